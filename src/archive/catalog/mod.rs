@@ -1,0 +1,109 @@
+//! The repository as xdb reads it from the bucket: backups, WAL, timelines, and what can be recovered from them.
+
+mod backup;
+mod read;
+mod recovery;
+mod wal;
+
+pub use backup::{Backup, Delta, Sentinel, Tablespace};
+pub use read::{read, stored_files, tar_parts};
+pub use recovery::{RecoveryPath, Span, Window, plan_recovery};
+pub use wal::Wal;
+
+/// The suffixes of WAL-G's compressions; `none` has none.
+pub const COMPRESSIONS: [&str; 4] = ["lz4", "zst", "lzma", "br"];
+
+/// A repository at one moment.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    /// Oldest first, by the names that tell where they start.
+    pub backups: Vec<Backup>,
+    pub wal: Wal,
+}
+
+impl Catalog {
+    pub fn backup(&self, name: &str) -> Option<&Backup> {
+        self.backups.iter().find(|backup| backup.name == name)
+    }
+
+    /// The backup that finished last, of those that did.
+    pub fn newest(&self) -> Option<&Backup> {
+        let finished = self
+            .backups
+            .iter()
+            .filter(|backup| backup.sentinel.is_some());
+        finished.max_by_key(|backup| backup.finished_at)
+    }
+
+    /// `backup` and what it builds on, the full backup first.
+    ///
+    /// # Errors
+    /// Names the parent that is not there, or not finished.
+    pub fn chain<'a>(&'a self, backup: &'a Backup) -> Result<Vec<&'a Backup>, String> {
+        let mut chain = vec![backup];
+        while let Some(parent) = chain[chain.len() - 1]
+            .sentinel
+            .as_ref()
+            .and_then(|s| s.delta.as_ref())
+        {
+            let name = &parent.from;
+            match self.backup(name) {
+                Some(found) if chain.iter().any(|seen| seen.name == found.name) => {
+                    return Err(format!("its delta chain runs in a circle at {name}"));
+                }
+                Some(found) if found.sentinel.is_some() => chain.push(found),
+                Some(_) => return Err(format!("its parent {name} never finished")),
+                None => return Err(format!("its parent {name} is gone")),
+            }
+        }
+        chain.reverse();
+        Ok(chain)
+    }
+
+    /// Everything that keeps `backup` from being restored, as far as names and sentinels tell; `None` when nothing does.
+    pub fn why_unusable(&self, backup: &Backup) -> Option<String> {
+        let Some(sentinel) = &backup.sentinel else {
+            return Some("it never finished: it has no sentinel".to_owned());
+        };
+        let chain = match self.chain(backup) {
+            Ok(chain) => chain,
+            Err(reason) => return Some(reason),
+        };
+        let missing =
+            self.wal
+                .missing_between(backup.timeline, sentinel.start_lsn, sentinel.finish_lsn);
+        if let Some(span) = missing.first() {
+            return Some(format!(
+                "WAL from its start to its finish is missing: {}",
+                span.named(self.wal.size)
+            ));
+        }
+        chain
+            .windows(2)
+            .find_map(|pair| self.why_rotten(pair[0], pair[1]))
+    }
+
+    /// A delta whose parent holds pages of a history that the delta's own timeline left before (a failover in between).
+    fn why_rotten(&self, parent: &Backup, child: &Backup) -> Option<String> {
+        let finish = parent.sentinel.as_ref()?.finish_lsn;
+        if parent.timeline == child.timeline {
+            return None;
+        }
+        let history = match self.wal.histories.get(&child.timeline) {
+            Some(Ok(history)) => history,
+            _ => {
+                return Some(format!(
+                    "the history of its timeline {} cannot be read",
+                    child.timeline
+                ));
+            }
+        };
+        match history.switched_from(parent.timeline) {
+            Some(switch) if finish <= switch => None,
+            _ => Some(format!(
+                "its parent {} was taken on timeline {} after timeline {} had left it",
+                parent.name, parent.timeline, child.timeline
+            )),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What goes wrong in this room.
+
+use std::path::PathBuf;
+
+use crate::config::ConfigError;
+use crate::postgres::PostgresError;
+use crate::process::ProcessError;
+use crate::storage::StorageError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    #[error("archive.repository is {template}, and {placeholder} is not known")]
+    Placeholder {
+        template: String,
+        placeholder: &'static str,
+    },
+    #[error("there is no WAL-G program {program}")]
+    NoProgram { program: String },
+    #[error("{program} is neither wal-g nor walrus")]
+    UnknownProgram { program: String },
+    #[error("walrus would ignore {setting}")]
+    Ignored { setting: String },
+    #[error("cannot read the sentinel of backup {backup}: {reason}")]
+    Sentinel { backup: String, reason: String },
+    #[error("refused: {reason}")]
+    Refused { reason: String, hint: String },
+    #[error("{} is not a file that PostgreSQL archives", path.display())]
+    NotArchivable { path: PathBuf },
+    #[error("cannot read {}", path.display())]
+    Segment {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot use the lock {}", path.display())]
+    Lock {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{program} {verb} failed: {reason}")]
+    Failed {
+        program: String,
+        verb: &'static str,
+        reason: String,
+    },
+    #[error("{name} is stored already, with other content")]
+    Differs { name: String },
+    #[error("{program} ended well, but {reason}")]
+    NotThere { program: String, reason: String },
+    #[error("cannot start the asynchronous runtime")]
+    Runtime(#[source] std::io::Error),
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+}
+
+impl ArchiveError {
+    /// What the operator can do.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Placeholder {
+                placeholder: "{account}",
+                ..
+            } => {
+                "set cluster.account in xdb.toml, AWS_ACCOUNT_ID in /etc/environment, or the whole archive.repository"
+            }
+            Self::Placeholder { .. } => {
+                "set the whole archive.repository, or run where postgres.data_directory is"
+            }
+            Self::NoProgram { .. } => {
+                "install wal-g (or `cargo install wal-rus`), or set archive.program to its path"
+            }
+            Self::UnknownProgram { .. } => {
+                "archive.program names a program whose file name holds wal-g or walrus"
+            }
+            Self::Ignored { .. } => "take the setting out, or use wal-g",
+            Self::Sentinel { .. } => {
+                "the backup's sentinel is damaged: do not count on this backup"
+            }
+            Self::Refused { hint, .. } => return Some(hint.clone()),
+            Self::NotArchivable { .. } => {
+                "archive_command is 'xdb wal-push \"%p\"'; only WAL segments, their .partial and .backup files and timeline histories are archived"
+            }
+            Self::Segment { .. } => "wal-push runs in the data directory, where %p leads to pg_wal",
+            Self::Lock { .. } => "node.state_directory belongs to the user that runs xdb",
+            Self::Differs { .. } => {
+                "two clusters may write to one prefix: compare their system identifiers, and delete nothing before you know"
+            }
+            Self::Failed { .. } => {
+                "the program's own words are above or in the reason; it can be run by hand"
+            }
+            Self::NotThere { .. } => {
+                "see PostgreSQL's log for archive_command, and `xdb backup list`"
+            }
+            Self::Process(crate::process::ProcessError::Deadline { .. }) => {
+                "S3 may be slow or away; the deadlines are archive.push_timeout, fetch_timeout and backup_timeout"
+            }
+            Self::Config(error) => return error.hint(),
+            Self::Storage(error) => return Some(error.hint()),
+            Self::Postgres(error) => return Some(error.hint()),
+            Self::Runtime(_) | Self::Usage(_) | Self::Process(_) => return None,
+        };
+        Some(hint.to_owned())
+    }
+}

@@ -1,0 +1,103 @@
+//! The two programs that speak WAL-G's repository format, and where they differ.
+
+mod wal_g;
+mod walrus;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::config::Config;
+use crate::process;
+
+use super::ArchiveError;
+
+/// A dialect of WAL-G.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// `wal-g`, version 3.
+    WalG,
+    /// `walrus`, of the crate `wal-rus`.
+    Walrus,
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::WalG => "wal-g",
+            Self::Walrus => "walrus",
+        })
+    }
+}
+
+impl Program {
+    /// Finds `archive.program` and tells its dialect by its file name.
+    ///
+    /// # Errors
+    /// When it is not there, is neither of the two, or would ignore a part of `config` without a word.
+    pub fn find(config: &Config) -> Result<(Self, PathBuf), ArchiveError> {
+        let name = &config.archive.program;
+        let path = process::find(name).ok_or_else(|| ArchiveError::NoProgram {
+            program: name.clone(),
+        })?;
+        let program = Self::of(&path).ok_or_else(|| ArchiveError::UnknownProgram {
+            program: name.clone(),
+        })?;
+        match program {
+            Self::WalG => None,
+            Self::Walrus => walrus::ignored_setting(config),
+        }
+        .map_or(Ok((program, path)), |setting| {
+            Err(ArchiveError::Ignored { setting })
+        })
+    }
+
+    fn of(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_str()?;
+        if name.contains("walrus") {
+            Some(Self::Walrus)
+        } else if name.contains("wal-g") {
+            Some(Self::WalG)
+        } else {
+            None
+        }
+    }
+
+    /// Arguments that push a base backup of `data_directory`.
+    pub fn backup_push(self, data_directory: &Path, full: bool) -> Vec<OsString> {
+        match self {
+            Self::WalG => wal_g::backup_push(data_directory, full),
+            Self::Walrus => walrus::backup_push(data_directory, full),
+        }
+    }
+
+    /// Arguments that fetch `backup` into `directory`.
+    pub fn backup_fetch(self, directory: &Path, backup: &str) -> Vec<OsString> {
+        vec!["backup-fetch".into(), directory.into(), backup.into()]
+    }
+
+    /// Settings that only this program reads.
+    pub fn own_settings(self, config: &Config) -> Vec<(&'static str, String)> {
+        match self {
+            Self::WalG => wal_g::own_settings(config),
+            Self::Walrus => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_told_by_its_file_name() {
+        for (path, program) in [
+            ("/usr/local/bin/wal-g", Some(Program::WalG)),
+            ("/opt/wal-g-pg-24.04-amd64", Some(Program::WalG)),
+            ("/opt/wal-g/walrus", Some(Program::Walrus)),
+            ("/usr/bin/true", None),
+        ] {
+            assert_eq!(Program::of(Path::new(path)), program, "{path}");
+        }
+    }
+}

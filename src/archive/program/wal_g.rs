@@ -1,0 +1,26 @@
+//! `wal-g` 3.x.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use crate::config::Config;
+
+pub(super) fn backup_push(data_directory: &Path, full: bool) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec!["backup-push".into(), data_directory.into()];
+    if full {
+        arguments.push("--full".into());
+    }
+    arguments
+}
+
+pub(super) fn own_settings(config: &Config) -> Vec<(&'static str, String)> {
+    // Without it, pg_backup_stop waits for ever while archiving is broken (wal-g#50).
+    let mut settings = vec![(
+        "WALG_STOP_BACKUP_TIMEOUT",
+        format!("{}s", config.archive.backup_timeout.as_secs()),
+    )];
+    if let Some(path) = &config.s3.ca_cert_file {
+        settings.push(("WALG_S3_CA_CERT_FILE", path.display().to_string()));
+    }
+    settings
+}

@@ -1,0 +1,123 @@
+//! `restore_command = 'xdb wal-fetch "%f" "%p"'`, whose exit code decides whether recovery goes on, ends or stops.
+//!
+//! | code | PostgreSQL |
+//! |---|---|
+//! | 0 | replays the file |
+//! | 1 | takes the archive for ended: only when xdb's own listing shows that the file is absent |
+//! | 126 | stops loudly: everything else, so that a passing fault never ends a recovery early |
+//!
+//! Codes between are worse than either: recovery ends early and "successfully". With `--standby`, on a live standby,
+//! every failure is 1: 126 would shut the standby down, and it asks again by itself.
+
+use std::ffi::{OsStr, OsString};
+use std::panic::catch_unwind;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use super::wal_client::{block_on, complain, configured, is_stored};
+use super::{ArchiveError, Repository, environment};
+use crate::config::Config;
+use crate::model::ArchiveFile;
+use crate::process;
+use crate::storage::{Bucket, Cause};
+
+const ABSENT: u8 = 1;
+const STOP: u8 = 126;
+/// Between two attempts, and the least that one may take.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Restores the file that `arguments` name, and returns the exit code.
+pub fn wal_fetch(arguments: &[OsString]) -> u8 {
+    let (standby, rest) = match arguments {
+        [first, rest @ ..] if first == "--standby" => (true, rest),
+        rest => (false, rest),
+    };
+    let failure = if standby { ABSENT } else { STOP };
+    match catch_unwind(|| try_fetch(rest)) {
+        Ok(Ok(true)) => 0,
+        Ok(Ok(false)) => ABSENT,
+        Ok(Err(error)) => {
+            complain("wal-fetch", &error);
+            failure
+        }
+        Err(_) => failure,
+    }
+}
+
+/// `Ok(false)`: the archive does not hold the file.
+fn try_fetch(arguments: &[OsString]) -> Result<bool, ArchiveError> {
+    let usage = "usage: xdb wal-fetch [--standby] NAME DESTINATION, as restore_command = 'xdb wal-fetch \"%f\" \"%p\"'";
+    let [name, destination] = arguments else {
+        return Err(ArchiveError::Usage(usage.to_owned()));
+    };
+    let name = name.to_str().filter(|name| ArchiveFile::of(name).is_some());
+    let name = name.ok_or_else(|| ArchiveError::NotArchivable {
+        path: Path::new(&arguments[0]).to_owned(),
+    })?;
+    let (config, repository) = configured()?;
+    block_on(fetch(&config, &repository, name, destination))
+}
+
+/// Runs the program until it restores the file, the archive is seen not to hold it, or there is no point in going on.
+///
+/// A passing fault must not stop a recovery of hours: while S3 is away, it is tried again until `archive.fetch_timeout`.
+async fn fetch(
+    config: &Config,
+    repository: &Repository,
+    name: &str,
+    destination: &OsStr,
+) -> Result<bool, ArchiveError> {
+    let deadline = Instant::now() + config.archive.fetch_timeout;
+    let mut failures_though_stored = 0;
+    loop {
+        let left = deadline
+            .saturating_duration_since(Instant::now())
+            .max(PAUSE);
+        let error = match attempt(config, repository, name, destination, left).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        failures_though_stored += u32::from(matches!(error, ArchiveError::Failed { .. }));
+        let passing = match &error {
+            ArchiveError::Failed { .. } => failures_though_stored < 3,
+            ArchiveError::Storage(error) => {
+                matches!(error.cause(), Some(Cause::Unreachable(_) | Cause::Other(_)))
+            }
+            _ => false,
+        };
+        if !passing || Instant::now() + PAUSE > deadline {
+            return Err(error);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn attempt(
+    config: &Config,
+    repository: &Repository,
+    name: &str,
+    destination: &OsStr,
+    deadline: Duration,
+) -> Result<bool, ArchiveError> {
+    // PostgreSQL runs restore_command in the data directory: a scratch cluster's is not the configured one.
+    let here = std::env::current_dir().unwrap_or_else(|_| config.postgres.data_directory.clone());
+    let (program, mut command) = environment::command(config, repository, &here)?;
+    command.arg("wal-fetch").arg(name).arg(destination);
+    let ended = process::run_attached(command, deadline).await;
+    if ended.as_ref().is_ok_and(ExitStatus::success) && Path::new(destination).is_file() {
+        return Ok(true);
+    }
+    // Never a half-written file for PostgreSQL to find.
+    let _ = std::fs::remove_file(destination);
+    let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
+    if !is_stored(&bucket, repository, name).await? {
+        return Ok(false);
+    }
+    let reason = format!("{}, though the archive holds {name}", ended?);
+    Err(ArchiveError::Failed {
+        program: program.to_string(),
+        verb: "wal-fetch",
+        reason,
+    })
+}

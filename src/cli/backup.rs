@@ -1,0 +1,202 @@
+//! `xdb backup push` and `xdb backup list`.
+
+use bytesize::ByteSize;
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::exit::Exit;
+use super::table::table;
+use crate::archive::catalog::{self, Backup, Catalog, Delta, Window};
+use crate::archive::{self, ArchiveError, Repository};
+use crate::config::{Flag, Loaded};
+use crate::model::{Lsn, Timeline};
+use crate::storage::Bucket;
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Take a base backup of this node's PostgreSQL and push it
+    Push {
+        /// A full backup, also where a delta would do
+        #[arg(long)]
+        full: bool,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List what the bucket holds: complete or not, delta chains, sizes, from when to when each can be recovered
+    List(List),
+}
+
+#[derive(Debug, Args)]
+pub struct List {
+    /// Another repository than the configured one
+    #[arg(long, value_name = "s3://BUCKET/PREFIX")]
+    repository: Option<String>,
+    /// Print the list as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Verb {
+    /// Flags that are configuration.
+    pub fn flags(&self) -> Vec<Flag> {
+        match self {
+            Self::List(list) => super::repository_flag(list.repository.as_deref()),
+            Self::Push { .. } => Vec::new(),
+        }
+    }
+}
+
+pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
+    match verb {
+        Verb::Push { full, json } => {
+            let pushed = archive::push(&loaded.config, full).await?;
+            if json {
+                println!("{}", serde_json::to_string_pretty(&pushed)?);
+            } else {
+                println!(
+                    "{} is in the bucket: {} as tar, {} stored, in {:.1} s",
+                    pushed.backup,
+                    ByteSize(pushed.uncompressed_bytes),
+                    ByteSize(pushed.compressed_bytes),
+                    pushed.secs
+                );
+            }
+        }
+        Verb::List(list) => {
+            let (repository, catalog) = read(loaded).await?;
+            let listed: Vec<Listed> = catalog
+                .backups
+                .iter()
+                .map(|backup| Listed::of(&catalog, backup))
+                .collect();
+            if list.json {
+                println!("{}", serde_json::to_string_pretty(&listed)?);
+            } else if listed.is_empty() {
+                println!("no backup in {repository}");
+            } else {
+                print_table(&listed);
+            }
+        }
+    }
+    Ok(Exit::Good)
+}
+
+async fn read(loaded: &Loaded) -> Result<(Repository, Catalog), ArchiveError> {
+    let repository = Repository::of(&loaded.config)?;
+    let bucket = Bucket::open(&loaded.config.s3, &repository.bucket).await?;
+    let catalog = catalog::read(&bucket, &repository).await?;
+    Ok((repository, catalog))
+}
+
+/// One backup as it is printed; `None` where an unfinished backup does not say.
+#[derive(Debug, Serialize)]
+struct Listed {
+    name: String,
+    /// `complete`, `incomplete` (the push never finished) or `unusable` (see `reason`).
+    status: &'static str,
+    reason: Option<String>,
+    kind: &'static str,
+    delta_from: Option<String>,
+    delta_full: Option<String>,
+    timeline: Timeline,
+    start_lsn: Option<Lsn>,
+    finish_lsn: Option<Lsn>,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    /// What the backup alone takes in the bucket, and what its restore takes on disk.
+    compressed_bytes: Option<u64>,
+    restored_bytes: Option<u64>,
+    pg_version: Option<u32>,
+    system_identifier: Option<u64>,
+    permanent: Option<bool>,
+    window: Option<Window>,
+}
+
+impl Listed {
+    fn of(catalog: &Catalog, backup: &Backup) -> Self {
+        let sentinel = backup.sentinel.as_ref();
+        let reason = catalog.why_unusable(backup);
+        let delta: Option<&Delta> = sentinel.and_then(|sentinel| sentinel.delta.as_ref());
+        let kind = match (sentinel, delta) {
+            (None, _) if backup.name.contains("_D_") => "delta",
+            (_, Some(_)) => "delta",
+            _ => "full",
+        };
+        Self {
+            name: backup.name.clone(),
+            status: match (sentinel, &reason) {
+                (None, _) => "incomplete",
+                (Some(_), Some(_)) => "unusable",
+                (Some(_), None) => "complete",
+            },
+            window: reason.is_none().then(|| catalog.window(backup)).flatten(),
+            reason,
+            kind,
+            delta_from: delta.map(|delta| delta.from.clone()),
+            delta_full: delta.map(|delta| delta.full.clone()),
+            timeline: backup.timeline,
+            start_lsn: sentinel.map(|sentinel| sentinel.start_lsn),
+            finish_lsn: sentinel.map(|sentinel| sentinel.finish_lsn),
+            started_at: sentinel.and_then(|sentinel| sentinel.started_at),
+            finished_at: backup.finished_at,
+            compressed_bytes: sentinel.map(|sentinel| sentinel.compressed_size),
+            restored_bytes: sentinel.map(|sentinel| sentinel.restored_size()),
+            pg_version: sentinel.map(|sentinel| sentinel.pg_version),
+            system_identifier: sentinel.and_then(|sentinel| sentinel.system_identifier),
+            permanent: sentinel.map(|sentinel| sentinel.permanent),
+        }
+    }
+}
+
+fn print_table(listed: &[Listed]) {
+    let size = |bytes: Option<u64>| {
+        bytes.map_or_else(|| "-".to_owned(), |bytes| ByteSize(bytes).to_string())
+    };
+    let time = |at: Option<Timestamp>| {
+        at.map_or_else(|| "-".to_owned(), |at| at.strftime("%F %T").to_string())
+    };
+    let rows = listed.iter().map(|backup| {
+        let window = backup.window.as_ref();
+        vec![
+            backup.name.clone(),
+            backup.kind.to_owned(),
+            backup.status.to_owned(),
+            time(backup.finished_at),
+            size(backup.compressed_bytes),
+            size(backup.restored_bytes),
+            window.map_or_else(
+                || "-".to_owned(),
+                |w| format!("{} (timeline {})", w.to_lsn, w.timeline),
+            ),
+            time(window.map(|window| window.to)),
+        ]
+    });
+    let header = [
+        "BACKUP",
+        "KIND",
+        "STATUS",
+        "FINISHED (UTC)",
+        "STORED",
+        "RESTORED",
+        "RECOVERABLE TO",
+        "ARCHIVED (UTC)",
+    ];
+    println!("{}", table(&header, &[4, 5], rows).trim_fmt());
+    for backup in listed {
+        if let Some(reason) = &backup.reason {
+            println!("{}: {reason}", backup.name);
+        }
+        if let Some(gap) = backup
+            .window
+            .as_ref()
+            .and_then(|window| window.gap.as_ref())
+        {
+            println!(
+                "{}: WAL is missing: {gap}; what follows it cannot be reached",
+                backup.name
+            );
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Exit codes, one table for all verbs but `wal-push` and `wal-fetch`, and the last words before one.
+
+use std::process::ExitCode;
+
+use crate::archive::ArchiveError;
+use crate::config::ConfigError;
+use crate::log;
+
+/// How a verb ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    Good = 0,
+    Bad = 1,
+    Usage = 2,
+    Refused = 3,
+    CouldNot = 4,
+    Interrupted = 130,
+    Terminated = 143,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Prints `error`, its causes and what to do, and tells the exit code.
+pub fn report(error: &anyhow::Error) -> Exit {
+    complain(&log::chain(error.as_ref()), hint(error).as_deref());
+    if error.is::<ConfigError>() {
+        return Exit::Usage;
+    }
+    match error.downcast_ref::<ArchiveError>() {
+        Some(ArchiveError::Refused { .. }) => Exit::Refused,
+        Some(
+            ArchiveError::Config(_)
+            | ArchiveError::Placeholder { .. }
+            | ArchiveError::Ignored { .. },
+        ) => Exit::Usage,
+        _ => Exit::CouldNot,
+    }
+}
+
+pub fn complain(message: &str, hint: Option<&str>) {
+    eprintln!("xdb: {message}");
+    if let Some(hint) = hint {
+        eprintln!("HINT: {hint}");
+    }
+}
+
+fn hint(error: &anyhow::Error) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<ConfigError>() {
+        return error.hint();
+    }
+    error
+        .downcast_ref::<ArchiveError>()
+        .and_then(ArchiveError::hint)
+}

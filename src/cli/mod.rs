@@ -1,0 +1,125 @@
+//! The command line: one file a verb. It prints; the rooms below do the work.
+
+mod backup;
+mod config_show;
+mod exit;
+mod restore_test;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{self, Flag, Loaded, Sources};
+use exit::Exit;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "xdb",
+    version,
+    about = "If the primary burned down now, what would we get back, how fast, and how do we know?",
+    after_help = "Exit codes: 0 good, 1 bad, 2 usage or configuration, 3 refused, 4 could not look or run, 130/143 interrupted.\n\
+                  wal-push answers 0 and 1 only, wal-fetch 0, 1 and 126: PostgreSQL reads those."
+)]
+struct Cli {
+    /// The configuration file
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "XDB_CONFIG",
+        hide_env_values = true
+    )]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Archive one WAL file: archive_command = 'xdb wal-push "%p"'
+    WalPush { path: PathBuf },
+    /// Restore one WAL file: restore_command = 'xdb wal-fetch "%f" "%p"'
+    WalFetch {
+        /// On a live standby: every failure is 1, which PostgreSQL retries
+        #[arg(long)]
+        standby: bool,
+        name: String,
+        destination: PathBuf,
+    },
+    /// Take a base backup, or list what is in the repository
+    #[command(subcommand)]
+    Backup(backup::Verb),
+    /// Restore a backup into a scratch directory, recover it to the end of the archive, verify it, and measure RTO and RPO
+    RestoreTest(restore_test::Arguments),
+    /// See what xdb is configured to do
+    #[command(subcommand)]
+    Config(config_show::Verb),
+}
+
+/// Parses the command line, runs its verb, prints what went wrong, and returns the exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    crate::log::init();
+    let outcome = run(cli);
+    outcome.unwrap_or_else(|error| exit::report(&error)).into()
+}
+
+fn run(cli: Cli) -> anyhow::Result<Exit> {
+    let load = |flags: Vec<Flag>| -> anyhow::Result<Loaded> {
+        let mut sources = Sources::from_process(cli.config.clone());
+        sources.flags = flags;
+        let loaded = config::load(&sources)?;
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(loaded)
+    };
+    match cli.verb {
+        // main() has taken every call of these two that is not a question for help.
+        Verb::WalPush { .. } | Verb::WalFetch { .. } => Ok(Exit::Usage),
+        Verb::Config(verb) => config_show::run(&verb, &load(Vec::new())?),
+        Verb::Backup(verb) => {
+            let loaded = load(verb.flags())?;
+            until_interrupted(backup::run(verb, &loaded))
+        }
+        Verb::RestoreTest(arguments) => {
+            let loaded = load(arguments.flags())?;
+            until_interrupted(restore_test::run(arguments, &loaded))
+        }
+    }
+}
+
+fn repository_flag(given: Option<&str>) -> Vec<Flag> {
+    let flag = |value: &str| Flag {
+        key: "archive.repository",
+        value: value.to_owned(),
+        flag: "--repository",
+    };
+    given.map(flag).into_iter().collect()
+}
+
+/// Runs `work` until it ends or a signal does; what is dropped then kills its children and removes its files.
+fn until_interrupted(work: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    runtime
+        .context("cannot start the asynchronous runtime")?
+        .block_on(async {
+            let listen = |kind| signal(kind).context("cannot listen for signals");
+            let (mut interrupt, mut terminate) = (
+                listen(SignalKind::interrupt())?,
+                listen(SignalKind::terminate())?,
+            );
+            tokio::select! {
+                outcome = work => outcome,
+                _ = interrupt.recv() => Ok(Exit::Interrupted),
+                _ = terminate.recv() => Ok(Exit::Terminated),
+            }
+        })
+}

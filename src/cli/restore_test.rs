@@ -1,0 +1,113 @@
+//! `xdb restore-test`: would we get it back, how fast, and how much would be lost?
+
+use bytesize::ByteSize;
+use clap::Args;
+
+use super::exit::{Exit, complain};
+use super::table::table;
+use crate::config::{Flag, Loaded};
+use crate::restore::{self, Conclusion, Options, Report, SqlCheck, Step};
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Another repository than the configured one
+    #[arg(long, value_name = "s3://BUCKET/PREFIX")]
+    repository: Option<String>,
+    /// The backup to restore, the newest where not given
+    #[arg(long, value_name = "NAME")]
+    backup: Option<String>,
+    /// A query that must answer true in the restored cluster; may be given again
+    #[arg(long, value_name = "QUERY")]
+    sql: Vec<String>,
+    /// The database that --sql asks
+    #[arg(long, value_name = "NAME", requires = "sql")]
+    database: Option<String>,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    /// Flags that are configuration.
+    pub fn flags(&self) -> Vec<Flag> {
+        super::repository_flag(self.repository.as_deref())
+    }
+}
+
+pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
+    let database = arguments
+        .database
+        .unwrap_or_else(|| loaded.config.postgres.database.clone());
+    let sql = arguments.sql.into_iter().map(|query| SqlCheck {
+        database: database.clone(),
+        query,
+    });
+    let options = Options {
+        backup: arguments.backup,
+        sql: sql.collect(),
+    };
+    let mut progress = |step: &Step| {
+        let moved = step
+            .bytes
+            .map(|bytes| format!("  {}", ByteSize(bytes)))
+            .unwrap_or_default();
+        eprintln!("{:<10} {:>7.2} s{moved}", step.name, step.secs);
+    };
+    let report = restore::run(loaded, &options, &mut progress).await;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print(&report);
+    }
+    if let Some(reason) = &report.reason {
+        complain(reason, report.hint.as_deref());
+    }
+    Ok(match report.conclusion {
+        Conclusion::Passed => Exit::Good,
+        Conclusion::Failed => Exit::Bad,
+        Conclusion::Refused => Exit::Refused,
+        Conclusion::NotRun => Exit::CouldNot,
+    })
+}
+
+fn print(report: &Report) {
+    let word = match report.conclusion {
+        Conclusion::Passed => "PASSED",
+        Conclusion::Failed => "FAILED",
+        Conclusion::Refused => "REFUSED",
+        Conclusion::NotRun => "NOT RUN",
+    };
+    println!(
+        "{word}: restore test of {}",
+        report.backup.as_deref().unwrap_or("no backup")
+    );
+    if let (Some(lsn), Some(timeline)) = (report.recovered_lsn, report.timeline) {
+        let commit = report.recovered_to.map_or_else(
+            || "no commit in the WAL".to_owned(),
+            |at| format!("last commit {}", at.strftime("%F %T UTC")),
+        );
+        println!("recovered to {lsn} on timeline {timeline}, {commit}");
+    }
+    let seconds = |secs: Option<f64>| {
+        secs.map_or_else(|| "unknown".to_owned(), |secs| format!("{secs:.1} s"))
+    };
+    println!(
+        "RTO {}, RPO {}",
+        seconds(report.rto_secs),
+        seconds(report.rpo_secs)
+    );
+    let rows = report.verifications.iter().map(|verification| {
+        let reason = verification.verdict.reason().unwrap_or_default().to_owned();
+        vec![
+            verification.name.clone(),
+            verification.verdict.word().to_owned(),
+            reason,
+        ]
+    });
+    if !report.verifications.is_empty() {
+        println!(
+            "{}",
+            table(&["VERIFICATION", "VERDICT", "REASON"], &[], rows).trim_fmt()
+        );
+    }
+}

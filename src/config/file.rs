@@ -1,0 +1,224 @@
+//! Reads `xdb.toml`: every key that it sets, with its line, and everything wrong in it at once.
+
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use toml_edit::{Document, Item, TableLike, Value as Toml};
+
+use super::error::{ConfigError, Problem, sections};
+use super::keys::{Key, SETTINGS};
+use super::kind::{Form, Kind};
+use super::settings;
+use super::source::{ConfigFile, Given, Source};
+
+/// What every user may do with a file.
+const OTHERS: u32 = 0o007;
+
+/// Reads and checks `file`; problems with single keys go to `problems`.
+///
+/// # Errors
+/// When the file cannot be read, is not TOML, or shows a secret to every user.
+pub(super) fn read(
+    file: &ConfigFile,
+    problems: &mut Vec<Problem>,
+) -> Result<Vec<Given>, ConfigError> {
+    let path = file.path();
+    let Some((text, mode)) = read_text(file)? else {
+        return Ok(Vec::new());
+    };
+    let given = parse(path, &text, problems)?;
+    let secret = given.iter().find(|given| is_secret(&given.key));
+    match secret {
+        Some(secret) if mode & OTHERS != 0 => {
+            let (path, key) = (path.to_owned(), secret.key.clone());
+            Err(ConfigError::Exposed {
+                path,
+                key,
+                mode: mode & 0o7777,
+            })
+        }
+        _ => Ok(given),
+    }
+}
+
+fn read_text(file: &ConfigFile) -> Result<Option<(Vec<u8>, u32)>, ConfigError> {
+    let path = file.path().to_owned();
+    let read = || {
+        let mut opened = std::fs::File::open(&path)?;
+        // Of the file that was opened: its name may change hands meanwhile.
+        let mode = opened.metadata()?.permissions().mode();
+        let mut text = Vec::new();
+        opened.read_to_end(&mut text)?;
+        Ok((text, mode))
+    };
+    match read() {
+        Ok(read) => Ok(Some(read)),
+        Err(error) if is_missing(&error) && matches!(file, ConfigFile::Default(_)) => Ok(None),
+        Err(error) if is_missing(&error) => Err(ConfigError::Missing { path }),
+        Err(source) => Err(ConfigError::Read { path, source }),
+    }
+}
+
+fn is_missing(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+fn is_secret(key: &str) -> bool {
+    match key.strip_prefix(SETTINGS) {
+        Some(name) => settings::is_secret(name),
+        None => Key::named(key).is_some_and(|key| key.kind == Kind::Secret),
+    }
+}
+
+/// Where in the text an item stands.
+struct Text<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+fn parse(
+    path: &Path,
+    bytes: &[u8],
+    problems: &mut Vec<Problem>,
+) -> Result<Vec<Given>, ConfigError> {
+    let syntax = |line, message: &str| ConfigError::Syntax {
+        path: path.to_owned(),
+        line,
+        message: message.to_owned(),
+    };
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| syntax(line_of(bytes, error.valid_up_to()), "not UTF-8"))?;
+    // Only the parser's words: its whole message would show the line, which may hold a secret.
+    let document = Document::parse(text).map_err(|error| {
+        let offset = error.span().map_or(bytes.len(), |span| span.start);
+        syntax(line_of(bytes, offset), error.message())
+    })?;
+    let place = Text { path, text };
+    let mut given = Vec::new();
+    for (section, item) in document.iter() {
+        let source = place.source(document.as_table(), section);
+        match item.as_table_like() {
+            _ if !sections().contains(&section) => problems.push(match item {
+                Item::Value(_) => Problem::outside_section(&source, section),
+                _ => Problem::unknown_section(&source, section),
+            }),
+            Some(table) => place.section(section, table, &mut given, problems),
+            None => problems.push(Problem::no_table(&source, section)),
+        }
+    }
+    Ok(given)
+}
+
+impl Text<'_> {
+    fn section(
+        &self,
+        section: &str,
+        table: &dyn TableLike,
+        given: &mut Vec<Given>,
+        problems: &mut Vec<Problem>,
+    ) {
+        for (leaf, item) in table.iter() {
+            let source = self.source(table, leaf);
+            let name = format!("{section}.{leaf}");
+            if SETTINGS.strip_suffix('.') == Some(name.as_str()) {
+                match item.as_table_like() {
+                    Some(table) => self.settings(table, given, problems),
+                    None => problems.push(Problem::no_table(&source, &name)),
+                }
+                continue;
+            }
+            let Some(key) = Key::named(&name) else {
+                problems.push(Problem::unknown_key(&source, &name));
+                continue;
+            };
+            match text_of(key.kind.form(), item).filter(|text| key.kind.parse(text).is_some()) {
+                Some(text) => given.push(Given {
+                    key: name,
+                    text,
+                    source,
+                }),
+                None => problems.push(Problem::value(&source, key, &describe(key.kind, item))),
+            }
+        }
+    }
+
+    fn settings(&self, table: &dyn TableLike, given: &mut Vec<Given>, problems: &mut Vec<Problem>) {
+        for (name, item) in table.iter() {
+            let source = self.source(table, name);
+            if let Some(problem) = settings::judge_name(&source, name) {
+                problems.push(problem);
+                continue;
+            }
+            let text = match item.as_value() {
+                Some(Toml::String(text)) => Some(text.value().clone()),
+                Some(Toml::Integer(number)) => Some(number.value().to_string()),
+                Some(Toml::Float(number)) => Some(number.value().to_string()),
+                Some(Toml::Boolean(switch)) => Some(switch.value().to_string()),
+                _ => None,
+            };
+            match text.filter(|text| !text.is_empty() && !text.contains('\0')) {
+                Some(text) => given.push(Given {
+                    key: format!("{SETTINGS}{name}"),
+                    text,
+                    source,
+                }),
+                None => problems.push(settings::wrong_value(&source, name, describe_type(item))),
+            }
+        }
+    }
+
+    /// The line on which `name` is set.
+    fn source(&self, table: &dyn TableLike, name: &str) -> Source {
+        let key = table.get_key_value(name).and_then(|(key, _)| key.span());
+        let item = || table.get(name).and_then(Item::span);
+        let offset = key.or_else(item).map_or(0, |span| span.start);
+        Source::File {
+            path: self.path.to_owned(),
+            line: line_of(self.text.as_bytes(), offset),
+        }
+    }
+}
+
+/// Counted from 1.
+fn line_of(text: &[u8], offset: usize) -> usize {
+    1 + text
+        .iter()
+        .take(offset)
+        .filter(|byte| **byte == b'\n')
+        .count()
+}
+
+fn text_of(form: Form, item: &Item) -> Option<String> {
+    match (form, item.as_value()?) {
+        (Form::Quoted, Toml::String(text)) => Some(text.value().clone()),
+        (Form::Integer, Toml::Integer(number)) => Some(number.value().to_string()),
+        (Form::Boolean, Toml::Boolean(switch)) => Some(switch.value().to_string()),
+        _ => None,
+    }
+}
+
+/// What stands in the file instead of what was expected; a secret's value does not appear.
+fn describe(kind: Kind, item: &Item) -> String {
+    match item.as_value() {
+        Some(Toml::String(text)) if !text.value().is_empty() && kind.may_show(text.value()) => {
+            format!("the text {:?}", text.value())
+        }
+        Some(Toml::Integer(number)) if kind != Kind::Secret => {
+            format!("the number {}", number.value())
+        }
+        _ => describe_type(item).to_owned(),
+    }
+}
+
+fn describe_type(item: &Item) -> &'static str {
+    match item.as_value() {
+        Some(Toml::String(text)) if text.value().is_empty() => "empty",
+        Some(Toml::String(_)) => "text that is not shown",
+        Some(Toml::Integer(_) | Toml::Float(_)) => "a number",
+        Some(Toml::Boolean(_)) => "a boolean",
+        Some(Toml::Datetime(_)) => "a date or time",
+        Some(Toml::Array(_)) => "an array",
+        Some(Toml::InlineTable(_)) | None => "a table",
+    }
+}

@@ -1,0 +1,316 @@
+//! Kinds of values: how each is written, parsed and described. No IO, no key by name.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use secrecy::SecretString;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// One line without blanks at its ends.
+    Text,
+    /// Becomes a part of object names and Redis keys.
+    Name,
+    /// Absolute: the daemon, PostgreSQL's children and people run in different directories.
+    Path,
+    Port,
+    Count,
+    /// More than zero.
+    Duration,
+    Switch,
+    Choice(&'static [&'static str]),
+    /// Never shown, not even when it is wrong.
+    Secret,
+    Url,
+    Repository,
+}
+
+/// How a kind is written in TOML.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Quoted,
+    Integer,
+    Boolean,
+}
+
+/// A parsed value.
+pub(super) enum Value {
+    /// Also names, choices, URLs and repositories.
+    Text(String),
+    Path(PathBuf),
+    Port(u16),
+    Count(u32),
+    Duration(Duration),
+    Switch(bool),
+    Secret(SecretString),
+}
+
+impl Kind {
+    pub(super) fn form(self) -> Form {
+        match self {
+            Self::Port | Self::Count => Form::Integer,
+            Self::Switch => Form::Boolean,
+            _ => Form::Quoted,
+        }
+    }
+
+    /// `text` as it would stand in `xdb.toml`.
+    pub(super) fn literal(self, text: &str) -> String {
+        match self.form() {
+            Form::Quoted => format!("{text:?}"),
+            Form::Integer | Form::Boolean => text.to_owned(),
+        }
+    }
+
+    /// Completes "expected …".
+    pub(super) fn expected(self) -> String {
+        match self {
+            Self::Text => "text on one line, without blanks at its ends".to_owned(),
+            Self::Name => "a name of lowercase letters, digits and inner dashes".to_owned(),
+            Self::Path => "an absolute path".to_owned(),
+            Self::Port => "a port from 1 to 65535".to_owned(),
+            Self::Count => format!("a whole number from 0 to {}", u32::MAX),
+            Self::Duration => "a duration above zero, such as 90s, 5m or 6h".to_owned(),
+            Self::Switch => "true or false".to_owned(),
+            Self::Choice(choices) => format!("one of {}", choices.join(", ")),
+            Self::Secret => "text on one line".to_owned(),
+            Self::Url => {
+                "a URL that begins with http:// or https://, without user and password".to_owned()
+            }
+            Self::Repository => {
+                "s3://bucket/prefix, with {account}, {cluster} and {major} as the only placeholders, outside of xdb/"
+                    .to_owned()
+            }
+        }
+    }
+
+    /// Whether a wrong `text` may be shown to the one who wrote it.
+    pub(super) fn may_show(self, text: &str) -> bool {
+        // A URL can hold a password.
+        self != Self::Secret && !(self == Self::Url && text.contains('@'))
+    }
+
+    /// Parses `text`; an integer or a boolean comes as its decimal digits or its word.
+    ///
+    /// `None` when it is not what [`Kind::expected`] says.
+    pub(super) fn parse(self, text: &str) -> Option<Value> {
+        let one_line = !text.is_empty() && !text.contains(char::is_control);
+        let plain = one_line && text.trim() == text;
+        let as_text = |good: bool| good.then(|| Value::Text(text.to_owned()));
+        match self {
+            Self::Text => as_text(plain),
+            Self::Name => as_text(is_name(text)),
+            Self::Path => {
+                (one_line && text.starts_with('/')).then(|| Value::Path(PathBuf::from(text)))
+            }
+            Self::Port => number(text)?
+                .try_into()
+                .ok()
+                .filter(|port| *port > 0)
+                .map(Value::Port),
+            Self::Count => number(text).map(Value::Count),
+            Self::Duration => parse_duration(text).map(Value::Duration),
+            Self::Switch => parse_switch(text).map(Value::Switch),
+            Self::Choice(choices) => as_text(choices.contains(&text)),
+            Self::Secret => one_line.then(|| Value::Secret(SecretString::from(text))),
+            Self::Url => as_text(plain && is_url(text)),
+            Self::Repository => as_text(is_repository(text)),
+        }
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    !text.is_empty() && text.chars().all(allowed) && text.trim_matches('-') == text
+}
+
+/// Digits only: `u32::from_str` would take a plus sign too.
+fn number(text: &str) -> Option<u32> {
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())
+        .flatten()
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let duration: SignedDuration = text.parse().ok()?;
+    Duration::try_from(duration)
+        .ok()
+        .filter(|duration| !duration.is_zero())
+}
+
+/// The seed's names were written for other programs: Go's take `True` and `1` as well.
+fn parse_switch(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+fn is_url(text: &str) -> bool {
+    let rest = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"));
+    rest.is_some_and(|rest| {
+        !rest.starts_with(['/', ':']) && !rest.is_empty() && !rest.contains(['@', ' ', '?', '#'])
+    })
+}
+
+/// The prefix is never empty and never xdb's own: WAL-G's retention deletes what it finds below it.
+fn is_repository(text: &str) -> bool {
+    let filled = ["{account}", "{cluster}", "{major}"]
+        .iter()
+        .fold(text.to_owned(), |text, placeholder| {
+            text.replace(placeholder, "0")
+        });
+    let Some((bucket, prefix)) = filled
+        .strip_prefix("s3://")
+        .and_then(|path| path.split_once('/'))
+    else {
+        return false;
+    };
+    let in_bucket = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-".contains(c);
+    let in_prefix = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    let mut parts = prefix.strip_suffix('/').unwrap_or(prefix).split('/');
+    !bucket.is_empty()
+        && bucket.chars().all(in_bucket)
+        && prefix.chars().all(in_prefix)
+        && prefix.split('/').next() != Some("xdb")
+        && parts.all(|part| !matches!(part, "" | "." | ".."))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    /// What was parsed, as text.
+    fn shown(kind: Kind, text: &str) -> Option<String> {
+        Some(match kind.parse(text)? {
+            Value::Text(text) => text,
+            Value::Path(path) => path.display().to_string(),
+            Value::Port(port) => port.to_string(),
+            Value::Count(count) => count.to_string(),
+            Value::Duration(duration) => format!("{duration:?}"),
+            Value::Switch(switch) => switch.to_string(),
+            Value::Secret(secret) => secret.expose_secret().to_owned(),
+        })
+    }
+
+    #[test]
+    fn what_a_kind_takes_is_kept() {
+        let choices = Kind::Choice(&["lz4", "none"]);
+        for (kind, text, value) in [
+            (Kind::Text, "a b", "a b"),
+            (Kind::Name, "main-2", "main-2"),
+            (Kind::Name, "123456789012", "123456789012"),
+            (Kind::Path, "/a b/", "/a b/"),
+            (Kind::Port, "1", "1"),
+            (Kind::Port, "65535", "65535"),
+            (Kind::Count, "0", "0"),
+            (Kind::Duration, "90s", "90s"),
+            (Kind::Duration, "5m", "300s"),
+            (Kind::Duration, "1h 30m", "5400s"),
+            (Kind::Duration, "2 hours", "7200s"),
+            (Kind::Switch, "true", "true"),
+            (Kind::Switch, "False", "false"),
+            (Kind::Switch, "1", "true"),
+            (choices, "none", "none"),
+            (Kind::Secret, " p#$ ", " p#$ "),
+            (Kind::Url, "http://10.0.0.1:9000", "http://10.0.0.1:9000"),
+            (Kind::Url, "https://[::1]:9000/s3", "https://[::1]:9000/s3"),
+        ] {
+            assert_eq!(
+                shown(kind, text).as_deref(),
+                Some(value),
+                "{kind:?} {text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_kind_does_not_take_is_refused() {
+        for (kind, texts) in [
+            (Kind::Text, &["", " a", "a\t", "a\nb", "a\0"][..]),
+            (Kind::Name, &["", "Main", "a_b", "a/b", "-a", "a-", "é"]),
+            (Kind::Path, &["", "a", "./a", "~/a", "/a\n"]),
+            (
+                Kind::Port,
+                &["", "0", "65536", "+1", "-1", "1 ", "0x10", "99999999999"],
+            ),
+            (Kind::Count, &["", "-1", "1.5", "4294967296"]),
+            (
+                Kind::Duration,
+                &["", "5", "0s", "-5m", "5 moons", "1d", "1mo"],
+            ),
+            (Kind::Switch, &["", "yes", "on", "2"]),
+            (Kind::Choice(&["lz4"]), &["", "LZ4", "lz"]),
+            (Kind::Secret, &["", "a\r"]),
+            (
+                Kind::Url,
+                &[
+                    "",
+                    "s3.example.com",
+                    "ftp://a",
+                    "http://",
+                    "http:///a",
+                    "https://u:p@a",
+                    "http://a b",
+                ],
+            ),
+        ] {
+            for text in texts {
+                assert_eq!(shown(kind, text), None, "{kind:?} {text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_repository_is_a_bucket_and_a_prefix_that_is_not_xdbs_own() {
+        for good in [
+            "s3://b/p",
+            "s3://walg-{account}/{cluster}/pg{major}",
+            "s3://b/p/q/",
+            "s3://b/xdb2",
+        ] {
+            assert!(is_repository(good), "{good}");
+        }
+        for bad in [
+            "",
+            "b/p",
+            "s3://",
+            "s3://b",
+            "s3://b/",
+            "s3:///p",
+            "s3://b//p",
+            "s3://b/p//",
+            "s3://B/p",
+            "s3://b/{host}",
+            "s3://b/{major",
+            "s3://b/p q",
+            "s3://b/../p",
+            "s3://b/xdb",
+            "s3://b/xdb/main",
+            "https://b/p",
+        ] {
+            assert!(!is_repository(bad), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_a_kind_panic(text in any::<String>()) {
+            let choices = Kind::Choice(&["lz4"]);
+            for kind in [
+                Kind::Text, Kind::Name, Kind::Path, Kind::Port, Kind::Count, Kind::Duration,
+                Kind::Switch, choices, Kind::Secret, Kind::Url, Kind::Repository,
+            ] {
+                kind.parse(&text);
+            }
+        }
+    }
+}

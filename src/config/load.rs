@@ -1,0 +1,218 @@
+//! Lays the sources over each other, and keeps where each value came from.
+//!
+//! Lowest first: defaults, seed names in `/etc/environment`, the same names in the process's own
+//! environment, `xdb.toml`, `XDB_…` variables, flags.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use secrecy::SecretString;
+
+use super::environment;
+use super::error::{ConfigError, Problem};
+use super::file;
+use super::keys::{KEYS, Key, Preset, SETTINGS, environment_name};
+use super::kind::{Kind, Value};
+use super::settings;
+use super::source::{Given, Source, Sources};
+use super::typed::{Config, Values};
+
+const MASK: &str = "********";
+
+/// A valid configuration and how it came about.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub config: Config,
+    /// Every key in the order of `xdb.toml`, and every further setting.
+    pub effective: Vec<Effective>,
+    /// What was left out of the sources, and why: sentences for an operator.
+    pub warnings: Vec<String>,
+    environment: Vec<(String, SecretString)>,
+}
+
+/// The value of one key, as `xdb config show` prints it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effective {
+    /// Dotted.
+    pub key: String,
+    /// As it was written; `********` for a secret; `None` when it is not set.
+    pub value: Option<String>,
+    pub source: Source,
+    /// What the key is for, in one line.
+    pub about: &'static str,
+}
+
+impl Loaded {
+    /// This configuration as variables for a child xdb that must see the same, whatever files say.
+    ///
+    /// Every effective value that is no default, secrets included: for an environment only, never for
+    /// arguments. `XDB_CONFIG` keeps the child from reading a file.
+    pub fn to_environment(&self) -> Vec<(String, SecretString)> {
+        let no_file = ("XDB_CONFIG".to_owned(), SecretString::from("/dev/null"));
+        std::iter::once(no_file)
+            .chain(self.environment.iter().cloned())
+            .collect()
+    }
+}
+
+/// Reads `sources` into one valid configuration.
+///
+/// # Errors
+/// When `xdb.toml` is named but missing, cannot be read, is not TOML or shows a secret to every user;
+/// else with all the unknown keys and wrong values of all sources at once.
+pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+    let mut problems = Vec::new();
+    let mut warnings = Vec::new();
+    let mut chosen = BTreeMap::new();
+    let seeded = read_environment_file(&sources.environment_file, &mut problems, &mut warnings);
+    for layer in [
+        seeded,
+        environment::read_process(&sources.process, &mut problems),
+        file::read(&sources.file, &mut problems)?,
+        environment::read_variables(&sources.process, &mut problems),
+        environment::read_flags(&sources.flags, &mut problems),
+    ] {
+        chosen.extend(layer.into_iter().map(|given| (given.key.clone(), given)));
+    }
+    warnings.extend(drop_foreign_token(&mut chosen));
+    // A key whose value is wrong is not among the chosen: it would look as if it were not set.
+    if problems.is_empty() {
+        problems.extend(judge_key_pair(&chosen));
+    }
+    let mut values = BTreeMap::new();
+    for key in KEYS {
+        let Some((text, source)) = value_of(key, &chosen) else {
+            continue;
+        };
+        match key.kind.parse(&text) {
+            Some(value) => {
+                values.insert(key.name, value);
+            }
+            // Only of a seed: the other layers have told theirs already.
+            None => problems.push(Problem::text(&source, key, &text)),
+        }
+    }
+    if problems.is_empty() {
+        Ok(finish(values, &chosen, warnings))
+    } else {
+        Err(ConfigError::Wrong { problems })
+    }
+}
+
+/// A file that is missing is fine. One that cannot be read is so for pam_env, too; but it is told.
+fn read_environment_file(
+    path: &Path,
+    problems: &mut Vec<Problem>,
+    warnings: &mut Vec<String>,
+) -> Vec<Given> {
+    match std::fs::read(path) {
+        Ok(text) => environment::read_file(path, &text, problems),
+        Err(error) => {
+            if error.kind() != ErrorKind::NotFound {
+                warnings.push(format!("{} was not read: {error}", path.display()));
+            }
+            Vec::new()
+        }
+    }
+}
+
+/// A session token belongs to one key pair: leaves out one from a layer below the pair's.
+fn drop_foreign_token(chosen: &mut BTreeMap<String, Given>) -> Option<String> {
+    let rank = |key| chosen.get(key).map(|given: &Given| given.source.rank());
+    let pair = rank("s3.access_key_id").max(rank("s3.secret_access_key"))?;
+    if rank("s3.session_token")? >= pair {
+        return None;
+    }
+    let token = chosen.remove("s3.session_token")?;
+    Some(format!(
+        "s3.session_token of {} is left out: the key pair comes from elsewhere",
+        token.source
+    ))
+}
+
+/// The access key is of use only together with its secret, and a token only with both.
+fn judge_key_pair(chosen: &BTreeMap<String, Given>) -> Option<Problem> {
+    let get = |key| chosen.get(key);
+    let (id, secret) = ("s3.access_key_id", "s3.secret_access_key");
+    let (given, missing) = match (get(id), get(secret), get("s3.session_token")) {
+        (Some(_), Some(_), _) | (None, None, None) => return None,
+        (Some(given), None, _) => (given, secret),
+        (None, Some(given), _) | (None, None, Some(given)) => (given, id),
+    };
+    Some(Problem::incomplete(given, missing))
+}
+
+fn value_of(key: &Key, chosen: &BTreeMap<String, Given>) -> Option<(String, Source)> {
+    if let Some(given) = chosen.get(key.name) {
+        return Some((given.text.clone(), given.source.clone()));
+    }
+    let default = match key.preset {
+        Preset::Text(text) => text.to_owned(),
+        Preset::KernelHostName(_) => kernel_host_name(),
+        Preset::Unset(_) => return None,
+    };
+    Some((default, Source::Default))
+}
+
+/// What `uname -n` says.
+fn kernel_host_name() -> String {
+    let read = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = read.trim();
+    if name.is_empty() {
+        "localhost".to_owned()
+    } else {
+        name.to_owned()
+    }
+}
+
+fn finish(
+    values: BTreeMap<&'static str, Value>,
+    chosen: &BTreeMap<String, Given>,
+    warnings: Vec<String>,
+) -> Loaded {
+    let settings: Vec<_> = chosen
+        .iter()
+        .filter_map(|(key, given)| Some((key.strip_prefix(SETTINGS)?, given)))
+        .collect();
+    let mut effective = Vec::new();
+    for (index, key) in KEYS.iter().enumerate() {
+        let (value, source) = value_of(key, chosen).unzip();
+        effective.push(Effective {
+            key: key.name.to_owned(),
+            value: value.map(|value| masked(value, key.kind == Kind::Secret)),
+            source: source.unwrap_or(Source::Default),
+            about: key.about,
+        });
+        let ends_section = KEYS
+            .get(index + 1)
+            .is_none_or(|next| next.section() != key.section());
+        if ends_section && SETTINGS.starts_with(key.section()) {
+            effective.extend(settings.iter().map(|(name, given)| Effective {
+                key: given.key.clone(),
+                value: Some(masked(given.text.clone(), settings::is_secret(name))),
+                source: given.source.clone(),
+                about: "A further setting for the WAL-G program.",
+            }));
+        }
+    }
+    let secret = |given: &Given| SecretString::from(given.text.as_str());
+    let settings = settings
+        .iter()
+        .map(|(name, given)| ((*name).to_owned(), secret(given)))
+        .collect();
+    let environment = chosen
+        .values()
+        .map(|given| (environment_name(&given.key), secret(given)))
+        .collect();
+    Loaded {
+        config: Config::new(&Values(values), settings),
+        effective,
+        warnings,
+        environment,
+    }
+}
+
+fn masked(value: String, is_secret: bool) -> String {
+    if is_secret { MASK.to_owned() } else { value }
+}

@@ -1,0 +1,29 @@
+//! The configuration: from sections and sources to one validated [`Config`], which never shows a secret.
+//!
+//! It reads files and variables and judges them, and must not connect to anything, look at the
+//! server, or know what the values are used for: whether a path exists is for its user to find out.
+
+mod environment;
+mod error;
+mod file;
+mod keys;
+mod kind;
+mod load;
+mod nearest;
+#[cfg(test)]
+mod packaged;
+mod pam_env;
+mod settings;
+mod source;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_complaints;
+#[cfg(test)]
+mod tests_secrets;
+mod typed;
+
+pub use error::{ConfigError, Problem};
+pub use load::{Effective, Loaded, load};
+pub use source::{ConfigFile, DEFAULT_FILE, Flag, Source, Sources};
+pub use typed::{Archive, Cluster, Config, Node, Postgres, RestoreTest, S3};

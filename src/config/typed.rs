@@ -1,0 +1,207 @@
+//! The configuration as the other rooms see it: plain typed values, valid as they stand.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::kind::Value;
+
+/// One node's whole configuration; its `Debug` shows no secret.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub cluster: Cluster,
+    pub node: Node,
+    pub postgres: Postgres,
+    pub s3: S3,
+    pub archive: Archive,
+    pub restore_test: RestoreTest,
+}
+
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// Lowercase letters, digits and inner dashes.
+    pub name: String,
+    /// The AWS account; `None` when nothing names it.
+    pub account: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub hostname: String,
+    pub state_directory: PathBuf,
+}
+
+/// This node's own server, never the proxy before it.
+#[derive(Debug, Clone)]
+pub struct Postgres {
+    /// A host name, an address, or the directory of a Unix socket.
+    pub host: String,
+    pub port: u16,
+    pub user: String,
+    pub password: Option<SecretString>,
+    pub database: String,
+    pub data_directory: PathBuf,
+    pub bin_directory: PathBuf,
+    /// For the whole of connecting, login included.
+    pub connect_timeout: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct S3 {
+    pub region: Option<String>,
+    /// `http://` or `https://`; `None` is AWS's own.
+    pub endpoint: Option<String>,
+    pub force_path_style: bool,
+    /// Set exactly when `secret_access_key` is; `None` leaves it to the AWS chain.
+    pub access_key_id: Option<String>,
+    pub secret_access_key: Option<SecretString>,
+    /// Belongs to the key pair; `None` without one.
+    pub session_token: Option<SecretString>,
+    /// PEM; `None` trusts what the system trusts.
+    pub ca_cert_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Archive {
+    /// A program's name on PATH, or a path.
+    pub program: String,
+    /// `s3://bucket/prefix`, in which `{account}`, `{cluster}` and `{major}` wait to be filled in.
+    ///
+    /// The prefix is not empty, may end in a slash, and lies outside of `xdb/`.
+    pub repository: String,
+    /// As WAL-G spells it: `lz4`, `zstd`, `lzma`, `brotli` or `none`.
+    pub compression: String,
+    pub push_timeout: Duration,
+    pub fetch_timeout: Duration,
+    pub backup_timeout: Duration,
+    /// Zero makes every backup full.
+    pub delta_max_steps: u32,
+    /// Further environment for the WAL-G program, by name; some of it is secret.
+    pub settings: BTreeMap<String, SecretString>,
+}
+
+#[derive(Debug, Clone)]
+pub struct RestoreTest {
+    pub directory: PathBuf,
+    pub timeout: Duration,
+}
+
+/// Parsed values by dotted name, of every key that is set or has a default.
+pub(super) struct Values(pub BTreeMap<&'static str, Value>);
+
+impl Config {
+    /// The key table guarantees that what is asked for here is there and of its kind; a test loads
+    /// the configuration both empty and full.
+    pub(super) fn new(values: &Values, settings: BTreeMap<String, SecretString>) -> Self {
+        Self {
+            cluster: Cluster {
+                name: values.text("cluster.name"),
+                account: values.text_if_set("cluster.account"),
+            },
+            node: Node {
+                hostname: values.text("node.hostname"),
+                state_directory: values.path("node.state_directory"),
+            },
+            postgres: Postgres {
+                host: values.text("postgres.host"),
+                port: values.port("postgres.port"),
+                user: values.text("postgres.user"),
+                password: values.secret_if_set("postgres.password"),
+                database: values.text("postgres.database"),
+                data_directory: values.path("postgres.data_directory"),
+                bin_directory: values.path("postgres.bin_directory"),
+                connect_timeout: values.duration("postgres.connect_timeout"),
+            },
+            s3: S3 {
+                region: values.text_if_set("s3.region"),
+                endpoint: values.text_if_set("s3.endpoint"),
+                force_path_style: values.switch("s3.force_path_style"),
+                access_key_id: values.text_if_set("s3.access_key_id"),
+                secret_access_key: values.secret_if_set("s3.secret_access_key"),
+                session_token: values.secret_if_set("s3.session_token"),
+                ca_cert_file: values.path_if_set("s3.ca_cert_file"),
+            },
+            archive: Archive {
+                program: values.text("archive.program"),
+                repository: values.text("archive.repository"),
+                compression: values.text("archive.compression"),
+                push_timeout: values.duration("archive.push_timeout"),
+                fetch_timeout: values.duration("archive.fetch_timeout"),
+                backup_timeout: values.duration("archive.backup_timeout"),
+                delta_max_steps: values.count("archive.delta_max_steps"),
+                settings,
+            },
+            restore_test: RestoreTest {
+                directory: values.path("restore_test.directory"),
+                timeout: values.duration("restore_test.timeout"),
+            },
+        }
+    }
+}
+
+impl Values {
+    fn text(&self, key: &str) -> String {
+        self.text_if_set(key)
+            .unwrap_or_else(|| not_in_table(key, "text with a default"))
+    }
+
+    fn path(&self, key: &str) -> PathBuf {
+        self.path_if_set(key)
+            .unwrap_or_else(|| not_in_table(key, "a path with a default"))
+    }
+
+    fn text_if_set(&self, key: &str) -> Option<String> {
+        match self.0.get(key)? {
+            Value::Text(text) => Some(text.clone()),
+            _ => not_in_table(key, "kept as text"),
+        }
+    }
+
+    fn path_if_set(&self, key: &str) -> Option<PathBuf> {
+        match self.0.get(key)? {
+            Value::Path(path) => Some(path.clone()),
+            _ => not_in_table(key, "a path"),
+        }
+    }
+
+    fn secret_if_set(&self, key: &str) -> Option<SecretString> {
+        match self.0.get(key)? {
+            Value::Secret(secret) => Some(secret.clone()),
+            _ => not_in_table(key, "a secret"),
+        }
+    }
+
+    fn port(&self, key: &str) -> u16 {
+        match self.0.get(key) {
+            Some(Value::Port(port)) => *port,
+            _ => not_in_table(key, "a port with a default"),
+        }
+    }
+
+    fn count(&self, key: &str) -> u32 {
+        match self.0.get(key) {
+            Some(Value::Count(count)) => *count,
+            _ => not_in_table(key, "a count with a default"),
+        }
+    }
+
+    fn duration(&self, key: &str) -> Duration {
+        match self.0.get(key) {
+            Some(Value::Duration(duration)) => *duration,
+            _ => not_in_table(key, "a duration with a default"),
+        }
+    }
+
+    fn switch(&self, key: &str) -> bool {
+        match self.0.get(key) {
+            Some(Value::Switch(switch)) => *switch,
+            _ => not_in_table(key, "a switch with a default"),
+        }
+    }
+}
+
+fn not_in_table(key: &str, what: &str) -> ! {
+    unreachable!("the key table says otherwise than {key} being {what}")
+}

@@ -1,0 +1,102 @@
+//! The layer rule: reads the `crate::` paths of every file and fails on an arrow that the design does not draw.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each room with the rooms that it may use; what is above is not listed below.
+const MAY_USE: &[(&str, &[&str])] = &[
+    (
+        "cli",
+        &[
+            "restore", "archive", "process", "postgres", "storage", "log", "config", "model",
+        ],
+    ),
+    (
+        "restore",
+        &[
+            "archive", "process", "postgres", "storage", "log", "config", "model",
+        ],
+    ),
+    (
+        "archive",
+        &["process", "postgres", "storage", "log", "config", "model"],
+    ),
+    // Reading a control file is running PostgreSQL's program for it.
+    ("postgres", &["process", "log", "config", "model"]),
+    ("process", &["log", "config", "model"]),
+    ("storage", &["log", "config", "model"]),
+    ("log", &["config", "model"]),
+    ("config", &["model"]),
+    ("model", &[]),
+];
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| {
+            if path.is_dir() {
+                rust_files(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect()
+}
+
+fn rooms_used(source: &str) -> BTreeSet<String> {
+    let uses = source.split("crate::").skip(1);
+    let name = |rest: &str| {
+        rest.chars()
+            .take_while(|c| c.is_ascii_lowercase() || *c == '_')
+            .collect::<String>()
+    };
+    // `use crate::{a, b}` would hide rooms from this reading: one room a line is the rule.
+    uses.map(|rest| {
+        if rest.starts_with('{') {
+            "{".to_owned()
+        } else {
+            name(rest)
+        }
+    })
+    .collect()
+}
+
+#[test]
+fn layers_point_down_only() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut wrong = Vec::new();
+    for entry in fs::read_dir(&source)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+    {
+        let room = entry.file_name().unwrap().to_str().unwrap().to_owned();
+        let Some((_, allowed)) = MAY_USE.iter().find(|(name, _)| *name == room) else {
+            wrong.push(format!("the room {room} is not in the layer rule"));
+            continue;
+        };
+        for file in rust_files(&entry) {
+            for used in rooms_used(&fs::read_to_string(&file).unwrap()) {
+                if used != room && !allowed.contains(&used.as_str()) {
+                    wrong.push(format!("{}: {room} uses {used}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn an_arrow_is_seen_where_one_is() {
+    let used = rooms_used(
+        "use crate::config::S3;\nlet x = crate::log::chain(e); use crate::{model, cli};",
+    );
+    assert_eq!(
+        used,
+        BTreeSet::from(["config".to_owned(), "log".to_owned(), "{".to_owned()])
+    );
+}

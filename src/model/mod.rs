@@ -1,0 +1,28 @@
+//! Values that every room shares: positions in WAL, timelines, segments, verdicts. No IO, no clock.
+
+mod lsn;
+mod segment;
+mod timeline;
+mod verdict;
+
+pub use lsn::Lsn;
+pub use segment::{ArchiveFile, SegmentSize, WalSegment};
+pub use timeline::{Timeline, TimelineHistory, TimelineSwitch};
+pub use verdict::{Verdict, Verification};
+
+/// A value that was not written the way its type is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not {expected}")]
+pub struct ParseError {
+    pub text: String,
+    pub expected: &'static str,
+}
+
+impl ParseError {
+    pub(crate) fn new(text: &str, expected: &'static str) -> Self {
+        Self {
+            text: text.to_owned(),
+            expected,
+        }
+    }
+}

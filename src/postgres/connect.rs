@@ -1,0 +1,111 @@
+//! One connection, with its deadlines.
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::{Client, Config, NoTls};
+
+use super::PostgresError;
+
+/// Where to connect and as whom.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// A host name, an address, or the directory of a Unix socket.
+    pub host: String,
+    pub port: u16,
+    pub user: String,
+    pub password: Option<SecretString>,
+    pub database: String,
+    /// For the whole of connecting, login included.
+    pub connect_timeout: Duration,
+}
+
+impl Target {
+    fn shown(&self) -> String {
+        format!(
+            "{}:{} (user {}, database {})",
+            self.host, self.port, self.user, self.database
+        )
+    }
+}
+
+impl From<&crate::config::Postgres> for Target {
+    fn from(settings: &crate::config::Postgres) -> Self {
+        Self {
+            host: settings.host.clone(),
+            port: settings.port,
+            user: settings.user.clone(),
+            password: settings.password.clone(),
+            database: settings.database.clone(),
+            connect_timeout: settings.connect_timeout,
+        }
+    }
+}
+
+/// A client and the task that drives it; both end when this is dropped.
+#[derive(Debug)]
+pub struct Connection {
+    client: Client,
+    driver: JoinHandle<()>,
+}
+
+impl Deref for Connection {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// Logs in to `target`; a statement there may take `statement_timeout`, a lock 5 s.
+///
+/// Names in queries are schema-qualified; `search_path` is pinned all the same.
+///
+/// # Errors
+/// When the server does not answer in time or refuses.
+pub async fn connect(
+    target: &Target,
+    statement_timeout: Duration,
+) -> Result<Connection, PostgresError> {
+    let mut config = Config::new();
+    config
+        .host(&target.host)
+        .port(target.port)
+        .user(&target.user)
+        .dbname(&target.database)
+        .application_name("xdb")
+        .connect_timeout(target.connect_timeout)
+        .keepalives_idle(Duration::from_secs(30))
+        .tcp_user_timeout(Duration::from_secs(30))
+        .options(format!(
+            "-c search_path=pg_catalog -c lock_timeout=5s -c statement_timeout={}",
+            statement_timeout.as_millis()
+        ));
+    if let Some(password) = &target.password {
+        config.password(password.expose_secret());
+    }
+    let login = timeout(target.connect_timeout, config.connect(NoTls)).await;
+    let silent = |_| PostgresError::Silent {
+        target: target.shown(),
+        secs: target.connect_timeout.as_secs(),
+    };
+    let refused = |error| PostgresError::Connect {
+        target: target.shown(),
+        error,
+    };
+    let (client, connection) = login.map_err(silent)?.map_err(refused)?;
+    let driver = tokio::spawn(async move {
+        // Its error reaches whoever waits on the client.
+        let _ = connection.await;
+    });
+    Ok(Connection { client, driver })
+}

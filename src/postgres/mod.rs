@@ -1,0 +1,79 @@
+//! PostgreSQL: connections with deadlines, what a server says of itself, `pg_controldata`. Judges nothing.
+
+mod connect;
+mod control;
+mod server;
+
+pub use connect::{Connection, Target, connect};
+pub use control::{ControlData, control_data};
+pub use server::{Archiver, Server, archiver, server};
+
+use std::path::PathBuf;
+
+use crate::process::ProcessError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresError {
+    #[error("cannot connect to PostgreSQL at {target}: {}", in_words(error))]
+    Connect {
+        target: String,
+        error: tokio_postgres::Error,
+    },
+    #[error("PostgreSQL at {target} did not answer within {secs} s")]
+    Silent { target: String, secs: u64 },
+    #[error("cannot ask PostgreSQL {what}: {}", in_words(error))]
+    Query {
+        what: &'static str,
+        error: tokio_postgres::Error,
+    },
+    #[error("cannot read {what} in PostgreSQL's answer")]
+    Answer { what: &'static str },
+    #[error("cannot read the control file of {}", directory.display())]
+    ControlFile {
+        directory: PathBuf,
+        #[source]
+        source: ProcessError,
+    },
+    #[error("pg_controldata refuses {}: {reason}", directory.display())]
+    NotADataDirectory { directory: PathBuf, reason: String },
+}
+
+impl PostgresError {
+    /// What the operator can do.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Connect { error, .. } => match error.code().map(tokio_postgres::error::SqlState::code) {
+                Some("28P01" | "28000") => {
+                    "check postgres.user and postgres.password (or PGPASSWORD), and pg_hba.conf".to_owned()
+                }
+                Some("3D000") => "check postgres.database".to_owned(),
+                Some("57P03") => "PostgreSQL is starting or stopping; try again in a moment".to_owned(),
+                Some("53300") => "all connections are taken; see max_connections".to_owned(),
+                _ => "is PostgreSQL running here? check postgres.host and postgres.port".to_owned(),
+            },
+            Self::Silent { .. } => "is PostgreSQL overloaded, or a firewall in between? see postgres.connect_timeout".to_owned(),
+            Self::Query { .. } | Self::Answer { .. } => "see PostgreSQL's own log".to_owned(),
+            Self::ControlFile { .. } => "check postgres.bin_directory".to_owned(),
+            Self::NotADataDirectory { .. } => {
+                "postgres.data_directory is the directory that holds PG_VERSION and global/pg_control".to_owned()
+            }
+        }
+    }
+}
+
+/// The server's own message when it sent one, the innermost cause otherwise; never the query's parameters.
+pub fn in_words(error: &tokio_postgres::Error) -> String {
+    if let Some(answer) = error.as_db_error() {
+        return format!(
+            "{}: {} ({})",
+            answer.severity(),
+            answer.message(),
+            answer.code().code()
+        );
+    }
+    let mut deepest: &dyn std::error::Error = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
+}

@@ -1,0 +1,163 @@
+//! What a running server says of itself.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+
+use super::{Connection, PostgresError};
+use crate::model::{Lsn, SegmentSize, Timeline};
+
+/// A server's identity and where its WAL stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// `pg_control_system()`: the same on a primary, its standbys and its backups.
+    pub system_identifier: u64,
+    pub in_recovery: bool,
+    /// Of the last checkpoint; a standby's may lag behind what it streams.
+    pub timeline: Timeline,
+    /// `server_version_num`, such as 170011.
+    pub version: u32,
+    pub data_directory: PathBuf,
+    pub segment_size: SegmentSize,
+    /// Written (primary) or received (standby); NULL on a standby that never streamed is `None`.
+    pub wal_end: Option<Lsn>,
+    /// A standby receives WAL at the moment; `false` on a primary.
+    pub streaming: bool,
+    /// `archive_mode`: `off`, `on` or `always`.
+    pub archive_mode: String,
+    pub now: Timestamp,
+}
+
+/// Asks `connection`'s server about itself (`pg_control_*`, `pg_settings`, `pg_stat_wal_receiver`).
+///
+/// # Errors
+/// When the query fails.
+pub async fn server(connection: &Connection) -> Result<Server, PostgresError> {
+    const QUERY: &str = "
+        SELECT s.system_identifier::text AS system_identifier,
+               pg_catalog.pg_is_in_recovery() AS in_recovery,
+               c.timeline_id::bigint AS timeline,
+               pg_catalog.current_setting('server_version_num')::bigint AS version,
+               pg_catalog.current_setting('data_directory') AS data_directory,
+               pg_catalog.current_setting('archive_mode') AS archive_mode,
+               (SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size') AS segment_size,
+               CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn()
+                    ELSE pg_catalog.pg_current_wal_insert_lsn() END::text AS wal_end,
+               EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver WHERE status = 'streaming') AS streaming,
+               pg_catalog.clock_timestamp() AS now
+          FROM pg_catalog.pg_control_system() AS s, pg_catalog.pg_control_checkpoint() AS c";
+    let row = one_row(connection, "about itself", QUERY).await?;
+    let get = |what| PostgresError::Answer { what };
+    Ok(Server {
+        // A bigint in SQL, unsigned in the control file.
+        system_identifier: text(&row, "system_identifier")?
+            .parse::<i64>()
+            .map(i64::cast_unsigned)
+            .map_err(|_| get("system_identifier"))?,
+        in_recovery: column(&row, "in_recovery")?,
+        timeline: Timeline(number(&row, "timeline")?),
+        version: number(&row, "version")?,
+        data_directory: text(&row, "data_directory")?.into(),
+        segment_size: SegmentSize::new(number::<u64>(&row, "segment_size")?)
+            .map_err(|_| get("wal_segment_size"))?,
+        wal_end: optional_lsn(&row, "wal_end")?,
+        streaming: column(&row, "streaming")?,
+        archive_mode: text(&row, "archive_mode")?,
+        now: column(&row, "now")?,
+    })
+}
+
+/// One row of `pg_stat_archiver`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Archiver {
+    /// The last file that `archive_command` accepted; `None` since the last reset of statistics.
+    pub last_archived: Option<String>,
+    pub last_archived_at: Option<Timestamp>,
+    pub last_failed: Option<String>,
+    pub last_failed_at: Option<Timestamp>,
+}
+
+impl Archiver {
+    /// The newest attempt failed. `failed_count` is cumulative and says nothing about now.
+    pub fn failing(&self) -> bool {
+        self.last_failed_at
+            .is_some_and(|failed| self.last_archived_at.is_none_or(|done| failed > done))
+    }
+}
+
+/// Reads `pg_stat_archiver`.
+///
+/// # Errors
+/// When the query fails.
+pub async fn archiver(connection: &Connection) -> Result<Archiver, PostgresError> {
+    const QUERY: &str = "
+        SELECT last_archived_wal, last_archived_time, last_failed_wal, last_failed_time
+          FROM pg_catalog.pg_stat_archiver";
+    let row = one_row(connection, "about its archiver", QUERY).await?;
+    Ok(Archiver {
+        last_archived: column(&row, "last_archived_wal")?,
+        last_archived_at: column(&row, "last_archived_time")?,
+        last_failed: column(&row, "last_failed_wal")?,
+        last_failed_at: column(&row, "last_failed_time")?,
+    })
+}
+
+async fn one_row(
+    connection: &Connection,
+    what: &'static str,
+    query: &str,
+) -> Result<Row, PostgresError> {
+    connection
+        .query_one(query, &[])
+        .await
+        .map_err(|error| PostgresError::Query { what, error })
+}
+
+fn column<'a, T: tokio_postgres::types::FromSql<'a>>(
+    row: &'a Row,
+    name: &'static str,
+) -> Result<T, PostgresError> {
+    row.try_get(name)
+        .map_err(|_| PostgresError::Answer { what: name })
+}
+
+fn text(row: &Row, name: &'static str) -> Result<String, PostgresError> {
+    column(row, name)
+}
+
+fn number<T: TryFrom<i64>>(row: &Row, name: &'static str) -> Result<T, PostgresError> {
+    let value: i64 = column(row, name)?;
+    T::try_from(value).map_err(|_| PostgresError::Answer { what: name })
+}
+
+fn optional_lsn(row: &Row, name: &'static str) -> Result<Option<Lsn>, PostgresError> {
+    let lsn: Option<String> = column(row, name)?;
+    lsn.map(|lsn| lsn.parse())
+        .transpose()
+        .map_err(|_| PostgresError::Answer { what: name })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_archiver_fails_when_its_newest_attempt_did() {
+        let at = |second| Some(Timestamp::from_second(second).unwrap());
+        for (done, failed, failing) in [
+            (None, None, false),
+            (at(5), None, false),
+            (None, at(5), true),
+            (at(5), at(6), true),
+            (at(6), at(5), false),
+        ] {
+            let archiver = Archiver {
+                last_archived_at: done,
+                last_failed_at: failed,
+                ..Archiver::default()
+            };
+            assert_eq!(archiver.failing(), failing, "{done:?} {failed:?}");
+        }
+    }
+}

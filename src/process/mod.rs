@@ -1,0 +1,179 @@
+//! Children: start one in its own process group, read what it says, stop all of it at a deadline or when xdb goes.
+//!
+//! Every child dies with xdb, even after `kill -9` (`PR_SET_PDEATHSIG`). Never a shell, never a secret in an argument.
+
+mod group;
+mod sweep;
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+pub use group::Group;
+pub use sweep::kill_all_under;
+
+/// Standard output beyond this is dropped; what xdb reads there is far shorter.
+const STDOUT_LIMIT: u64 = 4 << 20;
+/// Lines of standard error kept for the reason of a failure.
+const STDERR_LINES: usize = 40;
+/// How long output may follow after the child itself ended: a grandchild may hold the pipe for ever.
+const DRAIN: Duration = Duration::from_secs(1);
+
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    #[error("there is no program {}", program.display())]
+    Missing { program: PathBuf },
+    #[error("cannot start {}", program.display())]
+    Start {
+        program: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot wait for {}", program.display())]
+    Wait {
+        program: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{} was stopped: it was not done after {} s", program.display(), after.as_secs())]
+    Deadline { program: PathBuf, after: Duration },
+}
+
+/// What a child that ended on its own left.
+#[derive(Debug)]
+pub struct Finished {
+    pub status: ExitStatus,
+    pub stdout: Vec<u8>,
+    /// The last lines of standard error.
+    pub stderr: String,
+}
+
+impl Finished {
+    /// The last non-empty line of standard error, or the exit status in words.
+    pub fn last_words(&self) -> String {
+        let line = self
+            .stderr
+            .lines()
+            .rev()
+            .map(str::trim)
+            .find(|line| !line.is_empty());
+        line.map_or_else(|| self.status.to_string(), str::to_owned)
+    }
+}
+
+/// Prepares `program` with an empty environment but for `PATH`, `HOME`, `LANG` and its time zone.
+///
+/// Messages are parsed, so their language is fixed.
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::null());
+    for name in ["PATH", "HOME", "TZ"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
+}
+
+/// Runs `command` to its end, both pipes read at once; at `deadline` its whole group is stopped.
+///
+/// # Errors
+/// When the program is not there, cannot be started, or is not done in time. A bad exit status is no error here.
+pub async fn run(command: Command, deadline: Duration) -> Result<Finished, ProcessError> {
+    let mut command = command;
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut group = Group::start(&mut command, Signal::KILL)?;
+    let stdout = tokio::spawn(first_bytes(group.stdout()));
+    let stderr = tokio::spawn(last_lines(group.stderr()));
+    let status = group.wait(deadline).await?;
+    // What is left of the group holds the pipes and does work that nobody waits for.
+    group.kill();
+    let stdout = timeout(DRAIN, stdout)
+        .await
+        .ok()
+        .and_then(Result::ok)
+        .unwrap_or_default();
+    let stderr = timeout(DRAIN, stderr)
+        .await
+        .ok()
+        .and_then(Result::ok)
+        .unwrap_or_default();
+    Ok(Finished {
+        status,
+        stdout,
+        stderr,
+    })
+}
+
+/// Runs `command` to its end with xdb's own standard error, and lets what it started in the background go on.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_attached(
+    command: Command,
+    deadline: Duration,
+) -> Result<ExitStatus, ProcessError> {
+    let mut command = command;
+    // Standard output belongs to xdb's own answer.
+    command.stdout(Stdio::null()).stderr(Stdio::inherit());
+    let mut group = Group::start(&mut command, Signal::KILL)?;
+    let status = group.wait(deadline).await?;
+    group.release();
+    Ok(status)
+}
+
+async fn first_bytes(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let Some(mut pipe) = pipe else { return bytes };
+    // A read error ends the output like its end does; the exit status judges.
+    let _ = (&mut pipe).take(STDOUT_LIMIT).read_to_end(&mut bytes).await;
+    let _ = tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await;
+    bytes
+}
+
+async fn last_lines(pipe: Option<impl AsyncRead + Unpin>) -> String {
+    let mut kept: VecDeque<String> = VecDeque::new();
+    let Some(pipe) = pipe else {
+        return String::new();
+    };
+    let mut reader = BufReader::new(pipe);
+    let mut line = Vec::new();
+    // Bytes, not lines(): one byte that is not UTF-8 must not end the reading and stall the child.
+    while reader
+        .read_until(b'\n', &mut line)
+        .await
+        .is_ok_and(|read| read > 0)
+    {
+        if kept.len() == STDERR_LINES {
+            kept.pop_front();
+        }
+        kept.push_back(String::from_utf8_lossy(&line).trim_end().to_owned());
+        line.clear();
+    }
+    Vec::from(kept).join("\n")
+}
+
+/// Finds `program` as `execvp` would: a path as it is, a bare name on `PATH`.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let executable = |path: &Path| {
+        rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file()
+    };
+    if program.contains('/') {
+        let path = PathBuf::from(program);
+        return executable(&path).then_some(path);
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|path| executable(path))
+}

@@ -1,0 +1,93 @@
+//! Finding and killing what runs in a directory that is about to be removed.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, getpid, kill_process};
+
+/// How long a PostgreSQL told to quit may take to free its shared memory.
+const QUIT: Duration = Duration::from_secs(5);
+
+/// Ends every process of ours whose working directory lies in `directory`, and returns how many there were.
+///
+/// SIGQUIT first, which is PostgreSQL's immediate shutdown and frees its shared memory, then SIGKILL until none is left.
+/// Working directories are the one mark that survives `kill -9` of whoever started them: a scratch server, its
+/// `restore_command` and WAL-G's prefetch children all stand there.
+pub fn kill_all_under(directory: &Path) -> usize {
+    // /proc shows resolved paths.
+    let Ok(directory) = directory.canonicalize() else {
+        return 0;
+    };
+    let found = processes_under(&directory);
+    for pid in &found {
+        let _ = kill_process(*pid, Signal::QUIT);
+    }
+    let quit_by = Instant::now() + QUIT;
+    while !processes_under(&directory).is_empty() && Instant::now() < quit_by {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let give_up = Instant::now() + QUIT;
+    loop {
+        let left = processes_under(&directory);
+        if left.is_empty() || Instant::now() > give_up {
+            return found.len();
+        }
+        // Stopped first, so that none of them forks while the others are killed.
+        for signal in [Signal::STOP, Signal::KILL] {
+            for pid in &left {
+                let _ = kill_process(*pid, signal);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn processes_under(directory: &Path) -> Vec<Pid> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let numbered = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    numbered
+        .filter_map(Pid::from_raw)
+        .filter(|pid| *pid != getpid())
+        .filter(|pid| {
+            let stands_in = fs::read_link(format!("/proc/{}/cwd", pid.as_raw_nonzero()));
+            stands_in.is_ok_and(|cwd| cwd.starts_with(directory))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn only_what_stands_in_the_directory_is_killed() {
+        let scratch = tempfile::tempdir().unwrap();
+        let inside = scratch.path().join("data");
+        fs::create_dir(&inside).unwrap();
+        let start = |cwd: &Path| {
+            Command::new("sleep")
+                .arg("60")
+                .current_dir(cwd)
+                .spawn()
+                .unwrap()
+        };
+        let (mut stray, mut other) = (start(&inside), start(Path::new("/")));
+
+        let killed = kill_all_under(scratch.path());
+
+        assert_eq!(killed, 1);
+        assert!(!stray.wait().unwrap().success());
+        assert!(
+            other.try_wait().unwrap().is_none(),
+            "a process elsewhere was killed"
+        );
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+}

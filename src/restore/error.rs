@@ -1,0 +1,92 @@
+//! What keeps a restore test from being run, as against what it finds.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::archive::ArchiveError;
+use crate::postgres::PostgresError;
+use crate::process::ProcessError;
+use crate::storage::StorageError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The restore was done or tried, and it shows that the backup is bad.
+    #[error("{0}")]
+    Bad(String),
+    #[error("refused: {reason}")]
+    Refused { reason: String, hint: String },
+    #[error("another restore test is running in {}", directory.display())]
+    Busy { directory: PathBuf },
+    #[error("no backup {name} in {repository}")]
+    NoSuchBackup { name: String, repository: String },
+    #[error("{repository} holds no finished backup")]
+    NoBackup { repository: String },
+    #[error("{} has {free} free, the restore needs {needed}", directory.display())]
+    NoSpace {
+        directory: PathBuf,
+        free: bytesize::ByteSize,
+        needed: bytesize::ByteSize,
+    },
+    #[error("the scratch disk became full while {doing}")]
+    DiskFull { doing: &'static str },
+    #[error("the backup is of PostgreSQL {wanted}, the programs in {} are of {found}", bin_directory.display())]
+    WrongMajor {
+        wanted: u32,
+        found: String,
+        bin_directory: PathBuf,
+    },
+    #[error("not done after {} s", after.as_secs())]
+    Deadline { after: Duration },
+    #[error("S3 was lost while {doing}: {words}")]
+    StorageLost { doing: &'static str, words: String },
+    #[error("cannot {operation} {}", path.display())]
+    File {
+        operation: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+}
+
+impl From<StorageError> for RestoreError {
+    fn from(error: StorageError) -> Self {
+        Self::Archive(error.into())
+    }
+}
+
+impl RestoreError {
+    /// What the operator can do.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Bad(_) => {
+                "do not count on this backup: take a new one with `xdb backup push`, then test that"
+            }
+            Self::Refused { hint, .. } => return Some(hint.clone()),
+            Self::Busy { .. } => "wait for its end; two would compete for the disk",
+            Self::NoSuchBackup { .. } | Self::NoBackup { .. } => {
+                "see what is there with `xdb backup list`"
+            }
+            Self::NoSpace { .. } | Self::DiskFull { .. } => {
+                "make room, or set restore_test.directory to a larger disk"
+            }
+            Self::WrongMajor { .. } => {
+                "install the backup's major version and set postgres.bin_directory"
+            }
+            Self::Deadline { .. } => {
+                "set restore_test.timeout higher, or find out what was slow from the steps"
+            }
+            Self::StorageLost { .. } => "the backup was not judged: test again once S3 answers",
+            Self::File { .. } => "restore_test.directory must belong to the user that runs xdb",
+            Self::Archive(error) => return error.hint(),
+            Self::Postgres(error) => return Some(error.hint()),
+            Self::Process(_) => "check postgres.bin_directory and archive.program",
+        };
+        Some(hint.to_owned())
+    }
+}

@@ -1,0 +1,241 @@
+//! The live server of this node: what the restore is measured against. Looked at, never touched.
+
+use std::time::Duration;
+
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+
+use crate::archive::catalog::Catalog;
+use crate::config::Config;
+use crate::model::{Lsn, SegmentSize, Timeline, Verdict, WalSegment};
+use crate::postgres::{self, Archiver, Server};
+use crate::process;
+
+/// This node's server as it was when the test began.
+#[derive(Debug)]
+pub struct Live {
+    pub server: Server,
+    pub archiver: Archiver,
+}
+
+/// Looks at the server of `config`.
+///
+/// # Errors
+/// Why it could not be looked at, as a sentence.
+pub async fn look(config: &Config) -> Result<Live, String> {
+    let no =
+        |error: postgres::PostgresError| format!("this node's server cannot be asked: {error}");
+    let connection = postgres::connect(&(&config.postgres).into(), Duration::from_secs(10))
+        .await
+        .map_err(no)?;
+    let server = postgres::server(&connection).await.map_err(no)?;
+    let archiver = postgres::archiver(&connection).await.map_err(no)?;
+    Ok(Live { server, archiver })
+}
+
+/// Whether the bucket holds what PostgreSQL archived last: a missing last segment cannot be seen in a bucket alone.
+pub fn judge_archive_end(live: &Result<Live, String>, catalog: &Catalog) -> Verdict {
+    let live = match live {
+        Ok(live) => live,
+        Err(reason) => {
+            return Verdict::Unknown(format!("the end of the archive is unverified: {reason}"));
+        }
+    };
+    let Some(last) = live.archiver.last_archived.as_deref() else {
+        return Verdict::Unknown(
+            "the end of the archive is unverified: this server has archived nothing yet".into(),
+        );
+    };
+    // Backup histories and partial segments begin with their segment's name; a timeline history has none.
+    let Some(segment) = last
+        .get(..24)
+        .and_then(|name| WalSegment::parse(name, catalog.wal.size).ok())
+    else {
+        return Verdict::Unknown(format!(
+            "the end of the archive is unverified: {last} was archived last"
+        ));
+    };
+    let whole = last.len() == 24;
+    let newest = catalog.wal.newest(segment.timeline);
+    match newest {
+        Some(_) if catalog.wal.get(segment).is_some() => Verdict::Ok,
+        // A partial segment's or backup history's own segment may follow later.
+        Some(newest) if !whole && newest.number + 1 >= segment.number => Verdict::Ok,
+        _ => Verdict::Critical(format!(
+            "PostgreSQL archived {last}, and the repository does not hold it: its newest segment is {}",
+            newest.map_or_else(
+                || "none".to_owned(),
+                |segment| segment.name(catalog.wal.size)
+            )
+        )),
+    }
+}
+
+/// Seconds of committed work that a loss of the primary at `live`'s moment would have cost.
+///
+/// From the first commit after `recovered` to that moment; 0 where there is none. Read from the live server's own WAL
+/// with `pg_waldump`: an idle primary loses nothing, however old its last commit.
+///
+/// # Errors
+/// Why it is not known, as a sentence.
+pub async fn measure_rpo(
+    config: &Config,
+    live: &Live,
+    timeline: Timeline,
+    recovered: Lsn,
+) -> Result<f64, String> {
+    let server = &live.server;
+    if server.in_recovery && !server.streaming {
+        return Err(
+            "this standby is not streaming: what the primary committed since is not known here"
+                .into(),
+        );
+    }
+    if server.timeline != timeline {
+        return Err(format!(
+            "the live server is on timeline {}, the restore on {timeline}",
+            server.timeline
+        ));
+    }
+    let end = server
+        .wal_end
+        .ok_or("this standby has received no WAL yet")?;
+    if end <= recovered {
+        return Ok(0.0);
+    }
+    let mut command = process::command(config.postgres.bin_directory.join("pg_waldump"));
+    command
+        .env("TZ", "UTC")
+        .args(["--rmgr=Transaction", "--limit=1000", "--path"])
+        .arg(server.data_directory.join("pg_wal"))
+        .arg(format!("--timeline={timeline}"))
+        .arg(format!("--start={recovered}"))
+        .arg(format!("--end={end}"));
+    let finished = process::run(command, Duration::from_secs(60))
+        .await
+        .map_err(|error| error.to_string())?;
+    let output = String::from_utf8_lossy(&finished.stdout);
+    // It exits with 1 at the end of the WAL; only a first segment that it cannot read is a failure.
+    if output.is_empty() && !finished.status.success() && !reached_the_end(&finished.stderr) {
+        return Err(format!(
+            "the live server's WAL cannot be read: {}",
+            finished.last_words()
+        ));
+    }
+    match first_commit(&output) {
+        Some(lost) if lost <= server.now => Ok((server.now - lost)
+            .total(jiff::Unit::Second)
+            .unwrap_or_default()),
+        _ => Ok(0.0),
+    }
+}
+
+fn reached_the_end(stderr: &str) -> bool {
+    let ends = [
+        "error in WAL record",
+        "could not find a valid record",
+        "invalid record length",
+        "end of WAL",
+    ];
+    ends.iter().any(|end| stderr.contains(end))
+}
+
+/// The time of the first commit that `pg_waldump` (in UTC) printed.
+fn first_commit(output: &str) -> Option<Timestamp> {
+    output.lines().find_map(|line| {
+        let (_, description) = line.split_once("desc: COMMIT")?;
+        let words = description.strip_prefix("_PREPARED").unwrap_or(description);
+        // A prepared transaction's number comes first: `COMMIT_PREPARED 746: 2026-11-21 …`.
+        let words = words
+            .split_once(": ")
+            .filter(|(id, _)| id.trim().parse::<u64>().is_ok())
+            .map_or(words, |(_, rest)| rest);
+        let time = words.trim_start().get(..)?.split(" UTC").next()?;
+        let time: DateTime = time.trim().parse().ok()?;
+        time.to_zoned(TimeZone::UTC)
+            .ok()
+            .map(|zoned| zoned.timestamp())
+    })
+}
+
+/// Whether replay came to the end that the listing promised.
+///
+/// The last segment is rarely full of whole records: reaching into it is reaching its end, since PostgreSQL asks for the next.
+pub fn judge_end(
+    recovered: Lsn,
+    reachable: Option<WalSegment>,
+    newest: Option<WalSegment>,
+    size: SegmentSize,
+) -> Verdict {
+    let name = |segment: WalSegment| segment.name(size);
+    match (reachable, newest) {
+        (_, None) | (None, _) => {
+            Verdict::Critical("the archive holds no WAL for this backup".to_owned())
+        }
+        (Some(reachable), _) if recovered <= reachable.start(size) => Verdict::Critical(format!(
+            "recovery ended at {recovered}, before the segment {} that the archive goes up to",
+            name(reachable)
+        )),
+        (Some(reachable), Some(newest)) if reachable != newest => Verdict::Critical(format!(
+            "recovery ended at {recovered}: after {} a segment is missing, and the archive goes on to {}",
+            name(reachable),
+            name(newest)
+        )),
+        _ => Verdict::Ok,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_commit_of_a_waldump_is_found() {
+        let output = "\
+rmgr: Transaction len (rec/tot):     34/    34, tx:        745, lsn: 0/03000110, prev 0/030000D8, desc: ABORT 2026-11-21 07:47:11.000000 UTC\n\
+rmgr: Transaction len (rec/tot):     34/    34, tx:        746, lsn: 0/03000110, prev 0/030000D8, desc: COMMIT 2026-11-21 07:47:12.500000 UTC; inval msgs: catcache 7\n";
+        assert_eq!(
+            first_commit(output),
+            Some("2026-11-21T07:47:12.5Z".parse().unwrap())
+        );
+        let prepared =
+            "rmgr: Transaction …, desc: COMMIT_PREPARED 746: 2026-11-21 07:47:13.000000 UTC";
+        assert_eq!(
+            first_commit(prepared),
+            Some("2026-11-21T07:47:13Z".parse().unwrap())
+        );
+        assert_eq!(first_commit(""), None);
+    }
+
+    #[test]
+    fn the_end_is_reached_only_inside_the_last_segment() {
+        let size = SegmentSize::default();
+        let segment = |number| {
+            Some(WalSegment {
+                timeline: Timeline(1),
+                number,
+            })
+        };
+        let lsn = |number: u64, offset| Lsn(number * size.bytes() + offset);
+        assert_eq!(
+            judge_end(lsn(5, 1), segment(5), segment(5), size),
+            Verdict::Ok
+        );
+        // A switched segment ends where the next begins.
+        assert_eq!(
+            judge_end(lsn(6, 0), segment(5), segment(5), size),
+            Verdict::Ok
+        );
+        for (recovered, reachable, newest) in [
+            (lsn(5, 0), segment(5), segment(5)),
+            (lsn(4, 9), segment(5), segment(5)),
+            (lsn(5, 1), segment(5), segment(8)),
+            (lsn(5, 1), None, None),
+        ] {
+            assert_ne!(
+                judge_end(recovered, reachable, newest, size),
+                Verdict::Ok,
+                "{recovered}"
+            );
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Restore tests: a real restore into a scratch directory that cannot touch the live cluster, verified and measured.
+//!
+//! Preflight looks, `plan` judges (pure), then fetch, recover, verify, tear down. Never talks to WAL-G's daemon: that
+//! would write the scratch cluster's WAL into the live one.
+
+mod error;
+mod live;
+mod plan;
+mod report;
+mod run;
+mod scratch;
+mod server;
+mod verify;
+
+pub use error::RestoreError;
+pub use report::{Conclusion, Report, Step};
+pub use run::{Options, run};
+pub use verify::SqlCheck;

@@ -1,0 +1,194 @@
+//! What will be restored, and whether it may be: pure, from what the preflight saw.
+
+use std::path::Path;
+
+use bytesize::ByteSize;
+
+use super::RestoreError;
+use crate::archive::Repository;
+use crate::archive::catalog::{Backup, Catalog, RecoveryPath, Sentinel, plan_recovery};
+use crate::model::{Verdict, Verification};
+
+/// A restore, decided.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub backup: Backup,
+    pub sentinel: Sentinel,
+    pub path: RecoveryPath,
+    /// Names of the backups to fetch, the full one first.
+    pub chain: Vec<String>,
+    /// Stored bytes of the whole chain.
+    pub fetch_bytes: u64,
+    /// Room on the scratch disk: the data directory, and WAL between two restartpoints.
+    pub needed_bytes: u64,
+    /// What the listing alone has shown to be wrong; the restore goes on to show what it would give back.
+    pub findings: Vec<Verification>,
+}
+
+/// PostgreSQL keeps this much WAL between restartpoints (`max_wal_size`, its default), and half as much again.
+const WAL_KEPT: u64 = 3 << 29;
+
+/// Plans the restore of `name`, or of the newest backup.
+///
+/// # Errors
+/// [`RestoreError::Bad`] where the listing shows that no restore is possible, [`RestoreError::Refused`] where one would
+/// be dangerous.
+pub fn plan(
+    catalog: &Catalog,
+    repository: &Repository,
+    name: Option<&str>,
+) -> Result<Plan, RestoreError> {
+    let backup = match name {
+        Some(name) => catalog
+            .backup(name)
+            .ok_or_else(|| RestoreError::NoSuchBackup {
+                name: name.to_owned(),
+                repository: repository.to_string(),
+            })?,
+        None => catalog.newest().ok_or_else(|| RestoreError::NoBackup {
+            repository: repository.to_string(),
+        })?,
+    };
+    if let Some(reason) = catalog.why_unusable(backup) {
+        return Err(RestoreError::Bad(format!(
+            "{} cannot be restored: {reason}",
+            backup.name
+        )));
+    }
+    let bad = |reason: String| RestoreError::Bad(format!("{}: {reason}", backup.name));
+    let chain = catalog.chain(backup).map_err(bad)?;
+    let sentinel = backup
+        .sentinel
+        .clone()
+        .ok_or_else(|| bad("it never finished".to_owned()))?;
+    if let Some(tablespace) = sentinel.tablespaces.first() {
+        return Err(refuse_tablespace(&tablespace.oid, &tablespace.location));
+    }
+    let path = plan_recovery(
+        &catalog.wal,
+        backup.timeline,
+        sentinel.start_lsn,
+        sentinel.finish_lsn,
+    )
+    .map_err(|unread| bad(unread.to_string()))?;
+    let stored = |member: &&Backup| {
+        member
+            .sentinel
+            .as_ref()
+            .map_or(0, |sentinel| sentinel.compressed_size)
+    };
+    let wal = (path.segments * catalog.wal.size.bytes()).min(WAL_KEPT);
+    Ok(Plan {
+        fetch_bytes: chain.iter().map(stored).sum(),
+        needed_bytes: sentinel.restored_size() / 10 * 11 + wal,
+        chain: chain.iter().map(|member| member.name.clone()).collect(),
+        findings: vec![judge_gaps(&path, catalog)],
+        backup: backup.clone(),
+        sentinel,
+        path,
+    })
+}
+
+/// With a tablespace, a restore would write over the live one's files: both programs re-create its link.
+pub fn refuse_tablespace(oid: &str, location: &str) -> RestoreError {
+    RestoreError::Refused {
+        reason: format!("the backup holds the tablespace {oid} of {location}"),
+        hint: "restoring it here could write into the live tablespace; xdb does not test backups with tablespaces yet"
+            .to_owned(),
+    }
+}
+
+fn judge_gaps(path: &RecoveryPath, catalog: &Catalog) -> Verification {
+    let verdict = match path.missing.first() {
+        None => Verdict::Ok,
+        Some(gap) => Verdict::Critical(format!(
+            "WAL is missing: {}; nothing after it can be recovered",
+            gap.named(catalog.wal.size)
+        )),
+    };
+    Verification::new("wal", verdict)
+}
+
+/// What the stored tar parts of one backup tell: fewer bytes than its sentinel counted means that something was cut.
+pub fn judge_tar_parts(backup: &str, sentinel: &Sentinel, parts: &[u64]) -> Verdict {
+    let stored: u64 = parts.iter().sum();
+    if stored < sentinel.compressed_size {
+        return Verdict::Critical(format!(
+            "the tar parts of {backup} hold {stored} bytes, and its sentinel counted {}",
+            sentinel.compressed_size
+        ));
+    }
+    Verdict::Ok
+}
+
+/// Whether `free` bytes in `directory` are enough.
+///
+/// # Errors
+/// When they are not.
+pub fn judge_space(plan: &Plan, directory: &Path, free: u64) -> Result<(), RestoreError> {
+    if free >= plan.needed_bytes {
+        return Ok(());
+    }
+    Err(RestoreError::NoSpace {
+        directory: directory.to_owned(),
+        free: ByteSize(free),
+        needed: ByteSize(plan.needed_bytes),
+    })
+}
+
+/// Whether programs that call themselves `version` (such as `postgres (PostgreSQL) 17.6`) can start the backup.
+///
+/// # Errors
+/// When the major versions differ.
+pub fn judge_version(
+    sentinel: &Sentinel,
+    version: &str,
+    bin_directory: &Path,
+) -> Result<(), RestoreError> {
+    let wanted = sentinel.pg_version / 10_000;
+    let found = version.split_whitespace().find_map(|word| {
+        let digits: String = word.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse::<u32>().ok()
+    });
+    // An old sentinel does not tell; PostgreSQL itself refuses a foreign PG_VERSION.
+    if wanted == 0 || found == Some(wanted) {
+        return Ok(());
+    }
+    Err(RestoreError::WrongMajor {
+        wanted,
+        found: found.map_or_else(|| version.trim().to_owned(), |major| major.to_string()),
+        bin_directory: bin_directory.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sentinel(version: u32) -> Sentinel {
+        let json =
+            format!(r#"{{"LSN":40,"FinishLSN":80,"PgVersion":{version},"CompressedSize":100}}"#);
+        Sentinel::parse(json.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn only_the_same_major_version_starts_a_backup() {
+        let bin = Path::new("/usr/lib/postgresql/17/bin");
+        let debian = "postgres (PostgreSQL) 17.6 (Debian 17.6-0+deb13u1)";
+        assert!(judge_version(&sentinel(170_011), debian, bin).is_ok());
+        assert!(judge_version(&sentinel(170_011), "postgres (PostgreSQL) 18beta1", bin).is_err());
+        assert!(judge_version(&sentinel(0), debian, bin).is_ok());
+    }
+
+    #[test]
+    fn a_cut_tar_part_shows_in_the_sum() {
+        assert_eq!(
+            judge_tar_parts("b", &sentinel(170_011), &[60, 41]),
+            Verdict::Ok
+        );
+        assert_ne!(
+            judge_tar_parts("b", &sentinel(170_011), &[60, 39]),
+            Verdict::Ok
+        );
+    }
+}

@@ -1,0 +1,144 @@
+//! What a restore test found, as people and programs read it.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::model::{Lsn, Timeline, Verdict, Verification};
+
+/// One part of the work.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Step {
+    pub name: &'static str,
+    pub secs: f64,
+    /// What the step moved: stored bytes fetched, WAL replayed, table data read. `None` where it moves none.
+    pub bytes: Option<u64>,
+}
+
+/// How a restore test ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conclusion {
+    Passed,
+    /// Done or tried, and bad.
+    Failed,
+    /// Not tried, for safety.
+    Refused,
+    /// Could not be run to its end: says nothing of the backup.
+    NotRun,
+}
+
+/// A restore test's result; the JSON of `xdb restore-test --json`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    pub passed: bool,
+    pub backup: Option<String>,
+    pub system_identifier: Option<u64>,
+    /// The timeline that was recovered, before the promotion that ends the recovery.
+    pub timeline: Option<Timeline>,
+    /// End of the last record that was replayed.
+    pub recovered_lsn: Option<Lsn>,
+    /// Commit time of the last transaction that was replayed; `None` where the WAL held none.
+    pub recovered_to: Option<Timestamp>,
+    /// Seconds from the begin of the fetch until the server took read-write queries.
+    pub rto_secs: Option<f64>,
+    /// Had the primary burned down when the test began: seconds from the first transaction that is lost until then.
+    /// 0 where none is lost, `None` where no server of this cluster could be asked here.
+    pub rpo_secs: Option<f64>,
+    pub steps: Vec<Step>,
+    pub verifications: Vec<Verification>,
+    /// Why it did not pass.
+    pub reason: Option<String>,
+    #[serde(skip)]
+    pub hint: Option<String>,
+    #[serde(skip)]
+    pub conclusion: Conclusion,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self {
+            passed: false,
+            backup: None,
+            system_identifier: None,
+            timeline: None,
+            recovered_lsn: None,
+            recovered_to: None,
+            rto_secs: None,
+            rpo_secs: None,
+            steps: Vec::new(),
+            verifications: Vec::new(),
+            reason: None,
+            hint: None,
+            conclusion: Conclusion::NotRun,
+        }
+    }
+}
+
+/// Verifications that may stay unknown in a test that passes: where nothing exists to look at, not where a look failed.
+pub const MAY_BE_UNKNOWN: [&str; 3] = ["checksums", "archive_end", "rpo"];
+
+/// The first verification that keeps the test from passing; a warning does not.
+pub fn judge_verifications(verifications: &[Verification]) -> Option<&Verification> {
+    verifications
+        .iter()
+        .find(|verification| match verification.verdict {
+            Verdict::Ok | Verdict::Warning(_) => false,
+            Verdict::Critical(_) => true,
+            Verdict::Unknown(_) => !MAY_BE_UNKNOWN.contains(&verification.name.as_str()),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verification(name: &str, verdict: Verdict) -> Verification {
+        Verification::new(name, verdict)
+    }
+
+    #[test]
+    fn what_could_not_be_looked_at_does_not_pass_unless_there_is_nothing_to_look_at() {
+        let unknown = |name| {
+            [
+                verification("tables", Verdict::Ok),
+                verification(name, Verdict::Unknown("why".into())),
+            ]
+        };
+        assert_eq!(judge_verifications(&unknown("checksums")), None);
+        assert_eq!(
+            judge_verifications(&unknown("amcheck")).map(|v| v.name.as_str()),
+            Some("amcheck")
+        );
+        let bad = [verification(
+            "archive_end",
+            Verdict::Critical("short".into()),
+        )];
+        assert!(judge_verifications(&bad).is_some());
+    }
+
+    #[test]
+    fn the_json_has_every_key_even_when_nothing_is_known() {
+        let json = serde_json::to_value(Report::default()).unwrap();
+        let keys: Vec<&str> = json
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        for key in [
+            "passed",
+            "backup",
+            "system_identifier",
+            "timeline",
+            "recovered_lsn",
+            "recovered_to",
+            "rto_secs",
+            "rpo_secs",
+            "steps",
+            "verifications",
+            "reason",
+        ] {
+            assert!(keys.contains(&key), "{key}");
+        }
+        assert_eq!(keys.len(), 11);
+    }
+}

@@ -1,0 +1,330 @@
+//! The scratch server: configured from nothing but the control file, reachable by nobody but xdb.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::RestoreError;
+use super::scratch::Scratch;
+use crate::archive::add_ambient_aws;
+use crate::config::Postgres;
+use crate::model::Timeline;
+use crate::postgres::{self, ControlData, PostgresError, Target};
+use crate::process::{self, Group};
+
+/// How long a fast shutdown may take before it is an immediate one.
+const SHUTDOWN: Duration = Duration::from_secs(60);
+
+/// A running scratch server; dropping it stops it at once.
+#[derive(Debug)]
+pub struct ScratchServer {
+    group: Group,
+    target: Target,
+}
+
+/// Writes the configuration that a restored data directory is started with, and takes away the one it brought.
+///
+/// A backup brings `postgresql.auto.conf` and, outside Debian, `postgresql.conf`: with them would come
+/// `synchronous_standby_names` (hangs the first commit), `primary_conninfo`, archive commands, preloaded libraries.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn configure(
+    scratch: &Scratch,
+    control: &ControlData,
+    timeline: Timeline,
+    restore_command: &str,
+) -> Result<(), RestoreError> {
+    let data = scratch.data();
+    let settings = settings(scratch, control, timeline, restore_command);
+    let files = [
+        ("postgresql.conf", settings.as_str()),
+        ("postgresql.auto.conf", ""),
+        // The socket's directory lets only its owner in.
+        ("pg_hba.conf", "local all all trust\n"),
+        ("pg_ident.conf", ""),
+        ("recovery.signal", ""),
+    ];
+    for (name, content) in files {
+        write(&data.join(name), content)?;
+    }
+    for name in ["standby.signal", "postmaster.pid", "postmaster.opts"] {
+        match fs::remove_file(data.join(name)) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(RestoreError::File {
+                    operation: "remove",
+                    path: data.join(name),
+                    source,
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn settings(
+    scratch: &Scratch,
+    control: &ControlData,
+    timeline: Timeline,
+    restore_command: &str,
+) -> String {
+    let data = scratch.data();
+    let in_data = |name: &str| quoted(&data.join(name).to_string_lossy());
+    let mut settings: Vec<(&str, String)> = vec![
+        ("listen_addresses", quoted("")),
+        ("port", "5432".to_owned()),
+        (
+            "unix_socket_directories",
+            quoted(&scratch.socket_directory().to_string_lossy()),
+        ),
+        ("unix_socket_permissions", "0700".to_owned()),
+        ("hba_file", in_data("pg_hba.conf")),
+        ("ident_file", in_data("pg_ident.conf")),
+        ("ssl", "off".to_owned()),
+        ("restore_command", quoted(restore_command)),
+        ("recovery_target_timeline", quoted(&timeline.to_string())),
+        ("recovery_target_action", "promote".to_owned()),
+        // Nobody may look in before the end: then no setting of the primary's can stop the replay either.
+        ("hot_standby", "off".to_owned()),
+        ("archive_mode", "off".to_owned()),
+        ("synchronous_standby_names", quoted("")),
+        ("max_logical_replication_workers", "0".to_owned()),
+        ("event_triggers", "off".to_owned()),
+        ("autovacuum", "off".to_owned()),
+        ("huge_pages", "off".to_owned()),
+        ("shared_buffers", "128MB".to_owned()),
+        // Its files go with the scratch directory, whatever kills the server.
+        ("dynamic_shared_memory_type", "mmap".to_owned()),
+        ("jit", "off".to_owned()),
+        // It is thrown away: durability costs time and proves nothing.
+        ("fsync", "off".to_owned()),
+        ("full_page_writes", "off".to_owned()),
+        ("synchronous_commit", "off".to_owned()),
+        ("logging_collector", "off".to_owned()),
+        ("log_destination", "stderr".to_owned()),
+        ("log_line_prefix", quoted("%m ")),
+        ("log_timezone", quoted("UTC")),
+        ("lc_messages", quoted("C")),
+        ("cluster_name", quoted("xdb restore test")),
+        ("wal_level", control.wal_level.clone()),
+        (
+            "track_commit_timestamp",
+            if control.track_commit_timestamp {
+                "on"
+            } else {
+                "off"
+            }
+            .to_owned(),
+        ),
+    ];
+    // From the control file, never from a template: with less, recovery stops.
+    settings.extend(
+        control
+            .limits
+            .iter()
+            .map(|(name, value)| (*name, value.to_string())),
+    );
+    settings
+        .iter()
+        .map(|(name, value)| format!("{name} = {value}\n"))
+        .collect()
+}
+
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+/// `restore_command` for `xdb`, a path that the shell of PostgreSQL gets quoted.
+pub fn restore_command(xdb: &Path) -> String {
+    // PostgreSQL replaces %f, %p and %r, so a percent sign of the path is doubled.
+    let path = xdb
+        .to_string_lossy()
+        .replace('%', "%%")
+        .replace('\'', r"'\''");
+    format!("'{path}' wal-fetch \"%f\" \"%p\"")
+}
+
+impl ScratchServer {
+    /// Starts the server in `scratch`; `environment` is what its `restore_command` finds its configuration in.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn start(
+        scratch: &Scratch,
+        settings: &Postgres,
+        environment: &[(String, SecretString)],
+    ) -> Result<Self, RestoreError> {
+        let log = scratch.log();
+        let file = fs::File::create(&log).map_err(|source| RestoreError::File {
+            operation: "write",
+            path: log.clone(),
+            source,
+        })?;
+        let errors = file.try_clone().map_err(|source| RestoreError::File {
+            operation: "write",
+            path: log.clone(),
+            source,
+        })?;
+        let mut command = process::command(settings.bin_directory.join("postgres"));
+        add_ambient_aws(&mut command);
+        command
+            .arg("-D")
+            .arg(scratch.data())
+            .current_dir(scratch.path())
+            .stdout(Stdio::from(file))
+            .stderr(Stdio::from(errors));
+        for (name, value) in environment {
+            command.env(name, value.expose_secret());
+        }
+        // SIGQUIT, PostgreSQL's immediate shutdown: it frees its shared memory even when xdb was killed.
+        let group = Group::start(&mut command, Signal::QUIT)?;
+        let target = Target {
+            host: scratch.socket_directory().to_string_lossy().into_owned(),
+            port: 5432,
+            user: settings.user.clone(),
+            password: None,
+            // The one database that is always there.
+            database: "template1".to_owned(),
+            connect_timeout: Duration::from_secs(10),
+        };
+        Ok(Self { group, target })
+    }
+
+    /// Where `database` of this server is reached.
+    pub fn target(&self, database: &str) -> Target {
+        Target {
+            database: database.to_owned(),
+            ..self.target.clone()
+        }
+    }
+
+    /// Waits until the recovery is over and the server takes read-write queries.
+    ///
+    /// # Errors
+    /// When the server ends, with the reason from its log, or `deadline` passes.
+    pub async fn wait_until_open(&mut self, log: &Path, deadline: Instant) -> Result<(), Ended> {
+        loop {
+            if self.group.ended().is_some() {
+                return Err(Ended::Stopped(last_words(
+                    &fs::read_to_string(log).unwrap_or_default(),
+                )));
+            }
+            match postgres::connect(&self.target, Duration::from_secs(10)).await {
+                Ok(connection) => {
+                    let answer = connection
+                        .simple_query("SELECT pg_catalog.pg_is_in_recovery()")
+                        .await;
+                    if answer.is_ok() {
+                        return Ok(());
+                    }
+                }
+                Err(PostgresError::Connect { error, .. }) if is_final(&error) => {
+                    return Err(Ended::Refused(postgres::in_words(&error)));
+                }
+                Err(_) => {}
+            }
+            if Instant::now() > deadline {
+                return Err(Ended::TooSlow);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Shuts the server down so that its data files are consistent for `pg_checksums`.
+    pub async fn shut_down(mut self) {
+        self.group.stop(Signal::INT, SHUTDOWN).await;
+    }
+}
+
+/// Why the scratch server did not open.
+#[derive(Debug)]
+pub enum Ended {
+    /// The server ended; what its log says.
+    Stopped(String),
+    /// It runs, and refuses to log us in for good.
+    Refused(String),
+    TooSlow,
+}
+
+fn is_final(error: &tokio_postgres::Error) -> bool {
+    error
+        .code()
+        .is_some_and(|code| code.code().starts_with("28"))
+}
+
+/// The reason in a server's log: its first FATAL or PANIC, and what `xdb wal-fetch` complained of last.
+fn last_words(log: &str) -> String {
+    let message = |line: &str, level: &str| {
+        line.split_once(level)
+            .map(|(_, text)| format!("{level}{text}"))
+    };
+    // xdb's own attempts to log in are turned away with FATAL until the server opens.
+    let turned_away = |line: &str| line.contains("the database system is");
+    let level = |line: &str| {
+        message(line, "PANIC:")
+            .or_else(|| message(line, "FATAL:"))
+            .filter(|_| !turned_away(line))
+    };
+    let fetch = log
+        .lines()
+        .rev()
+        .find_map(|line| message(line, "xdb wal-fetch: "));
+    let fatal = log.lines().find_map(level);
+    match (fatal, fetch) {
+        (Some(fatal), Some(fetch)) => format!("{fatal} ({fetch})"),
+        (Some(only), None) | (None, Some(only)) => only,
+        (None, None) => log
+            .lines()
+            .last()
+            .unwrap_or("it left an empty log")
+            .to_owned(),
+    }
+}
+
+fn write(path: &Path, content: &str) -> Result<(), RestoreError> {
+    fs::write(path, content).map_err(|source| RestoreError::File {
+        operation: "write",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restore_command_survives_any_path() {
+        assert_eq!(
+            restore_command(Path::new("/usr/bin/xdb")),
+            r#"'/usr/bin/xdb' wal-fetch "%f" "%p""#
+        );
+        assert_eq!(
+            restore_command(Path::new("/a'b/5%/xdb")),
+            r#"'/a'\''b/5%%/xdb' wal-fetch "%f" "%p""#
+        );
+        assert_eq!(quoted(r"it's \ here"), r"'it''s \\ here'");
+    }
+
+    #[test]
+    fn a_log_gives_its_reason() {
+        let log = "2026-11-21 07:47:11.648 UTC LOG:  starting\n\
+                   2026-11-21 07:47:11.700 UTC FATAL:  the database system is starting up\n\
+                   xdb wal-fetch: cannot list s3://b/k: S3 does not answer (connection refused)\n\
+                   HINT: check s3.endpoint\n\
+                   2026-11-21 07:47:12.000 UTC FATAL:  could not restore file \"000000010000000000000004\" from archive: command not executable\n\
+                   2026-11-21 07:47:12.000 UTC LOG:  startup process (PID 9) exited with exit code 1\n";
+        let words = last_words(log);
+        assert!(
+            words.starts_with("FATAL:  could not restore file"),
+            "{words}"
+        );
+        assert!(words.contains("S3 does not answer"), "{words}");
+        assert_eq!(last_words(""), "it left an empty log");
+    }
+}

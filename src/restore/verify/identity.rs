@@ -1,0 +1,96 @@
+//! Which cluster came back, and to which point.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use crate::model::{Lsn, Timeline, TimelineHistory, Verdict};
+use crate::postgres::{self, Connection, PostgresError, Server};
+
+/// Where a recovery ended.
+#[derive(Debug)]
+pub struct Recovered {
+    pub server: Server,
+    /// The timeline that was replayed; the promotion began one of its own.
+    pub timeline: Timeline,
+    /// End of the last record that was replayed.
+    pub lsn: Lsn,
+    /// Commit time of the last transaction that was replayed.
+    pub to: Option<Timestamp>,
+}
+
+/// Asks the promoted scratch server how far its recovery came (`pg_last_wal_replay_lsn`, which stays after promotion).
+///
+/// # Errors
+/// When it cannot be asked.
+pub async fn recovered(connection: &Connection, data: &Path) -> Result<Recovered, PostgresError> {
+    const QUERY: &str = "
+        SELECT pg_catalog.pg_last_wal_replay_lsn()::text AS lsn,
+               pg_catalog.pg_last_xact_replay_timestamp() AS replayed_to,
+               pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()) AS walfile";
+    let what = "how far it recovered";
+    let row = connection
+        .query_one(QUERY, &[])
+        .await
+        .map_err(|error| PostgresError::Query { what, error })?;
+    let unreadable = |_| PostgresError::Answer { what };
+    let lsn: Option<String> = row.try_get("lsn").map_err(unreadable)?;
+    let lsn = lsn
+        .and_then(|lsn| lsn.parse().ok())
+        .ok_or(PostgresError::Answer { what })?;
+    let walfile: String = row.try_get("walfile").map_err(unreadable)?;
+    let timeline = parent_timeline(data, &walfile).ok_or(PostgresError::Answer { what })?;
+    let to = row.try_get("replayed_to").map_err(unreadable)?;
+    Ok(Recovered {
+        server: postgres::server(connection).await?,
+        timeline,
+        lsn,
+        to,
+    })
+}
+
+/// The timeline that the promotion left, from the history file that it wrote.
+fn parent_timeline(data: &Path, walfile: &str) -> Option<Timeline> {
+    let new = u32::from_str_radix(walfile.get(..8)?, 16)
+        .ok()
+        .map(Timeline)?;
+    let text = std::fs::read_to_string(data.join("pg_wal").join(new.history_file())).ok()?;
+    let history: TimelineHistory = text.parse().ok()?;
+    history.parent().map(|switch| switch.timeline)
+}
+
+/// Is it the cluster that the backup, and this node's server, say it is?
+pub fn judge_identity(recovered: u64, backup: Option<u64>, live: Option<u64>) -> Verdict {
+    for (expected, whose) in [(backup, "the backup"), (live, "this node's server")] {
+        if let Some(expected) = expected.filter(|expected| *expected != recovered) {
+            return Verdict::Critical(format!(
+                "the system identifier is {recovered}, that of {whose} {expected}"
+            ));
+        }
+    }
+    Verdict::Ok
+}
+
+/// Did the recovery end on the timeline that the archive ends on?
+pub fn judge_timeline(recovered: Timeline, planned: Timeline) -> Verdict {
+    if recovered == planned {
+        return Verdict::Ok;
+    }
+    Verdict::Critical(format!(
+        "recovery ended on timeline {recovered}, the archive goes on along timeline {planned}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_clusters_backup_is_found() {
+        assert_eq!(judge_identity(7, Some(7), None), Verdict::Ok);
+        assert_eq!(judge_identity(7, None, Some(7)), Verdict::Ok);
+        assert_ne!(judge_identity(7, Some(8), None), Verdict::Ok);
+        assert_ne!(judge_identity(7, Some(7), Some(8)), Verdict::Ok);
+        assert_ne!(judge_timeline(Timeline(1), Timeline(2)), Verdict::Ok);
+    }
+}

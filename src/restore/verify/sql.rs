@@ -1,0 +1,50 @@
+//! The operator's own questions to the restored data.
+
+use std::time::Duration;
+
+use tokio_postgres::SimpleQueryMessage;
+
+use crate::model::{Verdict, Verification};
+use crate::postgres::{self, PostgresError};
+use crate::restore::server::ScratchServer;
+
+/// A query that must answer true in `database` of the restored cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqlCheck {
+    pub database: String,
+    pub query: String,
+}
+
+/// Asks `check`; anything but one true is critical.
+pub async fn check_sql(server: &ScratchServer, check: &SqlCheck, limit: Duration) -> Verification {
+    let verdict = match ask(server, check, limit).await {
+        Ok(Some(answer)) if answer == "t" => Verdict::Ok,
+        Ok(Some(answer)) => Verdict::Critical(format!(
+            "it answered {answer:?} in database {}, not true",
+            check.database
+        )),
+        Ok(None) => Verdict::Critical(format!(
+            "it answered nothing in database {}",
+            check.database
+        )),
+        Err(error) => Verdict::Critical(error.to_string()),
+    };
+    Verification::new(format!("sql: {}", check.query), verdict)
+}
+
+async fn ask(
+    server: &ScratchServer,
+    check: &SqlCheck,
+    limit: Duration,
+) -> Result<Option<String>, PostgresError> {
+    let connection = postgres::connect(&server.target(&check.database), limit).await?;
+    let what = "the query of --sql";
+    let messages = connection
+        .simple_query(&check.query)
+        .await
+        .map_err(|error| PostgresError::Query { what, error })?;
+    Ok(messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.try_get(0).ok().flatten().map(str::to_owned),
+        _ => None,
+    }))
+}

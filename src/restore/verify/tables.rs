@@ -1,0 +1,166 @@
+//! Every table read: each row once by sequential scan, and once more through the primary key.
+
+use std::time::Duration;
+
+use tokio_postgres::SimpleQueryMessage;
+
+use crate::model::{Verdict, Verification};
+use crate::postgres::{self, Connection, PostgresError};
+use crate::restore::server::ScratchServer;
+
+/// Names in one reason; the rest are counted.
+const NAMED: usize = 3;
+
+struct Table {
+    /// Schema-qualified and quoted.
+    name: String,
+    /// The primary key's columns, quoted; empty where there is none.
+    key: String,
+    bytes: u64,
+}
+
+/// Reads every table and materialized view of every database; returns the verdict and the bytes they hold.
+///
+/// The sequential scan prints every column, which fetches what was stored out of line. The second pass finds rows
+/// whose heap page is missing: PostgreSQL takes a relation that lost its last segment for a shorter one.
+///
+/// # Errors
+/// When the list of databases or tables cannot be read.
+pub async fn check_tables(server: &ScratchServer) -> Result<(Verification, u64), PostgresError> {
+    let (mut bytes, mut broken) = (0, Vec::new());
+    let connection = postgres::connect(&server.target("template1"), Duration::ZERO).await?;
+    for database in databases(&connection).await? {
+        let connection = postgres::connect(&server.target(&database), Duration::ZERO).await?;
+        run(&connection, "to read tables", PLANNER).await?;
+        for table in tables(&connection).await? {
+            bytes += table.bytes;
+            if let Some(reason) = read(&connection, &table).await {
+                broken.push(format!("{database}: {}: {reason}", table.name));
+            }
+        }
+    }
+    let verdict = if broken.is_empty() {
+        Verdict::Ok
+    } else {
+        Verdict::Critical(summary(&broken))
+    };
+    Ok((Verification::new("tables", verdict), bytes))
+}
+
+/// Leaves nothing but an index scan that visits the heap for a query that is ordered by an index.
+const PLANNER: &str = "
+    SET enable_seqscan = off; SET enable_sort = off; SET enable_incremental_sort = off; SET enable_bitmapscan = off;
+    SET enable_indexonlyscan = off; SET max_parallel_workers_per_gather = 0; SET row_security = off";
+
+async fn read(connection: &Connection, table: &Table) -> Option<String> {
+    let scan = format!("COPY (SELECT * FROM {}) TO '/dev/null'", table.name);
+    let rows = match run(connection, "to read a table", &scan).await {
+        Ok(rows) => rows,
+        Err(error) => return Some(error.to_string()),
+    };
+    if table.key.is_empty() {
+        return None;
+    }
+    let ordered = format!(
+        "COPY (SELECT * FROM {} ORDER BY {}) TO '/dev/null'",
+        table.name, table.key
+    );
+    match run(connection, "to read a table by its primary key", &ordered).await {
+        Ok(keyed) if keyed == rows => None,
+        Ok(keyed) => Some(format!(
+            "{rows} rows by sequential scan, {keyed} through the primary key"
+        )),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+async fn databases(connection: &Connection) -> Result<Vec<String>, PostgresError> {
+    const QUERY: &str =
+        "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn ORDER BY datname";
+    let what = "for its databases";
+    let rows = connection
+        .query(QUERY, &[])
+        .await
+        .map_err(|error| PostgresError::Query { what, error })?;
+    rows.iter()
+        .map(|row| {
+            row.try_get("datname")
+                .map_err(|_| PostgresError::Answer { what })
+        })
+        .collect()
+}
+
+async fn tables(connection: &Connection) -> Result<Vec<Table>, PostgresError> {
+    const QUERY: &str = "
+        SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS name,
+               pg_catalog.pg_total_relation_size(c.oid) AS bytes,
+               coalesce((SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY k.position)
+                           FROM pg_catalog.pg_index AS i,
+                                pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, position),
+                                pg_catalog.pg_attribute AS a
+                          WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid
+                            AND a.attrelid = c.oid AND a.attnum = k.attnum), '') AS key
+          FROM pg_catalog.pg_class AS c
+          JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+         WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND c.relispopulated
+         ORDER BY 1";
+    let what = "for its tables";
+    let rows = connection
+        .query(QUERY, &[])
+        .await
+        .map_err(|error| PostgresError::Query { what, error })?;
+    let table = |row: &tokio_postgres::Row| -> Result<Table, tokio_postgres::Error> {
+        let bytes: i64 = row.try_get("bytes")?;
+        Ok(Table {
+            name: row.try_get("name")?,
+            key: row.try_get("key")?,
+            bytes: bytes.cast_unsigned(),
+        })
+    };
+    rows.iter()
+        .map(|row| table(row).map_err(|_| PostgresError::Answer { what }))
+        .collect()
+}
+
+/// Runs statements without parameters, and returns how many rows the last one touched.
+async fn run(
+    connection: &Connection,
+    what: &'static str,
+    statements: &str,
+) -> Result<u64, PostgresError> {
+    let messages = connection
+        .simple_query(statements)
+        .await
+        .map_err(|error| PostgresError::Query { what, error })?;
+    let rows = messages.iter().rev().find_map(|message| match message {
+        SimpleQueryMessage::CommandComplete(rows) => Some(*rows),
+        _ => None,
+    });
+    Ok(rows.unwrap_or_default())
+}
+
+fn summary(broken: &[String]) -> String {
+    let named = broken
+        .iter()
+        .take(NAMED)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join("; ");
+    if broken.len() > NAMED {
+        format!("{named}; and {} more tables", broken.len() - NAMED)
+    } else {
+        named
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_names_a_few_and_counts_the_rest() {
+        let broken: Vec<String> = (1..=5).map(|n| format!("t{n}")).collect();
+        assert_eq!(summary(&broken), "t1; t2; t3; and 2 more tables");
+        assert_eq!(summary(&broken[..1]), "t1");
+    }
+}

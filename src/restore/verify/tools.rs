@@ -1,0 +1,121 @@
+//! PostgreSQL's own verifiers: `pg_amcheck` on the running server, `pg_checksums` after its shutdown.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::model::{Verdict, Verification};
+use crate::postgres::Target;
+use crate::process::{self, Finished, ProcessError};
+
+/// Checks every heap and B-tree of every database, and that every heap row is in its indexes.
+///
+/// # Errors
+/// When `pg_amcheck` cannot be run to its end.
+pub async fn check_amcheck(
+    bin_directory: &Path,
+    target: &Target,
+    deadline: Duration,
+) -> Result<Verification, ProcessError> {
+    let mut command = process::command(bin_directory.join("pg_amcheck"));
+    command
+        .arg("--host")
+        .arg(&target.host)
+        .args([
+            "--port",
+            &target.port.to_string(),
+            "--username",
+            &target.user,
+        ])
+        .args([
+            "--all",
+            "--install-missing",
+            "--heapallindexed",
+            "--no-password",
+        ])
+        // A role may bring timeouts of its own.
+        .env(
+            "PGOPTIONS",
+            "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0",
+        );
+    let finished = process::run(command, deadline).await?;
+    Ok(Verification::new("amcheck", judge_amcheck(&finished)))
+}
+
+/// 0 is clean, 2 is corruption (its report is on standard output), all else is a check that was not made.
+fn judge_amcheck(finished: &Finished) -> Verdict {
+    let report = String::from_utf8_lossy(&finished.stdout);
+    let first = report
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .take(2)
+        .collect::<Vec<_>>()
+        .join(" ");
+    match finished.status.code() {
+        Some(0) => Verdict::Ok,
+        Some(2) => Verdict::Critical(format!("pg_amcheck found corruption: {first}")),
+        _ => Verdict::Unknown(format!(
+            "pg_amcheck could not check: {}",
+            finished.last_words()
+        )),
+    }
+}
+
+/// Reads every page of the stopped cluster in `data` and compares its checksum, where the cluster keeps them.
+///
+/// # Errors
+/// When `pg_checksums` cannot be run to its end.
+pub async fn check_checksums(
+    bin_directory: &Path,
+    data: &Path,
+    kept: bool,
+    deadline: Duration,
+) -> Result<Verification, ProcessError> {
+    if !kept {
+        let reason = "this cluster keeps no data checksums: a flipped bit in a table cannot be found (initdb --data-checksums, pg_checksums --enable)";
+        return Ok(Verification::new(
+            "checksums",
+            Verdict::Unknown(reason.to_owned()),
+        ));
+    }
+    let mut command = process::command(bin_directory.join("pg_checksums"));
+    command.args(["--check", "-D"]).arg(data);
+    let finished = process::run(command, deadline).await?;
+    let verdict = if finished.status.success() {
+        Verdict::Ok
+    } else {
+        Verdict::Critical(format!("pg_checksums: {}", first_line(&finished)))
+    };
+    Ok(Verification::new("checksums", verdict))
+}
+
+fn first_line(finished: &Finished) -> String {
+    finished
+        .stderr
+        .lines()
+        .next()
+        .map_or_else(|| finished.last_words(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    #[test]
+    fn only_zero_is_clean_and_only_two_is_corruption() {
+        let finished = |code: i32| Finished {
+            status: ExitStatus::from_raw(code << 8),
+            stdout: b"heap table \"shop.public.orders\", block 3:\n    xmin is bad\n".to_vec(),
+            stderr: "pg_amcheck: error: no".to_owned(),
+        };
+        assert_eq!(judge_amcheck(&finished(0)), Verdict::Ok);
+        assert!(
+            matches!(judge_amcheck(&finished(2)), Verdict::Critical(reason) if reason.contains("block 3"))
+        );
+        assert!(
+            matches!(judge_amcheck(&finished(1)), Verdict::Unknown(reason) if reason.contains("error: no"))
+        );
+    }
+}

@@ -1,0 +1,209 @@
+//! S3: list, get, look for, and clean up. Knows buckets and keys, nothing of what they mean.
+
+mod client;
+mod error;
+
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use jiff::Timestamp;
+
+use crate::config::S3;
+pub use error::{Cause, StorageError};
+
+/// One object of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    pub key: String,
+    /// Bytes as stored, compressed.
+    pub size: u64,
+    pub last_modified: Timestamp,
+}
+
+/// A multipart upload that was begun and neither completed nor aborted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnfinishedUpload {
+    pub key: String,
+    pub upload_id: String,
+    pub initiated: Timestamp,
+}
+
+/// One bucket, seen through one client.
+#[derive(Debug, Clone)]
+pub struct Bucket {
+    client: Client,
+    name: String,
+}
+
+impl Bucket {
+    /// Makes the client; nothing is sent until the first call.
+    ///
+    /// # Errors
+    /// When no region is known, or `s3.ca_cert_file` cannot be read.
+    pub async fn open(settings: &S3, name: &str) -> Result<Self, StorageError> {
+        Ok(Self {
+            client: client::make(settings).await?,
+            name: name.to_owned(),
+        })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Every object whose key starts with `prefix`, in the order of their keys.
+    ///
+    /// # Errors
+    /// When the bucket cannot be listed.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<Object>, StorageError> {
+        let request = self
+            .client
+            .list_objects_v2()
+            .bucket(&self.name)
+            .prefix(prefix);
+        let mut pages = request.into_paginator().send();
+        let mut objects = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|e| self.failed("list", prefix, e))?;
+            objects.extend(page.contents().iter().filter_map(object));
+        }
+        Ok(objects)
+    }
+
+    /// The "folders" directly below `prefix` (which ends in `/`), without their trailing slash, and the objects there.
+    ///
+    /// # Errors
+    /// When the bucket cannot be listed.
+    pub async fn list_level(
+        &self,
+        prefix: &str,
+    ) -> Result<(Vec<String>, Vec<Object>), StorageError> {
+        let request = self
+            .client
+            .list_objects_v2()
+            .bucket(&self.name)
+            .prefix(prefix)
+            .delimiter("/");
+        let mut pages = request.into_paginator().send();
+        let (mut folders, mut objects) = (Vec::new(), Vec::new());
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|e| self.failed("list", prefix, e))?;
+            for folder in page
+                .common_prefixes()
+                .iter()
+                .filter_map(|common| common.prefix())
+            {
+                folders.push(folder.trim_end_matches('/').to_owned());
+            }
+            objects.extend(page.contents().iter().filter_map(object));
+        }
+        Ok((folders, objects))
+    }
+
+    /// The whole content of one object; for small objects only, it is held in memory.
+    ///
+    /// # Errors
+    /// When the object is not there ([`Cause::NoSuchKey`]) or cannot be read.
+    pub async fn get(&self, key: &str) -> Result<Vec<u8>, StorageError> {
+        let request = self.client.get_object().bucket(&self.name).key(key);
+        let answer = request
+            .send()
+            .await
+            .map_err(|e| self.failed("read", key, e))?;
+        let body = answer.body.collect().await;
+        let body = body.map_err(|e| StorageError::cut(&self.name, key, e))?;
+        Ok(body.into_bytes().into())
+    }
+
+    /// Uploads below `prefix` that nobody completed or aborted: they cost money and show in no listing.
+    ///
+    /// # Errors
+    /// When the bucket cannot be listed.
+    pub async fn unfinished_uploads(
+        &self,
+        prefix: &str,
+    ) -> Result<Vec<UnfinishedUpload>, StorageError> {
+        let mut uploads = Vec::new();
+        let (mut key_marker, mut id_marker) = (None, None);
+        loop {
+            let request = self
+                .client
+                .list_multipart_uploads()
+                .bucket(&self.name)
+                .prefix(prefix);
+            let request = request
+                .set_key_marker(key_marker)
+                .set_upload_id_marker(id_marker);
+            let page = request
+                .send()
+                .await
+                .map_err(|e| self.failed("list the uploads of", prefix, e))?;
+            for upload in page.uploads() {
+                let (Some(key), Some(id)) = (upload.key(), upload.upload_id()) else {
+                    continue;
+                };
+                // Some servers take the prefix for a hint.
+                if key.starts_with(prefix) {
+                    uploads.push(UnfinishedUpload {
+                        key: key.to_owned(),
+                        upload_id: id.to_owned(),
+                        initiated: upload.initiated().map_or(Timestamp::UNIX_EPOCH, timestamp),
+                    });
+                }
+            }
+            if page.is_truncated() != Some(true) {
+                return Ok(uploads);
+            }
+            key_marker = page.next_key_marker().map(str::to_owned);
+            id_marker = page.next_upload_id_marker().map(str::to_owned);
+        }
+    }
+
+    /// Gives up an unfinished upload; one that is gone already counts as given up.
+    ///
+    /// # Errors
+    /// When the server refuses or does not answer.
+    pub async fn abort_upload(&self, upload: &UnfinishedUpload) -> Result<(), StorageError> {
+        let request = self.client.abort_multipart_upload().bucket(&self.name);
+        let request = request.key(&upload.key).upload_id(&upload.upload_id);
+        match request
+            .send()
+            .await
+            .map_err(|e| self.failed("abort the upload of", &upload.key, e))
+        {
+            Err(error) if error.cause() != Some(&Cause::NoSuchKey) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn failed<E>(
+        &self,
+        operation: &'static str,
+        key: &str,
+        error: aws_sdk_s3::error::SdkError<E, aws_sdk_s3::config::http::HttpResponse>,
+    ) -> StorageError
+    where
+        E: aws_sdk_s3::error::ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        StorageError::new(operation, &self.name, key, error)
+    }
+}
+
+/// How long one request may take, retries included; listings are many requests.
+pub(crate) const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
+
+fn object(listed: &aws_sdk_s3::types::Object) -> Option<Object> {
+    Some(Object {
+        key: listed.key()?.to_owned(),
+        size: listed
+            .size()
+            .and_then(|size| size.try_into().ok())
+            .unwrap_or_default(),
+        last_modified: timestamp(listed.last_modified()?),
+    })
+}
+
+fn timestamp(time: &aws_sdk_s3::primitives::DateTime) -> Timestamp {
+    let nanoseconds = i32::try_from(time.subsec_nanos()).unwrap_or_default();
+    Timestamp::new(time.secs(), nanoseconds).unwrap_or(Timestamp::UNIX_EPOCH)
+}
