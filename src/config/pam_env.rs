@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(parse(b"A=\xff\n")["A"].value, b"\xff");
         // A NUL byte ends the line for PAM, and hides a comment sign.
         assert_eq!(
-            read(b"A=1\02\nB=2\n"),
+            read(b"A=1\x002\nB=2\n"),
             [("A".into(), "1".into()), ("B".into(), "2".into())]
         );
     }
