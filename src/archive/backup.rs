@@ -49,9 +49,7 @@ pub async fn push(config: &Config, full: bool) -> Result<PushedBackup, ArchiveEr
     }
 
     let mut lock = PushLock::take(config)?;
-    if let Some(since) = lock.left_by_killed_push()? {
-        abort_uploads(&bucket, &repository, since).await?;
-    }
+    lock.clean_up(&bucket, &repository).await?;
     lock.mark(Timestamp::now())?;
     let outcome = run_program(config, &repository, full || must_be_full(&before, &server)).await;
     if let Err(error) = outcome {
@@ -83,6 +81,16 @@ pub async fn push(config: &Config, full: bool) -> Result<PushedBackup, ArchiveEr
         compressed_bytes: sentinel.compressed_size,
         secs: started.elapsed().as_secs_f64(),
     })
+}
+
+/// Gives up what a push that was interrupted left unfinished in the bucket; nothing where none was.
+///
+/// # Errors
+/// When the bucket cannot be asked; the next push tries again.
+pub async fn clean_up_push(config: &Config) -> Result<(), ArchiveError> {
+    let repository = Repository::of(config)?;
+    let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
+    PushLock::take(config)?.clean_up(&bucket, &repository).await
 }
 
 /// Why no backup should be taken now, and what to do; `None` when all is well.
@@ -264,13 +272,21 @@ impl PushLock {
         }
     }
 
-    /// When the last holder began, if it was killed before its end.
-    fn left_by_killed_push(&mut self) -> Result<Option<Timestamp>, ArchiveError> {
+    /// Gives up the uploads of the last holder, if it was stopped before its end.
+    async fn clean_up(
+        &mut self,
+        bucket: &Bucket,
+        repository: &Repository,
+    ) -> Result<(), ArchiveError> {
         let mut text = String::new();
         self.file
             .read_to_string(&mut text)
             .map_err(|source| self.failed(source))?;
-        Ok(text.trim().parse().ok())
+        if let Ok(since) = text.trim().parse() {
+            abort_uploads(bucket, repository, since).await?;
+            self.clear()?;
+        }
+        Ok(())
     }
 
     fn mark(&mut self, since: Timestamp) -> Result<(), ArchiveError> {

@@ -12,7 +12,7 @@ mod wal_client;
 mod wal_fetch;
 mod wal_push;
 
-pub use backup::{PushedBackup, push};
+pub use backup::{PushedBackup, clean_up_push, push};
 pub use environment::{add_ambient_aws, command};
 pub use error::ArchiveError;
 pub use program::Program;

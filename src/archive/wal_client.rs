@@ -48,6 +48,6 @@ fn is_compressed(candidate: &str, key: &str) -> bool {
 pub(super) fn complain(verb: &str, error: &ArchiveError) {
     eprintln!("xdb {verb}: {}", crate::log::chain(error));
     if let Some(hint) = error.hint() {
-        eprintln!("HINT: {hint}");
+        eprint!("{}", crate::log::hints(&hint));
     }
 }

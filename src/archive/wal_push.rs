@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
+use super::program::ReadyMark;
 use super::wal_client::{block_on, complain, configured, is_stored};
 use super::{ArchiveError, Program, Repository, environment};
 use crate::config::Config;
@@ -64,8 +65,10 @@ async fn store(
     let here = std::env::current_dir().unwrap_or_else(|_| config.postgres.data_directory.clone());
     let (program, mut command) = environment::command(config, repository, &here)?;
     command.arg("wal-push").arg(path);
+    let mark = ReadyMark::of(path).filter(|_| program == Program::Walrus);
     let ended = process::run_attached(command, config.archive.push_timeout).await;
     if ended.as_ref().is_ok_and(std::process::ExitStatus::success) {
+        mark.into_iter().for_each(ReadyMark::put_back);
         return Ok(());
     }
     Err(explain(config, repository, program, name, ended).await)

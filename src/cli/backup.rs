@@ -1,11 +1,13 @@
 //! `xdb backup push` and `xdb backup list`.
 
+use std::time::Duration;
+
 use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::exit::Exit;
+use super::exit::{Exit, complain};
 use super::table::table;
 use crate::archive::catalog::{self, Backup, Catalog, Delta, Window};
 use crate::archive::{self, ArchiveError, Repository};
@@ -81,6 +83,18 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Good)
+}
+
+/// After an interrupted push: gives up the uploads that its program left unfinished.
+pub async fn clean_up(loaded: &Loaded) {
+    const LIMIT: Duration = Duration::from_secs(20);
+    let cleaned = tokio::time::timeout(LIMIT, archive::clean_up_push(&loaded.config)).await;
+    if !matches!(cleaned, Ok(Ok(()))) {
+        complain(
+            "an unfinished upload may be left in the bucket",
+            Some("the next `xdb backup push` gives it up"),
+        );
+    }
 }
 
 async fn read(loaded: &Loaded) -> Result<(Repository, Catalog), ArchiveError> {

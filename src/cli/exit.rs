@@ -44,7 +44,7 @@ pub fn report(error: &anyhow::Error) -> Exit {
 pub fn complain(message: &str, hint: Option<&str>) {
     eprintln!("xdb: {message}");
     if let Some(hint) = hint {
-        eprintln!("HINT: {hint}");
+        eprint!("{}", log::hints(hint));
     }
 }
 

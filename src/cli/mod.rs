@@ -84,11 +84,16 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Config(verb) => config_show::run(&verb, &load(Vec::new())?),
         Verb::Backup(verb) => {
             let loaded = load(verb.flags())?;
-            until_interrupted(backup::run(verb, &loaded))
+            let pushes = matches!(verb, backup::Verb::Push { .. });
+            until_interrupted(backup::run(verb, &loaded), async {
+                if pushes {
+                    backup::clean_up(&loaded).await;
+                }
+            })
         }
         Verb::RestoreTest(arguments) => {
             let loaded = load(arguments.flags())?;
-            until_interrupted(restore_test::run(arguments, &loaded))
+            until_interrupted(restore_test::run(arguments, &loaded), async {})
         }
     }
 }
@@ -103,7 +108,12 @@ fn repository_flag(given: Option<&str>) -> Vec<Flag> {
 }
 
 /// Runs `work` until it ends or a signal does; what is dropped then kills its children and removes its files.
-fn until_interrupted(work: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+///
+/// What cannot be cleaned up by dropping, `clean_up` does after a signal.
+fn until_interrupted(
+    work: impl Future<Output = anyhow::Result<Exit>>,
+    clean_up: impl Future<Output = ()>,
+) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -116,10 +126,12 @@ fn until_interrupted(work: impl Future<Output = anyhow::Result<Exit>>) -> anyhow
                 listen(SignalKind::interrupt())?,
                 listen(SignalKind::terminate())?,
             );
-            tokio::select! {
-                outcome = work => outcome,
-                _ = interrupt.recv() => Ok(Exit::Interrupted),
-                _ = terminate.recv() => Ok(Exit::Terminated),
-            }
+            let exit = tokio::select! {
+                outcome = work => return outcome,
+                _ = interrupt.recv() => Exit::Interrupted,
+                _ = terminate.recv() => Exit::Terminated,
+            };
+            clean_up.await;
+            Ok(exit)
         })
 }

@@ -99,7 +99,7 @@ fn print(report: &Report) {
     let rows = report.verifications.iter().map(|verification| {
         let reason = verification.verdict.reason().unwrap_or_default().to_owned();
         vec![
-            verification.name.clone(),
+            shortened(&verification.name),
             verification.verdict.word().to_owned(),
             reason,
         ]
@@ -109,5 +109,16 @@ fn print(report: &Report) {
             "{}",
             table(&["VERIFICATION", "VERDICT", "REASON"], &[], rows).trim_fmt()
         );
+    }
+}
+
+/// A query is named in full in the JSON; on a screen its beginning tells it.
+fn shortened(name: &str) -> String {
+    const WIDTH: usize = 40;
+    let cut = name.chars().count() > WIDTH;
+    if cut {
+        name.chars().take(WIDTH - 1).chain(['…']).collect()
+    } else {
+        name.to_owned()
     }
 }

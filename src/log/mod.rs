@@ -14,6 +14,11 @@ pub fn init() {
         .init();
 }
 
+/// `hint`, each of its lines marked the way PostgreSQL marks them.
+pub fn hints(hint: &str) -> String {
+    hint.lines().map(|line| format!("HINT: {line}\n")).collect()
+}
+
 /// `error` and its causes in one line, each once.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_signal};
+use rustix::process::{
+    Pid, Signal, kill_process, kill_process_group, set_parent_process_death_signal,
+};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::timeout;
 
@@ -13,26 +15,30 @@ use super::ProcessError;
 /// How long a group may take to clean up after SIGTERM before it is killed.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// A running child, leader of its own process group; dropping it kills the group.
+/// A running child, leader of its own process group; dropping it sends the group the signal that xdb's death would.
 #[derive(Debug)]
 pub struct Group {
     child: Child,
     program: PathBuf,
+    /// `None` once nothing is left to signal.
     id: Option<Pid>,
+    last_signal: Signal,
 }
 
 impl Group {
-    /// Starts `command`; should xdb die, the kernel sends `on_parent_death` to the child.
+    /// Starts `command`; should xdb die, the kernel sends `last_signal` to the child.
+    ///
+    /// SIGKILL for most; SIGQUIT for a PostgreSQL, which frees its shared memory then.
     ///
     /// # Errors
     /// When the program is not there or cannot be started.
-    pub fn start(command: &mut Command, on_parent_death: Signal) -> Result<Self, ProcessError> {
+    pub fn start(command: &mut Command, last_signal: Signal) -> Result<Self, ProcessError> {
         let program = PathBuf::from(command.as_std().get_program());
-        command.process_group(0).kill_on_drop(true);
+        command.process_group(0);
         // SAFETY: between fork and exec only one prctl(2) is called, which is async-signal-safe.
         // The signal is tied to the thread that forks: xdb's runtimes keep their threads until they end.
         unsafe {
-            command.pre_exec(move || Ok(set_parent_process_death_signal(Some(on_parent_death))?));
+            command.pre_exec(move || Ok(set_parent_process_death_signal(Some(last_signal))?));
         }
         let child = command.spawn().map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => ProcessError::Missing {
@@ -47,7 +53,12 @@ impl Group {
             .id()
             .and_then(|id| i32::try_from(id).ok())
             .and_then(Pid::from_raw);
-        Ok(Self { child, program, id })
+        Ok(Self {
+            child,
+            program,
+            id,
+            last_signal,
+        })
     }
 
     pub fn stdout(&mut self) -> Option<ChildStdout> {
@@ -85,7 +96,7 @@ impl Group {
     pub async fn stop(&mut self, signal: Signal, grace: Duration) {
         if let Some(id) = self.child.id().and(self.id) {
             // Gone already is what was wanted.
-            let _ = rustix::process::kill_process(id, signal);
+            let _ = kill_process(id, signal);
             let _ = timeout(grace, self.child.wait()).await;
         }
         self.kill();
@@ -112,6 +123,10 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        self.kill();
+        if self.last_signal == Signal::KILL {
+            self.kill();
+        } else if let Some(id) = self.id.filter(|_| self.child.id().is_some()) {
+            let _ = kill_process(id, self.last_signal);
+        }
     }
 }

@@ -76,6 +76,8 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
         .env_clear()
         .env("LC_ALL", "C.UTF-8")
+        // What they say ends in logs.
+        .env("NO_COLOR", "1")
         .stdin(Stdio::null());
     for name in ["PATH", "HOME", "TZ"] {
         if let Some(value) = std::env::var_os(name) {

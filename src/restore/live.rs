@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
+use super::report::secs;
 use crate::archive::catalog::Catalog;
 use crate::config::Config;
 use crate::model::{Lsn, SegmentSize, Timeline, Verdict, WalSegment};
@@ -99,7 +100,10 @@ pub async fn measure_rpo(
     let end = server
         .wal_end
         .ok_or("this standby has received no WAL yet")?;
-    if end <= recovered {
+    // A segment begins with a page header, which is no record: nothing was written past the last switch.
+    const PAGE_HEADER: u64 = 40;
+    let begins_segment = recovered.0.is_multiple_of(server.segment_size.bytes());
+    if end <= recovered || begins_segment && end.0 - recovered.0 <= PAGE_HEADER {
         return Ok(0.0);
     }
     let mut command = process::command(config.postgres.bin_directory.join("pg_waldump"));
@@ -122,9 +126,9 @@ pub async fn measure_rpo(
         ));
     }
     match first_commit(&output) {
-        Some(lost) if lost <= server.now => Ok((server.now - lost)
-            .total(jiff::Unit::Second)
-            .unwrap_or_default()),
+        Some(lost) if lost <= server.now => {
+            Ok(secs(server.now.duration_since(lost).unsigned_abs()))
+        }
         _ => Ok(0.0),
     }
 }

@@ -6,6 +6,7 @@
 mod error;
 mod live;
 mod plan;
+mod preflight;
 mod report;
 mod run;
 mod scratch;

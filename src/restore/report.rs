@@ -1,9 +1,17 @@
 //! What a restore test found, as people and programs read it.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::RestoreError;
 use crate::model::{Lsn, Timeline, Verdict, Verification};
+
+/// Seconds to the millisecond: more would be noise.
+pub fn secs(elapsed: Duration) -> f64 {
+    (elapsed.as_secs_f64() * 1000.0).round() / 1000.0
+}
 
 /// One part of the work.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -73,11 +81,48 @@ impl Default for Report {
     }
 }
 
+impl Report {
+    pub(super) fn looked(&mut self, at: impl Into<String>, verdict: Verdict) {
+        self.verifications.push(Verification::new(at, verdict));
+    }
+
+    /// The last word: how the work ended, and what was seen on the way.
+    pub(super) fn conclude(mut self, outcome: Result<(), RestoreError>) -> Self {
+        let bad = judge_verifications(&self.verifications);
+        let seen =
+            bad.map(|bad| format!("{}: {}", bad.name, bad.verdict.reason().unwrap_or_default()));
+        match (outcome, seen) {
+            (Ok(()), None) => (self.passed, self.conclusion) = (true, Conclusion::Passed),
+            (Ok(()), Some(seen)) => {
+                let hint = "count on no more than what came back; `xdb backup list` shows what the archive holds";
+                (self.reason, self.hint) = (Some(seen), Some(hint.to_owned()));
+                self.conclusion = Conclusion::Failed;
+            }
+            (Err(error), seen) => {
+                self.conclusion = match &error {
+                    RestoreError::Bad(_) => Conclusion::Failed,
+                    RestoreError::Refused { .. } | RestoreError::Busy { .. } => Conclusion::Refused,
+                    _ => Conclusion::NotRun,
+                };
+                self.hint = error.hint();
+                let words = crate::log::chain(&error);
+                self.reason = Some(match seen {
+                    Some(seen) if self.conclusion == Conclusion::Failed => {
+                        format!("{words} ({seen})")
+                    }
+                    _ => words,
+                });
+            }
+        }
+        self
+    }
+}
+
 /// Verifications that may stay unknown in a test that passes: where nothing exists to look at, not where a look failed.
-pub const MAY_BE_UNKNOWN: [&str; 3] = ["checksums", "archive_end", "rpo"];
+const MAY_BE_UNKNOWN: [&str; 3] = ["checksums", "archive_end", "rpo"];
 
 /// The first verification that keeps the test from passing; a warning does not.
-pub fn judge_verifications(verifications: &[Verification]) -> Option<&Verification> {
+fn judge_verifications(verifications: &[Verification]) -> Option<&Verification> {
     verifications
         .iter()
         .find(|verification| match verification.verdict {

@@ -19,7 +19,7 @@ use crate::process::{self, Group};
 /// How long a fast shutdown may take before it is an immediate one.
 const SHUTDOWN: Duration = Duration::from_secs(60);
 
-/// A running scratch server; dropping it stops it at once.
+/// A running scratch server; dropping it begins its immediate shutdown, which [`Scratch::remove`] waits for.
 #[derive(Debug)]
 pub struct ScratchServer {
     group: Group,

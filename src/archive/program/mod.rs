@@ -3,6 +3,8 @@
 mod wal_g;
 mod walrus;
 
+pub use walrus::ReadyMark;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};

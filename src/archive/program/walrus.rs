@@ -1,7 +1,7 @@
 //! `walrus`, of the crate `wal-rus` 0.4: it reads wal-g's settings, but not all of them, and ignores the rest silently.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 
@@ -38,6 +38,29 @@ pub(super) fn backup_push(data_directory: &Path, full: bool) -> Vec<OsString> {
     arguments
 }
 
+/// `pg_wal/archive_status/NAME.ready`, which walrus renames to `.done` itself when it has stored the file.
+///
+/// PostgreSQL does that after `archive_command` and warns of each segment that it cannot. Putting the mark back after a
+/// push that went well is safe at any moment: PostgreSQL asks again for what is ready, and is told that it is stored.
+#[derive(Debug)]
+pub struct ReadyMark(PathBuf);
+
+impl ReadyMark {
+    /// The mark of the file at `path`; `None` where there is none to keep.
+    pub fn of(path: &Path) -> Option<Self> {
+        let name = format!("{}.ready", path.file_name()?.to_str()?);
+        let mark = path.parent()?.join("archive_status").join(name);
+        mark.exists().then_some(Self(mark))
+    }
+
+    pub fn put_back(self) {
+        if !self.0.exists() {
+            // Failing costs a warning in PostgreSQL's log, nothing else.
+            let _ = std::fs::rename(self.0.with_extension("done"), &self.0);
+        }
+    }
+}
+
 /// The first part of `config` that walrus would not heed.
 pub(super) fn ignored_setting(config: &Config) -> Option<String> {
     if config.s3.ca_cert_file.is_some() {
@@ -49,4 +72,24 @@ pub(super) fn ignored_setting(config: &Config) -> Option<String> {
         .keys()
         .find(|name| !READ.contains(&name.as_str()));
     unread.map(|name| format!("archive.settings.{name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_that_walrus_renamed_is_put_back() {
+        let wal = tempfile::tempdir().unwrap();
+        let status = wal.path().join("archive_status");
+        std::fs::create_dir(&status).unwrap();
+        let segment = wal.path().join("000000010000000000000003.00000028.backup");
+        assert!(ReadyMark::of(&segment).is_none());
+        let ready = status.join("000000010000000000000003.00000028.backup.ready");
+        std::fs::write(&ready, "").unwrap();
+        let mark = ReadyMark::of(&segment).unwrap();
+        std::fs::rename(&ready, ready.with_extension("done")).unwrap();
+        mark.put_back();
+        assert!(ready.exists() && !ready.with_extension("done").exists());
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::SimpleQueryMessage;
 
-use crate::model::{Verdict, Verification};
+use crate::model::Verdict;
 use crate::postgres::{self, PostgresError};
 use crate::restore::server::ScratchServer;
 
@@ -16,8 +16,8 @@ pub struct SqlCheck {
 }
 
 /// Asks `check`; anything but one true is critical.
-pub async fn check_sql(server: &ScratchServer, check: &SqlCheck, limit: Duration) -> Verification {
-    let verdict = match ask(server, check, limit).await {
+pub async fn check_sql(server: &ScratchServer, check: &SqlCheck, limit: Duration) -> Verdict {
+    match ask(server, check, limit).await {
         Ok(Some(answer)) if answer == "t" => Verdict::Ok,
         Ok(Some(answer)) => Verdict::Critical(format!(
             "it answered {answer:?} in database {}, not true",
@@ -28,8 +28,7 @@ pub async fn check_sql(server: &ScratchServer, check: &SqlCheck, limit: Duration
             check.database
         )),
         Err(error) => Verdict::Critical(error.to_string()),
-    };
-    Verification::new(format!("sql: {}", check.query), verdict)
+    }
 }
 
 async fn ask(

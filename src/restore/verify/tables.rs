@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::SimpleQueryMessage;
 
-use crate::model::{Verdict, Verification};
+use crate::model::Verdict;
 use crate::postgres::{self, Connection, PostgresError};
 use crate::restore::server::ScratchServer;
 
@@ -26,7 +26,7 @@ struct Table {
 ///
 /// # Errors
 /// When the list of databases or tables cannot be read.
-pub async fn check_tables(server: &ScratchServer) -> Result<(Verification, u64), PostgresError> {
+pub async fn check_tables(server: &ScratchServer) -> Result<(Verdict, u64), PostgresError> {
     let (mut bytes, mut broken) = (0, Vec::new());
     let connection = postgres::connect(&server.target("template1"), Duration::ZERO).await?;
     for database in databases(&connection).await? {
@@ -44,7 +44,7 @@ pub async fn check_tables(server: &ScratchServer) -> Result<(Verification, u64),
     } else {
         Verdict::Critical(summary(&broken))
     };
-    Ok((Verification::new("tables", verdict), bytes))
+    Ok((verdict, bytes))
 }
 
 /// Leaves nothing but an index scan that visits the heap for a query that is ordered by an index.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::model::{Verdict, Verification};
+use crate::model::Verdict;
 use crate::postgres::Target;
 use crate::process::{self, Finished, ProcessError};
 
@@ -15,7 +15,7 @@ pub async fn check_amcheck(
     bin_directory: &Path,
     target: &Target,
     deadline: Duration,
-) -> Result<Verification, ProcessError> {
+) -> Result<Verdict, ProcessError> {
     let mut command = process::command(bin_directory.join("pg_amcheck"));
     command
         .arg("--host")
@@ -38,7 +38,7 @@ pub async fn check_amcheck(
             "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0",
         );
     let finished = process::run(command, deadline).await?;
-    Ok(Verification::new("amcheck", judge_amcheck(&finished)))
+    Ok(judge_amcheck(&finished))
 }
 
 /// 0 is clean, 2 is corruption (its report is on standard output), all else is a check that was not made.
@@ -70,13 +70,10 @@ pub async fn check_checksums(
     data: &Path,
     kept: bool,
     deadline: Duration,
-) -> Result<Verification, ProcessError> {
+) -> Result<Verdict, ProcessError> {
     if !kept {
         let reason = "this cluster keeps no data checksums: a flipped bit in a table cannot be found (initdb --data-checksums, pg_checksums --enable)";
-        return Ok(Verification::new(
-            "checksums",
-            Verdict::Unknown(reason.to_owned()),
-        ));
+        return Ok(Verdict::Unknown(reason.to_owned()));
     }
     let mut command = process::command(bin_directory.join("pg_checksums"));
     command.args(["--check", "-D"]).arg(data);
@@ -86,7 +83,7 @@ pub async fn check_checksums(
     } else {
         Verdict::Critical(format!("pg_checksums: {}", first_line(&finished)))
     };
-    Ok(Verification::new("checksums", verdict))
+    Ok(verdict)
 }
 
 fn first_line(finished: &Finished) -> String {

@@ -1,0 +1,133 @@
+//! The looks before anything is fetched: the live server, the bucket, the programs, the disk.
+
+use std::time::Duration;
+
+use super::RestoreError;
+use super::live::{self, Live};
+use super::plan::{self, Plan};
+use super::report::Report;
+use super::scratch::{Scratch, free_bytes};
+use crate::archive::catalog::{self, Catalog};
+use crate::archive::{ArchiveError, Program, Repository};
+use crate::config::Config;
+use crate::model::Verdict;
+use crate::process;
+use crate::storage::{Bucket, Cause};
+
+/// What the preflight found.
+pub struct Found {
+    pub repository: Repository,
+    pub bucket: Bucket,
+    pub catalog: Catalog,
+    /// This node's server, or why it has nothing to say.
+    pub live: Result<Live, String>,
+    pub plan: Plan,
+    /// The files that must be on the scratch disk after the fetch.
+    pub listed: Vec<String>,
+}
+
+/// Decides what is restored and whether it may be; what the listing shows to be wrong goes into `report`.
+///
+/// # Errors
+/// When there is nothing to restore, it would be dangerous, or it cannot be done here.
+pub async fn preflight(
+    config: &Config,
+    backup: Option<&str>,
+    scratch: &Scratch,
+    report: &mut Report,
+) -> Result<Found, RestoreError> {
+    Program::find(config)?;
+    let repository = Repository::of(config)?;
+    let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
+    // First the server, then the bucket: what it says to have archived by now must be in the listing.
+    let live = live::look(config).await;
+    let catalog = catalog::read(&bucket, &repository).await?;
+    report.backup = backup
+        .or(catalog.newest().map(|newest| newest.name.as_str()))
+        .map(str::to_owned);
+    let plan = plan::plan(&catalog, &repository, backup)?;
+    report.system_identifier = plan.sentinel.system_identifier;
+    let live = same_cluster(live, &plan);
+    report.looked("wal", plan.gaps.clone());
+    report.looked("archive_end", live::judge_archive_end(&live, &catalog));
+
+    let bin = &config.postgres.bin_directory;
+    let mut version = process::command(bin.join("postgres"));
+    version.arg("--version");
+    let version = process::run(version, Duration::from_secs(10)).await?;
+    plan::judge_version(
+        &plan.sentinel,
+        &String::from_utf8_lossy(&version.stdout),
+        bin,
+    )?;
+    plan::judge_space(&plan, scratch.path(), free_bytes(scratch.path())?)?;
+    report.looked(
+        "tar_parts",
+        look_at_parts(&bucket, &repository, &plan, &catalog).await?,
+    );
+    let listed = listed_files(&bucket, &repository, &plan).await?;
+    Ok(Found {
+        repository,
+        bucket,
+        catalog,
+        live,
+        plan,
+        listed,
+    })
+}
+
+/// A live server that is another cluster's has nothing to say of this backup.
+fn same_cluster(live: Result<Live, String>, plan: &Plan) -> Result<Live, String> {
+    let live = live?;
+    match plan.sentinel.system_identifier {
+        Some(identifier) if identifier != live.server.system_identifier => Err(format!(
+            "this node's server is another cluster ({}, the backup is of {identifier})",
+            live.server.system_identifier
+        )),
+        _ => Ok(live),
+    }
+}
+
+/// The first backup of the chain whose parts are not whole.
+async fn look_at_parts(
+    bucket: &Bucket,
+    repository: &Repository,
+    plan: &Plan,
+    catalog: &Catalog,
+) -> Result<Verdict, RestoreError> {
+    for member in plan.chain.iter().filter_map(|name| catalog.backup(name)) {
+        let parts = catalog::tar_parts(bucket, repository, &member.name).await?;
+        let stored = parts.iter().map(|part| part.size).sum();
+        let judged = member
+            .sentinel
+            .as_ref()
+            .map(|s| plan::judge_tar_parts(&member.name, s, stored));
+        match judged {
+            None | Some(Verdict::Ok) => {}
+            Some(verdict) => return Ok(verdict),
+        }
+    }
+    Ok(Verdict::Ok)
+}
+
+async fn listed_files(
+    bucket: &Bucket,
+    repository: &Repository,
+    plan: &Plan,
+) -> Result<Vec<String>, RestoreError> {
+    let listed = match catalog::stored_files(bucket, repository, &plan.backup.name).await {
+        // Backups may be taken without the list; the verification then says so.
+        Err(ArchiveError::Storage(error)) if error.cause() == Some(&Cause::NoSuchKey) => Vec::new(),
+        listed => listed?,
+    };
+    let tablespace = listed
+        .iter()
+        .find_map(|path| path.strip_prefix("pg_tblspc/"));
+    match tablespace
+        .and_then(|path| path.split('/').next())
+        .filter(|oid| !oid.is_empty())
+    {
+        Some(oid) => Err(plan::refuse_tablespace(oid, "an unknown place")),
+        None => Ok(listed),
+    }
+}

@@ -1,0 +1,269 @@
+//! `xdb backup push` and `xdb backup list`.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Lab, Output, Program, Service, eventually, for_each_program};
+
+const SOON: Duration = Duration::from_secs(30);
+const REPOSITORY: &str = "/srv/s3/walg-test/main/pg17";
+
+for_each_program!(
+    a_backup_is_pushed_and_listed,
+    a_delta_shows_its_chain,
+    a_killed_push_is_cleaned_up_by_the_next,
+);
+
+fn listed(lab: &Lab) -> Vec<Value> {
+    let list = lab.xdb(&["backup", "list", "--json"]);
+    assert_eq!(list.code, 0, "{list:?}");
+    serde_json::from_str(&list.stdout).expect("a JSON array")
+}
+
+fn push(lab: &Lab) -> Value {
+    let pushed = lab.xdb(&["backup", "push", "--json"]);
+    assert_eq!(pushed.code, 0, "{pushed:?}");
+    serde_json::from_str(&pushed.stdout).expect("a JSON object")
+}
+
+fn failed(output: &Output, code: i32, words: &str) {
+    assert_eq!(output.code, code, "{output:?}");
+    assert!(
+        output.stderr.contains(words),
+        "{words:?} is not in {output:?}"
+    );
+    assert!(output.stderr.contains("HINT:"), "{output:?}");
+    for secret in ["lab-secret-key", "lab-password"] {
+        assert!(!output.stderr.contains(secret), "{output:?}");
+    }
+}
+
+fn a_backup_is_pushed_and_listed(program: Program) {
+    let lab = Lab::start(program);
+    assert!(listed(&lab).is_empty());
+    let pushed = push(&lab);
+    let name = pushed["backup"].as_str().unwrap();
+
+    let list = listed(&lab);
+    assert_eq!(list.len(), 1);
+    assert_eq!(
+        (list[0]["name"].as_str(), list[0]["status"].as_str()),
+        (Some(name), Some("complete"))
+    );
+    let identifier = lab.sql("SELECT system_identifier FROM pg_control_system()");
+    assert_eq!(list[0]["system_identifier"].to_string(), identifier);
+    assert_eq!(
+        (&list[0]["kind"], &list[0]["timeline"]),
+        (&json!("full"), &json!(1))
+    );
+    let parts = lab.ok(&format!(
+        "du -cb {REPOSITORY}/basebackups_005/{name}/tar_partitions/* | tail -1 | cut -f1"
+    ));
+    let (stored, counted): (u64, u64) = (
+        parts.parse().unwrap(),
+        list[0]["compressed_bytes"].as_u64().unwrap(),
+    );
+    // The sentinel leaves out the label's little tar.
+    assert!(
+        counted > 0 && counted <= stored && stored - counted < 10_000,
+        "{counted} of {stored}"
+    );
+    assert!(
+        list[0]["restored_bytes"].as_u64() > Some(20_000_000),
+        "{list:?}"
+    );
+    assert_eq!(list[0]["window"]["from_lsn"], list[0]["finish_lsn"]);
+
+    // A push that never finished, and one whose WAL is gone, are told apart.
+    lab.ok(&format!("mkdir -p {REPOSITORY}/basebackups_005/base_0000000100000000000000AA/tar_partitions &&
+        echo x >{REPOSITORY}/basebackups_005/base_0000000100000000000000AA/tar_partitions/part_001.tar.lz4"));
+    lab.ok(&format!("rm {REPOSITORY}/wal_005/{}.lz4", &name[5..29]));
+    let list = listed(&lab);
+    let status = |at: usize| {
+        (
+            list[at]["status"].as_str().unwrap(),
+            list[at]["reason"].as_str().unwrap(),
+        )
+    };
+    assert_eq!(status(0).0, "unusable");
+    assert!(status(0).1.contains(&name[5..29]), "{list:?}");
+    assert_eq!(
+        status(1),
+        ("incomplete", "it never finished: it has no sentinel")
+    );
+    let table = lab.xdb(&["backup", "list"]);
+    assert!(
+        table.stdout.contains("unusable") && table.stdout.contains("incomplete"),
+        "{table:?}"
+    );
+    lab.assert_nothing_left_behind();
+}
+
+fn a_delta_shows_its_chain(program: Program) {
+    let lab = Lab::start(program);
+    lab.config("[archive]\ndelta_max_steps = 3");
+    let full = push(&lab)["backup"].as_str().unwrap().to_owned();
+    lab.sql("CREATE TABLE change AS SELECT generate_series(1, 1000) AS a; CHECKPOINT");
+    let delta = push(&lab)["backup"].as_str().unwrap().to_owned();
+    assert!(delta.contains("_D_"), "{delta}");
+    let list = listed(&lab);
+    let listed = list
+        .iter()
+        .find(|backup| backup["name"] == json!(delta))
+        .unwrap();
+    assert_eq!(
+        (
+            &listed["kind"],
+            &listed["delta_from"],
+            &listed["delta_full"]
+        ),
+        (&json!("delta"), &json!(full), &json!(full))
+    );
+    assert_eq!(listed["status"], json!("complete"), "{listed}");
+    // A delta is small; what it restores is not.
+    let bytes = |key: &str| listed[key].as_u64().unwrap();
+    assert!(
+        bytes("restored_bytes") > 4 * bytes("compressed_bytes"),
+        "{listed}"
+    );
+
+    let restored = lab.xdb(&[
+        "restore-test",
+        "--backup",
+        &delta,
+        "--sql",
+        "SELECT count(*) = 1000 FROM public.change",
+    ]);
+    assert_eq!(restored.code, 0, "{restored:?}");
+
+    lab.ok(&format!(
+        "rm {REPOSITORY}/basebackups_005/{full}_backup_stop_sentinel.json"
+    ));
+    failed(
+        &lab.xdb(&["restore-test", "--backup", &delta]),
+        1,
+        &format!("its parent {full} never finished"),
+    );
+    lab.assert_nothing_left_behind();
+}
+
+#[test]
+fn a_push_that_cannot_be_made_says_why_and_leaves_nothing() {
+    let lab = Lab::start(Program::Walrus);
+    let push = || lab.xdb(&["backup", "push"]);
+    lab.config("[postgres]\ndata_directory = \"/var/lib/postgresql/17\"");
+    failed(&push(), 4, "pg_controldata refuses /var/lib/postgresql/17");
+    lab.config("[postgres]\npassword = \"wrong\"");
+    failed(&push(), 4, "password authentication failed");
+    lab.config("[archive]\nprogram = \"/usr/local/bin/no-wal-g\"");
+    failed(&push(), 4, "there is no WAL-G program");
+    lab.config("[archive]\nrepository = \"s3://nowhere/main\"");
+    failed(&push(), 4, "no such bucket");
+    lab.config("[s3]\nsecret_access_key = \"wrong\"");
+    failed(&push(), 4, "access denied");
+    lab.config("[archive]\nrepository = \"s3://walg-{account}/main\"");
+    failed(&push(), 2, "{account} is not known");
+    lab.config("[archive]\nbackup_timeouts = \"1h\"");
+    failed(&push(), 2, "backup_timeouts");
+    lab.config("");
+    lab.proxy_enabled(false);
+    failed(&push(), 4, "S3 does not answer");
+    lab.proxy_enabled(true);
+    lab.service("postgres", Service::Down);
+    failed(&push(), 4, "cannot connect to PostgreSQL");
+    lab.service("postgres", Service::Up);
+    assert_eq!(lab.xdb(&["backup", "list", "--json"]).stdout.trim(), "[]");
+    lab.assert_nothing_left_behind();
+    assert_eq!(push().code, 0);
+}
+
+#[test]
+fn a_push_that_would_be_worthless_is_refused() {
+    let lab = Lab::start(Program::Walrus);
+    let fixture = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/walg-3.0.9/repository"
+    );
+    lab.copy_in(fixture.as_ref(), "/srv/s3/walg-test/foreign");
+    lab.config("[archive]\nrepository = \"s3://walg-test/foreign\"");
+    failed(&lab.xdb(&["backup", "push"]), 3, "of another cluster");
+
+    lab.config("[archive]\npush_timeout = \"2s\"\nrepository = \"s3://walg-test/mine\"");
+    lab.sql("ALTER SYSTEM SET archive_command = 'false'");
+    lab.sql("SELECT pg_reload_conf()");
+    lab.sql("CREATE TABLE filler (a int)");
+    lab.sql("SELECT pg_switch_wal()");
+    eventually("archiving fails", SOON, || {
+        (lab.sql("SELECT failed_count > 0 FROM pg_stat_archiver") == "t").then_some(())
+    });
+    failed(&lab.xdb(&["backup", "push"]), 3, "archiving fails");
+    lab.assert_nothing_left_behind();
+}
+
+/// The uploads that S3 holds unfinished, seen from outside.
+fn unfinished(lab: &Lab) -> usize {
+    let listing = lab.ok(
+        "curl -sS --fail --aws-sigv4 aws:amz:us-east-1:s3 --user lab:lab-secret-key 'http://127.0.0.1:7070/walg-test?uploads='",
+    );
+    listing.matches("<UploadId>").count()
+}
+
+/// Begins a push that is in the middle of a multipart upload.
+fn push_in_the_middle(lab: &Lab) -> crate::harness::Background<'_> {
+    // Incompressible, and slow to send.
+    lab.ok("head -c 120M /dev/urandom >/var/lib/postgresql/17/main/base/random && chown postgres /var/lib/postgresql/17/main/base/random");
+    lab.toxic(
+        "slow",
+        json!({"type": "bandwidth", "stream": "upstream", "attributes": {"rate": 8000}}),
+    );
+    let push = lab.xdb_in_background(&["backup", "push"]);
+    eventually("a multipart upload is under way", SOON, || {
+        (unfinished(lab) > 0).then_some(())
+    });
+    push
+}
+
+fn a_killed_push_is_cleaned_up_by_the_next(program: Program) {
+    let lab = Lab::start(program);
+    let push = push_in_the_middle(&lab);
+    push.signal("KILL");
+    assert_eq!(push.wait(SOON).code, 137);
+    eventually("the program died with xdb", SOON, || {
+        (lab.sh(&format!("pgrep -f '^{} backup-push'", program.path()))
+            .code
+            == 1)
+            .then_some(())
+    });
+    assert!(
+        unfinished(&lab) > 0,
+        "the upload is left, as after any kill -9"
+    );
+    lab.remove_toxic("slow");
+    lab.ok("rm /var/lib/postgresql/17/main/base/random");
+    let next = lab.xdb(&["backup", "push"]);
+    assert_eq!(next.code, 0, "{next:?}");
+    lab.assert_nothing_left_behind();
+}
+
+#[test]
+fn an_interrupted_push_cleans_up_itself() {
+    let lab = Lab::start(Program::Walrus);
+    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+        let push = push_in_the_middle(&lab);
+        push.signal(signal);
+        assert_eq!(push.wait(SOON).code, code);
+        lab.remove_toxic("slow");
+        lab.assert_nothing_left_behind();
+    }
+    // And one at a time.
+    let first = push_in_the_middle(&lab);
+    failed(
+        &lab.xdb(&["backup", "push"]),
+        3,
+        "another base backup is being pushed",
+    );
+    first.signal("TERM");
+    assert_eq!(first.wait(SOON).code, 143);
+    lab.assert_nothing_left_behind();
+}

@@ -1,0 +1,100 @@
+//! Runs commands in the container and hands back exactly what they said.
+
+use std::time::Duration;
+
+use testcontainers::core::ExecCommand;
+
+use super::{Lab, eventually};
+
+/// A command that still runs after this many seconds is killed; its exit code is then 124.
+const DEADLINE_SECS: &str = "240";
+
+/// Runs as the user that PostgreSQL and xdb run as, with nothing of root's environment but the PATH.
+pub(super) const AS_POSTGRES: &[&str] = &[
+    "setpriv",
+    "--reuid=postgres",
+    "--regid=postgres",
+    "--init-groups",
+    "env",
+    "-C",
+    "/var/lib/postgresql",
+    "HOME=/var/lib/postgresql",
+    "USER=postgres",
+    "LOGNAME=postgres",
+];
+
+/// What a command said. A command killed by signal n has the code 128 + n.
+#[derive(Debug)]
+pub struct Output {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Output {
+    /// Gives stdout without its last line break, and panics with everything said when the command failed.
+    pub fn succeeded(self, what: &str) -> String {
+        assert_eq!(
+            self.code, 0,
+            "{what}\n--- stdout\n{}--- stderr\n{}",
+            self.stdout, self.stderr
+        );
+        self.stdout.trim_end().to_owned()
+    }
+}
+
+impl Lab {
+    /// `xdb` as user postgres.
+    pub fn xdb(&self, args: &[&str]) -> Output {
+        self.run(&[AS_POSTGRES, &["xdb"], args].concat(), &[])
+    }
+
+    /// A bash script as root.
+    pub fn sh(&self, script: &str) -> Output {
+        self.run(&["bash", "-c", script], &[])
+    }
+
+    /// A bash script as user postgres.
+    pub fn sh_as_postgres(&self, script: &str) -> Output {
+        self.run(&[AS_POSTGRES, &["bash", "-c", script]].concat(), &[])
+    }
+
+    /// A bash script as root that must succeed; gives its stdout.
+    pub fn ok(&self, script: &str) -> String {
+        self.sh(script).succeeded(script)
+    }
+
+    /// Runs `sql` in the live cluster as its superuser; gives rows as lines and columns separated by `|`.
+    pub fn sql(&self, sql: &str) -> String {
+        let psql = [
+            "/usr/lib/postgresql/17/bin/psql",
+            "-XAtq",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-c",
+            sql,
+        ];
+        self.run(&[AS_POSTGRES, &psql].concat(), &[]).succeeded(sql)
+    }
+
+    /// `timeout --foreground` leaves the command in the group it would be in without.
+    pub(super) fn run(&self, command: &[&str], environment: &[(&str, &str)]) -> Output {
+        let deadline = ["timeout", "--foreground", "-k", "5", DEADLINE_SECS];
+        let exec = ExecCommand::new(deadline.iter().chain(command).copied())
+            .with_env_vars(environment.iter().copied());
+        let mut running = self.container.exec(exec).expect("docker runs the command");
+        let stdout = running.stdout_to_vec().expect("stdout is read to its end");
+        let stderr = running.stderr_to_vec().expect("stderr is read to its end");
+        // The streams can end a moment before Docker knows the exit code.
+        let code = eventually(
+            "the command's exit code is known",
+            Duration::from_secs(10),
+            || running.exit_code().expect("docker knows the command"),
+        );
+        Output {
+            code: i32::try_from(code).expect("exit codes are small"),
+            stdout: String::from_utf8_lossy(&stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+        }
+    }
+}

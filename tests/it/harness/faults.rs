@@ -1,0 +1,46 @@
+//! Faults between xdb and S3, by toxiproxy's HTTP API.
+
+use serde_json::Value;
+
+use super::Lab;
+
+impl Lab {
+    /// Adds a toxic on the way to S3: `toxic("slow", json!({"type": "latency", "attributes": {"latency": 500}}))`.
+    pub fn toxic(&self, name: &str, mut toxic: Value) {
+        toxic["name"] = name.into();
+        self.toxiproxy("POST", "/proxies/s3/toxics", &toxic.to_string());
+    }
+
+    pub fn remove_toxic(&self, name: &str) {
+        self.toxiproxy("DELETE", &format!("/proxies/s3/toxics/{name}"), "");
+    }
+
+    /// `false` cuts every connection to S3 and refuses new ones; `true` mends it.
+    pub fn proxy_enabled(&self, enabled: bool) {
+        self.toxiproxy(
+            "POST",
+            "/proxies/s3",
+            &format!(r#"{{"enabled": {enabled}}}"#),
+        );
+    }
+
+    fn toxiproxy(&self, method: &str, path: &str, body: &str) {
+        let url = format!("http://127.0.0.1:8474{path}");
+        self.run(
+            &[
+                "curl",
+                "-sS",
+                "--fail-with-body",
+                "-m",
+                "10",
+                "-X",
+                method,
+                "-d",
+                body,
+                &url,
+            ],
+            &[],
+        )
+        .succeeded(&format!("{method} {path} {body}"));
+    }
+}

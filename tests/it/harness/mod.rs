@@ -1,0 +1,194 @@
+//! Starts one container of `xdb-lab` a test, with the xdb under test mounted, and acts in it by exec.
+//!
+//! Everything under test reaches S3 through toxiproxy (127.0.0.1:7000), where faults are injected.
+//! The harness itself asks S3 directly (127.0.0.1:7070), so a fault never blinds a check.
+
+mod background;
+mod config;
+mod exec;
+mod faults;
+mod left_behind;
+mod program;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use testcontainers::core::{AccessMode, Mount};
+use testcontainers::runners::SyncRunner;
+use testcontainers::{Container, CopyTargetOptions, GenericImage, ImageExt};
+
+pub use background::Background;
+pub use exec::Output;
+pub use program::Program;
+pub(crate) use program::for_each_program;
+
+/// Where restore tests put their scratch clusters.
+pub const SCRATCH: &str = "/var/lib/xdb/restore-test";
+const CONFIG: &str = "/etc/xdb/xdb.toml";
+
+/// One running container; it is removed when dropped.
+pub struct Lab {
+    container: Container<GenericImage>,
+    program: Program,
+}
+
+/// What a lab is started with; `Lab::start` and `Lab::start_bare` are the usual two.
+pub struct Setup {
+    program: Program,
+    services: &'static str,
+    scratch_size: Option<&'static str>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    Up,
+    Down,
+}
+
+impl Lab {
+    /// S3 with the empty bucket `walg-test`, toxiproxy, PostgreSQL, and /etc/xdb/xdb.toml for `program`.
+    pub fn start(program: Program) -> Lab {
+        Lab::setup(program).start()
+    }
+
+    /// The same without PostgreSQL: a host that can only restore.
+    pub fn start_bare(program: Program) -> Lab {
+        Lab::setup(program).bare().start()
+    }
+
+    pub fn setup(program: Program) -> Setup {
+        Setup {
+            program,
+            services: "s3 toxiproxy postgres",
+            scratch_size: None,
+        }
+    }
+
+    /// Brings a service up or down and waits until it answers, or is gone.
+    pub fn service(&self, name: &str, state: Service) {
+        let verb = if state == Service::Up {
+            "start"
+        } else {
+            "stop"
+        };
+        self.ok(&format!("sv -w 30 {verb} {name}"));
+    }
+
+    /// Rewrites /etc/xdb/xdb.toml: the base settings, with those of `extra` added or replaced.
+    pub fn config(&self, extra: &str) {
+        self.write_file(
+            CONFIG,
+            &config::render(self.program, extra),
+            "root:postgres",
+            "0640",
+        );
+    }
+
+    pub fn write_file(&self, path: &str, contents: &str, owner: &str, mode: &str) {
+        let script =
+            r#"printf %s "$CONTENTS" >"$FILE" && chown "$OWNER" "$FILE" && chmod "$MODE" "$FILE""#;
+        self.run(
+            &["bash", "-c", script],
+            &[
+                ("CONTENTS", contents),
+                ("FILE", path),
+                ("OWNER", owner),
+                ("MODE", mode),
+            ],
+        )
+        .succeeded(&format!("write {path}"));
+    }
+
+    /// Copies what is in `host_dir` into `container_dir`, owned by root.
+    pub fn copy_in(&self, host_dir: &Path, container_dir: &str) {
+        self.ok(&format!("mkdir -p '{container_dir}'"));
+        // The exec of testcontainers has no standard input, so a tree goes in by docker's own client.
+        let copied = Command::new("docker")
+            .arg("cp")
+            .arg(host_dir.join("."))
+            .arg(format!("{}:{container_dir}", self.container.id()))
+            .output()
+            .expect("docker is on PATH");
+        assert!(
+            copied.status.success(),
+            "docker cp {}: {}",
+            host_dir.display(),
+            String::from_utf8_lossy(&copied.stderr)
+        );
+    }
+}
+
+impl Setup {
+    pub fn bare(mut self) -> Setup {
+        self.services = "s3 toxiproxy";
+        self
+    }
+
+    /// Puts the scratch directory on a file system of its own of this size ("64m"), so that it can run full.
+    pub fn scratch_size(mut self, size: &'static str) -> Setup {
+        self.scratch_size = Some(size);
+        self
+    }
+
+    pub fn start(self) -> Lab {
+        let image = program::image();
+        let mut request = GenericImage::new(&image.name, &image.tag)
+            // `./dev test` removes the containers of runs that were killed.
+            .with_label("xdb.test-run", std::process::id().to_string())
+            .with_env_var("LAB_SERVICES", self.services)
+            .with_shm_size(256 << 20)
+            .with_mount(
+                Mount::bind_mount(env!("CARGO_BIN_EXE_xdb"), "/usr/local/bin/xdb")
+                    .with_access_mode(AccessMode::ReadOnly),
+            )
+            .with_copy_to(
+                CopyTargetOptions::new(CONFIG).with_mode(0o640),
+                config::render(self.program, "").into_bytes(),
+            );
+        if let Some(size) = self.scratch_size {
+            request = request.with_mount(Mount::tmpfs_mount(SCRATCH).with_size(size));
+        }
+        let container = request.start().expect("the lab's container starts");
+        let lab = Lab {
+            container,
+            program: self.program,
+        };
+        if self.scratch_size.is_some() {
+            lab.ok(&format!(
+                "chown postgres:postgres {SCRATCH} && chmod 0750 {SCRATCH}"
+            ));
+        }
+        // Fails at once while runit still sets itself up, hence the loop around its own waiting.
+        let check = format!("sv -w 30 check {}", self.services);
+        eventually("the lab's services are up", Duration::from_secs(60), || {
+            (lab.sh(&check).code == 0).then_some(())
+        });
+        lab
+    }
+}
+
+impl Drop for Lab {
+    /// A failed test takes its container along, so what the servers said is shown first.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let logs = self.sh("tail -n 30 /var/log/postgresql/lab.log /var/log/xdb-lab/s3.log; ps axfo pid,stat,args");
+            eprintln!(
+                "--- the lab when the test failed ---\n{}\n{}",
+                logs.stdout, logs.stderr
+            );
+        }
+    }
+}
+
+/// Polls until `poll` gives a value, and panics with `what` when it did not before `deadline`.
+pub fn eventually<T>(what: &str, deadline: Duration, mut poll: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + deadline;
+    loop {
+        if let Some(value) = poll() {
+            return value;
+        }
+        assert!(Instant::now() < end, "not within {deadline:?}: {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}

@@ -1,0 +1,10 @@
+//! Tests against real servers: each starts a container of its own from the image `xdb-lab`
+//! (`./dev image` builds it), so they run in any order and side by side.
+
+mod archive;
+mod backup;
+mod config;
+mod faults;
+mod harness;
+mod restore_test;
+mod smoke;
