@@ -61,10 +61,11 @@ pub async fn preflight(
         bin,
     )?;
     plan::judge_space(&plan, scratch.path(), free_bytes(scratch.path())?)?;
-    report.looked(
-        "tar_parts",
-        look_at_parts(&bucket, &repository, &plan, &catalog).await?,
-    );
+    let parts = look_at_parts(&bucket, &repository, &plan, &catalog).await?;
+    report.looked("tar_parts", parts.clone());
+    if parts != Verdict::Ok {
+        return Err(RestoreError::Bad("the backup is not whole".to_owned()));
+    }
     let listed = listed_files(&bucket, &repository, &plan).await?;
     Ok(Found {
         repository,

@@ -18,6 +18,9 @@ use crate::model::Verdict;
 use crate::postgres::{self, ControlData};
 use crate::process;
 
+/// Both programs read it.
+const RETRIES: &str = "WALG_DOWNLOAD_FILE_RETRIES";
+
 /// What of the configuration a single test may override.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -98,6 +101,10 @@ impl Test<'_> {
         command
             .args(program.backup_fetch(&scratch.data(), name))
             .current_dir(scratch.path());
+        if !self.loaded.config.archive.settings.contains_key(RETRIES) {
+            // wal-g's own 15, five minutes apart, would spend hours on one damaged part.
+            command.env(RETRIES, "3");
+        }
         let finished = process::run(command, self.left()).await?;
         if finished.status.success() {
             return Ok(());
