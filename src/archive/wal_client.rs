@@ -1,6 +1,7 @@
 //! What `wal-push` and `wal-fetch` share: they run before clap, tracing and any runtime, and answer to PostgreSQL.
 
 use std::future::Future;
+use std::io::Write;
 
 use super::{ArchiveError, Repository};
 use crate::config::{self, Config, Sources};
@@ -46,8 +47,14 @@ fn is_compressed(candidate: &str, key: &str) -> bool {
 
 /// Prints `error`, its causes and its hint to PostgreSQL's log.
 pub(super) fn complain(verb: &str, error: &ArchiveError) {
-    eprintln!("xdb {verb}: {}", crate::log::chain(error));
-    if let Some(hint) = error.hint() {
-        eprint!("{}", crate::log::hints(&hint));
-    }
+    let hints = error
+        .hint()
+        .map(|hint| crate::log::hints(&hint))
+        .unwrap_or_default();
+    // A panic on a closed standard error would exit with a code of its own.
+    let _ = write!(
+        std::io::stderr(),
+        "xdb {verb}: {}\n{hints}",
+        crate::log::chain(error)
+    );
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::exit::{Exit, complain};
-use super::table::table;
+use super::output::{say, table};
 use crate::archive::catalog::{self, Backup, Catalog, Delta, Window};
 use crate::archive::{self, ArchiveError, Repository};
 use crate::config::{Flag, Loaded};
@@ -55,15 +55,15 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
         Verb::Push { full, json } => {
             let pushed = archive::push(&loaded.config, full).await?;
             if json {
-                println!("{}", serde_json::to_string_pretty(&pushed)?);
+                say(serde_json::to_string_pretty(&pushed)?)?;
             } else {
-                println!(
+                say(format_args!(
                     "{} is in the bucket: {} as tar, {} stored, in {:.1} s",
                     pushed.backup,
                     ByteSize(pushed.uncompressed_bytes),
                     ByteSize(pushed.compressed_bytes),
                     pushed.secs
-                );
+                ))?;
             }
         }
         Verb::List(list) => {
@@ -74,11 +74,11 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
                 .map(|backup| Listed::of(&catalog, backup))
                 .collect();
             if list.json {
-                println!("{}", serde_json::to_string_pretty(&listed)?);
+                say(serde_json::to_string_pretty(&listed)?)?;
             } else if listed.is_empty() {
-                println!("no backup in {repository}");
+                say(format_args!("no backup in {repository}"))?;
             } else {
-                print_table(&listed);
+                print_table(&listed)?;
             }
         }
     }
@@ -164,7 +164,7 @@ impl Listed {
     }
 }
 
-fn print_table(listed: &[Listed]) {
+fn print_table(listed: &[Listed]) -> std::io::Result<()> {
     let size = |bytes: Option<u64>| {
         bytes.map_or_else(|| "-".to_owned(), |bytes| ByteSize(bytes).to_string())
     };
@@ -197,20 +197,21 @@ fn print_table(listed: &[Listed]) {
         "RECOVERABLE TO",
         "ARCHIVED (UTC)",
     ];
-    println!("{}", table(&header, &[4, 5], rows).trim_fmt());
+    say(table(&header, &[4, 5], rows).trim_fmt())?;
     for backup in listed {
         if let Some(reason) = &backup.reason {
-            println!("{}: {reason}", backup.name);
+            say(format_args!("{}: {reason}", backup.name))?;
         }
         if let Some(gap) = backup
             .window
             .as_ref()
             .and_then(|window| window.gap.as_ref())
         {
-            println!(
+            say(format_args!(
                 "{}: WAL is missing: {gap}; what follows it cannot be reached",
                 backup.name
-            );
+            ))?;
         }
     }
+    Ok(())
 }

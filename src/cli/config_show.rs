@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::exit::Exit;
-use super::table::table;
+use super::output::{say, table};
 use crate::config::Loaded;
 
 #[derive(Debug, Subcommand)]
@@ -18,9 +18,6 @@ pub fn run(verb: &Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
         let value = effective.value.clone().unwrap_or_else(|| "-".to_owned());
         vec![effective.key.clone(), value, effective.source.to_string()]
     });
-    println!(
-        "{}",
-        table(&["KEY", "VALUE", "SOURCE"], &[], rows).trim_fmt()
-    );
+    say(table(&["KEY", "VALUE", "SOURCE"], &[], rows).trim_fmt())?;
     Ok(Exit::Good)
 }

@@ -1,5 +1,6 @@
 //! Exit codes, one table for all verbs but `wal-push` and `wal-fetch`, and the last words before one.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use crate::archive::ArchiveError;
@@ -42,10 +43,9 @@ pub fn report(error: &anyhow::Error) -> Exit {
 }
 
 pub fn complain(message: &str, hint: Option<&str>) {
-    eprintln!("xdb: {message}");
-    if let Some(hint) = hint {
-        eprint!("{}", log::hints(hint));
-    }
+    let hints = hint.map(log::hints).unwrap_or_default();
+    // Nobody may be left to read it; the exit code tells all the same.
+    let _ = write!(std::io::stderr(), "xdb: {message}\n{hints}");
 }
 
 fn hint(error: &anyhow::Error) -> Option<String> {

@@ -3,8 +3,8 @@
 mod backup;
 mod config_show;
 mod exit;
+mod output;
 mod restore_test;
-mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,10 +1,12 @@
 //! `xdb restore-test`: would we get it back, how fast, and how much would be lost?
 
+use std::io::Write;
+
 use bytesize::ByteSize;
 use clap::Args;
 
 use super::exit::{Exit, complain};
-use super::table::table;
+use super::output::{say, table};
 use crate::config::{Flag, Loaded};
 use crate::restore::{self, Conclusion, Options, Report, SqlCheck, Step};
 
@@ -51,13 +53,19 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
             .bytes
             .map(|bytes| format!("  {}", ByteSize(bytes)))
             .unwrap_or_default();
-        eprintln!("{:<10} {:>7.2} s{moved}", step.name, step.secs);
+        // A closed standard error must not end a test that runs.
+        let _ = writeln!(
+            std::io::stderr(),
+            "{:<10} {:>7.2} s{moved}",
+            step.name,
+            step.secs
+        );
     };
     let report = restore::run(loaded, &options, &mut progress).await;
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        say(serde_json::to_string_pretty(&report)?)?;
     } else {
-        print(&report);
+        print(&report)?;
     }
     if let Some(reason) = &report.reason {
         complain(reason, report.hint.as_deref());
@@ -70,32 +78,34 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
     })
 }
 
-fn print(report: &Report) {
+fn print(report: &Report) -> std::io::Result<()> {
     let word = match report.conclusion {
         Conclusion::Passed => "PASSED",
         Conclusion::Failed => "FAILED",
         Conclusion::Refused => "REFUSED",
         Conclusion::NotRun => "NOT RUN",
     };
-    println!(
+    say(format_args!(
         "{word}: restore test of {}",
         report.backup.as_deref().unwrap_or("no backup")
-    );
+    ))?;
     if let (Some(lsn), Some(timeline)) = (report.recovered_lsn, report.timeline) {
         let commit = report.recovered_to.map_or_else(
             || "no commit in the WAL".to_owned(),
             |at| format!("last commit {}", at.strftime("%F %T UTC")),
         );
-        println!("recovered to {lsn} on timeline {timeline}, {commit}");
+        say(format_args!(
+            "recovered to {lsn} on timeline {timeline}, {commit}"
+        ))?;
     }
     let seconds = |secs: Option<f64>| {
         secs.map_or_else(|| "unknown".to_owned(), |secs| format!("{secs:.1} s"))
     };
-    println!(
+    say(format_args!(
         "RTO {}, RPO {}",
         seconds(report.rto_secs),
         seconds(report.rpo_secs)
-    );
+    ))?;
     let rows = report.verifications.iter().map(|verification| {
         let reason = verification.verdict.reason().unwrap_or_default().to_owned();
         vec![
@@ -105,11 +115,9 @@ fn print(report: &Report) {
         ]
     });
     if !report.verifications.is_empty() {
-        println!(
-            "{}",
-            table(&["VERIFICATION", "VERDICT", "REASON"], &[], rows).trim_fmt()
-        );
+        say(table(&["VERIFICATION", "VERDICT", "REASON"], &[], rows).trim_fmt())?;
     }
+    Ok(())
 }
 
 /// A query is named in full in the JSON; on a screen its beginning tells it.

@@ -1,4 +1,6 @@
-//! Tables for people.
+//! What is printed on standard output.
+
+use std::io::{ErrorKind, Write};
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
@@ -20,4 +22,12 @@ pub fn table(
         }
     }
     table
+}
+
+/// Prints `text` as a line. Whoever reads may stop reading (`xdb … | head`): that is no error.
+pub fn say(text: impl std::fmt::Display) -> std::io::Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
