@@ -1,21 +1,22 @@
 //! Base backups: look first, let the program push, then judge by the bucket.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, Write};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rustix::fs::{FlockOperation, flock};
+use secrecy::ExposeSecret;
 use serde::Serialize;
 
 use super::catalog::{self, Catalog, Sentinel};
+use super::push_lock::{PushLock, abort_uploads};
 use super::{ArchiveError, Repository, environment};
 use crate::config::Config;
-use crate::postgres::{self, Archiver, ControlData, Server};
+use crate::postgres::{self, Archiver, Connection, ControlData, Server};
 use crate::process;
 use crate::storage::Bucket;
+
+/// How long a question to PostgreSQL may take.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// A base backup that is in the bucket, with the WAL that makes it whole.
 #[derive(Debug, Clone, Serialize)]
@@ -34,14 +35,19 @@ pub struct PushedBackup {
 /// What an earlier or this push left unfinished in the bucket is given up first.
 pub async fn push(config: &Config, full: bool) -> Result<PushedBackup, ArchiveError> {
     let started = Instant::now();
+    if process::runs_as_root() {
+        let reason =
+            "root's lock and files would stand in the way of the database's user".to_owned();
+        let hint =
+            "run it as the database's user: runuser -u postgres -- xdb backup push".to_owned();
+        return Err(ArchiveError::Refused { reason, hint });
+    }
     let repository = Repository::of(config)?;
     let directory = &config.postgres.data_directory;
     let control = postgres::control_data(&config.postgres.bin_directory, directory).await?;
-    let connection = postgres::connect(&(&config.postgres).into(), Duration::from_secs(10)).await?;
-    let (server, archiver) = (
-        postgres::server(&connection).await?,
-        postgres::archiver(&connection).await?,
-    );
+    let connection = postgres::connect(&(&config.postgres).into(), ANSWER).await?;
+    let server = postgres::server(&connection).await?;
+    let archiver = postgres::archiver(&connection).await?;
     let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
     let before = catalog::read(&bucket, &repository).await?;
     if let Some((reason, hint)) = judge_push(&control, &server, &archiver, &before, &repository) {
@@ -51,8 +57,16 @@ pub async fn push(config: &Config, full: bool) -> Result<PushedBackup, ArchiveEr
     let mut lock = PushLock::take(config)?;
     lock.clean_up(&bucket, &repository).await?;
     lock.mark(Timestamp::now())?;
-    let outcome = run_program(config, &repository, full || must_be_full(&before, &server)).await;
-    if let Err(error) = outcome {
+    let parent = if full {
+        None
+    } else {
+        delta_parent(&before, &server)
+    };
+    let pushed = tokio::select! {
+        pushed = run_program(config, &repository, parent) => pushed,
+        broken = archiving_breaks(config, &connection) => Err(broken),
+    };
+    if let Err(error) = pushed {
         // The program's error comes first; what cannot be aborted now is marked for the next push.
         if abort_uploads(&bucket, &repository, lock.since)
             .await
@@ -63,24 +77,43 @@ pub async fn push(config: &Config, full: bool) -> Result<PushedBackup, ArchiveEr
         return Err(error);
     }
     lock.clear()?;
-
-    let still = postgres::server(&connection).await?;
-    if still.system_identifier != server.system_identifier {
-        let reason = format!(
-            "the server's system identifier was {} before and {} after",
-            server.system_identifier, still.system_identifier
-        );
-        let hint = "postgres.host led to another cluster meanwhile: do not count on this backup"
-            .to_owned();
+    let (backup, sentinel) = await_backup(config, &bucket, &repository, &before).await?;
+    // A program whose PGHOST fails tries localhost, where another cluster may answer.
+    if sentinel
+        .system_identifier
+        .is_some_and(|pushed| pushed != control.system_identifier)
+    {
+        let reason = format!("{backup} is of another cluster than postgres.data_directory");
+        let hint =
+            "postgres.host led the program elsewhere: do not count on this backup".to_owned();
         return Err(ArchiveError::Refused { reason, hint });
     }
-    let (backup, sentinel) = await_backup(config, &bucket, &repository, &before).await?;
     Ok(PushedBackup {
         backup,
         uncompressed_bytes: sentinel.uncompressed_size,
         compressed_bytes: sentinel.compressed_size,
         secs: started.elapsed().as_secs_f64(),
     })
+}
+
+/// Ends when archiving has failed for a while: the push would wait for its WAL until its deadline.
+async fn archiving_breaks(config: &Config, connection: &Connection) -> ArchiveError {
+    let mut failing_since: Option<Instant> = None;
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // A server that does not answer fails the program by itself.
+        let failing = postgres::archiver(connection)
+            .await
+            .is_ok_and(|archiver| archiver.failing());
+        failing_since = if failing {
+            failing_since.or(Some(Instant::now()))
+        } else {
+            None
+        };
+        if failing_since.is_some_and(|since| since.elapsed() > config.archive.push_timeout) {
+            return ArchiveError::ArchivingBroke;
+        }
+    }
 }
 
 /// Gives up what a push that was interrupted left unfinished in the bucket; nothing where none was.
@@ -123,6 +156,13 @@ fn judge_push(
             "set archive_mode = always and archive_command = 'xdb wal-push \"%p\"', then restart PostgreSQL",
         );
     }
+    if !server.archives {
+        return no(
+            "archive_command is empty: the WAL that makes a backup whole would not be stored"
+                .to_owned(),
+            "set archive_command = 'xdb wal-push \"%p\"' and reload PostgreSQL",
+        );
+    }
     if archiver.failing() {
         let last = archiver.last_failed.as_deref().unwrap_or("a segment");
         return no(
@@ -146,21 +186,34 @@ fn judge_push(
     None
 }
 
-/// A delta against a backup of another timeline may hold pages of a history that was left: the first on a timeline is full.
-fn must_be_full(catalog: &Catalog, server: &Server) -> bool {
-    catalog
+/// The backup that a delta may build on: pinned by name, so that no program picks another.
+///
+/// `None`, a full backup, where the newest cannot be restored or is of another timeline: its pages may be of a history
+/// that was left.
+fn delta_parent<'a>(catalog: &'a Catalog, server: &Server) -> Option<&'a str> {
+    let newest = catalog
         .newest()
-        .is_none_or(|newest| newest.timeline != server.timeline)
+        .filter(|newest| newest.timeline == server.timeline)?;
+    catalog
+        .why_unusable(newest)
+        .is_none()
+        .then_some(newest.name.as_str())
 }
 
 async fn run_program(
     config: &Config,
     repository: &Repository,
-    full: bool,
+    delta_parent: Option<&str>,
 ) -> Result<(), ArchiveError> {
     let directory = &config.postgres.data_directory;
     let (program, mut command) = environment::command(config, repository, directory)?;
-    command.args(program.backup_push(directory, full));
+    command.args(program.backup_push(directory, delta_parent.is_none()));
+    if let Some(parent) = delta_parent.filter(|_| config.archive.delta_max_steps > 0) {
+        command.env("WALG_DELTA_FROM_NAME", parent);
+    }
+    if let Some(password) = &config.postgres.password {
+        command.env("PGPASSWORD", password.expose_secret());
+    }
     let finished = process::run(command, config.archive.backup_timeout).await?;
     if finished.status.success() {
         return Ok(());
@@ -214,107 +267,11 @@ async fn await_backup(
     }
 }
 
-/// Gives up the uploads of base backups begun since `since`: only one push runs at a time, so they are nobody's.
-async fn abort_uploads(
-    bucket: &Bucket,
-    repository: &Repository,
-    since: Timestamp,
-) -> Result<(), ArchiveError> {
-    // S3's clock may be behind ours.
-    let since = since
-        .checked_sub(jiff::SignedDuration::from_mins(5))
-        .unwrap_or(since);
-    for upload in bucket
-        .unfinished_uploads(&repository.key("basebackups_005/"))
-        .await?
-    {
-        if upload.initiated >= since {
-            bucket.abort_upload(&upload).await?;
-        }
-    }
-    Ok(())
-}
-
-/// The node's lock for pushing base backups; its content is when the push that holds it began.
-struct PushLock {
-    path: PathBuf,
-    file: File,
-    since: Timestamp,
-}
-
-impl PushLock {
-    fn take(config: &Config) -> Result<Self, ArchiveError> {
-        let path = config.node.state_directory.join("backup-push.lock");
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path);
-        let file = opened.map_err(|source| ArchiveError::Lock {
-            path: path.clone(),
-            source,
-        })?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self {
-                path,
-                file,
-                since: Timestamp::now(),
-            }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(ArchiveError::Refused {
-                reason: "another base backup is being pushed from this node".to_owned(),
-                hint: "wait for its end".to_owned(),
-            }),
-            Err(error) => Err(ArchiveError::Lock {
-                path,
-                source: error.into(),
-            }),
-        }
-    }
-
-    /// Gives up the uploads of the last holder, if it was stopped before its end.
-    async fn clean_up(
-        &mut self,
-        bucket: &Bucket,
-        repository: &Repository,
-    ) -> Result<(), ArchiveError> {
-        let mut text = String::new();
-        self.file
-            .read_to_string(&mut text)
-            .map_err(|source| self.failed(source))?;
-        if let Ok(since) = text.trim().parse() {
-            abort_uploads(bucket, repository, since).await?;
-            self.clear()?;
-        }
-        Ok(())
-    }
-
-    fn mark(&mut self, since: Timestamp) -> Result<(), ArchiveError> {
-        self.clear()?;
-        self.since = since;
-        self.file
-            .write_all(since.to_string().as_bytes())
-            .map_err(|source| self.failed(source))
-    }
-
-    fn clear(&mut self) -> Result<(), ArchiveError> {
-        let emptied = self.file.set_len(0).and_then(|()| self.file.rewind());
-        emptied.map_err(|source| self.failed(source))
-    }
-
-    fn failed(&self, source: std::io::Error) -> ArchiveError {
-        ArchiveError::Lock {
-            path: self.path.clone(),
-            source,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::catalog::{Backup, Wal};
-    use crate::model::{SegmentSize, Timeline};
+    use crate::archive::catalog::{Backup, Stored, Wal};
+    use crate::model::{SegmentSize, Timeline, WalSegment};
 
     fn control() -> ControlData {
         ControlData {
@@ -339,6 +296,7 @@ mod tests {
             wal_end: None,
             streaming: false,
             archive_mode: "on".into(),
+            archives: true,
             now: Timestamp::UNIX_EPOCH,
         }
     }
@@ -356,6 +314,7 @@ mod tests {
             name: format!("base_{timeline:08X}0000000000000000"),
             timeline: Timeline(timeline),
             sentinel: Some(Sentinel::parse(json.as_bytes()).unwrap()),
+            damage: None,
             finished_at: Some(Timestamp::UNIX_EPOCH),
         }
     }
@@ -418,15 +377,35 @@ mod tests {
     }
 
     #[test]
-    fn the_first_backup_on_a_timeline_is_full() {
-        assert!(must_be_full(&catalog(Vec::new()), &server()));
-        assert!(!must_be_full(&catalog(vec![backup(1, 7)]), &server()));
-        assert!(must_be_full(
-            &catalog(vec![backup(1, 7)]),
-            &Server {
-                timeline: Timeline(2),
-                ..server()
-            }
-        ));
+    fn the_first_backup_on_a_timeline_is_full_and_so_is_the_one_after_a_bad_one() {
+        let whole = |timeline| {
+            let mut catalog = catalog(vec![backup(timeline, 7)]);
+            let stored = Stored {
+                size: 1,
+                last_modified: Timestamp::UNIX_EPOCH,
+            };
+            catalog.wal.add(
+                WalSegment {
+                    timeline: Timeline(timeline),
+                    number: 0,
+                },
+                stored,
+            );
+            catalog
+        };
+        assert_eq!(delta_parent(&catalog(Vec::new()), &server()), None);
+        assert!(delta_parent(&whole(1), &server()).is_some());
+        assert_eq!(
+            delta_parent(
+                &whole(1),
+                &Server {
+                    timeline: Timeline(2),
+                    ..server()
+                }
+            ),
+            None
+        );
+        // Its WAL is not there.
+        assert_eq!(delta_parent(&catalog(vec![backup(1, 7)]), &server()), None);
     }
 }

@@ -57,7 +57,6 @@ pub fn command(
     let secret = [
         ("AWS_SECRET_ACCESS_KEY", &config.s3.secret_access_key),
         ("AWS_SESSION_TOKEN", &config.s3.session_token),
-        ("PGPASSWORD", &config.postgres.password),
     ];
     for (name, value) in secret
         .into_iter()

@@ -1,8 +1,10 @@
 //! What goes wrong in this room.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::config::ConfigError;
+use crate::model::Timeline;
 use crate::postgres::PostgresError;
 use crate::process::ProcessError;
 use crate::storage::StorageError;
@@ -46,6 +48,18 @@ pub enum ArchiveError {
     },
     #[error("{name} is stored already, with other content")]
     Differs { name: String },
+    #[error("{name} is stored twice, under two compressions")]
+    Twice { name: String },
+    #[error("not done after {} s", after.as_secs())]
+    TooSlow { after: Duration },
+    #[error("the primary has not stored {name} yet; this standby keeps it")]
+    Kept { name: String },
+    #[error(
+        "refused to archive {name}: the archive knows timeline {timeline}, this server does not"
+    )]
+    Superseded { name: String, timeline: Timeline },
+    #[error("archiving began to fail during the backup, which waits for its WAL")]
+    ArchivingBroke,
     #[error("{program} ended well, but {reason}")]
     NotThere { program: String, reason: String },
     #[error("cannot start the asynchronous runtime")]
@@ -97,16 +111,32 @@ impl ArchiveError {
             Self::Failed { .. } => {
                 "the program's own words are above or in the reason; it can be run by hand"
             }
+            Self::Twice { .. } => {
+                "find out which of the two is right before one is removed: archive.compression was changed"
+            }
+            Self::Kept { .. } => {
+                "PostgreSQL asks again by itself; if it lasts, see the primary's archiver"
+            }
+            Self::Superseded { .. } => {
+                "another node was promoted: stop this server and let it rejoin as a standby; its own WAL since then is on no timeline that counts"
+            }
+            Self::ArchivingBroke => {
+                "see PostgreSQL's log for what `xdb wal-push` said, mend that, then push again"
+            }
             Self::NotThere { .. } => {
                 "see PostgreSQL's log for archive_command, and `xdb backup list`"
             }
-            Self::Process(crate::process::ProcessError::Deadline { .. }) => {
+            Self::TooSlow { .. } | Self::Process(ProcessError::Deadline { .. }) => {
                 "S3 may be slow or away; the deadlines are archive.push_timeout, fetch_timeout and backup_timeout"
             }
             Self::Config(error) => return error.hint(),
             Self::Storage(error) => return Some(error.hint()),
             Self::Postgres(error) => return Some(error.hint()),
-            Self::Runtime(_) | Self::Usage(_) | Self::Process(_) => return None,
+            Self::Process(_) => {
+                "check archive.program, postgres.bin_directory, and who may execute them"
+            }
+            Self::Runtime(_) => "the system refuses threads or files: see ulimit and memory",
+            Self::Usage(_) => "PostgreSQL replaces %p and %f itself; `xdb --help` lists the verbs",
         };
         Some(hint.to_owned())
     }

@@ -2,40 +2,46 @@
 
 use std::future::Future;
 use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{ArchiveError, Repository};
 use crate::config::{self, Config, Sources};
-use crate::storage::Bucket;
+use crate::storage::{Bucket, Object};
 
 /// The configuration and the repository, as every verb sees them.
-pub(super) fn configured() -> Result<(Config, Repository), ArchiveError> {
-    let config = config::load(&Sources::from_process(None))?.config;
+pub(super) fn configured(file: Option<PathBuf>) -> Result<(Config, Repository), ArchiveError> {
+    let config = config::load(&Sources::from_process(file))?.config;
     let repository = Repository::of(&config)?;
     Ok((config, repository))
 }
 
-/// Runs `work` on a runtime of this thread, made only now.
+/// Runs `work` on a runtime of this thread, made only now; at `deadline` it is dropped, which kills its children.
 pub(super) fn block_on<T>(
+    deadline: Duration,
     work: impl Future<Output = Result<T, ArchiveError>>,
 ) -> Result<T, ArchiveError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    runtime.map_err(ArchiveError::Runtime)?.block_on(work)
+    let runtime = runtime.map_err(ArchiveError::Runtime)?;
+    let outcome = runtime.block_on(async { tokio::time::timeout(deadline, work).await });
+    // A name that is still being looked up must not hold the exit back.
+    runtime.shutdown_background();
+    outcome.unwrap_or(Err(ArchiveError::TooSlow { after: deadline }))
 }
 
-/// Whether the archive holds `name`, under any compression: asked of the bucket itself, not of a program.
-pub(super) async fn is_stored(
+/// The objects that the archive holds for `name`, one a compression: asked of the bucket itself, not of a program.
+pub(super) async fn stored_as(
     bucket: &Bucket,
     repository: &Repository,
     name: &str,
-) -> Result<bool, ArchiveError> {
+) -> Result<Vec<Object>, ArchiveError> {
     let key = repository.key(&format!("wal_005/{name}"));
-    let listed = bucket.list(&key).await?;
+    let mut listed = bucket.list(&key).await?;
     // `…0003.lz4` is the segment, `…0003.00000028.backup.lz4` and `…0003.partial.lz4` are not.
-    Ok(listed
-        .iter()
-        .any(|object| object.key == key || is_compressed(&object.key, &key)))
+    listed.retain(|object| object.key == key || is_compressed(&object.key, &key));
+    Ok(listed)
 }
 
 fn is_compressed(candidate: &str, key: &str) -> bool {

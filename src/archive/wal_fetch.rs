@@ -11,11 +11,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::panic::catch_unwind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use super::wal_client::{block_on, complain, configured, is_stored};
+use super::wal_client::{block_on, complain, configured, stored_as};
 use super::{ArchiveError, Repository, environment};
 use crate::config::Config;
 use crate::model::ArchiveFile;
@@ -24,29 +24,37 @@ use crate::storage::{Bucket, Cause};
 
 const ABSENT: u8 = 1;
 const STOP: u8 = 126;
+/// xdb's own look at the bucket after a failure.
+const LOOK: Duration = Duration::from_secs(5);
 /// Between two attempts, and the least that one may take.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Restores the file that `arguments` name, and returns the exit code.
-pub fn wal_fetch(arguments: &[OsString]) -> u8 {
-    let (standby, rest) = match arguments {
-        [first, rest @ ..] if first == "--standby" => (true, rest),
-        rest => (false, rest),
-    };
-    let failure = if standby { ABSENT } else { STOP };
-    match catch_unwind(|| try_fetch(rest)) {
+/// Restores the file that `arguments` name, and returns the exit code; `config` is a file other than the usual one.
+pub fn wal_fetch(config: Option<PathBuf>, arguments: &[OsString]) -> u8 {
+    // Anywhere among them: a usage error must not shut a live standby down.
+    let (flags, rest): (Vec<_>, Vec<_>) = arguments
+        .iter()
+        .cloned()
+        .partition(|argument| argument == "--standby");
+    let failure = if flags.is_empty() { STOP } else { ABSENT };
+    match catch_unwind(|| try_fetch(config, &rest)) {
         Ok(Ok(true)) => 0,
         Ok(Ok(false)) => ABSENT,
         Ok(Err(error)) => {
-            complain("wal-fetch", &error);
+            // A restore test reads this: what was not looked at is not bad.
+            let damaged = matches!(error, ArchiveError::Failed { .. });
+            complain(if damaged { "wal-fetch" } else { COULD_NOT_LOOK }, &error);
             failure
         }
         Err(_) => failure,
     }
 }
 
+/// Begins the complaint of a `wal-fetch` that says nothing of the archive.
+pub const COULD_NOT_LOOK: &str = "wal-fetch: could not look";
+
 /// `Ok(false)`: the archive does not hold the file.
-fn try_fetch(arguments: &[OsString]) -> Result<bool, ArchiveError> {
+fn try_fetch(config: Option<PathBuf>, arguments: &[OsString]) -> Result<bool, ArchiveError> {
     let usage = "usage: xdb wal-fetch [--standby] NAME DESTINATION, as restore_command = 'xdb wal-fetch \"%f\" \"%p\"'";
     let [name, destination] = arguments else {
         return Err(ArchiveError::Usage(usage.to_owned()));
@@ -55,8 +63,9 @@ fn try_fetch(arguments: &[OsString]) -> Result<bool, ArchiveError> {
     let name = name.ok_or_else(|| ArchiveError::NotArchivable {
         path: Path::new(&arguments[0]).to_owned(),
     })?;
-    let (config, repository) = configured()?;
-    block_on(fetch(&config, &repository, name, destination))
+    let (config, repository) = configured(config)?;
+    let deadline = config.archive.fetch_timeout + LOOK + PAUSE;
+    block_on(deadline, fetch(&config, &repository, name, destination))
 }
 
 /// Runs the program until it restores the file, the archive is seen not to hold it, or there is no point in going on.
@@ -84,6 +93,7 @@ async fn fetch(
             ArchiveError::Storage(error) => {
                 matches!(error.cause(), Some(Cause::Unreachable(_) | Cause::Other(_)))
             }
+            ArchiveError::TooSlow { .. } => true,
             _ => false,
         };
         if !passing || Instant::now() + PAUSE > deadline {
@@ -111,7 +121,11 @@ async fn attempt(
     // Never a half-written file for PostgreSQL to find.
     let _ = std::fs::remove_file(destination);
     let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
-    if !is_stored(&bucket, repository, name).await? {
+    let look = tokio::time::timeout(LOOK, stored_as(&bucket, repository, name)).await;
+    if look
+        .map_err(|_| ArchiveError::TooSlow { after: LOOK })??
+        .is_empty()
+    {
         return Ok(false);
     }
     let reason = format!("{}, though the archive holds {name}", ended?);

@@ -1,24 +1,26 @@
 //! `archive_command = 'xdb wal-push "%p"'`: 0 only when the file is stored, 1 otherwise, nothing else.
 //!
-//! Any exit above 125 would kill PostgreSQL's archiver without counting a failure.
+//! Any exit above 125 would kill PostgreSQL's archiver without counting a failure. What is stored the bucket says, before
+//! and after: a program's exit status alone proves nothing.
 
 use std::ffi::OsString;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 
 use super::program::ReadyMark;
-use super::wal_client::{block_on, complain, configured, is_stored};
-use super::{ArchiveError, Program, Repository, environment};
+use super::wal_client::{block_on, complain, configured, stored_as};
+use super::wal_role::{await_stored, in_recovery, refuse_superseded};
+use super::{ArchiveError, Program, Repository, catalog, environment};
 use crate::config::Config;
 use crate::model::ArchiveFile;
 use crate::process;
-use crate::storage::Bucket;
+use crate::storage::{Bucket, Object};
 
-/// Archives the file that `arguments` name, and returns the exit code.
-pub fn wal_push(arguments: &[OsString]) -> u8 {
+/// Archives the file that `arguments` name, and returns the exit code; `config` is a file other than the usual one.
+pub fn wal_push(config: Option<PathBuf>, arguments: &[OsString]) -> u8 {
     // A panic would exit with 101, which PostgreSQL counts as a failure too; caught, it is one line.
-    let pushed = catch_unwind(|| try_push(arguments));
-    match pushed {
+    match catch_unwind(|| try_push(config, arguments)) {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => {
             complain("wal-push", &error);
@@ -28,11 +30,10 @@ pub fn wal_push(arguments: &[OsString]) -> u8 {
     }
 }
 
-fn try_push(arguments: &[OsString]) -> Result<(), ArchiveError> {
+fn try_push(config: Option<PathBuf>, arguments: &[OsString]) -> Result<(), ArchiveError> {
     let [path] = arguments else {
-        return Err(ArchiveError::Usage(
-            "usage: xdb wal-push PATH, as archive_command = 'xdb wal-push \"%p\"'".to_owned(),
-        ));
+        let usage = "usage: xdb wal-push PATH, as archive_command = 'xdb wal-push \"%p\"'";
+        return Err(ArchiveError::Usage(usage.to_owned()));
     };
     let path = PathBuf::from(path);
     let name = archived_name(&path)?.to_owned();
@@ -43,19 +44,22 @@ fn try_push(arguments: &[OsString]) -> Result<(), ArchiveError> {
     if !metadata.is_file() {
         return Err(ArchiveError::NotArchivable { path });
     }
-    let (config, repository) = configured()?;
-    block_on(store(&config, &repository, &path, &name))
+    let (config, repository) = configured(config)?;
+    block_on(
+        config.archive.push_timeout,
+        archive(&config, &repository, &path, &name),
+    )
 }
 
 fn archived_name(path: &Path) -> Result<&str, ArchiveError> {
     let name = path.file_name().and_then(|name| name.to_str());
-    name.filter(|name| ArchiveFile::of(name).is_some())
-        .ok_or_else(|| ArchiveError::NotArchivable {
-            path: path.to_owned(),
-        })
+    let archived = name.filter(|name| ArchiveFile::of(name).is_some());
+    archived.ok_or_else(|| ArchiveError::NotArchivable {
+        path: path.to_owned(),
+    })
 }
 
-async fn store(
+async fn archive(
     config: &Config,
     repository: &Repository,
     path: &Path,
@@ -63,38 +67,73 @@ async fn store(
 ) -> Result<(), ArchiveError> {
     // PostgreSQL runs archive_command in the data directory.
     let here = std::env::current_dir().unwrap_or_else(|_| config.postgres.data_directory.clone());
-    let (program, mut command) = environment::command(config, repository, &here)?;
+    // What is wrong with the program or its settings is said before anything is asked of S3.
+    Program::find(config)?;
+    let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
+    if in_recovery(&here) {
+        return await_stored(&bucket, repository, name).await;
+    }
+    let stored = stored_as(&bucket, repository, name).await?;
+    if !stored.is_empty() && same_content(&bucket, &stored, path, name).await? {
+        return Ok(());
+    }
+    refuse_superseded(&bucket, repository, &here, name).await?;
+    store(config, repository, &here, path, name).await?;
+    match stored_as(&bucket, repository, name).await?.as_slice() {
+        [_] => Ok(()),
+        [] => Err(ArchiveError::NotThere {
+            program: config.archive.program.clone(),
+            reason: format!("{name} is not in the bucket"),
+        }),
+        _ => Err(ArchiveError::Twice {
+            name: name.to_owned(),
+        }),
+    }
+}
+
+/// Whether what is stored under `name` is the file at `path`; `false` where xdb cannot read it, and the program decides.
+async fn same_content(
+    bucket: &Bucket,
+    stored: &[Object],
+    path: &Path,
+    name: &str,
+) -> Result<bool, ArchiveError> {
+    let file = std::fs::read(path).map_err(|source| ArchiveError::Segment {
+        path: path.to_owned(),
+        source,
+    })?;
+    for object in stored {
+        let bytes = bucket.get(&object.key).await?;
+        // Encrypted, or compressed in a way that xdb does not read.
+        let Ok(content) = catalog::decompressed(&object.key, &bytes) else {
+            return Ok(false);
+        };
+        if content != file {
+            return Err(ArchiveError::Differs {
+                name: name.to_owned(),
+            });
+        }
+    }
+    Ok(true)
+}
+
+async fn store(
+    config: &Config,
+    repository: &Repository,
+    here: &Path,
+    path: &Path,
+    name: &str,
+) -> Result<(), ArchiveError> {
+    let (program, mut command) = environment::command(config, repository, here)?;
     command.arg("wal-push").arg(path);
     let mark = ReadyMark::of(path).filter(|_| program == Program::Walrus);
-    let ended = process::run_attached(command, config.archive.push_timeout).await;
-    if ended.as_ref().is_ok_and(std::process::ExitStatus::success) {
+    // The rest of the time is for giving up an upload that the program leaves unfinished.
+    let ended = process::run_attached(command, config.archive.push_timeout / 10 * 8).await;
+    if ended.as_ref().is_ok_and(ExitStatus::success) {
         mark.into_iter().for_each(ReadyMark::put_back);
         return Ok(());
     }
-    Err(explain(config, repository, program, name, ended).await)
-}
-
-/// Why the program failed, as the bucket tells it; and whatever upload it left unfinished is given up.
-async fn explain(
-    config: &Config,
-    repository: &Repository,
-    program: Program,
-    name: &str,
-    ended: Result<std::process::ExitStatus, process::ProcessError>,
-) -> ArchiveError {
-    let bucket = match Bucket::open(&config.s3, &repository.bucket).await {
-        Ok(bucket) => bucket,
-        Err(error) => return error.into(),
-    };
-    match is_stored(&bucket, repository, name).await {
-        Err(error) => return error,
-        Ok(true) if ended.is_ok() => {
-            return ArchiveError::Differs {
-                name: name.to_owned(),
-            };
-        }
-        Ok(_) => {}
-    }
+    let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
     let left = bucket
         .unfinished_uploads(&repository.key(&format!("wal_005/{name}")))
         .await;
@@ -102,14 +141,12 @@ async fn explain(
         // The next attempt stores it anew; what cannot be aborted now, it finds again.
         let _ = bucket.abort_upload(&upload).await;
     }
-    match ended {
-        Ok(status) => ArchiveError::Failed {
-            program: program.to_string(),
-            verb: "wal-push",
-            reason: status.to_string(),
-        },
-        Err(error) => error.into(),
-    }
+    let reason = ended?.to_string();
+    Err(ArchiveError::Failed {
+        program: program.to_string(),
+        verb: "wal-push",
+        reason,
+    })
 }
 
 #[cfg(test)]

@@ -114,6 +114,9 @@ struct Listed {
     kind: &'static str,
     delta_from: Option<String>,
     delta_full: Option<String>,
+    /// How many deltas deep.
+    delta_count: Option<u32>,
+    hostname: Option<String>,
     timeline: Timeline,
     start_lsn: Option<Lsn>,
     finish_lsn: Option<Lsn>,
@@ -141,7 +144,8 @@ impl Listed {
         Self {
             name: backup.name.clone(),
             status: match (sentinel, &reason) {
-                (None, _) => "incomplete",
+                (None, _) if backup.damage.is_none() => "incomplete",
+                (None, _) => "unusable",
                 (Some(_), Some(_)) => "unusable",
                 (Some(_), None) => "complete",
             },
@@ -150,6 +154,8 @@ impl Listed {
             kind,
             delta_from: delta.map(|delta| delta.from.clone()),
             delta_full: delta.map(|delta| delta.full.clone()),
+            delta_count: delta.map(|delta| delta.count),
+            hostname: sentinel.map(|sentinel| sentinel.hostname.clone()),
             timeline: backup.timeline,
             start_lsn: sentinel.map(|sentinel| sentinel.start_lsn),
             finish_lsn: sentinel.map(|sentinel| sentinel.finish_lsn),

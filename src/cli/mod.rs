@@ -126,10 +126,13 @@ fn until_interrupted(
                 listen(SignalKind::interrupt())?,
                 listen(SignalKind::terminate())?,
             );
+            // A closed terminal must not leave a cluster's copy behind either.
+            let mut hang_up = listen(SignalKind::hangup())?;
             let exit = tokio::select! {
                 outcome = work => return outcome,
                 _ = interrupt.recv() => Exit::Interrupted,
                 _ = terminate.recv() => Exit::Terminated,
+            _ = hang_up.recv() => Exit::Terminated,
             };
             clean_up.await;
             Ok(exit)

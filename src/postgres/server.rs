@@ -14,7 +14,7 @@ pub struct Server {
     /// `pg_control_system()`: the same on a primary, its standbys and its backups.
     pub system_identifier: u64,
     pub in_recovery: bool,
-    /// Of the last checkpoint; a standby's may lag behind what it streams.
+    /// A primary's own; a standby's is that of its last restartpoint and may lag behind what it streams.
     pub timeline: Timeline,
     /// `server_version_num`, such as 170011.
     pub version: u32,
@@ -26,6 +26,8 @@ pub struct Server {
     pub streaming: bool,
     /// `archive_mode`: `off`, `on` or `always`.
     pub archive_mode: String,
+    /// `archive_command` or `archive_library` is set.
+    pub archives: bool,
     pub now: Timestamp,
 }
 
@@ -37,10 +39,13 @@ pub async fn server(connection: &Connection) -> Result<Server, PostgresError> {
     const QUERY: &str = "
         SELECT s.system_identifier::text AS system_identifier,
                pg_catalog.pg_is_in_recovery() AS in_recovery,
-               c.timeline_id::bigint AS timeline,
+               CASE WHEN pg_catalog.pg_is_in_recovery() THEN c.timeline_id::bigint
+                    ELSE ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8))::bit(32)::bigint
+               END AS timeline,
                pg_catalog.current_setting('server_version_num')::bigint AS version,
                pg_catalog.current_setting('data_directory') AS data_directory,
                pg_catalog.current_setting('archive_mode') AS archive_mode,
+               pg_catalog.current_setting('archive_command') <> '' OR pg_catalog.current_setting('archive_library') <> '' AS archives,
                (SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size') AS segment_size,
                CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn()
                     ELSE pg_catalog.pg_current_wal_insert_lsn() END::text AS wal_end,
@@ -64,6 +69,7 @@ pub async fn server(connection: &Connection) -> Result<Server, PostgresError> {
         wal_end: optional_lsn(&row, "wal_end")?,
         streaming: column(&row, "streaming")?,
         archive_mode: text(&row, "archive_mode")?,
+        archives: column(&row, "archives")?,
         now: column(&row, "now")?,
     })
 }

@@ -165,6 +165,11 @@ async fn last_lines(pipe: Option<impl AsyncRead + Unpin>) -> String {
     Vec::from(kept).join("\n")
 }
 
+/// PostgreSQL does not run as root, and what root makes is nobody else's to clean up.
+pub fn runs_as_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// Finds `program` as `execvp` would: a path as it is, a bare name on `PATH`.
 pub fn find(program: &str) -> Option<PathBuf> {
     let executable = |path: &Path| {

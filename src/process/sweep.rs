@@ -11,25 +11,28 @@ const QUIT: Duration = Duration::from_secs(5);
 
 /// Ends every process of ours whose working directory lies in `directory`, and returns how many there were.
 ///
+/// `directory` is absolute and without links, else nothing is done.
+///
 /// SIGQUIT first, which is PostgreSQL's immediate shutdown and frees its shared memory, then SIGKILL until none is left.
 /// Working directories are the one mark that survives `kill -9` of whoever started them: a scratch server, its
 /// `restore_command` and WAL-G's prefetch children all stand there.
 pub fn kill_all_under(directory: &Path) -> usize {
-    // /proc shows resolved paths.
-    let Ok(directory) = directory.canonicalize() else {
-        return 0;
-    };
-    let found = processes_under(&directory);
+    // /proc shows resolved paths. A link is not followed: it may lead to a live server.
+    match directory.canonicalize() {
+        Ok(resolved) if resolved == directory => {}
+        _ => return 0,
+    }
+    let found = processes_under(directory);
     for pid in &found {
         let _ = kill_process(*pid, Signal::QUIT);
     }
     let quit_by = Instant::now() + QUIT;
-    while !processes_under(&directory).is_empty() && Instant::now() < quit_by {
+    while !processes_under(directory).is_empty() && Instant::now() < quit_by {
         std::thread::sleep(Duration::from_millis(20));
     }
     let give_up = Instant::now() + QUIT;
     loop {
-        let left = processes_under(&directory);
+        let left = processes_under(directory);
         if left.is_empty() || Instant::now() > give_up {
             return found.len();
         }
@@ -68,7 +71,8 @@ mod tests {
     #[test]
     fn only_what_stands_in_the_directory_is_killed() {
         let scratch = tempfile::tempdir().unwrap();
-        let inside = scratch.path().join("data");
+        let scratch_path = scratch.path().canonicalize().unwrap();
+        let inside = scratch_path.join("data");
         fs::create_dir(&inside).unwrap();
         let start = |cwd: &Path| {
             Command::new("sleep")
@@ -79,7 +83,10 @@ mod tests {
         };
         let (mut stray, mut other) = (start(&inside), start(Path::new("/")));
 
-        let killed = kill_all_under(scratch.path());
+        let link = scratch_path.join("link");
+        std::os::unix::fs::symlink(&inside, &link).unwrap();
+        assert_eq!(kill_all_under(&link), 0, "a link was followed");
+        let killed = kill_all_under(&scratch_path);
 
         assert_eq!(killed, 1);
         assert!(!stray.wait().unwrap().success());

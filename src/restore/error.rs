@@ -35,6 +35,10 @@ pub enum RestoreError {
         found: String,
         bin_directory: PathBuf,
     },
+    #[error("{0}")]
+    History(String),
+    #[error("the scratch server could not be run: {0}")]
+    Server(String),
     #[error("not done after {} s", after.as_secs())]
     Deadline { after: Duration },
     #[error("S3 was lost while {doing}: {words}")]
@@ -77,6 +81,12 @@ impl RestoreError {
             }
             Self::WrongMajor { .. } => {
                 "install the backup's major version and set postgres.bin_directory"
+            }
+            Self::History(_) => {
+                "xdb reads histories that are uncompressed, lz4 or zstd: set archive.compression to one of them"
+            }
+            Self::Server(_) => {
+                "the backup was not judged: the last lines of the scratch server's log are above"
             }
             Self::Deadline { .. } => {
                 "set restore_test.timeout higher, or find out what was slow from the steps"

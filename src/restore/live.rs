@@ -8,7 +8,7 @@ use super::report::secs;
 use crate::archive::catalog::Catalog;
 use crate::config::Config;
 use crate::model::{Lsn, SegmentSize, Timeline, Verdict, WalSegment};
-use crate::postgres::{self, Archiver, Server};
+use crate::postgres::{self, Archiver, PostgresError, Server};
 use crate::process;
 
 /// This node's server as it was when the test began.
@@ -18,26 +18,53 @@ pub struct Live {
     pub archiver: Archiver,
 }
 
+/// Why this node's server says nothing.
+#[derive(Debug, Clone)]
+pub enum Silent {
+    /// There is none of this cluster here: nothing to be known, and no reason to fail a test.
+    Absent(String),
+    /// There is one, and the look failed.
+    Failed(String),
+}
+
+impl Silent {
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Absent(reason) | Self::Failed(reason) => reason,
+        }
+    }
+}
+
 /// Looks at the server of `config`.
 ///
 /// # Errors
-/// Why it could not be looked at, as a sentence.
-pub async fn look(config: &Config) -> Result<Live, String> {
-    let no =
-        |error: postgres::PostgresError| format!("this node's server cannot be asked: {error}");
-    let connection = postgres::connect(&(&config.postgres).into(), Duration::from_secs(10))
+/// Why it could not be looked at.
+pub async fn look(config: &Config) -> Result<Live, Silent> {
+    let limit = Duration::from_secs(10);
+    let connection = postgres::connect(&(&config.postgres).into(), limit)
         .await
-        .map_err(no)?;
+        .map_err(|error| {
+            let reason = format!("this node's server cannot be asked: {error}");
+            // Nothing listens, or it is not up: no code of PostgreSQL's came back.
+            match &error {
+                PostgresError::Connect { error, .. } if error.code().is_none() => {
+                    Silent::Absent(reason)
+                }
+                _ => Silent::Failed(reason),
+            }
+        })?;
+    let no = |error| Silent::Failed(format!("this node's server cannot be asked: {error}"));
     let server = postgres::server(&connection).await.map_err(no)?;
     let archiver = postgres::archiver(&connection).await.map_err(no)?;
     Ok(Live { server, archiver })
 }
 
 /// Whether the bucket holds what PostgreSQL archived last: a missing last segment cannot be seen in a bucket alone.
-pub fn judge_archive_end(live: &Result<Live, String>, catalog: &Catalog) -> Verdict {
+pub fn judge_archive_end(live: &Result<Live, Silent>, catalog: &Catalog) -> Verdict {
     let live = match live {
         Ok(live) => live,
-        Err(reason) => {
+        Err(silent) => {
+            let reason = silent.reason();
             return Verdict::Unknown(format!("the end of the archive is unverified: {reason}"));
         }
     };
@@ -73,7 +100,7 @@ pub fn judge_archive_end(live: &Result<Live, String>, catalog: &Catalog) -> Verd
 
 /// Seconds of committed work that a loss of the primary at `live`'s moment would have cost.
 ///
-/// From the first commit after `recovered` to that moment; 0 where there is none. Read from the live server's own WAL
+/// From the first commit past `archived`, the end of what the archive held then, to that moment; 0 where there is none. Read from the live server's own WAL
 /// with `pg_waldump`: an idle primary loses nothing, however old its last commit.
 ///
 /// # Errors
@@ -82,7 +109,7 @@ pub async fn measure_rpo(
     config: &Config,
     live: &Live,
     timeline: Timeline,
-    recovered: Lsn,
+    archived: Lsn,
 ) -> Result<f64, String> {
     let server = &live.server;
     if server.in_recovery && !server.streaming {
@@ -93,7 +120,7 @@ pub async fn measure_rpo(
     }
     if server.timeline != timeline {
         return Err(format!(
-            "the live server is on timeline {}, the restore on {timeline}",
+            "the live server is on timeline {}, the archive on {timeline}",
             server.timeline
         ));
     }
@@ -102,8 +129,8 @@ pub async fn measure_rpo(
         .ok_or("this standby has received no WAL yet")?;
     // A segment begins with a page header, which is no record: nothing was written past the last switch.
     const PAGE_HEADER: u64 = 40;
-    let begins_segment = recovered.0.is_multiple_of(server.segment_size.bytes());
-    if end <= recovered || begins_segment && end.0 - recovered.0 <= PAGE_HEADER {
+    let begins_segment = archived.0.is_multiple_of(server.segment_size.bytes());
+    if end <= archived || begins_segment && end.0 - archived.0 <= PAGE_HEADER {
         return Ok(0.0);
     }
     let mut command = process::command(config.postgres.bin_directory.join("pg_waldump"));
@@ -112,7 +139,7 @@ pub async fn measure_rpo(
         .args(["--rmgr=Transaction", "--limit=1000", "--path"])
         .arg(server.data_directory.join("pg_wal"))
         .arg(format!("--timeline={timeline}"))
-        .arg(format!("--start={recovered}"))
+        .arg(format!("--start={archived}"))
         .arg(format!("--end={end}"));
     let finished = process::run(command, Duration::from_secs(60))
         .await
@@ -161,9 +188,13 @@ fn first_commit(output: &str) -> Option<Timestamp> {
     })
 }
 
+/// Records longer than this are not expected at the end of a segment, where the last one may be cut.
+const LONGEST_RECORD: u64 = 1 << 20;
+
 /// Whether replay came to the end that the listing promised.
 ///
-/// The last segment is rarely full of whole records: reaching into it is reaching its end, since PostgreSQL asks for the next.
+/// PostgreSQL archives a segment when it is full or switched: replay ends at its end, or before a last record that goes
+/// on in the next. Ending well inside it means that its content is damaged.
 pub fn judge_end(
     recovered: Lsn,
     reachable: Option<WalSegment>,
@@ -175,10 +206,12 @@ pub fn judge_end(
         (_, None) | (None, _) => {
             Verdict::Critical("the archive holds no WAL for this backup".to_owned())
         }
-        (Some(reachable), _) if recovered <= reachable.start(size) => Verdict::Critical(format!(
-            "recovery ended at {recovered}, before the segment {} that the archive goes up to",
-            name(reachable)
-        )),
+        (Some(reachable), _) if recovered.0 + LONGEST_RECORD < reachable.end(size).0 => {
+            Verdict::Critical(format!(
+                "recovery ended at {recovered}, before the end of the segment {} that the archive goes up to",
+                name(reachable)
+            ))
+        }
         (Some(reachable), Some(newest)) if reachable != newest => Verdict::Critical(format!(
             "recovery ended at {recovered}: after {} a segment is missing, and the archive goes on to {}",
             name(reachable),
@@ -220,20 +253,19 @@ rmgr: Transaction len (rec/tot):     34/    34, tx:        746, lsn: 0/03000110,
             })
         };
         let lsn = |number: u64, offset| Lsn(number * size.bytes() + offset);
-        assert_eq!(
-            judge_end(lsn(5, 1), segment(5), segment(5), size),
-            Verdict::Ok
-        );
-        // A switched segment ends where the next begins.
-        assert_eq!(
-            judge_end(lsn(6, 0), segment(5), segment(5), size),
-            Verdict::Ok
-        );
+        // A switched segment ends where the next begins; a cut record ends shortly before.
+        for recovered in [lsn(6, 0), lsn(6, 0x28), Lsn(lsn(6, 0).0 - 8192)] {
+            assert_eq!(
+                judge_end(recovered, segment(5), segment(5), size),
+                Verdict::Ok,
+                "{recovered}"
+            );
+        }
         for (recovered, reachable, newest) in [
-            (lsn(5, 0), segment(5), segment(5)),
+            (lsn(5, 1), segment(5), segment(5)),
             (lsn(4, 9), segment(5), segment(5)),
-            (lsn(5, 1), segment(5), segment(8)),
-            (lsn(5, 1), None, None),
+            (lsn(6, 0), segment(5), segment(8)),
+            (lsn(6, 0), None, None),
         ] {
             assert_ne!(
                 judge_end(recovered, reachable, newest, size),

@@ -6,7 +6,9 @@ use bytesize::ByteSize;
 
 use super::RestoreError;
 use crate::archive::Repository;
-use crate::archive::catalog::{Backup, Catalog, RecoveryPath, Sentinel, plan_recovery};
+use crate::archive::catalog::{
+    Backup, Catalog, RecoveryPath, Sentinel, UnreadHistory, plan_recovery,
+};
 use crate::model::Verdict;
 
 /// A restore, decided.
@@ -64,13 +66,15 @@ pub fn plan(
     if let Some(tablespace) = sentinel.tablespaces.first() {
         return Err(refuse_tablespace(&tablespace.oid, &tablespace.location));
     }
+    // Not the backup's fault: it may be whole, and nobody can tell from here.
+    let unread = |unread: UnreadHistory| RestoreError::History(unread.to_string());
     let path = plan_recovery(
         &catalog.wal,
         backup.timeline,
         sentinel.start_lsn,
         sentinel.finish_lsn,
     )
-    .map_err(|unread| bad(unread.to_string()))?;
+    .map_err(unread)?;
     let stored = |member: &&Backup| {
         member
             .sentinel
@@ -99,6 +103,12 @@ pub fn refuse_tablespace(oid: &str, location: &str) -> RestoreError {
 }
 
 fn judge_gaps(path: &RecoveryPath, catalog: &Catalog) -> Verdict {
+    if let Some(timeline) = path.without_history {
+        return Verdict::Critical(format!(
+            "timeline {timeline} has WAL, and its history {} is missing: it cannot be followed",
+            timeline.history_file()
+        ));
+    }
     let Some(gap) = path.missing.first() else {
         return Verdict::Ok;
     };
@@ -119,18 +129,24 @@ pub fn judge_tar_parts(backup: &str, sentinel: &Sentinel, stored: u64) -> Verdic
     Verdict::Ok
 }
 
-/// Whether `free` bytes in `directory` are enough.
+/// Whether `free` bytes in `directory` are enough, with `reserve` bytes of them left alone.
 ///
 /// # Errors
 /// When they are not.
-pub fn judge_space(plan: &Plan, directory: &Path, free: u64) -> Result<(), RestoreError> {
-    if free >= plan.needed_bytes {
+pub fn judge_space(
+    plan: &Plan,
+    directory: &Path,
+    free: u64,
+    reserve: u64,
+) -> Result<(), RestoreError> {
+    let needed = plan.needed_bytes + reserve;
+    if free >= needed {
         return Ok(());
     }
     Err(RestoreError::NoSpace {
         directory: directory.to_owned(),
         free: ByteSize(free),
-        needed: ByteSize(plan.needed_bytes),
+        needed: ByteSize(needed),
     })
 }
 

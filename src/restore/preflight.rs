@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::RestoreError;
-use super::live::{self, Live};
+use super::live::{self, Live, Silent};
 use super::plan::{self, Plan};
 use super::report::Report;
-use super::scratch::{Scratch, free_bytes};
+use super::scratch::{Scratch, free_bytes, reserve_bytes};
 use crate::archive::catalog::{self, Catalog};
 use crate::archive::{ArchiveError, Program, Repository};
 use crate::config::Config;
@@ -20,7 +20,7 @@ pub struct Found {
     pub bucket: Bucket,
     pub catalog: Catalog,
     /// This node's server, or why it has nothing to say.
-    pub live: Result<Live, String>,
+    pub live: Result<Live, Silent>,
     pub plan: Plan,
     /// The files that must be on the scratch disk after the fetch.
     pub listed: Vec<String>,
@@ -50,6 +50,11 @@ pub async fn preflight(
     let live = same_cluster(live, &plan);
     report.looked("wal", plan.gaps.clone());
     report.looked("archive_end", live::judge_archive_end(&live, &catalog));
+    if !matches!(live, Err(Silent::Failed(_))) {
+        // What does not exist here cannot be looked at; a look that failed is another matter.
+        report.excused = vec!["archive_end", "rpo"];
+    }
+    look_at_loss(config, &live, &plan, &catalog, report).await;
 
     let bin = &config.postgres.bin_directory;
     let mut version = process::command(bin.join("postgres"));
@@ -60,7 +65,9 @@ pub async fn preflight(
         &String::from_utf8_lossy(&version.stdout),
         bin,
     )?;
-    plan::judge_space(&plan, scratch.path(), free_bytes(scratch.path())?)?;
+    let (directory, data) = (scratch.path(), &config.postgres.data_directory);
+    let reserve = reserve_bytes(directory, data);
+    plan::judge_space(&plan, directory, free_bytes(directory)?, reserve)?;
     let parts = look_at_parts(&bucket, &repository, &plan, &catalog).await?;
     report.looked("tar_parts", parts.clone());
     if parts != Verdict::Ok {
@@ -78,15 +85,49 @@ pub async fn preflight(
 }
 
 /// A live server that is another cluster's has nothing to say of this backup.
-fn same_cluster(live: Result<Live, String>, plan: &Plan) -> Result<Live, String> {
+fn same_cluster(live: Result<Live, Silent>, plan: &Plan) -> Result<Live, Silent> {
     let live = live?;
     match plan.sentinel.system_identifier {
-        Some(identifier) if identifier != live.server.system_identifier => Err(format!(
-            "this node's server is another cluster ({}, the backup is of {identifier})",
-            live.server.system_identifier
-        )),
+        Some(identifier) if identifier != live.server.system_identifier => {
+            Err(Silent::Absent(format!(
+                "this node's server is another cluster ({}, the backup is of {identifier})",
+                live.server.system_identifier
+            )))
+        }
         _ => Ok(live),
     }
+}
+
+/// What would be lost now: measured against the archive as it was listed, before the restore lets it grow.
+async fn look_at_loss(
+    config: &Config,
+    live: &Result<Live, Silent>,
+    plan: &Plan,
+    catalog: &Catalog,
+    report: &mut Report,
+) {
+    let (live, end) = match (live, plan.path.reachable) {
+        (Ok(live), Some(last)) => (live, last.end(catalog.wal.size)),
+        (Ok(_), None) => return,
+        (Err(silent), _) => {
+            report.looked("rpo", Verdict::Unknown(silent.reason().to_owned()));
+            return;
+        }
+    };
+    if live.server.timeline > plan.path.timeline {
+        let (newer, archived) = (live.server.timeline, plan.path.timeline);
+        let reason = format!(
+            "the live server is on timeline {newer}, the archive can be followed to timeline {archived} only"
+        );
+        report.looked("rpo", Verdict::Critical(reason));
+        return;
+    }
+    let measured = live::measure_rpo(config, live, plan.path.timeline, end).await;
+    report.rpo_secs = measured.as_ref().ok().copied();
+    report.looked(
+        "rpo",
+        measured.map_or_else(Verdict::Unknown, |_| Verdict::Ok),
+    );
 }
 
 /// The first backup of the chain whose parts are not whole.

@@ -55,6 +55,9 @@ pub struct Report {
     pub verifications: Vec<Verification>,
     /// Why it did not pass.
     pub reason: Option<String>,
+    /// Verifications that may stay unknown in a test that passes: there is nothing here to look at.
+    #[serde(skip)]
+    pub excused: Vec<&'static str>,
     #[serde(skip)]
     pub hint: Option<String>,
     #[serde(skip)]
@@ -75,6 +78,7 @@ impl Default for Report {
             steps: Vec::new(),
             verifications: Vec::new(),
             reason: None,
+            excused: Vec::new(),
             hint: None,
             conclusion: Conclusion::NotRun,
         }
@@ -88,7 +92,8 @@ impl Report {
 
     /// The last word: how the work ended, and what was seen on the way.
     pub(super) fn conclude(mut self, outcome: Result<(), RestoreError>) -> Self {
-        let bad = judge_verifications(&self.verifications);
+        let bad = judge_verifications(&self.verifications, &self.excused);
+        let damaged = bad.is_some_and(|bad| matches!(bad.verdict, Verdict::Critical(_)));
         let seen =
             bad.map(|bad| format!("{}: {}", bad.name, bad.verdict.reason().unwrap_or_default()));
         match (outcome, seen) {
@@ -96,7 +101,11 @@ impl Report {
             (Ok(()), Some(seen)) => {
                 let hint = "count on no more than what came back; `xdb backup list` shows what the archive holds";
                 (self.reason, self.hint) = (Some(seen), Some(hint.to_owned()));
-                self.conclusion = Conclusion::Failed;
+                self.conclusion = if damaged {
+                    Conclusion::Failed
+                } else {
+                    Conclusion::NotRun
+                };
             }
             (Err(error), seen) => {
                 self.conclusion = match &error {
@@ -118,18 +127,20 @@ impl Report {
     }
 }
 
-/// Verifications that may stay unknown in a test that passes: where nothing exists to look at, not where a look failed.
-const MAY_BE_UNKNOWN: [&str; 3] = ["checksums", "archive_end", "rpo"];
-
-/// The first verification that keeps the test from passing; a warning does not.
-fn judge_verifications(verifications: &[Verification]) -> Option<&Verification> {
+/// What keeps a test from passing: the first that is bad, else the first that could not be looked at without excuse.
+fn judge_verifications<'a>(
+    verifications: &'a [Verification],
+    excused: &[&str],
+) -> Option<&'a Verification> {
+    let bad = |verification: &&Verification| matches!(verification.verdict, Verdict::Critical(_));
+    let unknown = |verification: &&Verification| {
+        matches!(verification.verdict, Verdict::Unknown(_))
+            && !excused.contains(&verification.name.as_str())
+    };
     verifications
         .iter()
-        .find(|verification| match verification.verdict {
-            Verdict::Ok | Verdict::Warning(_) => false,
-            Verdict::Critical(_) => true,
-            Verdict::Unknown(_) => !MAY_BE_UNKNOWN.contains(&verification.name.as_str()),
-        })
+        .find(bad)
+        .or_else(|| verifications.iter().find(unknown))
 }
 
 #[cfg(test)]
@@ -148,16 +159,21 @@ mod tests {
                 verification(name, Verdict::Unknown("why".into())),
             ]
         };
-        assert_eq!(judge_verifications(&unknown("checksums")), None);
+        let conclude = |verifications: &[Verification]| {
+            let report = Report {
+                verifications: verifications.to_vec(),
+                excused: vec!["checksums"],
+                ..Report::default()
+            };
+            report.conclude(Ok(())).conclusion
+        };
+        assert_eq!(conclude(&unknown("checksums")), Conclusion::Passed);
+        assert_eq!(conclude(&unknown("amcheck")), Conclusion::NotRun);
+        let bad = verification("checksums", Verdict::Critical("bad".into()));
         assert_eq!(
-            judge_verifications(&unknown("amcheck")).map(|v| v.name.as_str()),
-            Some("amcheck")
+            conclude(&[unknown("amcheck").to_vec(), vec![bad]].concat()),
+            Conclusion::Failed
         );
-        let bad = [verification(
-            "archive_end",
-            Verdict::Critical("short".into()),
-        )];
-        assert!(judge_verifications(&bad).is_some());
     }
 
     #[test]

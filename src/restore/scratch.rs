@@ -1,10 +1,11 @@
 //! The directory that a restore test works in, and its end, however the test ends.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{self, DirBuilder, DirEntry, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::geteuid;
 
 use super::RestoreError;
 use crate::process::kill_all_under;
@@ -45,6 +46,7 @@ impl Scratch {
                 source,
             })?;
         refuse_near(&directory, live)?;
+        refuse_open(&directory)?;
         let lock = take_lock(&directory)?;
         sweep(&directory);
         let path = directory.join(format!("{PREFIX}{}", std::process::id()));
@@ -117,6 +119,14 @@ pub fn free_bytes(directory: &Path) -> Result<u64, RestoreError> {
     Ok(stat.f_bavail * stat.f_frsize)
 }
 
+/// Bytes to leave alone on the disk of `directory`: a twentieth of it where the live cluster in `live` writes too.
+pub fn reserve_bytes(directory: &Path, live: &Path) -> u64 {
+    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
+    let shared = device(live).is_some_and(|live| device(directory) == Some(live));
+    let size = rustix::fs::statvfs(directory).map_or(0, |stat| stat.f_blocks * stat.f_frsize);
+    if shared { size / 20 } else { 0 }
+}
+
 /// A scratch directory inside the live data directory, or around it, is one mistake away from it.
 fn refuse_near(directory: &Path, live: &Path) -> Result<(), RestoreError> {
     let live = live.canonicalize().unwrap_or_else(|_| live.to_owned());
@@ -161,12 +171,43 @@ fn sweep(directory: &Path) {
         return;
     };
     for entry in entries.flatten() {
-        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+        if is_run(&entry) {
             kill_all_under(&entry.path());
             // One that stays is in nobody's way but the disk's, which the preflight measures.
             let _ = remove(&entry.path());
         }
     }
+}
+
+/// Made by a test of this user: `run-` and digits, a directory and no link.
+fn is_run(entry: &DirEntry) -> bool {
+    let name = entry.file_name();
+    let number = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+    let numbered = number.is_some_and(|digits| digits.parse::<u32>().is_ok());
+    // Of the entry itself: a link is no directory here.
+    let ours = entry
+        .metadata()
+        .is_ok_and(|made| made.is_dir() && made.uid() == geteuid().as_raw());
+    numbered && ours
+}
+
+/// Where others may write, they may lay out what the sweep would remove.
+fn refuse_open(directory: &Path) -> Result<(), RestoreError> {
+    let metadata = fs::metadata(directory).map_err(|source| RestoreError::File {
+        operation: "look at",
+        path: directory.to_owned(),
+        source,
+    })?;
+    if metadata.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(RestoreError::Refused {
+        reason: format!("others may write to {}", directory.display()),
+        hint: format!(
+            "chmod go-w {}, or let xdb make a directory of its own",
+            directory.display()
+        ),
+    })
 }
 
 fn remove(path: &Path) -> std::io::Result<()> {
@@ -212,9 +253,15 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         fs::create_dir_all(parent.path().join("run-1/data")).unwrap();
         fs::write(parent.path().join("notes"), "mine").unwrap();
+        fs::create_dir(parent.path().join("run-mine")).unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), parent.path().join("run-2")).unwrap();
         let scratch = Scratch::open(parent.path(), Path::new("/nonexistent")).unwrap();
         assert!(!parent.path().join("run-1").exists());
-        assert!(parent.path().join("notes").exists());
+        for kept in ["notes", "run-mine", "run-2"] {
+            assert!(parent.path().join(kept).exists(), "{kept}");
+        }
+        assert!(elsewhere.path().exists());
         drop(scratch);
     }
 

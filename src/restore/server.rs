@@ -210,6 +210,7 @@ impl ScratchServer {
     pub async fn wait_until_open(&mut self, log: &Path, deadline: Instant) -> Result<(), Ended> {
         loop {
             if self.group.ended().is_some() {
+                tell_end(log);
                 return Err(Ended::Stopped(last_words(
                     &fs::read_to_string(log).unwrap_or_default(),
                 )));
@@ -241,6 +242,21 @@ impl ScratchServer {
     }
 }
 
+/// Logs the end of a log that is removed with the scratch directory: one line of it is the reason, the rest the story.
+fn tell_end(log: &Path) {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.contains(TURNED_AWAY))
+        .collect();
+    for line in &lines[lines.len().saturating_sub(15)..] {
+        tracing::warn!("scratch server: {line}");
+    }
+}
+
+/// What xdb's own attempts to log in get until the server opens.
+const TURNED_AWAY: &str = "the database system is";
+
 /// Why the scratch server did not open.
 #[derive(Debug)]
 pub enum Ended {
@@ -263,12 +279,10 @@ fn last_words(log: &str) -> String {
         line.split_once(level)
             .map(|(_, text)| format!("{level}{text}"))
     };
-    // xdb's own attempts to log in are turned away with FATAL until the server opens.
-    let turned_away = |line: &str| line.contains("the database system is");
     let level = |line: &str| {
         message(line, "PANIC:")
             .or_else(|| message(line, "FATAL:"))
-            .filter(|_| !turned_away(line))
+            .filter(|_| !line.contains(TURNED_AWAY))
     };
     let fetch = log
         .lines()

@@ -107,6 +107,24 @@ fn wal_fetch_tells_absent_from_everything_else(program: Program) {
     codes("absent", absent, 1);
     codes("no such history", "00000002.history", 1);
     codes("not archived by PostgreSQL", "postgresql.conf", 126);
+    // Clap's 2 would end a recovery early: wherever a flag stands, the codes are wal-fetch's own.
+    for (command, code) in [
+        ("xdb wal-fetch", 126),
+        ("xdb --config /no/such/file wal-fetch a b", 126),
+        (
+            "xdb --config=/etc/xdb/xdb.toml wal-fetch --nonsense a b",
+            126,
+        ),
+        ("xdb wal-fetch a b --standby", 1),
+        ("xdb wal-fetch --standby", 1),
+    ] {
+        let fetched = in_data(&lab, command);
+        assert_eq!(
+            (fetched.code, fetched.stderr.contains("HINT:")),
+            (code, true),
+            "{command}: {fetched:?}"
+        );
+    }
 
     lab.config("[archive]\nfetch_timeout = \"3s\"\n[s3]\nsecret_access_key = \"wrong\"");
     codes("wrong key", &segment, 126);
@@ -247,9 +265,13 @@ fn a_hanging_s3_ends_at_the_deadline(program: Program) {
         asked.stdout, "000",
         "no answer comes through: the toxic is hit"
     );
-    let push = in_data(&lab, &format!("xdb wal-push pg_wal/{segment}"));
+    // Far beyond both deadlines; timeout's own code would be 124.
+    let push = in_data(&lab, &format!("timeout 25 xdb wal-push pg_wal/{segment}"));
     assert_eq!(push.code, 1, "{push:?}");
-    let fetch = in_data(&lab, &format!("xdb wal-fetch {segment} /tmp/fetched"));
+    let fetch = in_data(
+        &lab,
+        &format!("timeout 25 xdb wal-fetch {segment} /tmp/fetched"),
+    );
     assert_eq!(fetch.code, 126, "{fetch:?}");
     lab.assert_nothing_left_behind();
 }
@@ -325,7 +347,7 @@ fn postgresql_reads_restore_commands_exit_codes_as_the_facts_say() {
 }
 
 #[test]
-fn a_live_standby_outlives_a_lost_s3() {
+fn a_live_standby_outlives_a_lost_s3_keeps_what_is_not_stored_and_archives_once_promoted() {
     let lab = Lab::start(Program::Walrus);
     archived_segment(&lab);
     lab.config("[archive]\nfetch_timeout = \"2s\"");
@@ -333,7 +355,7 @@ fn a_live_standby_outlives_a_lost_s3() {
         "PGPASSWORD=lab-password /usr/lib/postgresql/17/bin/pg_basebackup -h 127.0.0.1 -U postgres -D /tmp/standby -X stream -c fast &&
          echo \"port = 5499
                 primary_conninfo = ''
-                archive_mode = off
+                archive_mode = always
                 restore_command = 'xdb wal-fetch --standby %f %p'\" >>/tmp/standby/postgresql.conf &&
          touch /tmp/standby/standby.signal",
     );
@@ -370,6 +392,60 @@ fn a_live_standby_outlives_a_lost_s3() {
                 .then_some(())
         },
     );
+    // archive_mode=always: the standby stores nothing itself, and answers for what the bucket holds only.
+    let standby =
+        |path: &str| lab.sh_as_postgres(&format!("cd /tmp/standby && xdb wal-push {path}"));
+    let stored = lab.ok("ls /srv/s3/walg-test/main/pg17/wal_005 | head -1 | cut -d. -f1");
+    lab.ok(&format!(
+        "cp -a {DATA}/pg_wal/{stored} /tmp/standby/pg_wal/ 2>/dev/null || true"
+    ));
+    lab.ok("cp -a /tmp/standby/PG_VERSION /tmp/standby/pg_wal/0000000100000000000000AA");
+    let kept = standby("pg_wal/0000000100000000000000AA");
+    assert_eq!(
+        (kept.code, kept.stderr.contains("this standby keeps it")),
+        (1, true),
+        "{kept:?}"
+    );
+    lab.ok(&format!(
+        "cp -a /tmp/standby/PG_VERSION /tmp/standby/pg_wal/{stored}"
+    ));
+    assert_eq!(standby(&format!("pg_wal/{stored}")).code, 0);
+
+    // Promoted, it archives; the old primary, which does not know the new timeline, must not.
+    lab.sh_as_postgres("/usr/lib/postgresql/17/bin/pg_ctl -D /tmp/standby -w promote");
+    eventually(
+        "the new timeline's history is stored",
+        Duration::from_secs(90),
+        || {
+            (lab.sh("ls /srv/s3/walg-test/main/pg17/wal_005/00000002.history*")
+                .code
+                == 0)
+                .then_some(())
+        },
+    );
+    lab.sql("INSERT INTO later VALUES (2)");
+    let segment = lab.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
+    lab.ok(&format!(
+        "rm -f /srv/s3/walg-test/main/pg17/wal_005/{segment}.lz4"
+    ));
+    let refused = in_data(&lab, &format!("xdb wal-push pg_wal/{segment}"));
+    assert_eq!(
+        (refused.code, refused.stderr.contains("knows timeline 2")),
+        (1, true),
+        "{refused:?}"
+    );
+    assert!(
+        !stored_at_all(&lab, &segment),
+        "a superseded primary archived"
+    );
     lab.sh_as_postgres("/usr/lib/postgresql/17/bin/pg_ctl -D /tmp/standby -m immediate stop");
     lab.service("postgres", Service::Down);
+}
+
+fn stored_at_all(lab: &Lab, segment: &str) -> bool {
+    lab.sh(&format!(
+        "ls /srv/s3/walg-test/main/pg17/wal_005/{segment}.*"
+    ))
+    .code
+        == 0
 }

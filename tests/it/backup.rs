@@ -167,6 +167,7 @@ fn a_push_that_cannot_be_made_says_why_and_leaves_nothing() {
     lab.config("[archive]\nbackup_timeouts = \"1h\"");
     failed(&push(), 2, "backup_timeouts");
     lab.config("");
+    failed(&lab.sh("xdb backup push"), 3, "root");
     lab.proxy_enabled(false);
     failed(&push(), 4, "S3 does not answer");
     lab.proxy_enabled(true);
@@ -224,6 +225,27 @@ fn push_in_the_middle(lab: &Lab) -> crate::harness::Background<'_> {
     push
 }
 
+#[test]
+fn a_push_whose_archiving_breaks_is_given_up() {
+    let lab = Lab::start(Program::Walrus);
+    lab.config("[archive]\npush_timeout = \"3s\"");
+    let push = push_in_the_middle(&lab);
+    lab.sql("ALTER SYSTEM SET archive_command = 'false'");
+    lab.sql("SELECT pg_reload_conf()");
+    lab.sql("CREATE TABLE filler (a int)");
+    lab.sql("SELECT pg_switch_wal()");
+    eventually("archiving fails", SOON, || {
+        (lab.sql("SELECT failed_count > 0 FROM pg_stat_archiver") == "t").then_some(())
+    });
+    failed(
+        &push.wait(Duration::from_secs(60)),
+        4,
+        "archiving began to fail",
+    );
+    lab.remove_toxic("slow");
+    lab.assert_nothing_left_behind();
+}
+
 fn a_killed_push_is_cleaned_up_by_the_next(program: Program) {
     let lab = Lab::start(program);
     let push = push_in_the_middle(&lab);
@@ -249,7 +271,7 @@ fn a_killed_push_is_cleaned_up_by_the_next(program: Program) {
 #[test]
 fn an_interrupted_push_cleans_up_itself() {
     let lab = Lab::start(Program::Walrus);
-    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+    for (signal, code) in [("TERM", 143), ("INT", 130), ("HUP", 143)] {
         let push = push_in_the_middle(&lab);
         push.signal(signal);
         assert_eq!(push.wait(SOON).code, code);

@@ -435,7 +435,7 @@ fn what_a_killed_test_still_runs_is_ended_by_the_next_start() {
 fn an_interrupted_test_cleans_up_itself_and_two_never_run_at_once() {
     let lab = Lab::start(Program::Walrus);
     backed_up(&lab, 6);
-    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+    for (signal, code) in [("TERM", 143), ("INT", 130), ("HUP", 143)] {
         let test = test_in_replay(&lab);
         let second = Tested::of(lab.xdb(&["restore-test", "--json"]));
         second.not_passed(3, "another restore test is running");
@@ -504,6 +504,9 @@ fn a_test_that_cannot_be_run_says_why() {
     Tested::of(lab.xdb(&["restore-test", "--json"]))
         .not_passed(3, "overlaps the live data directory");
     lab.ok("rmdir /var/lib/postgresql/17/main/scratch");
+    lab.ok("install -d -m 0777 /var/tmp/open");
+    lab.config("[restore_test]\ndirectory = \"/var/tmp/open\"");
+    restore_test(&lab, &[]).not_passed(3, "others may write to /var/tmp/open");
     lab.config("[restore_test]\ndirectory = \"/proc/xdb\"");
     restore_test(&lab, &[]).not_passed(4, "cannot make /proc/xdb");
     lab.config("[restore_test]\ntimeout = \"1s\"");
@@ -527,19 +530,10 @@ fn a_test_that_cannot_be_run_says_why() {
         (&tested.report["rpo_secs"], tested.verdict("rpo")),
         (&Value::Null, "unknown")
     );
-    // A wrong password is no reason either, and is named.
+    // With a wrong password there is one to ask, and it was not asked: that is no pass.
     lab.service("postgres", Service::Up);
     lab.config("[postgres]\npassword = \"wrong\"");
-    let tested = restore_test(&lab, &[]);
-    tested.passed();
-    assert!(
-        tested
-            .output
-            .stdout
-            .contains("password authentication failed"),
-        "{:?}",
-        tested.output
-    );
+    restore_test(&lab, &[]).not_passed(4, "password authentication failed");
 }
 
 #[test]
@@ -610,4 +604,64 @@ fn recovery_follows_a_new_timeline(program: Program) {
     assert_eq!(tested.report["timeline"], json!(2));
     let list = lab.xdb(&["backup", "list"]);
     assert!(list.stdout.contains("(timeline 2)"), "{list:?}");
+
+    // Without its history, the new timeline's WAL is there and cannot be followed: row 3 is lost, and that is no pass.
+    lab.ok(&format!("rm {REPOSITORY}/wal_005/00000002.history*"));
+    assert_ne!(
+        lab.sh(&format!("ls {REPOSITORY}/wal_005/00000002.history*"))
+            .code,
+        0
+    );
+    let tested = restore_test(&lab, &["--sql", &markers("1,2")]);
+    tested.not_passed(1, "00000002.history is missing");
+    assert_eq!(tested.verdict("rpo"), "critical", "{}", tested.report);
+}
+
+#[test]
+fn a_damaged_sentinel_spoils_its_own_backup_only() {
+    let lab = Lab::start(Program::Walrus);
+    backed_up(&lab, 1);
+    let good = lab.ok(&format!(
+        "ls {REPOSITORY}/basebackups_005 | grep -v sentinel"
+    ));
+    let bad = push(&lab);
+    lab.ok(&format!(
+        "truncate -s 40 {REPOSITORY}/basebackups_005/{bad}_backup_stop_sentinel.json"
+    ));
+    restore_test(&lab, &[]).not_passed(1, "its sentinel is damaged");
+    restore_test(&lab, &["--backup", &good, "--sql", &markers("1")]).passed();
+    let list = lab.xdb(&["backup", "list"]);
+    assert!(
+        list.stdout.contains("unusable") && list.stdout.contains("complete"),
+        "{list:?}"
+    );
+}
+
+#[test]
+fn what_is_archived_during_a_restore_test_does_not_flatter_its_rpo() {
+    let lab = Lab::start(Program::Walrus);
+    backed_up(&lab, 2);
+    // Committed and not archived when the test begins; archived while it fetches.
+    lab.sql("ALTER SYSTEM SET archive_command = 'false'");
+    lab.sql("SELECT pg_reload_conf()");
+    lab.sql("INSERT INTO marker VALUES (3)");
+    lab.toxic(
+        "slow",
+        json!({"type": "latency", "attributes": {"latency": 400}}),
+    );
+    let test = lab.xdb_in_background(&["restore-test", "--json", "--sql", &markers("1,2,3")]);
+    eventually("the fetch has begun", SOON, || {
+        (lab.sh(&format!("ls {SCRATCH}/run-*/data/PG_VERSION")).code == 0).then_some(())
+    });
+    lab.sql("ALTER SYSTEM RESET archive_command");
+    lab.sql("SELECT pg_reload_conf()");
+    archive_marker(&lab, 4);
+    lab.remove_toxic("slow");
+    let tested = Tested::of(test.wait(Duration::from_secs(90)));
+    // Row 3, and perhaps 4, came back: they would not have, had the primary burned down when the test began.
+    assert!(
+        tested.report["rpo_secs"].as_f64() > Some(0.0),
+        "{:?}",
+        tested.output
+    );
 }

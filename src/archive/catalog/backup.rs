@@ -11,8 +11,10 @@ pub struct Backup {
     /// `base_000000010000000000000003`, with `_D_…` for a delta.
     pub name: String,
     pub timeline: Timeline,
-    /// `None`: the push never finished.
+    /// `None`: the push never finished, or see `damage`.
     pub sentinel: Option<Sentinel>,
+    /// Why the sentinel that is there cannot be read.
+    pub damage: Option<String>,
     /// When it finished, by the server's clock; by S3's where the sentinel does not say. `None` when it did not.
     pub finished_at: Option<Timestamp>,
 }

@@ -6,9 +6,9 @@ mod recovery;
 mod wal;
 
 pub use backup::{Backup, Delta, Sentinel, Tablespace};
-pub use read::{read, stored_files, tar_parts};
-pub use recovery::{RecoveryPath, Span, Window, plan_recovery};
-pub use wal::Wal;
+pub use read::{decompressed, read, stored_files, tar_parts};
+pub use recovery::{RecoveryPath, Span, UnreadHistory, Window, plan_recovery};
+pub use wal::{Stored, Wal};
 
 /// The suffixes of WAL-G's compressions; `none` has none.
 pub const COMPRESSIONS: [&str; 4] = ["lz4", "zst", "lzma", "br"];
@@ -28,10 +28,11 @@ impl Catalog {
 
     /// The backup that finished last, of those that did.
     pub fn newest(&self) -> Option<&Backup> {
+        // One whose sentinel is damaged counts: to pass it over would hide it.
         let finished = self
             .backups
             .iter()
-            .filter(|backup| backup.sentinel.is_some());
+            .filter(|backup| backup.finished_at.is_some());
         finished.max_by_key(|backup| backup.finished_at)
     }
 
@@ -63,7 +64,10 @@ impl Catalog {
     /// Everything that keeps `backup` from being restored, as far as names and sentinels tell; `None` when nothing does.
     pub fn why_unusable(&self, backup: &Backup) -> Option<String> {
         let Some(sentinel) = &backup.sentinel else {
-            return Some("it never finished: it has no sentinel".to_owned());
+            return Some(match &backup.damage {
+                Some(damage) => format!("its sentinel is damaged: {damage}"),
+                None => "it never finished: it has no sentinel".to_owned(),
+            });
         };
         let chain = match self.chain(backup) {
             Ok(chain) => chain,

@@ -3,14 +3,16 @@
 use std::io::Read;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use lz4_flex::frame::FrameDecoder;
+use ruzstd::decoding::StreamingDecoder;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
 use super::wal::{Stored, archived_name};
 use super::{Backup, Catalog, Sentinel, Wal};
 use crate::archive::{ArchiveError, Repository};
-use crate::model::{ArchiveFile, SegmentSize, Timeline, TimelineHistory, WalSegment};
-use crate::storage::{Bucket, Object, StorageError};
+use crate::model::{ArchiveFile, ParseError, SegmentSize, Timeline, TimelineHistory, WalSegment};
+use crate::storage::{Bucket, Cause, Object, StorageError};
 
 const SENTINEL: &str = "_backup_stop_sentinel.json";
 /// Small objects read at once.
@@ -19,11 +21,11 @@ const AT_ONCE: usize = 8;
 /// Reads what `repository` holds.
 ///
 /// # Errors
-/// When the bucket cannot be read, or a sentinel in it cannot be understood.
+/// When the bucket cannot be read.
 pub async fn read(bucket: &Bucket, repository: &Repository) -> Result<Catalog, ArchiveError> {
-    let (backups, listed) = tokio::try_join!(read_backups(bucket, repository), async {
-        Ok(bucket.list(&repository.key("wal_005/")).await?)
-    })?;
+    let wal_prefix = repository.key("wal_005/");
+    let (backups, listed) =
+        tokio::try_join!(read_backups(bucket, repository), bucket.list(&wal_prefix))?;
     let starts = backups.iter().filter_map(|backup| {
         Some((
             Backup::segment_of(&backup.name)?,
@@ -38,7 +40,7 @@ pub async fn read(bucket: &Bucket, repository: &Repository) -> Result<Catalog, A
 async fn read_backups(
     bucket: &Bucket,
     repository: &Repository,
-) -> Result<Vec<Backup>, ArchiveError> {
+) -> Result<Vec<Backup>, StorageError> {
     let prefix = repository.key("basebackups_005/");
     let (folders, objects) = bucket.list_level(&prefix).await?;
     let mut backups: BTreeMap<String, Option<Object>> = BTreeMap::new();
@@ -62,31 +64,39 @@ async fn read_backups(
         .filter_map(|(name, object)| Some((Backup::timeline_of(&name)?, name, object)));
     let reads = named.map(|(timeline, name, object)| async move {
         let Some(object) = object else {
-            return Ok(Backup {
+            return Ok(Some(Backup {
                 name,
                 timeline,
                 sentinel: None,
+                damage: None,
                 finished_at: None,
-            });
+            }));
         };
-        let json = bucket.get(&object.key).await?;
-        let sentinel = Sentinel::parse(&json).map_err(|reason| ArchiveError::Sentinel {
-            backup: name.clone(),
-            reason,
-        })?;
-        let finished_at = Some(sentinel.finished_at.unwrap_or(object.last_modified));
-        Ok(Backup {
+        let json = match bucket.get(&object.key).await {
+            // Retention took it away since the listing.
+            Err(error) if error.cause() == Some(&Cause::NoSuchKey) => return Ok(None),
+            json => json?,
+        };
+        let (sentinel, damage) = match Sentinel::parse(&json) {
+            Ok(sentinel) => (Some(sentinel), None),
+            Err(reason) => (None, Some(reason)),
+        };
+        let finished_at = sentinel.as_ref().and_then(|sentinel| sentinel.finished_at);
+        let finished_at = Some(finished_at.unwrap_or(object.last_modified));
+        Ok(Some(Backup {
             name,
             timeline,
-            sentinel: Some(sentinel),
+            sentinel,
+            damage,
             finished_at,
-        })
+        }))
     });
     // Boxed: the compiler cannot yet see that a stream of these borrowing futures is Send.
-    stream::iter(reads.map(Box::pin))
+    let read: Vec<Option<Backup>> = stream::iter(reads.map(Box::pin))
         .buffered(AT_ONCE)
-        .try_collect()
-        .await
+        .try_collect::<Vec<_>>()
+        .await?;
+    Ok(read.into_iter().flatten().collect())
 }
 
 async fn read_wal(
@@ -132,22 +142,28 @@ async fn read_wal(
 
 /// wal-g compresses histories, walrus does not.
 fn parse_stored_history(key: &str, stored: &[u8]) -> Result<TimelineHistory, String> {
-    let mut text = String::new();
-    let read = match key.rsplit_once('.').map(|(_, suffix)| suffix) {
-        Some("lz4") => lz4_flex::frame::FrameDecoder::new(stored)
-            .read_to_string(&mut text)
-            .map_err(|e| e.to_string()),
-        Some("zst") => ruzstd::decoding::StreamingDecoder::new(stored)
-            .map_err(|e| e.to_string())
-            .and_then(|mut decoder| decoder.read_to_string(&mut text).map_err(|e| e.to_string())),
-        Some(suffix @ ("lzma" | "br")) => Err(format!("xdb does not read .{suffix}")),
-        _ => (&mut &*stored)
-            .read_to_string(&mut text)
-            .map_err(|e| e.to_string()),
+    let text = String::from_utf8(decompressed(key, stored)?).map_err(|error| error.to_string())?;
+    text.parse().map_err(|error: ParseError| error.to_string())
+}
+
+/// The content of the object `key`, by its suffix; held in memory, for files of a segment's size at most.
+///
+/// # Errors
+/// Why it cannot be read: damaged, encrypted, or of a compression that xdb does not know.
+pub fn decompressed(key: &str, stored: &[u8]) -> Result<Vec<u8>, String> {
+    let mut content = Vec::new();
+    match key.rsplit_once('.').map(|(_, suffix)| suffix) {
+        Some("lz4") => FrameDecoder::new(stored)
+            .read_to_end(&mut content)
+            .map_err(|e| e.to_string())?,
+        Some("zst") => StreamingDecoder::new(stored)
+            .map_err(|e| e.to_string())?
+            .read_to_end(&mut content)
+            .map_err(|e| e.to_string())?,
+        Some(suffix @ ("lzma" | "br")) => return Err(format!("xdb does not read .{suffix}")),
+        _ => return Ok(stored.to_vec()),
     };
-    read?;
-    text.parse()
-        .map_err(|e: crate::model::ParseError| e.to_string())
+    Ok(content)
 }
 
 /// The tar parts of `backup` and their sizes as stored.

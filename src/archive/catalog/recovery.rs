@@ -43,6 +43,10 @@ pub struct RecoveryPath {
     pub reachable: Option<WalSegment>,
     /// The newest segment on the way, beyond any gap.
     pub newest: Option<WalSegment>,
+    /// Where the last switch on the way lies; `None` on the backup's own timeline.
+    pub switched_at: Option<Lsn>,
+    /// A newer timeline that has WAL and no history: whether it descends from the backup cannot be known.
+    pub without_history: Option<Timeline>,
     /// Gaps on the way.
     pub missing: Vec<Span>,
     /// Segments and stored bytes up to `reachable`.
@@ -83,6 +87,15 @@ pub fn plan_recovery(
     let (target, history) = newest_descendant(wal, timeline, finish)?;
     let mut path = RecoveryPath {
         timeline: target,
+        switched_at: history
+            .parent()
+            .map(|switch| switch.at)
+            .filter(|_| target > timeline),
+        without_history: wal
+            .segments
+            .keys()
+            .copied()
+            .find(|newer| *newer > target && !wal.histories.contains_key(newer)),
         reachable: None,
         newest: None,
         missing: Vec::new(),
@@ -366,6 +379,17 @@ mod tests {
             Lsn(SEGMENT),
         );
         assert_eq!(older.unwrap().reachable, segment(5, 9));
+    }
+
+    #[test]
+    fn a_newer_timeline_without_its_history_is_told() {
+        let path = plan(&wal(&[(1, 1..=6), (2, 7..=8)], &[]));
+        assert_eq!(
+            (path.timeline, path.without_history),
+            (Timeline(1), Some(Timeline(2)))
+        );
+        let known = plan(&wal(&[(1, 1..=6), (2, 2..=4)], &[(2, "1\t0/20000A0\tr\n")]));
+        assert_eq!(known.without_history, None);
     }
 
     #[test]

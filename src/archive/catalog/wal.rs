@@ -1,6 +1,6 @@
 //! The WAL of a repository: which segments are there, and the timelines' histories.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
@@ -29,7 +29,7 @@ impl Wal {
         self.segments.get(&segment.timeline)?.get(&segment.number)
     }
 
-    pub(super) fn add(&mut self, segment: WalSegment, stored: Stored) {
+    pub fn add(&mut self, segment: WalSegment, stored: Stored) {
         self.segments
             .entry(segment.timeline)
             .or_default()
@@ -79,15 +79,6 @@ impl Wal {
             timeline,
             number: *number,
         })
-    }
-
-    /// Every timeline that has segments or a history.
-    pub fn timelines(&self) -> BTreeSet<Timeline> {
-        self.segments
-            .keys()
-            .chain(self.histories.keys())
-            .copied()
-            .collect()
     }
 }
 

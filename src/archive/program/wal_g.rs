@@ -15,9 +15,11 @@ pub(super) fn backup_push(data_directory: &Path, full: bool) -> Vec<OsString> {
 
 pub(super) fn own_settings(config: &Config) -> Vec<(&'static str, String)> {
     // Without it, pg_backup_stop waits for ever while archiving is broken (wal-g#50).
+    // xdb itself watches the archiver meanwhile, and gives up sooner.
+    let timeout = config.archive.push_timeout * 10;
     let mut settings = vec![(
         "WALG_STOP_BACKUP_TIMEOUT",
-        format!("{}s", config.archive.backup_timeout.as_secs()),
+        format!("{}s", timeout.as_secs()),
     )];
     if let Some(path) = &config.s3.ca_cert_file {
         settings.push(("WALG_S3_CA_CERT_FILE", path.display().to_string()));

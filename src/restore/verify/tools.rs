@@ -78,20 +78,23 @@ pub async fn check_checksums(
     let mut command = process::command(bin_directory.join("pg_checksums"));
     command.args(["--check", "-D"]).arg(data);
     let finished = process::run(command, deadline).await?;
-    let verdict = if finished.status.success() {
-        Verdict::Ok
-    } else {
-        Verdict::Critical(format!("pg_checksums: {}", first_line(&finished)))
-    };
-    Ok(verdict)
+    Ok(judge_checksums(&finished))
 }
 
-fn first_line(finished: &Finished) -> String {
-    finished
+/// Failed blocks are named on standard error; without one, the check was not made.
+fn judge_checksums(finished: &Finished) -> Verdict {
+    let failed = finished
         .stderr
         .lines()
-        .next()
-        .map_or_else(|| finished.last_words(), str::to_owned)
+        .find(|line| line.contains("checksum verification failed"));
+    match failed {
+        None if finished.status.success() => Verdict::Ok,
+        None => Verdict::Unknown(format!(
+            "pg_checksums could not check: {}",
+            finished.last_words()
+        )),
+        Some(line) => Verdict::Critical(line.to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -99,6 +102,23 @@ mod tests {
     use super::*;
     use std::os::unix::process::ExitStatusExt;
     use std::process::ExitStatus;
+
+    #[test]
+    fn a_check_that_was_not_made_is_no_corruption() {
+        let finished = |code: i32, stderr: &str| Finished {
+            status: ExitStatus::from_raw(code << 8),
+            stdout: Vec::new(),
+            stderr: stderr.to_owned(),
+        };
+        assert_eq!(judge_checksums(&finished(0, "")), Verdict::Ok);
+        let running = finished(1, "pg_checksums: error: cluster must be shut down");
+        assert!(matches!(judge_checksums(&running), Verdict::Unknown(_)));
+        let bad = finished(
+            1,
+            "pg_checksums: error: checksum verification failed in file \"x\", block 1\n",
+        );
+        assert!(matches!(judge_checksums(&bad), Verdict::Critical(_)));
+    }
 
     #[test]
     fn only_zero_is_clean_and_only_two_is_corruption() {

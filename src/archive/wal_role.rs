@@ -1,0 +1,115 @@
+//! Who may archive: the primary stores, a standby waits for it, a superseded primary does neither.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::wal_client::stored_as;
+use super::{ArchiveError, Repository};
+use crate::model::Timeline;
+use crate::storage::Bucket;
+
+/// How long a standby waits for the primary's upload before PostgreSQL asks again. Its archiver retries three times a
+/// second apart and then each minute, so the usual race must be no failure.
+const WAIT: Duration = Duration::from_secs(15);
+/// The look at the bucket before each push.
+const LOOK: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Whether the server in `data_directory` is a standby, or recovers: the signal files go away with the promotion.
+pub(super) fn in_recovery(data_directory: &Path) -> bool {
+    ["standby.signal", "recovery.signal"]
+        .iter()
+        .any(|name| data_directory.join(name).exists())
+}
+
+/// Waits until the bucket holds `name`: until then the standby keeps it, and uploads it once promoted.
+///
+/// With `archive_mode=on` a standby would mark what it streams as archived, and a failover would lose what the primary
+/// had not stored.
+pub(super) async fn await_stored(
+    bucket: &Bucket,
+    repository: &Repository,
+    name: &str,
+) -> Result<(), ArchiveError> {
+    let deadline = Instant::now() + WAIT;
+    loop {
+        if !stored_as(bucket, repository, name).await?.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(ArchiveError::Kept {
+                name: name.to_owned(),
+            });
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Refuses when the bucket knows a timeline that this server does not: another node was promoted meanwhile, and what
+/// this one writes belongs to a history that was left.
+///
+/// Not being able to look is no reason to stop archiving.
+pub(super) async fn refuse_superseded(
+    bucket: &Bucket,
+    repository: &Repository,
+    data_directory: &Path,
+    name: &str,
+) -> Result<(), ArchiveError> {
+    let written = name
+        .get(..8)
+        .and_then(|digits| u32::from_str_radix(digits, 16).ok())
+        .map(Timeline);
+    let Some(written) = written else {
+        return Ok(());
+    };
+    let next = newest_history(data_directory)
+        .map_or(written, |own| own.max(written))
+        .next();
+    let name_of_next = next.history_file();
+    let look = tokio::time::timeout(LOOK, stored_as(bucket, repository, &name_of_next)).await;
+    match look {
+        Ok(Ok(stored)) if !stored.is_empty() => Err(ArchiveError::Superseded {
+            name: name.to_owned(),
+            timeline: next,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The highest timeline whose history is in `pg_wal`; PostgreSQL never removes those.
+fn newest_history(data_directory: &Path) -> Option<Timeline> {
+    let entries = std::fs::read_dir(data_directory.join("pg_wal")).ok()?;
+    let names = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    names
+        .filter_map(|name| {
+            u32::from_str_radix(name.strip_suffix(".history")?, 16)
+                .ok()
+                .map(Timeline)
+        })
+        .max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_signal_files_and_histories_tell_the_role() {
+        let data = tempfile::tempdir().unwrap();
+        assert!(!in_recovery(data.path()));
+        assert_eq!(newest_history(data.path()), None);
+        std::fs::create_dir(data.path().join("pg_wal")).unwrap();
+        for name in [
+            "pg_wal/00000002.history",
+            "pg_wal/0000000A.history",
+            "pg_wal/x.history",
+            "standby.signal",
+        ] {
+            std::fs::write(data.path().join(name), "").unwrap();
+        }
+        assert!(in_recovery(data.path()));
+        assert_eq!(newest_history(data.path()), Some(Timeline(10)));
+    }
+}
