@@ -216,7 +216,7 @@ fn push_in_the_middle(lab: &Lab) -> crate::harness::Background<'_> {
     lab.ok("head -c 120M /dev/urandom >/var/lib/postgresql/17/main/base/random && chown postgres /var/lib/postgresql/17/main/base/random");
     lab.toxic(
         "slow",
-        json!({"type": "bandwidth", "stream": "upstream", "attributes": {"rate": 8000}}),
+        json!({"type": "bandwidth", "stream": "upstream", "attributes": {"rate": 1000}}),
     );
     let push = lab.xdb_in_background(&["backup", "push"]);
     eventually("a multipart upload is under way", SOON, || {
