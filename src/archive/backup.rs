@@ -1,21 +1,18 @@
 //! Base backups: look first, let the program push, then judge by the bucket.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 
 use super::catalog::{self, Catalog, Sentinel};
-use super::{ArchiveError, Repository, environment};
+use super::{ArchiveError, environment};
 use crate::config::Config;
 use crate::postgres::{self, Archiver, ControlData, Server};
-use crate::process;
-use crate::storage::Bucket;
+use crate::process::{self, MarkedLock};
+use crate::storage::{Bucket, Repository};
 
 /// A base backup that is in the bucket, with the WAL that makes it whole.
 #[derive(Debug, Clone, Serialize)]
@@ -34,7 +31,7 @@ pub struct PushedBackup {
 /// What an earlier or this push left unfinished in the bucket is given up first.
 pub async fn push(config: &Config, full: bool) -> Result<PushedBackup, ArchiveError> {
     let started = Instant::now();
-    let repository = Repository::of(config)?;
+    let repository = super::repository(config)?;
     let directory = &config.postgres.data_directory;
     let control = postgres::control_data(&config.postgres.bin_directory, directory).await?;
     let connection = postgres::connect(&(&config.postgres).into(), Duration::from_secs(10)).await?;
@@ -88,7 +85,7 @@ pub async fn push(config: &Config, full: bool) -> Result<PushedBackup, ArchiveEr
 /// # Errors
 /// When the bucket cannot be asked; the next push tries again.
 pub async fn clean_up_push(config: &Config) -> Result<(), ArchiveError> {
-    let repository = Repository::of(config)?;
+    let repository = super::repository(config)?;
     let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
     PushLock::take(config)?.clean_up(&bucket, &repository).await
 }
@@ -235,40 +232,27 @@ async fn abort_uploads(
     Ok(())
 }
 
-/// The node's lock for pushing base backups; its content is when the push that holds it began.
+/// The node's lock for pushing base backups; its mark is when the push that holds it began.
 struct PushLock {
     path: PathBuf,
-    file: File,
+    lock: MarkedLock,
     since: Timestamp,
 }
 
 impl PushLock {
     fn take(config: &Config) -> Result<Self, ArchiveError> {
         let path = config.node.state_directory.join("backup-push.lock");
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path);
-        let file = opened.map_err(|source| ArchiveError::Lock {
-            path: path.clone(),
-            source,
-        })?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self {
+        match MarkedLock::take(&path) {
+            Ok(Some(lock)) => Ok(Self {
                 path,
-                file,
+                lock,
                 since: Timestamp::now(),
             }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(ArchiveError::Refused {
+            Ok(None) => Err(ArchiveError::Refused {
                 reason: "another base backup is being pushed from this node".to_owned(),
                 hint: "wait for its end".to_owned(),
             }),
-            Err(error) => Err(ArchiveError::Lock {
-                path,
-                source: error.into(),
-            }),
+            Err(source) => Err(ArchiveError::Lock { path, source }),
         }
     }
 
@@ -278,11 +262,8 @@ impl PushLock {
         bucket: &Bucket,
         repository: &Repository,
     ) -> Result<(), ArchiveError> {
-        let mut text = String::new();
-        self.file
-            .read_to_string(&mut text)
-            .map_err(|source| self.failed(source))?;
-        if let Ok(since) = text.trim().parse() {
+        let mark = self.lock.mark().map_err(|source| self.failed(source))?;
+        if let Ok(since) = mark.trim().parse() {
             abort_uploads(bucket, repository, since).await?;
             self.clear()?;
         }
@@ -290,16 +271,13 @@ impl PushLock {
     }
 
     fn mark(&mut self, since: Timestamp) -> Result<(), ArchiveError> {
-        self.clear()?;
         self.since = since;
-        self.file
-            .write_all(since.to_string().as_bytes())
-            .map_err(|source| self.failed(source))
+        let marked = self.lock.set_mark(&since.to_string());
+        marked.map_err(|source| self.failed(source))
     }
 
     fn clear(&mut self) -> Result<(), ArchiveError> {
-        let emptied = self.file.set_len(0).and_then(|()| self.file.rewind());
-        emptied.map_err(|source| self.failed(source))
+        self.lock.clear().map_err(|source| self.failed(source))
     }
 
     fn failed(&self, source: std::io::Error) -> ArchiveError {

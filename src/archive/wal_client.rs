@@ -9,7 +9,7 @@ use crate::storage::Bucket;
 /// The configuration and the repository, as every verb sees them.
 pub(super) fn configured() -> Result<(Config, Repository), ArchiveError> {
     let config = config::load(&Sources::from_process(None))?.config;
-    let repository = Repository::of(&config)?;
+    let repository = super::repository(&config)?;
     Ok((config, repository))
 }
 

@@ -33,9 +33,7 @@ pub fn report(error: &anyhow::Error) -> Exit {
     match error.downcast_ref::<ArchiveError>() {
         Some(ArchiveError::Refused { .. }) => Exit::Refused,
         Some(
-            ArchiveError::Config(_)
-            | ArchiveError::Placeholder { .. }
-            | ArchiveError::Ignored { .. },
+            ArchiveError::Config(_) | ArchiveError::Placeholder(_) | ArchiveError::Ignored { .. },
         ) => Exit::Usage,
         _ => Exit::CouldNot,
     }

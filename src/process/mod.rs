@@ -3,6 +3,7 @@
 //! Every child dies with xdb, even after `kill -9` (`PR_SET_PDEATHSIG`). Never a shell, never a secret in an argument.
 
 mod group;
+mod lock;
 mod sweep;
 
 use std::collections::VecDeque;
@@ -17,6 +18,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 pub use group::Group;
+pub use lock::MarkedLock;
 pub use sweep::kill_all_under;
 
 /// Standard output beyond this is dropped; what xdb reads there is far shorter.

@@ -5,9 +5,9 @@ use std::path::Path;
 use bytesize::ByteSize;
 
 use super::RestoreError;
-use crate::archive::Repository;
 use crate::archive::catalog::{Backup, Catalog, RecoveryPath, Sentinel, plan_recovery};
 use crate::model::Verdict;
+use crate::storage::Repository;
 
 /// A restore, decided.
 #[derive(Debug, Clone)]

@@ -2,6 +2,7 @@
 
 mod client;
 mod error;
+mod repository;
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use jiff::Timestamp;
 
 use crate::config::S3;
 pub use error::{Cause, StorageError};
+pub use repository::{Repository, UnknownPlaceholder};
 
 /// One object of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use super::wal::{Stored, archived_name};
 use super::{Backup, Catalog, Sentinel, Wal};
-use crate::archive::{ArchiveError, Repository};
+use crate::archive::ArchiveError;
 use crate::model::{ArchiveFile, SegmentSize, Timeline, TimelineHistory, WalSegment};
-use crate::storage::{Bucket, Object, StorageError};
+use crate::storage::{Bucket, Object, Repository, StorageError};
 
 const SENTINEL: &str = "_backup_stop_sentinel.json";
 /// Small objects read at once.
