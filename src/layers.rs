@@ -9,7 +9,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "restore", "archive", "process", "postgres", "storage", "log", "config", "model",
+            "restore", "archive", "dump", "process", "postgres", "storage", "log", "config",
+            "model",
         ],
     ),
     (
@@ -20,6 +21,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "archive",
+        &["process", "postgres", "storage", "log", "config", "model"],
+    ),
+    (
+        "dump",
         &["process", "postgres", "storage", "log", "config", "model"],
     ),
     // Reading a control file is running PostgreSQL's program for it.

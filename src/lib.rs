@@ -5,6 +5,7 @@
 //! - [`cli`]: one file a verb
 //! - [`restore`]: restore tests; restores what [`archive`] stored
 //! - [`archive`]: WAL-G's programs and repository, archiving, base backups
+//! - [`dump`]: each database by pg_dump, streamed into the bucket
 //! - adapters, side by side: [`process`], [`postgres`], [`storage`]
 //! - [`log`]: how xdb speaks
 //! - [`config`]: sections, sources, validation, secrets
@@ -13,6 +14,7 @@
 pub mod archive;
 pub mod cli;
 pub mod config;
+pub mod dump;
 pub mod log;
 pub mod model;
 pub mod postgres;

@@ -9,11 +9,11 @@ use serde::Serialize;
 
 use super::catalog::{self, Catalog, Sentinel};
 use super::push_lock::{PushLock, abort_uploads};
-use super::{ArchiveError, Repository, environment};
+use super::{ArchiveError, environment};
 use crate::config::Config;
 use crate::postgres::{self, Archiver, Connection, ControlData, Server};
 use crate::process;
-use crate::storage::Bucket;
+use crate::storage::{Bucket, Repository};
 
 /// How long a question to PostgreSQL may take.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ pub async fn push(config: &Config, full: bool) -> Result<PushedBackup, ArchiveEr
             "run it as the database's user: runuser -u postgres -- xdb backup push".to_owned();
         return Err(ArchiveError::Refused { reason, hint });
     }
-    let repository = Repository::of(config)?;
+    let repository = super::repository(config)?;
     let directory = &config.postgres.data_directory;
     let control = postgres::control_data(&config.postgres.bin_directory, directory).await?;
     let connection = postgres::connect(&(&config.postgres).into(), ANSWER).await?;
@@ -121,7 +121,7 @@ async fn archiving_breaks(config: &Config, connection: &Connection) -> ArchiveEr
 /// # Errors
 /// When the bucket cannot be asked; the next push tries again.
 pub async fn clean_up_push(config: &Config) -> Result<(), ArchiveError> {
-    let repository = Repository::of(config)?;
+    let repository = super::repository(config)?;
     let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
     PushLock::take(config)?.clean_up(&bucket, &repository).await
 }

@@ -7,15 +7,12 @@ use crate::config::ConfigError;
 use crate::model::Timeline;
 use crate::postgres::PostgresError;
 use crate::process::ProcessError;
-use crate::storage::StorageError;
+use crate::storage::{StorageError, UnknownPlaceholder};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    #[error("archive.repository is {template}, and {placeholder} is not known")]
-    Placeholder {
-        template: String,
-        placeholder: &'static str,
-    },
+    #[error(transparent)]
+    Placeholder(#[from] UnknownPlaceholder),
     #[error("there is no WAL-G program {program}")]
     NoProgram { program: String },
     #[error("{program} is neither wal-g nor walrus")]
@@ -80,15 +77,7 @@ impl ArchiveError {
     /// What the operator can do.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Placeholder {
-                placeholder: "{account}",
-                ..
-            } => {
-                "set cluster.account in xdb.toml, AWS_ACCOUNT_ID in /etc/environment, or the whole archive.repository"
-            }
-            Self::Placeholder { .. } => {
-                "set the whole archive.repository, or run where postgres.data_directory is"
-            }
+            Self::Placeholder(error) => return Some(error.hint()),
             Self::NoProgram { .. } => {
                 "install wal-g (or `cargo install wal-rus`), or set archive.program to its path"
             }

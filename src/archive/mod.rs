@@ -8,16 +8,25 @@ mod environment;
 mod error;
 pub mod program;
 mod push_lock;
-mod repository;
 mod wal_client;
 mod wal_fetch;
 mod wal_push;
 mod wal_role;
 
+use crate::config::Config;
+use crate::storage::Repository;
 pub use backup::{PushedBackup, clean_up_push, push};
 pub use environment::{add_ambient_aws, command};
 pub use error::ArchiveError;
 pub use program::Program;
-pub use repository::Repository;
 pub use wal_fetch::{COULD_NOT_LOOK, wal_fetch};
 pub use wal_push::wal_push;
+
+/// The WAL-G repository of `config` (`WALG_S3_PREFIX`).
+///
+/// # Errors
+/// When a placeholder's value is not known here.
+pub fn repository(config: &Config) -> Result<Repository, ArchiveError> {
+    let template = &config.archive.repository;
+    Ok(Repository::fill("archive.repository", template, config)?)
+}

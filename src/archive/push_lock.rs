@@ -1,50 +1,35 @@
 //! One base backup a node at a time, and what a killed one left in the bucket.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, Write};
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use rustix::fs::{FlockOperation, flock};
 
-use super::{ArchiveError, Repository};
+use super::ArchiveError;
 use crate::config::Config;
-use crate::storage::Bucket;
+use crate::process::MarkedLock;
+use crate::storage::{Bucket, Repository};
 
-/// The node's lock for pushing base backups; its content is when the push that holds it began.
+/// The node's lock for pushing base backups; its mark is when the push that holds it began.
 pub(super) struct PushLock {
     path: PathBuf,
-    file: File,
+    lock: MarkedLock,
     pub(super) since: Timestamp,
 }
 
 impl PushLock {
     pub(super) fn take(config: &Config) -> Result<Self, ArchiveError> {
         let path = config.node.state_directory.join("backup-push.lock");
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path);
-        let file = opened.map_err(|source| ArchiveError::Lock {
-            path: path.clone(),
-            source,
-        })?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self {
+        match MarkedLock::take(&path) {
+            Ok(Some(lock)) => Ok(Self {
                 path,
-                file,
+                lock,
                 since: Timestamp::now(),
             }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(ArchiveError::Refused {
+            Ok(None) => Err(ArchiveError::Refused {
                 reason: "another base backup is being pushed from this node".to_owned(),
                 hint: "wait for its end".to_owned(),
             }),
-            Err(error) => Err(ArchiveError::Lock {
-                path,
-                source: error.into(),
-            }),
+            Err(source) => Err(ArchiveError::Lock { path, source }),
         }
     }
 
@@ -54,11 +39,8 @@ impl PushLock {
         bucket: &Bucket,
         repository: &Repository,
     ) -> Result<(), ArchiveError> {
-        let mut text = String::new();
-        self.file
-            .read_to_string(&mut text)
-            .map_err(|source| self.failed(source))?;
-        if let Ok(since) = text.trim().parse() {
+        let mark = self.lock.mark().map_err(|source| self.failed(source))?;
+        if let Ok(since) = mark.trim().parse() {
             abort_uploads(bucket, repository, since).await?;
             self.clear()?;
         }
@@ -66,16 +48,13 @@ impl PushLock {
     }
 
     pub(super) fn mark(&mut self, since: Timestamp) -> Result<(), ArchiveError> {
-        self.clear()?;
         self.since = since;
-        self.file
-            .write_all(since.to_string().as_bytes())
-            .map_err(|source| self.failed(source))
+        let marked = self.lock.set_mark(&since.to_string());
+        marked.map_err(|source| self.failed(source))
     }
 
     pub(super) fn clear(&mut self) -> Result<(), ArchiveError> {
-        let emptied = self.file.set_len(0).and_then(|()| self.file.rewind());
-        emptied.map_err(|source| self.failed(source))
+        self.lock.clear().map_err(|source| self.failed(source))
     }
 
     fn failed(&self, source: std::io::Error) -> ArchiveError {

@@ -12,7 +12,7 @@ use crate::storage::{Bucket, Object};
 /// The configuration and the repository, as every verb sees them.
 pub(super) fn configured(file: Option<PathBuf>) -> Result<(Config, Repository), ArchiveError> {
     let config = config::load(&Sources::from_process(file))?.config;
-    let repository = Repository::of(&config)?;
+    let repository = super::repository(&config)?;
     Ok((config, repository))
 }
 

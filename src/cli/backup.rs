@@ -10,10 +10,10 @@ use serde::Serialize;
 use super::exit::{Exit, complain};
 use super::output::{say, table};
 use crate::archive::catalog::{self, Backup, Catalog, Delta, Window};
-use crate::archive::{self, ArchiveError, Repository};
+use crate::archive::{self, ArchiveError};
 use crate::config::{Flag, Loaded};
 use crate::model::{Lsn, Timeline};
-use crate::storage::Bucket;
+use crate::storage::{Bucket, Repository};
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -98,7 +98,7 @@ pub async fn clean_up(loaded: &Loaded) {
 }
 
 async fn read(loaded: &Loaded) -> Result<(Repository, Catalog), ArchiveError> {
-    let repository = Repository::of(&loaded.config)?;
+    let repository = archive::repository(&loaded.config)?;
     let bucket = Bucket::open(&loaded.config.s3, &repository.bucket).await?;
     let catalog = catalog::read(&bucket, &repository).await?;
     Ok((repository, catalog))

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use crate::archive::ArchiveError;
 use crate::config::ConfigError;
+use crate::dump::DumpError;
 use crate::log;
 
 /// How a verb ended.
@@ -31,12 +32,18 @@ pub fn report(error: &anyhow::Error) -> Exit {
     if error.is::<ConfigError>() {
         return Exit::Usage;
     }
+    if let Some(error) = error.downcast_ref::<DumpError>() {
+        return match error {
+            DumpError::Placeholder(_) | DumpError::NoDatabase { .. } => Exit::Usage,
+            DumpError::Busy => Exit::Refused,
+            DumpError::Failed { .. } => Exit::Bad,
+            _ => Exit::CouldNot,
+        };
+    }
     match error.downcast_ref::<ArchiveError>() {
         Some(ArchiveError::Refused { .. }) => Exit::Refused,
         Some(
-            ArchiveError::Config(_)
-            | ArchiveError::Placeholder { .. }
-            | ArchiveError::Ignored { .. },
+            ArchiveError::Config(_) | ArchiveError::Placeholder(_) | ArchiveError::Ignored { .. },
         ) => Exit::Usage,
         _ => Exit::CouldNot,
     }
@@ -51,6 +58,9 @@ pub fn complain(message: &str, hint: Option<&str>) {
 fn hint(error: &anyhow::Error) -> Option<String> {
     if let Some(error) = error.downcast_ref::<ConfigError>() {
         return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<DumpError>() {
+        return Some(error.hint());
     }
     error
         .downcast_ref::<ArchiveError>()

@@ -2,6 +2,7 @@
 
 mod backup;
 mod config_show;
+mod dump;
 mod exit;
 mod output;
 mod restore_test;
@@ -53,6 +54,9 @@ enum Verb {
     /// Take a base backup, or list what is in the repository
     #[command(subcommand)]
     Backup(backup::Verb),
+    /// Dump the databases into the bucket, or list what dumps are there
+    #[command(subcommand)]
+    Dump(dump::Verb),
     /// Restore a backup into a scratch directory, recover it to the end of the archive, verify it, and measure RTO and RPO
     RestoreTest(restore_test::Arguments),
     /// See what xdb is configured to do
@@ -88,6 +92,15 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             until_interrupted(backup::run(verb, &loaded), async {
                 if pushes {
                     backup::clean_up(&loaded).await;
+                }
+            })
+        }
+        Verb::Dump(verb) => {
+            let config = load(Vec::new())?.config;
+            let pushes = matches!(verb, dump::Verb::Push { .. });
+            until_interrupted(dump::run(verb, &config), async {
+                if pushes {
+                    dump::clean_up(&config).await;
                 }
             })
         }

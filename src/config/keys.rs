@@ -219,6 +219,27 @@ pub(super) const KEYS: &[Key] = &[
         about: "How many delta backups may follow a full one; 0 makes every backup full.",
     },
     Key {
+        name: "dump.repository",
+        kind: Kind::Repository,
+        preset: Text("s3://pgdump-{account}/{cluster}"),
+        seeds: &[],
+        about: "Where dumps go, with the roles' password hashes; filled in like archive.repository.",
+    },
+    Key {
+        name: "dump.timeout",
+        kind: Kind::Duration,
+        preset: Text("6h"),
+        seeds: &[],
+        about: "How long one dump of all databases may take.",
+    },
+    Key {
+        name: "dump.lock_timeout",
+        kind: Kind::Duration,
+        preset: Text("1m"),
+        seeds: &[],
+        about: "How long a dump waits for a table that is locked exclusively before it fails.",
+    },
+    Key {
         name: "restore_test.directory",
         kind: Kind::Path,
         preset: Text("/var/lib/xdb/restore-test"),

@@ -78,7 +78,7 @@ fn an_unknown_name_is_told_with_the_nearest_one() {
         (
             "[redis]",
             "xdb.toml:1: there is no section [redis]",
-            "the sections are cluster, node, postgres, s3, archive, restore_test",
+            "the sections are cluster, node, postgres, s3, archive, dump, restore_test",
         ),
         (
             "port = 1",

@@ -16,6 +16,7 @@ pub struct Config {
     pub postgres: Postgres,
     pub s3: S3,
     pub archive: Archive,
+    pub dump: Dump,
     pub restore_test: RestoreTest,
 }
 
@@ -83,6 +84,16 @@ pub struct Archive {
 }
 
 #[derive(Debug, Clone)]
+pub struct Dump {
+    /// A template like [`Archive::repository`].
+    pub repository: String,
+    /// For one dump set: every database, and the globals.
+    pub timeout: Duration,
+    /// For each table.
+    pub lock_timeout: Duration,
+}
+
+#[derive(Debug, Clone)]
 pub struct RestoreTest {
     pub directory: PathBuf,
     pub timeout: Duration,
@@ -132,6 +143,11 @@ impl Config {
                 backup_timeout: values.duration("archive.backup_timeout"),
                 delta_max_steps: values.count("archive.delta_max_steps"),
                 settings,
+            },
+            dump: Dump {
+                repository: values.text("dump.repository"),
+                timeout: values.duration("dump.timeout"),
+                lock_timeout: values.duration("dump.lock_timeout"),
             },
             restore_test: RestoreTest {
                 directory: values.path("restore_test.directory"),

@@ -3,6 +3,7 @@
 //! Every child dies with xdb, even after `kill -9` (`PR_SET_PDEATHSIG`). Never a shell, never a secret in an argument.
 
 mod group;
+mod lock;
 mod sweep;
 
 use std::collections::VecDeque;
@@ -13,10 +14,11 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
-use tokio::process::Command;
+use tokio::process::{ChildStdout, Command};
 use tokio::time::timeout;
 
 pub use group::Group;
+pub use lock::MarkedLock;
 pub use sweep::kill_all_under;
 
 /// Standard output beyond this is dropped; what xdb reads there is far shorter.
@@ -115,6 +117,38 @@ pub async fn run(command: Command, deadline: Duration) -> Result<Finished, Proce
         stdout,
         stderr,
     })
+}
+
+/// Runs `command` to its end, its standard output handed to `consume` while its standard error is read.
+///
+/// What `consume` made counts only when the exit status, which is no error here, is good: output may be cut anywhere.
+/// The child's group is killed when `consume` fails, and when this is dropped; the deadline is the caller's.
+///
+/// # Errors
+/// As `consume`, or when the program is not there or cannot be started.
+pub async fn stream<T, E: From<ProcessError>>(
+    command: Command,
+    consume: impl AsyncFnOnce(ChildStdout) -> Result<T, E>,
+) -> Result<(Finished, T), E> {
+    let mut command = command;
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut group = Group::start(&mut command, Signal::KILL)?;
+    let stdout = group.stdout().expect("standard output is piped");
+    // Both pipes drain at once: either one left full would stall the child.
+    let stderr = tokio::spawn(last_lines(group.stderr()));
+    let consumed = consume(stdout).await?;
+    let status = group.wait(Duration::MAX).await?;
+    group.kill();
+    let finished = Finished {
+        status,
+        stdout: Vec::new(),
+        stderr: timeout(DRAIN, stderr)
+            .await
+            .ok()
+            .and_then(Result::ok)
+            .unwrap_or_default(),
+    };
+    Ok((finished, consumed))
 }
 
 /// Runs `command` to its end with xdb's own standard error, and lets what it started in the background go on.

@@ -5,11 +5,11 @@ use std::path::Path;
 use bytesize::ByteSize;
 
 use super::RestoreError;
-use crate::archive::Repository;
 use crate::archive::catalog::{
     Backup, Catalog, RecoveryPath, Sentinel, UnreadHistory, plan_recovery,
 };
 use crate::model::Verdict;
+use crate::storage::Repository;
 
 /// A restore, decided.
 #[derive(Debug, Clone)]

@@ -8,11 +8,11 @@ use super::plan::{self, Plan};
 use super::report::Report;
 use super::scratch::{Scratch, free_bytes, reserve_bytes};
 use crate::archive::catalog::{self, Catalog};
-use crate::archive::{ArchiveError, Program, Repository};
+use crate::archive::{self, ArchiveError, Program};
 use crate::config::Config;
 use crate::model::Verdict;
 use crate::process;
-use crate::storage::{Bucket, Cause};
+use crate::storage::{Bucket, Cause, Repository};
 
 /// What the preflight found.
 pub struct Found {
@@ -37,7 +37,7 @@ pub async fn preflight(
     report: &mut Report,
 ) -> Result<Found, RestoreError> {
     Program::find(config)?;
-    let repository = Repository::of(config)?;
+    let repository = archive::repository(config)?;
     let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
     // First the server, then the bucket: what it says to have archived by now must be in the listing.
     let live = live::look(config).await;

@@ -18,10 +18,13 @@ use secrecy::ExposeSecret;
 use super::{REQUEST_DEADLINE, StorageError};
 use crate::config::S3;
 
+/// For each connection of each request.
+pub(super) const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
+
 /// Makes a client from `settings`; without keys there, the usual AWS chain (environment, instance role) is asked.
 pub(super) async fn make(settings: &S3) -> Result<Client, StorageError> {
     let timeouts = TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(3))
+        .connect_timeout(CONNECT_DEADLINE)
         .operation_attempt_timeout(REQUEST_DEADLINE / 3)
         .operation_timeout(REQUEST_DEADLINE)
         .build();

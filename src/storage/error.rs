@@ -79,6 +79,17 @@ impl StorageError {
         }
     }
 
+    /// What was to be sent could not be read to its end.
+    pub(super) fn unread(bucket: &str, key: &str, error: &dyn std::error::Error) -> Self {
+        let cause = Cause::Other(format!("what is sent cannot be read: {error}"));
+        Self::Request {
+            operation: "upload",
+            bucket: bucket.to_owned(),
+            key: key.to_owned(),
+            cause,
+        }
+    }
+
     /// Why the request failed; `None` when none was made.
     pub fn cause(&self) -> Option<&Cause> {
         match self {
@@ -98,9 +109,9 @@ impl StorageError {
                         .to_owned()
                 }
                 Cause::NoSuchBucket => {
-                    format!("create the bucket {bucket}, or correct archive.repository and cluster.account")
+                    format!("create the bucket {bucket}, or correct cluster.account and archive.repository or dump.repository")
                 }
-                Cause::NoSuchKey => "list what is there with `xdb backup list`".to_owned(),
+                Cause::NoSuchKey => "list what is there with `xdb backup list` or `xdb dump list`".to_owned(),
                 Cause::Denied(_) => {
                     format!("check s3.access_key_id and s3.secret_access_key, or the instance role's policy for {bucket}")
                 }

@@ -1,15 +1,20 @@
-//! S3: list, get, look for, and clean up. Knows buckets and keys, nothing of what they mean.
+//! S3: list, get, put, stream, delete, look for, and clean up. Knows buckets and keys, nothing of what they mean.
 
 mod client;
 mod error;
+mod repository;
+mod upload;
 
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::primitives::ByteStream;
 use jiff::Timestamp;
 
 use crate::config::S3;
 pub use error::{Cause, StorageError};
+pub use repository::{Repository, UnknownPlaceholder};
+pub use upload::{Content, Upload};
 
 /// One object of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +118,33 @@ impl Bucket {
         let body = answer.body.collect().await;
         let body = body.map_err(|e| StorageError::cut(&self.name, key, e))?;
         Ok(body.into_bytes().into())
+    }
+
+    /// Stores a small object in one request.
+    ///
+    /// # Errors
+    /// When the bucket is not there, refuses or does not answer.
+    pub async fn put(&self, key: &str, content: Vec<u8>) -> Result<(), StorageError> {
+        let request = self.client.put_object().bucket(&self.name).key(key);
+        let stored = request.body(ByteStream::from(content)).send().await;
+        stored.map_err(|e| self.failed("write", key, e))?;
+        Ok(())
+    }
+
+    /// Deletes one object; one that is gone already counts as deleted.
+    ///
+    /// # Errors
+    /// When the bucket refuses or does not answer.
+    pub async fn delete(&self, key: &str) -> Result<(), StorageError> {
+        let request = self.client.delete_object().bucket(&self.name).key(key);
+        match request
+            .send()
+            .await
+            .map_err(|e| self.failed("delete", key, e))
+        {
+            Err(error) if error.cause() != Some(&Cause::NoSuchKey) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Uploads below `prefix` that nobody completed or aborted: they cost money and show in no listing.

@@ -4,6 +4,7 @@
 mod archive;
 mod backup;
 mod config;
+mod dump;
 mod faults;
 mod harness;
 mod restore_test;

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 
 use super::wal::{Stored, archived_name};
 use super::{Backup, Catalog, Sentinel, Wal};
-use crate::archive::{ArchiveError, Repository};
+use crate::archive::ArchiveError;
 use crate::model::{ArchiveFile, ParseError, SegmentSize, Timeline, TimelineHistory, WalSegment};
-use crate::storage::{Bucket, Cause, Object, StorageError};
+use crate::storage::{Bucket, Cause, Object, Repository, StorageError};
 
 const SENTINEL: &str = "_backup_stop_sentinel.json";
 /// Small objects read at once.

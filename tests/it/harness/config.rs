@@ -64,6 +64,9 @@ fn base(program: Program) -> String {
         push_timeout = "20s"
         fetch_timeout = "20s"
 
+        [dump]
+        repository = "s3://pgdump-test/main"
+
         [restore_test]
         directory = "{SCRATCH}"
         "#

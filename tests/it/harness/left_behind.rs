@@ -87,7 +87,16 @@ fn strays<'a>(ps: &'a str, live_postmaster: Option<u32>) -> Vec<&'a str> {
             let name = program.rsplit('/').next().unwrap_or(program);
             // A zombie is its parent's business, and the parent is in this list itself.
             !state.starts_with('Z')
-                && matches!(name, "xdb" | "walrus" | "wal-g" | "postgres" | "postgres:")
+                && matches!(
+                    name,
+                    "xdb"
+                        | "walrus"
+                        | "wal-g"
+                        | "pg_dump"
+                        | "pg_dumpall"
+                        | "postgres"
+                        | "postgres:"
+                )
                 && !is_live(pid)
         })
         .map(|&(.., line)| line)

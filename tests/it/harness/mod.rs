@@ -47,7 +47,7 @@ pub enum Service {
 }
 
 impl Lab {
-    /// S3 with the empty bucket `walg-test`, toxiproxy, PostgreSQL, and /etc/xdb/xdb.toml for `program`.
+    /// S3 with the empty buckets `walg-test` and `pgdump-test`, toxiproxy, PostgreSQL, and /etc/xdb/xdb.toml for `program`.
     pub fn start(program: Program) -> Lab {
         Lab::setup(program).start()
     }
@@ -137,6 +137,7 @@ impl Setup {
             // `./dev test` removes the containers of runs that were killed.
             .with_label("xdb.test-run", std::process::id().to_string())
             .with_env_var("LAB_SERVICES", self.services)
+            .with_env_var("LAB_BUCKETS", "walg-test pgdump-test")
             .with_shm_size(256 << 20)
             .with_mount(
                 Mount::bind_mount(env!("CARGO_BIN_EXE_xdb"), "/usr/local/bin/xdb")

@@ -1,17 +1,38 @@
-//! Where a WAL-G repository stands.
+//! Where in S3 something is kept: a bucket and a prefix, from a template of the configuration.
 
 use std::fmt;
 
 use crate::config::Config;
 
-use super::ArchiveError;
-
-/// A bucket and the prefix in it that WAL-G writes below (`WALG_S3_PREFIX`).
+/// A bucket and the prefix in it that everything is written below.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repository {
     pub bucket: String,
     /// Without slashes at its ends; empty for a repository at the bucket's root.
     pub prefix: String,
+}
+
+/// A template that cannot be filled in here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key} is {template}, and {placeholder} is not known")]
+pub struct UnknownPlaceholder {
+    /// The configuration key that holds the template.
+    pub key: &'static str,
+    pub template: String,
+    pub placeholder: &'static str,
+}
+
+impl UnknownPlaceholder {
+    /// What the operator can do.
+    pub fn hint(&self) -> String {
+        let key = self.key;
+        match self.placeholder {
+            "{account}" => format!(
+                "set cluster.account in xdb.toml, AWS_ACCOUNT_ID in /etc/environment, or the whole {key}"
+            ),
+            _ => format!("set the whole {key}, or run where postgres.data_directory is"),
+        }
+    }
 }
 
 impl fmt::Display for Repository {
@@ -26,24 +47,30 @@ impl fmt::Display for Repository {
 }
 
 impl Repository {
-    /// The repository of `config`, its `{account}`, `{cluster}` and `{major}` filled in.
+    /// The repository of `template`, which `key` of `config` holds, its `{account}`, `{cluster}` and `{major}` filled in.
     ///
     /// The major version is that of `postgres.data_directory`: an upgrade starts a new repository.
     ///
     /// # Errors
     /// When a placeholder's value is not known here.
-    pub fn of(config: &Config) -> Result<Self, ArchiveError> {
+    pub fn fill(
+        key: &'static str,
+        template: &str,
+        config: &Config,
+    ) -> Result<Self, UnknownPlaceholder> {
         let major = || {
             let version =
                 std::fs::read_to_string(config.postgres.data_directory.join("PG_VERSION")).ok()?;
             Some(version.trim().to_owned())
         };
-        fill(
-            &config.archive.repository,
-            config.cluster.account.as_deref(),
-            &config.cluster.name,
-            major,
-        )
+        let account = config.cluster.account.as_deref();
+        fill(template, account, &config.cluster.name, major).map_err(|placeholder| {
+            UnknownPlaceholder {
+                key,
+                template: template.to_owned(),
+                placeholder,
+            }
+        })
     }
 
     /// The key of `path`, which is relative to the repository.
@@ -56,22 +83,19 @@ impl Repository {
     }
 }
 
+/// The error is the placeholder that is not known.
 fn fill(
     template: &str,
     account: Option<&str>,
     cluster: &str,
     major: impl FnOnce() -> Option<String>,
-) -> Result<Repository, ArchiveError> {
+) -> Result<Repository, &'static str> {
     let mut text = template.replace("{cluster}", cluster);
-    let unknown = |placeholder| ArchiveError::Placeholder {
-        template: template.to_owned(),
-        placeholder,
-    };
     if text.contains("{account}") {
-        text = text.replace("{account}", account.ok_or_else(|| unknown("{account}"))?);
+        text = text.replace("{account}", account.ok_or("{account}")?);
     }
     if text.contains("{major}") {
-        text = text.replace("{major}", &major().ok_or_else(|| unknown("{major}"))?);
+        text = text.replace("{major}", &major().ok_or("{major}")?);
     }
     // The configuration has checked the form.
     let path = text.strip_prefix("s3://").unwrap_or(&text);
@@ -95,8 +119,8 @@ mod tests {
             || Some("17".into()),
         );
         assert_eq!(filled.unwrap().to_string(), "s3://walg-42/main/pg17");
-        let error = fill("s3://walg-{account}/x", None, "main", || None).unwrap_err();
-        assert!(error.to_string().contains("{account}"), "{error}");
+        let unknown = fill("s3://walg-{account}/x", None, "main", || None);
+        assert_eq!(unknown, Err("{account}"));
         // What is not asked for need not be known.
         assert_eq!(
             fill("s3://bucket", None, "main", || None)
@@ -104,5 +128,19 @@ mod tests {
                 .key("wal_005/"),
             "wal_005/"
         );
+    }
+
+    #[test]
+    fn the_hint_names_the_key_that_asks() {
+        let unknown = UnknownPlaceholder {
+            key: "dump.repository",
+            template: "s3://pgdump-{account}/x".to_owned(),
+            placeholder: "{account}",
+        };
+        assert_eq!(
+            unknown.to_string(),
+            "dump.repository is s3://pgdump-{account}/x, and {account} is not known"
+        );
+        assert!(unknown.hint().ends_with("or the whole dump.repository"));
     }
 }

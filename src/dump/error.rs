@@ -1,0 +1,95 @@
+//! What goes wrong in this room.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::postgres::PostgresError;
+use crate::process::ProcessError;
+use crate::storage::{StorageError, UnknownPlaceholder};
+
+#[derive(Debug, thiserror::Error)]
+pub enum DumpError {
+    #[error(transparent)]
+    Placeholder(#[from] UnknownPlaceholder),
+    #[error("there is no database {name:?} to dump")]
+    NoDatabase { name: String, there: Vec<String> },
+    #[error("refused: another dump is being pushed from this node")]
+    Busy,
+    #[error("cannot use the lock {}", path.display())]
+    Lock {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// The program ended badly by itself: a verdict on the database, not on the way there.
+    #[error("{program} of {what} failed: {reason}")]
+    Failed {
+        program: &'static str,
+        what: String,
+        reason: String,
+    },
+    #[error("cannot take a snapshot of database {database:?}")]
+    Snapshot {
+        database: String,
+        #[source]
+        source: PostgresError,
+    },
+    #[error("cannot lock the table {table} of database {database:?} against changes of its shape")]
+    TableLock {
+        database: String,
+        table: String,
+        #[source]
+        source: PostgresError,
+    },
+    #[error("cannot count the rows of database {database:?}")]
+    Count {
+        database: String,
+        #[source]
+        source: PostgresError,
+    },
+    #[error("the dump was stopped: it was not done after {} s", after.as_secs())]
+    Deadline { after: Duration },
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+}
+
+impl DumpError {
+    /// What the operator can do.
+    pub fn hint(&self) -> String {
+        let hint = match self {
+            Self::Placeholder(error) => return error.hint(),
+            Self::NoDatabase { there, .. } => {
+                return format!(
+                    "templates and databases that take no connections are not dumped; there are: {}",
+                    there.join(", ")
+                );
+            }
+            Self::Busy => "wait for its end",
+            Self::Lock { .. } => "node.state_directory belongs to the user that runs xdb",
+            Self::Failed {
+                program: "pg_dumpall",
+                ..
+            } => {
+                "roles are dumped with their password hashes: postgres.user is a superuser or in pg_read_all_data"
+            }
+            Self::Failed { .. } => {
+                "the reason is pg_dump's own; nothing of this set counts, and the next dump starts anew"
+            }
+            Self::TableLock { .. } => {
+                "who holds it is in pg_locks and pg_stat_activity; dump.lock_timeout is how long a dump waits"
+            }
+            Self::Snapshot { source, .. } | Self::Count { source, .. } => return source.hint(),
+            Self::Deadline { .. } => {
+                "S3 or PostgreSQL may be slow; dump.timeout is for all databases together"
+            }
+            Self::Process(_) => "postgres.bin_directory is where pg_dump and pg_dumpall are",
+            Self::Storage(error) => return error.hint(),
+            Self::Postgres(error) => return error.hint(),
+        };
+        hint.to_owned()
+    }
+}

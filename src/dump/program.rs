@@ -1,0 +1,91 @@
+//! `pg_dump` and `pg_dumpall`: how they are called, and what they say when they fail.
+
+use secrecy::ExposeSecret;
+use tokio::process::Command;
+
+use crate::config::Config;
+use crate::process::{self, Finished};
+
+/// Dumps `database` as it is in `snapshot` to standard output, in the custom format.
+pub fn pg_dump(config: &Config, database: &str, snapshot: &str) -> Command {
+    let lock_timeout = config.dump.lock_timeout.as_millis();
+    let mut command = client(config, "pg_dump");
+    command
+        .args(["--format=custom", "--no-password"])
+        .arg(format!("--snapshot={snapshot}"))
+        .arg(format!("--lock-wait-timeout={lock_timeout}"))
+        // As an argument a name like `a=b` would be a connection string; here it is a name.
+        .env("PGDATABASE", database);
+    command
+}
+
+/// Dumps roles, with their password hashes, and tablespaces to standard output.
+pub fn pg_dumpall_globals(config: &Config) -> Command {
+    let mut command = client(config, "pg_dumpall");
+    command
+        .args(["--globals-only", "--no-password", "--database"])
+        .arg(&config.postgres.database);
+    command
+}
+
+/// A program of the server's own release, never Debian's wrapper of the same name.
+fn client(config: &Config, program: &str) -> Command {
+    let settings = &config.postgres;
+    let mut command = process::command(settings.bin_directory.join(program));
+    command
+        .env("PGHOST", &settings.host)
+        .env("PGPORT", settings.port.to_string())
+        .env("PGUSER", &settings.user)
+        .env("PGAPPNAME", format!("xdb {program}"))
+        .env(
+            "PGCONNECT_TIMEOUT",
+            settings.connect_timeout.as_secs().max(1).to_string(),
+        );
+    if let Some(password) = &settings.password {
+        command.env("PGPASSWORD", password.expose_secret());
+    }
+    command
+}
+
+/// Why the program failed: its first error with the server's words, without the statement.
+pub fn reason(finished: &Finished) -> String {
+    parse_reason(&finished.stderr).unwrap_or_else(|| finished.status.to_string())
+}
+
+fn parse_reason(stderr: &str) -> Option<String> {
+    let mut lines = stderr
+        .lines()
+        .skip_while(|line| !line.contains(": error: "));
+    let error = lines.next()?.split_once(": error: ")?.1;
+    let details = lines
+        .filter_map(|line| Some(line.split_once(": detail: ")?.1))
+        .filter(|detail| !detail.starts_with("Query was:") && !detail.starts_with("Command was:"))
+        .take(2);
+    let sentences: Vec<&str> = [error].into_iter().chain(details).map(str::trim).collect();
+    Some(sentences.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_is_the_first_error_with_its_details() {
+        let copy = "pg_dump: warning: something\n\
+            pg_dump: error: Dumping the contents of table \"t\" failed: PQgetResult() failed.\n\
+            pg_dump: detail: Error message from server: ERROR:  canceling statement due to user request\n\
+            pg_dump: detail: Command was: COPY public.t (a) TO stdout;";
+        assert_eq!(
+            parse_reason(copy).unwrap(),
+            "Dumping the contents of table \"t\" failed: PQgetResult() failed.; \
+             Error message from server: ERROR:  canceling statement due to user request"
+        );
+        let lock = "pg_dump: error: query failed: ERROR:  canceling statement due to lock timeout\n\
+            pg_dump: detail: Query was: LOCK TABLE public.t IN ACCESS SHARE MODE";
+        assert_eq!(
+            parse_reason(lock).unwrap(),
+            "query failed: ERROR:  canceling statement due to lock timeout"
+        );
+        assert_eq!(parse_reason("pg_dump: warning: only this"), None);
+    }
+}

@@ -1,0 +1,210 @@
+//! A dump set: its name, its keys, and the manifest that says what is in it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
+
+use crate::storage::{Content, Repository};
+
+/// What stands for itself in a key; all else is percent-encoded.
+const ODD: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+const TIME: &str = "%Y%m%dT%H%M%S%.3f";
+
+/// When the set was begun, to the millisecond, and by which node: sorts by time, and no two nodes make the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SetName(String);
+
+impl SetName {
+    pub fn new(begun_at: Timestamp, hostname: &str) -> Self {
+        let time = begun_at.strftime(TIME);
+        Self(format!("{time}Z-{}", utf8_percent_encode(hostname, ODD)))
+    }
+
+    /// `None` for what is no set's name, or only the beginning of one's time.
+    pub fn parse(text: &str) -> Option<Self> {
+        let name = Self(text.to_owned());
+        let (time, node) = text.split_once("Z-")?;
+        let whole = time.len() == "20260513T101429.123".len() && !node.is_empty();
+        (whole && !node.contains('/') && name.time().is_some()).then_some(name)
+    }
+
+    pub fn begun_at(&self) -> Timestamp {
+        self.time().expect("a set's name begins with its time")
+    }
+
+    fn time(&self) -> Option<Timestamp> {
+        let time = DateTime::strptime(TIME, self.0.split('Z').next()?).ok()?;
+        Some(time.to_zoned(TimeZone::UTC).ok()?.timestamp())
+    }
+
+    /// The prefix of all its keys, with the slash.
+    pub(super) fn folder(&self, repository: &Repository) -> String {
+        repository.key(&format!("{self}/"))
+    }
+}
+
+impl fmt::Display for SetName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+pub(super) const MANIFEST: &str = "manifest.json";
+pub(super) const GLOBALS: &str = "globals.sql";
+
+/// The file of `database` in its set's folder.
+pub(super) fn dump_file(database: &str) -> String {
+    format!("{}.dump", utf8_percent_encode(database, ODD))
+}
+
+/// `manifest.json`, written when all else of the set is in the bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DumpSet {
+    /// Of this layout: [`DumpSet::VERSION`].
+    pub v: u32,
+    pub set: String,
+    pub cluster: String,
+    /// The node that dumped, and whether it was a standby.
+    pub node: String,
+    pub in_recovery: bool,
+    pub system_identifier: u64,
+    /// `server_version_num`, such as 170011.
+    pub server_version: u32,
+    pub started_at: Timestamp,
+    pub finished_at: Timestamp,
+    pub databases: Vec<DumpedDatabase>,
+    /// Roles and tablespaces, of `pg_dumpall --globals-only`; no snapshot holds them.
+    pub globals: StoredObject,
+}
+
+impl DumpSet {
+    pub const VERSION: u32 = 1;
+
+    /// What the set takes in the bucket, but for the manifest.
+    pub fn bytes(&self) -> u64 {
+        self.objects().map(|object| object.bytes).sum()
+    }
+
+    pub(super) fn objects(&self) -> impl Iterator<Item = &StoredObject> {
+        let dumps = self.databases.iter().map(|database| &database.dump);
+        dumps.chain([&self.globals])
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DumpedDatabase {
+    pub name: String,
+    #[serde(flatten)]
+    pub dump: StoredObject,
+    /// When the snapshot was taken: the dump holds what was committed then.
+    pub snapshot_at: Timestamp,
+    pub finished_at: Timestamp,
+    /// Rows a table in the dump's own snapshot, by `schema.table`, quoted where SQL wants it.
+    pub rows: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredObject {
+    /// In the bucket.
+    pub key: String,
+    pub bytes: u64,
+    /// Of the object's bytes, in hexadecimal digits.
+    pub sha256: String,
+}
+
+impl StoredObject {
+    pub(super) fn new(key: String, content: Content) -> Self {
+        Self {
+            key,
+            bytes: content.bytes,
+            sha256: content.sha256,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_sets_name_is_its_time_and_its_node() {
+        let begun_at = at("2026-05-13T10:14:29.1239Z");
+        let name = SetName::new(begun_at, "db2");
+        assert_eq!(name.to_string(), "20260513T101429.123Z-db2");
+        assert_eq!(SetName::parse(&name.to_string()), Some(name.clone()));
+        assert_eq!(name.begun_at(), at("2026-05-13T10:14:29.123Z"));
+        assert!(name < SetName::new(at("2026-05-13T10:14:29.2Z"), "db1"));
+        let odd = SetName::new(begun_at, "a/b c");
+        assert_eq!(odd.to_string(), "20260513T101429.123Z-a%2Fb%20c");
+        assert!(SetName::parse(&odd.to_string()).is_some());
+    }
+
+    #[test]
+    fn what_is_no_sets_name_is_told() {
+        for text in [
+            "",
+            "main",
+            "20260513T101429.123Z-",
+            "20260513T101429.123Z",
+            "20260513T101429Z-db2",
+            "20261313T101429.123Z-db2",
+            "20260513T101429.123Z-db2/x",
+            "base_000000010000000000000002",
+        ] {
+            assert_eq!(SetName::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_odd_database_name_stays_one_file() {
+        for (name, file) in [
+            ("app", "app.dump"),
+            ("a-b_c.d", "a-b_c.d.dump"),
+            ("../up", "..%2Fup.dump"),
+            ("it's \"odd\"", "it%27s%20%22odd%22.dump"),
+            ("é%", "%C3%A9%25.dump"),
+        ] {
+            assert_eq!(dump_file(name), file);
+        }
+    }
+
+    #[test]
+    fn the_manifest_reads_what_it_writes() {
+        let object = |key: &str| StoredObject {
+            key: key.to_owned(),
+            bytes: 5,
+            sha256: "ab".to_owned(),
+        };
+        let set = DumpSet {
+            v: DumpSet::VERSION,
+            set: "s".to_owned(),
+            cluster: "main".to_owned(),
+            node: "db2".to_owned(),
+            in_recovery: true,
+            system_identifier: u64::MAX,
+            server_version: 170_011,
+            started_at: Timestamp::UNIX_EPOCH,
+            finished_at: Timestamp::UNIX_EPOCH,
+            databases: vec![DumpedDatabase {
+                name: "app".to_owned(),
+                dump: object("p/s/app.dump"),
+                snapshot_at: Timestamp::UNIX_EPOCH,
+                finished_at: Timestamp::UNIX_EPOCH,
+                rows: BTreeMap::from([("public.t".to_owned(), 3)]),
+            }],
+            globals: object("p/s/globals.sql"),
+        };
+        let json = serde_json::to_string(&set).unwrap();
+        assert_eq!(serde_json::from_str::<DumpSet>(&json).unwrap(), set);
+        assert_eq!(set.bytes(), 10);
+    }
+}
