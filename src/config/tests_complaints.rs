@@ -85,9 +85,9 @@ fn an_unknown_name_is_told_with_the_nearest_one() {
             sections.as_str(),
         ),
         (
-            "port = 1",
-            "xdb.toml:1: port stands outside of any section",
-            "did you mean postgres.port?",
+            "bin_directory = 1",
+            "xdb.toml:1: bin_directory stands outside of any section",
+            "did you mean postgres.bin_directory?",
         ),
         (
             "postgres = 1",
