@@ -9,8 +9,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "restore", "archive", "wait", "process", "postgres", "storage", "log", "config",
-            "model",
+            "restore", "archive", "wait", "checks", "process", "postgres", "storage", "log",
+            "config", "model",
         ],
     ),
     (
@@ -23,6 +23,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "archive",
         &["process", "postgres", "storage", "log", "config", "model"],
     ),
+    (
+        "checks",
+        &["postgres", "pgbouncer", "log", "config", "model"],
+    ),
+    ("pgbouncer", &["postgres", "log", "config", "model"]),
     ("wait", &["postgres", "log", "config", "model"]),
     // Reading a control file is running PostgreSQL's program for it.
     ("postgres", &["process", "log", "config", "model"]),

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::archive::ArchiveError;
+use crate::checks::DefinitionError;
 use crate::config::ConfigError;
 use crate::log;
 
@@ -27,7 +28,7 @@ impl From<Exit> for ExitCode {
 /// Prints `error`, its causes and what to do, and tells the exit code.
 pub fn report(error: &anyhow::Error) -> Exit {
     complain(&log::chain(error.as_ref()), hint(error).as_deref());
-    if error.is::<ConfigError>() {
+    if error.is::<ConfigError>() || error.is::<DefinitionError>() {
         return Exit::Usage;
     }
     match error.downcast_ref::<ArchiveError>() {

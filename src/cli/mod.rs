@@ -1,6 +1,7 @@
 //! The command line: one file a verb. It prints; the rooms below do the work.
 
 mod backup;
+mod check;
 mod config_show;
 mod exit;
 mod restore_test;
@@ -56,6 +57,8 @@ enum Verb {
     Backup(backup::Verb),
     /// Restore a backup into a scratch directory, recover it to the end of the archive, verify it, and measure RTO and RPO
     RestoreTest(restore_test::Arguments),
+    /// Look at what is watched: each check's verdict and its reason
+    Check(check::Arguments),
     /// Wait until the database answers in the role that is wanted: the ExecStartPre of an application's unit
     Wait(wait::Arguments),
     /// See what xdb is configured to do
@@ -84,6 +87,10 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.verb {
         // main() has taken every call of these two that is not a question for help.
         Verb::WalPush { .. } | Verb::WalFetch { .. } => Ok(Exit::Usage),
+        Verb::Check(arguments) => {
+            let loaded = load(Vec::new())?;
+            until_interrupted(check::run(arguments, &loaded), async {})
+        }
         Verb::Wait(arguments) => wait::run(&arguments, &load(arguments.flags())?),
         Verb::Config(verb) => config_show::run(&verb, &load(Vec::new())?),
         Verb::Backup(verb) => {

@@ -14,6 +14,7 @@ pub struct Config {
     pub cluster: Cluster,
     pub node: Node,
     pub postgres: Postgres,
+    pub pgbouncer: PgBouncer,
     pub s3: S3,
     pub archive: Archive,
     pub restore_test: RestoreTest,
@@ -47,6 +48,17 @@ pub struct Postgres {
     pub bin_directory: PathBuf,
     /// For the whole of connecting, login included.
     pub connect_timeout: Duration,
+}
+
+/// This node's own PgBouncer, asked through its console.
+#[derive(Debug, Clone)]
+pub struct PgBouncer {
+    /// A host name, an address, or the directory of a Unix socket.
+    pub host: String,
+    pub port: u16,
+    /// One of PgBouncer's `admin_users` or `stats_users`, or `pgbouncer` over the socket.
+    pub user: String,
+    pub password: Option<SecretString>,
 }
 
 #[derive(Debug, Clone)]
@@ -126,6 +138,12 @@ impl Config {
                 data_directory: values.path("postgres.data_directory"),
                 bin_directory: values.path("postgres.bin_directory"),
                 connect_timeout: values.duration("postgres.connect_timeout"),
+            },
+            pgbouncer: PgBouncer {
+                host: values.text("pgbouncer.host"),
+                port: values.port("pgbouncer.port"),
+                user: values.text("pgbouncer.user"),
+                password: values.secret_if_set("pgbouncer.password"),
             },
             s3: S3 {
                 region: values.text_if_set("s3.region"),

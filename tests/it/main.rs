@@ -3,6 +3,7 @@
 
 mod archive;
 mod backup;
+mod checks;
 mod config;
 mod faults;
 mod harness;
