@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::timeout;
-use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use super::archiver::{self, Archiving};
 use super::replication_lag::judge_bytes;
@@ -17,16 +17,15 @@ use crate::config::Config;
 use crate::log;
 use crate::model::{Lsn, Verdict};
 use crate::pgbouncer::{Clients, Console, Database, Pool};
-use crate::postgres::{self, PooledClient, PostgresError, Target};
+use crate::postgres::{self, PostgresError, Target};
 
 /// For one statement; a lock is waited for less long.
 const STATEMENT: Duration = Duration::from_secs(5);
-/// For everything that one check asks, connecting included.
-const DEADLINE: Duration = Duration::from_secs(20);
 
 /// What looks; it holds at most two connections to PostgreSQL, whatever the number of checks.
 #[derive(Debug)]
 pub struct Sampler {
+    target: Target,
     postgres: postgres::Pool,
     pgbouncer: crate::config::PgBouncer,
 }
@@ -46,19 +45,22 @@ impl Sampler {
     /// # Errors
     /// When the settings make no pool.
     pub fn new(config: &Config) -> Result<Self, PostgresError> {
+        let target = Target::from(&config.postgres);
         Ok(Self {
-            postgres: postgres::Pool::new(&Target::from(&config.postgres), STATEMENT)?,
+            postgres: postgres::Pool::new(&target, STATEMENT)?,
+            target,
             pgbouncer: config.pgbouncer.clone(),
         })
     }
 
     /// Runs one check; an error to sample becomes one unknown finding.
     pub async fn look(&self, definition: &Definition, now: Timestamp) -> Looked {
-        let looked = timeout(DEADLINE, self.try_to_look(definition, now)).await;
+        // For everything that one check asks; more than any one login and statement take.
+        let deadline = (self.target.connect_timeout + STATEMENT) * 2;
+        let looked = timeout(deadline, self.try_to_look(definition, now)).await;
         let outcome = looked.unwrap_or_else(|_| {
-            Err(SampleError::Deadline {
-                secs: DEADLINE.as_secs(),
-            })
+            let secs = deadline.as_secs();
+            Err(SampleError::Deadline { secs })
         });
         outcome.unwrap_or_else(|error| {
             let verdict = Verdict::Unknown(log::chain(&error));
@@ -96,7 +98,7 @@ impl Sampler {
             Kind::PgBouncer { metric, limits } => {
                 let console = Console::open(&self.pgbouncer).await?;
                 let (values, unit) = match metric {
-                    Metric::ClientsWaiting => (waiting(&console.pools().await?), "clients waiting"),
+                    Metric::ClientsWaiting => (waiting(&console.pools().await?), "waiting"),
                     Metric::Saturation => {
                         let (pools, databases) =
                             (console.pools().await?, console.databases().await?);
@@ -127,11 +129,17 @@ impl Sampler {
     }
 
     /// The one check for which "could not connect" is no unknown.
+    ///
+    /// It logs in anew: a connection that is kept may answer while nobody else gets in.
     async fn up(&self) -> Verdict {
-        let asked = async { in_recovery(&self.postgres.get().await?).await };
-        match asked.await {
-            Ok(_) => Verdict::Ok,
-            Err(error) => Verdict::Critical(log::chain(&error)),
+        let asked = async {
+            let connection = postgres::connect(&self.target, STATEMENT).await?;
+            in_recovery(&connection).await
+        };
+        match timeout(self.target.connect_timeout + STATEMENT, asked).await {
+            Ok(Ok(_)) => Verdict::Ok,
+            Ok(Err(error)) => Verdict::Critical(log::chain(&error)),
+            Err(_) => Verdict::Critical("logged in, but a query was not answered".to_owned()),
         }
     }
 }
@@ -146,7 +154,7 @@ fn judged(values: &[Value], limits: &super::Limits, unit: &str) -> Vec<(Option<S
 }
 
 /// The simple protocol: an operator's query may hold what cannot be prepared.
-async fn ask(client: &PooledClient, query: &str) -> Result<Vec<SimpleQueryRow>, PostgresError> {
+async fn ask(client: &Client, query: &str) -> Result<Vec<SimpleQueryRow>, PostgresError> {
     let messages = client.simple_query(query).await;
     let messages = messages.map_err(|error| PostgresError::Query {
         what: "for a check",
@@ -159,7 +167,7 @@ async fn ask(client: &PooledClient, query: &str) -> Result<Vec<SimpleQueryRow>, 
     Ok(rows.collect())
 }
 
-async fn in_recovery(client: &PooledClient) -> Result<bool, PostgresError> {
+async fn in_recovery(client: &Client) -> Result<bool, PostgresError> {
     let rows = ask(
         client,
         "SELECT pg_catalog.pg_is_in_recovery() AS in_recovery",
@@ -192,7 +200,7 @@ fn read_values(rows: &[SimpleQueryRow]) -> Result<Vec<Value>, SampleError> {
     rows.iter().map(read).collect()
 }
 
-async fn archiving(client: &PooledClient) -> Result<Archiving, PostgresError> {
+async fn archiving(client: &Client) -> Result<Archiving, PostgresError> {
     const QUERY: &str = "
         SELECT pg_catalog.current_setting('archive_mode') AS archive_mode,
                (SELECT pg_catalog.count(*) FROM pg_catalog.pg_ls_archive_statusdir()
@@ -213,7 +221,7 @@ async fn archiving(client: &PooledClient) -> Result<Archiving, PostgresError> {
 
 /// On a replica: without the primary's positions only "not streaming" can be told.
 async fn standby(
-    client: &PooledClient,
+    client: &Client,
     limits: &LagLimits,
     now: Timestamp,
 ) -> Result<Verdict, PostgresError> {
@@ -232,7 +240,7 @@ async fn standby(
 
 /// On a primary: each standby's bytes. How many seconds they are behind it does not know while it idles.
 async fn standbys(
-    client: &PooledClient,
+    client: &Client,
     limits: &LagLimits,
 ) -> Result<Vec<(Option<String>, Verdict)>, PostgresError> {
     // pg_basebackup and pg_receivewal replay nothing and are no standbys.

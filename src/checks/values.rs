@@ -24,7 +24,7 @@ impl Value {
             format!(
                 "{} (limit {}){detail}",
                 shown(number, unit),
-                shown(limit, unit)
+                shown(limit, "")
             )
         })
     }
@@ -62,15 +62,15 @@ mod tests {
             (Some(79.99), Verdict::Ok),
             (
                 Some(80.0),
-                Verdict::Warning("80 % (limit 80 %); see".to_owned()),
+                Verdict::Warning("80 % (limit 80); see".to_owned()),
             ),
             (
                 Some(95.004),
-                Verdict::Critical("95 % (limit 95 %); see".to_owned()),
+                Verdict::Critical("95 % (limit 95); see".to_owned()),
             ),
             (
                 Some(f64::INFINITY),
-                Verdict::Critical("inf % (limit 95 %); see".to_owned()),
+                Verdict::Critical("inf % (limit 95); see".to_owned()),
             ),
             // Neither is small, and neither is well.
             (
