@@ -9,8 +9,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "restore", "archive", "dump", "process", "postgres", "storage", "log", "config",
-            "model",
+            "restore", "archive", "dump", "wait", "checks", "process", "postgres", "storage",
+            "log", "config", "model",
         ],
     ),
     (
@@ -27,6 +27,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "dump",
         &["process", "postgres", "storage", "log", "config", "model"],
     ),
+    (
+        "checks",
+        &["postgres", "pgbouncer", "log", "config", "model"],
+    ),
+    ("pgbouncer", &["postgres", "log", "config", "model"]),
+    ("wait", &["postgres", "log", "config", "model"]),
     // Reading a control file is running PostgreSQL's program for it.
     ("postgres", &["process", "log", "config", "model"]),
     ("process", &["log", "config", "model"]),

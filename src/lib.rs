@@ -6,21 +6,26 @@
 //! - [`restore`]: restore tests; restores what [`archive`] stored
 //! - [`archive`]: WAL-G's programs and repository, archiving, base backups
 //! - [`dump`]: each database by pg_dump, streamed into the bucket
-//! - adapters, side by side: [`process`], [`postgres`], [`storage`]
+//! - [`checks`]: what is watched: definitions, sampling, judging
+//! - [`wait`]: the probe behind `xdb wait`
+//! - adapters, side by side: [`process`], [`postgres`], [`pgbouncer`], [`storage`]
 //! - [`log`]: how xdb speaks
 //! - [`config`]: sections, sources, validation, secrets
 //! - [`model`]: values, no IO
 
 pub mod archive;
+pub mod checks;
 pub mod cli;
 pub mod config;
 pub mod dump;
 pub mod log;
 pub mod model;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod process;
 pub mod restore;
 pub mod storage;
+pub mod wait;
 
 #[cfg(test)]
 mod layers;

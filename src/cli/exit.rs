@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crate::archive::ArchiveError;
+use crate::checks::DefinitionError;
 use crate::config::ConfigError;
 use crate::dump::DumpError;
 use crate::log;
@@ -29,7 +30,7 @@ impl From<Exit> for ExitCode {
 /// Prints `error`, its causes and what to do, and tells the exit code.
 pub fn report(error: &anyhow::Error) -> Exit {
     complain(&log::chain(error.as_ref()), hint(error).as_deref());
-    if error.is::<ConfigError>() {
+    if error.is::<ConfigError>() || error.is::<DefinitionError>() {
         return Exit::Usage;
     }
     if let Some(error) = error.downcast_ref::<DumpError>() {

@@ -1,11 +1,13 @@
 //! The command line: one file a verb. It prints; the rooms below do the work.
 
 mod backup;
+mod check;
 mod config_show;
 mod dump;
 mod exit;
 mod output;
 mod restore_test;
+mod wait;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,6 +61,10 @@ enum Verb {
     Dump(dump::Verb),
     /// Restore a backup into a scratch directory, recover it to the end of the archive, verify it, and measure RTO and RPO
     RestoreTest(restore_test::Arguments),
+    /// Look at what is watched: each check's verdict and its reason
+    Check(check::Arguments),
+    /// Wait until the database answers in the role that is wanted: the ExecStartPre of an application's unit
+    Wait(wait::Arguments),
     /// See what xdb is configured to do
     #[command(subcommand)]
     Config(config_show::Verb),
@@ -85,6 +91,11 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.verb {
         // main() has taken every call of these two that is not a question for help.
         Verb::WalPush { .. } | Verb::WalFetch { .. } => Ok(Exit::Usage),
+        Verb::Check(arguments) => {
+            let loaded = load(Vec::new())?;
+            until_interrupted(check::run(arguments, &loaded), async {})
+        }
+        Verb::Wait(arguments) => wait::run(&arguments, &load(arguments.flags())?),
         Verb::Config(verb) => config_show::run(&verb, &load(Vec::new())?),
         Verb::Backup(verb) => {
             let loaded = load(verb.flags())?;
@@ -134,20 +145,27 @@ fn until_interrupted(
     runtime
         .context("cannot start the asynchronous runtime")?
         .block_on(async {
-            let listen = |kind| signal(kind).context("cannot listen for signals");
-            let (mut interrupt, mut terminate) = (
-                listen(SignalKind::interrupt())?,
-                listen(SignalKind::terminate())?,
-            );
-            // A closed terminal must not leave a cluster's copy behind either.
-            let mut hang_up = listen(SignalKind::hangup())?;
             let exit = tokio::select! {
                 outcome = work => return outcome,
-                _ = interrupt.recv() => Exit::Interrupted,
-                _ = terminate.recv() => Exit::Terminated,
-            _ = hang_up.recv() => Exit::Terminated,
+                exit = interrupted() => exit?,
             };
             clean_up.await;
             Ok(exit)
         })
+}
+
+/// Completes when a signal asks this process to end, with the exit code for it.
+async fn interrupted() -> anyhow::Result<Exit> {
+    let listen = |kind| signal(kind).context("cannot listen for signals");
+    let (mut interrupt, mut terminate) = (
+        listen(SignalKind::interrupt())?,
+        listen(SignalKind::terminate())?,
+    );
+    // A closed terminal must not leave a cluster's copy behind either.
+    let mut hang_up = listen(SignalKind::hangup())?;
+    Ok(tokio::select! {
+        _ = interrupt.recv() => Exit::Interrupted,
+        _ = terminate.recv() => Exit::Terminated,
+        _ = hang_up.recv() => Exit::Terminated,
+    })
 }

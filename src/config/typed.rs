@@ -14,10 +14,12 @@ pub struct Config {
     pub cluster: Cluster,
     pub node: Node,
     pub postgres: Postgres,
+    pub pgbouncer: PgBouncer,
     pub s3: S3,
     pub archive: Archive,
     pub dump: Dump,
     pub restore_test: RestoreTest,
+    pub wait: Wait,
 }
 
 #[derive(Debug, Clone)]
@@ -47,6 +49,17 @@ pub struct Postgres {
     pub bin_directory: PathBuf,
     /// For the whole of connecting, login included.
     pub connect_timeout: Duration,
+}
+
+/// This node's own PgBouncer, asked through its console.
+#[derive(Debug, Clone)]
+pub struct PgBouncer {
+    /// A host name, an address, or the directory of a Unix socket.
+    pub host: String,
+    pub port: u16,
+    /// One of PgBouncer's `admin_users` or `stats_users`, or `pgbouncer` over the socket.
+    pub user: String,
+    pub password: Option<SecretString>,
 }
 
 #[derive(Debug, Clone)]
@@ -99,6 +112,18 @@ pub struct RestoreTest {
     pub timeout: Duration,
 }
 
+/// The way to the database as an application takes it.
+#[derive(Debug, Clone)]
+pub struct Wait {
+    pub host: String,
+    pub port: u16,
+    pub user: String,
+    pub database: String,
+    pub timeout: Duration,
+    /// How long the same refusal must last to be final.
+    pub fail_fast_after: Duration,
+}
+
 /// Parsed values by dotted name, of every key that is set or has a default.
 pub(super) struct Values(pub BTreeMap<&'static str, Value>);
 
@@ -124,6 +149,12 @@ impl Config {
                 data_directory: values.path("postgres.data_directory"),
                 bin_directory: values.path("postgres.bin_directory"),
                 connect_timeout: values.duration("postgres.connect_timeout"),
+            },
+            pgbouncer: PgBouncer {
+                host: values.text("pgbouncer.host"),
+                port: values.port("pgbouncer.port"),
+                user: values.text("pgbouncer.user"),
+                password: values.secret_if_set("pgbouncer.password"),
             },
             s3: S3 {
                 region: values.text_if_set("s3.region"),
@@ -152,6 +183,14 @@ impl Config {
             restore_test: RestoreTest {
                 directory: values.path("restore_test.directory"),
                 timeout: values.duration("restore_test.timeout"),
+            },
+            wait: Wait {
+                host: values.text("wait.host"),
+                port: values.port("wait.port"),
+                user: values.text("wait.user"),
+                database: values.text("wait.database"),
+                timeout: values.duration("wait.timeout"),
+                fail_fast_after: values.duration("wait.fail_fast_after"),
             },
         }
     }

@@ -24,7 +24,7 @@ pub struct Target {
 }
 
 impl Target {
-    fn shown(&self) -> String {
+    pub(super) fn shown(&self) -> String {
         format!(
             "{}:{} (user {}, database {})",
             self.host, self.port, self.user, self.database
@@ -76,6 +76,26 @@ pub async fn connect(
     target: &Target,
     statement_timeout: Duration,
 ) -> Result<Connection, PostgresError> {
+    let config = settings(target, statement_timeout);
+    let login = timeout(target.connect_timeout, config.connect(NoTls)).await;
+    let silent = |_| PostgresError::Silent {
+        target: target.shown(),
+        secs: target.connect_timeout.as_secs(),
+    };
+    let refused = |error| PostgresError::Connect {
+        target: target.shown(),
+        error,
+    };
+    let (client, connection) = login.map_err(silent)?.map_err(refused)?;
+    let driver = tokio::spawn(async move {
+        // Its error reaches whoever waits on the client.
+        let _ = connection.await;
+    });
+    Ok(Connection { client, driver })
+}
+
+/// What every session of xdb has in common.
+pub(super) fn settings(target: &Target, statement_timeout: Duration) -> Config {
     let mut config = Config::new();
     config
         .host(&target.host)
@@ -93,19 +113,5 @@ pub async fn connect(
     if let Some(password) = &target.password {
         config.password(password.expose_secret());
     }
-    let login = timeout(target.connect_timeout, config.connect(NoTls)).await;
-    let silent = |_| PostgresError::Silent {
-        target: target.shown(),
-        secs: target.connect_timeout.as_secs(),
-    };
-    let refused = |error| PostgresError::Connect {
-        target: target.shown(),
-        error,
-    };
-    let (client, connection) = login.map_err(silent)?.map_err(refused)?;
-    let driver = tokio::spawn(async move {
-        // Its error reaches whoever waits on the client.
-        let _ = connection.await;
-    });
-    Ok(Connection { client, driver })
+    config
 }

@@ -2,10 +2,12 @@
 
 mod connect;
 mod control;
+mod pool;
 mod server;
 
 pub use connect::{Connection, Target, connect};
 pub use control::{ControlData, control_data};
+pub use pool::{Pool, PooledClient};
 pub use server::{Archiver, Server, archiver, server};
 
 use std::path::PathBuf;
@@ -26,6 +28,8 @@ pub enum PostgresError {
         what: &'static str,
         error: tokio_postgres::Error,
     },
+    #[error("the pool of connections cannot be used")]
+    Pool,
     #[error("cannot read {what} in PostgreSQL's answer")]
     Answer { what: &'static str },
     #[error("cannot read the control file of {}", directory.display())]
@@ -52,7 +56,7 @@ impl PostgresError {
                 _ => "is PostgreSQL running here? check postgres.host and postgres.port".to_owned(),
             },
             Self::Silent { .. } => "is PostgreSQL overloaded, or a firewall in between? see postgres.connect_timeout".to_owned(),
-            Self::Query { .. } | Self::Answer { .. } => "see PostgreSQL's own log".to_owned(),
+            Self::Query { .. } | Self::Pool | Self::Answer { .. } => "see PostgreSQL's own log".to_owned(),
             Self::ControlFile { .. } => "check postgres.bin_directory".to_owned(),
             Self::NotADataDirectory { .. } => {
                 "postgres.data_directory is the directory that holds PG_VERSION and global/pg_control".to_owned()

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use tokio_postgres::Row;
+use tokio_postgres::{Client, Row};
 
-use super::{Connection, PostgresError};
+use super::PostgresError;
 use crate::model::{Lsn, SegmentSize, Timeline};
 
 /// A server's identity and where its WAL stands.
@@ -31,11 +31,11 @@ pub struct Server {
     pub now: Timestamp,
 }
 
-/// Asks `connection`'s server about itself (`pg_control_*`, `pg_settings`, `pg_stat_wal_receiver`).
+/// Asks `client`'s server about itself (`pg_control_*`, `pg_settings`, `pg_stat_wal_receiver`).
 ///
 /// # Errors
 /// When the query fails.
-pub async fn server(connection: &Connection) -> Result<Server, PostgresError> {
+pub async fn server(client: &Client) -> Result<Server, PostgresError> {
     const QUERY: &str = "
         SELECT s.system_identifier::text AS system_identifier,
                pg_catalog.pg_is_in_recovery() AS in_recovery,
@@ -52,7 +52,7 @@ pub async fn server(connection: &Connection) -> Result<Server, PostgresError> {
                EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver WHERE status = 'streaming') AS streaming,
                pg_catalog.clock_timestamp() AS now
           FROM pg_catalog.pg_control_system() AS s, pg_catalog.pg_control_checkpoint() AS c";
-    let row = one_row(connection, "about itself", QUERY).await?;
+    let row = one_row(client, "about itself", QUERY).await?;
     let get = |what| PostgresError::Answer { what };
     Ok(Server {
         // A bigint in SQL, unsigned in the control file.
@@ -96,11 +96,11 @@ impl Archiver {
 ///
 /// # Errors
 /// When the query fails.
-pub async fn archiver(connection: &Connection) -> Result<Archiver, PostgresError> {
+pub async fn archiver(client: &Client) -> Result<Archiver, PostgresError> {
     const QUERY: &str = "
         SELECT last_archived_wal, last_archived_time, last_failed_wal, last_failed_time
           FROM pg_catalog.pg_stat_archiver";
-    let row = one_row(connection, "about its archiver", QUERY).await?;
+    let row = one_row(client, "about its archiver", QUERY).await?;
     Ok(Archiver {
         last_archived: column(&row, "last_archived_wal")?,
         last_archived_at: column(&row, "last_archived_time")?,
@@ -109,12 +109,8 @@ pub async fn archiver(connection: &Connection) -> Result<Archiver, PostgresError
     })
 }
 
-async fn one_row(
-    connection: &Connection,
-    what: &'static str,
-    query: &str,
-) -> Result<Row, PostgresError> {
-    connection
+async fn one_row(client: &Client, what: &'static str, query: &str) -> Result<Row, PostgresError> {
+    client
         .query_one(query, &[])
         .await
         .map_err(|error| PostgresError::Query { what, error })

@@ -3,9 +3,11 @@
 
 mod archive;
 mod backup;
+mod checks;
 mod config;
 mod dump;
 mod faults;
 mod harness;
 mod restore_test;
 mod smoke;
+mod wait;

@@ -1,0 +1,90 @@
+//! What a check is.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::LagLimits;
+
+/// One check, as its TOML file says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Definition {
+    /// The file's stem.
+    pub name: String,
+    /// What it watches, in a few words.
+    pub title: String,
+    pub kind: Kind,
+    /// Where it runs.
+    pub role: Role,
+    /// How long a finding must last before it is worth an alert; zero is at once.
+    pub hold: Duration,
+    /// The runbook's file or address.
+    pub runbook: String,
+}
+
+/// How a check samples and judges.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kind {
+    /// A query; each row is one object: column `value`, and `object` where there is more than one.
+    Sql {
+        query: String,
+        unit: String,
+        limits: Limits,
+    },
+    PgBouncer {
+        metric: Metric,
+        limits: Limits,
+    },
+    /// `pg_stat_archiver`; the limits count files that wait to be archived.
+    Archiver {
+        limits: Limits,
+    },
+    ReplicationLag {
+        limits: LagLimits,
+    },
+    /// "Could not connect" is critical here, and nowhere else.
+    PostgresqlUp,
+}
+
+/// What is read from PgBouncer's console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metric {
+    /// `cl_waiting` of each pool.
+    ClientsWaiting,
+    /// Used of possible: clients, each pool's servers, each limited database's servers; in percent.
+    Saturation,
+}
+
+/// Where a check runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Primary,
+    Replica,
+    Any,
+}
+
+impl Role {
+    pub fn is(self, in_recovery: bool) -> bool {
+        match self {
+            Self::Primary => !in_recovery,
+            Self::Replica => in_recovery,
+            Self::Any => true,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Primary => "primary",
+            Self::Replica => "replica",
+            Self::Any => "any",
+        })
+    }
+}
+
+/// From which value on it is a warning, and from which critical; `None` is never.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Limits {
+    pub warning: Option<f64>,
+    pub critical: Option<f64>,
+}

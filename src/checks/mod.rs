@@ -1,0 +1,22 @@
+//! What is watched: definitions from TOML, sampling, and judging as pure functions.
+//!
+//! A check ends in findings, each ok, warning, critical or unknown; raising alerts is not its business.
+//! `for` is kept in the definition and counted by whoever remembers findings.
+
+mod archiver;
+mod definition;
+mod error;
+mod finding;
+mod load;
+mod parse;
+mod replication_lag;
+mod sample;
+mod shipped;
+mod values;
+
+pub use definition::{Definition, Kind, Limits, Metric, Role};
+pub use error::{DefinitionError, SampleError};
+pub use finding::Finding;
+pub use load::{DIRECTORY, load};
+pub use replication_lag::{Lag, LagLimits, Standby, judge_replication_lag, lag};
+pub use sample::{Looked, Sampler};

@@ -1,0 +1,241 @@
+//! Reads a definition's TOML; a wrong or unknown key is an error that names its file.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use toml_edit::{DocumentMut, Item, TableLike};
+
+use super::{Definition, DefinitionError, Kind, LagLimits, Limits, Metric, Role};
+
+/// Reads the text of the check `name`; `file` is how errors call it.
+pub(super) fn parse(name: &str, file: &str, text: &str) -> Result<Definition, DefinitionError> {
+    let document: DocumentMut =
+        text.parse()
+            .map_err(|error: toml_edit::TomlError| DefinitionError::Toml {
+                file: file.to_owned(),
+                message: error.message().to_owned(),
+            })?;
+    let mut keys = Keys {
+        file,
+        table: document.as_table(),
+        read: Vec::new(),
+    };
+    let title = keys.required("title")?.to_owned();
+    let kind = kind(&mut keys)?;
+    let role = match keys.text("role")? {
+        None | Some("any") => Role::Any,
+        Some("primary") => Role::Primary,
+        Some("replica") => Role::Replica,
+        Some(other) => return Err(keys.expected("role", other, "primary, replica or any")),
+    };
+    let hold = keys.duration("for")?;
+    let runbook = keys.text("runbook")?.map(str::to_owned);
+    keys.finish()?;
+    Ok(Definition {
+        name: name.to_owned(),
+        title,
+        kind,
+        role,
+        hold,
+        runbook: runbook.unwrap_or_else(|| format!("runbooks/{name}.md")),
+    })
+}
+
+fn kind(keys: &mut Keys) -> Result<Kind, DefinitionError> {
+    Ok(match keys.required("kind")? {
+        "sql" => Kind::Sql {
+            query: keys.required("query")?.to_owned(),
+            unit: keys.text("unit")?.unwrap_or_default().to_owned(),
+            limits: keys.limits()?,
+        },
+        "pgbouncer" => Kind::PgBouncer {
+            metric: match keys.required("metric")? {
+                "clients_waiting" => Metric::ClientsWaiting,
+                "saturation" => Metric::Saturation,
+                other => {
+                    return Err(keys.expected("metric", other, "clients_waiting or saturation"));
+                }
+            },
+            limits: keys.limits()?,
+        },
+        "archiver" => Kind::Archiver {
+            limits: keys.limits()?,
+        },
+        "replication_lag" => Kind::ReplicationLag {
+            limits: LagLimits {
+                bytes: keys.limits_of("warning_bytes", "critical_bytes")?,
+                secs: keys.limits_of("warning_secs", "critical_secs")?,
+            },
+        },
+        "postgresql_up" => Kind::PostgresqlUp,
+        other => {
+            let kinds = "sql, pgbouncer, archiver, replication_lag or postgresql_up";
+            return Err(keys.expected("kind", other, kinds));
+        }
+    })
+}
+
+/// A file's keys, and which of them were read.
+struct Keys<'a> {
+    file: &'a str,
+    table: &'a dyn TableLike,
+    read: Vec<&'static str>,
+}
+
+impl<'a> Keys<'a> {
+    fn get(&mut self, key: &'static str) -> Option<&'a Item> {
+        self.read.push(key);
+        self.table.get(key)
+    }
+
+    fn text(&mut self, key: &'static str) -> Result<Option<&'a str>, DefinitionError> {
+        let Some(item) = self.get(key) else {
+            return Ok(None);
+        };
+        let text = item.as_str().map(str::trim).filter(|text| !text.is_empty());
+        text.map(Some)
+            .ok_or_else(|| self.wrong(format!("{key} is not text")))
+    }
+
+    fn required(&mut self, key: &'static str) -> Result<&'a str, DefinitionError> {
+        self.text(key)?
+            .ok_or_else(|| self.wrong(format!("{key} is missing")))
+    }
+
+    fn number(&mut self, key: &'static str) -> Result<Option<f64>, DefinitionError> {
+        let Some(item) = self.get(key) else {
+            return Ok(None);
+        };
+        #[expect(clippy::cast_precision_loss, reason = "limits are far below 2^53")]
+        let number = item
+            .as_float()
+            .or(item.as_integer().map(|number| number as f64));
+        number
+            .filter(|number| number.is_finite())
+            .map(Some)
+            .ok_or_else(|| self.wrong(format!("{key} is not a number")))
+    }
+
+    fn duration(&mut self, key: &'static str) -> Result<Duration, DefinitionError> {
+        let Some(text) = self.text(key)? else {
+            return Ok(Duration::ZERO);
+        };
+        let duration = text.parse::<SignedDuration>().ok();
+        duration
+            .and_then(|duration| Duration::try_from(duration).ok())
+            .ok_or_else(|| self.expected(key, text, "a duration such as 30s or 5m"))
+    }
+
+    /// At least one of `warning` and `critical`.
+    fn limits(&mut self) -> Result<Limits, DefinitionError> {
+        self.limits_of("warning", "critical")
+    }
+
+    fn limits_of(
+        &mut self,
+        warning: &'static str,
+        critical: &'static str,
+    ) -> Result<Limits, DefinitionError> {
+        let limits = Limits {
+            warning: self.number(warning)?,
+            critical: self.number(critical)?,
+        };
+        match limits {
+            Limits {
+                warning: None,
+                critical: None,
+            } => Err(self.wrong(format!("neither {warning} nor {critical} is set"))),
+            Limits {
+                warning: Some(low),
+                critical: Some(high),
+            } if low > high => Err(self.wrong(format!("{warning} is above {critical}"))),
+            limits => Ok(limits),
+        }
+    }
+
+    fn finish(self) -> Result<(), DefinitionError> {
+        let unknown = self.table.iter().find(|(key, _)| !self.read.contains(key));
+        match unknown {
+            Some((key, _)) => Err(self.wrong(format!("there is no key {key} in this kind"))),
+            None => Ok(()),
+        }
+    }
+
+    fn expected(&self, key: &str, found: &str, expected: &str) -> DefinitionError {
+        self.wrong(format!("{key} is {found:?}, expected {expected}"))
+    }
+
+    fn wrong(&self, message: String) -> DefinitionError {
+        DefinitionError::Wrong {
+            file: self.file.to_owned(),
+            message,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_definition_is_read() {
+        let text = "title = 't'\nkind = 'pgbouncer'\nmetric = 'saturation'\nrole = 'primary'\n\
+                    warning = 80\ncritical = 95.5\nfor = '1m 30s'\nrunbook = 'https://wiki/x'";
+        assert_eq!(
+            parse("x", "x.toml", text).unwrap(),
+            Definition {
+                name: "x".to_owned(),
+                title: "t".to_owned(),
+                kind: Kind::PgBouncer {
+                    metric: Metric::Saturation,
+                    limits: Limits {
+                        warning: Some(80.0),
+                        critical: Some(95.5),
+                    },
+                },
+                role: Role::Primary,
+                hold: Duration::from_secs(90),
+                runbook: "https://wiki/x".to_owned(),
+            }
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, words) in [
+            ("", "title is missing"),
+            ("title = 1", "title is not text"),
+            ("title = 't'", "kind is missing"),
+            ("title = 't'\nkind = 'sql'\nwarning = 1", "query is missing"),
+            (
+                "title = 't'\nkind = 'archiver'",
+                "neither warning nor critical is set",
+            ),
+            (
+                "title = 't'\nkind = 'archiver'\nwarning = 2\ncritical = 1",
+                "warning is above critical",
+            ),
+            (
+                "title = 't'\nkind = 'archiver'\nwarning = nan",
+                "warning is not a number",
+            ),
+            (
+                "title = 't'\nkind = 'postgresql_up'\nfor = 'soon'",
+                "for is \"soon\", expected a duration such as 30s or 5m",
+            ),
+            (
+                "title = 't'\nkind = 'postgresql_up'\nrole = 'leader'",
+                "role is \"leader\", expected primary, replica or any",
+            ),
+            (
+                "title = 't'\nkind = 'postgresql_up'\nwarning = 1",
+                "there is no key warning in this kind",
+            ),
+            ("title = ", "x.toml is not TOML"),
+        ] {
+            let error = parse("x", "x.toml", text).unwrap_err().to_string();
+            assert!(error.contains(words), "{text:?}: {error}");
+            assert!(error.starts_with("x.toml"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Judges how far a standby is behind, in bytes and in seconds. Pure.
+//!
+//! `now() - pg_last_xact_replay_timestamp()` grows while the primary idles, and reads 0 where the link is cut and
+//! everything received is replayed. The primary's own positions, each with its time, are right in both cases.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use jiff::Timestamp;
+
+use super::Limits;
+use crate::model::{Lsn, Verdict};
+
+/// When the primary's newest sample is older than this, its position is not known.
+const FRESH: Duration = Duration::from_secs(15);
+
+/// From which lag on it is a warning, and from which critical.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct LagLimits {
+    pub bytes: Limits,
+    pub secs: Limits,
+}
+
+/// What is known of a standby and its primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standby<'a> {
+    /// The primary's `pg_current_wal_lsn()` with its times, oldest first.
+    pub primary: &'a [(Timestamp, Lsn)],
+    /// `pg_last_wal_replay_lsn()`; `None` (NULL) before anything was replayed.
+    pub replayed: Option<Lsn>,
+    /// `pg_stat_wal_receiver` has a row with the status `streaming`.
+    pub streaming: bool,
+}
+
+/// How far a standby is behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lag {
+    pub bytes: u64,
+    /// Since the primary's position first passed the standby's.
+    pub time: Duration,
+    /// The primary had passed it before the oldest sample: it is `time` or more.
+    pub at_least: bool,
+}
+
+/// How far `replayed` is behind the newest of `primary`; `None` without a sample.
+pub fn lag(primary: &[(Timestamp, Lsn)], replayed: Lsn, now: Timestamp) -> Option<Lag> {
+    let (_, newest) = primary.last()?;
+    // The two were sampled at two moments: the standby's may be ahead.
+    let bytes = newest.0.saturating_sub(replayed.0);
+    let passed = primary.iter().position(|(_, lsn)| *lsn > replayed);
+    let since = passed.and_then(|index| primary.get(index));
+    Some(Lag {
+        bytes,
+        time: since.map_or(Duration::ZERO, |(at, _)| elapsed(*at, now)),
+        at_least: passed == Some(0),
+    })
+}
+
+/// Judges one standby's replay lag at `now`.
+pub fn judge_replication_lag(standby: &Standby, limits: &LagLimits, now: Timestamp) -> Verdict {
+    let known = standby
+        .replayed
+        .and_then(|replayed| lag(standby.primary, replayed, now));
+    if !standby.streaming {
+        let behind = known.map_or_else(String::new, |lag| format!("; {}", in_words(lag)));
+        return Verdict::Critical(format!("not streaming from the primary{behind}"));
+    }
+    let Some((sampled_at, _)) = standby.primary.last() else {
+        return Verdict::Unknown("the primary's position is not known on this node".to_owned());
+    };
+    let age = elapsed(*sampled_at, now);
+    if age > FRESH {
+        return Verdict::Unknown(format!(
+            "the primary's position is not known since {} ({} s ago)",
+            sampled_at.strftime("%F %T UTC"),
+            age.as_secs()
+        ));
+    }
+    let Some(lag) = known else {
+        return Verdict::Unknown("the standby has replayed nothing yet".to_owned());
+    };
+    let bytes = judge_bytes(lag.bytes, &limits.bytes);
+    let time = limits.secs.judge(lag.time.as_secs_f64(), |limit| {
+        format!("{} (limit {limit} s)", in_words(lag))
+    });
+    worse(time, bytes)
+}
+
+/// Judges bytes alone: all that a primary knows of its standbys.
+pub(super) fn judge_bytes(bytes: u64, limits: &Limits) -> Verdict {
+    #[expect(clippy::cast_precision_loss, reason = "a limit needs no more digits")]
+    let number = bytes as f64;
+    limits.judge(number, |limit| {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "for showing"
+        )]
+        let limit = ByteSize(limit as u64);
+        format!("replay is {} behind (limit {limit})", ByteSize(bytes))
+    })
+}
+
+fn in_words(lag: Lag) -> String {
+    let least = if lag.at_least { "at least " } else { "" };
+    let secs = lag.time.as_secs_f64();
+    format!(
+        "replay is {} and {least}{secs:.1} s behind",
+        ByteSize(lag.bytes)
+    )
+}
+
+fn worse(one: Verdict, other: Verdict) -> Verdict {
+    match (&one, &other) {
+        (Verdict::Critical(_), _) | (Verdict::Warning(_), Verdict::Ok | Verdict::Warning(_)) => one,
+        _ => other,
+    }
+}
+
+/// Zero when clocks disagree.
+fn elapsed(since: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(since)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_000;
+
+    fn ring(samples: &[(i64, u64)]) -> Vec<(Timestamp, Lsn)> {
+        let sample =
+            |(second, lsn): &(i64, u64)| (Timestamp::from_second(*second).unwrap(), Lsn(*lsn));
+        samples.iter().map(sample).collect()
+    }
+
+    fn lag_of(samples: &[(i64, u64)], replayed: u64) -> Option<(u64, u64, bool)> {
+        let now = Timestamp::from_second(NOW).unwrap();
+        let lag = lag(&ring(samples), Lsn(replayed), now)?;
+        Some((lag.bytes, lag.time.as_secs(), lag.at_least))
+    }
+
+    #[test]
+    fn seconds_count_from_when_the_primary_passed_the_standby() {
+        let busy = [(990, 100), (995, 200), (1000, 300)];
+        assert_eq!(lag_of(&busy, 300), Some((0, 0, false)));
+        assert_eq!(lag_of(&busy, 250), Some((50, 0, false)));
+        assert_eq!(lag_of(&busy, 100), Some((200, 5, false)));
+        assert_eq!(lag_of(&busy, 99), Some((201, 10, true)));
+        // The standby was asked a moment later than the primary.
+        assert_eq!(lag_of(&busy, 301), Some((0, 0, false)));
+        assert_eq!(lag_of(&[], 1), None);
+    }
+
+    #[test]
+    fn an_idle_primary_makes_no_lag_and_hides_none() {
+        let idle = [(900, 100), (950, 100), (1000, 100)];
+        assert_eq!(lag_of(&idle, 100), Some((0, 0, false)));
+        // Replay paused, or the link cut, before the last write.
+        let written = [(900, 100), (910, 200), (1000, 200)];
+        assert_eq!(lag_of(&written, 100), Some((100, 90, false)));
+    }
+
+    #[test]
+    fn a_standby_is_judged_by_streaming_freshness_bytes_and_seconds() {
+        let limits = LagLimits {
+            bytes: Limits {
+                warning: Some(1000.0),
+                critical: Some(5000.0),
+            },
+            secs: Limits {
+                warning: Some(10.0),
+                critical: Some(60.0),
+            },
+        };
+        let now = Timestamp::from_second(NOW).unwrap();
+        for (what, samples, replayed, streaming, word) in [
+            ("caught up", &[(1000, 10)][..], Some(10), true, "ok"),
+            (
+                "a little behind",
+                &[(999, 10), (1000, 20)],
+                Some(15),
+                true,
+                "ok",
+            ),
+            (
+                "seconds",
+                &[(900, 5), (980, 10), (1000, 10)],
+                Some(5),
+                true,
+                "warning",
+            ),
+            (
+                "many seconds",
+                &[(900, 5), (910, 10), (1000, 10)],
+                Some(5),
+                true,
+                "critical",
+            ),
+            (
+                "bytes",
+                &[(999, 10), (1000, 2000)],
+                Some(10),
+                true,
+                "warning",
+            ),
+            (
+                "bytes worse than seconds",
+                &[(900, 5), (980, 6), (1000, 9000)],
+                Some(5),
+                true,
+                "critical",
+            ),
+            (
+                "cut, though all that came is replayed",
+                &[(1000, 10)],
+                Some(10),
+                false,
+                "critical",
+            ),
+            ("cut, primary unknown", &[], Some(10), false, "critical"),
+            ("no sample", &[], Some(10), true, "unknown"),
+            ("old sample", &[(984, 10)], Some(10), true, "unknown"),
+            ("nothing replayed", &[(1000, 10)], None, true, "unknown"),
+        ] {
+            let primary = ring(samples);
+            let standby = Standby {
+                primary: &primary,
+                replayed: replayed.map(Lsn),
+                streaming,
+            };
+            let verdict = judge_replication_lag(&standby, &limits, now);
+            assert_eq!(verdict.word(), word, "{what}: {verdict:?}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! `xdb check`: what is watched, looked at now.
+
+use std::path::Path;
+
+use clap::Args;
+use jiff::Timestamp;
+
+use super::exit::{Exit, complain};
+use super::output::{say, table};
+use crate::checks::{self, Definition, Finding, Looked, Sampler};
+use crate::config::Loaded;
+use crate::model::Verdict;
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 all ok, 1 a warning or worse, 4 nothing worse than unknown: something could not be looked at.\n\
+                  Checks are built in; a file of the same name in /etc/xdb/checks replaces one, any other adds one."
+)]
+pub struct Arguments {
+    /// One check; all of them where not given
+    name: Option<String>,
+    /// Print the findings as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
+    let mut definitions = checks::load(Path::new(checks::DIRECTORY))?;
+    if let Some(name) = &arguments.name {
+        let names: Vec<_> = definitions.iter().map(|one| one.name.as_str()).collect();
+        let hint = format!("the checks are {}", names.join(", "));
+        definitions.retain(|definition| definition.name == *name);
+        if definitions.is_empty() {
+            complain(&format!("there is no check {name}"), Some(&hint));
+            return Ok(Exit::Usage);
+        }
+    }
+    let sampler = Sampler::new(&loaded.config)?;
+    let mut findings = Vec::new();
+    let mut elsewhere = Vec::new();
+    for definition in &definitions {
+        match sampler.look(definition, Timestamp::now()).await {
+            Looked::Findings(found) => findings.extend(found),
+            Looked::OtherRole => elsewhere.push(definition),
+        }
+    }
+    if arguments.json {
+        say(serde_json::to_string_pretty(&findings)?)?;
+    } else {
+        print(&findings, &elsewhere)?;
+    }
+    Ok(judge_exit(findings.iter().map(|finding| &finding.verdict)))
+}
+
+/// What is known to be bad weighs more than what could not be looked at.
+fn judge_exit<'a>(verdicts: impl Iterator<Item = &'a Verdict>) -> Exit {
+    verdicts.fold(Exit::Good, |worst, verdict| match (verdict, worst) {
+        (Verdict::Warning(_) | Verdict::Critical(_), _) | (_, Exit::Bad) => Exit::Bad,
+        (Verdict::Unknown(_), _) => Exit::CouldNot,
+        (Verdict::Ok, worst) => worst,
+    })
+}
+
+fn print(findings: &[Finding], elsewhere: &[&Definition]) -> std::io::Result<()> {
+    let rows = findings.iter().map(|finding| {
+        vec![
+            finding.check.clone(),
+            finding.object.clone().unwrap_or_else(|| "-".to_owned()),
+            finding.verdict.word().to_owned(),
+            finding.verdict.reason().unwrap_or_default().to_owned(),
+        ]
+    });
+    if !findings.is_empty() {
+        let header = ["CHECK", "OBJECT", "VERDICT", "REASON"];
+        say(table(&header, &[], rows).trim_fmt())?;
+    }
+    for definition in elsewhere {
+        say(format_args!(
+            "{} runs on the {} only",
+            definition.name, definition.role
+        ))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_is_that_of_the_worst_verdict() {
+        let ok = || Verdict::Ok;
+        let bad = || Verdict::Warning(String::new());
+        let unknown = || Verdict::Unknown(String::new());
+        for (verdicts, exit) in [
+            (vec![], Exit::Good),
+            (vec![ok(), ok()], Exit::Good),
+            (vec![ok(), unknown(), ok()], Exit::CouldNot),
+            (vec![unknown(), bad(), unknown()], Exit::Bad),
+            (vec![Verdict::Critical(String::new()), ok()], Exit::Bad),
+        ] {
+            assert_eq!(judge_exit(verdicts.iter()), exit, "{verdicts:?}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! One connection to the console, with its deadlines.
+
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
+
+use super::{Clients, Database, PgBouncerError, Pool, Row, RowError};
+
+/// For logging in, and for each question: the console answers from memory.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// A connection to the database `pgbouncer`; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Console {
+    client: Client,
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Console {
+    /// Logs in to the console.
+    ///
+    /// # Errors
+    /// When PgBouncer does not answer or refuses.
+    pub async fn open(settings: &crate::config::PgBouncer) -> Result<Self, PgBouncerError> {
+        // Neither `options` nor `target_session_attrs`: the console refuses both.
+        let mut config = Config::new();
+        config
+            .host(&settings.host)
+            .port(settings.port)
+            .user(&settings.user)
+            .dbname("pgbouncer")
+            .application_name("xdb")
+            .connect_timeout(DEADLINE);
+        if let Some(password) = &settings.password {
+            config.password(password.expose_secret());
+        }
+        let login = timeout(DEADLINE, config.connect(NoTls)).await;
+        let (client, connection) =
+            login
+                .map_err(|_| silent("the login"))?
+                .map_err(|error| PgBouncerError::Connect {
+                    place: format!("{}:{}", settings.host, settings.port),
+                    error,
+                })?;
+        let driver = tokio::spawn(async move {
+            // Its error reaches whoever waits on the client.
+            let _ = connection.await;
+        });
+        Ok(Self { client, driver })
+    }
+
+    /// Every pool: one for each database and user that logged in since the start.
+    ///
+    /// # Errors
+    /// When the console does not answer, or not as expected.
+    pub async fn pools(&self) -> Result<Vec<Pool>, PgBouncerError> {
+        self.show("SHOW POOLS", Pool::from_row).await
+    }
+
+    /// Every database, `pgbouncer` itself among them.
+    ///
+    /// # Errors
+    /// When the console does not answer, or not as expected.
+    pub async fn databases(&self) -> Result<Vec<Database>, PgBouncerError> {
+        self.show("SHOW DATABASES", Database::from_row).await
+    }
+
+    /// How many clients there are and may be (`SHOW LISTS`, `SHOW CONFIG`).
+    ///
+    /// # Errors
+    /// When the console does not answer, or not as expected.
+    pub async fn clients(&self) -> Result<Clients, PgBouncerError> {
+        let pair = |name: &'static str, value: &'static str| {
+            move |row: &Row| {
+                // A setting without a value is NULL; the two that count are never.
+                let value: Option<String> = row.get_if_there(value)?;
+                Ok((row.get::<String>(name)?, value.unwrap_or_default()))
+            }
+        };
+        let lists = self.show("SHOW LISTS", pair("list", "items")).await?;
+        let config = self.show("SHOW CONFIG", pair("key", "value")).await?;
+        Clients::new(&lists, &config).map_err(|error| PgBouncerError::Answer {
+            what: "SHOW LISTS and SHOW CONFIG",
+            error,
+        })
+    }
+
+    async fn show<T>(
+        &self,
+        what: &'static str,
+        read: impl Fn(&Row) -> Result<T, RowError>,
+    ) -> Result<Vec<T>, PgBouncerError> {
+        let messages = timeout(DEADLINE, self.client.simple_query(what))
+            .await
+            .map_err(|_| silent(what))?
+            .map_err(|error| PgBouncerError::Query { what, error })?;
+        let rows = messages.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(Row::from(row)),
+            _ => None,
+        });
+        rows.map(|row| read(&row))
+            .collect::<Result<_, _>>()
+            .map_err(|error| PgBouncerError::Answer { what, error })
+    }
+}
+
+fn silent(what: &'static str) -> PgBouncerError {
+    PgBouncerError::Silent {
+        what,
+        secs: DEADLINE.as_secs(),
+    }
+}

@@ -1,0 +1,91 @@
+//! At most two connections for all checks together.
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, PoolError, RecyclingMethod, Runtime, Timeouts,
+};
+use tokio_postgres::{Client, NoTls};
+
+use super::connect::settings;
+use super::{PostgresError, Target};
+
+const SIZE: usize = 2;
+
+/// Connections that are kept between checks, and made when they are asked for.
+#[derive(Clone)]
+pub struct Pool {
+    pool: deadpool_postgres::Pool,
+    target: Target,
+}
+
+/// A connection that goes back to its pool when this is dropped.
+pub struct PooledClient(Object);
+
+impl Deref for PooledClient {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool")
+            .field("target", &self.target)
+            .finish()
+    }
+}
+
+impl Pool {
+    /// Connects to nothing yet. Sessions are read-only; a statement may take `statement_timeout`.
+    ///
+    /// # Errors
+    /// When the settings make no pool.
+    pub fn new(target: &Target, statement_timeout: Duration) -> Result<Self, PostgresError> {
+        let mut config = settings(target, statement_timeout);
+        let options = config.get_options().unwrap_or_default();
+        let options = format!("{options} -c default_transaction_read_only=on");
+        config.options(options);
+        // Fast: a broken connection is seen when it is used, and the check then says so.
+        let recycling = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
+        let limit = Some(target.connect_timeout);
+        let pool = deadpool_postgres::Pool::builder(Manager::from_config(config, NoTls, recycling))
+            .max_size(SIZE)
+            .runtime(Runtime::Tokio1)
+            .timeouts(Timeouts {
+                wait: limit,
+                create: limit,
+                recycle: limit,
+            })
+            .build()
+            .map_err(|_| PostgresError::Pool)?;
+        Ok(Self {
+            pool,
+            target: target.clone(),
+        })
+    }
+
+    /// A connection that is idle, or a new one.
+    ///
+    /// # Errors
+    /// When the server does not answer in time or refuses, or both connections stay busy.
+    pub async fn get(&self) -> Result<PooledClient, PostgresError> {
+        let client = self.pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => PostgresError::Connect {
+                target: self.target.shown(),
+                error,
+            },
+            PoolError::Timeout(_) => PostgresError::Silent {
+                target: self.target.shown(),
+                secs: self.target.connect_timeout.as_secs(),
+            },
+            _ => PostgresError::Pool,
+        })?;
+        Ok(PooledClient(client))
+    }
+}
