@@ -25,6 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Reading a control file is running PostgreSQL's program for it.
     ("postgres", &["process", "log", "config", "model"]),
     ("process", &["log", "config", "model"]),
+    ("store", &["log", "config", "model"]),
     ("storage", &["log", "config", "model"]),
     ("log", &["config", "model"]),
     ("config", &["model"]),

@@ -5,7 +5,7 @@
 //! - [`cli`]: one file a verb
 //! - [`restore`]: restore tests; restores what [`archive`] stored
 //! - [`archive`]: WAL-G's programs and repository, archiving, base backups
-//! - adapters, side by side: [`process`], [`postgres`], [`storage`]
+//! - adapters, side by side: [`process`], [`postgres`], [`storage`], [`store`]
 //! - [`log`]: how xdb speaks
 //! - [`config`]: sections, sources, validation, secrets
 //! - [`model`]: values, no IO
@@ -19,6 +19,7 @@ pub mod postgres;
 pub mod process;
 pub mod restore;
 pub mod storage;
+pub mod store;
 
 #[cfg(test)]
 mod layers;
