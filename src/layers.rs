@@ -22,9 +22,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "archive",
         &["process", "postgres", "storage", "log", "config", "model"],
     ),
+    ("alerts", &["redis", "store", "log", "config", "model"]),
     // Reading a control file is running PostgreSQL's program for it.
     ("postgres", &["process", "log", "config", "model"]),
     ("process", &["log", "config", "model"]),
+    ("redis", &["log", "config", "model"]),
     ("store", &["log", "config", "model"]),
     ("storage", &["log", "config", "model"]),
     ("log", &["config", "model"]),

@@ -5,11 +5,13 @@
 //! - [`cli`]: one file a verb
 //! - [`restore`]: restore tests; restores what [`archive`] stored
 //! - [`archive`]: WAL-G's programs and repository, archiving, base backups
-//! - adapters, side by side: [`process`], [`postgres`], [`storage`], [`store`]
+//! - [`alerts`]: from findings to what Redis shows, each event once
+//! - adapters, side by side: [`process`], [`postgres`], [`storage`], [`redis`], [`store`]
 //! - [`log`]: how xdb speaks
 //! - [`config`]: sections, sources, validation, secrets
 //! - [`model`]: values, no IO
 
+pub mod alerts;
 pub mod archive;
 pub mod cli;
 pub mod config;
@@ -17,6 +19,7 @@ pub mod log;
 pub mod model;
 pub mod postgres;
 pub mod process;
+pub mod redis;
 pub mod restore;
 pub mod storage;
 pub mod store;

@@ -76,9 +76,9 @@ fn an_unknown_name_is_told_with_the_nearest_one() {
             "did you mean [postgres]?",
         ),
         (
-            "[redis]",
-            "xdb.toml:1: there is no section [redis]",
-            "the sections are cluster, node, postgres, s3, archive, restore_test",
+            "[mysql]",
+            "xdb.toml:1: there is no section [mysql]",
+            "the sections are cluster, node, postgres, s3, archive, restore_test, redis",
         ),
         (
             "port = 1",

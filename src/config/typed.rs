@@ -17,6 +17,7 @@ pub struct Config {
     pub s3: S3,
     pub archive: Archive,
     pub restore_test: RestoreTest,
+    pub redis: Redis,
 }
 
 #[derive(Debug, Clone)]
@@ -88,6 +89,17 @@ pub struct RestoreTest {
     pub timeout: Duration,
 }
 
+/// The management node's Redis: what it holds can be lost at any time.
+#[derive(Debug, Clone)]
+pub struct Redis {
+    /// `redis://host`, with a port and a database's number or without.
+    pub url: String,
+    pub user: Option<String>,
+    pub password: Option<SecretString>,
+    /// For connecting, login included, and for each answer.
+    pub timeout: Duration,
+}
+
 /// Parsed values by dotted name, of every key that is set or has a default.
 pub(super) struct Values(pub BTreeMap<&'static str, Value>);
 
@@ -136,6 +148,12 @@ impl Config {
             restore_test: RestoreTest {
                 directory: values.path("restore_test.directory"),
                 timeout: values.duration("restore_test.timeout"),
+            },
+            redis: Redis {
+                url: values.text("redis.url"),
+                user: values.text_if_set("redis.user"),
+                password: values.secret_if_set("redis.password"),
+                timeout: values.duration("redis.timeout"),
             },
         }
     }
