@@ -33,9 +33,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("pgbouncer", &["postgres", "log", "config", "model"]),
     ("wait", &["postgres", "log", "config", "model"]),
+    ("alerts", &["redis", "store", "log", "config", "model"]),
     // Reading a control file is running PostgreSQL's program for it.
     ("postgres", &["process", "log", "config", "model"]),
     ("process", &["log", "config", "model"]),
+    ("redis", &["log", "config", "model"]),
+    ("store", &["log", "config", "model"]),
     ("storage", &["log", "config", "model"]),
     ("log", &["config", "model"]),
     ("config", &["model"]),

@@ -8,11 +8,13 @@
 //! - [`dump`]: each database by pg_dump, streamed into the bucket
 //! - [`checks`]: what is watched: definitions, sampling, judging
 //! - [`wait`]: the probe behind `xdb wait`
-//! - adapters, side by side: [`process`], [`postgres`], [`pgbouncer`], [`storage`]
+//! - [`alerts`]: from findings to what Redis shows, each event once
+//! - adapters, side by side: [`process`], [`postgres`], [`pgbouncer`], [`storage`], [`redis`], [`store`]
 //! - [`log`]: how xdb speaks
 //! - [`config`]: sections, sources, validation, secrets
 //! - [`model`]: values, no IO
 
+pub mod alerts;
 pub mod archive;
 pub mod checks;
 pub mod cli;
@@ -23,8 +25,10 @@ pub mod model;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod process;
+pub mod redis;
 pub mod restore;
 pub mod storage;
+pub mod store;
 pub mod wait;
 
 #[cfg(test)]

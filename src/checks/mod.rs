@@ -6,7 +6,6 @@
 mod archiver;
 mod definition;
 mod error;
-mod finding;
 mod load;
 mod parse;
 mod replication_lag;
@@ -16,7 +15,6 @@ mod values;
 
 pub use definition::{Definition, Kind, Limits, Metric, Role};
 pub use error::{DefinitionError, SampleError};
-pub use finding::Finding;
 pub use load::{DIRECTORY, load};
 pub use replication_lag::{Lag, LagLimits, Standby, judge_replication_lag, lag};
 pub use sample::{Looked, Sampler};

@@ -11,11 +11,11 @@ use super::archiver::{self, Archiving};
 use super::replication_lag::judge_bytes;
 use super::values::Value;
 use super::{
-    Definition, Finding, Kind, LagLimits, Metric, Role, SampleError, Standby, judge_replication_lag,
+    Definition, Kind, LagLimits, Metric, Role, SampleError, Standby, judge_replication_lag,
 };
 use crate::config::Config;
 use crate::log;
-use crate::model::{Lsn, Verdict};
+use crate::model::{Finding, Lsn, Scope, Verdict};
 use crate::pgbouncer::{Clients, Console, Database, Pool};
 use crate::postgres::{self, PostgresError, Target};
 
@@ -28,6 +28,7 @@ pub struct Sampler {
     target: Target,
     postgres: postgres::Pool,
     pgbouncer: crate::config::PgBouncer,
+    hostname: String,
 }
 
 /// What one check came to.
@@ -50,7 +51,16 @@ impl Sampler {
             postgres: postgres::Pool::new(&target, STATEMENT)?,
             target,
             pgbouncer: config.pgbouncer.clone(),
+            hostname: config.node.hostname.clone(),
         })
+    }
+
+    fn found(&self, definition: &Definition, object: Option<String>, verdict: Verdict) -> Finding {
+        let scope = Scope::Node(self.hostname.clone());
+        let mut finding =
+            Finding::new(&definition.name, scope, object.unwrap_or_default(), verdict);
+        finding.runbook = Some(definition.runbook.clone());
+        finding
     }
 
     /// Runs one check; an error to sample becomes one unknown finding.
@@ -64,7 +74,7 @@ impl Sampler {
         });
         outcome.unwrap_or_else(|error| {
             let verdict = Verdict::Unknown(log::chain(&error));
-            Looked::Findings(vec![Finding::new(definition, None, verdict)])
+            Looked::Findings(vec![self.found(definition, None, verdict)])
         })
     }
 
@@ -75,7 +85,7 @@ impl Sampler {
     ) -> Result<Looked, SampleError> {
         let findings = |verdicts: Vec<(Option<String>, Verdict)>| {
             let found = verdicts.into_iter();
-            let findings = found.map(|(object, verdict)| Finding::new(definition, object, verdict));
+            let findings = found.map(|(object, verdict)| self.found(definition, object, verdict));
             Looked::Findings(findings.collect())
         };
         if definition.role != Role::Any {

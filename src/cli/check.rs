@@ -7,9 +7,9 @@ use jiff::Timestamp;
 
 use super::exit::{Exit, complain};
 use super::output::{say, table};
-use crate::checks::{self, Definition, Finding, Looked, Sampler};
+use crate::checks::{self, Definition, Looked, Sampler};
 use crate::config::Loaded;
-use crate::model::Verdict;
+use crate::model::{Finding, Verdict};
 
 #[derive(Debug, Args)]
 #[command(
@@ -65,7 +65,7 @@ fn print(findings: &[Finding], elsewhere: &[&Definition]) -> std::io::Result<()>
     let rows = findings.iter().map(|finding| {
         vec![
             finding.check.clone(),
-            finding.object.clone().unwrap_or_else(|| "-".to_owned()),
+            finding.object.clone(),
             finding.verdict.word().to_owned(),
             finding.verdict.reason().unwrap_or_default().to_owned(),
         ]

@@ -324,6 +324,34 @@ pub(super) const KEYS: &[Key] = &[
         seeds: &[],
         about: "How long the same refusal must last to be final; at boot a role or a password may not be there yet.",
     },
+    Key {
+        name: "redis.url",
+        kind: Kind::RedisUrl,
+        preset: Text("redis://management:6379"),
+        seeds: &[],
+        about: "The Redis on the management node; a number after a slash picks one of its databases.",
+    },
+    Key {
+        name: "redis.user",
+        kind: Kind::Text,
+        preset: Unset("xdb"),
+        seeds: &[],
+        about: "The user that xdb logs in to Redis as; unset, Redis's default user.",
+    },
+    Key {
+        name: "redis.password",
+        kind: Kind::Secret,
+        preset: Unset("secret"),
+        seeds: &["REDIS_PASSWORD"],
+        about: "Its password; unset where Redis asks for none.",
+    },
+    Key {
+        name: "redis.timeout",
+        kind: Kind::Duration,
+        preset: Text("5s"),
+        seeds: &[],
+        about: "How long connecting to Redis may take, and one answer.",
+    },
 ];
 
 impl Key {

@@ -23,6 +23,8 @@ pub(super) enum Kind {
     /// Never shown, not even when it is wrong.
     Secret,
     Url,
+    /// `redis://`, without user and password.
+    RedisUrl,
     Repository,
 }
 
@@ -78,6 +80,10 @@ impl Kind {
             Self::Url => {
                 "a URL that begins with http:// or https://, without user and password".to_owned()
             }
+            Self::RedisUrl => {
+                "a URL such as redis://host:6379 or redis://host:6379/1, without user and password"
+                    .to_owned()
+            }
             Self::Repository => {
                 "s3://bucket/prefix, with {account}, {cluster} and {major} as the only placeholders, outside of xdb/"
                     .to_owned()
@@ -88,7 +94,7 @@ impl Kind {
     /// Whether a wrong `text` may be shown to the one who wrote it.
     pub(super) fn may_show(self, text: &str) -> bool {
         // A URL can hold a password.
-        self != Self::Secret && !(self == Self::Url && text.contains('@'))
+        self != Self::Secret && !(matches!(self, Self::Url | Self::RedisUrl) && text.contains('@'))
     }
 
     /// Parses `text`; an integer or a boolean comes as its decimal digits or its word.
@@ -115,6 +121,7 @@ impl Kind {
             Self::Choice(choices) => as_text(choices.contains(&text)),
             Self::Secret => one_line.then(|| Value::Secret(SecretString::from(text))),
             Self::Url => as_text(plain && is_url(text)),
+            Self::RedisUrl => as_text(is_redis_url(text)),
             Self::Repository => as_text(is_repository(text)),
         }
     }
@@ -156,6 +163,30 @@ fn is_url(text: &str) -> bool {
     rest.is_some_and(|rest| {
         !rest.starts_with(['/', ':']) && !rest.is_empty() && !rest.contains(['@', ' ', '?', '#'])
     })
+}
+
+fn is_redis_url(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix("redis://") else {
+        return false;
+    };
+    let (server, database) = rest.split_once('/').unwrap_or((rest, "0"));
+    // The colons of an IPv6 address stand in brackets.
+    let (host, port) = match server.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (server, "6379"),
+    };
+    let in_host = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let good_host = match host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+    {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(in_host),
+    };
+    good_host
+        && Kind::Port.parse(port).is_some()
+        && !database.is_empty()
+        && number(database).is_some()
 }
 
 /// The prefix is never empty and never xdb's own: WAL-G's retention deletes what it finds below it.
@@ -223,6 +254,14 @@ mod tests {
             (Kind::Secret, " p#$ ", " p#$ "),
             (Kind::Url, "http://10.0.0.1:9000", "http://10.0.0.1:9000"),
             (Kind::Url, "https://[::1]:9000/s3", "https://[::1]:9000/s3"),
+            (Kind::RedisUrl, "redis://management", "redis://management"),
+            (
+                Kind::RedisUrl,
+                "redis://10.0.2.20:6379/1",
+                "redis://10.0.2.20:6379/1",
+            ),
+            (Kind::RedisUrl, "redis://[::1]:6379", "redis://[::1]:6379"),
+            (Kind::RedisUrl, "redis://[::1]", "redis://[::1]"),
         ] {
             assert_eq!(
                 shown(kind, text).as_deref(),
@@ -260,6 +299,23 @@ mod tests {
                     "http:///a",
                     "https://u:p@a",
                     "http://a b",
+                ],
+            ),
+            (
+                Kind::RedisUrl,
+                &[
+                    "",
+                    "management:6379",
+                    "http://management",
+                    "redis://",
+                    "redis:///0",
+                    "redis://a:0",
+                    "redis://a:b",
+                    "redis://a/",
+                    "redis://a/x",
+                    "redis://:p@a",
+                    "redis://a?x=1",
+                    "redis://::1",
                 ],
             ),
         ] {
@@ -307,7 +363,7 @@ mod tests {
             let choices = Kind::Choice(&["lz4"]);
             for kind in [
                 Kind::Text, Kind::Name, Kind::Path, Kind::Port, Kind::Count, Kind::Duration,
-                Kind::Switch, choices, Kind::Secret, Kind::Url, Kind::Repository,
+                Kind::Switch, choices, Kind::Secret, Kind::Url, Kind::RedisUrl, Kind::Repository,
             ] {
                 kind.parse(&text);
             }

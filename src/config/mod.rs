@@ -26,4 +26,6 @@ mod typed;
 pub use error::{ConfigError, Problem};
 pub use load::{Effective, Loaded, load};
 pub use source::{ConfigFile, DEFAULT_FILE, Flag, Source, Sources};
-pub use typed::{Archive, Cluster, Config, Dump, Node, PgBouncer, Postgres, RestoreTest, S3, Wait};
+pub use typed::{
+    Archive, Cluster, Config, Dump, Node, PgBouncer, Postgres, Redis, RestoreTest, S3, Wait,
+};

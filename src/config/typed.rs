@@ -20,6 +20,7 @@ pub struct Config {
     pub dump: Dump,
     pub restore_test: RestoreTest,
     pub wait: Wait,
+    pub redis: Redis,
 }
 
 #[derive(Debug, Clone)]
@@ -124,6 +125,17 @@ pub struct Wait {
     pub fail_fast_after: Duration,
 }
 
+/// The management node's Redis: what it holds can be lost at any time.
+#[derive(Debug, Clone)]
+pub struct Redis {
+    /// `redis://host`, with a port and a database's number or without.
+    pub url: String,
+    pub user: Option<String>,
+    pub password: Option<SecretString>,
+    /// For connecting, login included, and for each answer.
+    pub timeout: Duration,
+}
+
 /// Parsed values by dotted name, of every key that is set or has a default.
 pub(super) struct Values(pub BTreeMap<&'static str, Value>);
 
@@ -191,6 +203,12 @@ impl Config {
                 database: values.text("wait.database"),
                 timeout: values.duration("wait.timeout"),
                 fail_fast_after: values.duration("wait.fail_fast_after"),
+            },
+            redis: Redis {
+                url: values.text("redis.url"),
+                user: values.text_if_set("redis.user"),
+                password: values.secret_if_set("redis.password"),
+                timeout: values.duration("redis.timeout"),
             },
         }
     }

@@ -1,11 +1,17 @@
-//! Values that every room shares: positions in WAL, timelines, segments, verdicts. No IO, no clock.
+//! Values that every room shares: positions in WAL, timelines, segments, verdicts, findings, alerts. No IO, no clock.
 
+mod alert;
+mod finding;
 mod lsn;
+mod outcome;
 mod segment;
 mod timeline;
 mod verdict;
 
+pub use alert::{AlertKey, AlertState, Severity};
+pub use finding::{Finding, Scope};
 pub use lsn::Lsn;
+pub use outcome::{Outcome, Run};
 pub use segment::{ArchiveFile, SegmentSize, WalSegment};
 pub use timeline::{Timeline, TimelineHistory, TimelineSwitch};
 pub use verdict::{Verdict, Verification};

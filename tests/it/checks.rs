@@ -18,7 +18,13 @@ fn check(lab: &Lab, more: &[&str]) -> (Vec<String>, Output) {
     let findings: Vec<Value> =
         serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"));
     let shown = findings.iter().map(|finding| {
-        let text = |key: &str| finding[key].as_str().unwrap_or("-").to_owned();
+        let text = |key: &str| {
+            finding[key]
+                .as_str()
+                .filter(|text| !text.is_empty())
+                .unwrap_or("-")
+                .to_owned()
+        };
         let ok = finding["verdict"] == "ok";
         assert_eq!(finding["reason"].is_null(), ok, "{finding}");
         let runbook = text("runbook");

@@ -1,6 +1,7 @@
 //! Tests against real servers: each starts a container of its own from the image `xdb-lab`
 //! (`./dev image` builds it), so they run in any order and side by side.
 
+mod alerts;
 mod archive;
 mod backup;
 mod checks;

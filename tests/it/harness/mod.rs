@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use testcontainers::core::{AccessMode, Mount};
+use testcontainers::core::{AccessMode, IntoContainerPort, Mount};
 use testcontainers::runners::SyncRunner;
 use testcontainers::{Container, CopyTargetOptions, GenericImage, ImageExt};
 
@@ -38,6 +38,7 @@ pub struct Setup {
     program: Program,
     services: &'static str,
     scratch_size: Option<&'static str>,
+    exposed: Option<u16>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,6 +63,7 @@ impl Lab {
             program,
             services: "s3 toxiproxy postgres",
             scratch_size: None,
+            exposed: None,
         }
     }
 
@@ -73,6 +75,13 @@ impl Lab {
             "stop"
         };
         self.ok(&format!("sv -w 30 {verb} {name}"));
+    }
+
+    /// Where this machine reaches the container's `port`, which its setup exposes.
+    pub fn address(&self, port: u16) -> String {
+        let host = self.container.get_host().expect("docker has a host");
+        let mapped = self.container.get_host_port_ipv4(port);
+        format!("{host}:{}", mapped.expect("the port is exposed"))
     }
 
     /// Rewrites /etc/xdb/xdb.toml: the base settings, with those of `extra` added or replaced.
@@ -131,6 +140,13 @@ impl Setup {
         self
     }
 
+    /// Nothing but Redis, which the test itself reaches by [`Lab::address`] of 6379.
+    pub fn redis(mut self) -> Setup {
+        self.services = "redis";
+        self.exposed = Some(6379);
+        self
+    }
+
     /// Puts the scratch directory on a file system of its own of this size ("64m"), so that it can run full.
     pub fn scratch_size(mut self, size: &'static str) -> Setup {
         self.scratch_size = Some(size);
@@ -139,7 +155,11 @@ impl Setup {
 
     pub fn start(self) -> Lab {
         let image = program::image();
-        let mut request = GenericImage::new(&image.name, &image.tag)
+        let mut base = GenericImage::new(&image.name, &image.tag);
+        if let Some(port) = self.exposed {
+            base = base.with_exposed_port(port.tcp());
+        }
+        let mut request = base
             // `./dev test` removes the containers of runs that were killed.
             .with_label("xdb.test-run", std::process::id().to_string())
             .with_env_var("LAB_SERVICES", self.services)

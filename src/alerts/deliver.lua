@@ -1,0 +1,25 @@
+-- One event, wholly or not at all, and never twice. 0: seen before; 1: told; 2: not this node's to end.
+-- KEYS: active, events, delivered
+-- ARGV: seq, reporter, field, alert ('' ends it), event, channel, kept events
+local seq = tonumber(ARGV[1])
+local delivered = tonumber(redis.call('GET', KEYS[3]) or '0') or 0
+if delivered >= seq then
+    return 0
+end
+local ends = ARGV[4] == ''
+if ends then
+    -- Another node may have taken the alert over meanwhile.
+    local standing = redis.call('HGET', KEYS[1], ARGV[3])
+    local readable, alert = pcall(cjson.decode, standing or '')
+    if readable and type(alert) == 'table' and alert.reporter ~= ARGV[2] then
+        redis.call('SET', KEYS[3], ARGV[1])
+        return 2
+    end
+    redis.call('HDEL', KEYS[1], ARGV[3])
+else
+    redis.call('HSET', KEYS[1], ARGV[3], ARGV[4])
+end
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[7], '*', 'event', ARGV[5], 'reporter', ARGV[2], 'seq', ARGV[1])
+redis.call('SET', KEYS[3], ARGV[1])
+redis.call('PUBLISH', ARGV[6], ARGV[5])
+return 1

@@ -1,0 +1,81 @@
+//! The outbox into Redis: in order, and each event once.
+
+use redis::cmd;
+
+use super::event::{Event, Kind};
+use super::{Alerts, AlertsError};
+use crate::redis::Redis;
+use crate::store::{OUTBOX_LIMIT, Queued};
+
+const SCRIPT: &str = include_str!("deliver.lua");
+
+impl Alerts {
+    /// Delivers what waits, until nothing does; gives how many events Redis took.
+    ///
+    /// Harmless at any time, from several processes at once too: the script skips what it has seen.
+    ///
+    /// # Errors
+    /// When Redis is away or refuses; what it did not confirm still waits.
+    pub async fn deliver(&self, redis: &Redis) -> Result<u64, AlertsError> {
+        let _turn = self.turn.lock().await;
+        self.deliver_in_turn(redis).await
+    }
+
+    pub(super) async fn deliver_in_turn(&self, redis: &Redis) -> Result<u64, AlertsError> {
+        let mut told = 0;
+        if self.next().await?.is_none() {
+            return Ok(told);
+        }
+        self.anchor(redis).await?;
+        while let Some(queued) = self.next().await? {
+            if let Ok(event) = serde_json::from_str(&queued.event) {
+                told += u64::from(self.send(redis, &queued, &event).await?);
+            } else {
+                tracing::warn!(seq = queued.seq, "left out an event that cannot be read");
+            }
+            self.store
+                .write(move |writing| writing.remove_event(queued.seq))
+                .await?;
+        }
+        Ok(told)
+    }
+
+    /// Numbers go on after what Redis has seen, also when this store is new.
+    async fn anchor(&self, redis: &Redis) -> Result<(), AlertsError> {
+        let mut get = cmd("GET");
+        get.arg(self.keys.delivered(&self.hostname));
+        let delivered: Option<String> = redis.ask("read what was delivered", &get).await?;
+        let delivered = delivered.and_then(|text| text.parse().ok()).unwrap_or(0);
+        self.store
+            .write(move |writing| writing.anchor_outbox(delivered))
+            .await?;
+        Ok(())
+    }
+
+    async fn next(&self) -> Result<Option<Queued>, AlertsError> {
+        Ok(self.store.read(|reading| reading.next_event()).await?)
+    }
+
+    /// Whether consumers were told: not of what they have seen before.
+    async fn send(
+        &self,
+        redis: &Redis,
+        queued: &Queued,
+        event: &Event,
+    ) -> Result<bool, AlertsError> {
+        let alert = match event.kind {
+            Kind::Resolved => String::new(),
+            _ => event.alert.to_json(),
+        };
+        let mut script = cmd("EVAL");
+        script.arg(SCRIPT).arg(3);
+        script.arg(self.keys.active()).arg(self.keys.events());
+        script.arg(self.keys.delivered(&self.hostname));
+        script.arg(queued.seq).arg(&self.hostname);
+        script.arg(event.alert.key().to_string()).arg(alert);
+        script.arg(&queued.event).arg(self.keys.channel());
+        script.arg(OUTBOX_LIMIT);
+        let answer: i64 = redis.ask("deliver an alert", &script).await?;
+        Ok(answer == 1)
+    }
+}

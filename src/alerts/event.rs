@@ -1,0 +1,139 @@
+//! What consumers read: the JSON of alerts and of their events. Its version is 1.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{AlertKey, AlertState, Scope, Severity};
+
+const VERSION: u32 = 1;
+
+/// An alert as it stands: a value of the hash.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alert {
+    pub v: u32,
+    pub check: String,
+    /// A host name, or `cluster`.
+    pub node: String,
+    /// Empty when the check has one object only.
+    pub object: String,
+    pub severity: Severity,
+    /// Since when it has not been well.
+    pub since: Timestamp,
+    pub reason: String,
+    pub value: Option<f64>,
+    pub threshold: Option<f64>,
+    pub runbook: Option<String>,
+    /// The node that says so.
+    pub reporter: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Raised,
+    Escalated,
+    Lowered,
+    Resolved,
+}
+
+/// What happened to an alert: an entry of the stream, and a message of the channel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    pub kind: Kind,
+    pub at: Timestamp,
+    #[serde(flatten)]
+    pub alert: Alert,
+}
+
+impl Alert {
+    pub(super) fn new(key: &AlertKey, state: &AlertState, reporter: &str) -> Self {
+        Self {
+            v: VERSION,
+            check: key.check.clone(),
+            node: key.scope.to_string(),
+            object: key.object.clone(),
+            severity: state.severity,
+            since: state.since,
+            reason: state.reason.clone(),
+            value: state.value,
+            threshold: state.threshold,
+            runbook: state.runbook.clone(),
+            reporter: reporter.to_owned(),
+        }
+    }
+
+    /// `None` when another version of xdb wrote it.
+    pub(super) fn parse(json: &str) -> Option<Self> {
+        serde_json::from_str(json)
+            .ok()
+            .filter(|alert: &Self| alert.v == VERSION)
+    }
+
+    pub fn key(&self) -> AlertKey {
+        AlertKey {
+            check: self.check.clone(),
+            scope: Scope::parse(&self.node),
+            object: self.object.clone(),
+        }
+    }
+
+    /// The raised alert that was shown like this.
+    pub(super) fn state(&self) -> AlertState {
+        AlertState {
+            severity: self.severity,
+            since: self.since,
+            raised_at: Some(self.since),
+            reason: self.reason.clone(),
+            value: self.value,
+            threshold: self.threshold,
+            runbook: self.runbook.clone(),
+        }
+    }
+
+    pub(super) fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("an alert has text keys only")
+    }
+}
+
+impl Event {
+    pub(super) fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("an event has text keys only")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_json_is_what_consumers_were_promised() {
+        let key = AlertKey::parse("replication-lag/cluster/db2").unwrap();
+        let state = AlertState {
+            severity: Severity::Critical,
+            since: "2026-05-13T10:14:29Z".parse().unwrap(),
+            raised_at: Some("2026-05-13T10:15:29Z".parse().unwrap()),
+            reason: "db2 is 90.5 s behind".to_owned(),
+            value: Some(90.5),
+            threshold: Some(60.0),
+            runbook: None,
+        };
+        let event = Event {
+            kind: Kind::Raised,
+            at: "2026-05-13T10:15:29Z".parse().unwrap(),
+            alert: Alert::new(&key, &state, "db1"),
+        };
+        assert_eq!(
+            event.to_json(),
+            r#"{"kind":"raised","at":"2026-05-13T10:15:29Z","v":1,"check":"replication-lag","node":"cluster","object":"db2","severity":"critical","since":"2026-05-13T10:14:29Z","reason":"db2 is 90.5 s behind","value":90.5,"threshold":60.0,"runbook":null,"reporter":"db1"}"#
+        );
+        assert_eq!(
+            serde_json::from_str::<Event>(&event.to_json()).unwrap(),
+            event
+        );
+        assert_eq!(Alert::parse(&event.alert.to_json()).unwrap().key(), key);
+        assert_eq!(
+            Alert::parse(&event.alert.to_json().replace("\"v\":1", "\"v\":2")),
+            None
+        );
+    }
+}

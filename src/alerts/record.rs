@@ -1,0 +1,268 @@
+//! Findings into the store: each change of an alert together with its event.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::Mutex;
+
+use super::event::{Alert, Event, Kind};
+use super::transition::{Transition, transition};
+use crate::model::{AlertKey, AlertState, Finding, Scope, Verdict};
+use crate::redis::Keys;
+use crate::store::{Store, StoreError, Writing};
+
+/// The alerts that this node reports.
+#[derive(Debug, Clone)]
+pub struct Alerts {
+    pub(super) store: Store,
+    pub(super) keys: Keys,
+    pub(super) hostname: String,
+    /// One delivery or reconciliation at a time: the hash must not be set from what is over.
+    pub(super) turn: Arc<Mutex<()>>,
+}
+
+/// A finding, and how long it must last before it is an alert.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    pub finding: Finding,
+    pub hold: Duration,
+}
+
+/// How much of a check's objects the findings tell of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All of each named check: what is not found any more is not there any more.
+    Whole,
+    /// Some, such as one database out of many.
+    Part,
+}
+
+impl Alerts {
+    /// `hostname` is this node's.
+    pub fn new(store: Store, cluster: &str, hostname: &str) -> Self {
+        Self {
+            store,
+            keys: Keys::new(cluster),
+            hostname: hostname.to_owned(),
+            turn: Arc::default(),
+        }
+    }
+
+    /// Takes findings in; gives the events that now wait for delivery.
+    ///
+    /// After a look at the whole of a check that left nothing unknown, alerts on its other objects
+    /// are resolved: "I could not look" itself is such an alert, on whatever object it was told.
+    ///
+    /// # Errors
+    /// When the store cannot be written; then nothing has changed.
+    pub async fn record(
+        &self,
+        judged: Vec<Judged>,
+        extent: Extent,
+        now: Timestamp,
+    ) -> Result<Vec<Event>, StoreError> {
+        let reporter = self.hostname.clone();
+        self.store
+            .write(move |writing| {
+                let mut book = Book {
+                    writing,
+                    reporter,
+                    now,
+                    events: Vec::new(),
+                };
+                for judged in &judged {
+                    book.take(judged)?;
+                }
+                if extent == Extent::Whole {
+                    book.resolve_the_gone(&judged)?;
+                }
+                Ok(book.events)
+            })
+            .await
+    }
+
+    /// Resolves every alert of `which`, because of a role change, a removed check, or the like.
+    ///
+    /// # Errors
+    /// When the store cannot be written; then nothing has changed.
+    pub async fn resolve(
+        &self,
+        which: impl Fn(&AlertKey) -> bool + Send + 'static,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<Vec<Event>, StoreError> {
+        let (reporter, reason) = (self.hostname.clone(), reason.to_owned());
+        self.store
+            .write(move |writing| {
+                let mut book = Book {
+                    writing,
+                    reporter,
+                    now,
+                    events: Vec::new(),
+                };
+                for (key, state) in writing.alerts()? {
+                    if which(&key) {
+                        book.end(&key, &state, &reason)?;
+                    }
+                }
+                Ok(book.events)
+            })
+            .await
+    }
+}
+
+/// One transaction's work.
+struct Book<'a, 'b> {
+    writing: &'a Writing<'b>,
+    reporter: String,
+    now: Timestamp,
+    events: Vec<Event>,
+}
+
+impl Book<'_, '_> {
+    fn take(&mut self, judged: &Judged) -> Result<(), StoreError> {
+        let key = AlertKey::of(&judged.finding);
+        let previous = self.writing.alert(&key)?;
+        let step = transition(previous.as_ref(), &judged.finding, self.now, judged.hold);
+        let (kind, state) = match step {
+            Transition::Silent(state) => {
+                return if state == previous {
+                    Ok(())
+                } else {
+                    self.writing.set_alert(&key, state.as_ref())
+                };
+            }
+            Transition::Raise(state) => (Kind::Raised, state),
+            Transition::Escalate(state) => (Kind::Escalated, state),
+            Transition::Lower(state) => (Kind::Lowered, state),
+            Transition::Resolve(state) => (Kind::Resolved, state),
+        };
+        self.tell(&key, kind, &state)
+    }
+
+    fn resolve_the_gone(&mut self, judged: &[Judged]) -> Result<(), StoreError> {
+        let mut looks: BTreeMap<(&str, &Scope), (bool, BTreeSet<&str>)> = BTreeMap::new();
+        for Judged { finding, .. } in judged {
+            let look = looks.entry((&finding.check, &finding.scope));
+            let (blind, objects) = look.or_default();
+            *blind |= matches!(finding.verdict, Verdict::Unknown(_));
+            objects.insert(&finding.object);
+        }
+        for (key, state) in self.writing.alerts()? {
+            let gone = looks
+                .get(&(key.check.as_str(), &key.scope))
+                .is_some_and(|(blind, objects)| !blind && !objects.contains(key.object.as_str()));
+            if gone {
+                self.end(&key, &state, "no longer found")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, key: &AlertKey, state: &AlertState, reason: &str) -> Result<(), StoreError> {
+        if state.raised_at.is_none() {
+            return self.writing.set_alert(key, None);
+        }
+        let state = AlertState {
+            reason: reason.to_owned(),
+            ..state.clone()
+        };
+        self.tell(key, Kind::Resolved, &state)
+    }
+
+    fn tell(&mut self, key: &AlertKey, kind: Kind, state: &AlertState) -> Result<(), StoreError> {
+        let lasts = (kind != Kind::Resolved).then_some(state);
+        self.writing.set_alert(key, lasts)?;
+        let event = Event {
+            kind,
+            at: self.now,
+            alert: Alert::new(key, state, &self.reporter),
+        };
+        self.writing.queue_event(&event.to_json())?;
+        self.events.push(event);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_778_666_069 + second).unwrap()
+    }
+
+    /// One finding of the check `age`, which must last for a minute.
+    fn judged(object: &str, verdict: Verdict) -> Judged {
+        Judged {
+            finding: Finding::new("age", Scope::Cluster, object, verdict),
+            hold: Duration::from_secs(60),
+        }
+    }
+
+    fn old() -> Verdict {
+        Verdict::Warning("is old".to_owned())
+    }
+
+    fn alerts(directory: &TempDir) -> Alerts {
+        let store = Store::open(directory.path(), at(0)).unwrap().store;
+        Alerts::new(store, "main", "db1")
+    }
+
+    fn told(events: &[Event]) -> Vec<String> {
+        let told = |event: &Event| {
+            let (object, reason) = (&event.alert.object, &event.alert.reason);
+            format!("{:?} {object}: {reason}", event.kind)
+        };
+        events.iter().map(told).collect()
+    }
+
+    #[tokio::test]
+    async fn a_restart_neither_forgets_the_time_that_ran_nor_raises_again() {
+        let directory = TempDir::new().unwrap();
+        let record = async |second| {
+            let alerts = alerts(&directory);
+            let recorded = alerts.record(vec![judged("a", old())], Extent::Part, at(second));
+            told(&recorded.await.unwrap())
+        };
+        assert_eq!(record(0).await, [""; 0]);
+        assert_eq!(record(59).await, [""; 0]);
+        assert_eq!(record(60).await, ["Raised a: is old"]);
+        assert_eq!(record(61).await, [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn what_a_whole_look_does_not_find_any_more_is_resolved() {
+        let directory = TempDir::new().unwrap();
+        let alerts = alerts(&directory);
+        let record = async |judged, extent, second| {
+            let recorded = alerts.record(judged, extent, at(second));
+            told(&recorded.await.unwrap())
+        };
+        let both = || vec![judged("a", old()), judged("b", old())];
+        record(both(), Extent::Whole, 0).await;
+        assert_eq!(record(both(), Extent::Whole, 60).await.len(), 2);
+
+        let only_a = || vec![judged("a", old())];
+        assert_eq!(record(only_a(), Extent::Part, 61).await, [""; 0]);
+        let blind = || vec![judged("", Verdict::Unknown("no answer".to_owned()))];
+        assert_eq!(record(blind(), Extent::Whole, 62).await, [""; 0]);
+        assert_eq!(
+            record(blind(), Extent::Whole, 122).await,
+            ["Raised : no answer"]
+        );
+        assert_eq!(
+            record(only_a(), Extent::Whole, 123).await,
+            ["Resolved : no longer found", "Resolved b: no longer found"]
+        );
+        // A pending alert goes without a word.
+        record(both(), Extent::Whole, 124).await;
+        assert_eq!(record(only_a(), Extent::Whole, 125).await, [""; 0]);
+        let kept = alerts.store.read(|reading| reading.alerts()).await.unwrap();
+        assert_eq!(kept.len(), 1);
+    }
+}

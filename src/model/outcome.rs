@@ -1,0 +1,124 @@
+//! What one run of a job came to, and what is kept of it.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Finding, Verdict};
+
+/// What a job hands back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    pub job: String,
+    /// What the job worked on, such as a database; empty when there is but one.
+    pub target: String,
+    pub started_at: Timestamp,
+    /// By the monotonic clock.
+    pub elapsed: Duration,
+    pub findings: Vec<Finding>,
+}
+
+impl Outcome {
+    /// The worst of the findings' verdicts: critical, unknown, warning, ok; the first of equals.
+    ///
+    /// Unknown is worse than a warning, because it can hide anything. Without findings, ok.
+    pub fn verdict(&self) -> Verdict {
+        let rank = |verdict: &Verdict| match verdict {
+            Verdict::Ok => 0,
+            Verdict::Warning(_) => 1,
+            Verdict::Unknown(_) => 2,
+            Verdict::Critical(_) => 3,
+        };
+        let worse = |worst: Verdict, finding: &Finding| {
+            if rank(&finding.verdict) > rank(&worst) {
+                finding.verdict.clone()
+            } else {
+                worst
+            }
+        };
+        self.findings.iter().fold(Verdict::Ok, worse)
+    }
+
+    pub fn finished_at(&self) -> Timestamp {
+        let elapsed = SignedDuration::try_from(self.elapsed).unwrap_or(SignedDuration::MAX);
+        self.started_at
+            .saturating_add(elapsed)
+            .unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// One run as the store keeps it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    pub job: String,
+    pub target: String,
+    pub started_at: Timestamp,
+    pub finished_at: Timestamp,
+    pub verdict: Verdict,
+    /// Whether the job did its work: a check that found something bad has.
+    pub succeeded: bool,
+    /// What the job wants to be found again, as JSON.
+    pub detail: serde_json::Value,
+}
+
+impl Run {
+    /// A run with its findings as the detail.
+    pub fn new(outcome: &Outcome, succeeded: bool) -> Self {
+        Self {
+            job: outcome.job.clone(),
+            target: outcome.target.clone(),
+            started_at: outcome.started_at,
+            finished_at: outcome.finished_at(),
+            verdict: outcome.verdict(),
+            succeeded,
+            detail: serde_json::json!({ "findings": outcome.findings }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Scope;
+    use super::*;
+
+    fn outcome(verdicts: &[Verdict]) -> Outcome {
+        let finding =
+            |verdict: &Verdict| Finding::new("lag", Scope::Cluster, "db2", verdict.clone());
+        Outcome {
+            job: "checks".to_owned(),
+            target: String::new(),
+            started_at: Timestamp::UNIX_EPOCH,
+            elapsed: Duration::from_secs(3),
+            findings: verdicts.iter().map(finding).collect(),
+        }
+    }
+
+    #[test]
+    fn the_worst_finding_is_the_verdict_and_the_first_of_equals_gives_the_reason() {
+        let warning = || Verdict::Warning("w".to_owned());
+        let unknown = || Verdict::Unknown("u".to_owned());
+        let critical = |why: &str| Verdict::Critical(why.to_owned());
+        for (verdicts, worst) in [
+            (vec![], Verdict::Ok),
+            (vec![Verdict::Ok, Verdict::Ok], Verdict::Ok),
+            (vec![Verdict::Ok, warning()], warning()),
+            (vec![unknown(), warning()], unknown()),
+            (
+                vec![unknown(), critical("1"), critical("2"), warning()],
+                critical("1"),
+            ),
+        ] {
+            assert_eq!(outcome(&verdicts).verdict(), worst, "{verdicts:?}");
+        }
+    }
+
+    #[test]
+    fn a_run_keeps_the_findings() {
+        let run = Run::new(&outcome(&[Verdict::Warning("behind".to_owned())]), true);
+        assert_eq!(run.finished_at.to_string(), "1970-01-01T00:00:03Z");
+        assert_eq!(
+            run.detail.to_string(),
+            r#"{"findings":[{"check":"lag","node":"cluster","object":"db2","reason":"behind","runbook":null,"threshold":null,"value":null,"verdict":"warning"}]}"#
+        );
+    }
+}

@@ -1,0 +1,155 @@
+//! The connection, made when it is first used and made anew when it is lost.
+
+use std::time::Duration;
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, IntoConnectionInfo};
+use secrecy::ExposeSecret;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use super::RedisError;
+
+/// A handle that outlives every connection; commands through it may run side by side.
+pub struct Redis {
+    client: Client,
+    /// Host and port, as messages name it.
+    server: String,
+    timeout: Duration,
+    connection: Mutex<Option<MultiplexedConnection>>,
+}
+
+impl std::fmt::Debug for Redis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Redis")
+            .field("server", &self.server)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Redis {
+    /// Connects to nothing yet: a Redis that is away must not keep xdb from starting.
+    ///
+    /// # Errors
+    /// When the URL cannot be read.
+    pub fn new(config: &crate::config::Redis) -> Result<Self, RedisError> {
+        let url = |error: ::redis::RedisError| RedisError::Url {
+            reason: error.to_string(),
+        };
+        let info = config.url.as_str().into_connection_info().map_err(url)?;
+        let mut login = info.redis_settings().clone();
+        if let Some(user) = &config.user {
+            login = login.set_username(user);
+        }
+        if let Some(password) = &config.password {
+            login = login.set_password(password.expose_secret());
+        }
+        let server = info.addr().to_string();
+        let client = Client::open(info.set_redis_settings(login)).map_err(url)?;
+        Ok(Self {
+            client,
+            server,
+            timeout: config.timeout,
+            connection: Mutex::new(None),
+        })
+    }
+
+    /// Runs `command`, which must do no harm when it is run twice.
+    ///
+    /// A connection that was lost while idle shows only when it is used: then a new one is tried, once.
+    ///
+    /// # Errors
+    /// When Redis does not answer in time, refuses the login or the command.
+    pub(crate) async fn ask<T: FromRedisValue>(
+        &self,
+        what: &'static str,
+        command: &Cmd,
+    ) -> Result<T, RedisError> {
+        let (connection, was_there) = self.connection().await?;
+        let answer = match self.send(connection, command).await {
+            Err(Failure::Lost(_)) if was_there => {
+                let (connection, _) = self.connection().await?;
+                self.send(connection, command).await
+            }
+            answer => answer,
+        };
+        answer.map_err(|failure| RedisError::Command {
+            what,
+            server: self.server.clone(),
+            reason: match failure {
+                Failure::Silent => format!("no answer within {:?}", self.timeout),
+                Failure::Lost(error) | Failure::Refused(error) => error.to_string(),
+            },
+        })
+    }
+
+    /// The connection, and whether it was there before.
+    async fn connection(&self) -> Result<(MultiplexedConnection, bool), RedisError> {
+        let mut connection = self.connection.lock().await;
+        if let Some(connection) = connection.as_ref() {
+            return Ok((connection.clone(), true));
+        }
+        // The crate's own defaults are 1 s and 500 ms; `send` has the deadline for answers.
+        let settings = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None);
+        let connecting = self
+            .client
+            .get_multiplexed_async_connection_with_config(&settings);
+        let failed = |reason| RedisError::Connect {
+            server: self.server.clone(),
+            reason,
+        };
+        let made = timeout(self.timeout, connecting)
+            .await
+            .map_err(|_| failed(format!("no answer within {:?}", self.timeout)))?
+            .map_err(|error| failed(error.to_string()))?;
+        *connection = Some(made.clone());
+        Ok((made, false))
+    }
+
+    /// Forgets the connection when it is of no use any more; one that hangs is so, too.
+    async fn send<T: FromRedisValue>(
+        &self,
+        mut connection: MultiplexedConnection,
+        command: &Cmd,
+    ) -> Result<T, Failure> {
+        let answer = timeout(self.timeout, command.query_async(&mut connection)).await;
+        let failure = match answer {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) if error.is_io_error() || error.is_unrecoverable_error() => {
+                Failure::Lost(error)
+            }
+            Ok(Err(error)) => return Err(Failure::Refused(error)),
+            Err(_) => Failure::Silent,
+        };
+        *self.connection.lock().await = None;
+        Err(failure)
+    }
+}
+
+enum Failure {
+    Silent,
+    Lost(::redis::RedisError),
+    Refused(::redis::RedisError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_is_shown() {
+        let redis = Redis::new(&crate::config::Redis {
+            url: "redis://management:6379/2".to_owned(),
+            user: None,
+            password: Some("hunter2".into()),
+            timeout: Duration::from_secs(1),
+        })
+        .unwrap();
+        assert_eq!(
+            format!("{redis:?}"),
+            r#"Redis { server: "management:6379", .. }"#
+        );
+    }
+}

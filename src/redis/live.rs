@@ -1,0 +1,87 @@
+//! Live state: keys that vanish by themselves when nobody writes them any more.
+
+use std::time::Duration;
+
+use ::redis::{Cmd, cmd};
+
+use super::{Keys, Redis, RedisError};
+
+/// Three heartbeats of 30 s.
+const NODE_TTL: Duration = Duration::from_secs(90);
+
+impl Redis {
+    /// Shows this node's state for the next 90 s.
+    ///
+    /// # Errors
+    /// When Redis does not take it.
+    pub async fn publish_node(
+        &self,
+        keys: &Keys,
+        hostname: &str,
+        json: &str,
+    ) -> Result<(), RedisError> {
+        let command = set(&keys.node(hostname), json, NODE_TTL);
+        self.ask("write the node's state", &command).await
+    }
+
+    /// Shows a job's last success for as long as it counts; with nothing of `ttl` left, not at all.
+    ///
+    /// # Errors
+    /// When Redis does not take it.
+    pub async fn publish_job(
+        &self,
+        keys: &Keys,
+        job: &str,
+        json: &str,
+        ttl: Duration,
+    ) -> Result<(), RedisError> {
+        let key = keys.job(job);
+        let command = if ttl.as_millis() == 0 {
+            Cmd::del(&key)
+        } else {
+            set(&key, json, ttl)
+        };
+        self.ask("write a job's state", &command).await
+    }
+
+    /// The nodes that live, this one included: host name and JSON, by host name.
+    ///
+    /// # Errors
+    /// When Redis does not tell.
+    pub async fn nodes(&self, keys: &Keys) -> Result<Vec<(String, String)>, RedisError> {
+        const WHAT: &str = "read the nodes' states";
+        let prefix = keys.node("");
+        let (mut cursor, mut found) = (0_u64, Vec::new());
+        loop {
+            let mut scan = cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(format!("{prefix}*"));
+            scan.arg("COUNT").arg(1000);
+            let (next, page): (u64, Vec<String>) = self.ask(WHAT, &scan).await?;
+            found.extend(page);
+            cursor = next;
+            if cursor == 0 {
+                break;
+            }
+        }
+        // A scan may name a key twice.
+        found.sort();
+        found.dedup();
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        let states: Vec<Option<String>> = self.ask(WHAT, &Cmd::mget(&found)).await?;
+        let hostname = |key: String| key.strip_prefix(&prefix).unwrap_or(&key).to_owned();
+        // One can have vanished in between.
+        let nodes = found.into_iter().zip(states);
+        Ok(nodes
+            .filter_map(|(key, state)| Some((hostname(key), state?)))
+            .collect())
+    }
+}
+
+fn set(key: &str, value: &str, ttl: Duration) -> Cmd {
+    let mut command = cmd("SET");
+    let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX / 2);
+    command.arg(key).arg(value).arg("PX").arg(millis);
+    command
+}

@@ -1,0 +1,109 @@
+//! Alerts as they stand, raised and pending.
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::{Reading, StoreError, Writing, query, time};
+use crate::model::{AlertKey, AlertState, Severity};
+
+const COLUMNS: &str = "key, severity, since_us, raised_us, reason, value, threshold, runbook";
+
+impl Reading<'_> {
+    /// `None` when all is well there.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn alert(&self, key: &AlertKey) -> Result<Option<AlertState>, StoreError> {
+        let select = || {
+            self.0
+                .prepare(&format!("SELECT {COLUMNS} FROM alerts WHERE key = ?1"))?
+                .query_row([key.to_string()], raw_alert)
+                .optional()
+        };
+        let row = select().map_err(query("read an alert in"))?;
+        row.map(|row| Ok(row.parse()?.1)).transpose()
+    }
+
+    /// Every alert, pending ones included, by key.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn alerts(&self) -> Result<Vec<(AlertKey, AlertState)>, StoreError> {
+        let collect = || {
+            let mut statement = self
+                .0
+                .prepare(&format!("SELECT {COLUMNS} FROM alerts ORDER BY key"))?;
+            let rows = statement.query_map([], raw_alert)?;
+            rows.collect::<Result<Vec<_>, _>>()
+        };
+        let rows = collect().map_err(query("read the alerts in"))?;
+        rows.into_iter().map(RawAlert::parse).collect()
+    }
+}
+
+impl Writing<'_> {
+    /// Keeps the alert as it now stands; `None` forgets it.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn set_alert(&self, key: &AlertKey, state: Option<&AlertState>) -> Result<(), StoreError> {
+        let key = key.to_string();
+        let written = match state {
+            None => self.0.0.execute("DELETE FROM alerts WHERE key = ?1", [key]),
+            Some(state) => self.0.0.execute(
+                &format!("INSERT OR REPLACE INTO alerts ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"),
+                params![
+                    key,
+                    state.severity.word(),
+                    state.since.as_microsecond(),
+                    state.raised_at.map(|at| at.as_microsecond()),
+                    state.reason,
+                    state.value,
+                    state.threshold,
+                    state.runbook,
+                ],
+            ),
+        };
+        written.map(|_| ()).map_err(query("write an alert to"))
+    }
+}
+
+struct RawAlert {
+    key: String,
+    severity: String,
+    since: i64,
+    raised: Option<i64>,
+    reason: String,
+    value: Option<f64>,
+    threshold: Option<f64>,
+    runbook: Option<String>,
+}
+
+fn raw_alert(row: &Row<'_>) -> rusqlite::Result<RawAlert> {
+    Ok(RawAlert {
+        key: row.get("key")?,
+        severity: row.get("severity")?,
+        since: row.get("since_us")?,
+        raised: row.get("raised_us")?,
+        reason: row.get("reason")?,
+        value: row.get("value")?,
+        threshold: row.get("threshold")?,
+        runbook: row.get("runbook")?,
+    })
+}
+
+impl RawAlert {
+    fn parse(self) -> Result<(AlertKey, AlertState), StoreError> {
+        let content = |what| move |_| StoreError::Content { what };
+        let key = AlertKey::parse(&self.key).map_err(content("an alert's key"))?;
+        let state = AlertState {
+            severity: Severity::parse(&self.severity).map_err(content("a severity"))?,
+            since: time(self.since)?,
+            raised_at: self.raised.map(time).transpose()?,
+            reason: self.reason,
+            value: self.value,
+            threshold: self.threshold,
+            runbook: self.runbook,
+        };
+        Ok((key, state))
+    }
+}

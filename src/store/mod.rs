@@ -1,0 +1,118 @@
+//! SQLite in the node's state directory: what this node remembers over a restart.
+//!
+//! Losing it loses nothing of the user's. It must not judge what it keeps, nor talk to anything but
+//! its file: one thread writes in the daemon, command lines read through connections of their own.
+
+mod alerts;
+mod facts;
+mod open;
+mod outbox;
+mod reader;
+mod runs;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use open::Opened;
+pub use outbox::{OUTBOX_LIMIT, Queued};
+pub use reader::Reader;
+pub use runs::{KEPT_RUNS, LastSuccess};
+pub use writer::Store;
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, ErrorCode};
+
+/// Reads in one connection, or in one transaction.
+pub struct Reading<'a>(&'a Connection);
+
+/// Writes in one transaction: all of it happens, or none.
+pub struct Writing<'a>(Reading<'a>);
+
+impl<'a> std::ops::Deref for Writing<'a> {
+    type Target = Reading<'a>;
+
+    fn deref(&self) -> &Reading<'a> {
+        &self.0
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("cannot create the directory {}", path.display())]
+    Directory {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot open {}", path.display())]
+    Open {
+        path: PathBuf,
+        #[source]
+        source: rusqlite::Error,
+    },
+    #[error("{} is of version {found}, and this xdb knows {known}", path.display())]
+    Newer {
+        path: PathBuf,
+        found: u32,
+        known: u32,
+    },
+    #[error("{} is damaged", path.display())]
+    Damaged {
+        path: PathBuf,
+        #[source]
+        source: Option<rusqlite::Error>,
+    },
+    #[error("cannot move the damaged {} aside", path.display())]
+    MoveAside {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot {what} the store")]
+    Query {
+        what: &'static str,
+        #[source]
+        source: rusqlite::Error,
+    },
+    #[error("cannot read {what} in the store")]
+    Content { what: &'static str },
+    #[error("the store's writer has ended")]
+    Ended,
+}
+
+impl StoreError {
+    /// What the operator can do.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Directory { .. } | Self::Open { .. } => {
+                "node.state_directory belongs to the user that xdb runs as, and its disk is not full"
+            }
+            Self::Newer { .. } => {
+                "a newer xdb was here: install that again, or move the file away; no data of yours is in it"
+            }
+            Self::Damaged { .. } => {
+                "the daemon moves it aside and begins anew at its next start; no data of yours is in it"
+            }
+            Self::MoveAside { .. } => "move the file away by hand; no data of yours is in it",
+            Self::Query { source, .. } => match source.sqlite_error_code() {
+                Some(ErrorCode::DiskFull) => "free space where node.state_directory is",
+                Some(ErrorCode::DatabaseBusy) => {
+                    "another xdb held the store for over 5 s; try again"
+                }
+                _ => "the words after the colon are SQLite's own",
+            },
+            Self::Content { .. } => "move xdb.db away and restart xdb; no data of yours is in it",
+            Self::Ended => "restart xdb; its log tells why",
+        }
+    }
+}
+
+fn query(what: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
+    move |source| StoreError::Query { what, source }
+}
+
+fn time(microseconds: i64) -> Result<Timestamp, StoreError> {
+    Timestamp::from_microsecond(microseconds).map_err(|_| StoreError::Content { what: "a time" })
+}

@@ -1,0 +1,129 @@
+//! Events on their way to Redis, numbered without a gap backwards.
+
+use rusqlite::OptionalExtension;
+
+use super::{Reading, StoreError, Writing, query};
+
+/// As many events wait at most, the oldest go first: the stream would not keep more either.
+pub const OUTBOX_LIMIT: i64 = 10_000;
+
+const ANCHORED: &str = "outbox.anchored";
+
+/// The next event to deliver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queued {
+    pub seq: i64,
+    /// JSON.
+    pub event: String,
+}
+
+impl Reading<'_> {
+    /// The oldest event that waits.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn next_event(&self) -> Result<Option<Queued>, StoreError> {
+        let select = || {
+            self.0
+                .prepare("SELECT seq, event FROM outbox ORDER BY seq LIMIT 1")?
+                .query_row([], |row| {
+                    Ok(Queued {
+                        seq: row.get("seq")?,
+                        event: row.get("event")?,
+                    })
+                })
+                .optional()
+        };
+        select().map_err(query("read the outbox of"))
+    }
+
+    /// How many events wait.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn queued_events(&self) -> Result<u64, StoreError> {
+        let count = self.0.query_row("SELECT count(*) FROM outbox", [], |row| {
+            row.get::<_, i64>(0)
+        });
+        let count = count.map_err(query("read the outbox of"))?;
+        Ok(count.unsigned_abs())
+    }
+
+    /// The number handed out last; 0 before the first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn last_sequence(&self) -> Result<i64, StoreError> {
+        let last = self
+            .0
+            .query_row(
+                "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'",
+                [],
+                |row| row.get(0),
+            )
+            .optional();
+        Ok(last.map_err(query("read the outbox of"))?.unwrap_or(0))
+    }
+}
+
+impl Writing<'_> {
+    /// Puts an event at the end; gives its number.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn queue_event(&self, event: &str) -> Result<i64, StoreError> {
+        let queue = || {
+            self.0
+                .0
+                .execute("INSERT INTO outbox (event) VALUES (?1)", [event])?;
+            let seq = self.0.0.last_insert_rowid();
+            self.0
+                .0
+                .execute("DELETE FROM outbox WHERE seq <= ?1", [seq - OUTBOX_LIMIT])?;
+            Ok(seq)
+        };
+        queue().map_err(query("queue an event in"))
+    }
+
+    /// Takes out an event that Redis has confirmed; one that is out already counts as taken out.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn remove_event(&self, seq: i64) -> Result<(), StoreError> {
+        let removed = self.0.0.execute("DELETE FROM outbox WHERE seq = ?1", [seq]);
+        removed.map(|_| ()).map_err(query("take an event out of"))
+    }
+
+    /// Makes every number, of what waits and of what comes, follow on `delivered`, which Redis has seen.
+    ///
+    /// Only a store that begins anew, or that an older copy replaced, is behind Redis. Redis would take
+    /// its events for delivered ones.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn anchor_outbox(&self, delivered: i64) -> Result<(), StoreError> {
+        let last = self.last_sequence()?;
+        let anchored = self.fact(ANCHORED)?.is_some();
+        if anchored && delivered <= last {
+            return Ok(());
+        }
+        self.set_fact(ANCHORED, "yes")?;
+        let renumber = || {
+            // In two steps: a number must not meet one that is yet to move.
+            self.0
+                .0
+                .execute("UPDATE outbox SET seq = -(seq + ?1)", [delivered])?;
+            self.0.0.execute("UPDATE outbox SET seq = -seq", [])?;
+            self.0
+                .0
+                .execute("DELETE FROM sqlite_sequence WHERE name = 'outbox'", [])?;
+            self.0.0.execute(
+                "INSERT INTO sqlite_sequence (name, seq) VALUES ('outbox', ?1)",
+                [last + delivered],
+            )
+        };
+        renumber()
+            .map(|_| ())
+            .map_err(query("renumber the outbox of"))
+    }
+}

@@ -1,0 +1,156 @@
+//! The history of jobs.
+
+use jiff::Timestamp;
+use rusqlite::{Row, params};
+
+use super::{Reading, StoreError, Writing, query, time};
+use crate::model::{Run, Verdict};
+
+/// As many runs of each job are kept.
+pub const KEPT_RUNS: u32 = 1000;
+
+/// When a job last did its work on a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastSuccess {
+    pub job: String,
+    pub target: String,
+    pub finished_at: Timestamp,
+}
+
+impl Reading<'_> {
+    /// The last runs of `job`, or of all jobs; newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn runs(&self, job: Option<&str>, limit: u32) -> Result<Vec<Run>, StoreError> {
+        let read = query("read the runs in");
+        let collect = || {
+            let mut statement = self.0.prepare(
+                "SELECT job, target, started_us, finished_us, verdict, reason, succeeded, detail
+                 FROM runs WHERE ?1 IS NULL OR job = ?1 ORDER BY id DESC LIMIT ?2",
+            )?;
+            let rows = statement.query_map(params![job, limit], raw_run)?;
+            rows.collect::<Result<Vec<_>, _>>()
+        };
+        collect()
+            .map_err(read)?
+            .into_iter()
+            .map(RawRun::parse)
+            .collect()
+    }
+
+    /// When each job last succeeded, by job and target.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn last_successes(&self) -> Result<Vec<LastSuccess>, StoreError> {
+        let collect = || {
+            let mut statement = self
+                .0
+                .prepare("SELECT job, target, finished_us FROM last_success")?;
+            let rows = statement.query_map([], |row| {
+                Ok((row.get("job")?, row.get("target")?, row.get("finished_us")?))
+            })?;
+            rows.collect::<Result<Vec<(String, String, i64)>, _>>()
+        };
+        let rows = collect().map_err(query("read the last successes in"))?;
+        rows.into_iter()
+            .map(|(job, target, finished)| {
+                let finished_at = time(finished)?;
+                Ok(LastSuccess {
+                    job,
+                    target,
+                    finished_at,
+                })
+            })
+            .collect()
+    }
+}
+
+impl Writing<'_> {
+    /// Adds a run, and forgets the oldest above [`KEPT_RUNS`] of its job.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn record_run(&self, run: &Run) -> Result<(), StoreError> {
+        let finished = run.finished_at.as_microsecond();
+        let record = || {
+            self.0.0.prepare(
+                "INSERT INTO runs (job, target, started_us, finished_us, verdict, reason, succeeded, detail)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .execute(params![
+                run.job,
+                run.target,
+                run.started_at.as_microsecond(),
+                finished,
+                run.verdict.word(),
+                run.verdict.reason(),
+                run.succeeded,
+                run.detail.to_string(),
+            ])?;
+            if run.succeeded {
+                self.0.0
+                    .prepare("INSERT OR REPLACE INTO last_success (job, target, finished_us) VALUES (?1, ?2, ?3)")?
+                    .execute(params![run.job, run.target, finished])?;
+            }
+            self.0
+                .0
+                .prepare(
+                    "DELETE FROM runs WHERE job = ?1 AND id <=
+                 (SELECT id FROM runs WHERE job = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+                )?
+                .execute(params![run.job, KEPT_RUNS])
+        };
+        record().map(|_| ()).map_err(query("write a run to"))
+    }
+}
+
+struct RawRun {
+    job: String,
+    target: String,
+    started: i64,
+    finished: i64,
+    verdict: String,
+    reason: Option<String>,
+    succeeded: bool,
+    detail: String,
+}
+
+fn raw_run(row: &Row<'_>) -> rusqlite::Result<RawRun> {
+    Ok(RawRun {
+        job: row.get("job")?,
+        target: row.get("target")?,
+        started: row.get("started_us")?,
+        finished: row.get("finished_us")?,
+        verdict: row.get("verdict")?,
+        reason: row.get("reason")?,
+        succeeded: row.get("succeeded")?,
+        detail: row.get("detail")?,
+    })
+}
+
+impl RawRun {
+    fn parse(self) -> Result<Run, StoreError> {
+        let reason = self.reason.unwrap_or_default();
+        let verdict = match self.verdict.as_str() {
+            "ok" => Verdict::Ok,
+            "warning" => Verdict::Warning(reason),
+            "critical" => Verdict::Critical(reason),
+            "unknown" => Verdict::Unknown(reason),
+            _ => return Err(StoreError::Content { what: "a verdict" }),
+        };
+        let detail = serde_json::from_str(&self.detail);
+        Ok(Run {
+            job: self.job,
+            target: self.target,
+            started_at: time(self.started)?,
+            finished_at: time(self.finished)?,
+            verdict,
+            succeeded: self.succeeded,
+            detail: detail.map_err(|_| StoreError::Content {
+                what: "a run's detail",
+            })?,
+        })
+    }
+}
