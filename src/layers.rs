@@ -9,7 +9,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "restore", "archive", "process", "postgres", "storage", "log", "config", "model",
+            "restore", "archive", "wait", "process", "postgres", "storage", "log", "config",
+            "model",
         ],
     ),
     (
@@ -22,6 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "archive",
         &["process", "postgres", "storage", "log", "config", "model"],
     ),
+    ("wait", &["postgres", "log", "config", "model"]),
     // Reading a control file is running PostgreSQL's program for it.
     ("postgres", &["process", "log", "config", "model"]),
     ("process", &["log", "config", "model"]),

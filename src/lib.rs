@@ -5,6 +5,7 @@
 //! - [`cli`]: one file a verb
 //! - [`restore`]: restore tests; restores what [`archive`] stored
 //! - [`archive`]: WAL-G's programs and repository, archiving, base backups
+//! - [`wait`]: the probe behind `xdb wait`
 //! - adapters, side by side: [`process`], [`postgres`], [`storage`]
 //! - [`log`]: how xdb speaks
 //! - [`config`]: sections, sources, validation, secrets
@@ -19,6 +20,7 @@ pub mod postgres;
 pub mod process;
 pub mod restore;
 pub mod storage;
+pub mod wait;
 
 #[cfg(test)]
 mod layers;

@@ -5,6 +5,7 @@ mod config_show;
 mod exit;
 mod output;
 mod restore_test;
+mod wait;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -55,6 +56,8 @@ enum Verb {
     Backup(backup::Verb),
     /// Restore a backup into a scratch directory, recover it to the end of the archive, verify it, and measure RTO and RPO
     RestoreTest(restore_test::Arguments),
+    /// Wait until the database answers in the role that is wanted: the ExecStartPre of an application's unit
+    Wait(wait::Arguments),
     /// See what xdb is configured to do
     #[command(subcommand)]
     Config(config_show::Verb),
@@ -81,6 +84,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.verb {
         // main() has taken every call of these two that is not a question for help.
         Verb::WalPush { .. } | Verb::WalFetch { .. } => Ok(Exit::Usage),
+        Verb::Wait(arguments) => wait::run(&arguments, &load(arguments.flags())?),
         Verb::Config(verb) => config_show::run(&verb, &load(Vec::new())?),
         Verb::Backup(verb) => {
             let loaded = load(verb.flags())?;
@@ -121,17 +125,24 @@ fn until_interrupted(
     runtime
         .context("cannot start the asynchronous runtime")?
         .block_on(async {
-            let listen = |kind| signal(kind).context("cannot listen for signals");
-            let (mut interrupt, mut terminate) = (
-                listen(SignalKind::interrupt())?,
-                listen(SignalKind::terminate())?,
-            );
             let exit = tokio::select! {
                 outcome = work => return outcome,
-                _ = interrupt.recv() => Exit::Interrupted,
-                _ = terminate.recv() => Exit::Terminated,
+                exit = interrupted() => exit?,
             };
             clean_up.await;
             Ok(exit)
         })
+}
+
+/// Completes when a signal asks this process to end, with the exit code for it.
+async fn interrupted() -> anyhow::Result<Exit> {
+    let listen = |kind| signal(kind).context("cannot listen for signals");
+    let (mut interrupt, mut terminate) = (
+        listen(SignalKind::interrupt())?,
+        listen(SignalKind::terminate())?,
+    );
+    Ok(tokio::select! {
+        _ = interrupt.recv() => Exit::Interrupted,
+        _ = terminate.recv() => Exit::Terminated,
+    })
 }

@@ -232,6 +232,48 @@ pub(super) const KEYS: &[Key] = &[
         seeds: &[],
         about: "How long one restore test may take.",
     },
+    Key {
+        name: "wait.host",
+        kind: Kind::Text,
+        preset: Text("management"),
+        seeds: &["PGHOST"],
+        about: "The host that applications connect to.",
+    },
+    Key {
+        name: "wait.port",
+        kind: Kind::Port,
+        preset: Text("5432"),
+        seeds: &["PGPORT"],
+        about: "Its port: 5432 leads to the primary, 5433 to the replica.",
+    },
+    Key {
+        name: "wait.user",
+        kind: Kind::Text,
+        preset: Text("postgres"),
+        seeds: &["PGUSER"],
+        about: "The role that xdb wait logs in as, with postgres.password.",
+    },
+    Key {
+        name: "wait.database",
+        kind: Kind::Text,
+        preset: Text("postgres"),
+        seeds: &["PGDATABASE"],
+        about: "The database that it logs in to.",
+    },
+    Key {
+        name: "wait.timeout",
+        kind: Kind::Duration,
+        preset: Text("150s"),
+        seeds: &[],
+        about: "How long xdb wait waits in all.",
+    },
+    Key {
+        name: "wait.fail_fast_after",
+        kind: Kind::Duration,
+        preset: Text("30s"),
+        seeds: &[],
+        about: "How long the same refusal must last to be final; at boot a role or a password may not be there yet.",
+    },
 ];
 
 impl Key {

@@ -26,4 +26,4 @@ mod typed;
 pub use error::{ConfigError, Problem};
 pub use load::{Effective, Loaded, load};
 pub use source::{ConfigFile, DEFAULT_FILE, Flag, Source, Sources};
-pub use typed::{Archive, Cluster, Config, Node, Postgres, RestoreTest, S3};
+pub use typed::{Archive, Cluster, Config, Node, Postgres, RestoreTest, S3, Wait};

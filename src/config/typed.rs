@@ -17,6 +17,7 @@ pub struct Config {
     pub s3: S3,
     pub archive: Archive,
     pub restore_test: RestoreTest,
+    pub wait: Wait,
 }
 
 #[derive(Debug, Clone)]
@@ -88,6 +89,18 @@ pub struct RestoreTest {
     pub timeout: Duration,
 }
 
+/// The way to the database as an application takes it.
+#[derive(Debug, Clone)]
+pub struct Wait {
+    pub host: String,
+    pub port: u16,
+    pub user: String,
+    pub database: String,
+    pub timeout: Duration,
+    /// How long the same refusal must last to be final.
+    pub fail_fast_after: Duration,
+}
+
 /// Parsed values by dotted name, of every key that is set or has a default.
 pub(super) struct Values(pub BTreeMap<&'static str, Value>);
 
@@ -136,6 +149,14 @@ impl Config {
             restore_test: RestoreTest {
                 directory: values.path("restore_test.directory"),
                 timeout: values.duration("restore_test.timeout"),
+            },
+            wait: Wait {
+                host: values.text("wait.host"),
+                port: values.port("wait.port"),
+                user: values.text("wait.user"),
+                database: values.text("wait.database"),
+                timeout: values.duration("wait.timeout"),
+                fail_fast_after: values.duration("wait.fail_fast_after"),
             },
         }
     }

@@ -8,3 +8,4 @@ mod faults;
 mod harness;
 mod restore_test;
 mod smoke;
+mod wait;

@@ -125,6 +125,12 @@ impl Setup {
         self
     }
 
+    /// PostgreSQL as an application reaches it: HAProxy on 15432, PgBouncer on 6432.
+    pub fn behind_haproxy(mut self) -> Setup {
+        self.services = "s3 toxiproxy postgres pgbouncer haproxy";
+        self
+    }
+
     /// Puts the scratch directory on a file system of its own of this size ("64m"), so that it can run full.
     pub fn scratch_size(mut self, size: &'static str) -> Setup {
         self.scratch_size = Some(size);
@@ -172,7 +178,7 @@ impl Drop for Lab {
     /// A failed test takes its container along, so what the servers said is shown first.
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let logs = self.sh("tail -n 30 /var/log/postgresql/lab.log /var/log/xdb-lab/s3.log; ps axfo pid,stat,args");
+            let logs = self.sh("tail -n 30 /var/log/postgresql/lab.log /var/log/xdb-lab/{s3,pgbouncer,haproxy}.log; ps axfo pid,stat,args");
             eprintln!(
                 "--- the lab when the test failed ---\n{}\n{}",
                 logs.stdout, logs.stderr
