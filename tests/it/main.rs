@@ -3,6 +3,7 @@
 
 mod archive;
 mod backup;
+mod compose;
 mod config;
 mod faults;
 mod harness;
