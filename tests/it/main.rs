@@ -5,6 +5,7 @@ mod alerts;
 mod archive;
 mod backup;
 mod checks;
+mod compose;
 mod config;
 mod dump;
 mod faults;

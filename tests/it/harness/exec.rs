@@ -7,7 +7,7 @@ use testcontainers::core::ExecCommand;
 use super::{Lab, eventually};
 
 /// A command that still runs after this many seconds is killed; its exit code is then 124.
-const DEADLINE_SECS: &str = "240";
+pub(super) const DEADLINE_SECS: &str = "240";
 
 /// Runs as the user that PostgreSQL and xdb run as, with nothing of root's environment but the PATH.
 pub(super) const AS_POSTGRES: &[&str] = &[

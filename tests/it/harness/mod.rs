@@ -4,6 +4,7 @@
 //! The harness itself asks S3 directly (127.0.0.1:7070), so a fault never blinds a check.
 
 mod background;
+mod cluster;
 mod config;
 mod exec;
 mod faults;
@@ -19,6 +20,7 @@ use testcontainers::runners::SyncRunner;
 use testcontainers::{Container, CopyTargetOptions, GenericImage, ImageExt};
 
 pub use background::Background;
+pub use cluster::Cluster;
 pub use exec::Output;
 pub use program::Program;
 pub(crate) use program::for_each_program;

@@ -1,0 +1,88 @@
+//! The whole cluster: `./dev up`, the main job done in it, `./dev down`.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::{Cluster, Output, eventually};
+
+const SOON: Duration = Duration::from_secs(30);
+/// A base backup or a restore test of the cluster's own daemon may have to end first.
+const AFTER_OTHERS: Duration = Duration::from_secs(120);
+/// xdb's exit code for "refused", as when the same job runs already.
+const REFUSED: i32 = 3;
+
+/// psql on the management node, as an application: through HAProxy and PgBouncer. `port` is HAProxy's.
+fn through_haproxy(cluster: &Cluster, port: u16, password: &str, sql: &str) -> Output {
+    cluster.sh(
+        "management",
+        &format!(
+            "PGPASSWORD={password} /usr/lib/postgresql/17/bin/psql -XAtqw -h 127.0.0.1 -p {port} -U app -d app -c \"{sql}\""
+        ),
+    )
+}
+
+fn unless_refused(what: &str, run: impl Fn() -> Output) -> Output {
+    eventually(what, AFTER_OTHERS, || {
+        Some(run()).filter(|output| output.code != REFUSED)
+    })
+}
+
+#[test]
+fn what_is_written_through_haproxy_is_restored_on_the_replica() {
+    let (cluster, said) = Cluster::up();
+    assert!(said.contains("/api/status"), "{said}");
+
+    // Each port leads to the node of its role, with the password that PostgreSQL knows and no other.
+    let ask = |port, sql: &str| through_haproxy(&cluster, port, "$LAB_APP_PASSWORD", sql);
+    assert_eq!(ask(5432, "SELECT pg_is_in_recovery()").stdout, "f\n");
+    assert_eq!(ask(5433, "SELECT pg_is_in_recovery()").stdout, "t\n");
+    for port in [5432, 5433] {
+        let refused = through_haproxy(&cluster, port, "wrong", "SELECT 1");
+        assert!(
+            refused.stderr.contains("SASL authentication failed"),
+            "{refused:?}"
+        );
+    }
+
+    // What is written to one is read from the other, and app1 does so by itself.
+    let psql = [
+        "psql",
+        "-XAtqc",
+        "INSERT INTO ticks DEFAULT VALUES RETURNING id",
+    ];
+    let row = cluster.dev(&psql).succeeded("./dev psql");
+    let count = format!("SELECT count(*) FROM ticks WHERE id = {row}");
+    eventually("the row is on the replica", SOON, || {
+        (ask(5433, &count).stdout == "1\n").then_some(())
+    });
+    let said = cluster.dev(&["logs", "app1"]).succeeded("./dev logs");
+    assert!(said.contains("app1 writes and reads"), "{said}");
+
+    // A row that was written after the backup is in a restore, once its segment is archived.
+    unless_refused("a base backup", || cluster.xdb("db1", &["backup", "push"]))
+        .succeeded("xdb backup push");
+    let row = cluster.sql("db1", "INSERT INTO ticks DEFAULT VALUES RETURNING id");
+    let segment = cluster.sql("db1", "SELECT pg_walfile_name(pg_switch_wal())");
+    // The replica archives too, and is done with the segment when the bucket has it.
+    for node in ["db1", "db2"] {
+        eventually(&format!("{node} is done with {segment}"), SOON, || {
+            let last = cluster.sql(node, "SELECT last_archived_wal FROM pg_stat_archiver");
+            (last >= segment).then_some(())
+        });
+    }
+    let question = format!("SELECT count(*) = 1 FROM public.ticks WHERE id = {row}");
+    let tested = unless_refused("a restore test", || {
+        let arguments = ["--json", "--database", "app", "--sql", question.as_str()];
+        cluster.xdb("db2", &[&["restore-test"], arguments.as_slice()].concat())
+    });
+    let report: Value = serde_json::from_str(&tested.stdout).expect("a JSON report");
+    assert_eq!(
+        (tested.code, &report["passed"]),
+        (0, &true.into()),
+        "{tested:?}"
+    );
+    assert!(report["rto_secs"].as_f64().is_some(), "{report}");
+
+    assert_eq!(cluster.down(), Vec::<String>::new());
+}

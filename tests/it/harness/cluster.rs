@@ -1,0 +1,126 @@
+//! The cluster of docker-compose.yml, by `./dev up` and `./dev down`, as a person starts and ends it.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::Output;
+use super::exec::{AS_POSTGRES, DEADLINE_SECS};
+
+/// The image is named by the run that made it; `./dev up` would build it otherwise.
+const IMAGE: &str = "XDB_LAB_IMAGE";
+
+/// A running cluster of its own, beside any other; it is removed when dropped.
+pub struct Cluster {
+    /// `./dev test` removes the clusters of runs that were killed: the name holds the process id.
+    project: String,
+}
+
+impl Cluster {
+    /// Gives the cluster once all of it is healthy, and what `./dev up` said.
+    pub fn up() -> (Cluster, String) {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let cluster = Cluster {
+            project: format!(
+                "xdb-test-{}-{}",
+                std::process::id(),
+                COUNT.fetch_add(1, Ordering::Relaxed)
+            ),
+        };
+        let said = cluster.dev(&["up"]).succeeded("./dev up");
+        (cluster, said)
+    }
+
+    /// Removes the cluster; what Docker still holds of it after that is given back, a line each.
+    pub fn down(self) -> Vec<String> {
+        self.dev(&["down"]).succeeded("./dev down");
+        let filter = format!("label=com.docker.compose.project={}", self.project);
+        let list = |what: &[&str]| {
+            let command = [what, &["--quiet", "--filter", &filter]].concat();
+            output(Command::new("docker").args(&command)).succeeded("docker lists")
+        };
+        ["ps --all", "volume ls", "network ls"]
+            .iter()
+            .flat_map(|what| {
+                let words: Vec<&str> = what.split(' ').collect();
+                let left = list(&words);
+                left.lines()
+                    .map(|id| format!("{what}: {id}"))
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// One of ./dev's commands for this cluster.
+    pub fn dev(&self, args: &[&str]) -> Output {
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        let image = super::program::image();
+        output(
+            Command::new(root.join("dev"))
+                .args(args)
+                .current_dir(root)
+                .env("COMPOSE_PROJECT_NAME", &self.project)
+                .env("XDB_BINARY", env!("CARGO_BIN_EXE_xdb"))
+                .env(IMAGE, format!("{}:{}", image.name, image.tag)),
+        )
+    }
+
+    /// `xdb` as user postgres on a node: "db1" or "db2".
+    pub fn xdb(&self, node: &str, args: &[&str]) -> Output {
+        self.exec(node, &[AS_POSTGRES, &["xdb"], args].concat())
+    }
+
+    /// A bash script as root on any node.
+    pub fn sh(&self, node: &str, script: &str) -> Output {
+        self.exec(node, &["bash", "-c", script])
+    }
+
+    /// `sql` in the node's own PostgreSQL as its superuser; rows as lines and columns separated by `|`.
+    pub fn sql(&self, node: &str, sql: &str) -> String {
+        let psql = ["/usr/lib/postgresql/17/bin/psql", "-XAtq", "-d", "app"];
+        let command = [AS_POSTGRES, &psql, &["-v", "ON_ERROR_STOP=1", "-c", sql]].concat();
+        self.exec(node, &command)
+            .succeeded(&format!("{node}: {sql}"))
+    }
+
+    fn exec(&self, node: &str, command: &[&str]) -> Output {
+        let container = format!("{}-{node}", self.project);
+        output(
+            Command::new("docker")
+                .args(["exec", &container])
+                .args(["timeout", "--foreground", "-k", "5", DEADLINE_SECS])
+                .args(command),
+        )
+    }
+}
+
+impl Drop for Cluster {
+    /// What the nodes said is shown first when the test failed: it goes with them.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in ["s3", "db1", "db2", "management", "app1"] {
+                let log = output(Command::new("docker").args([
+                    "logs",
+                    "--tail",
+                    "40",
+                    &format!("{}-{node}", self.project),
+                ]));
+                eprintln!(
+                    "--- {node} when the test failed ---\n{}{}",
+                    log.stdout, log.stderr
+                );
+            }
+        }
+        // Without effect after down().
+        self.dev(&["down"]);
+    }
+}
+
+fn output(command: &mut Command) -> Output {
+    let ended = command.output().expect("the command can be started");
+    Output {
+        code: ended.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&ended.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&ended.stderr).into_owned(),
+    }
+}
