@@ -9,10 +9,25 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "restore", "archive", "dump", "wait", "checks", "process", "postgres", "storage",
-            "log", "config", "model",
+            "daemon", "restore", "archive", "dump", "wait", "checks", "process", "postgres",
+            "storage", "log", "config", "model",
         ],
     ),
+    (
+        "daemon",
+        &[
+            "jobs", "http", "alerts", "wait", "checks", "archive", "dump", "cluster", "postgres",
+            "redis", "store", "log", "config", "model",
+        ],
+    ),
+    (
+        "jobs",
+        &[
+            "checks", "archive", "dump", "restore", "log", "config", "model",
+        ],
+    ),
+    ("http", &["cluster", "store", "config", "model"]),
+    ("cluster", &["postgres", "log", "config", "model"]),
     (
         "restore",
         &[

@@ -3,6 +3,9 @@
 //! The rooms, top to bottom; an arrow (`use crate::…`) points down only:
 //!
 //! - [`cli`]: one file a verb
+//! - [`daemon`]: samples, schedules, publishes
+//! - [`jobs`]: what the daemon does by schedule
+//! - [`http`]: what it serves
 //! - [`restore`]: restore tests; restores what [`archive`] stored
 //! - [`archive`]: WAL-G's programs and repository, archiving, base backups
 //! - [`dump`]: each database by pg_dump, streamed into the bucket
@@ -10,6 +13,7 @@
 //! - [`wait`]: the probe behind `xdb wait`
 //! - [`alerts`]: from findings to what Redis shows, each event once
 //! - adapters, side by side: [`process`], [`postgres`], [`pgbouncer`], [`storage`], [`redis`], [`store`]
+//! - [`cluster`]: the node's view of itself, and what it may serve
 //! - [`log`]: how xdb speaks
 //! - [`config`]: sections, sources, validation, secrets
 //! - [`model`]: values, no IO
@@ -18,8 +22,12 @@ pub mod alerts;
 pub mod archive;
 pub mod checks;
 pub mod cli;
+pub mod cluster;
 pub mod config;
+pub mod daemon;
 pub mod dump;
+pub mod http;
+pub mod jobs;
 pub mod log;
 pub mod model;
 pub mod pgbouncer;

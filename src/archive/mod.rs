@@ -21,6 +21,7 @@ pub use error::ArchiveError;
 pub use program::Program;
 pub use wal_fetch::{COULD_NOT_LOOK, wal_fetch};
 pub use wal_push::wal_push;
+pub use wal_role::timeline_after;
 
 /// The WAL-G repository of `config` (`WALG_S3_PREFIX`).
 ///

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::wal_client::stored_as;
 use super::{ArchiveError, Repository};
+use crate::config::Config;
 use crate::model::Timeline;
 use crate::storage::Bucket;
 
@@ -74,6 +75,20 @@ pub(super) async fn refuse_superseded(
         }),
         _ => Ok(()),
     }
+}
+
+/// The timeline after `own`, when the archive knows it: then another node was promoted.
+///
+/// # Errors
+/// When the bucket cannot be looked at.
+pub async fn timeline_after(
+    config: &Config,
+    own: Timeline,
+) -> Result<Option<Timeline>, ArchiveError> {
+    let repository = super::repository(config)?;
+    let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
+    let stored = stored_as(&bucket, &repository, &own.next().history_file()).await?;
+    Ok((!stored.is_empty()).then(|| own.next()))
 }
 
 /// The highest timeline whose history is in `pg_wal`; PostgreSQL never removes those.

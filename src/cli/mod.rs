@@ -3,6 +3,7 @@
 mod backup;
 mod check;
 mod config_show;
+mod daemon;
 mod dump;
 mod exit;
 mod output;
@@ -65,6 +66,8 @@ enum Verb {
     Check(check::Arguments),
     /// Wait until the database answers in the role that is wanted: the ExecStartPre of an application's unit
     Wait(wait::Arguments),
+    /// Serve this node's role, run the jobs that are due, and push alerts: the service of a database node
+    Daemon,
     /// See what xdb is configured to do
     #[command(subcommand)]
     Config(config_show::Verb),
@@ -73,7 +76,9 @@ enum Verb {
 /// Parses the command line, runs its verb, prints what went wrong, and returns the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    crate::log::init();
+    if !matches!(cli.verb, Verb::Daemon) {
+        crate::log::init();
+    }
     let outcome = run(cli);
     outcome.unwrap_or_else(|error| exit::report(&error)).into()
 }
@@ -96,6 +101,10 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             until_interrupted(check::run(arguments, &loaded), async {})
         }
         Verb::Wait(arguments) => wait::run(&arguments, &load(arguments.flags())?),
+        Verb::Daemon => {
+            let loaded = load(Vec::new())?;
+            until_interrupted(daemon::run(&loaded), daemon::clean_up(&loaded))
+        }
         Verb::Config(verb) => config_show::run(&verb, &load(Vec::new())?),
         Verb::Backup(verb) => {
             let loaded = load(verb.flags())?;

@@ -352,6 +352,41 @@ pub(super) const KEYS: &[Key] = &[
         seeds: &[],
         about: "How long connecting to Redis may take, and one answer.",
     },
+    Key {
+        name: "http.listen",
+        kind: Kind::Listen,
+        preset: Text("0.0.0.0:8009"),
+        seeds: &[],
+        about: "Where the daemon answers /primary, /replica and /healthz.",
+    },
+    Key {
+        name: "schedule.base_backup",
+        kind: Kind::Schedule,
+        preset: Text("0 1 * * *"),
+        seeds: &[],
+        about: "When the primary takes a base backup: a cron pattern in UTC, or the time between two.",
+    },
+    Key {
+        name: "schedule.dump",
+        kind: Kind::Schedule,
+        preset: Text("0 2 * * *"),
+        seeds: &[],
+        about: "When the replica dumps every database.",
+    },
+    Key {
+        name: "schedule.restore_test",
+        kind: Kind::Schedule,
+        preset: Text("0 4 * * *"),
+        seeds: &[],
+        about: "When the replica tests the newest backup.",
+    },
+    Key {
+        name: "schedule.checks",
+        kind: Kind::Schedule,
+        preset: Text("15s"),
+        seeds: &[],
+        about: "When each node looks at what is watched.",
+    },
 ];
 
 impl Key {

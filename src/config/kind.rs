@@ -1,6 +1,7 @@
 //! Kinds of values: how each is written, parsed and described. No IO, no key by name.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -26,6 +27,10 @@ pub(super) enum Kind {
     /// `redis://`, without user and password.
     RedisUrl,
     Repository,
+    /// An address and a port to listen on.
+    Listen,
+    /// A cron pattern, or the time between two runs.
+    Schedule,
 }
 
 /// How a kind is written in TOML.
@@ -84,6 +89,11 @@ impl Kind {
                 "a URL such as redis://host:6379 or redis://host:6379/1, without user and password"
                     .to_owned()
             }
+            Self::Listen => "an address and a port, such as 0.0.0.0:8009".to_owned(),
+            Self::Schedule => {
+                "a cron pattern (minute, hour, day, month, weekday; UTC) such as 0 1 * * *, or a duration such as 5m"
+                    .to_owned()
+            }
             Self::Repository => {
                 "s3://bucket/prefix, with {account}, {cluster} and {major} as the only placeholders, outside of xdb/"
                     .to_owned()
@@ -123,6 +133,10 @@ impl Kind {
             Self::Url => as_text(plain && is_url(text)),
             Self::RedisUrl => as_text(is_redis_url(text)),
             Self::Repository => as_text(is_repository(text)),
+            Self::Listen => as_text(text.parse::<std::net::SocketAddr>().is_ok()),
+            Self::Schedule => as_text(
+                plain && (parse_duration(text).is_some() || croner::Cron::from_str(text).is_ok()),
+            ),
         }
     }
 }
@@ -364,6 +378,7 @@ mod tests {
             for kind in [
                 Kind::Text, Kind::Name, Kind::Path, Kind::Port, Kind::Count, Kind::Duration,
                 Kind::Switch, choices, Kind::Secret, Kind::Url, Kind::RedisUrl, Kind::Repository,
+                Kind::Listen, Kind::Schedule,
             ] {
                 kind.parse(&text);
             }

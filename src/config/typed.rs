@@ -21,6 +21,8 @@ pub struct Config {
     pub restore_test: RestoreTest,
     pub wait: Wait,
     pub redis: Redis,
+    pub http: Http,
+    pub schedule: Schedule,
 }
 
 #[derive(Debug, Clone)]
@@ -136,6 +138,21 @@ pub struct Redis {
     pub timeout: Duration,
 }
 
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// An address and a port.
+    pub listen: String,
+}
+
+/// When the daemon does what: cron patterns or durations, as text.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    pub base_backup: String,
+    pub dump: String,
+    pub restore_test: String,
+    pub checks: String,
+}
+
 /// Parsed values by dotted name, of every key that is set or has a default.
 pub(super) struct Values(pub BTreeMap<&'static str, Value>);
 
@@ -209,6 +226,15 @@ impl Config {
                 user: values.text_if_set("redis.user"),
                 password: values.secret_if_set("redis.password"),
                 timeout: values.duration("redis.timeout"),
+            },
+            http: Http {
+                listen: values.text("http.listen"),
+            },
+            schedule: Schedule {
+                base_backup: values.text("schedule.base_backup"),
+                dump: values.text("schedule.dump"),
+                restore_test: values.text("schedule.restore_test"),
+                checks: values.text("schedule.checks"),
             },
         }
     }

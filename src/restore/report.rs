@@ -55,6 +55,9 @@ pub struct Report {
     pub verifications: Vec<Verification>,
     /// Why it did not pass.
     pub reason: Option<String>,
+    /// There is no backup yet.
+    #[serde(skip)]
+    pub nothing_to_restore: bool,
     /// Verifications that may stay unknown in a test that passes: there is nothing here to look at.
     #[serde(skip)]
     pub excused: Vec<&'static str>,
@@ -78,6 +81,7 @@ impl Default for Report {
             steps: Vec::new(),
             verifications: Vec::new(),
             reason: None,
+            nothing_to_restore: false,
             excused: Vec::new(),
             hint: None,
             conclusion: Conclusion::NotRun,
@@ -114,6 +118,7 @@ impl Report {
                     _ => Conclusion::NotRun,
                 };
                 self.hint = error.hint();
+                self.nothing_to_restore = matches!(error, RestoreError::NoBackup { .. });
                 let words = crate::log::chain(&error);
                 self.reason = Some(match seen {
                     Some(seen) if self.conclusion == Conclusion::Failed => {

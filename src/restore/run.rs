@@ -38,7 +38,7 @@ pub struct Options {
 pub async fn run(
     loaded: &Loaded,
     options: &Options,
-    progress: &mut (dyn FnMut(&Step) + Send),
+    progress: &mut (dyn FnMut(&Step) + Send + Sync),
 ) -> Report {
     let limit = loaded.config.restore_test.timeout;
     let deadline = Instant::now() + limit;
@@ -57,7 +57,7 @@ pub async fn run(
 struct Test<'a> {
     loaded: &'a Loaded,
     options: &'a Options,
-    progress: &'a mut (dyn FnMut(&Step) + Send),
+    progress: &'a mut (dyn FnMut(&Step) + Send + Sync),
     report: Report,
     deadline: Instant,
 }

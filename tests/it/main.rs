@@ -7,6 +7,7 @@ mod backup;
 mod checks;
 mod compose;
 mod config;
+mod daemon;
 mod dump;
 mod faults;
 mod harness;

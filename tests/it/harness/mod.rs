@@ -136,6 +136,12 @@ impl Setup {
         self
     }
 
+    /// All that a node's daemon talks to.
+    pub fn with_daemon(mut self) -> Setup {
+        self.services = "s3 toxiproxy postgres pgbouncer redis";
+        self
+    }
+
     /// PostgreSQL as an application reaches it: HAProxy on 15432, PgBouncer on 6432.
     pub fn behind_haproxy(mut self) -> Setup {
         self.services = "s3 toxiproxy postgres pgbouncer haproxy";

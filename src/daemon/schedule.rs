@@ -1,0 +1,190 @@
+//! What is due: pure, from the last runs and `now`. Survives restarts and missed hours, and never fires twice.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use croner::Cron;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+/// When a job is meant to run.
+#[derive(Debug, Clone)]
+pub enum Schedule {
+    /// Minute, hour, day of month, month, day of week, in a time zone.
+    Cron(Box<Cron>, TimeZone),
+    Every(Duration),
+}
+
+/// What is known of a job's runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Past {
+    /// Its last start, whatever came of it.
+    pub last_run: Option<Timestamp>,
+    /// The start of its last run that could be judged, good or bad.
+    pub last_judged: Option<Timestamp>,
+    /// Runs in a row that could not look.
+    pub unknown_in_a_row: u32,
+    /// The last run lacked a prerequisite (no backup yet): no outcome, tried again soon.
+    pub lacked_prerequisite: bool,
+}
+
+/// Between two attempts of a job whose prerequisite is missing.
+const PREREQUISITE_PAUSE: SignedDuration = SignedDuration::from_secs(15);
+/// Back-off after a run that could not look: doubled each time, up to the longest.
+const SHORTEST_BACK_OFF: SignedDuration = SignedDuration::from_mins(1);
+const LONGEST_BACK_OFF: SignedDuration = SignedDuration::from_hours(1);
+
+impl Schedule {
+    /// Reads `0 1 * * *` or a duration such as `15s`.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn parse(text: &str, zone: TimeZone) -> Result<Self, String> {
+        if let Ok(every) = text.parse::<SignedDuration>() {
+            let every = Duration::try_from(every)
+                .ok()
+                .filter(|every| !every.is_zero());
+            return every
+                .map(Self::Every)
+                .ok_or_else(|| format!("{text:?} is no duration above zero"));
+        }
+        let cron = Cron::from_str(text)
+            .map_err(|error| format!("{text:?} is no cron pattern: {error}"))?;
+        Ok(Self::Cron(Box::new(cron), zone))
+    }
+
+    /// The first planned time after `after`; `None` for a pattern that never comes.
+    pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::Every(every) => after
+                .checked_add(SignedDuration::try_from(*every).ok()?)
+                .ok(),
+            Self::Cron(cron, zone) => {
+                let next = cron
+                    .find_next_occurrence(&after.to_zoned(zone.clone()), false)
+                    .ok()?;
+                Some(next.timestamp())
+            }
+        }
+    }
+}
+
+/// When a job with this past runs next; at or before `now`, it is due.
+///
+/// Never judged: at once. After an unknown: back-off. Else the first planned time after the last judged run, however long
+/// ago that was: what was missed while nothing ran is caught up once.
+pub fn next_run(schedule: &Schedule, past: &Past, now: Timestamp) -> Option<Timestamp> {
+    let planned = match past.last_judged {
+        None => Some(now),
+        // A clock that was set back must not stop a job until it has caught up.
+        Some(judged) => schedule.next_after(judged.min(now)),
+    };
+    let not_before = past.last_run.filter(|run| *run <= now).and_then(|run| {
+        let pause = if past.lacked_prerequisite {
+            PREREQUISITE_PAUSE
+        } else if past.unknown_in_a_row > 0 {
+            back_off(past.unknown_in_a_row)
+        } else {
+            return None;
+        };
+        run.checked_add(pause).ok()
+    });
+    match (planned, not_before) {
+        (Some(planned), Some(not_before)) => Some(planned.max(not_before)),
+        (planned, _) => planned,
+    }
+}
+
+fn back_off(unknown_in_a_row: u32) -> SignedDuration {
+    let doubled = 2_i32.saturating_pow(unknown_in_a_row.saturating_sub(1).min(10));
+    SHORTEST_BACK_OFF
+        .saturating_mul(doubled)
+        .min(LONGEST_BACK_OFF)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn daily() -> Schedule {
+        Schedule::parse("0 1 * * *", TimeZone::UTC).unwrap()
+    }
+
+    const NOW: &str = "2026-11-21T12:00:00Z";
+
+    fn next(past: Past) -> Timestamp {
+        next_run(&daily(), &past, at(NOW)).unwrap()
+    }
+
+    #[test]
+    fn what_never_succeeded_is_due_at_once_and_what_did_waits_for_its_time() {
+        assert_eq!(next(Past::default()), at(NOW));
+        let judged = |text| Past {
+            last_run: Some(at(text)),
+            last_judged: Some(at(text)),
+            ..Past::default()
+        };
+        assert_eq!(
+            next(judged("2026-11-21T01:00:03Z")),
+            at("2026-11-22T01:00:00Z")
+        );
+        // Missed while nothing ran: due now, once.
+        assert_eq!(
+            next(judged("2026-11-18T01:00:00Z")),
+            at("2026-11-19T01:00:00Z")
+        );
+        // A clock that was set back a year.
+        assert_eq!(
+            next(judged("2027-11-21T01:00:00Z")),
+            at("2026-11-22T01:00:00Z")
+        );
+    }
+
+    #[test]
+    fn an_unknown_is_tried_again_with_a_growing_pause_and_a_prerequisite_soon() {
+        let unknown = |times| Past {
+            last_run: Some(at(NOW)),
+            unknown_in_a_row: times,
+            ..Past::default()
+        };
+        for (times, pause) in [
+            (1, "2026-11-21T12:01:00Z"),
+            (3, "2026-11-21T12:04:00Z"),
+            (99, "2026-11-21T13:00:00Z"),
+        ] {
+            assert_eq!(next(unknown(times)), at(pause), "{times}");
+        }
+        let lacking = Past {
+            last_run: Some(at(NOW)),
+            lacked_prerequisite: true,
+            ..Past::default()
+        };
+        assert_eq!(next(lacking), at("2026-11-21T12:00:15Z"));
+        // A pause never outlasts the regular time by going back.
+        let known_before = Past {
+            last_judged: Some(at("2026-11-21T01:00:00Z")),
+            ..unknown(1)
+        };
+        assert_eq!(next(known_before), at("2026-11-22T01:00:00Z"));
+    }
+
+    #[test]
+    fn a_night_with_a_clock_change_has_one_run_at_its_hour() {
+        let zone = TimeZone::get("Europe/London").unwrap();
+        let midnight = Schedule::parse("0 0 * * *", zone).unwrap();
+        let first = midnight.next_after(at("2026-03-28T12:00:00Z")).unwrap();
+        assert_eq!(first, at("2026-03-29T00:00:00Z"));
+        assert_eq!(midnight.next_after(first), Some(at("2026-03-29T23:00:00Z")));
+    }
+
+    #[test]
+    fn a_wrong_schedule_is_refused() {
+        for text in ["", "daily", "0 25 * * *", "-5s"] {
+            assert!(Schedule::parse(text, TimeZone::UTC).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! `xdb daemon`: serves the node's role, runs what is due, tells Redis each event once.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::{Background, Lab, Program, Service, eventually};
+
+const SOON: Duration = Duration::from_secs(60);
+
+fn lab() -> Lab {
+    let lab = Lab::setup(Program::Walrus).with_daemon().start();
+    lab.config(
+        "[redis]\nurl = \"redis://127.0.0.1:6379\"\npassword = \"lab-password\"\n\
+         [dump]\nrepository = \"s3://pgdump-test/main\"\n[schedule]\nchecks = \"1s\"",
+    );
+    lab
+}
+
+fn start(lab: &Lab) -> Background<'_> {
+    let daemon = lab.xdb_in_background(&["daemon"]);
+    eventually("the daemon answers", SOON, || {
+        (ask(lab, "healthz") == 200).then_some(())
+    });
+    daemon
+}
+
+fn ask(lab: &Lab, path: &str) -> u32 {
+    let curl =
+        format!("curl -s -m 5 -o /dev/null -w '%{{http_code}}' http://127.0.0.1:8009/{path}");
+    lab.sh(&curl).stdout.parse().unwrap_or_default()
+}
+
+fn redis(lab: &Lab, command: &str) -> String {
+    lab.ok(&format!(
+        "redis-cli --no-auth-warning -a lab-password {command}"
+    ))
+}
+
+/// The alert on PostgreSQL as Redis shows it now.
+fn down_alert(lab: &Lab) -> Option<Value> {
+    let shown = redis(lab, "HVALS xdb:main:alerts:active");
+    let alerts = shown
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    alerts
+        .into_iter()
+        .find(|alert| alert["check"] == "postgresql-up")
+}
+
+/// How often `kind` of that alert was told in the stream.
+fn told(lab: &Lab, kind: &str) -> usize {
+    let stream = redis(lab, "XRANGE xdb:main:alerts:events - +");
+    stream
+        .lines()
+        .filter(|line| line.contains("\"postgresql-up\"") && line.contains(&format!("\"{kind}\"")))
+        .count()
+}
+
+fn backups(lab: &Lab) -> usize {
+    let list = lab.xdb(&["backup", "list", "--json"]).stdout;
+    serde_json::from_str::<Vec<Value>>(&list).map_or(0, |all| all.len())
+}
+
+#[test]
+fn a_node_is_served_watched_and_backed_up_and_a_killed_daemon_repeats_nothing() {
+    let lab = lab();
+    let daemon = start(&lab);
+    eventually("the primary is served", SOON, || {
+        (ask(&lab, "primary") == 200).then_some(())
+    });
+    assert_eq!(ask(&lab, "replica"), 503);
+    assert!(redis(&lab, "GET xdb:main:node:$(hostname)").contains("\"v\":1"));
+    // Never backed up: due at once.
+    eventually("a base backup is there", SOON, || {
+        (backups(&lab) == 1).then_some(())
+    });
+
+    lab.service("postgres", Service::Down);
+    assert_eq!(lab.sh("pgrep -x postgres").code, 1);
+    let alert = eventually("the alert is in Redis", SOON, || down_alert(&lab));
+    assert_eq!(alert["severity"], "critical");
+    assert!(
+        alert["runbook"].as_str().unwrap().contains("postgresql-up"),
+        "{alert}"
+    );
+    eventually("the role is held, then no more", SOON, || {
+        (ask(&lab, "primary") == 503).then_some(())
+    });
+    assert_eq!(ask(&lab, "healthz"), 200);
+
+    // Killed and started again: the alert goes on, nobody is told twice, no second backup is made.
+    daemon.signal("KILL");
+    assert_eq!(daemon.wait(SOON).code, 137);
+    let daemon = start(&lab);
+    lab.service("postgres", Service::Up);
+    eventually("the alert is over", SOON, || {
+        down_alert(&lab).is_none().then_some(())
+    });
+    eventually("the primary is served again", SOON, || {
+        (ask(&lab, "primary") == 200).then_some(())
+    });
+    assert_eq!((told(&lab, "raised"), told(&lab, "resolved")), (1, 1));
+    assert_eq!(backups(&lab), 1);
+
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(SOON).code, 143);
+    lab.assert_nothing_left_behind();
+}
+
+#[test]
+fn alerts_wait_for_a_redis_that_is_away() {
+    let lab = lab();
+    let daemon = start(&lab);
+    eventually("the primary is served", SOON, || {
+        (ask(&lab, "primary") == 200).then_some(())
+    });
+    lab.service("redis", Service::Down);
+    assert_ne!(
+        lab.sh("redis-cli -a lab-password ping").stdout.trim(),
+        "PONG"
+    );
+    lab.service("postgres", Service::Down);
+    eventually("the daemon says that alerts wait", SOON, || {
+        let said = lab.sh("cat /tmp/background.*/stdout").stdout;
+        (said.contains("alerts wait for Redis") && said.contains("\"checks\"")).then_some(())
+    });
+    lab.service("redis", Service::Up);
+    eventually("the alert arrives", SOON, || down_alert(&lab));
+    assert_eq!(told(&lab, "raised"), 1);
+    // One JSON object a line, the platform's keys first.
+    let said = lab.sh("cat /tmp/background.*/stdout").stdout;
+    for line in said.lines() {
+        let parsed: Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(
+            line.starts_with("{\"timestamp\":\"20") && parsed["service"] == "xdb",
+            "{line}"
+        );
+        assert!(
+            !line.contains("lab-password") && !line.contains("lab-secret-key"),
+            "{line}"
+        );
+    }
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(SOON).code, 143);
+}
