@@ -10,7 +10,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "cli",
         &[
             "daemon", "restore", "archive", "dump", "wait", "checks", "process", "postgres",
-            "storage", "log", "config", "model",
+            "storage", "store", "log", "config", "model",
         ],
     ),
     (

@@ -8,6 +8,7 @@ mod dump;
 mod exit;
 mod output;
 mod restore_test;
+mod status;
 mod wait;
 
 use std::path::PathBuf;
@@ -62,6 +63,8 @@ enum Verb {
     Dump(dump::Verb),
     /// Restore a backup into a scratch directory, recover it to the end of the archive, verify it, and measure RTO and RPO
     RestoreTest(restore_test::Arguments),
+    /// What would we get back now, and how do we know?
+    Status(status::Arguments),
     /// Look at what is watched: each check's verdict and its reason
     Check(check::Arguments),
     /// Wait until the database answers in the role that is wanted: the ExecStartPre of an application's unit
@@ -101,6 +104,10 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             until_interrupted(check::run(arguments, &loaded), async {})
         }
         Verb::Wait(arguments) => wait::run(&arguments, &load(arguments.flags())?),
+        Verb::Status(arguments) => {
+            let loaded = load(Vec::new())?;
+            until_interrupted(status::run(arguments, &loaded), async {})
+        }
         Verb::Daemon => {
             let loaded = load(Vec::new())?;
             until_interrupted(daemon::run(&loaded), daemon::clean_up(&loaded))

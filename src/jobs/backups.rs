@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 
 use super::{Job, Worked};
+use crate::archive;
 use crate::config::{Config, Loaded};
 use crate::dump::{self, DumpError};
+use crate::log;
 use crate::model::Verdict;
 use crate::restore::{self, Conclusion, Options};
-use crate::{archive, log};
 
 pub(super) async fn base_backup(config: &Config) -> Worked {
     match archive::push(config, false).await {

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::harness::{Cluster, Output, eventually};
 
 const SOON: Duration = Duration::from_secs(30);
+const WITHIN_MINUTES: Duration = Duration::from_secs(180);
 /// A base backup or a restore test of the cluster's own daemon may have to end first.
 const AFTER_OTHERS: Duration = Duration::from_secs(120);
 /// xdb's exit code for "refused", as when the same job runs already.
@@ -83,6 +84,14 @@ fn what_is_written_through_haproxy_is_restored_on_the_replica() {
         "{tested:?}"
     );
     assert!(report["rto_secs"].as_f64().is_some(), "{report}");
+
+    // The daemons have done the same by themselves: their schedules were due at once.
+    let status = eventually("db2 says that it is proven", WITHIN_MINUTES, || {
+        let said = cluster.xdb("db2", &["status"]);
+        let proven = said.stdout.contains("proven: a restore test passed");
+        (said.code == 0 && proven && said.stdout.contains("dumped: 2")).then_some(said.stdout)
+    });
+    assert!(status.starts_with("recoverable: base_"), "{status}");
 
     assert_eq!(cluster.down(), Vec::<String>::new());
 }
