@@ -229,7 +229,7 @@ async fn archiving(client: &Client) -> Result<Archiving, PostgresError> {
     })
 }
 
-/// On a replica: without the primary's positions only "not streaming" can be told.
+/// On a replica: whether WAL comes at all. How far the replay is behind is the primary's to say, which knows its own position.
 async fn standby(
     client: &Client,
     limits: &LagLimits,
@@ -245,7 +245,11 @@ async fn standby(
         replayed: get("replayed").and_then(|lsn| lsn.parse::<Lsn>().ok()),
         streaming: get("streaming") == Some("t"),
     };
-    Ok(judge_replication_lag(&standby, limits, now))
+    Ok(if standby.streaming {
+        Verdict::Ok
+    } else {
+        judge_replication_lag(&standby, limits, now)
+    })
 }
 
 /// On a primary: each standby's bytes. How many seconds they are behind it does not know while it idles.

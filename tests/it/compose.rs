@@ -92,6 +92,11 @@ fn what_is_written_through_haproxy_is_restored_on_the_replica() {
         (said.code == 0 && proven && said.stdout.contains("dumped: 2")).then_some(said.stdout)
     });
     assert!(status.starts_with("recoverable: base_"), "{status}");
+    // Nothing is wrong here, and nothing cries.
+    for node in ["db1", "db2"] {
+        let checked = cluster.xdb(node, &["check"]);
+        assert_eq!(checked.code, 0, "{node}: {checked:?}");
+    }
 
     assert_eq!(cluster.down(), Vec::<String>::new());
 }
