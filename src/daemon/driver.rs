@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use super::clock::Clock;
 use super::schedule::{Past, Schedule, next_run};
 use super::{DaemonError, Node, publish};
+use crate::config::Config;
 use crate::jobs::{Job, Ran, Tools, Where};
 use crate::model::{Outcome, Run, Verdict};
 use crate::store::StoreError;
@@ -51,6 +52,8 @@ impl Driver {
 
     /// Runs until it is dropped, and its runs with it.
     pub(super) async fn drive(&self) {
+        let config = &self.node.tools.loaded.config;
+        let mut role = None;
         let mut clock = Clock::new();
         let mut runs: JoinSet<Option<Ran>> = JoinSet::new();
         let mut running: HashMap<tokio::task::Id, (Job, Timestamp)> = HashMap::new();
@@ -65,7 +68,7 @@ impl Driver {
                         Err(error) => (error.id(), Err(error.to_string())),
                     };
                     if let Some((job, started_at)) = running.remove(&id) {
-                        let ran = ran.unwrap_or_else(|reason| Some(broken(job, started_at, &reason)));
+                        let ran = ran.unwrap_or_else(|reason| Some(broken(job, config, started_at, &reason)));
                         if let Some(ran) = ran {
                             publish::publish(&self.node, job, ran).await;
                         }
@@ -74,6 +77,11 @@ impl Driver {
                 }
             }
             let now = Timestamp::now();
+            let before = role;
+            role = self.node.view.borrow().in_recovery(now).or(role);
+            if before.is_some() && before != role {
+                publish::resolve_all(&self.node, "role changed").await;
+            }
             for (job, schedule) in &self.schedules {
                 let free = running.values().all(|(other, _)| job.tolerates(*other));
                 if !free || !self.belongs_here(*job, now) {
@@ -162,8 +170,11 @@ fn past_of(runs: &[Run]) -> Past {
 }
 
 /// A run that panicked is a look that failed.
-fn broken(job: Job, started_at: Timestamp, reason: &str) -> Ran {
-    let finding = job.finding(Verdict::Unknown(format!("xdb itself failed: {reason}")));
+fn broken(job: Job, config: &Config, started_at: Timestamp, reason: &str) -> Ran {
+    let finding = job.finding(
+        config,
+        Verdict::Unknown(format!("xdb itself failed: {reason}")),
+    );
     let elapsed = std::time::Duration::try_from(Timestamp::now().duration_since(started_at))
         .unwrap_or_default();
     Ran {

@@ -15,6 +15,7 @@ pub(super) async fn beat(node: &Node) {
     let config = &node.tools.loaded.config;
     let keys = Keys::new(&config.cluster.name);
     let hostname = &config.node.hostname;
+    let own = [Scope::Node(hostname.clone())];
     let mut view = node.view.clone();
     loop {
         let state = json!({ "v": 1, "hostname": hostname, "version": env!("CARGO_PKG_VERSION"), "view": *view.borrow() });
@@ -24,7 +25,7 @@ pub(super) async fn beat(node: &Node) {
             .await
         {
             tracing::warn!("the heartbeat did not reach Redis: {error}");
-        } else if let Err(error) = node.alerts.reconcile(&node.redis, &scopes(node)).await {
+        } else if let Err(error) = node.alerts.reconcile(&node.redis, &own).await {
             tracing::warn!("alerts in Redis cannot be compared: {error}");
         }
         super::publish::deliver(node).await;
@@ -33,12 +34,4 @@ pub(super) async fn beat(node: &Node) {
         let changed = view.wait_for(|view| view.sample.map(|sample| sample.in_recovery) != role);
         let _ = tokio::time::timeout(PERIOD, changed).await;
     }
-}
-
-/// The primary answers for the cluster's alerts, each node for its own.
-fn scopes(node: &Node) -> Vec<Scope> {
-    vec![
-        Scope::Cluster,
-        Scope::Node(node.tools.loaded.config.node.hostname.clone()),
-    ]
 }

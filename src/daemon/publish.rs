@@ -1,5 +1,7 @@
 //! One way out for what a job came to: log, store, alerts, Redis.
 
+use jiff::Timestamp;
+
 use super::Node;
 use crate::alerts::{Extent, Judged};
 use crate::jobs::{Job, Ran};
@@ -33,6 +35,18 @@ pub(super) async fn publish(node: &Node, job: Job, ran: Ran) {
             "alerts cannot be kept: {}",
             crate::log::chain(&error)
         );
+    }
+    deliver(node).await;
+}
+
+/// Ends every alert of this node: the new role's own looks raise what still holds.
+pub(super) async fn resolve_all(node: &Node, reason: &str) {
+    if let Err(error) = node
+        .alerts
+        .resolve(|_| true, reason, Timestamp::now())
+        .await
+    {
+        tracing::error!("alerts cannot be resolved: {}", crate::log::chain(&error));
     }
     deliver(node).await;
 }

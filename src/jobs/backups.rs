@@ -12,9 +12,10 @@ use crate::restore::{self, Conclusion, Options};
 
 pub(super) async fn base_backup(config: &Config) -> Worked {
     match archive::push(config, false).await {
-        Ok(pushed) => Worked::of(Job::BaseBackup, Verdict::Ok, json!(pushed)),
+        Ok(pushed) => Worked::of(Job::BaseBackup, config, Verdict::Ok, json!(pushed)),
         Err(error) => Worked::of(
             Job::BaseBackup,
+            config,
             Verdict::Unknown(log::chain(&error)),
             Value::Null,
         ),
@@ -25,6 +26,7 @@ pub(super) async fn dump(config: &Config) -> Worked {
     match dump::push(config, &[]).await {
         Ok(set) => Worked::of(
             Job::Dump,
+            config,
             Verdict::Ok,
             json!({ "set": set.set, "bytes": set.bytes() }),
         ),
@@ -35,7 +37,7 @@ pub(super) async fn dump(config: &Config) -> Worked {
                 DumpError::Failed { .. } => Verdict::Critical(reason),
                 _ => Verdict::Unknown(reason),
             };
-            Worked::of(Job::Dump, verdict, Value::Null)
+            Worked::of(Job::Dump, config, verdict, Value::Null)
         }
     }
 }
@@ -52,6 +54,6 @@ pub(super) async fn restore_test(loaded: &Loaded) -> Worked {
     let detail = serde_json::to_value(&report).unwrap_or_default();
     Worked {
         lacked_prerequisite,
-        ..Worked::of(Job::RestoreTest, verdict, detail)
+        ..Worked::of(Job::RestoreTest, &loaded.config, verdict, detail)
     }
 }

@@ -116,9 +116,10 @@ impl Job {
         }
     }
 
-    /// The one finding of a job that is about the cluster.
-    pub fn finding(self, verdict: Verdict) -> Finding {
-        let mut finding = Finding::new(self.name(), Scope::Cluster, "", verdict);
+    /// The one finding of a job, about the node that runs it.
+    pub fn finding(self, config: &Config, verdict: Verdict) -> Finding {
+        let scope = Scope::Node(config.node.hostname.clone());
+        let mut finding = Finding::new(self.name(), scope, "", verdict);
         finding.runbook = Some(format!("runbooks/{}.md", self.name()));
         finding
     }
@@ -133,9 +134,9 @@ struct Worked {
 }
 
 impl Worked {
-    fn of(job: Job, verdict: Verdict, detail: serde_json::Value) -> Self {
+    fn of(job: Job, config: &Config, verdict: Verdict, detail: serde_json::Value) -> Self {
         let succeeded = verdict == Verdict::Ok;
-        let findings = vec![(job.finding(verdict), Duration::ZERO)];
+        let findings = vec![(job.finding(config, verdict), Duration::ZERO)];
         Self {
             findings,
             succeeded,
