@@ -111,6 +111,26 @@ impl Alerts {
             })
             .await
     }
+
+    /// Forgets every alert of `which`, and tells nobody: another node answers for them now.
+    ///
+    /// # Errors
+    /// When the store cannot be written; then nothing has changed.
+    pub async fn forget(
+        &self,
+        which: impl Fn(&AlertKey) -> bool + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.store
+            .write(move |writing| {
+                for (key, _) in writing.alerts()? {
+                    if which(&key) {
+                        writing.set_alert(&key, None)?;
+                    }
+                }
+                Ok(())
+            })
+            .await
+    }
 }
 
 /// One transaction's work.

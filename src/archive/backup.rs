@@ -294,6 +294,7 @@ mod tests {
             data_directory: "/data".into(),
             segment_size: SegmentSize::default(),
             wal_end: None,
+            position: None,
             streaming: false,
             archive_mode: "on".into(),
             archives: true,

@@ -51,9 +51,7 @@ pub enum ArchiveError {
     TooSlow { after: Duration },
     #[error("the primary has not stored {name} yet; this standby keeps it")]
     Kept { name: String },
-    #[error(
-        "refused to archive {name}: the archive knows timeline {timeline}, this server does not"
-    )]
+    #[error("refused to archive {name}: timeline {timeline} exists, and this server is not on it")]
     Superseded { name: String, timeline: Timeline },
     #[error("archiving began to fail during the backup, which waits for its WAL")]
     ArchivingBroke,

@@ -10,6 +10,7 @@ pub mod program;
 mod push_lock;
 mod wal_client;
 mod wal_fetch;
+mod wal_header;
 mod wal_push;
 mod wal_role;
 

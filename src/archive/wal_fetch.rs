@@ -26,6 +26,10 @@ const ABSENT: u8 = 1;
 const STOP: u8 = 126;
 /// xdb's own look at the bucket after a failure.
 const LOOK: Duration = Duration::from_secs(5);
+/// The same on a live standby, before anything else: while this runs, neither streaming nor a promotion goes on.
+const STANDBY_LOOK: Duration = Duration::from_secs(3);
+/// For one fetch on a live standby, which PostgreSQL asks for again by itself.
+const STANDBY_FETCH: Duration = Duration::from_secs(20);
 /// Between two attempts, and the least that one may take.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -36,8 +40,9 @@ pub fn wal_fetch(config: Option<PathBuf>, arguments: &[OsString]) -> u8 {
         .iter()
         .cloned()
         .partition(|argument| argument == "--standby");
-    let failure = if flags.is_empty() { STOP } else { ABSENT };
-    match catch_unwind(|| try_fetch(config, &rest)) {
+    let standby = !flags.is_empty();
+    let failure = if standby { ABSENT } else { STOP };
+    match catch_unwind(|| try_fetch(config, standby, &rest)) {
         Ok(Ok(true)) => 0,
         Ok(Ok(false)) => ABSENT,
         Ok(Err(error)) => {
@@ -54,7 +59,11 @@ pub fn wal_fetch(config: Option<PathBuf>, arguments: &[OsString]) -> u8 {
 pub const COULD_NOT_LOOK: &str = "wal-fetch: could not look";
 
 /// `Ok(false)`: the archive does not hold the file.
-fn try_fetch(config: Option<PathBuf>, arguments: &[OsString]) -> Result<bool, ArchiveError> {
+fn try_fetch(
+    config: Option<PathBuf>,
+    standby: bool,
+    arguments: &[OsString],
+) -> Result<bool, ArchiveError> {
     let usage = "usage: xdb wal-fetch [--standby] NAME DESTINATION, as restore_command = 'xdb wal-fetch \"%f\" \"%p\"'";
     let [name, destination] = arguments else {
         return Err(ArchiveError::Usage(usage.to_owned()));
@@ -64,6 +73,11 @@ fn try_fetch(config: Option<PathBuf>, arguments: &[OsString]) -> Result<bool, Ar
         path: Path::new(&arguments[0]).to_owned(),
     })?;
     let (config, repository) = configured(config)?;
+    if standby {
+        let deadline = STANDBY_LOOK + STANDBY_FETCH + LOOK;
+        let fetch = fetch_on_standby(&config, &repository, name, destination);
+        return block_on(deadline, fetch);
+    }
     let deadline = config.archive.fetch_timeout + LOOK + PAUSE;
     block_on(deadline, fetch(&config, &repository, name, destination))
 }
@@ -101,6 +115,25 @@ async fn fetch(
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Tries once, and only what the bucket is seen to hold: the program would ask an S3 that is away for minutes, and a
+/// standby that waits for it can neither stream nor be promoted.
+async fn fetch_on_standby(
+    config: &Config,
+    repository: &Repository,
+    name: &str,
+    destination: &OsStr,
+) -> Result<bool, ArchiveError> {
+    let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
+    let look = tokio::time::timeout(STANDBY_LOOK, stored_as(&bucket, repository, name)).await;
+    let stored = look.map_err(|_| ArchiveError::TooSlow {
+        after: STANDBY_LOOK,
+    })??;
+    if stored.is_empty() {
+        return Ok(false);
+    }
+    attempt(config, repository, name, destination, STANDBY_FETCH).await
 }
 
 async fn attempt(

@@ -10,7 +10,7 @@ use std::process::ExitStatus;
 
 use super::program::ReadyMark;
 use super::wal_client::{block_on, complain, configured, stored_as};
-use super::wal_role::{await_stored, in_recovery, refuse_superseded};
+use super::wal_role::{Here, await_stored, in_recovery, refuse_superseded};
 use super::{ArchiveError, Program, Repository, catalog, environment};
 use crate::config::Config;
 use crate::model::ArchiveFile;
@@ -77,7 +77,12 @@ async fn archive(
     if !stored.is_empty() && same_content(&bucket, &stored, path, name).await? {
         return Ok(());
     }
-    refuse_superseded(&bucket, repository, &here, name).await?;
+    let place = Here {
+        data_directory: &here,
+        state_directory: &config.node.state_directory,
+        segment: path,
+    };
+    refuse_superseded(&bucket, repository, place, name).await?;
     store(config, repository, &here, path, name).await?;
     match stored_as(&bucket, repository, name).await?.as_slice() {
         [_] => Ok(()),

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::wal_client::stored_as;
-use super::{ArchiveError, Repository};
+use super::{ArchiveError, Repository, wal_header};
 use crate::config::Config;
 use crate::model::Timeline;
 use crate::storage::Bucket;
+use crate::store::Reader;
 
 /// How long a standby waits for the primary's upload before PostgreSQL asks again. Its archiver retries three times a
 /// second apart and then each minute, so the usual race must be no failure.
@@ -46,14 +47,14 @@ pub(super) async fn await_stored(
     }
 }
 
-/// Refuses when the bucket knows a timeline that this server does not: another node was promoted meanwhile, and what
-/// this one writes belongs to a history that was left.
+/// Refuses when the bucket, or what this node's daemon remembers, knows a timeline that this server does not: another
+/// node was promoted meanwhile, and what this one writes belongs to a history that was left.
 ///
 /// Not being able to look is no reason to stop archiving.
 pub(super) async fn refuse_superseded(
     bucket: &Bucket,
     repository: &Repository,
-    data_directory: &Path,
+    here: Here<'_>,
     name: &str,
 ) -> Result<(), ArchiveError> {
     let written = name
@@ -63,9 +64,14 @@ pub(super) async fn refuse_superseded(
     let Some(written) = written else {
         return Ok(());
     };
-    let next = newest_history(data_directory)
-        .map_or(written, |own| own.max(written))
-        .next();
+    let own = newest_history(here.data_directory).map_or(written, |own| own.max(written));
+    if let Some(timeline) = remembered(here).filter(|timeline| *timeline > own) {
+        return Err(ArchiveError::Superseded {
+            name: name.to_owned(),
+            timeline,
+        });
+    }
+    let next = own.next();
     let name_of_next = next.history_file();
     let look = tokio::time::timeout(LOOK, stored_as(bucket, repository, &name_of_next)).await;
     match look {
@@ -75,6 +81,22 @@ pub(super) async fn refuse_superseded(
         }),
         _ => Ok(()),
     }
+}
+
+/// Where the server and what this node remembers are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Here<'a> {
+    pub data_directory: &'a Path,
+    pub state_directory: &'a Path,
+    /// The file that is to be archived.
+    pub segment: &'a Path,
+}
+
+/// The highest timeline of the segment's own cluster that this node's daemon ever knew of.
+fn remembered(here: Here<'_>) -> Option<Timeline> {
+    let cluster = wal_header::system_identifier(here.segment)?;
+    let reader = Reader::open(here.state_directory).ok()??;
+    reader.reading().highest_timeline(cluster).ok()?
 }
 
 /// The timeline after `own`, when the archive knows it: then another node was promoted.

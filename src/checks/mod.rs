@@ -16,5 +16,5 @@ mod values;
 pub use definition::{Definition, Kind, Limits, Metric, Role};
 pub use error::{DefinitionError, SampleError};
 pub use load::{DIRECTORY, load};
-pub use replication_lag::{Lag, LagLimits, Standby, judge_replication_lag, lag};
+pub use replication_lag::{LagLimits, Standby, judge_replication_lag};
 pub use sample::{Looked, Sampler};

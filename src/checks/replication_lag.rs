@@ -9,6 +9,7 @@ use bytesize::ByteSize;
 use jiff::Timestamp;
 
 use super::Limits;
+use crate::cluster::{Lag, LsnRing};
 use crate::model::{Lsn, Verdict};
 
 /// When the primary's newest sample is older than this, its position is not known.
@@ -24,49 +25,28 @@ pub struct LagLimits {
 /// What is known of a standby and its primary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standby<'a> {
-    /// The primary's `pg_current_wal_lsn()` with its times, oldest first.
-    pub primary: &'a [(Timestamp, Lsn)],
+    /// The primary's `pg_current_wal_lsn()` with its times.
+    pub primary: &'a LsnRing,
     /// `pg_last_wal_replay_lsn()`; `None` (NULL) before anything was replayed.
     pub replayed: Option<Lsn>,
     /// `pg_stat_wal_receiver` has a row with the status `streaming`.
     pub streaming: bool,
 }
 
-/// How far a standby is behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lag {
-    pub bytes: u64,
-    /// Since the primary's position first passed the standby's.
-    pub time: Duration,
-    /// The primary had passed it before the oldest sample: it is `time` or more.
-    pub at_least: bool,
-}
-
-/// How far `replayed` is behind the newest of `primary`; `None` without a sample.
-pub fn lag(primary: &[(Timestamp, Lsn)], replayed: Lsn, now: Timestamp) -> Option<Lag> {
-    let (_, newest) = primary.last()?;
-    // The two were sampled at two moments: the standby's may be ahead.
-    let bytes = newest.0.saturating_sub(replayed.0);
-    let passed = primary.iter().position(|(_, lsn)| *lsn > replayed);
-    let since = passed.and_then(|index| primary.get(index));
-    Some(Lag {
-        bytes,
-        time: since.map_or(Duration::ZERO, |(at, _)| elapsed(*at, now)),
-        at_least: passed == Some(0),
-    })
-}
-
 /// Judges one standby's replay lag at `now`.
 pub fn judge_replication_lag(standby: &Standby, limits: &LagLimits, now: Timestamp) -> Verdict {
     let known = standby
         .replayed
-        .and_then(|replayed| lag(standby.primary, replayed, now));
+        .and_then(|replayed| standby.primary.lag(replayed, now));
     if !standby.streaming {
         let behind = known.map_or_else(String::new, |lag| format!("; {}", in_words(lag)));
         return Verdict::Critical(format!("not streaming from the primary{behind}"));
     }
-    let Some((sampled_at, _)) = standby.primary.last() else {
-        return Verdict::Unknown("the primary's position is not known on this node".to_owned());
+    let Some((sampled_at, _)) = standby.primary.samples().last() else {
+        return Verdict::Unknown(
+            "the primary's position is not known here: xdb's daemon keeps it, asking cluster.peers"
+                .to_owned(),
+        );
     };
     let age = elapsed(*sampled_at, now);
     if age > FRESH {
@@ -128,37 +108,12 @@ mod tests {
 
     const NOW: i64 = 1_000;
 
-    fn ring(samples: &[(i64, u64)]) -> Vec<(Timestamp, Lsn)> {
-        let sample =
-            |(second, lsn): &(i64, u64)| (Timestamp::from_second(*second).unwrap(), Lsn(*lsn));
-        samples.iter().map(sample).collect()
-    }
-
-    fn lag_of(samples: &[(i64, u64)], replayed: u64) -> Option<(u64, u64, bool)> {
-        let now = Timestamp::from_second(NOW).unwrap();
-        let lag = lag(&ring(samples), Lsn(replayed), now)?;
-        Some((lag.bytes, lag.time.as_secs(), lag.at_least))
-    }
-
-    #[test]
-    fn seconds_count_from_when_the_primary_passed_the_standby() {
-        let busy = [(990, 100), (995, 200), (1000, 300)];
-        assert_eq!(lag_of(&busy, 300), Some((0, 0, false)));
-        assert_eq!(lag_of(&busy, 250), Some((50, 0, false)));
-        assert_eq!(lag_of(&busy, 100), Some((200, 5, false)));
-        assert_eq!(lag_of(&busy, 99), Some((201, 10, true)));
-        // The standby was asked a moment later than the primary.
-        assert_eq!(lag_of(&busy, 301), Some((0, 0, false)));
-        assert_eq!(lag_of(&[], 1), None);
-    }
-
-    #[test]
-    fn an_idle_primary_makes_no_lag_and_hides_none() {
-        let idle = [(900, 100), (950, 100), (1000, 100)];
-        assert_eq!(lag_of(&idle, 100), Some((0, 0, false)));
-        // Replay paused, or the link cut, before the last write.
-        let written = [(900, 100), (910, 200), (1000, 200)];
-        assert_eq!(lag_of(&written, 100), Some((100, 90, false)));
+    fn ring(samples: &[(i64, u64)]) -> LsnRing {
+        let mut ring = LsnRing::default();
+        for (second, lsn) in samples {
+            ring.push(Timestamp::from_second(*second).unwrap(), Lsn(*lsn));
+        }
+        ring
     }
 
     #[test]

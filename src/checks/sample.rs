@@ -13,6 +13,7 @@ use super::values::Value;
 use super::{
     Definition, Kind, LagLimits, Metric, Role, SampleError, Standby, judge_replication_lag,
 };
+use crate::cluster::LsnRing;
 use crate::config::Config;
 use crate::log;
 use crate::model::{Finding, Lsn, Scope, Verdict};
@@ -64,10 +65,12 @@ impl Sampler {
     }
 
     /// Runs one check; an error to sample becomes one unknown finding.
-    pub async fn look(&self, definition: &Definition, now: Timestamp) -> Looked {
+    ///
+    /// `primary` is where the primary was when, for a replica's lag.
+    pub async fn look(&self, definition: &Definition, primary: &LsnRing, now: Timestamp) -> Looked {
         // For everything that one check asks; more than any one login and statement take.
         let deadline = (self.target.connect_timeout + STATEMENT) * 2;
-        let looked = timeout(deadline, self.try_to_look(definition, now)).await;
+        let looked = timeout(deadline, self.try_to_look(definition, primary, now)).await;
         let outcome = looked.unwrap_or_else(|_| {
             let secs = deadline.as_secs();
             Err(SampleError::Deadline { secs })
@@ -81,6 +84,7 @@ impl Sampler {
     async fn try_to_look(
         &self,
         definition: &Definition,
+        primary: &LsnRing,
         now: Timestamp,
     ) -> Result<Looked, SampleError> {
         let findings = |verdicts: Vec<(Option<String>, Verdict)>| {
@@ -130,7 +134,7 @@ impl Sampler {
             Kind::ReplicationLag { limits } => {
                 let client = self.postgres.get().await?;
                 if in_recovery(&client).await? {
-                    vec![(None, standby(&client, limits, now).await?)]
+                    vec![(None, standby(&client, primary, limits, now).await?)]
                 } else {
                     standbys(&client, limits).await?
                 }
@@ -229,9 +233,10 @@ async fn archiving(client: &Client) -> Result<Archiving, PostgresError> {
     })
 }
 
-/// On a replica: whether WAL comes at all. How far the replay is behind is the primary's to say, which knows its own position.
+/// On a replica: whether WAL comes, and how far the replay is behind where the primary was when.
 async fn standby(
     client: &Client,
+    primary: &LsnRing,
     limits: &LagLimits,
     now: Timestamp,
 ) -> Result<Verdict, PostgresError> {
@@ -241,15 +246,11 @@ async fn standby(
     let rows = ask(client, QUERY).await?;
     let get = |name| rows.first().and_then(|row| column(row, name));
     let standby = Standby {
-        primary: &[],
+        primary,
         replayed: get("replayed").and_then(|lsn| lsn.parse::<Lsn>().ok()),
         streaming: get("streaming") == Some("t"),
     };
-    Ok(if standby.streaming {
-        Verdict::Ok
-    } else {
-        judge_replication_lag(&standby, limits, now)
-    })
+    Ok(judge_replication_lag(&standby, limits, now))
 }
 
 /// On a primary: each standby's bytes. How many seconds they are behind it does not know while it idles.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::exit::{Exit, complain};
 use super::output::{say, table};
 use crate::checks::{self, Definition, Looked, Sampler};
+use crate::cluster;
 use crate::config::Loaded;
 use crate::model::{Finding, Verdict};
 
@@ -36,10 +37,13 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
         }
     }
     let sampler = Sampler::new(&loaded.config)?;
+    // Only the daemon has watched the primary; without it a replica's lag is unknown, and says so.
+    let address = cluster::own_address(&loaded.config.http.listen);
+    let primary = cluster::ask_positions(&address).await.unwrap_or_default();
     let mut findings = Vec::new();
     let mut elsewhere = Vec::new();
     for definition in &definitions {
-        match sampler.look(definition, Timestamp::now()).await {
+        match sampler.look(definition, &primary, Timestamp::now()).await {
             Looked::Findings(found) => findings.extend(found),
             Looked::OtherRole => elsewhere.push(definition),
         }

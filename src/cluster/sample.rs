@@ -59,6 +59,7 @@ impl Sampler {
             timeline: server.timeline,
             system_identifier: server.system_identifier,
             streaming: server.streaming,
+            position: server.position,
         })
     }
 }

@@ -49,6 +49,13 @@ pub(super) const KEYS: &[Key] = &[
         about: "The AWS account in the buckets' names; stands for {account} in archive.repository.",
     },
     Key {
+        name: "cluster.peers",
+        kind: Kind::Hosts,
+        preset: Unset("10.0.2.30, 10.0.2.31"),
+        seeds: &[],
+        about: "Where xdb's daemons of all database nodes answer; this node may be among them. Without it no lag in seconds is known.",
+    },
+    Key {
         name: "node.hostname",
         kind: Kind::Text,
         preset: KernelHostName("db1"),

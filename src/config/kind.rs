@@ -29,6 +29,8 @@ pub(super) enum Kind {
     Repository,
     /// An address and a port to listen on.
     Listen,
+    /// Host names or addresses, each with a port or without, between commas.
+    Hosts,
     /// A cron pattern, or the time between two runs.
     Schedule,
 }
@@ -90,6 +92,7 @@ impl Kind {
                     .to_owned()
             }
             Self::Listen => "an address and a port, such as 0.0.0.0:8009".to_owned(),
+            Self::Hosts => "hosts between commas, such as 10.0.2.30, 10.0.2.31:8009".to_owned(),
             Self::Schedule => {
                 "a cron pattern (minute, hour, day, month, weekday; UTC) such as 0 1 * * *, or a duration such as 5m"
                     .to_owned()
@@ -134,6 +137,7 @@ impl Kind {
             Self::RedisUrl => as_text(is_redis_url(text)),
             Self::Repository => as_text(is_repository(text)),
             Self::Listen => as_text(text.parse::<std::net::SocketAddr>().is_ok()),
+            Self::Hosts => as_text(plain && text.split(',').all(|host| is_host(host.trim()))),
             Self::Schedule => as_text(
                 plain && (parse_duration(text).is_some() || croner::Cron::from_str(text).is_ok()),
             ),
@@ -184,10 +188,15 @@ fn is_redis_url(text: &str) -> bool {
         return false;
     };
     let (server, database) = rest.split_once('/').unwrap_or((rest, "0"));
+    is_host(server) && !database.is_empty() && number(database).is_some()
+}
+
+/// A host name or an address, and perhaps a port.
+fn is_host(text: &str) -> bool {
     // The colons of an IPv6 address stand in brackets.
-    let (host, port) = match server.rsplit_once(':') {
+    let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, port),
-        _ => (server, "6379"),
+        _ => (text, "8009"),
     };
     let in_host = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     let good_host = match host
@@ -197,10 +206,7 @@ fn is_redis_url(text: &str) -> bool {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => !host.is_empty() && host.chars().all(in_host),
     };
-    good_host
-        && Kind::Port.parse(port).is_some()
-        && !database.is_empty()
-        && number(database).is_some()
+    good_host && Kind::Port.parse(port).is_some()
 }
 
 /// The prefix is never empty and never xdb's own: WAL-G's retention deletes what it finds below it.

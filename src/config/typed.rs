@@ -31,6 +31,8 @@ pub struct Cluster {
     pub name: String,
     /// The AWS account; `None` when nothing names it.
     pub account: Option<String>,
+    /// Each as `host:port`; empty where nothing names them.
+    pub peers: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -164,6 +166,7 @@ impl Config {
             cluster: Cluster {
                 name: values.text("cluster.name"),
                 account: values.text_if_set("cluster.account"),
+                peers: values.hosts_if_set("cluster.peers"),
             },
             node: Node {
                 hostname: values.text("node.hostname"),
@@ -256,6 +259,21 @@ impl Values {
             Value::Text(text) => Some(text.clone()),
             _ => not_in_table(key, "kept as text"),
         }
+    }
+
+    /// The port of a host without one is xdb's own.
+    fn hosts_if_set(&self, key: &str) -> Vec<String> {
+        let text = self.text_if_set(key).unwrap_or_default();
+        let hosts = text
+            .split(',')
+            .map(str::trim)
+            .filter(|host| !host.is_empty());
+        hosts
+            .map(|host| match host.rsplit_once(':') {
+                Some((_, port)) if !port.ends_with(']') => host.to_owned(),
+                _ => format!("{host}:8009"),
+            })
+            .collect()
     }
 
     fn path_if_set(&self, key: &str) -> Option<PathBuf> {

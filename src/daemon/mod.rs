@@ -2,10 +2,16 @@
 
 mod clock;
 mod driver;
+mod evidence;
 mod heartbeat;
+mod judge;
 mod observe;
+mod peers;
 mod publish;
 mod schedule;
+mod status;
+
+pub use status::status;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,15 +19,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use crate::alerts::Alerts;
 use crate::archive;
 use crate::checks::{self, Sampler};
-use crate::cluster::View;
+use crate::cluster::{Knowledge, View};
 use crate::config::Loaded;
 use crate::dump;
-use crate::http;
+use crate::http::{self, Shown};
 use crate::jobs::Tools;
 use crate::postgres::PostgresError;
 use crate::redis::{Redis, RedisError};
@@ -58,6 +64,12 @@ struct Node {
     view: watch::Receiver<View>,
 }
 
+impl Node {
+    fn hostname(&self) -> &str {
+        &self.tools.loaded.config.node.hostname
+    }
+}
+
 /// Runs until it is dropped; then [`clean_up`] gives up what an interrupted job left in the buckets.
 ///
 /// # Errors
@@ -81,6 +93,7 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         );
     }
     let (seen, view) = watch::channel(View::default());
+    let (knowing, known) = watch::channel(Knowledge::default());
     let node = Arc::new(Node {
         alerts: Alerts::new(
             opened.store.clone(),
@@ -93,19 +106,30 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
             sampler: Sampler::new(&config)?,
             definitions,
             loaded,
+            known: known.clone(),
         }),
         view: view.clone(),
     });
+    let shown = Shown {
+        cluster: config.cluster.name.clone(),
+        hostname: config.node.hostname.clone(),
+        listen: config.http.listen.clone(),
+        view,
+        known,
+    };
     let driver = driver::Driver::new(&node)?;
     // Where no systemd listens, this says nothing.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(listen = %config.http.listen, "the daemon serves");
     tokio::select! {
-        served = http::serve(listener, view) => served.map_err(DaemonError::Http),
-        () = observe::roles(&config, &seen) => Ok(()),
+        served = http::serve(listener, shown.clone()) => served.map_err(DaemonError::Http),
+        () = observe::roles(&config, &seen, &knowing) => Ok(()),
         () = observe::pgbouncer(&config, &seen) => Ok(()),
-        () = observe::superseded(&config, &seen) => Ok(()),
-        () = heartbeat::beat(&node) => Ok(()),
+        () = peers::peers(&node, &seen, &knowing) => Ok(()),
+        () = peers::timelines(&node, &seen, &knowing) => Ok(()),
+        () = evidence::keep(&config, &knowing) => Ok(()),
+        () = judge::judge(&node, &knowing) => Ok(()),
+        () = heartbeat::beat(&node, &shown) => Ok(()),
         () = driver.drive() => Ok(()),
     }
 }
@@ -130,4 +154,10 @@ async fn clean_up_all(loaded: &Loaded) {
     while dump::clean_up(config).await.is_err() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+fn every(secs: u64) -> Interval {
+    let mut ticks = interval(Duration::from_secs(secs));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticks
 }

@@ -1,47 +1,51 @@
-//! What keeps the view fresh: the role each second, a login through PgBouncer, the archive's timelines.
+//! What keeps the node's view of itself fresh: the role each second, and a login through PgBouncer.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
 
-use crate::archive;
-use crate::cluster::{Sampler, View};
+use super::every;
+use crate::cluster::{Knowledge, Sample, Sampler, View};
 use crate::config::Config;
 use crate::postgres::Target;
 use crate::wait::{self, Options, Outcome, Wanted};
 
-/// Samples the role each second.
-pub(super) async fn roles(config: &Config, seen: &watch::Sender<View>) {
+/// Samples the role each second, and where a primary is.
+pub(super) async fn roles(
+    config: &Config,
+    seen: &watch::Sender<View>,
+    known: &watch::Sender<Knowledge>,
+) {
     let mut sampler = Sampler::new(config);
     let mut ticks = every(1);
     loop {
         ticks.tick().await;
-        let sampled = sampler.sample().await;
-        seen.send_modify(|view| match sampled {
+        match sampler.sample().await {
             Ok(sample) => {
-                let role = |in_recovery| if in_recovery { "replica" } else { "primary" };
-                if view
-                    .sample
-                    .is_none_or(|last| last.in_recovery != sample.in_recovery)
-                {
-                    tracing::info!(
-                        timeline = sample.timeline.0,
-                        "this node is the {}",
-                        role(sample.in_recovery)
-                    );
+                tell_change(seen.borrow().sample, sample);
+                seen.send_modify(|view| view.saw(sample));
+                let leads = seen.borrow().leads(sample.at);
+                if let Some(position) = sample.position.filter(|_| leads) {
+                    known.send_modify(|known| known.positions.push(sample.at, position));
                 }
-                (view.sample, view.failing) = (Some(sample), None);
             }
-            Err(reason) => {
-                let since = view
-                    .failing
-                    .as_ref()
-                    .map_or_else(Timestamp::now, |(since, _)| *since);
-                view.failing = Some((since, reason));
-            }
-        });
+            Err(reason) => seen.send_modify(|view| {
+                let since = view.failing.as_ref().map(|(since, _)| *since);
+                view.failing = Some((since.unwrap_or_else(Timestamp::now), reason));
+            }),
+        }
+    }
+}
+
+fn tell_change(before: Option<Sample>, now: Sample) {
+    if before.is_none_or(|before| before.in_recovery != now.in_recovery) {
+        let role = if now.in_recovery {
+            "replica"
+        } else {
+            "primary"
+        };
+        tracing::info!(timeline = now.timeline.0, "this node is the {role}");
     }
 }
 
@@ -73,25 +77,4 @@ pub(super) async fn pgbouncer(config: &Config, seen: &watch::Sender<View>) {
             seen.send_modify(|view| view.pgbouncer_at = Some(Timestamp::now()));
         }
     }
-}
-
-/// Asks the archive whether another node was promoted meanwhile. Not being able to ask changes nothing.
-pub(super) async fn superseded(config: &Config, seen: &watch::Sender<View>) {
-    let mut ticks = every(10);
-    loop {
-        ticks.tick().await;
-        let Some(sample) = seen.borrow().sample.filter(|sample| !sample.in_recovery) else {
-            continue;
-        };
-        match archive::timeline_after(config, sample.timeline).await {
-            Ok(newer) => seen.send_modify(|view| view.superseded_by = newer),
-            Err(error) => tracing::warn!("the archive's timelines cannot be looked at: {error}"),
-        }
-    }
-}
-
-fn every(secs: u64) -> tokio::time::Interval {
-    let mut ticks = interval(Duration::from_secs(secs));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    ticks
 }

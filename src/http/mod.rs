@@ -1,4 +1,4 @@
-//! What the daemon serves over HTTP: three answers for HAProxy and people. Nothing here changes anything.
+//! What the daemon serves over HTTP: answers for HAProxy, for its peers and for people. Nothing here changes anything.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -8,40 +8,84 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::cluster::{View, judge_primary, judge_replica};
+use crate::cluster::{
+    Knowledge, LsnRing, NodeState, Status, View, evaluate, judge_primary, judge_replica,
+};
+
+/// What the answers are made from.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    pub cluster: String,
+    pub hostname: String,
+    pub listen: String,
+    pub view: watch::Receiver<View>,
+    pub known: watch::Receiver<Knowledge>,
+}
 
 /// Serves until the process ends.
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(listener: TcpListener, view: watch::Receiver<View>) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, shown: Shown) -> std::io::Result<()> {
     let routes = Router::new()
         .route("/primary", get(primary))
         .route("/replica", get(replica))
         .route("/healthz", get(healthz))
         .route("/api/status", get(status))
-        .with_state(view);
+        .route("/api/node", get(node))
+        .route("/api/positions", get(positions))
+        .with_state(shown);
     axum::serve(listener, routes).await
 }
 
 type Answer = (StatusCode, String);
 
 /// 200: writes may come here. 503 says why not.
-async fn primary(State(view): State<watch::Receiver<View>>) -> Answer {
-    answer(judge_primary(&view.borrow(), Timestamp::now()))
+async fn primary(State(shown): State<Shown>) -> Answer {
+    answer(judge_primary(&shown.view.borrow(), Timestamp::now()))
 }
 
 /// 200: reads may come here. 503 says why not.
-async fn replica(State(view): State<watch::Receiver<View>>) -> Answer {
-    answer(judge_replica(&view.borrow(), Timestamp::now()))
+async fn replica(State(shown): State<Shown>) -> Answer {
+    answer(judge_replica(&shown.view.borrow(), Timestamp::now()))
 }
 
 async fn healthz() -> &'static str {
     "ok\n"
 }
 
-async fn status(State(view): State<watch::Receiver<View>>) -> Json<View> {
-    Json(view.borrow().clone())
+/// The verdict on the cluster.
+async fn status(State(shown): State<Shown>) -> Json<Status> {
+    let (view, known) = (shown.view.borrow().clone(), shown.known.borrow());
+    let now = Timestamp::now();
+    Json(evaluate(
+        &shown.cluster,
+        &shown.hostname,
+        &view,
+        &known,
+        now,
+    ))
+}
+
+/// What this node says of itself to its peers.
+async fn node(State(shown): State<Shown>) -> Json<NodeState> {
+    Json(shown.state(Timestamp::now()))
+}
+
+/// Where the primary was when, for a peer that has just begun to listen.
+async fn positions(State(shown): State<Shown>) -> Json<LsnRing> {
+    Json(shown.known.borrow().positions.clone())
+}
+
+impl Shown {
+    /// What this node says of itself.
+    pub fn state(&self, now: Timestamp) -> NodeState {
+        let (view, alerts) = (
+            self.view.borrow().clone(),
+            self.known.borrow().alerts.clone(),
+        );
+        NodeState::new(&self.hostname, &self.listen, view, alerts, now)
+    }
 }
 
 fn answer(judged: Result<(), String>) -> Answer {

@@ -8,8 +8,12 @@ use crate::checks::Looked;
 
 pub(super) async fn run(tools: &Tools) -> Worked {
     let mut findings = Vec::new();
+    let primary = tools.known.borrow().positions.clone();
     for definition in &tools.definitions {
-        let looked = tools.sampler.look(definition, Timestamp::now()).await;
+        let looked = tools
+            .sampler
+            .look(definition, &primary, Timestamp::now())
+            .await;
         if let Looked::Findings(found) = looked {
             findings.extend(found.into_iter().map(|finding| (finding, definition.hold)));
         }

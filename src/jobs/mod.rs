@@ -6,8 +6,10 @@ mod checks;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use crate::checks::{Definition, Sampler};
+use crate::cluster::Knowledge;
 use crate::config::{Config, Loaded};
 use crate::model::{Finding, Outcome, Scope, Verdict};
 
@@ -34,6 +36,7 @@ pub struct Tools {
     pub loaded: Loaded,
     pub definitions: Vec<Definition>,
     pub sampler: Sampler,
+    pub known: watch::Receiver<Knowledge>,
 }
 
 /// One run of a job.

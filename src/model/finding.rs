@@ -1,8 +1,9 @@
 //! What one look at one object came to.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Verdict;
 
@@ -30,12 +31,6 @@ impl fmt::Display for Scope {
             Self::Cluster => "cluster",
             Self::Node(hostname) => hostname,
         })
-    }
-}
-
-impl Serialize for Scope {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 
@@ -79,27 +74,67 @@ impl Finding {
 /// As JSON `{"check", "node", "object", "verdict", "reason", "value", "threshold", "runbook"}`.
 impl Serialize for Finding {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Shown<'a> {
-            check: &'a str,
-            node: &'a Scope,
-            object: &'a str,
-            verdict: &'a str,
-            reason: Option<&'a str>,
-            value: Option<f64>,
-            threshold: Option<f64>,
-            runbook: Option<&'a str>,
-        }
         Shown {
-            check: &self.check,
-            node: &self.scope,
-            object: &self.object,
-            verdict: self.verdict.word(),
-            reason: self.verdict.reason(),
+            check: Cow::Borrowed(&self.check),
+            node: Cow::Owned(self.scope.to_string()),
+            object: Cow::Borrowed(&self.object),
+            verdict: Cow::Borrowed(self.verdict.word()),
+            reason: self.verdict.reason().map(Cow::Borrowed),
             value: self.value,
             threshold: self.threshold,
-            runbook: self.runbook.as_deref(),
+            runbook: self.runbook.as_deref().map(Cow::Borrowed),
         }
         .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Finding {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let shown = Shown::deserialize(deserializer)?;
+        let reason = shown.reason.map(Cow::into_owned);
+        Ok(Self {
+            check: shown.check.into_owned(),
+            scope: Scope::parse(&shown.node),
+            object: shown.object.into_owned(),
+            verdict: Verdict::parse(&shown.verdict, reason).map_err(serde::de::Error::custom)?,
+            value: shown.value,
+            threshold: shown.threshold,
+            runbook: shown.runbook.map(Cow::into_owned),
+        })
+    }
+}
+
+/// The JSON's fields.
+#[derive(Serialize, Deserialize)]
+struct Shown<'a> {
+    check: Cow<'a, str>,
+    node: Cow<'a, str>,
+    object: Cow<'a, str>,
+    verdict: Cow<'a, str>,
+    reason: Option<Cow<'a, str>>,
+    value: Option<f64>,
+    threshold: Option<f64>,
+    runbook: Option<Cow<'a, str>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_reads_back_as_it_is_written() {
+        let verdicts = [
+            Verdict::Ok,
+            Verdict::Warning("w".to_owned()),
+            Verdict::Critical("c".to_owned()),
+            Verdict::Unknown("u".to_owned()),
+        ];
+        for verdict in verdicts {
+            let mut finding = Finding::new("lag", Scope::Node("db2".to_owned()), "", verdict);
+            finding.value = Some(1.5);
+            finding.runbook = Some("runbooks/lag.md".to_owned());
+            let json = serde_json::to_string(&finding).unwrap();
+            assert_eq!(serde_json::from_str::<Finding>(&json).unwrap(), finding);
+        }
     }
 }

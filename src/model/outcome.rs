@@ -19,24 +19,9 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The worst of the findings' verdicts: critical, unknown, warning, ok; the first of equals.
-    ///
-    /// Unknown is worse than a warning, because it can hide anything. Without findings, ok.
+    /// The worst of the findings' verdicts, as [`Verdict::worst`] says.
     pub fn verdict(&self) -> Verdict {
-        let rank = |verdict: &Verdict| match verdict {
-            Verdict::Ok => 0,
-            Verdict::Warning(_) => 1,
-            Verdict::Unknown(_) => 2,
-            Verdict::Critical(_) => 3,
-        };
-        let worse = |worst: Verdict, finding: &Finding| {
-            if rank(&finding.verdict) > rank(&worst) {
-                finding.verdict.clone()
-            } else {
-                worst
-            }
-        };
-        self.findings.iter().fold(Verdict::Ok, worse)
+        Verdict::worst(self.findings.iter().map(|finding| &finding.verdict))
     }
 
     pub fn finished_at(&self) -> Timestamp {

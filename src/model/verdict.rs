@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::ParseError;
+
 /// What a look came to; every verdict but ok says why, as a sentence an operator can act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -27,6 +29,46 @@ impl Verdict {
             Self::Ok => None,
             Self::Warning(reason) | Self::Critical(reason) | Self::Unknown(reason) => Some(reason),
         }
+    }
+
+    /// Reads what [`Verdict::word`] and [`Verdict::reason`] gave.
+    ///
+    /// # Errors
+    /// When `word` is none of theirs.
+    pub fn parse(word: &str, reason: Option<String>) -> Result<Self, ParseError> {
+        let reason = reason.unwrap_or_default();
+        match word {
+            "ok" => Ok(Self::Ok),
+            "warning" => Ok(Self::Warning(reason)),
+            "critical" => Ok(Self::Critical(reason)),
+            "unknown" => Ok(Self::Unknown(reason)),
+            _ => Err(ParseError::new(
+                word,
+                "a verdict (ok, warning, critical or unknown)",
+            )),
+        }
+    }
+
+    /// Critical, unknown, warning, ok: unknown is worse than a warning, because it can hide anything.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Warning(_) => 1,
+            Self::Unknown(_) => 2,
+            Self::Critical(_) => 3,
+        }
+    }
+
+    /// The worst, and the first of equals; without any, ok.
+    pub fn worst<'a>(verdicts: impl IntoIterator<Item = &'a Self>) -> Self {
+        let worse = |worst: &'a Self, verdict: &'a Self| {
+            if verdict.rank() > worst.rank() {
+                verdict
+            } else {
+                worst
+            }
+        };
+        verdicts.into_iter().fold(&Self::Ok, worse).clone()
     }
 }
 

@@ -22,6 +22,10 @@ pub struct Server {
     pub segment_size: SegmentSize,
     /// Written (primary) or received (standby); NULL on a standby that never streamed is `None`.
     pub wal_end: Option<Lsn>,
+    /// Written (primary, `pg_current_wal_lsn()`) or replayed (standby); NULL before anything was replayed is `None`.
+    ///
+    /// Not the insert position: that one steps over page headers, and would never be reached while the primary idles.
+    pub position: Option<Lsn>,
     /// A standby receives WAL at the moment; `false` on a primary.
     pub streaming: bool,
     /// `archive_mode`: `off`, `on` or `always`.
@@ -49,6 +53,8 @@ pub async fn server(client: &Client) -> Result<Server, PostgresError> {
                (SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size') AS segment_size,
                CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn()
                     ELSE pg_catalog.pg_current_wal_insert_lsn() END::text AS wal_end,
+               CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+                    ELSE pg_catalog.pg_current_wal_lsn() END::text AS position,
                EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver WHERE status = 'streaming') AS streaming,
                pg_catalog.clock_timestamp() AS now
           FROM pg_catalog.pg_control_system() AS s, pg_catalog.pg_control_checkpoint() AS c";
@@ -67,6 +73,7 @@ pub async fn server(client: &Client) -> Result<Server, PostgresError> {
         segment_size: SegmentSize::new(number::<u64>(&row, "segment_size")?)
             .map_err(|_| get("wal_segment_size"))?,
         wal_end: optional_lsn(&row, "wal_end")?,
+        position: optional_lsn(&row, "position")?,
         streaming: column(&row, "streaming")?,
         archive_mode: text(&row, "archive_mode")?,
         archives: column(&row, "archives")?,

@@ -31,8 +31,20 @@ pub async fn check_sql(server: &ScratchServer, check: &SqlCheck, limit: Duration
         Err(error @ (PostgresError::Connect { .. } | PostgresError::Silent { .. })) => {
             Verdict::Unknown(error.to_string())
         }
-        Err(error) => Verdict::Critical(error.to_string()),
+        Err(error) => Verdict::Critical(match &error {
+            PostgresError::Query { error: cause, .. } if is_missing_name(cause) => {
+                format!("{error}; search_path is empty here: name its schema, as in public.orders")
+            }
+            _ => error.to_string(),
+        }),
     }
+}
+
+/// No such table or function.
+fn is_missing_name(error: &tokio_postgres::Error) -> bool {
+    error
+        .code()
+        .is_some_and(|code| matches!(code.code(), "42P01" | "42883"))
 }
 
 async fn ask(

@@ -83,6 +83,26 @@ impl Cluster {
             .succeeded(&format!("{node}: {sql}"))
     }
 
+    /// The power button: "kill" takes a node down at once, "start" boots it with what its disks hold.
+    pub fn power(&self, action: &str, node: &str) {
+        let container = format!("{}-{node}", self.project);
+        output(Command::new("docker").args([action, &container])).succeeded(action);
+    }
+
+    /// What `GET path` of the daemon on `node` says: status and body.
+    pub fn http(&self, node: &str, path: &str) -> (u32, String) {
+        let curl = format!("curl -s -m 5 -w '\\n%{{http_code}}' http://127.0.0.1:8009{path}");
+        let said = self.sh(node, &curl).stdout;
+        let (body, code) = said.rsplit_once('\n').unwrap_or(("", "0"));
+        (code.parse().unwrap_or_default(), body.to_owned())
+    }
+
+    /// A command of redis-cli on the management node.
+    pub fn redis(&self, command: &str) -> Output {
+        let cli = "REDISCLI_AUTH=$LAB_REDIS_PASSWORD redis-cli --raw";
+        self.sh("management", &format!("{cli} {command}"))
+    }
+
     fn exec(&self, node: &str, command: &[&str]) -> Output {
         let container = format!("{}-{node}", self.project);
         output(

@@ -1,5 +1,8 @@
 //! The whole cluster: `./dev up`, the main job done in it, `./dev down`.
 
+mod failover;
+mod faults;
+
 use std::time::Duration;
 
 use serde_json::Value;

@@ -1,0 +1,148 @@
+//! Judges each part of the cluster for [`super::evaluate`]. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Evidence, Line, Peer, Recoverable, View};
+use crate::model::{Finding, Scope, Verdict};
+
+/// Older evidence is none: looking at the buckets stands still.
+const STALE: SignedDuration = SignedDuration::from_mins(15);
+
+/// The checks of [`super::evaluate`] that become alerts themselves; other checks and jobs raise theirs.
+pub const PAGED: [&str; 3] = ["recoverability", "primary", "node"];
+
+pub(super) fn finding(check: &str, object: &str, verdict: Verdict) -> Finding {
+    let mut finding = Finding::new(check, Scope::Cluster, object, verdict);
+    if PAGED.contains(&check) {
+        finding.runbook = Some(format!("runbooks/{check}.md"));
+    }
+    finding
+}
+
+pub(super) fn judge_evidence(evidence: Option<&Evidence>, now: Timestamp) -> Vec<Finding> {
+    let unknown = |reason: &str| Verdict::Unknown(reason.to_owned());
+    let verdicts = match evidence {
+        None => [(); 3].map(|()| unknown("the buckets were not looked at yet")),
+        Some(evidence) if now.duration_since(evidence.at) > STALE => {
+            let reason = format!("the buckets were last looked at {}", ago(evidence.at, now));
+            [(); 3].map(|()| unknown(&reason))
+        }
+        Some(evidence) => [
+            judge_backup(&evidence.base_backup),
+            judge_presence(&evidence.proof, "no restore test has passed yet"),
+            judge_presence(&evidence.dump, "there is no complete dump"),
+        ],
+    };
+    let checks = ["recoverability", "proof", "dump"];
+    let judged = checks.into_iter().zip(verdicts);
+    judged
+        .map(|(check, verdict)| finding(check, "", verdict))
+        .collect()
+}
+
+fn judge_backup(base_backup: &Result<Option<Recoverable>, String>) -> Verdict {
+    match base_backup {
+        Err(reason) => Verdict::Unknown(reason.clone()),
+        Ok(None) => Verdict::Critical("there is no base backup".to_owned()),
+        Ok(Some(Recoverable {
+            backup,
+            unusable: Some(reason),
+            ..
+        })) => Verdict::Critical(format!("{backup} cannot be restored: {reason}")),
+        Ok(Some(Recoverable {
+            gap: Some(gap), to, ..
+        })) => {
+            let to = to.map_or_else(String::new, |(_, lsn, _)| format!("; it ends at {lsn}"));
+            Verdict::Critical(format!("WAL is missing: {gap}{to}"))
+        }
+        Ok(Some(_)) => Verdict::Ok,
+    }
+}
+
+fn judge_presence<T>(seen: &Result<Option<T>, String>, absent: &str) -> Verdict {
+    match seen {
+        Err(reason) => Verdict::Unknown(reason.clone()),
+        Ok(None) => Verdict::Warning(absent.to_owned()),
+        Ok(Some(_)) => Verdict::Ok,
+    }
+}
+
+/// One primary, and one cluster.
+pub(super) fn judge_primaries(
+    nodes: &[Line],
+    view: &View,
+    peers: &[Peer],
+    now: Timestamp,
+) -> Verdict {
+    let own = view.sample.map(|sample| sample.system_identifier);
+    for peer in peers {
+        let sample = peer.live(now).and_then(|state| state.view.sample);
+        let theirs = sample.map(|sample| sample.system_identifier);
+        if let (Some(own), Some(theirs)) = (own, theirs)
+            && own != theirs
+        {
+            return Verdict::Critical(format!(
+                "{} is of another cluster: its system identifier is {theirs}, this node's {own}",
+                peer.name()
+            ));
+        }
+    }
+    let primary = |node: &&Line| node.role.as_deref() == Some("primary");
+    let primaries: Vec<&str> = nodes
+        .iter()
+        .filter(primary)
+        .map(|node| node.hostname.as_str())
+        .collect();
+    match primaries.as_slice() {
+        [_] => Verdict::Ok,
+        [] => {
+            let roles = nodes.iter().map(|node| {
+                let role = node.role.as_deref().unwrap_or("of no known role");
+                format!("{} is {role}", node.hostname)
+            });
+            let roles: Vec<_> = roles.collect();
+            Verdict::Critical(format!("there is no primary: {}", roles.join(", ")))
+        }
+        several => Verdict::Critical(format!(
+            "{} are primaries at once: stop all but one before anything is written",
+            several.join(" and ")
+        )),
+    }
+}
+
+pub(super) fn judge_superseded(view: &View) -> Verdict {
+    view.superseded_by.map_or(Verdict::Ok, |timeline| {
+        Verdict::Critical(format!(
+            "timeline {timeline} exists and this server is not on it: it must rejoin as a replica"
+        ))
+    })
+}
+
+pub(super) fn judge_peer(peer: &Peer, now: Timestamp) -> Verdict {
+    if let Some(state) = peer.live(now) {
+        return judge_superseded(&state.view);
+    }
+    let why = match &peer.failing {
+        Some((_, reason)) => reason.as_str(),
+        None => "it was not asked yet",
+    };
+    match &peer.heard {
+        Some((at, _)) => Verdict::Critical(format!(
+            "{} was last heard of {}: {why}",
+            peer.name(),
+            ago(*at, now)
+        )),
+        None => Verdict::Unknown(format!("{} was never heard of: {why}", peer.name())),
+    }
+}
+
+/// As "8 s ago", "3 min ago", "5 h ago" or "2 days ago".
+pub fn ago(at: Timestamp, now: Timestamp) -> String {
+    let secs = now.duration_since(at).as_secs().max(0);
+    match secs {
+        0..120 => format!("{secs} s ago"),
+        120..7200 => format!("{} min ago", secs / 60),
+        7200..172_800 => format!("{} h ago", secs / 3600),
+        _ => format!("{} days ago", secs / 86_400),
+    }
+}

@@ -1,0 +1,83 @@
+//! What a node says of itself to its peers, and to Redis.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::View;
+use crate::model::{AlertKey, AlertState, Severity};
+
+/// The version of this JSON.
+const VERSION: u32 = 1;
+
+/// A node's own words: `GET /api/node`, and its key in Redis.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeState {
+    pub v: u32,
+    pub hostname: String,
+    /// xdb's.
+    pub version: String,
+    /// Where its daemon answers.
+    pub listen: String,
+    /// When it was said, by the node's own clock.
+    pub at: Timestamp,
+    /// The verdict on the cluster as this node sees it, in a word; `None` before it was judged.
+    pub verdict: Option<String>,
+    pub view: View,
+    /// Its alerts that are raised.
+    pub alerts: Vec<Standing>,
+}
+
+/// An alert that is raised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// `{check}/{node or "cluster"}/{object}`.
+    pub key: String,
+    pub severity: Severity,
+    pub since: Timestamp,
+    pub reason: String,
+    pub runbook: Option<String>,
+}
+
+impl NodeState {
+    pub fn new(
+        hostname: &str,
+        listen: &str,
+        view: View,
+        alerts: Vec<Standing>,
+        at: Timestamp,
+    ) -> Self {
+        Self {
+            v: VERSION,
+            hostname: hostname.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            listen: listen.to_owned(),
+            at,
+            verdict: None,
+            view,
+            alerts,
+        }
+    }
+
+    /// `None` for what another version wrote.
+    pub fn parse(json: &str) -> Option<Self> {
+        serde_json::from_str(json)
+            .ok()
+            .filter(|state: &Self| state.v == VERSION)
+    }
+}
+
+impl Standing {
+    /// Those of `alerts` that are raised.
+    pub fn of(alerts: &[(AlertKey, AlertState)]) -> Vec<Self> {
+        let raised = alerts.iter().filter(|(_, state)| state.raised_at.is_some());
+        raised
+            .map(|(key, state)| Self {
+                key: key.to_string(),
+                severity: state.severity,
+                since: state.since,
+                reason: state.reason.clone(),
+                runbook: state.runbook.clone(),
+            })
+            .collect()
+    }
+}

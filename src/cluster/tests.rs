@@ -1,0 +1,269 @@
+//! The one verdict, on clusters made by hand.
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::model::{Finding, Lsn, Severity, Timeline, Verdict};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+const NOW: i64 = 10_000;
+
+fn view(in_recovery: bool, timeline: u32) -> View {
+    let mut view = View::default();
+    view.saw(Sample {
+        at: at(NOW),
+        in_recovery,
+        timeline: Timeline(timeline),
+        system_identifier: 7,
+        streaming: in_recovery,
+        position: Some(Lsn(if in_recovery { 100 } else { 200 })),
+    });
+    view
+}
+
+fn peer(hostname: &str, view: View, heard_at: i64) -> Peer {
+    let mut peer = Peer::new(&format!("{hostname}:8009"));
+    let state = NodeState::new(hostname, "0.0.0.0:8009", view, Vec::new(), at(NOW));
+    peer.heard(state, at(heard_at));
+    peer
+}
+
+fn evidence() -> Evidence {
+    Evidence {
+        at: at(NOW),
+        base_backup: Ok(Some(Recoverable {
+            backup: "base_1".to_owned(),
+            finished_at: Some(at(NOW - 60)),
+            unusable: None,
+            to: Some((Timeline(1), Lsn(0x0300_0000), at(NOW - 8))),
+            gap: None,
+        })),
+        dump: Ok(Some(Dumped {
+            set: "20261121T120000Z".to_owned(),
+            at: at(NOW - 50),
+        })),
+        proof: Ok(Some(Proof {
+            node: "db2".to_owned(),
+            at: at(NOW - 40),
+            backup: Some("base_1".to_owned()),
+            rto_secs: Some(2.14),
+            rpo_secs: Some(0.0),
+        })),
+    }
+}
+
+/// db1 leads, db2 follows, and db1 judges.
+fn known() -> Knowledge {
+    let mut positions = LsnRing::default();
+    positions.push(at(NOW - 5), Lsn(150));
+    positions.push(at(NOW), Lsn(200));
+    Knowledge {
+        peers: vec![peer("db2", view(true, 1), NOW)],
+        positions,
+        evidence: Some(evidence()),
+        alerts: Vec::new(),
+    }
+}
+
+fn judged(view: &View, known: &Knowledge) -> Status {
+    evaluate("main", "db1", view, known, at(NOW))
+}
+
+fn verdict(status: &Status, check: &str) -> Verdict {
+    let mut findings = status.findings.iter();
+    let found = findings.find(|finding| {
+        finding.check == check && (finding.verdict != Verdict::Ok || check != "node")
+    });
+    found.map_or(Verdict::Ok, |finding| finding.verdict.clone())
+}
+
+#[test]
+fn a_cluster_that_is_well_gets_its_answer() {
+    let status = judged(&view(false, 1), &known());
+    assert_eq!(
+        (status.verdict.as_str(), status.answer.as_str()),
+        (
+            "ok",
+            "if db1 burned down now, all up to 0/3000000, archived 8 s ago, would be got back in about 2.1 s; proven 40 s ago on db2"
+        )
+    );
+    let shown: Vec<_> = status
+        .nodes
+        .iter()
+        .map(|node| (node.hostname.as_str(), node.role.as_deref(), node.lag_bytes))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("db1", Some("primary"), None),
+            ("db2", Some("replica"), Some(100))
+        ]
+    );
+    assert_eq!(status.nodes[1].lag_secs, Some(5.0));
+    let json = serde_json::to_string(&status).unwrap();
+    assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status);
+}
+
+#[test]
+fn what_the_buckets_lack_is_told_and_what_was_not_seen_is_unknown() {
+    let with = |change: fn(&mut Evidence)| {
+        let mut known = known();
+        known.evidence.iter_mut().for_each(change);
+        judged(&view(false, 1), &known)
+    };
+    let backup = |change: fn(&mut Recoverable)| {
+        let mut known = known();
+        if let Some(Ok(Some(backup))) = known
+            .evidence
+            .as_mut()
+            .map(|evidence| &mut evidence.base_backup)
+        {
+            change(backup);
+        }
+        judged(&view(false, 1), &known)
+    };
+    for (status, check, word, answer) in [
+        (
+            with(|evidence| evidence.base_backup = Ok(None)),
+            "recoverability",
+            "critical",
+            "nothing would be got back",
+        ),
+        (
+            with(|evidence| evidence.base_backup = Err("S3 is away".to_owned())),
+            "recoverability",
+            "unknown",
+            "nobody knows",
+        ),
+        (
+            backup(|backup| backup.unusable = Some("a part is gone".to_owned())),
+            "recoverability",
+            "critical",
+            "could not be restored: a part is gone",
+        ),
+        (
+            backup(|backup| backup.gap = Some("0000…3".to_owned())),
+            "recoverability",
+            "critical",
+            "all up to 0/3000000",
+        ),
+        (
+            with(|evidence| evidence.proof = Ok(None)),
+            "proof",
+            "warning",
+            "but no restore test has proven it",
+        ),
+        (
+            with(|evidence| evidence.dump = Ok(None)),
+            "dump",
+            "warning",
+            "proven 40 s ago",
+        ),
+        (
+            with(|evidence| evidence.at = at(NOW - 2000)),
+            "dump",
+            "unknown",
+            "all up to",
+        ),
+    ] {
+        assert_eq!(verdict(&status, check).word(), word, "{status:?}");
+        assert_eq!(status.verdict, word, "{status:?}");
+        assert!(status.answer.contains(answer), "{}", status.answer);
+    }
+    let unseen = Knowledge {
+        evidence: None,
+        ..known()
+    };
+    assert_eq!(judged(&view(false, 1), &unseen).verdict, "unknown");
+}
+
+#[test]
+fn nodes_are_judged_by_what_they_say_and_by_their_silence() {
+    let with = |peers: Vec<Peer>| Knowledge { peers, ..known() };
+    let mut other = view(true, 1);
+    if let Some(sample) = &mut other.sample {
+        sample.system_identifier = 8;
+    }
+    let mut superseded = view(false, 1);
+    superseded.learn(Timeline(2));
+    for (own, peers, check, words) in [
+        (
+            view(false, 1),
+            vec![peer("db2", view(false, 1), NOW)],
+            "primary",
+            "db1 and db2 are primaries at once",
+        ),
+        (
+            view(true, 1),
+            vec![peer("db2", view(true, 1), NOW)],
+            "primary",
+            "there is no primary: db1 is replica, db2 is replica",
+        ),
+        (
+            view(false, 1),
+            vec![peer("db2", other, NOW)],
+            "primary",
+            "another cluster",
+        ),
+        (
+            view(false, 1),
+            vec![peer("db2", view(true, 1), NOW - 41)],
+            "node",
+            "db2 was last heard of 41 s ago",
+        ),
+        (
+            superseded.clone(),
+            vec![peer("db2", view(false, 2), NOW)],
+            "node",
+            "timeline 2 exists",
+        ),
+        (
+            view(false, 2),
+            vec![peer("db2", superseded, NOW)],
+            "node",
+            "timeline 2 exists",
+        ),
+    ] {
+        let status = judged(&own, &with(peers));
+        let verdict = verdict(&status, check);
+        assert!(
+            matches!(&verdict, Verdict::Critical(reason) if reason.contains(words)),
+            "{words}: {status:?}"
+        );
+    }
+    // Never heard of: whether it lives, nobody knows.
+    let status = judged(&view(false, 1), &with(vec![Peer::new("db2:8009")]));
+    assert_eq!(verdict(&status, "node").word(), "unknown");
+}
+
+#[test]
+fn alerts_of_all_nodes_count_once() {
+    let alert = Standing {
+        key: "archiver/db1/".to_owned(),
+        severity: Severity::Critical,
+        since: at(NOW - 60),
+        reason: "archive_command fails".to_owned(),
+        runbook: None,
+    };
+    let mut known = known();
+    known.alerts = vec![alert.clone(), {
+        // What is judged here is not taken from its own alert.
+        let mut stale = alert.clone();
+        stale.key = "primary/cluster/".to_owned();
+        stale
+    }];
+    if let Some((_, state)) = &mut known.peers[0].heard {
+        state.alerts = vec![alert];
+    }
+    let status = judged(&view(false, 1), &known);
+    let bad = |finding: &&Finding| finding.verdict != Verdict::Ok;
+    let bad: Vec<_> = status.findings.iter().filter(bad).collect();
+    assert_eq!(bad.len(), 1, "{bad:?}");
+    assert_eq!(
+        (bad[0].check.as_str(), status.verdict.as_str()),
+        ("archiver", "critical")
+    );
+}

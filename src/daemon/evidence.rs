@@ -1,0 +1,74 @@
+//! Looks at the buckets: what could be got back, and when that was last proven.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::archive::{self, ArchiveError, catalog};
+use crate::cluster::{Dumped, Evidence, Knowledge, Proof, Recoverable};
+use crate::config::Config;
+use crate::dump;
+use crate::log;
+use crate::storage::Bucket;
+
+/// The shortest pause between two looks.
+const PAUSE: Duration = Duration::from_secs(15);
+/// Looking takes at most this part of the time: a large archive is listed less often.
+const SHARE: u32 = 20;
+
+/// Keeps the evidence fresh.
+pub(super) async fn keep(config: &Config, known: &watch::Sender<Knowledge>) {
+    loop {
+        let begin = Instant::now();
+        let evidence = look(config).await;
+        known.send_modify(|known| known.evidence = Some(evidence));
+        tokio::time::sleep(PAUSE.max(begin.elapsed() * SHARE)).await;
+    }
+}
+
+/// One look.
+pub(super) async fn look(config: &Config) -> Evidence {
+    let (base_backup, dump, proof) =
+        tokio::join!(base_backup(config), newest_dump(config), proof(config));
+    Evidence {
+        at: Timestamp::now(),
+        base_backup: base_backup.map_err(|error| log::chain(&error)),
+        dump,
+        proof,
+    }
+}
+
+async fn base_backup(config: &Config) -> Result<Option<Recoverable>, ArchiveError> {
+    let repository = archive::repository(config)?;
+    let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
+    let catalog = catalog::read(&bucket, &repository).await?;
+    Ok(catalog.newest().map(|newest| {
+        let window = catalog.window(newest);
+        Recoverable {
+            backup: newest.name.clone(),
+            finished_at: newest.finished_at,
+            unusable: catalog.why_unusable(newest),
+            to: window
+                .as_ref()
+                .map(|window| (window.timeline, window.to_lsn, window.to)),
+            gap: window.and_then(|window| window.gap),
+        }
+    }))
+}
+
+async fn newest_dump(config: &Config) -> Result<Option<Dumped>, String> {
+    let listed = dump::list(config)
+        .await
+        .map_err(|error| log::chain(&error))?;
+    let complete = listed.into_iter().rfind(|set| set.reason.is_none());
+    Ok(complete.map(|set| Dumped {
+        set: set.set,
+        at: set.started_at,
+    }))
+}
+
+async fn proof(config: &Config) -> Result<Option<Proof>, String> {
+    let _ = config;
+    Ok(None)
+}

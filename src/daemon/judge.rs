@@ -1,0 +1,77 @@
+//! Judges the cluster, and raises alerts about it where this node speaks for all.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::{Node, every, publish};
+use crate::alerts::{Extent, Judged};
+use crate::cluster::{Knowledge, PAGED, Standing, Status, View, evaluate, speaks_for_cluster};
+use crate::log;
+use crate::model::{Finding, Scope};
+
+/// Whether this node judges what concerns the cluster as a whole.
+pub(super) fn speaks(node: &Node, now: Timestamp) -> bool {
+    let view = node.view.borrow();
+    let peers = &node.tools.known.borrow().peers;
+    // Before the others were asked, each node would take itself for the only one.
+    view.asked_peers && view.asked_archive && speaks_for_cluster(node.hostname(), &view, peers, now)
+}
+
+/// The verdict on the cluster by what this node knows now.
+pub(super) fn status(node: &Node, view: &View, known: &Knowledge, now: Timestamp) -> Status {
+    let cluster = &node.tools.loaded.config.cluster.name;
+    evaluate(cluster, node.hostname(), view, known, now)
+}
+
+/// Judges every few seconds, and keeps the node's own alerts where the verdict is made.
+pub(super) async fn judge(node: &Node, known: &watch::Sender<Knowledge>) {
+    let mut spoke = false;
+    let mut ticks = every(3);
+    loop {
+        ticks.tick().await;
+        match node.store.read(|store| store.alerts()).await {
+            Ok(alerts) => known.send_modify(|known| known.alerts = Standing::of(&alerts)),
+            Err(error) => tracing::error!("the alerts cannot be read: {}", log::chain(&error)),
+        }
+        let now = Timestamp::now();
+        if speaks(node, now) {
+            spoke = true;
+            let status = status(node, &node.view.borrow(), &known.borrow(), now);
+            tell(node, status, now).await;
+        } else if spoke {
+            spoke = false;
+            // Another node speaks: it takes them over from Redis, and ends what is over.
+            let forgotten = node.alerts.forget(|key| key.scope == Scope::Cluster).await;
+            if let Err(error) = forgotten {
+                tracing::error!("alerts cannot be forgotten: {}", log::chain(&error));
+            }
+        }
+    }
+}
+
+async fn tell(node: &Node, status: Status, now: Timestamp) {
+    let paged = |finding: &Finding| PAGED.contains(&finding.check.as_str());
+    let findings = status.findings.into_iter().filter(paged);
+    let judged = findings.map(|finding| Judged {
+        hold: hold(&finding.check),
+        finding,
+    });
+    let recorded = node.alerts.record(judged.collect(), Extent::Whole, now);
+    match recorded.await {
+        Ok(events) if events.is_empty() => {}
+        Ok(_) => publish::deliver(node).await,
+        Err(error) => tracing::error!("alerts cannot be kept: {}", log::chain(&error)),
+    }
+}
+
+/// How long it must last to be worth an alert.
+fn hold(check: &str) -> Duration {
+    match check {
+        // A new cluster has no base backup yet, and segments that are pushed side by side arrive in any order.
+        "recoverability" => Duration::from_mins(10),
+        // A failover takes its time, and a node that restarts is not lost.
+        _ => Duration::from_secs(20),
+    }
+}

@@ -1,0 +1,97 @@
+//! The verdict for a command line: this node's daemon's own, or made from a look of its own where that is away.
+
+use jiff::Timestamp;
+
+use super::evidence;
+use crate::cluster::{self, Knowledge, Peer, Sample, Sampler, Standing, Status, View, evaluate};
+use crate::config::Config;
+use crate::log;
+use crate::model::{Finding, Scope, Timeline, Verdict};
+use crate::store::{Reader, StoreError};
+
+/// Asks the daemon; without it the cluster is judged by one look, and that it is away is the first finding.
+pub async fn status(config: &Config) -> Status {
+    let address = cluster::own_address(&config.http.listen);
+    match cluster::ask_status(&address).await {
+        Ok(status) => status,
+        Err(error) => without_daemon(config, &error.to_string()).await,
+    }
+}
+
+async fn without_daemon(config: &Config, away: &str) -> Status {
+    let (view, peers, evidence) =
+        tokio::join!(own_view(config), ask_peers(config), evidence::look(config));
+    let mut known = Knowledge {
+        peers,
+        evidence: Some(evidence),
+        ..Knowledge::default()
+    };
+    let away = format!("xdb's daemon does not answer on this node: {away}");
+    let mut findings = vec![found(config, "daemon", Verdict::Critical(away))];
+    match alerts(config) {
+        Ok(alerts) => known.alerts = alerts,
+        Err(error) => {
+            let verdict = Verdict::Unknown(log::chain(&error));
+            findings.push(found(config, "alerts", verdict));
+        }
+    }
+    let hostname = &config.node.hostname;
+    let now = Timestamp::now();
+    let mut status = evaluate(&config.cluster.name, hostname, &view, &known, now);
+    findings.append(&mut status.findings);
+    let verdicts = findings.iter().map(|finding| &finding.verdict);
+    Status {
+        verdict: Verdict::worst(verdicts).word().to_owned(),
+        findings,
+        ..status
+    }
+}
+
+fn found(config: &Config, check: &str, verdict: Verdict) -> Finding {
+    let scope = Scope::Node(config.node.hostname.clone());
+    Finding::new(check, scope, "", verdict)
+}
+
+async fn own_view(config: &Config) -> View {
+    let mut view = View::default();
+    match Sampler::new(config).sample().await {
+        Ok(sample) => {
+            view.saw(sample);
+            remembered(config, sample)
+                .into_iter()
+                .for_each(|timeline| view.learn(timeline));
+        }
+        Err(reason) => view.failing = Some((Timestamp::now(), reason)),
+    }
+    view
+}
+
+/// The highest timeline that this node's daemon ever knew of; a store that cannot be read is told with the alerts.
+fn remembered(config: &Config, sample: Sample) -> Option<Timeline> {
+    let reader = Reader::open(&config.node.state_directory).ok()??;
+    let timeline = reader.reading().highest_timeline(sample.system_identifier);
+    timeline.ok()?
+}
+
+async fn ask_peers(config: &Config) -> Vec<Peer> {
+    let asked = config.cluster.peers.iter().map(|address| async move {
+        let mut peer = Peer::new(address);
+        match cluster::ask_state(address).await {
+            Ok(state) if state.hostname == config.node.hostname => return None,
+            Ok(state) => peer.heard(state, Timestamp::now()),
+            // This node's own daemon is away, as is told already.
+            Err(_) if peer.host() == config.node.hostname => return None,
+            Err(error) => peer.failed(error.to_string(), Timestamp::now()),
+        }
+        Some(peer)
+    });
+    let peers = futures_util::future::join_all(asked).await;
+    peers.into_iter().flatten().collect()
+}
+
+fn alerts(config: &Config) -> Result<Vec<Standing>, StoreError> {
+    let Some(reader) = Reader::open(&config.node.state_directory)? else {
+        return Ok(Vec::new());
+    };
+    Ok(Standing::of(&reader.reading().alerts()?))
+}

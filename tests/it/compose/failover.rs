@@ -1,0 +1,126 @@
+//! db1 is lost while S3 is away, db2 takes over, and db1 comes back as if nothing had happened.
+
+use std::time::Duration;
+
+use super::{SOON, through_haproxy};
+use crate::harness::{Cluster, eventually};
+
+const MINUTES: Duration = Duration::from_secs(150);
+
+/// WAL files that wait for the archive on `node`.
+fn waiting(cluster: &Cluster, node: &str) -> Vec<String> {
+    let list = "ls /var/lib/postgresql/17/main/pg_wal/archive_status | grep ready$ | sort";
+    let listed = cluster.sh(node, list).stdout;
+    listed.lines().map(str::to_owned).collect()
+}
+
+/// The WAL files that the bucket holds.
+fn archived(cluster: &Cluster) -> Vec<String> {
+    let listed = cluster.sh("s3", "ls /srv/s3/walg-*/main/pg17/wal_005 | sort");
+    listed.succeeded("ls").lines().map(str::to_owned).collect()
+}
+
+fn s3(cluster: &Cluster, action: &str) {
+    let sv = format!("sv -w 30 {action} s3");
+    cluster.sh("s3", &sv).succeeded("sv");
+}
+
+#[test]
+fn no_committed_row_is_lost_to_a_failover_without_s3_and_the_old_primary_leads_nobody() {
+    let (cluster, _) = Cluster::up();
+    cluster.sh("app1", "sv -w 30 down app").succeeded("sv");
+    eventually("a base backup is there", MINUTES, || {
+        let list = cluster.xdb("db1", &["backup", "list"]);
+        list.stdout.contains("complete").then_some(())
+    });
+    cluster.sql("db1", "CREATE TABLE kept (id int PRIMARY KEY)");
+
+    s3(&cluster, "down");
+    let refused = cluster.sh("db1", "curl -s -m 5 http://s3:7070/").code;
+    assert_ne!(refused, 0);
+    for id in 1..=4 {
+        cluster.sql("db1", &format!("INSERT INTO kept VALUES ({id})"));
+        cluster.sql("db1", "SELECT pg_switch_wal()");
+    }
+    let segment = cluster.sql("db1", "SELECT pg_walfile_name(pg_current_wal_lsn())");
+    cluster.sql("db1", "INSERT INTO kept VALUES (5)");
+    eventually("db2 has replayed every row", SOON, || {
+        (cluster.sql("db2", "SELECT count(*) FROM kept") == "5").then_some(())
+    });
+    assert!(
+        waiting(&cluster, "db1").len() >= 4,
+        "{:?}",
+        waiting(&cluster, "db1")
+    );
+
+    cluster.power("kill", "db1");
+    assert_ne!(cluster.sh("db1", "true").code, 0);
+    cluster.sql("db2", "SELECT pg_promote(wait => false)");
+    eventually("db2 is promoted though S3 is away", SOON, || {
+        (cluster.sql("db2", "SELECT pg_is_in_recovery()") == "f").then_some(())
+    });
+    eventually("db2 is served as the primary", SOON, || {
+        (cluster.http("db2", "/primary").0 == 200).then_some(())
+    });
+    cluster.sql("db2", "GRANT ALL ON kept TO PUBLIC");
+    eventually("HAProxy leads to it", SOON, || {
+        let sql = "INSERT INTO public.kept VALUES (6)";
+        (through_haproxy(&cluster, 5432, "$LAB_APP_PASSWORD", sql).code == 0).then_some(())
+    });
+    assert!(
+        !archived(&cluster)
+            .iter()
+            .any(|name| name.starts_with("00000002"))
+    );
+
+    s3(&cluster, "up");
+    cluster.sql("db2", "SELECT pg_switch_wal()");
+    eventually("everything that waited is in the bucket", MINUTES, || {
+        waiting(&cluster, "db2").is_empty().then_some(())
+    });
+    let ids = "SELECT array_agg(id ORDER BY id) = '{1,2,3,4,5,6}' FROM public.kept";
+    let arguments = ["restore-test", "--database", "app", "--sql", ids];
+    let tested = super::unless_refused("a restore test", || cluster.xdb("db2", &arguments));
+    assert_eq!(tested.code, 0, "{tested:?}");
+
+    // The old primary boots: PostgreSQL there knows of nothing.
+    cluster.power("start", "db1");
+    eventually("PostgreSQL on db1 is up", MINUTES, || {
+        let asked = cluster.sh("db1", "pg_isready -q").code;
+        (asked == 0).then_some(())
+    });
+    assert_eq!(cluster.sql("db1", "SELECT pg_is_in_recovery()"), "f");
+    let mut answers = Vec::new();
+    eventually("xdb on db1 knows that db2 was promoted", SOON, || {
+        let answer = cluster.http("db1", "/primary");
+        answers.push(answer.clone());
+        answer.1.starts_with("superseded").then_some(())
+    });
+    assert!(answers.iter().all(|(code, _)| *code != 200), "{answers:?}");
+    cluster.sql("db1", "INSERT INTO kept VALUES (666)");
+    cluster.sql("db1", "SELECT pg_switch_wal()");
+    eventually("db1's archiver fails", SOON, || {
+        let archiver = "SELECT failed_count > 0 FROM pg_stat_archiver";
+        (cluster.sql("db1", archiver) == "t").then_some(())
+    });
+    let stray = format!("{segment}.ready");
+    assert!(waiting(&cluster, "db1").contains(&stray), "{stray}");
+    let of_db1 =
+        |name: &String| name.starts_with(&format!("{segment}.")) && !name.contains("partial");
+    assert!(
+        !archived(&cluster).iter().any(of_db1),
+        "{:?}",
+        archived(&cluster)
+    );
+    assert_eq!(cluster.http("db1", "/primary").0, 503);
+    let seen = through_haproxy(
+        &cluster,
+        5432,
+        "$LAB_APP_PASSWORD",
+        "SELECT count(*) FROM public.kept",
+    );
+    assert_eq!(seen.stdout, "6\n", "{seen:?}");
+    let status = cluster.xdb("db2", &["status"]);
+    assert!(status.stdout.contains("superseded"), "{status:?}");
+    assert_eq!(cluster.down(), Vec::<String>::new());
+}
