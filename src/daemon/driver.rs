@@ -145,6 +145,8 @@ fn on_a_thread(
 ) -> impl FnOnce() -> Option<Ran> {
     let runtime = Handle::current();
     move || {
+        // What is logged in there belongs to the job's file, however little is logged.
+        let _run = tracing::error_span!("run", job = job.name()).entered();
         runtime.block_on(async {
             tokio::select! {
                 ran = job.run(&tools) => Some(ran),
