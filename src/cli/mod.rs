@@ -7,6 +7,8 @@ mod daemon;
 mod dump;
 mod exit;
 mod output;
+#[cfg(test)]
+mod packaged;
 mod restore_test;
 mod status;
 mod wait;

@@ -76,6 +76,7 @@ impl Driver {
                     continue;
                 }
             }
+            self.node.pulse.driver.beat();
             let now = Timestamp::now();
             let before = role;
             role = self.node.view.borrow().in_recovery(now).or(role);

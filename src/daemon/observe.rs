@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::systemd::Beats;
 use crate::archive;
 use crate::cluster::{Sampler, View};
 use crate::config::Config;
@@ -13,12 +14,13 @@ use crate::postgres::Target;
 use crate::wait::{self, Options, Outcome, Wanted};
 
 /// Samples the role each second.
-pub(super) async fn roles(config: &Config, seen: &watch::Sender<View>) {
+pub(super) async fn roles(config: &Config, seen: &watch::Sender<View>, beats: &Beats) {
     let mut sampler = Sampler::new(config);
     let mut ticks = every(1);
     loop {
         ticks.tick().await;
         let sampled = sampler.sample().await;
+        beats.beat();
         seen.send_modify(|view| match sampled {
             Ok(sample) => {
                 let role = |in_recovery| if in_recovery { "replica" } else { "primary" };

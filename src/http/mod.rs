@@ -1,27 +1,38 @@
 //! What the daemon serves over HTTP: three answers for HAProxy and people. Nothing here changes anything.
 
+mod door;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::cluster::{View, judge_primary, judge_replica};
+use door::Door;
 
-/// Serves until the process ends.
+/// Serves until the process ends; once `closing` is dropped, only those that were connected already.
 ///
 /// # Errors
-/// When the listener fails.
-pub async fn serve(listener: TcpListener, view: watch::Receiver<View>) -> std::io::Result<()> {
+/// When the server ends.
+pub async fn serve(
+    listener: TcpListener,
+    closing: oneshot::Receiver<()>,
+    view: watch::Receiver<View>,
+) -> std::io::Result<()> {
     let routes = Router::new()
         .route("/primary", get(primary))
         .route("/replica", get(replica))
         .route("/healthz", get(healthz))
         .route("/api/status", get(status))
         .with_state(view);
-    axum::serve(listener, routes).await
+    let door = Door {
+        listener: Some(listener),
+        closing,
+    };
+    axum::serve(door, routes).await
 }
 
 type Answer = (StatusCode, String);

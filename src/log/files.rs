@@ -1,6 +1,6 @@
 //! The platform's log files, `/var/log/xeroops/xdb-{component}.log`: each opened at its first line, and anew after a rotation.
 //!
-//! Nothing here stops or holds up what is logged: a line that cannot be written is lost, and standard error says so once.
+//! Nothing here stops or holds up what is logged: a line that cannot be written is lost, and standard error says so, once a file.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -45,7 +45,6 @@ impl Files {
     /// Appends `line`, which ends with a line break; what that leads to is for standard error.
     pub(super) fn write(&self, component: &str, line: &str) -> Option<String> {
         let mut files = self.lock();
-        let others_fail = files.values().any(|file| file.lost > 0);
         let file = files.entry(component.to_owned()).or_default();
         let path = self.directory.join(format!("xdb-{component}.log"));
         match file.append(&path, line) {
@@ -58,7 +57,7 @@ impl Files {
             },
             Err(error) => {
                 file.lost += 1;
-                (!others_fail).then(|| {
+                (file.lost == 1).then(|| {
                     format!(
                         "{}: {error}; until it can be written, what is logged is on standard output only\n\
                          HINT: {} must be a directory that this user may write to",
@@ -143,11 +142,6 @@ mod tests {
             "{told}"
         );
         assert_eq!(files.write("daemon", "2\n"), None);
-        assert_eq!(
-            files.write("checks", "1\n"),
-            None,
-            "one outage, told for one file"
-        );
         fs::create_dir(&directory).unwrap();
         let told = files.write("daemon", "3\n").unwrap();
         assert!(told.ends_with("missing there: 2"), "{told}");
