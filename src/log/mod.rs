@@ -27,7 +27,8 @@ pub fn init() {
 
 /// Sends the daemon's tracing to the log files and to standard output: text for a person at a terminal, JSON otherwise.
 pub fn init_daemon(hostname: &str) -> Arc<Files> {
-    let filter = EnvFilter::try_from_env("XDB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter =
+        EnvFilter::try_from_env("XDB_LOG").unwrap_or_else(|_| EnvFilter::new("warn,xdb=info"));
     let at_terminal = std::io::stdout().is_terminal();
     let files = Arc::new(Files::new(DIRECTORY));
     let json = json::JsonLayer {
