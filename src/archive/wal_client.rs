@@ -2,11 +2,13 @@
 
 use std::future::Future;
 use std::io::Write;
+use std::panic::catch_unwind;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{ArchiveError, Repository};
 use crate::config::{self, Config, Sources};
+use crate::log;
 use crate::storage::{Bucket, Object};
 
 /// The configuration and the repository, as every verb sees them.
@@ -51,16 +53,23 @@ fn is_compressed(candidate: &str, key: &str) -> bool {
     suffix.is_some_and(|suffix| super::catalog::COMPRESSIONS.contains(&suffix))
 }
 
-/// Prints `error`, its causes and its hint to PostgreSQL's log.
-pub(super) fn complain(verb: &str, error: &ArchiveError) {
+/// Prints `error`, its causes and its hint to PostgreSQL's log, and puts it into `xdb-archive.log`.
+///
+/// What succeeds is in neither: PostgreSQL calls thousands of times a day, and the bucket tells what is stored.
+pub(super) fn complain(verb: &'static str, file: Option<PathBuf>, error: &ArchiveError) {
     let hints = error
         .hint()
-        .map(|hint| crate::log::hints(&hint))
+        .map(|hint| log::hints(&hint))
         .unwrap_or_default();
+    let message = log::chain(error);
     // A panic on a closed standard error would exit with a code of its own.
-    let _ = write!(
-        std::io::stderr(),
-        "xdb {verb}: {}\n{hints}",
-        crate::log::chain(error)
-    );
+    let _ = write!(std::io::stderr(), "xdb {verb}: {message}\n{hints}");
+    // The exit code is what PostgreSQL acts on: nothing about a log file may change it.
+    let _ = catch_unwind(|| {
+        // Where the configuration cannot be read, nobody knows this node's name.
+        if let Ok(loaded) = config::load(&Sources::from_process(file)) {
+            let hostname = &loaded.config.node.hostname;
+            log::failure("archive", hostname, format!("{verb}: {message}"));
+        }
+    });
 }

@@ -42,13 +42,14 @@ pub fn wal_fetch(config: Option<PathBuf>, arguments: &[OsString]) -> u8 {
         .partition(|argument| argument == "--standby");
     let standby = !flags.is_empty();
     let failure = if standby { ABSENT } else { STOP };
-    match catch_unwind(|| try_fetch(config, standby, &rest)) {
+    match catch_unwind(|| try_fetch(config.clone(), standby, &rest)) {
         Ok(Ok(true)) => 0,
         Ok(Ok(false)) => ABSENT,
         Ok(Err(error)) => {
             // A restore test reads this: what was not looked at is not bad.
             let damaged = matches!(error, ArchiveError::Failed { .. });
-            complain(if damaged { "wal-fetch" } else { COULD_NOT_LOOK }, &error);
+            let verb = if damaged { "wal-fetch" } else { COULD_NOT_LOOK };
+            complain(verb, config, &error);
             failure
         }
         Err(_) => failure,

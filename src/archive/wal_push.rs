@@ -20,10 +20,10 @@ use crate::storage::{Bucket, Object};
 /// Archives the file that `arguments` name, and returns the exit code; `config` is a file other than the usual one.
 pub fn wal_push(config: Option<PathBuf>, arguments: &[OsString]) -> u8 {
     // A panic would exit with 101, which PostgreSQL counts as a failure too; caught, it is one line.
-    match catch_unwind(|| try_push(config, arguments)) {
+    match catch_unwind(|| try_push(config.clone(), arguments)) {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => {
-            complain("wal-push", &error);
+            complain("wal-push", config, &error);
             1
         }
         Err(_) => 1,

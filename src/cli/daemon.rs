@@ -1,16 +1,48 @@
 //! `xdb daemon`: the service of a database node; it ends well when it is told to.
 
+use std::io::IsTerminal;
+use std::pin::pin;
+
+use tokio::signal::unix::SignalKind;
+
 use super::exit::Exit;
+use super::{interrupted, listen, told_to_end, until};
 use crate::config::Loaded;
 use crate::daemon;
-use crate::log;
+use crate::log::{self, Files};
 
-pub async fn run(loaded: &Loaded) -> anyhow::Result<Exit> {
-    log::init_daemon(&loaded.config.node.hostname);
-    daemon::run(loaded.clone()).await?;
-    Ok(Exit::Good)
+pub fn run(loaded: &Loaded) -> anyhow::Result<Exit> {
+    let files = log::init_daemon(&loaded.config.node.hostname);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let serve = async {
+        daemon::run(loaded.clone()).await?;
+        Ok(Exit::Good)
+    };
+    let ended = until(signals(&files), serve, daemon::clean_up(loaded));
+    match &ended {
+        Ok(_) => tracing::info!("the daemon ends"),
+        Err(error) => tracing::error!("the daemon ends: {}", log::chain(error.as_ref())),
+    }
+    ended
 }
 
-pub async fn clean_up(loaded: &Loaded) {
-    daemon::clean_up(loaded).await;
+/// Completes when a signal asks the daemon to end. SIGHUP says that the log files were rotated.
+async fn signals(files: &Files) -> anyhow::Result<Exit> {
+    if std::io::stdout().is_terminal() {
+        // There it says that the terminal is gone.
+        return interrupted().await;
+    }
+    let mut rotated = listen(SignalKind::hangup())?;
+    let mut ended = pin!(told_to_end());
+    loop {
+        tokio::select! {
+            exit = &mut ended => return exit,
+            _ = rotated.recv() => {
+                files.reopen();
+                tracing::info!("the log files are opened anew");
+            }
+        }
+    }
 }

@@ -7,6 +7,8 @@ mod daemon;
 mod dump;
 mod exit;
 mod output;
+#[cfg(test)]
+mod packaged;
 mod restore_test;
 mod status;
 mod wait;
@@ -16,7 +18,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{self, Flag, Loaded, Sources};
 use exit::Exit;
@@ -108,10 +110,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             let loaded = load(Vec::new())?;
             until_interrupted(status::run(arguments, &loaded), async {})
         }
-        Verb::Daemon => {
-            let loaded = load(Vec::new())?;
-            until_interrupted(daemon::run(&loaded), daemon::clean_up(&loaded))
-        }
+        Verb::Daemon => daemon::run(&load(Vec::new())?),
         Verb::Config(verb) => config_show::run(&verb, &load(Vec::new())?),
         Verb::Backup(verb) => {
             let loaded = load(verb.flags())?;
@@ -154,6 +153,15 @@ fn until_interrupted(
     work: impl Future<Output = anyhow::Result<Exit>>,
     clean_up: impl Future<Output = ()>,
 ) -> anyhow::Result<Exit> {
+    until(interrupted(), work, clean_up)
+}
+
+/// The same where other signals mean other things.
+fn until(
+    signal: impl Future<Output = anyhow::Result<Exit>>,
+    work: impl Future<Output = anyhow::Result<Exit>>,
+    clean_up: impl Future<Output = ()>,
+) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -163,7 +171,7 @@ fn until_interrupted(
         .block_on(async {
             let exit = tokio::select! {
                 outcome = work => return outcome,
-                exit = interrupted() => exit?,
+                exit = signal => exit?,
             };
             clean_up.await;
             Ok(exit)
@@ -172,16 +180,24 @@ fn until_interrupted(
 
 /// Completes when a signal asks this process to end, with the exit code for it.
 async fn interrupted() -> anyhow::Result<Exit> {
-    let listen = |kind| signal(kind).context("cannot listen for signals");
-    let (mut interrupt, mut terminate) = (
-        listen(SignalKind::interrupt())?,
-        listen(SignalKind::terminate())?,
-    );
     // A closed terminal must not leave a cluster's copy behind either.
     let mut hang_up = listen(SignalKind::hangup())?;
+    tokio::select! {
+        exit = told_to_end() => exit,
+        _ = hang_up.recv() => Ok(Exit::Terminated),
+    }
+}
+
+/// The same without SIGHUP.
+async fn told_to_end() -> anyhow::Result<Exit> {
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
     Ok(tokio::select! {
         _ = interrupt.recv() => Exit::Interrupted,
         _ = terminate.recv() => Exit::Terminated,
-        _ = hang_up.recv() => Exit::Terminated,
     })
+}
+
+fn listen(kind: SignalKind) -> anyhow::Result<Signal> {
+    signal(kind).context("cannot listen for signals")
 }

@@ -76,6 +76,7 @@ impl Driver {
                     continue;
                 }
             }
+            self.node.pulse.driver.beat();
             let now = Timestamp::now();
             let before = role;
             role = self.node.view.borrow().in_recovery(now).or(role);
@@ -145,6 +146,8 @@ fn on_a_thread(
 ) -> impl FnOnce() -> Option<Ran> {
     let runtime = Handle::current();
     move || {
+        // What is logged in there belongs to the job's file, however little is logged.
+        let _run = tracing::error_span!("run", job = job.name()).entered();
         runtime.block_on(async {
             tokio::select! {
                 ran = job.run(&tools) => Some(ran),

@@ -10,6 +10,7 @@ mod peers;
 mod publish;
 mod schedule;
 mod status;
+mod systemd;
 
 pub use status::status;
 
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use crate::alerts::Alerts;
@@ -32,9 +33,12 @@ use crate::jobs::Tools;
 use crate::postgres::PostgresError;
 use crate::redis::{Redis, RedisError};
 use crate::store::{Store, StoreError};
+use systemd::Pulse;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
+    #[error("the socket that systemd hands over cannot be used")]
+    Socket(#[source] std::io::Error),
     #[error("cannot listen on {listen}")]
     Listen {
         listen: String,
@@ -62,6 +66,7 @@ struct Node {
     alerts: Alerts,
     redis: Redis,
     view: watch::Receiver<View>,
+    pulse: Pulse,
 }
 
 impl Node {
@@ -76,13 +81,7 @@ impl Node {
 /// When the daemon cannot start, or its HTTP server ends.
 pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
     let config = loaded.config.clone();
-    let listen = &config.http.listen;
-    let listener = TcpListener::bind(listen)
-        .await
-        .map_err(|source| DaemonError::Listen {
-            listen: listen.clone(),
-            source,
-        })?;
+    let listener = listener(&config.http.listen).await?;
     let definitions =
         checks::load(std::path::Path::new(checks::DIRECTORY)).map_err(DaemonError::Checks)?;
     let opened = Store::open(&config.node.state_directory, Timestamp::now())?;
@@ -109,6 +108,7 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
             known: known.clone(),
         }),
         view: view.clone(),
+        pulse: Pulse::default(),
     });
     let shown = Shown {
         cluster: config.cluster.name.clone(),
@@ -118,12 +118,16 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         known,
     };
     let driver = driver::Driver::new(&node)?;
+    tracing::info!(listen = %config.http.listen, "the daemon serves");
     // Where no systemd listens, this says nothing.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    tracing::info!(listen = %config.http.listen, "the daemon serves");
+    let pulse = &node.pulse;
+    // Outlives this future, for those that asked before the end; `_open` does not.
+    let (_open, closing) = oneshot::channel();
+    let server = tokio::spawn(http::serve(listener, closing, shown.clone()));
     tokio::select! {
-        served = http::serve(listener, shown.clone()) => served.map_err(DaemonError::Http),
-        () = observe::roles(&config, &seen, &knowing) => Ok(()),
+        served = server => served.unwrap_or_else(|error| Err(error.into())).map_err(DaemonError::Http),
+        () = observe::roles(&config, &seen, &knowing, &pulse.roles) => Ok(()),
         () = observe::pgbouncer(&config, &seen) => Ok(()),
         () = peers::peers(&node, &seen, &knowing) => Ok(()),
         () = peers::timelines(&node, &seen, &knowing) => Ok(()),
@@ -131,14 +135,44 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         () = judge::judge(&node, &knowing) => Ok(()),
         () = heartbeat::beat(&node, &shown) => Ok(()),
         () = driver.drive() => Ok(()),
+        () = pulse.keep_watchdog_quiet() => Ok(()),
     }
 }
 
+/// The socket that systemd holds for this port, or one of our own.
+async fn listener(listen: &str) -> Result<TcpListener, DaemonError> {
+    let Some(socket) = systemd::socket().map_err(DaemonError::Socket)? else {
+        return TcpListener::bind(listen)
+            .await
+            .map_err(|source| DaemonError::Listen {
+                listen: listen.to_owned(),
+                source,
+            });
+    };
+    match socket.local_addr() {
+        Ok(address) if address.to_string() == listen => {}
+        Ok(address) => tracing::warn!(
+            "systemd's socket decides where the daemon serves: {address}, and not http.listen = {listen}"
+        ),
+        Err(source) => return Err(DaemonError::Socket(source)),
+    }
+    TcpListener::from_std(socket).map_err(DaemonError::Socket)
+}
+
+/// How long the end may take: systemd must wait for it.
+pub const CLEAN_UP: Duration = Duration::from_secs(20);
+
 /// After a signal: gives up what an interrupted backup or dump left unfinished in the buckets.
+///
+/// Whoever asked before the signal gets an answer meanwhile; whoever asks now waits in systemd's socket.
 pub async fn clean_up(loaded: &Loaded) {
-    const LIMIT: Duration = Duration::from_secs(20);
+    const LAST_ANSWERS: Duration = Duration::from_millis(300);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    if timeout(LIMIT, clean_up_all(loaded)).await.is_err() {
+    let (cleaned, ()) = tokio::join!(
+        timeout(CLEAN_UP, clean_up_all(loaded)),
+        tokio::time::sleep(LAST_ANSWERS)
+    );
+    if cleaned.is_err() {
         tracing::warn!(
             "an unfinished upload may be left in a bucket; the next backup or dump gives it up"
         );

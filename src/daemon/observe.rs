@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::every;
+use super::systemd::Beats;
 use crate::cluster::{Knowledge, Sample, Sampler, View};
 use crate::config::Config;
 use crate::postgres::Target;
@@ -16,12 +17,15 @@ pub(super) async fn roles(
     config: &Config,
     seen: &watch::Sender<View>,
     known: &watch::Sender<Knowledge>,
+    beats: &Beats,
 ) {
     let mut sampler = Sampler::new(config);
     let mut ticks = every(1);
     loop {
         ticks.tick().await;
-        match sampler.sample().await {
+        let sampled = sampler.sample().await;
+        beats.beat();
+        match sampled {
             Ok(sample) => {
                 tell_change(seen.borrow().sample, sample);
                 seen.send_modify(|view| view.saw(sample));

@@ -1,16 +1,19 @@
 //! What the daemon serves over HTTP: answers for HAProxy, for its peers and for people. Nothing here changes anything.
 
+mod door;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::cluster::{
     Knowledge, LsnRing, NodeState, Status, View, evaluate, judge_primary, judge_replica,
 };
+use door::Door;
 
 /// What the answers are made from.
 #[derive(Debug, Clone)]
@@ -22,11 +25,15 @@ pub struct Shown {
     pub known: watch::Receiver<Knowledge>,
 }
 
-/// Serves until the process ends.
+/// Serves until the process ends; once `closing` is dropped, only those that were connected already.
 ///
 /// # Errors
-/// When the listener fails.
-pub async fn serve(listener: TcpListener, shown: Shown) -> std::io::Result<()> {
+/// When the server ends.
+pub async fn serve(
+    listener: TcpListener,
+    closing: oneshot::Receiver<()>,
+    shown: Shown,
+) -> std::io::Result<()> {
     let routes = Router::new()
         .route("/primary", get(primary))
         .route("/replica", get(replica))
@@ -35,7 +42,11 @@ pub async fn serve(listener: TcpListener, shown: Shown) -> std::io::Result<()> {
         .route("/api/node", get(node))
         .route("/api/positions", get(positions))
         .with_state(shown);
-    axum::serve(listener, routes).await
+    let door = Door {
+        listener: Some(listener),
+        closing,
+    };
+    axum::serve(door, routes).await
 }
 
 type Answer = (StatusCode, String);

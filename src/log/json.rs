@@ -1,71 +1,87 @@
 //! The platform's log format: one JSON object a line, the fixed keys first and in order, extras flat behind them.
 //!
-//! `{"timestamp":"2026-05-13T10:14:29Z","level":"info","service":"xdb","component":"archive","hostname":"db1","message":"…", …}`
+//! `{"timestamp":"2026-05-13T10:14:29Z","level":"info","service":"xdb","component":"dump","hostname":"db1","message":"…", …}`
+//!
+//! The component is the job that an event names or happens in (field `job`); `daemon` is everything else.
 
 use std::fmt::{self, Write as _};
 use std::io::Write;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::Value;
 use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
-use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
 
-/// Writes each event as one line to what `writer` makes.
-pub struct JsonLayer<W> {
-    hostname: String,
-    writer: W,
+use super::Files;
+
+/// Writes each event as one line to the file of its component, and to standard output.
+pub struct JsonLayer {
+    pub(super) hostname: String,
+    pub(super) files: Arc<Files>,
+    /// At a terminal a person reads text, which another layer writes.
+    pub(super) to_stdout: bool,
 }
 
-impl<W> JsonLayer<W> {
-    pub fn new(hostname: &str, writer: W) -> Self {
-        Self {
-            hostname: hostname.to_owned(),
-            writer,
+/// What belongs to no job.
+const DAEMON: &str = "daemon";
+
+/// The job that a span is about.
+struct JobOf(String);
+
+impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for JsonLayer {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        if let (Some(job), Some(span)) = (fields.job(), context.span(id)) {
+            span.extensions_mut().insert(JobOf(job.to_owned()));
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let span = context.event_scope(event).and_then(|mut spans| {
+            spans.find_map(|span| span.extensions().get::<JobOf>().map(|job| job.0.clone()))
+        });
+        let component = fields.job().map(str::to_owned).or(span);
+        let component = component.as_deref().unwrap_or(DAEMON);
+        let line = line(
+            Timestamp::now(),
+            event.metadata().level(),
+            component,
+            &self.hostname,
+            &fields,
+        );
+        if self.to_stdout {
+            // Nobody may be left to read it.
+            let _ = std::io::stdout().write_all(line.as_bytes());
+        }
+        if let Some(told) = self.files.write(component, &line) {
+            let _ = writeln!(std::io::stderr(), "xdb: {told}");
         }
     }
 }
 
-impl<S: Subscriber, W: for<'w> MakeWriter<'w> + 'static> Layer<S> for JsonLayer<W> {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut fields = Fields::default();
-        event.record(&mut fields);
-        let metadata = event.metadata();
-        let line = line(
-            Timestamp::now(),
-            metadata.level(),
-            metadata.target(),
-            &self.hostname,
-            fields,
-        );
-        // A full disk must not stop what is being logged.
-        let _ = self
-            .writer
-            .make_writer_for(metadata)
-            .write_all(line.as_bytes());
-    }
-}
-
-/// The room that logs: `xdb::archive::push` is `archive`.
-fn component(target: &str) -> &str {
-    target
-        .strip_prefix("xdb::")
-        .unwrap_or(target)
-        .split("::")
-        .next()
-        .unwrap_or(target)
-}
-
-fn line(at: Timestamp, level: &Level, target: &str, hostname: &str, fields: Fields) -> String {
+/// One entry: the fixed keys in the platform's order, then the extras.
+pub(super) fn line(
+    at: Timestamp,
+    level: &Level,
+    component: &str,
+    hostname: &str,
+    fields: &Fields,
+) -> String {
     let at = at.strftime("%FT%TZ").to_string();
     let level = level.as_str().to_ascii_lowercase();
     let fixed = [
         ("timestamp", at.as_str()),
         ("level", level.as_str()),
         ("service", "xdb"),
-        ("component", component(target)),
+        ("component", component),
         ("hostname", hostname),
         ("message", fields.message.as_str()),
     ];
@@ -85,12 +101,17 @@ fn line(at: Timestamp, level: &Level, target: &str, hostname: &str, fields: Fiel
 }
 
 #[derive(Default)]
-struct Fields {
-    message: String,
-    extras: Vec<(&'static str, Value)>,
+pub(super) struct Fields {
+    pub(super) message: String,
+    pub(super) extras: Vec<(&'static str, Value)>,
 }
 
 impl Fields {
+    fn job(&self) -> Option<&str> {
+        let job = self.extras.iter().find(|(name, _)| *name == "job");
+        job.and_then(|(_, value)| value.as_str())
+    }
+
     fn put(&mut self, field: &Field, value: Value) {
         if field.name() == "message" {
             self.message = value
@@ -131,32 +152,31 @@ impl Visit for Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
     use tracing_subscriber::layer::SubscriberExt;
 
-    #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Kept {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
+    /// What `log` wrote, by component.
+    fn written(component: &str, log: impl FnOnce()) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let layer = JsonLayer {
+            hostname: "db1".to_owned(),
+            files: Arc::new(Files::new(directory.path())),
+            to_stdout: false,
+        };
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
+        let file = directory.path().join(format!("xdb-{component}.log"));
+        std::fs::read_to_string(file).unwrap_or_default()
     }
 
     #[test]
     fn a_line_has_the_platforms_keys_in_order_and_its_extras_flat() {
-        let kept = Kept::default();
-        let writer = kept.clone();
-        let layer = JsonLayer::new("db1", move || writer.clone());
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            tracing::info!(target: "xdb::archive::push", segment = "0001", bytes = 7_u64, level = "mine", "stored \"it\"\n");
+        let line = written("daemon", || {
+            tracing::info!(
+                segment = "0001",
+                bytes = 7_u64,
+                level = "mine",
+                "stored \"it\"\n"
+            );
         });
-        let line = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
         let (timestamp, rest) = line.split_once(",\"level\"").unwrap();
         assert!(
             timestamp.starts_with("{\"timestamp\":\"20") && timestamp.ends_with("Z\""),
@@ -164,10 +184,33 @@ mod tests {
         );
         assert_eq!(
             rest,
-            ":\"info\",\"service\":\"xdb\",\"component\":\"archive\",\"hostname\":\"db1\",\
+            ":\"info\",\"service\":\"xdb\",\"component\":\"daemon\",\"hostname\":\"db1\",\
              \"message\":\"stored \\\"it\\\"\\n\",\"segment\":\"0001\",\"bytes\":7}\n"
         );
         let read: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(read["message"], "stored \"it\"\n");
+    }
+
+    #[test]
+    fn what_happens_in_a_job_goes_to_the_jobs_own_file() {
+        let log = || {
+            tracing::info!("of the daemon");
+            tracing::info!(job = "checks", "about a job");
+            let _job = tracing::info_span!("run", job = "dump").entered();
+            tracing::warn!("in a job");
+        };
+        for (component, message) in [
+            ("daemon", "of the daemon"),
+            ("checks", "about a job"),
+            ("dump", "in a job"),
+        ] {
+            let lines = written(component, log);
+            assert_eq!(lines.lines().count(), 1, "{lines}");
+            let read: serde_json::Value = serde_json::from_str(&lines).unwrap();
+            assert_eq!(
+                (&read["component"], &read["message"]),
+                (&component.into(), &message.into())
+            );
+        }
     }
 }

@@ -11,6 +11,8 @@ mod daemon;
 mod dump;
 mod faults;
 mod harness;
+mod logs;
 mod restore_test;
 mod smoke;
+mod systemd;
 mod wait;

@@ -454,7 +454,7 @@ fn an_interrupted_test_cleans_up_itself_and_two_never_run_at_once() {
 
 #[test]
 fn a_full_scratch_disk_is_no_verdict_on_the_backup() {
-    let lab = Lab::setup(Program::Walrus).scratch_size("100m").start();
+    let lab = Lab::setup(Program::Walrus).tmpfs(SCRATCH, "100m").start();
     backed_up(&lab, 1);
     // Enough at first sight, then somebody else takes the room.
     let mut tested = None;

@@ -146,7 +146,7 @@ fn faults_on_the_way_to_s3_take_effect() {
 fn files_and_settings_arrive() {
     let lab = Lab::setup(Program::Walrus)
         .bare()
-        .scratch_size("16m")
+        .tmpfs(SCRATCH, "16m")
         .start();
     lab.write_file(
         "/tmp/it's",

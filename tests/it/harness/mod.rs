@@ -39,7 +39,7 @@ pub struct Lab {
 pub struct Setup {
     program: Program,
     services: &'static str,
-    scratch_size: Option<&'static str>,
+    tmpfs: Option<(&'static str, &'static str)>,
     exposed: Option<u16>,
 }
 
@@ -64,7 +64,7 @@ impl Lab {
         Setup {
             program,
             services: "s3 toxiproxy postgres",
-            scratch_size: None,
+            tmpfs: None,
             exposed: None,
         }
     }
@@ -155,9 +155,9 @@ impl Setup {
         self
     }
 
-    /// Puts the scratch directory on a file system of its own of this size ("64m"), so that it can run full.
-    pub fn scratch_size(mut self, size: &'static str) -> Setup {
-        self.scratch_size = Some(size);
+    /// Puts a directory of xdb's on a file system of its own of this size ("64m"), so that it can run full.
+    pub fn tmpfs(mut self, directory: &'static str, size: &'static str) -> Setup {
+        self.tmpfs = Some((directory, size));
         self
     }
 
@@ -181,17 +181,17 @@ impl Setup {
                 CopyTargetOptions::new(CONFIG).with_mode(0o640),
                 config::render(self.program, "").into_bytes(),
             );
-        if let Some(size) = self.scratch_size {
-            request = request.with_mount(Mount::tmpfs_mount(SCRATCH).with_size(size));
+        if let Some((directory, size)) = self.tmpfs {
+            request = request.with_mount(Mount::tmpfs_mount(directory).with_size(size));
         }
         let container = request.start().expect("the lab's container starts");
         let lab = Lab {
             container,
             program: self.program,
         };
-        if self.scratch_size.is_some() {
+        if let Some((directory, _)) = self.tmpfs {
             lab.ok(&format!(
-                "chown postgres:postgres {SCRATCH} && chmod 0750 {SCRATCH}"
+                "chown postgres:postgres {directory} && chmod 0750 {directory}"
             ));
         }
         // Fails at once while runit still sets itself up, hence the loop around its own waiting.
