@@ -9,21 +9,21 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "daemon", "restore", "archive", "dump", "wait", "checks", "process", "postgres",
-            "storage", "store", "log", "config", "model",
+            "daemon", "jobs", "restore", "archive", "dump", "wait", "checks", "cluster", "process",
+            "postgres", "storage", "store", "log", "config", "model",
         ],
     ),
     (
         "daemon",
         &[
             "jobs", "http", "alerts", "wait", "checks", "archive", "dump", "cluster", "postgres",
-            "redis", "store", "log", "config", "model",
+            "storage", "redis", "store", "log", "config", "model",
         ],
     ),
     (
         "jobs",
         &[
-            "checks", "archive", "dump", "restore", "log", "config", "model",
+            "checks", "archive", "dump", "restore", "cluster", "log", "config", "model",
         ],
     ),
     ("http", &["cluster", "store", "config", "model"]),
@@ -44,7 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "checks",
-        &["postgres", "pgbouncer", "log", "config", "model"],
+        &["postgres", "pgbouncer", "storage", "log", "config", "model"],
     ),
     ("pgbouncer", &["postgres", "log", "config", "model"]),
     ("wait", &["postgres", "log", "config", "model"]),

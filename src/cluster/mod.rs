@@ -47,6 +47,12 @@ impl View {
         (age(sample.at, now) <= limit).then_some(sample.in_recovery)
     }
 
+    /// Whether this node judges what is about the whole cluster: the primary by its last sample, unless superseded.
+    pub fn speaks_for_cluster(&self) -> bool {
+        let primary = self.sample.is_some_and(|sample| !sample.in_recovery);
+        primary && self.superseded_by.is_none()
+    }
+
     fn pgbouncer_works(&self, now: Timestamp) -> bool {
         self.pgbouncer_at.is_some_and(|at| age(at, now) <= HELD)
     }

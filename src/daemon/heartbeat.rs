@@ -15,9 +15,10 @@ pub(super) async fn beat(node: &Node) {
     let config = &node.tools.loaded.config;
     let keys = Keys::new(&config.cluster.name);
     let hostname = &config.node.hostname;
-    let own = [Scope::Node(hostname.clone())];
     let mut view = node.view.clone();
     loop {
+        let mut own = vec![Scope::Node(hostname.clone())];
+        own.extend(view.borrow().speaks_for_cluster().then_some(Scope::Cluster));
         let state = json!({ "v": 1, "hostname": hostname, "version": env!("CARGO_PKG_VERSION"), "view": *view.borrow() });
         if let Err(error) = node
             .redis
@@ -29,6 +30,7 @@ pub(super) async fn beat(node: &Node) {
             tracing::warn!("alerts in Redis cannot be compared: {error}");
         }
         super::publish::deliver(node).await;
+        super::successes::show(node).await;
         // A change of role is shown at once.
         let role = view.borrow().sample.map(|sample| sample.in_recovery);
         let changed = view.wait_for(|view| view.sample.map(|sample| sample.in_recovery) != role);

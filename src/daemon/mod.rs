@@ -4,13 +4,17 @@ mod clock;
 mod driver;
 mod heartbeat;
 mod observe;
+mod past;
 mod publish;
+mod run_once;
 mod schedule;
+mod successes;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -19,13 +23,17 @@ use crate::alerts::Alerts;
 use crate::archive;
 use crate::checks::{self, Sampler};
 use crate::cluster::View;
-use crate::config::Loaded;
+use crate::config::{Config, Loaded};
 use crate::dump;
 use crate::http;
-use crate::jobs::Tools;
+use crate::jobs::{Job, Tools};
 use crate::postgres::PostgresError;
 use crate::redis::{Redis, RedisError};
 use crate::store::{Store, StoreError};
+pub use past::{Known, known};
+pub use run_once::{NotRun, run_job, run_once};
+pub use schedule::{Schedule, next_run};
+use successes::Successes;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -49,6 +57,17 @@ pub enum DaemonError {
     Redis(#[from] RedisError),
 }
 
+impl DaemonError {
+    /// What the operator can do.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Store(error) => Some(error.hint()),
+            Self::Redis(error) => Some(error.hint()),
+            _ => None,
+        }
+    }
+}
+
 /// What every part of the daemon shares.
 struct Node {
     tools: Arc<Tools>,
@@ -56,6 +75,57 @@ struct Node {
     alerts: Alerts,
     redis: Redis,
     view: watch::Receiver<View>,
+    successes: Successes,
+}
+
+impl Node {
+    /// Opens what is local; nothing is asked of PostgreSQL, Redis or S3 yet.
+    fn open(loaded: &Loaded, view: watch::Receiver<View>) -> Result<Arc<Self>, DaemonError> {
+        let tools = tools(loaded, view.clone())?;
+        let config = &loaded.config;
+        let opened = Store::open(&config.node.state_directory, Timestamp::now())?;
+        if let Some(aside) = opened.set_aside {
+            tracing::warn!(
+                "the state was damaged and begins anew; the old file is {}",
+                aside.display()
+            );
+        }
+        Ok(Arc::new(Self {
+            alerts: Alerts::new(
+                opened.store.clone(),
+                &config.cluster.name,
+                &config.node.hostname,
+            ),
+            store: opened.store,
+            redis: Redis::new(&config.redis)?,
+            tools: Arc::new(tools),
+            view,
+            successes: Successes::default(),
+        }))
+    }
+}
+
+/// What the jobs use on a node that knows `view` of itself.
+fn tools(loaded: &Loaded, view: watch::Receiver<View>) -> Result<Tools, DaemonError> {
+    let directory = std::path::Path::new(checks::DIRECTORY);
+    Ok(Tools {
+        sampler: Sampler::new(&loaded.config)?,
+        definitions: checks::load(directory).map_err(DaemonError::Checks)?,
+        loaded: loaded.clone(),
+        view,
+    })
+}
+
+/// When `job` is meant to run, as configured.
+///
+/// # Errors
+/// When its schedule is neither a pattern nor a duration.
+pub fn schedule_of(job: Job, config: &Config) -> Result<Schedule, DaemonError> {
+    let schedule = Schedule::parse(job.schedule(config), TimeZone::UTC);
+    schedule.map_err(|reason| DaemonError::Schedule {
+        job: job.name(),
+        reason,
+    })
 }
 
 /// Runs until it is dropped; then [`clean_up`] gives up what an interrupted job left in the buckets.
@@ -71,31 +141,8 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
             listen: listen.clone(),
             source,
         })?;
-    let definitions =
-        checks::load(std::path::Path::new(checks::DIRECTORY)).map_err(DaemonError::Checks)?;
-    let opened = Store::open(&config.node.state_directory, Timestamp::now())?;
-    if let Some(aside) = opened.set_aside {
-        tracing::warn!(
-            "the state was damaged and begins anew; the old file is {}",
-            aside.display()
-        );
-    }
     let (seen, view) = watch::channel(View::default());
-    let node = Arc::new(Node {
-        alerts: Alerts::new(
-            opened.store.clone(),
-            &config.cluster.name,
-            &config.node.hostname,
-        ),
-        store: opened.store,
-        redis: Redis::new(&config.redis)?,
-        tools: Arc::new(Tools {
-            sampler: Sampler::new(&config)?,
-            definitions,
-            loaded,
-        }),
-        view: view.clone(),
-    });
+    let node = Node::open(&loaded, view.clone())?;
     let driver = driver::Driver::new(&node)?;
     // Where no systemd listens, this says nothing.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -106,6 +153,7 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         () = observe::pgbouncer(&config, &seen) => Ok(()),
         () = observe::superseded(&config, &seen) => Ok(()),
         () = heartbeat::beat(&node) => Ok(()),
+        () = successes::exchange(&node) => Ok(()),
         () = driver.drive() => Ok(()),
     }
 }
