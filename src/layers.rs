@@ -9,7 +9,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "daemon", "restore", "archive", "dump", "wait", "checks", "cluster", "process",
+            "daemon", "jobs", "restore", "archive", "dump", "wait", "checks", "cluster", "process",
             "postgres", "storage", "store", "log", "config", "model",
         ],
     ),
@@ -46,7 +46,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "checks",
-        &["cluster", "postgres", "pgbouncer", "log", "config", "model"],
+        &[
+            "cluster",
+            "postgres",
+            "pgbouncer",
+            "storage",
+            "log",
+            "config",
+            "model",
+        ],
     ),
     ("pgbouncer", &["postgres", "log", "config", "model"]),
     ("wait", &["postgres", "log", "config", "model"]),

@@ -8,7 +8,8 @@ use secrecy::ExposeSecret;
 use serde::Serialize;
 
 use super::catalog::{self, Catalog, Sentinel};
-use super::push_lock::{PushLock, abort_uploads};
+use super::push_judge::{delta_parent, judge_push};
+use super::push_lock::{NodeLock, PushLock, abort_uploads};
 use super::{ArchiveError, environment};
 use crate::config::Config;
 use crate::postgres::{self, Archiver, Connection, ControlData, Server};
@@ -49,51 +50,93 @@ pub async fn push(config: &Config, full: bool) -> Result<PushedBackup, ArchiveEr
     let server = postgres::server(&connection).await?;
     let archiver = postgres::archiver(&connection).await?;
     let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
-    let before = catalog::read(&bucket, &repository).await?;
-    if let Some((reason, hint)) = judge_push(&control, &server, &archiver, &before, &repository) {
-        return Err(ArchiveError::Refused { reason, hint });
-    }
-
-    let mut lock = PushLock::take(config)?;
-    lock.clean_up(&bucket, &repository).await?;
-    lock.mark(Timestamp::now())?;
-    let parent = if full {
-        None
-    } else {
-        delta_parent(&before, &server)
+    let mut lock = PushLock::take(config).await?;
+    let held = Held {
+        config,
+        repository: &repository,
+        bucket: &bucket,
+        control: &control,
+        connection: &connection,
     };
-    let pushed = tokio::select! {
-        pushed = run_program(config, &repository, parent) => pushed,
-        broken = archiving_breaks(config, &connection) => Err(broken),
-    };
-    if let Err(error) = pushed {
-        // The program's error comes first; what cannot be aborted now is marked for the next push.
-        if abort_uploads(&bucket, &repository, lock.since)
-            .await
-            .is_ok()
-        {
-            lock.clear()?;
-        }
-        return Err(error);
-    }
-    lock.clear()?;
-    let (backup, sentinel) = await_backup(config, &bucket, &repository, &before).await?;
-    // A program whose PGHOST fails tries localhost, where another cluster may answer.
-    if sentinel
-        .system_identifier
-        .is_some_and(|pushed| pushed != control.system_identifier)
-    {
-        let reason = format!("{backup} is of another cluster than postgres.data_directory");
-        let hint =
-            "postgres.host led the program elsewhere: do not count on this backup".to_owned();
-        return Err(ArchiveError::Refused { reason, hint });
-    }
+    let PushLock { node, cluster } = &mut lock;
+    // Of a lock that was lost the mark stays: the uploads that are there may be another node's.
+    let pushed = cluster.during(held.push(node, &server, &archiver, full));
+    let pushed = pushed.await?;
+    lock.release().await;
+    let (backup, sentinel) = pushed?;
     Ok(PushedBackup {
         backup,
         uncompressed_bytes: sentinel.uncompressed_size,
         compressed_bytes: sentinel.compressed_size,
         secs: started.elapsed().as_secs_f64(),
     })
+}
+
+/// A push for which the locks are held.
+struct Held<'a> {
+    config: &'a Config,
+    repository: &'a Repository,
+    bucket: &'a Bucket,
+    control: &'a ControlData,
+    connection: &'a Connection,
+}
+
+impl Held<'_> {
+    async fn push(
+        &self,
+        lock: &mut NodeLock,
+        server: &Server,
+        archiver: &Archiver,
+        full: bool,
+    ) -> Result<(String, Sentinel), ArchiveError> {
+        lock.abort_marked(self.bucket, self.repository).await?;
+        let since = lock.mark(Timestamp::now())?;
+        let pushed = self.push_marked(server, archiver, full).await;
+        // What cannot be given up now stays marked for the next push.
+        let given_up = match &pushed {
+            Ok(_) => Ok(()),
+            Err(_) => abort_uploads(self.bucket, self.repository, since).await,
+        };
+        if given_up.is_ok() {
+            lock.clear()?;
+        }
+        pushed
+    }
+
+    async fn push_marked(
+        &self,
+        server: &Server,
+        archiver: &Archiver,
+        full: bool,
+    ) -> Result<(String, Sentinel), ArchiveError> {
+        let (config, bucket, repository) = (self.config, self.bucket, self.repository);
+        let before = catalog::read(bucket, repository).await?;
+        let refused = judge_push(self.control, server, archiver, &before, repository);
+        if let Some((reason, hint)) = refused {
+            return Err(ArchiveError::Refused { reason, hint });
+        }
+        let parent = if full {
+            None
+        } else {
+            delta_parent(&before, server)
+        };
+        tokio::select! {
+            pushed = run_program(config, repository, parent) => pushed?,
+            broken = archiving_breaks(config, self.connection) => return Err(broken),
+        }
+        let (backup, sentinel) = await_backup(config, bucket, repository, &before).await?;
+        // A program whose PGHOST fails tries localhost, where another cluster may answer.
+        if sentinel
+            .system_identifier
+            .is_some_and(|pushed| pushed != self.control.system_identifier)
+        {
+            let reason = format!("{backup} is of another cluster than postgres.data_directory");
+            let hint =
+                "postgres.host led the program elsewhere: do not count on this backup".to_owned();
+            return Err(ArchiveError::Refused { reason, hint });
+        }
+        Ok((backup, sentinel))
+    }
 }
 
 /// Ends when archiving has failed for a while: the push would wait for its WAL until its deadline.
@@ -114,90 +157,6 @@ async fn archiving_breaks(config: &Config, connection: &Connection) -> ArchiveEr
             return ArchiveError::ArchivingBroke;
         }
     }
-}
-
-/// Gives up what a push that was interrupted left unfinished in the bucket; nothing where none was.
-///
-/// # Errors
-/// When the bucket cannot be asked; the next push tries again.
-pub async fn clean_up_push(config: &Config) -> Result<(), ArchiveError> {
-    let repository = super::repository(config)?;
-    let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
-    PushLock::take(config)?.clean_up(&bucket, &repository).await
-}
-
-/// Why no backup should be taken now, and what to do; `None` when all is well.
-fn judge_push(
-    control: &ControlData,
-    server: &Server,
-    archiver: &Archiver,
-    catalog: &Catalog,
-    repository: &Repository,
-) -> Option<(String, String)> {
-    let no = |reason: String, hint: &str| Some((reason, hint.to_owned()));
-    if server.system_identifier != control.system_identifier {
-        return no(
-            format!(
-                "the server that answers has system identifier {}, postgres.data_directory {}",
-                server.system_identifier, control.system_identifier
-            ),
-            "postgres.host and postgres.port must lead to the server of postgres.data_directory",
-        );
-    }
-    if server.in_recovery {
-        return no(
-            "this server is a standby".to_owned(),
-            "base backups are taken on the primary",
-        );
-    }
-    if server.archive_mode == "off" {
-        return no(
-            "archive_mode is off: without its WAL a base backup cannot be restored".to_owned(),
-            "set archive_mode = always and archive_command = 'xdb wal-push \"%p\"', then restart PostgreSQL",
-        );
-    }
-    if !server.archives {
-        return no(
-            "archive_command is empty: the WAL that makes a backup whole would not be stored"
-                .to_owned(),
-            "set archive_command = 'xdb wal-push \"%p\"' and reload PostgreSQL",
-        );
-    }
-    if archiver.failing() {
-        let last = archiver.last_failed.as_deref().unwrap_or("a segment");
-        return no(
-            format!("archiving fails ({last}): the backup would wait for its WAL"),
-            "see PostgreSQL's log for what `xdb wal-push` said, mend that first",
-        );
-    }
-    let foreign = catalog.backups.iter().find(|backup| {
-        let written = backup
-            .sentinel
-            .as_ref()
-            .and_then(|sentinel| sentinel.system_identifier);
-        written.is_some_and(|identifier| identifier != server.system_identifier)
-    });
-    if let Some(foreign) = foreign {
-        return no(
-            format!("{repository} holds {} of another cluster", foreign.name),
-            "one prefix is for one cluster: set archive.repository or cluster.name to a new one",
-        );
-    }
-    None
-}
-
-/// The backup that a delta may build on: pinned by name, so that no program picks another.
-///
-/// `None`, a full backup, where the newest cannot be restored or is of another timeline: its pages may be of a history
-/// that was left.
-fn delta_parent<'a>(catalog: &'a Catalog, server: &Server) -> Option<&'a str> {
-    let newest = catalog
-        .newest()
-        .filter(|newest| newest.timeline == server.timeline)?;
-    catalog
-        .why_unusable(newest)
-        .is_none()
-        .then_some(newest.name.as_str())
 }
 
 async fn run_program(
@@ -264,149 +223,5 @@ async fn await_backup(
             });
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::archive::catalog::{Backup, Stored, Wal};
-    use crate::model::{SegmentSize, Timeline, WalSegment};
-
-    fn control() -> ControlData {
-        ControlData {
-            system_identifier: 7,
-            timeline: Timeline(1),
-            segment_size: SegmentSize::default(),
-            checksums: true,
-            limits: Vec::new(),
-            wal_level: "replica".into(),
-            track_commit_timestamp: false,
-        }
-    }
-
-    fn server() -> Server {
-        Server {
-            system_identifier: 7,
-            in_recovery: false,
-            timeline: Timeline(1),
-            version: 170_011,
-            data_directory: "/data".into(),
-            segment_size: SegmentSize::default(),
-            wal_end: None,
-            position: None,
-            streaming: false,
-            archive_mode: "on".into(),
-            archives: true,
-            now: Timestamp::UNIX_EPOCH,
-        }
-    }
-
-    fn catalog(backups: Vec<Backup>) -> Catalog {
-        Catalog {
-            backups,
-            wal: Wal::default(),
-        }
-    }
-
-    fn backup(timeline: u32, system_identifier: u64) -> Backup {
-        let json = format!(r#"{{"LSN":40,"FinishLSN":80,"SystemIdentifier":{system_identifier}}}"#);
-        Backup {
-            name: format!("base_{timeline:08X}0000000000000000"),
-            timeline: Timeline(timeline),
-            sentinel: Some(Sentinel::parse(json.as_bytes()).unwrap()),
-            damage: None,
-            finished_at: Some(Timestamp::UNIX_EPOCH),
-        }
-    }
-
-    fn judged(server: &Server, archiver: &Archiver, catalog: &Catalog) -> Option<String> {
-        let repository = Repository {
-            bucket: "b".into(),
-            prefix: "p".into(),
-        };
-        judge_push(&control(), server, archiver, catalog, &repository).map(|(reason, _)| reason)
-    }
-
-    #[test]
-    fn a_backup_is_refused_where_it_would_be_worthless() {
-        let (well, empty) = (Archiver::default(), catalog(Vec::new()));
-        assert_eq!(judged(&server(), &well, &empty), None);
-        let failing = Archiver {
-            last_failed_at: Some(Timestamp::UNIX_EPOCH),
-            ..Archiver::default()
-        };
-        for (server, archiver, catalog, reason) in [
-            (
-                Server {
-                    system_identifier: 8,
-                    ..server()
-                },
-                &well,
-                &empty,
-                "system identifier 8",
-            ),
-            (
-                Server {
-                    in_recovery: true,
-                    ..server()
-                },
-                &well,
-                &empty,
-                "standby",
-            ),
-            (
-                Server {
-                    archive_mode: "off".into(),
-                    ..server()
-                },
-                &well,
-                &empty,
-                "archive_mode is off",
-            ),
-            (server(), &failing, &empty, "archiving fails"),
-            (
-                server(),
-                &well,
-                &catalog(vec![backup(1, 9)]),
-                "another cluster",
-            ),
-        ] {
-            let judged = judged(&server, archiver, catalog).unwrap_or_default();
-            assert!(judged.contains(reason), "{judged:?} for {reason:?}");
-        }
-    }
-
-    #[test]
-    fn the_first_backup_on_a_timeline_is_full_and_so_is_the_one_after_a_bad_one() {
-        let whole = |timeline| {
-            let mut catalog = catalog(vec![backup(timeline, 7)]);
-            let stored = Stored {
-                size: 1,
-                last_modified: Timestamp::UNIX_EPOCH,
-            };
-            catalog.wal.add(
-                WalSegment {
-                    timeline: Timeline(timeline),
-                    number: 0,
-                },
-                stored,
-            );
-            catalog
-        };
-        assert_eq!(delta_parent(&catalog(Vec::new()), &server()), None);
-        assert!(delta_parent(&whole(1), &server()).is_some());
-        assert_eq!(
-            delta_parent(
-                &whole(1),
-                &Server {
-                    timeline: Timeline(2),
-                    ..server()
-                }
-            ),
-            None
-        );
-        // Its WAL is not there.
-        assert_eq!(delta_parent(&catalog(vec![backup(1, 7)]), &server()), None);
     }
 }

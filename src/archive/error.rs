@@ -7,7 +7,7 @@ use crate::config::ConfigError;
 use crate::model::Timeline;
 use crate::postgres::PostgresError;
 use crate::process::ProcessError;
-use crate::storage::{StorageError, UnknownPlaceholder};
+use crate::storage::{LockError, StorageError, UnknownPlaceholder};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
@@ -23,6 +23,10 @@ pub enum ArchiveError {
     Sentinel { backup: String, reason: String },
     #[error("refused: {reason}")]
     Refused { reason: String, hint: String },
+    #[error("refused: another base backup is being pushed from this node")]
+    Busy,
+    #[error(transparent)]
+    ClusterLock(#[from] LockError),
     #[error("{} is not a file that PostgreSQL archives", path.display())]
     NotArchivable { path: PathBuf },
     #[error("cannot read {}", path.display())]
@@ -72,6 +76,11 @@ pub enum ArchiveError {
 }
 
 impl ArchiveError {
+    /// Another run of the same work goes on, here or on another node: not now.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Busy | Self::ClusterLock(LockError::Held { .. }))
+    }
+
     /// What the operator can do.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
@@ -87,6 +96,8 @@ impl ArchiveError {
                 "the backup's sentinel is damaged: do not count on this backup"
             }
             Self::Refused { hint, .. } => return Some(hint.clone()),
+            Self::Busy => "wait for its end",
+            Self::ClusterLock(error) => return Some(error.hint()),
             Self::NotArchivable { .. } => {
                 "archive_command is 'xdb wal-push \"%p\"'; only WAL segments, their .partial and .backup files and timeline histories are archived"
             }

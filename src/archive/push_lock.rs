@@ -1,4 +1,4 @@
-//! One base backup a node at a time, and what a killed one left in the bucket.
+//! One base backup at a time, on this node and in the cluster, and what a killed one left in the bucket.
 
 use std::path::PathBuf;
 
@@ -7,50 +7,108 @@ use jiff::Timestamp;
 use super::ArchiveError;
 use crate::config::Config;
 use crate::process::MarkedLock;
-use crate::storage::{Bucket, Repository};
+use crate::storage::{Bucket, ClusterLock, LockError, Repository, Shared};
 
-/// The node's lock for pushing base backups; its mark is when the push that holds it began.
+/// What is locked, as the bucket and messages call it.
+const WORK: &str = "base-backup";
+
+/// The right to push a base backup.
 pub(super) struct PushLock {
-    path: PathBuf,
-    lock: MarkedLock,
-    pub(super) since: Timestamp,
+    pub(super) node: NodeLock,
+    pub(super) cluster: ClusterLock,
 }
 
 impl PushLock {
-    pub(super) fn take(config: &Config) -> Result<Self, ArchiveError> {
+    pub(super) async fn take(config: &Config) -> Result<Self, ArchiveError> {
+        let mut node = NodeLock::take(config)?;
+        let unmarked = node.since()?.is_none();
+        if unmarked {
+            // Before the cluster's lock: by the mark it is found and given up after a signal.
+            node.mark(Timestamp::now())?;
+        }
+        match take_cluster(config).await {
+            Ok(cluster) => Ok(Self { node, cluster }),
+            Err(error) => {
+                if unmarked {
+                    node.clear()?;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    pub(super) async fn release(self) {
+        self.cluster.release().await;
+    }
+}
+
+async fn take_cluster(config: &Config) -> Result<ClusterLock, LockError> {
+    let shared = Shared::open(config).await?;
+    ClusterLock::take(&shared, WORK, &config.node.hostname).await
+}
+
+/// Gives up what a push that was interrupted left unfinished in the bucket; nothing where none was.
+///
+/// # Errors
+/// When the bucket cannot be asked; the next push tries again.
+pub async fn clean_up_push(config: &Config) -> Result<(), ArchiveError> {
+    let mut node = NodeLock::take(config)?;
+    if node.since()?.is_none() {
+        return Ok(());
+    }
+    let cluster = match take_cluster(config).await {
+        // Another node pushes by now, and what is unfinished may be its own: the mark stays for the next push here.
+        Err(LockError::Held { .. }) => return Ok(()),
+        taken => taken?,
+    };
+    let repository = super::repository(config)?;
+    let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
+    let aborted = node.abort_marked(&bucket, &repository).await;
+    if aborted.is_ok() {
+        node.clear()?;
+    }
+    PushLock { node, cluster }.release().await;
+    aborted
+}
+
+/// The node's lock; its mark is when the push that holds it began.
+pub(super) struct NodeLock {
+    path: PathBuf,
+    lock: MarkedLock,
+}
+
+impl NodeLock {
+    fn take(config: &Config) -> Result<Self, ArchiveError> {
         let path = config.node.state_directory.join("backup-push.lock");
         match MarkedLock::take(&path) {
-            Ok(Some(lock)) => Ok(Self {
-                path,
-                lock,
-                since: Timestamp::now(),
-            }),
-            Ok(None) => Err(ArchiveError::Refused {
-                reason: "another base backup is being pushed from this node".to_owned(),
-                hint: "wait for its end".to_owned(),
-            }),
+            Ok(Some(lock)) => Ok(Self { path, lock }),
+            Ok(None) => Err(ArchiveError::Busy),
             Err(source) => Err(ArchiveError::Lock { path, source }),
         }
     }
 
-    /// Gives up the uploads of the last holder, if it was stopped before its end.
-    pub(super) async fn clean_up(
+    /// When the push began that was stopped before its end; `None` where none was.
+    fn since(&mut self) -> Result<Option<Timestamp>, ArchiveError> {
+        let mark = self.lock.mark().map_err(|source| self.failed(source))?;
+        Ok(mark.trim().parse().ok())
+    }
+
+    /// Gives up the uploads that were begun since the mark; the cluster's lock is held.
+    pub(super) async fn abort_marked(
         &mut self,
         bucket: &Bucket,
         repository: &Repository,
     ) -> Result<(), ArchiveError> {
-        let mark = self.lock.mark().map_err(|source| self.failed(source))?;
-        if let Ok(since) = mark.trim().parse() {
-            abort_uploads(bucket, repository, since).await?;
-            self.clear()?;
+        match self.since()? {
+            Some(since) => abort_uploads(bucket, repository, since).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    pub(super) fn mark(&mut self, since: Timestamp) -> Result<(), ArchiveError> {
-        self.since = since;
+    pub(super) fn mark(&mut self, since: Timestamp) -> Result<Timestamp, ArchiveError> {
         let marked = self.lock.set_mark(&since.to_string());
-        marked.map_err(|source| self.failed(source))
+        marked.map_err(|source| self.failed(source))?;
+        Ok(since)
     }
 
     pub(super) fn clear(&mut self) -> Result<(), ArchiveError> {

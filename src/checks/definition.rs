@@ -41,8 +41,20 @@ pub enum Kind {
     ReplicationLag {
         limits: LagLimits,
     },
+    /// How long ago a job last succeeded on any node, as the bucket tells; the limits are in seconds.
+    Age {
+        job: String,
+        limits: Limits,
+    },
     /// "Could not connect" is critical here, and nowhere else.
     PostgresqlUp,
+}
+
+impl Kind {
+    /// One verdict for all nodes: an alert of it comes from the node that speaks for the cluster.
+    pub fn is_about_cluster(&self) -> bool {
+        matches!(self, Self::Age { .. })
+    }
 }
 
 /// What is read from PgBouncer's console.

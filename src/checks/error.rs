@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::pgbouncer::PgBouncerError;
 use crate::postgres::PostgresError;
+use crate::storage::SharedError;
 
 /// A check's file is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,8 @@ pub enum SampleError {
     Postgres(#[from] PostgresError),
     #[error(transparent)]
     PgBouncer(#[from] PgBouncerError),
+    #[error(transparent)]
+    Shared(#[from] SharedError),
     #[error("the query gives no column \"value\"")]
     NoValue,
     #[error("the check did not end within {secs} s")]

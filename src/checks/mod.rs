@@ -3,13 +3,16 @@
 //! A check ends in findings, each ok, warning, critical or unknown; raising alerts is not its business.
 //! `for` is kept in the definition and counted by whoever remembers findings.
 
+mod age;
 mod archiver;
 mod definition;
 mod error;
 mod load;
 mod parse;
+mod pgbouncer;
 mod replication_lag;
 mod sample;
+mod server;
 mod shipped;
 mod values;
 

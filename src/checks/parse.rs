@@ -67,9 +67,18 @@ fn kind(keys: &mut Keys) -> Result<Kind, DefinitionError> {
                 secs: keys.limits_of("warning_secs", "critical_secs")?,
             },
         },
+        "age" => Kind::Age {
+            job: match keys.required("job")? {
+                job @ ("base-backup" | "dump" | "restore-test") => job.to_owned(),
+                other => {
+                    return Err(keys.expected("job", other, "base-backup, dump or restore-test"));
+                }
+            },
+            limits: keys.ages()?,
+        },
         "postgresql_up" => Kind::PostgresqlUp,
         other => {
-            let kinds = "sql, pgbouncer, archiver, replication_lag or postgresql_up";
+            let kinds = "sql, pgbouncer, archiver, replication_lag, age or postgresql_up";
             return Err(keys.expected("kind", other, kinds));
         }
     })
@@ -140,6 +149,25 @@ impl<'a> Keys<'a> {
             warning: self.number(warning)?,
             critical: self.number(critical)?,
         };
+        self.checked(limits, warning, critical)
+    }
+
+    /// [`Keys::limits`] that are durations, as seconds.
+    fn ages(&mut self) -> Result<Limits, DefinitionError> {
+        let secs = |age: Duration| (!age.is_zero()).then_some(age.as_secs_f64());
+        let limits = Limits {
+            warning: secs(self.duration("warning")?),
+            critical: secs(self.duration("critical")?),
+        };
+        self.checked(limits, "warning", "critical")
+    }
+
+    fn checked(
+        &self,
+        limits: Limits,
+        warning: &str,
+        critical: &str,
+    ) -> Result<Limits, DefinitionError> {
         match limits {
             Limits {
                 warning: None,
@@ -230,6 +258,18 @@ mod tests {
             (
                 "title = 't'\nkind = 'postgresql_up'\nwarning = 1",
                 "there is no key warning in this kind",
+            ),
+            (
+                "title = 't'\nkind = 'age'\njob = 'checks'\nwarning = '1h'",
+                "job is \"checks\", expected base-backup, dump or restore-test",
+            ),
+            (
+                "title = 't'\nkind = 'age'\njob = 'dump'\nwarning = 30",
+                "warning is not text",
+            ),
+            (
+                "title = 't'\nkind = 'age'\njob = 'dump'\nwarning = '2h'\ncritical = '1h'",
+                "warning is above critical",
             ),
             ("title = ", "x.toml is not TOML"),
         ] {

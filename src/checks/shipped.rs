@@ -4,6 +4,11 @@
 pub(super) const SHIPPED: &[(&str, &str)] = &[
     ("archiver", include_str!("../../checks/archiver.toml")),
     (
+        "base-backup-age",
+        include_str!("../../checks/base-backup-age.toml"),
+    ),
+    ("dump-age", include_str!("../../checks/dump-age.toml")),
+    (
         "pgbouncer-clients-waiting",
         include_str!("../../checks/pgbouncer-clients-waiting.toml"),
     ),
@@ -22,6 +27,10 @@ pub(super) const SHIPPED: &[(&str, &str)] = &[
     (
         "replication-lag",
         include_str!("../../checks/replication-lag.toml"),
+    ),
+    (
+        "restore-test-age",
+        include_str!("../../checks/restore-test-age.toml"),
     ),
 ];
 

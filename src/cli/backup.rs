@@ -12,6 +12,8 @@ use super::output::{say, table};
 use crate::archive::catalog::{self, Backup, Catalog, Delta, Window};
 use crate::archive::{self, ArchiveError};
 use crate::config::{Flag, Loaded};
+use crate::daemon;
+use crate::jobs::{self, Job};
 use crate::model::{Lsn, Timeline};
 use crate::storage::{Bucket, Repository};
 
@@ -53,7 +55,8 @@ impl Verb {
 pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
     match verb {
         Verb::Push { full, json } => {
-            let pushed = archive::push(&loaded.config, full).await?;
+            let push = jobs::base_backup(&loaded.config, full);
+            let pushed = daemon::run_once(loaded, Job::BaseBackup, push).await?;
             if json {
                 say(serde_json::to_string_pretty(&pushed)?)?;
             } else {

@@ -6,8 +6,10 @@ use std::process::ExitCode;
 use crate::archive::ArchiveError;
 use crate::checks::DefinitionError;
 use crate::config::ConfigError;
+use crate::daemon::NotRun;
 use crate::dump::DumpError;
 use crate::log;
+use crate::store::StoreError;
 
 /// How a verb ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,13 +38,17 @@ pub fn report(error: &anyhow::Error) -> Exit {
     if let Some(error) = error.downcast_ref::<DumpError>() {
         return match error {
             DumpError::Placeholder(_) | DumpError::NoDatabase { .. } => Exit::Usage,
-            DumpError::Busy => Exit::Refused,
+            error if error.is_busy() => Exit::Refused,
             DumpError::Failed { .. } => Exit::Bad,
             _ => Exit::CouldNot,
         };
     }
+    if let Some(NotRun::Elsewhere { .. }) = error.downcast_ref() {
+        return Exit::Refused;
+    }
     match error.downcast_ref::<ArchiveError>() {
         Some(ArchiveError::Refused { .. }) => Exit::Refused,
+        Some(error) if error.is_busy() => Exit::Refused,
         Some(
             ArchiveError::Config(_) | ArchiveError::Placeholder(_) | ArchiveError::Ignored { .. },
         ) => Exit::Usage,
@@ -62,6 +68,12 @@ fn hint(error: &anyhow::Error) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<DumpError>() {
         return Some(error.hint());
+    }
+    if let Some(error) = error.downcast_ref::<NotRun>() {
+        return error.hint().map(str::to_owned);
+    }
+    if let Some(error) = error.downcast_ref::<StoreError>() {
+        return Some(error.hint().to_owned());
     }
     error
         .downcast_ref::<ArchiveError>()

@@ -6,10 +6,12 @@ mod config_show;
 mod daemon;
 mod dump;
 mod exit;
+mod jobs;
 mod output;
 #[cfg(test)]
 mod packaged;
 mod restore_test;
+mod run;
 mod status;
 mod wait;
 
@@ -69,6 +71,10 @@ enum Verb {
     Status(status::Arguments),
     /// Look at what is watched: each check's verdict and its reason
     Check(check::Arguments),
+    /// What runs by schedule, what came of it last, and when it runs next
+    Jobs(jobs::Arguments),
+    /// Run a job now, as the daemon does when it is due
+    Run(run::Arguments),
     /// Wait until the database answers in the role that is wanted: the ExecStartPre of an application's unit
     Wait(wait::Arguments),
     /// Serve this node's role, run the jobs that are due, and push alerts: the service of a database node
@@ -110,6 +116,17 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             let loaded = load(Vec::new())?;
             until_interrupted(status::run(arguments, &loaded), async {})
         }
+        Verb::Jobs(arguments) => {
+            let loaded = load(Vec::new())?;
+            until_interrupted(jobs::run(arguments, &loaded), async {})
+        }
+        Verb::Run(arguments) => {
+            let loaded = load(Vec::new())?;
+            let Some(job) = arguments.job() else {
+                return Ok(Exit::Usage);
+            };
+            until_interrupted(run::run(job, &loaded), run::clean_up(job, &loaded))
+        }
         Verb::Daemon => daemon::run(&load(Vec::new())?),
         Verb::Config(verb) => config_show::run(&verb, &load(Vec::new())?),
         Verb::Backup(verb) => {
@@ -122,11 +139,11 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             })
         }
         Verb::Dump(verb) => {
-            let config = load(Vec::new())?.config;
+            let loaded = load(Vec::new())?;
             let pushes = matches!(verb, dump::Verb::Push { .. });
-            until_interrupted(dump::run(verb, &config), async {
+            until_interrupted(dump::run(verb, &loaded), async {
                 if pushes {
-                    dump::clean_up(&config).await;
+                    dump::clean_up(&loaded.config).await;
                 }
             })
         }

@@ -7,7 +7,9 @@ use clap::Args;
 
 use super::exit::{Exit, complain};
 use super::output::{say, table};
-use crate::config::{Flag, Loaded};
+use crate::config::{Config, Flag, Loaded};
+use crate::daemon;
+use crate::jobs::{self, Job};
 use crate::restore::{self, Conclusion, Options, Report, SqlCheck, Step};
 
 #[derive(Debug, Args)]
@@ -34,20 +36,27 @@ impl Arguments {
     pub fn flags(&self) -> Vec<Flag> {
         super::repository_flag(self.repository.as_deref())
     }
+
+    /// Only a test of the newest backup in the configured repository, and of nothing more, says what the job would: no
+    /// other may end its alert or count as its success.
+    fn is_the_job(&self) -> bool {
+        self.repository.is_none() && self.backup.is_none() && self.sql.is_empty()
+    }
+
+    fn options(&self, config: &Config) -> Options {
+        let database = self.database.as_ref().unwrap_or(&config.postgres.database);
+        let sql = self.sql.iter().map(|query| SqlCheck {
+            database: database.clone(),
+            query: query.clone(),
+        });
+        Options {
+            backup: self.backup.clone(),
+            sql: sql.collect(),
+        }
+    }
 }
 
 pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
-    let database = arguments
-        .database
-        .unwrap_or_else(|| loaded.config.postgres.database.clone());
-    let sql = arguments.sql.into_iter().map(|query| SqlCheck {
-        database: database.clone(),
-        query,
-    });
-    let options = Options {
-        backup: arguments.backup,
-        sql: sql.collect(),
-    };
     let mut progress = |step: &Step| {
         let moved = step
             .bytes
@@ -61,7 +70,12 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
             step.secs
         );
     };
-    let report = restore::run(loaded, &options, &mut progress).await;
+    let report = if arguments.is_the_job() {
+        let test = jobs::restore_test(loaded, &mut progress);
+        daemon::run_once(loaded, Job::RestoreTest, test).await
+    } else {
+        restore::run(loaded, &arguments.options(&loaded.config), &mut progress).await
+    };
     if arguments.json {
         say(serde_json::to_string_pretty(&report)?)?;
     } else {

@@ -4,21 +4,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::clock::Clock;
+use super::past::known;
 use super::schedule::{Past, Schedule, next_run};
-use super::{DaemonError, Node, publish};
+use super::{DaemonError, Node, publish, schedule_of};
+use crate::cluster::View;
 use crate::config::Config;
 use crate::jobs::{Job, Ran, Tools, Where};
-use crate::model::{Outcome, Run, Verdict};
-use crate::store::StoreError;
-
-/// Runs that are read back to count the unknown ones in a row.
-const REMEMBERED: u32 = 20;
+use crate::log;
+use crate::model::{Outcome, Verdict};
+use crate::store::{Reading, StoreError, Writing};
 
 pub(super) struct Driver {
     node: Arc<Node>,
@@ -30,15 +29,7 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(node: &Arc<Node>) -> Result<Self, DaemonError> {
         let config = &node.tools.loaded.config;
-        let schedule = |job: Job| {
-            let parsed = Schedule::parse(job.schedule(config), TimeZone::UTC);
-            parsed
-                .map(|schedule| (job, schedule))
-                .map_err(|reason| DaemonError::Schedule {
-                    job: job.name(),
-                    reason,
-                })
-        };
+        let schedule = |job: Job| schedule_of(job, config).map(|schedule| (job, schedule));
         let schedules = Job::ALL
             .into_iter()
             .map(schedule)
@@ -59,6 +50,7 @@ impl Driver {
         let mut running: HashMap<tokio::task::Id, (Job, Timestamp)> = HashMap::new();
         // Checks are kept in no history: their past is this.
         let mut checks = Past::default();
+        let mut put_off: HashMap<Job, Timestamp> = HashMap::new();
         loop {
             tokio::select! {
                 () = clock.tick() => {}
@@ -70,6 +62,9 @@ impl Driver {
                     if let Some((job, started_at)) = running.remove(&id) {
                         let ran = ran.unwrap_or_else(|reason| Some(broken(job, config, started_at, &reason)));
                         if let Some(ran) = ran {
+                            if ran.not_now {
+                                put_off.insert(job, Timestamp::now());
+                            }
                             publish::publish(&self.node, job, ran).await;
                         }
                     }
@@ -78,11 +73,7 @@ impl Driver {
             }
             self.node.pulse.driver.beat();
             let now = Timestamp::now();
-            let before = role;
-            role = self.node.view.borrow().in_recovery(now).or(role);
-            if before.is_some() && before != role {
-                publish::resolve_all(&self.node, "role changed").await;
-            }
+            role = self.follow_role(role, now).await;
             for (job, schedule) in &self.schedules {
                 let free = running.values().all(|(other, _)| job.tolerates(*other));
                 if !free || !self.belongs_here(*job, now) {
@@ -93,7 +84,8 @@ impl Driver {
                 } else {
                     self.past(*job).await
                 };
-                let due = match past {
+                let put_off_at = put_off.get(job).copied();
+                let due = match past.map(|past| Past { put_off_at, ..past }) {
                     Ok(past) => next_run(schedule, &past, now).is_some_and(|next| next <= now),
                     Err(error) => {
                         tracing::error!(job = job.name(), "its history cannot be read: {error}");
@@ -116,23 +108,54 @@ impl Driver {
         }
     }
 
-    fn belongs_here(&self, job: Job, now: Timestamp) -> bool {
-        let view = self.node.view.borrow();
-        let in_recovery = view.in_recovery(now);
-        match job.runs_on() {
-            Where::Everywhere => true,
-            Where::Primary => in_recovery == Some(false) && view.superseded_by.is_none(),
-            Where::Replica => in_recovery == Some(true),
+    /// The role as it is now, or was last known. A change ends the old role's alerts, also one that came while nothing ran.
+    async fn follow_role(&self, before: Option<bool>, now: Timestamp) -> Option<bool> {
+        let (role, identifier) = {
+            let view = self.node.view.borrow();
+            let identifier = view.sample.map(|sample| sample.system_identifier);
+            (view.in_recovery(now), identifier)
+        };
+        let (Some(role), Some(identifier)) = (role, identifier) else {
+            return before;
+        };
+        if before == Some(role) {
+            return before;
         }
+        let see = move |store: &Writing<'_>| store.see_role(identifier, role, now);
+        let changed = self.node.store.write(see).await.unwrap_or_else(|error| {
+            tracing::error!("the role cannot be kept: {}", log::chain(&error));
+            before.is_some()
+        });
+        if changed {
+            publish::resolve(&self.node, |_| true, "role changed").await;
+        }
+        Some(role)
+    }
+
+    /// What is done once for the cluster waits for the first look at what others did.
+    fn belongs_here(&self, job: Job, now: Timestamp) -> bool {
+        let asked = !job.is_cluster_wide() || self.node.successes.were_asked_for();
+        asked && belongs(job, &self.node.view.borrow(), now)
     }
 
     async fn past(&self, job: Job) -> Result<Past, StoreError> {
-        let runs = self
-            .node
-            .store
-            .read(move |store| store.runs(Some(job.name()), REMEMBERED))
-            .await?;
-        Ok(past_of(&runs))
+        let hostname = self.node.tools.loaded.config.node.hostname.clone();
+        let success = self.node.successes.get(job);
+        let sample = self.node.view.borrow().sample;
+        let identifier = sample.map(|sample| sample.system_identifier);
+        let read =
+            move |store: &Reading<'_>| known(Some(store), job, &hostname, success, identifier);
+        Ok(self.node.store.read(read).await?.past)
+    }
+}
+
+/// Whether `job` is this node's to do.
+pub(super) fn belongs(job: Job, view: &View, now: Timestamp) -> bool {
+    let in_recovery = view.in_recovery(now);
+    match job.runs_on() {
+        Where::Everywhere => true,
+        Where::Primary => in_recovery == Some(false) && view.superseded_by.is_none(),
+        Where::Replica => in_recovery == Some(true),
     }
 }
 
@@ -158,20 +181,6 @@ fn on_a_thread(
     }
 }
 
-/// What the schedule needs of a job's last runs, newest first.
-fn past_of(runs: &[Run]) -> Past {
-    let judged = |run: &&Run| !matches!(run.verdict, Verdict::Unknown(_));
-    let unknown = runs.iter().take_while(|run| !judged(run)).count();
-    Past {
-        last_run: runs.first().map(|run| run.started_at),
-        last_judged: runs.iter().find(judged).map(|run| run.started_at),
-        unknown_in_a_row: u32::try_from(unknown).unwrap_or(u32::MAX),
-        lacked_prerequisite: runs
-            .first()
-            .is_some_and(|run| run.detail["lacked_prerequisite"] == true),
-    }
-}
-
 /// A run that panicked is a look that failed.
 fn broken(job: Job, config: &Config, started_at: Timestamp, reason: &str) -> Ran {
     let finding = job.finding(
@@ -190,7 +199,7 @@ fn broken(job: Job, config: &Config, started_at: Timestamp, reason: &str) -> Ran
         },
         holds: vec![std::time::Duration::ZERO],
         succeeded: false,
-        lacked_prerequisite: false,
+        not_now: false,
         detail: serde_json::Value::Null,
     }
 }

@@ -9,8 +9,9 @@ use crate::archive::{self, ArchiveError, catalog};
 use crate::cluster::{Dumped, Evidence, Knowledge, Proof, Recoverable};
 use crate::config::Config;
 use crate::dump;
+use crate::jobs::Job;
 use crate::log;
-use crate::storage::Bucket;
+use crate::storage::{Bucket, Shared};
 
 /// The shortest pause between two looks.
 const PAUSE: Duration = Duration::from_secs(15);
@@ -68,7 +69,18 @@ async fn newest_dump(config: &Config) -> Result<Option<Dumped>, String> {
     }))
 }
 
+/// The last restore test that passed, on whatever node.
 async fn proof(config: &Config) -> Result<Option<Proof>, String> {
-    let _ = config;
-    Ok(None)
+    let asked = async {
+        let shared = Shared::open(config).await?;
+        shared.last_success(Job::RestoreTest.name()).await
+    };
+    let success = asked.await.map_err(|error| log::chain(&error))?;
+    Ok(success.map(|success| Proof {
+        at: success.finished_at(),
+        backup: success.detail["backup"].as_str().map(str::to_owned),
+        rto_secs: success.detail["rto_secs"].as_f64(),
+        rpo_secs: success.detail["rpo_secs"].as_f64(),
+        node: success.node,
+    }))
 }

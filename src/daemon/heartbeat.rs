@@ -29,6 +29,7 @@ pub(super) async fn beat(node: &Node, shown: &Shown) {
             tracing::warn!("alerts in Redis cannot be compared: {error}");
         }
         super::publish::deliver(node).await;
+        super::successes::show(node).await;
         // A change of role is shown at once.
         let role = view.borrow().sample.map(|sample| sample.in_recovery);
         let changed = view.wait_for(|view| view.sample.map(|sample| sample.in_recovery) != role);
@@ -40,7 +41,7 @@ pub(super) async fn beat(node: &Node, shown: &Shown) {
 async fn mend(node: &Node, known: &Knowledge, now: Timestamp) -> Result<(), AlertsError> {
     let mut scopes = vec![Scope::Node(node.hostname().to_owned())];
     let mut silent = Vec::new();
-    if judge::speaks(node, now) {
+    if judge::speaks(node, now) == Some(true) {
         scopes.push(Scope::Cluster);
         let peers = known.peers.iter().filter(|peer| peer.live(now).is_none());
         silent.extend(peers.map(|peer| Scope::Node(peer.name().to_owned())));

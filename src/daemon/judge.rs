@@ -11,12 +11,12 @@ use crate::cluster::{Knowledge, PAGED, Standing, Status, View, evaluate, speaks_
 use crate::log;
 use crate::model::{Finding, Scope};
 
-/// Whether this node judges what concerns the cluster as a whole.
-pub(super) fn speaks(node: &Node, now: Timestamp) -> bool {
+/// Whether this node judges what concerns the cluster as a whole; `None` before the others were asked.
+pub(super) fn speaks(node: &Node, now: Timestamp) -> Option<bool> {
     let view = node.view.borrow();
     let peers = &node.tools.known.borrow().peers;
-    // Before the others were asked, each node would take itself for the only one.
-    view.asked_peers && view.asked_archive && speaks_for_cluster(node.hostname(), &view, peers, now)
+    (view.asked_peers && view.asked_archive)
+        .then(|| speaks_for_cluster(node.hostname(), &view, peers, now))
 }
 
 /// The verdict on the cluster by what this node knows now.
@@ -27,7 +27,8 @@ pub(super) fn status(node: &Node, view: &View, known: &Knowledge, now: Timestamp
 
 /// Judges every few seconds, and keeps the node's own alerts where the verdict is made.
 pub(super) async fn judge(node: &Node, known: &watch::Sender<Knowledge>) {
-    let mut spoke = false;
+    // Until it turns out otherwise: alerts of the cluster may be left from before a restart.
+    let mut spoke = true;
     let mut ticks = every(3);
     loop {
         ticks.tick().await;
@@ -36,11 +37,12 @@ pub(super) async fn judge(node: &Node, known: &watch::Sender<Knowledge>) {
             Err(error) => tracing::error!("the alerts cannot be read: {}", log::chain(&error)),
         }
         let now = Timestamp::now();
-        if speaks(node, now) {
+        let speaks = speaks(node, now);
+        if speaks == Some(true) {
             spoke = true;
             let status = status(node, &node.view.borrow(), &known.borrow(), now);
             tell(node, status, now).await;
-        } else if spoke {
+        } else if speaks == Some(false) && spoke {
             spoke = false;
             // Another node speaks: it takes them over from Redis, and ends what is over.
             let forgotten = node.alerts.forget(|key| key.scope == Scope::Cluster).await;

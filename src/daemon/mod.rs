@@ -6,18 +6,20 @@ mod evidence;
 mod heartbeat;
 mod judge;
 mod observe;
+mod past;
 mod peers;
 mod publish;
+mod run_once;
 mod schedule;
 mod status;
+mod successes;
 mod systemd;
-
-pub use status::status;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
@@ -26,13 +28,18 @@ use crate::alerts::Alerts;
 use crate::archive;
 use crate::checks::{self, Sampler};
 use crate::cluster::{Knowledge, View};
-use crate::config::Loaded;
+use crate::config::{Config, Loaded};
 use crate::dump;
 use crate::http::{self, Shown};
-use crate::jobs::Tools;
+use crate::jobs::{Job, Tools};
 use crate::postgres::PostgresError;
 use crate::redis::{Redis, RedisError};
 use crate::store::{Store, StoreError};
+pub use past::{Known, known};
+pub use run_once::{NotRun, run_job, run_once};
+pub use schedule::{Schedule, next_run};
+pub use status::status;
+use successes::Successes;
 use systemd::Pulse;
 
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +66,17 @@ pub enum DaemonError {
     Redis(#[from] RedisError),
 }
 
+impl DaemonError {
+    /// What the operator can do.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Store(error) => Some(error.hint()),
+            Self::Redis(error) => Some(error.hint()),
+            _ => None,
+        }
+    }
+}
+
 /// What every part of the daemon shares.
 struct Node {
     tools: Arc<Tools>,
@@ -66,13 +84,72 @@ struct Node {
     alerts: Alerts,
     redis: Redis,
     view: watch::Receiver<View>,
+    successes: Successes,
     pulse: Pulse,
 }
 
 impl Node {
+    /// Opens what is local; nothing is asked of PostgreSQL, Redis or S3 yet.
+    fn open(
+        loaded: &Loaded,
+        view: watch::Receiver<View>,
+        known: watch::Receiver<Knowledge>,
+    ) -> Result<Arc<Self>, DaemonError> {
+        let tools = tools(loaded, view.clone(), known)?;
+        let config = &loaded.config;
+        let opened = Store::open(&config.node.state_directory, Timestamp::now())?;
+        if let Some(aside) = opened.set_aside {
+            tracing::warn!(
+                "the state was damaged and begins anew; the old file is {}",
+                aside.display()
+            );
+        }
+        Ok(Arc::new(Self {
+            alerts: Alerts::new(
+                opened.store.clone(),
+                &config.cluster.name,
+                &config.node.hostname,
+            ),
+            store: opened.store,
+            redis: Redis::new(&config.redis)?,
+            tools: Arc::new(tools),
+            view,
+            successes: Successes::default(),
+            pulse: Pulse::default(),
+        }))
+    }
+
     fn hostname(&self) -> &str {
         &self.tools.loaded.config.node.hostname
     }
+}
+
+/// What the jobs use on a node that knows `view` of itself and `known` of the others.
+fn tools(
+    loaded: &Loaded,
+    view: watch::Receiver<View>,
+    known: watch::Receiver<Knowledge>,
+) -> Result<Tools, DaemonError> {
+    let directory = std::path::Path::new(checks::DIRECTORY);
+    Ok(Tools {
+        sampler: Sampler::new(&loaded.config)?,
+        definitions: checks::load(directory).map_err(DaemonError::Checks)?,
+        loaded: loaded.clone(),
+        view,
+        known,
+    })
+}
+
+/// When `job` is meant to run, as configured.
+///
+/// # Errors
+/// When its schedule is neither a pattern nor a duration.
+pub fn schedule_of(job: Job, config: &Config) -> Result<Schedule, DaemonError> {
+    let schedule = Schedule::parse(job.schedule(config), TimeZone::UTC);
+    schedule.map_err(|reason| DaemonError::Schedule {
+        job: job.name(),
+        reason,
+    })
 }
 
 /// Runs until it is dropped; then [`clean_up`] gives up what an interrupted job left in the buckets.
@@ -82,34 +159,9 @@ impl Node {
 pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
     let config = loaded.config.clone();
     let listener = listener(&config.http.listen).await?;
-    let definitions =
-        checks::load(std::path::Path::new(checks::DIRECTORY)).map_err(DaemonError::Checks)?;
-    let opened = Store::open(&config.node.state_directory, Timestamp::now())?;
-    if let Some(aside) = opened.set_aside {
-        tracing::warn!(
-            "the state was damaged and begins anew; the old file is {}",
-            aside.display()
-        );
-    }
     let (seen, view) = watch::channel(View::default());
     let (knowing, known) = watch::channel(Knowledge::default());
-    let node = Arc::new(Node {
-        alerts: Alerts::new(
-            opened.store.clone(),
-            &config.cluster.name,
-            &config.node.hostname,
-        ),
-        store: opened.store,
-        redis: Redis::new(&config.redis)?,
-        tools: Arc::new(Tools {
-            sampler: Sampler::new(&config)?,
-            definitions,
-            loaded,
-            known: known.clone(),
-        }),
-        view: view.clone(),
-        pulse: Pulse::default(),
-    });
+    let node = Node::open(&loaded, view.clone(), known.clone())?;
     let shown = Shown {
         cluster: config.cluster.name.clone(),
         hostname: config.node.hostname.clone(),
@@ -134,6 +186,7 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         () = evidence::keep(&config, &knowing) => Ok(()),
         () = judge::judge(&node, &knowing) => Ok(()),
         () = heartbeat::beat(&node, &shown) => Ok(()),
+        () = successes::exchange(&node) => Ok(()),
         () = driver.drive() => Ok(()),
         () = pulse.keep_watchdog_quiet() => Ok(()),
     }

@@ -2,28 +2,37 @@
 
 use jiff::Timestamp;
 
-use super::Node;
+use super::{Node, successes};
 use crate::alerts::{Extent, Judged};
 use crate::jobs::{Job, Ran};
-use crate::model::{Run, Verdict};
+use crate::model::{AlertKey, Run, Verdict};
 
-/// Keeps the run and turns its findings into alerts.
+/// Says what a job came to, and keeps it.
 pub(super) async fn publish(node: &Node, job: Job, ran: Ran) {
-    let finished_at = ran.outcome.finished_at();
     log_outcome(job, &ran);
+    keep(node, job, ran).await;
+}
+
+/// Keeps the run, turns its findings into alerts, and tells the cluster of a success.
+///
+/// What was put off is no outcome and leaves nothing.
+pub(super) async fn keep(node: &Node, job: Job, ran: Ran) {
+    if ran.not_now {
+        return;
+    }
+    let finished_at = ran.outcome.finished_at();
     if job != Job::Checks {
         let mut run = Run::new(&ran.outcome, ran.succeeded);
-        run.detail = serde_json::json!({ "detail": ran.detail, "lacked_prerequisite": ran.lacked_prerequisite });
-        if let Err(error) = node.store.write(move |store| store.record_run(&run)).await {
-            tracing::error!(
+        run.detail = serde_json::json!({ "detail": ran.detail });
+        match node.store.write(move |store| store.record_run(&run)).await {
+            Ok(()) if ran.succeeded => successes::tell(node, job).await,
+            Ok(()) => {}
+            Err(error) => tracing::error!(
                 job = job.name(),
                 "the run cannot be kept: {}",
                 crate::log::chain(&error)
-            );
+            ),
         }
-    }
-    if ran.lacked_prerequisite {
-        return;
     }
     let judged = ran.outcome.findings.into_iter().zip(ran.holds);
     let judged = judged
@@ -39,13 +48,13 @@ pub(super) async fn publish(node: &Node, job: Job, ran: Ran) {
     deliver(node).await;
 }
 
-/// Ends every alert of this node: the new role's own looks raise what still holds.
-pub(super) async fn resolve_all(node: &Node, reason: &str) {
-    if let Err(error) = node
-        .alerts
-        .resolve(|_| true, reason, Timestamp::now())
-        .await
-    {
+/// Ends this node's alerts of `which`: by a role change, say; what still holds is raised anew by whoever looks now.
+pub(super) async fn resolve(
+    node: &Node,
+    which: impl Fn(&AlertKey) -> bool + Send + 'static,
+    reason: &str,
+) {
+    if let Err(error) = node.alerts.resolve(which, reason, Timestamp::now()).await {
         tracing::error!("alerts cannot be resolved: {}", crate::log::chain(&error));
     }
     deliver(node).await;
@@ -63,6 +72,11 @@ pub(super) async fn deliver(node: &Node) {
 fn log_outcome(job: Job, ran: &Ran) {
     let secs = ran.outcome.elapsed.as_secs_f64();
     let job = job.name();
+    if ran.not_now {
+        let verdict = ran.outcome.verdict();
+        tracing::debug!(job, "not now: {}", verdict.reason().unwrap_or_default());
+        return;
+    }
     match ran.outcome.verdict() {
         // Each few seconds, and nothing to tell.
         Verdict::Ok if job == "checks" => tracing::debug!(job, secs, "ok"),

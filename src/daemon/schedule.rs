@@ -24,12 +24,16 @@ pub struct Past {
     pub last_judged: Option<Timestamp>,
     /// Runs in a row that could not look.
     pub unknown_in_a_row: u32,
-    /// The last run lacked a prerequisite (no backup yet): no outcome, tried again soon.
-    pub lacked_prerequisite: bool,
+    /// When it was last put off, because of a missing prerequisite (no backup yet) or a lock: no outcome, tried again soon.
+    pub put_off_at: Option<Timestamp>,
+    /// When this node's role last changed; for what is done once for the cluster, which then waits a while.
+    pub role_changed_at: Option<Timestamp>,
 }
 
-/// Between two attempts of a job whose prerequisite is missing.
-const PREREQUISITE_PAUSE: SignedDuration = SignedDuration::from_secs(15);
+/// After a role change: a promoted server has better to do first, and a failover may not be the last.
+const GRACE: SignedDuration = SignedDuration::from_mins(30);
+/// After an attempt that was put off.
+const PUT_OFF: SignedDuration = SignedDuration::from_secs(15);
 /// Back-off after a run that could not look: doubled each time, up to the longest.
 const SHORTEST_BACK_OFF: SignedDuration = SignedDuration::from_mins(1);
 const LONGEST_BACK_OFF: SignedDuration = SignedDuration::from_hours(1);
@@ -67,6 +71,17 @@ impl Schedule {
             }
         }
     }
+
+    /// The longest time between two planned runs of those after `after`: a weekday pattern's weekend.
+    pub fn period(&self, after: Timestamp) -> Option<SignedDuration> {
+        /// A week of daily runs, and one more.
+        const LOOKED_AT: usize = 8;
+        let next = |at: &Timestamp| self.next_after(*at);
+        let planned = std::iter::successors(self.next_after(after), next);
+        let planned: Vec<Timestamp> = planned.take(LOOKED_AT).collect();
+        let gaps = planned.windows(2);
+        gaps.map(|pair| pair[1].duration_since(pair[0])).max()
+    }
 }
 
 /// When a job with this past runs next; at or before `now`, it is due.
@@ -75,24 +90,21 @@ impl Schedule {
 /// ago that was: what was missed while nothing ran is caught up once.
 pub fn next_run(schedule: &Schedule, past: &Past, now: Timestamp) -> Option<Timestamp> {
     let planned = match past.last_judged {
-        None => Some(now),
+        None => now,
         // A clock that was set back must not stop a job until it has caught up.
-        Some(judged) => schedule.next_after(judged.min(now)),
+        Some(judged) => schedule.next_after(judged.min(now))?,
     };
-    let not_before = past.last_run.filter(|run| *run <= now).and_then(|run| {
-        let pause = if past.lacked_prerequisite {
-            PREREQUISITE_PAUSE
-        } else if past.unknown_in_a_row > 0 {
-            back_off(past.unknown_in_a_row)
-        } else {
-            return None;
-        };
-        run.checked_add(pause).ok()
-    });
-    match (planned, not_before) {
-        (Some(planned), Some(not_before)) => Some(planned.max(not_before)),
-        (planned, _) => planned,
-    }
+    let after = |at: Option<Timestamp>, pause: SignedDuration| {
+        at.filter(|at| *at <= now)
+            .and_then(|at| at.checked_add(pause).ok())
+    };
+    let failed_at = past.last_run.filter(|_| past.unknown_in_a_row > 0);
+    let not_before = [
+        after(failed_at, back_off(past.unknown_in_a_row)),
+        after(past.put_off_at, PUT_OFF),
+        after(past.role_changed_at, GRACE),
+    ];
+    not_before.into_iter().flatten().chain([planned]).max()
 }
 
 fn back_off(unknown_in_a_row: u32) -> SignedDuration {
@@ -158,18 +170,54 @@ mod tests {
         ] {
             assert_eq!(next(unknown(times)), at(pause), "{times}");
         }
-        let lacking = Past {
-            last_run: Some(at(NOW)),
-            lacked_prerequisite: true,
+        let put_off = Past {
+            put_off_at: Some(at(NOW)),
             ..Past::default()
         };
-        assert_eq!(next(lacking), at("2026-11-21T12:00:15Z"));
+        assert_eq!(next(put_off), at("2026-11-21T12:00:15Z"));
         // A pause never outlasts the regular time by going back.
         let known_before = Past {
             last_judged: Some(at("2026-11-21T01:00:00Z")),
             ..unknown(1)
         };
         assert_eq!(next(known_before), at("2026-11-22T01:00:00Z"));
+    }
+
+    #[test]
+    fn after_a_role_change_what_is_due_waits_for_half_an_hour() {
+        let changed = |text| Past {
+            role_changed_at: Some(at(text)),
+            ..Past::default()
+        };
+        for (changed_at, due) in [
+            ("2026-11-21T11:59:00Z", "2026-11-21T12:29:00Z"),
+            (NOW, "2026-11-21T12:30:00Z"),
+            // Long ago, or by a clock that was set back since: no reason to wait.
+            ("2026-11-21T11:29:00Z", NOW),
+            ("2026-11-21T13:00:00Z", NOW),
+        ] {
+            assert_eq!(next(changed(changed_at)), at(due), "{changed_at}");
+        }
+        // What is planned for later is not brought forward.
+        let planned = Past {
+            last_judged: Some(at("2026-11-21T01:00:00Z")),
+            ..changed(NOW)
+        };
+        assert_eq!(next(planned), at("2026-11-22T01:00:00Z"));
+    }
+
+    #[test]
+    fn the_period_is_the_longest_time_between_two_planned_runs() {
+        for (schedule, hours) in [
+            ("0 1 * * *", 24),
+            ("0 1 * * 1-5", 72),
+            ("0 4 * * 0", 168),
+            ("6h", 6),
+        ] {
+            let schedule = Schedule::parse(schedule, TimeZone::UTC).unwrap();
+            let period = schedule.period(at(NOW)).unwrap();
+            assert_eq!(period, SignedDuration::from_hours(hours), "{schedule:?}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::postgres::PostgresError;
 use crate::process::ProcessError;
-use crate::storage::{StorageError, UnknownPlaceholder};
+use crate::storage::{LockError, StorageError, UnknownPlaceholder};
 
 #[derive(Debug, thiserror::Error)]
 pub enum DumpError {
@@ -15,6 +15,8 @@ pub enum DumpError {
     NoDatabase { name: String, there: Vec<String> },
     #[error("refused: another dump is being pushed from this node")]
     Busy,
+    #[error(transparent)]
+    ClusterLock(#[from] LockError),
     #[error("cannot use the lock {}", path.display())]
     Lock {
         path: PathBuf,
@@ -58,6 +60,11 @@ pub enum DumpError {
 }
 
 impl DumpError {
+    /// Another dump is being pushed, from here or from another node: not now.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Busy | Self::ClusterLock(LockError::Held { .. }))
+    }
+
     /// What the operator can do.
     pub fn hint(&self) -> String {
         let hint = match self {
@@ -69,6 +76,7 @@ impl DumpError {
                 );
             }
             Self::Busy => "wait for its end",
+            Self::ClusterLock(error) => return error.hint(),
             Self::Lock { .. } => "node.state_directory belongs to the user that runs xdb",
             Self::Failed {
                 program: "pg_dumpall",

@@ -1,12 +1,15 @@
-//! One dump a node at a time, and what a dump that was stopped leaves behind.
+//! One dump at a time, on this node and in the cluster, and what a dump that was stopped leaves behind.
 
 use std::path::PathBuf;
 
 use super::set::MANIFEST;
 use super::{DumpError, SetName};
-use crate::config::{Config, S3};
+use crate::config::Config;
 use crate::process::MarkedLock;
-use crate::storage::{Bucket, Cause, Repository, StorageError};
+use crate::storage::{Bucket, Cause, ClusterLock, LockError, Repository, Shared, StorageError};
+
+/// What is locked, as the bucket and messages call it.
+const WORK: &str = "dump";
 
 /// The node's lock for dumps; its mark is the set that the holder began.
 pub(super) struct DumpLock {
@@ -25,24 +28,38 @@ impl DumpLock {
     }
 
     /// Removes what the last holder began, if it was stopped before its end; a set with a manifest is whole and stays.
-    pub(super) async fn clean_up(&mut self, settings: &S3) -> Result<(), DumpError> {
+    pub(super) async fn clean_up(&mut self, config: &Config) -> Result<(), DumpError> {
         let mark = self.lock.mark().map_err(|source| self.failed(source))?;
         if let Some((bucket, folder)) = parse_mark(&mark) {
-            let bucket = Bucket::open(settings, bucket).await?;
+            let bucket = Bucket::open(&config.s3, bucket).await?;
             if !is_complete(&bucket, folder).await? {
                 discard(&bucket, folder).await?;
+            }
+            // The set was this node's own, whoever dumps by now.
+            match take_cluster(config).await {
+                Err(LockError::Held { .. }) => {}
+                left => left?.release().await,
             }
         }
         self.clear()
     }
 
-    pub(super) fn begin(
+    /// Marks the set before the cluster's lock is taken: by the mark both are given up after a signal.
+    pub(super) async fn begin(
         &mut self,
+        config: &Config,
         repository: &Repository,
         set: &SetName,
-    ) -> Result<(), DumpError> {
+    ) -> Result<ClusterLock, DumpError> {
         let marked = self.lock.set_mark(&mark(repository, set));
-        marked.map_err(|source| self.failed(source))
+        marked.map_err(|source| self.failed(source))?;
+        match take_cluster(config).await {
+            Ok(cluster) => Ok(cluster),
+            Err(error) => {
+                self.clear()?;
+                Err(error.into())
+            }
+        }
     }
 
     pub(super) fn clear(&mut self) -> Result<(), DumpError> {
@@ -62,7 +79,12 @@ impl DumpLock {
 /// # Errors
 /// When the bucket cannot be asked; the next push tries again.
 pub async fn clean_up(config: &Config) -> Result<(), DumpError> {
-    DumpLock::take(config)?.clean_up(&config.s3).await
+    DumpLock::take(config)?.clean_up(config).await
+}
+
+async fn take_cluster(config: &Config) -> Result<ClusterLock, LockError> {
+    let shared = Shared::open(config).await?;
+    ClusterLock::take(&shared, WORK, &config.node.hostname).await
 }
 
 fn mark(repository: &Repository, set: &SetName) -> String {

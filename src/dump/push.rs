@@ -22,12 +22,12 @@ use crate::storage::Bucket;
 pub async fn push(config: &Config, databases: &[String]) -> Result<DumpSet, DumpError> {
     let repository = super::repository(config)?;
     let mut lock = DumpLock::take(config)?;
-    lock.clean_up(&config.s3).await?;
+    lock.clean_up(config).await?;
     let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
     let started_at = Timestamp::now();
     let name = SetName::new(started_at, &config.node.hostname);
     let (server, databases) = look(config, databases).await?;
-    lock.begin(&repository, &name)?;
+    let mut cluster = lock.begin(config, &repository, &name).await?;
 
     let push = Push {
         config,
@@ -35,18 +35,25 @@ pub async fn push(config: &Config, databases: &[String]) -> Result<DumpSet, Dump
         folder: name.folder(&repository),
     };
     let deadline = config.dump.timeout;
-    let outcome = timeout(deadline, push.run(&name, started_at, &server, &databases)).await;
-    let outcome = outcome.unwrap_or(Err(DumpError::Deadline { after: deadline }));
+    let work = timeout(deadline, push.run(&name, started_at, &server, &databases));
+    let outcome = match cluster.during(work).await {
+        Ok(outcome) => outcome.unwrap_or(Err(DumpError::Deadline { after: deadline })),
+        Err(lost) => Err(lost.into()),
+    };
+    let mut left = Ok(());
     if outcome.is_err() {
         // The failure comes first; what cannot be removed now stays marked for the next push.
-        if let Err(error) = lock::discard(&bucket, &push.folder).await {
+        left = lock::discard(&bucket, &push.folder).await;
+    }
+    cluster.release().await;
+    match left {
+        Ok(()) => lock.clear()?,
+        Err(error) => {
             tracing::warn!(
                 "what was written of {name} is left for the next push to remove: {error}"
             );
-            return outcome;
         }
     }
-    lock.clear()?;
     outcome
 }
 

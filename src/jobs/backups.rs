@@ -2,58 +2,73 @@
 
 use serde_json::{Value, json};
 
-use super::{Job, Worked};
-use crate::archive;
+use super::{Job, Ran, Stopwatch, Worked};
+use crate::archive::{self, ArchiveError, PushedBackup};
 use crate::config::{Config, Loaded};
-use crate::dump::{self, DumpError};
+use crate::dump::{self, DumpError, DumpSet};
 use crate::log;
 use crate::model::Verdict;
-use crate::restore::{self, Conclusion, Options};
+use crate::restore::{self, Conclusion, Options, Report, Step};
 
-pub(super) async fn base_backup(config: &Config) -> Worked {
-    match archive::push(config, false).await {
+/// Pushes a base backup; gives what the push gave, too.
+pub async fn base_backup(config: &Config, full: bool) -> (Result<PushedBackup, ArchiveError>, Ran) {
+    let watch = Stopwatch::start();
+    let pushed = archive::push(config, full).await;
+    let worked = match &pushed {
         Ok(pushed) => Worked::of(Job::BaseBackup, config, Verdict::Ok, json!(pushed)),
-        Err(error) => Worked::of(
-            Job::BaseBackup,
-            config,
-            Verdict::Unknown(log::chain(&error)),
-            Value::Null,
-        ),
-    }
+        Err(error) => {
+            let verdict = Verdict::Unknown(log::chain(error));
+            Worked {
+                not_now: error.is_busy(),
+                ..Worked::of(Job::BaseBackup, config, verdict, Value::Null)
+            }
+        }
+    };
+    (pushed, watch.ran(Job::BaseBackup, worked))
 }
 
-pub(super) async fn dump(config: &Config) -> Worked {
-    match dump::push(config, &[]).await {
-        Ok(set) => Worked::of(
-            Job::Dump,
-            config,
-            Verdict::Ok,
-            json!({ "set": set.set, "bytes": set.bytes() }),
-        ),
+/// Dumps every database; gives what the dump gave, too.
+pub async fn dump(config: &Config) -> (Result<DumpSet, DumpError>, Ran) {
+    let watch = Stopwatch::start();
+    let dumped = dump::push(config, &[]).await;
+    let worked = match &dumped {
+        Ok(set) => {
+            let detail = json!({ "set": set.set, "bytes": set.bytes() });
+            Worked::of(Job::Dump, config, Verdict::Ok, detail)
+        }
         Err(error) => {
-            let reason = log::chain(&error);
+            let reason = log::chain(error);
             // The program's own bad end is a verdict on the database, all else is a look that failed.
             let verdict = match error {
                 DumpError::Failed { .. } => Verdict::Critical(reason),
                 _ => Verdict::Unknown(reason),
             };
-            Worked::of(Job::Dump, config, verdict, Value::Null)
+            Worked {
+                not_now: error.is_busy(),
+                ..Worked::of(Job::Dump, config, verdict, Value::Null)
+            }
         }
-    }
+    };
+    (dumped, watch.ran(Job::Dump, worked))
 }
 
-pub(super) async fn restore_test(loaded: &Loaded) -> Worked {
-    let report = restore::run(loaded, &Options::default(), &mut |_| {}).await;
+/// Tests the newest backup of the configured repository; gives the report, too.
+pub async fn restore_test(
+    loaded: &Loaded,
+    progress: &mut (dyn FnMut(&Step) + Send + Sync),
+) -> (Report, Ran) {
+    let watch = Stopwatch::start();
+    let report = restore::run(loaded, &Options::default(), progress).await;
     let reason = || report.reason.clone().unwrap_or_default();
     let verdict = match report.conclusion {
         Conclusion::Passed => Verdict::Ok,
         Conclusion::Failed => Verdict::Critical(reason()),
         Conclusion::Refused | Conclusion::NotRun => Verdict::Unknown(reason()),
     };
-    let lacked_prerequisite = report.conclusion == Conclusion::NotRun && report.nothing_to_restore;
     let detail = serde_json::to_value(&report).unwrap_or_default();
-    Worked {
-        lacked_prerequisite,
+    let worked = Worked {
+        not_now: report.not_now,
         ..Worked::of(Job::RestoreTest, &loaded.config, verdict, detail)
-    }
+    };
+    (report, watch.ran(Job::RestoreTest, worked))
 }

@@ -3,13 +3,16 @@
 mod backups;
 mod checks;
 
+pub use backups::{base_backup, dump, restore_test};
+
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::checks::{Definition, Sampler};
-use crate::cluster::Knowledge;
+use crate::cluster::{Knowledge, View, speaks_for_cluster};
 use crate::config::{Config, Loaded};
 use crate::model::{Finding, Outcome, Scope, Verdict};
 
@@ -30,13 +33,35 @@ pub enum Where {
     Everywhere,
 }
 
+impl Where {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Replica => "replica",
+            Self::Everywhere => "both",
+        }
+    }
+}
+
 /// What the jobs use.
 #[derive(Debug)]
 pub struct Tools {
     pub loaded: Loaded,
     pub definitions: Vec<Definition>,
     pub sampler: Sampler,
+    /// What the node knows of itself.
+    pub view: watch::Receiver<View>,
+    /// What it knows of the others.
     pub known: watch::Receiver<Knowledge>,
+}
+
+impl Tools {
+    /// Whether this node judges what is about the whole cluster.
+    fn speaks_for_cluster(&self, now: Timestamp) -> bool {
+        let hostname = &self.loaded.config.node.hostname;
+        let peers = &self.known.borrow().peers;
+        speaks_for_cluster(hostname, &self.view.borrow(), peers, now)
+    }
 }
 
 /// One run of a job.
@@ -47,10 +72,10 @@ pub struct Ran {
     pub holds: Vec<Duration>,
     /// It did its work, whatever it found.
     pub succeeded: bool,
-    /// What it needs is not there yet (no backup to test): no outcome, and no alert.
-    pub lacked_prerequisite: bool,
+    /// What it needs is not there yet (no backup to test), or another run of it goes on: no outcome, and no alert.
+    pub not_now: bool,
     /// What the job wants to be found again.
-    pub detail: serde_json::Value,
+    pub detail: Value,
 }
 
 impl Job {
@@ -88,6 +113,30 @@ impl Job {
         }
     }
 
+    /// The job of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|job| job.name() == name)
+    }
+
+    /// Done once for the whole cluster, by the node whose role it is.
+    pub fn is_cluster_wide(self) -> bool {
+        self.runs_on() != Where::Everywhere
+    }
+
+    /// What of a run's detail the other nodes are told.
+    pub fn summary(self, detail: &Value) -> Value {
+        let keys: &[&str] = match self {
+            Self::BaseBackup => &["backup", "compressed_bytes"],
+            Self::Dump => &["set", "bytes"],
+            Self::RestoreTest => &["backup", "recovered_to", "rto_secs", "rpo_secs"],
+            Self::Checks => &[],
+        };
+        let pairs = keys
+            .iter()
+            .map(|key| ((*key).to_owned(), detail[key].clone()));
+        Value::Object(pairs.collect())
+    }
+
     /// Whether `other` may run meanwhile: dumps and restore tests would compete for the replica's disk.
     pub fn tolerates(self, other: Self) -> bool {
         let heavy = |job| matches!(job, Self::Dump | Self::RestoreTest);
@@ -96,26 +145,15 @@ impl Job {
 
     /// Runs it once.
     pub async fn run(self, tools: &Tools) -> Ran {
-        let (started_at, began) = (Timestamp::now(), Instant::now());
-        let worked = match self {
-            Self::BaseBackup => backups::base_backup(&tools.loaded.config).await,
-            Self::Dump => backups::dump(&tools.loaded.config).await,
-            Self::RestoreTest => backups::restore_test(&tools.loaded).await,
-            Self::Checks => checks::run(tools).await,
-        };
-        let (findings, holds) = worked.findings.into_iter().unzip();
-        Ran {
-            outcome: Outcome {
-                job: self.name().to_owned(),
-                target: String::new(),
-                started_at,
-                elapsed: began.elapsed(),
-                findings,
-            },
-            holds,
-            succeeded: worked.succeeded,
-            lacked_prerequisite: worked.lacked_prerequisite,
-            detail: worked.detail,
+        let config = &tools.loaded.config;
+        match self {
+            Self::BaseBackup => base_backup(config, false).await.1,
+            Self::Dump => dump(config).await.1,
+            Self::RestoreTest => restore_test(&tools.loaded, &mut |_| {}).await.1,
+            Self::Checks => {
+                let watch = Stopwatch::start();
+                watch.ran(self, checks::run(tools).await)
+            }
         }
     }
 
@@ -128,22 +166,54 @@ impl Job {
     }
 }
 
+/// When a run began, by both clocks.
+struct Stopwatch {
+    started_at: Timestamp,
+    began: Instant,
+}
+
+impl Stopwatch {
+    fn start() -> Self {
+        Self {
+            started_at: Timestamp::now(),
+            began: Instant::now(),
+        }
+    }
+
+    fn ran(self, job: Job, worked: Worked) -> Ran {
+        let (findings, holds) = worked.findings.into_iter().unzip();
+        Ran {
+            outcome: Outcome {
+                job: job.name().to_owned(),
+                target: String::new(),
+                started_at: self.started_at,
+                elapsed: self.began.elapsed(),
+                findings,
+            },
+            holds,
+            succeeded: worked.succeeded,
+            not_now: worked.not_now,
+            detail: worked.detail,
+        }
+    }
+}
+
 /// What a job's own file hands back.
 struct Worked {
     findings: Vec<(Finding, Duration)>,
     succeeded: bool,
-    lacked_prerequisite: bool,
-    detail: serde_json::Value,
+    not_now: bool,
+    detail: Value,
 }
 
 impl Worked {
-    fn of(job: Job, config: &Config, verdict: Verdict, detail: serde_json::Value) -> Self {
+    fn of(job: Job, config: &Config, verdict: Verdict, detail: Value) -> Self {
         let succeeded = verdict == Verdict::Ok;
         let findings = vec![(job.finding(config, verdict), Duration::ZERO)];
         Self {
             findings,
             succeeded,
-            lacked_prerequisite: false,
+            not_now: false,
             detail,
         }
     }
@@ -160,6 +230,15 @@ mod tests {
         }
         assert!(!Job::Dump.tolerates(Job::RestoreTest) && !Job::RestoreTest.tolerates(Job::Dump));
         assert!(Job::Checks.tolerates(Job::Dump) && Job::BaseBackup.tolerates(Job::Checks));
+    }
+
+    #[test]
+    fn other_nodes_are_told_the_result_and_not_the_whole_report() {
+        let report = serde_json::json!({ "backup": "base_1", "rto_secs": 1.5, "rpo_secs": null, "steps": [1, 2] });
+        assert_eq!(
+            Job::RestoreTest.summary(&report),
+            serde_json::json!({ "backup": "base_1", "recovered_to": null, "rto_secs": 1.5, "rpo_secs": null })
+        );
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl Redis {
         self.ask("write the node's state", &command).await
     }
 
-    /// Shows a job's last success for as long as it counts; with nothing of `ttl` left, not at all.
+    /// Shows a job's last success for as long as it counts; one that is not this node's `own` gives way to what is there.
     ///
     /// # Errors
     /// When Redis does not take it.
@@ -34,13 +34,12 @@ impl Redis {
         job: &str,
         json: &str,
         ttl: Duration,
+        own: bool,
     ) -> Result<(), RedisError> {
-        let key = keys.job(job);
-        let command = if ttl.as_millis() == 0 {
-            Cmd::del(&key)
-        } else {
-            set(&key, json, ttl)
-        };
+        let mut command = set(&keys.job(job), json, ttl);
+        if !own {
+            command.arg("NX");
+        }
         self.ask("write a job's state", &command).await
     }
 

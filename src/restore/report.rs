@@ -55,9 +55,9 @@ pub struct Report {
     pub verifications: Vec<Verification>,
     /// Why it did not pass.
     pub reason: Option<String>,
-    /// There is no backup yet.
+    /// There is no backup yet, or another test is running: it says nothing of any backup, and can be asked again.
     #[serde(skip)]
-    pub nothing_to_restore: bool,
+    pub not_now: bool,
     /// Verifications that may stay unknown in a test that passes: there is nothing here to look at.
     #[serde(skip)]
     pub excused: Vec<&'static str>,
@@ -81,7 +81,7 @@ impl Default for Report {
             steps: Vec::new(),
             verifications: Vec::new(),
             reason: None,
-            nothing_to_restore: false,
+            not_now: false,
             excused: Vec::new(),
             hint: None,
             conclusion: Conclusion::NotRun,
@@ -118,7 +118,10 @@ impl Report {
                     _ => Conclusion::NotRun,
                 };
                 self.hint = error.hint();
-                self.nothing_to_restore = matches!(error, RestoreError::NoBackup { .. });
+                self.not_now = matches!(
+                    error,
+                    RestoreError::NoBackup { .. } | RestoreError::Busy { .. }
+                );
                 let words = crate::log::chain(&error);
                 self.reason = Some(match seen {
                     Some(seen) if self.conclusion == Conclusion::Failed => {

@@ -13,6 +13,8 @@ pub enum Cause {
     Unreachable(String),
     NoSuchBucket,
     NoSuchKey,
+    /// A conditional write came too late: the object is not as it was expected.
+    Unmet,
     /// HTTP 401 or 403, with S3's own code, such as `SignatureDoesNotMatch`.
     Denied(String),
     /// Neither the configuration nor the AWS chain holds credentials.
@@ -27,6 +29,7 @@ impl fmt::Display for Cause {
             Self::Unreachable(what) => write!(f, "S3 does not answer ({what})"),
             Self::NoSuchBucket => f.write_str("no such bucket"),
             Self::NoSuchKey => f.write_str("no such object"),
+            Self::Unmet => f.write_str("it was changed meanwhile"),
             Self::Denied(code) => write!(f, "access denied ({code})"),
             Self::NoCredentials => f.write_str("no credentials"),
             Self::Other(what) => f.write_str(what),
@@ -112,6 +115,7 @@ impl StorageError {
                     format!("create the bucket {bucket}, or correct cluster.account and archive.repository or dump.repository")
                 }
                 Cause::NoSuchKey => "list what is there with `xdb backup list` or `xdb dump list`".to_owned(),
+                Cause::Unmet => "another node wrote it; try again".to_owned(),
                 Cause::Denied(_) => {
                     format!("check s3.access_key_id and s3.secret_access_key, or the instance role's policy for {bucket}")
                 }
@@ -134,6 +138,7 @@ where
             match (code, answer.raw().status().as_u16()) {
                 ("NoSuchBucket", _) => Cause::NoSuchBucket,
                 ("NoSuchKey" | "NoSuchUpload" | "NotFound", _) => Cause::NoSuchKey,
+                ("PreconditionFailed" | "ConditionalRequestConflict", _) => Cause::Unmet,
                 (_, 401 | 403) => Cause::Denied(code.to_owned()),
                 (_, status) => {
                     let message = answer.err().message().unwrap_or("no message");

@@ -1,8 +1,10 @@
-//! S3: list, get, put, stream, delete, look for, and clean up. Knows buckets and keys, nothing of what they mean.
+//! S3: list, get, put, stream, delete, look for, and clean up. Of what buckets hold it knows [`Shared`] alone.
 
 mod client;
+mod conditional;
 mod error;
 mod repository;
+mod shared;
 mod upload;
 
 use std::time::Duration;
@@ -14,6 +16,7 @@ use jiff::Timestamp;
 use crate::config::S3;
 pub use error::{Cause, StorageError};
 pub use repository::{Repository, UnknownPlaceholder};
+pub use shared::{ClusterLock, Holder, LockError, Shared, SharedError, Success};
 pub use upload::{Content, Upload};
 
 /// One object of a listing.

@@ -1,8 +1,9 @@
 //! Small things that a node must not forget.
 
+use jiff::Timestamp;
 use rusqlite::OptionalExtension;
 
-use super::{Reading, StoreError, Writing, query};
+use super::{Reading, StoreError, Writing, query, time};
 use crate::model::Timeline;
 
 impl Reading<'_> {
@@ -19,6 +20,27 @@ impl Reading<'_> {
             .parse()
             .map(|timeline| Some(Timeline(timeline)))
             .map_err(content)
+    }
+
+    /// When this node's role last changed in the cluster `system_identifier`; `None` when it never did.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn role_changed_at(&self, system_identifier: u64) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.role(system_identifier)?.and_then(|(_, at)| at))
+    }
+
+    /// The role that was last seen, in recovery or not, and when it became so.
+    fn role(
+        &self,
+        system_identifier: u64,
+    ) -> Result<Option<(bool, Option<Timestamp>)>, StoreError> {
+        let Some(value) = self.fact(&role_of(system_identifier))? else {
+            return Ok(None);
+        };
+        let (role, changed) = value.split_once(' ').unwrap_or((&value, ""));
+        let changed = changed.parse().ok().map(time).transpose()?;
+        Ok(Some((role == REPLICA, changed)))
     }
 
     pub(super) fn fact(&self, name: &str) -> Result<Option<String>, StoreError> {
@@ -51,6 +73,29 @@ impl Writing<'_> {
         }
     }
 
+    /// Keeps the role that is seen; gives whether it is another than the last one. The first one is no change.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub fn see_role(
+        &self,
+        system_identifier: u64,
+        in_recovery: bool,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let known = self.role(system_identifier)?;
+        if known.is_some_and(|(known, _)| known == in_recovery) {
+            return Ok(false);
+        }
+        let role = if in_recovery { REPLICA } else { PRIMARY };
+        let value = match known {
+            Some(_) => format!("{role} {}", now.as_microsecond()),
+            None => role.to_owned(),
+        };
+        self.set_fact(&role_of(system_identifier), &value)?;
+        Ok(known.is_some())
+    }
+
     pub(super) fn set_fact(&self, name: &str, value: &str) -> Result<(), StoreError> {
         let written = self.0.0.execute(
             "INSERT OR REPLACE INTO facts (name, value) VALUES (?1, ?2)",
@@ -58,6 +103,13 @@ impl Writing<'_> {
         );
         written.map(|_| ()).map_err(query("write a fact to"))
     }
+}
+
+const PRIMARY: &str = "primary";
+const REPLICA: &str = "replica";
+
+fn role_of(system_identifier: u64) -> String {
+    format!("role.{system_identifier}")
 }
 
 fn timeline_of(system_identifier: u64) -> String {

@@ -40,7 +40,9 @@ impl<'a> std::ops::Deref for Writing<'a> {
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("cannot create the directory {}", path.display())]
+    #[error("{} belongs to the user {owner}, and xdb runs as another", path.display())]
+    Foreign { path: PathBuf, owner: u32 },
+    #[error("cannot use the directory {}", path.display())]
     Directory {
         path: PathBuf,
         #[source]
@@ -86,6 +88,7 @@ impl StoreError {
     /// What the operator can do.
     pub fn hint(&self) -> &'static str {
         match self {
+            Self::Foreign { .. } => "run xdb as the database's user: runuser -u postgres -- xdb",
             Self::Directory { .. } | Self::Open { .. } => {
                 "node.state_directory belongs to the user that xdb runs as, and its disk is not full"
             }

@@ -1,5 +1,6 @@
 //! Opens the file: settings, migrations, and what to do with one that cannot be used.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,12 +28,13 @@ impl Store {
     /// `now` names what is moved aside.
     ///
     /// # Errors
-    /// When the file is of a newer xdb, or it cannot be read, written or moved.
+    /// When the directory is another user's, the file is of a newer xdb, or it cannot be read, written or moved.
     pub fn open(state_directory: &Path, now: Timestamp) -> Result<Opened, StoreError> {
         std::fs::create_dir_all(state_directory).map_err(|source| StoreError::Directory {
             path: state_directory.to_owned(),
             source,
         })?;
+        refuse_foreign(state_directory)?;
         let path = file(state_directory);
         let (connection, set_aside) = match open_for_writing(&path) {
             Err(StoreError::Damaged { .. }) => {
@@ -44,6 +46,22 @@ impl Store {
         let store = Store::start(connection);
         Ok(Opened { store, set_aside })
     }
+}
+
+/// The files that SQLite makes beside its own would shut the directory's owner out.
+fn refuse_foreign(state_directory: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Directory {
+        path: state_directory.to_owned(),
+        source,
+    };
+    let owner = state_directory.metadata().map_err(failed)?.uid();
+    if owner == rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    Err(StoreError::Foreign {
+        path: state_directory.to_owned(),
+        owner,
+    })
 }
 
 pub(super) fn file(state_directory: &Path) -> PathBuf {

@@ -1,7 +1,7 @@
 //! The history of jobs.
 
 use jiff::Timestamp;
-use rusqlite::{Row, params};
+use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Reading, StoreError, Writing, query, time};
 use crate::model::{Run, Verdict};
@@ -37,6 +37,25 @@ impl Reading<'_> {
             .into_iter()
             .map(RawRun::parse)
             .collect()
+    }
+
+    /// The last run of `job` that did its work, among those that are kept.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn last_good_run(&self, job: &str) -> Result<Option<Run>, StoreError> {
+        let run = self
+            .0
+            .query_row(
+                "SELECT job, target, started_us, finished_us, verdict, reason, succeeded, detail
+                 FROM runs WHERE job = ?1 AND succeeded ORDER BY id DESC LIMIT 1",
+                [job],
+                raw_run,
+            )
+            .optional();
+        run.map_err(query("read the runs in"))?
+            .map(RawRun::parse)
+            .transpose()
     }
 
     /// When each job last succeeded, by job and target.

@@ -474,21 +474,22 @@ fn live_keys_vanish_by_themselves() {
     let seen = |hostname: &str| (hostname.to_owned(), r#"{"v":1}"#.to_owned());
     assert_eq!(nodes(), [seen("db1"), seen("db2")]);
 
-    let job = |ttl| {
-        bench
-            .runtime
-            .block_on(redis.publish_job(&keys, "dump", "{}", ttl))
-            .unwrap();
+    let job = |json: &str, ttl, own| {
+        let shown = redis.publish_job(&keys, "dump", json, ttl, own);
+        bench.runtime.block_on(shown).unwrap();
     };
-    job(Duration::from_secs(3600));
+    job("1", Duration::from_secs(3600), true);
+    // What another node did better knows that node.
+    job("2", Duration::from_secs(7200), false);
     let mut consumer = bench.consumer();
+    assert_eq!(consumer.get::<_, String>("xdb:main:job:dump").unwrap(), "1");
     let mut ttl = |key: &str| consumer.ttl::<_, i64>(key).unwrap();
     assert!((85..=90).contains(&ttl("xdb:main:node:db1")));
     assert!((3590..=3600).contains(&ttl("xdb:main:job:dump")));
-    job(Duration::ZERO);
-    assert_eq!(ttl("xdb:main:job:dump"), -2, "gone");
-    job(Duration::from_millis(300));
+    job("3", Duration::from_millis(300), true);
     eventually("the key vanishes", Duration::from_secs(5), || {
         (ttl("xdb:main:job:dump") == -2).then_some(())
     });
+    job("4", Duration::from_secs(60), false);
+    assert!((55..=60).contains(&ttl("xdb:main:job:dump")));
 }

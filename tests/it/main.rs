@@ -11,6 +11,8 @@ mod daemon;
 mod dump;
 mod faults;
 mod harness;
+mod jobs;
+mod locks;
 mod logs;
 mod restore_test;
 mod smoke;

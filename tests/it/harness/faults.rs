@@ -1,4 +1,4 @@
-//! Faults between xdb and S3, by toxiproxy's HTTP API.
+//! Faults between xdb and S3, by toxiproxy's HTTP API, and objects that nobody of this lab wrote.
 
 use serde_json::Value;
 
@@ -22,6 +22,15 @@ impl Lab {
             "/proxies/s3",
             &format!(r#"{{"enabled": {enabled}}}"#),
         );
+    }
+
+    /// Puts an object straight into S3, past every fault; `path` begins with the bucket.
+    pub fn put_object(&self, path: &str, content: &str) {
+        let script = r#"printf %s "$CONTENT" | curl -sS --fail-with-body -m 10 --aws-sigv4 aws:amz:us-east-1:s3 \
+            --user lab:lab-secret-key -X PUT --data-binary @- "http://127.0.0.1:7070/$OBJECT""#;
+        let environment = [("CONTENT", content), ("OBJECT", path)];
+        self.run(&["bash", "-c", script], &environment)
+            .succeeded(&format!("put {path}"));
     }
 
     fn toxiproxy(&self, method: &str, path: &str, body: &str) {

@@ -1,0 +1,72 @@
+//! Judges how long ago a job last succeeded on any node. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Limits;
+use crate::model::Verdict;
+use crate::storage::Success;
+
+/// The limits are in seconds; what never succeeded is critical.
+pub(super) fn judge(success: Option<&Success>, limits: &Limits, now: Timestamp) -> Verdict {
+    let Some(success) = success else {
+        return Verdict::Critical("never succeeded".to_owned());
+    };
+    // A node's clock may be ahead.
+    let age = now
+        .duration_since(success.finished_at())
+        .max(SignedDuration::ZERO);
+    limits.judge(age.as_secs_f64(), |limit| {
+        format!(
+            "last succeeded {} ago on {} (limit {})",
+            in_hours(age),
+            success.node,
+            in_hours(SignedDuration::from_secs_f64(limit))
+        )
+    })
+}
+
+fn in_hours(duration: SignedDuration) -> String {
+    match duration.as_hours() {
+        0 => format!("{} min", duration.as_mins()),
+        hours => format!("{hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_age_is_that_of_the_last_success_and_never_is_critical() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let now = at("2026-11-21T12:00:00Z");
+        let limits = Limits {
+            warning: Some(30.0 * 3600.0),
+            critical: Some(54.0 * 3600.0),
+        };
+        for (finished, verdict) in [
+            ("2026-11-21T02:00:00Z", Verdict::Ok),
+            // By a clock that is ahead.
+            ("2026-11-21T12:00:05Z", Verdict::Ok),
+            (
+                "2026-11-20T05:59:00Z",
+                Verdict::Warning("last succeeded 30 h ago on db2 (limit 30 h)".to_owned()),
+            ),
+            (
+                "2026-11-19T02:00:00Z",
+                Verdict::Critical("last succeeded 58 h ago on db2 (limit 54 h)".to_owned()),
+            ),
+        ] {
+            let success = Success::new(
+                "dump",
+                "db2",
+                at(finished),
+                at(finished),
+                serde_json::Value::Null,
+            );
+            assert_eq!(judge(Some(&success), &limits, now), verdict, "{finished}");
+        }
+        assert_eq!(judge(None, &limits, now).word(), "critical");
+        assert_eq!(in_hours(SignedDuration::from_secs(600)), "10 min");
+    }
+}

@@ -1,0 +1,183 @@
+//! What is known of a job's past: this node's runs, the bucket's last success, the role, and what was put off.
+
+use jiff::Timestamp;
+
+use super::schedule::Past;
+use crate::jobs::Job;
+use crate::model::{Run, Verdict};
+use crate::storage::Success;
+use crate::store::{Reading, StoreError};
+
+/// Runs that are read back to count the unknown ones in a row.
+const REMEMBERED: u32 = 20;
+
+/// What is known of a job on this node.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Known {
+    /// Its last run here, whatever came of it.
+    pub last_run: Option<Run>,
+    /// Its last success, here or on another node.
+    pub last_success: Option<Success>,
+    pub past: Past,
+}
+
+/// What this node's store and `success`, which the bucket tells, know of `job` together.
+///
+/// `reading` is `None` where nothing ran yet. `system_identifier` is the live server's; the role's last change counts only for what is done once for the cluster.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn known(
+    reading: Option<&Reading<'_>>,
+    job: Job,
+    hostname: &str,
+    success: Option<Success>,
+    system_identifier: Option<u64>,
+) -> Result<Known, StoreError> {
+    let Some(reading) = reading else {
+        return Ok(Known {
+            past: past_of(&[], success.as_ref()),
+            last_run: None,
+            last_success: success,
+        });
+    };
+    let runs = reading.runs(Some(job.name()), REMEMBERED)?;
+    let own = reading.last_good_run(job.name())?;
+    let own = own.map(|run| success_of(job, hostname, &run));
+    let last_success = [own, success]
+        .into_iter()
+        .flatten()
+        .max_by_key(Success::finished_at);
+    let role_changed_at = match system_identifier.filter(|_| job.is_cluster_wide()) {
+        Some(identifier) => reading.role_changed_at(identifier)?,
+        None => None,
+    };
+    let past = Past {
+        role_changed_at,
+        ..past_of(&runs, last_success.as_ref())
+    };
+    Ok(Known {
+        last_run: runs.into_iter().next(),
+        last_success,
+        past,
+    })
+}
+
+/// A good run as the other nodes are told of it.
+pub(super) fn success_of(job: Job, hostname: &str, run: &Run) -> Success {
+    let detail = job.summary(&run.detail["detail"]);
+    Success::new(
+        job.name(),
+        hostname,
+        run.started_at,
+        run.finished_at,
+        detail,
+    )
+}
+
+/// What the schedule needs of a job's last runs, newest first, and of its last success on any node.
+fn past_of(runs: &[Run], success: Option<&Success>) -> Past {
+    let judged = |run: &&Run| !matches!(run.verdict, Verdict::Unknown(_));
+    let here: Option<Timestamp> = runs.iter().find(judged).map(|run| run.started_at);
+    let anywhere = success.map(|success| success.started_at);
+    let last_judged = here.max(anywhere);
+    // Those before a success elsewhere are over.
+    let since = |run: &&Run| !judged(run) && Some(run.started_at) > last_judged;
+    let unknown = runs.iter().take_while(since).count();
+    Past {
+        last_run: runs.first().map(|run| run.started_at),
+        last_judged,
+        unknown_in_a_row: u32::try_from(unknown).unwrap_or(u32::MAX),
+        ..Past::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn run(second: i64, verdict: Verdict) -> Run {
+        Run {
+            job: "dump".to_owned(),
+            target: String::new(),
+            started_at: at(second),
+            finished_at: at(second + 1),
+            succeeded: verdict == Verdict::Ok,
+            verdict,
+            detail: serde_json::Value::Null,
+        }
+    }
+
+    fn elsewhere(second: i64) -> Success {
+        Success::new(
+            "dump",
+            "db1",
+            at(second),
+            at(second + 1),
+            serde_json::Value::Null,
+        )
+    }
+
+    #[test]
+    fn the_later_of_this_nodes_run_and_the_clusters_success_counts() {
+        let unknown = || Verdict::Unknown("S3 does not answer".to_owned());
+        let bad = Verdict::Critical("pg_dump failed".to_owned());
+        for (what, runs, success, last_judged, unknown_in_a_row) in [
+            ("nothing", vec![], None, None, 0),
+            (
+                "only the other node",
+                vec![],
+                Some(elsewhere(50)),
+                Some(50),
+                0,
+            ),
+            (
+                "here, later",
+                vec![run(60, bad.clone())],
+                Some(elsewhere(50)),
+                Some(60),
+                0,
+            ),
+            (
+                "there, later",
+                vec![run(40, Verdict::Ok)],
+                Some(elsewhere(50)),
+                Some(50),
+                0,
+            ),
+            (
+                "failing since",
+                vec![run(70, unknown()), run(60, unknown()), run(40, bad)],
+                None,
+                Some(40),
+                2,
+            ),
+            (
+                "failing before the other node did it",
+                vec![run(30, unknown())],
+                Some(elsewhere(50)),
+                Some(50),
+                0,
+            ),
+            (
+                "failing after it, too",
+                vec![run(60, unknown()), run(30, unknown())],
+                Some(elsewhere(50)),
+                Some(50),
+                1,
+            ),
+        ] {
+            let past = past_of(&runs, success.as_ref());
+            let expected = (last_judged.map(at), unknown_in_a_row);
+            assert_eq!(
+                (past.last_judged, past.unknown_in_a_row),
+                expected,
+                "{what}"
+            );
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! One run by hand of what the daemon does by schedule: the same lock, history, alerts and keys, with or without a daemon.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::driver::belongs;
+use super::{DaemonError, Node, publish};
+use crate::archive;
+use crate::cluster::{Knowledge, Sampler, View};
+use crate::config::{Config, Loaded};
+use crate::jobs::{Job, Ran};
+use crate::log;
+use crate::model::Outcome;
+
+/// Does `work`, publishes what it came to as the daemon does, and gives what it gave.
+///
+/// The work comes first: a store or a Redis that is away costs history or alerts, which is logged, and nothing else.
+pub async fn run_once<T>(loaded: &Loaded, job: Job, work: impl Future<Output = (T, Ran)>) -> T {
+    let node = open(loaded);
+    let (gave, ran) = work.await;
+    match node {
+        Ok(node) => publish::keep(&node, job, ran).await,
+        Err(error) => {
+            let hint = error.hint();
+            let hint = hint
+                .map(|hint| format!(" (HINT: {hint})"))
+                .unwrap_or_default();
+            tracing::warn!(
+                "the {} leaves no history and no alert: {}{hint}",
+                job.name(),
+                log::chain(&error)
+            );
+        }
+    }
+    gave
+}
+
+fn open(loaded: &Loaded) -> Result<Arc<Node>, DaemonError> {
+    // Nobody samples here: what is published does not depend on the role.
+    let (_, view) = watch::channel(View::default());
+    let (_, known) = watch::channel(Knowledge::default());
+    Node::open(loaded, view, known)
+}
+
+/// Why a job cannot be run here by hand.
+#[derive(Debug, thiserror::Error)]
+pub enum NotRun {
+    #[error("refused: {job} runs on the {place}, and {reason}")]
+    Elsewhere {
+        job: &'static str,
+        place: &'static str,
+        reason: String,
+    },
+    #[error("the role of this node is not known: {reason}")]
+    UnknownRole { reason: String },
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
+}
+
+impl NotRun {
+    /// What the operator can do.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Elsewhere { .. } => Some("run it there; `xdb jobs` shows what runs where"),
+            Self::UnknownRole { .. } => Some(
+                "is PostgreSQL up? postgres.host and postgres.port lead to this node's own server",
+            ),
+            Self::Daemon(error) => error.hint(),
+        }
+    }
+}
+
+/// Runs `job` now, as the daemon does when it is due; gives what it came to, and whether it was put off.
+///
+/// # Errors
+/// When the job belongs to another role than this node's, or nobody can say.
+pub async fn run_job(loaded: &Loaded, job: Job) -> Result<(Outcome, bool), NotRun> {
+    let config = &loaded.config;
+    let view = match look(config).await {
+        Ok(view) => view,
+        // What runs everywhere runs without a role, too.
+        Err(_) if !job.is_cluster_wide() => View::default(),
+        Err(reason) => return Err(NotRun::UnknownRole { reason }),
+    };
+    refuse_elsewhere(job, &view)?;
+    let tools = super::tools(
+        loaded,
+        watch::channel(view).1,
+        watch::channel(Knowledge::default()).1,
+    )?;
+    let work = async {
+        let ran = job.run(&tools).await;
+        ((ran.outcome.clone(), ran.not_now), ran)
+    };
+    Ok(run_once(loaded, job, work).await)
+}
+
+/// What the daemon would know of the role.
+async fn look(config: &Config) -> Result<View, String> {
+    let sample = Sampler::new(config).sample().await?;
+    let mut view = View::default();
+    view.saw(sample);
+    if !sample.in_recovery {
+        let newer = archive::timeline_after(config, sample.timeline).await;
+        if let Some(timeline) = newer.map_err(|error| log::chain(&error))? {
+            view.learn(timeline);
+        }
+    }
+    Ok(view)
+}
+
+fn refuse_elsewhere(job: Job, view: &View) -> Result<(), NotRun> {
+    if belongs(job, view, Timestamp::now()) {
+        return Ok(());
+    }
+    let reason = match view.superseded_by {
+        Some(timeline) => format!("another node was promoted to timeline {timeline}"),
+        None => {
+            let replica = view.sample.is_some_and(|sample| sample.in_recovery);
+            format!(
+                "this node is the {}",
+                if replica { "replica" } else { "primary" }
+            )
+        }
+    };
+    Err(NotRun::Elsewhere {
+        job: job.name(),
+        place: job.runs_on().word(),
+        reason,
+    })
+}

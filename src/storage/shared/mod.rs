@@ -1,0 +1,79 @@
+//! xdb's own objects, which every node of the cluster reads: `xdb/{cluster}/…` in the WAL-G bucket.
+//!
+//! Never below the WAL-G prefix: its programs list, judge and delete what is there.
+
+mod lock;
+mod success;
+
+use super::{Bucket, Repository, StorageError, UnknownPlaceholder};
+use crate::config::Config;
+
+pub use lock::{ClusterLock, Holder, LockError};
+pub use success::Success;
+
+/// Why the shared objects cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum SharedError {
+    #[error(transparent)]
+    Placeholder(#[from] UnknownPlaceholder),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("cannot read s3://{bucket}/{key}: {reason}")]
+    Content {
+        bucket: String,
+        key: String,
+        reason: String,
+    },
+}
+
+impl SharedError {
+    /// What the operator can do.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Placeholder(error) => error.hint(),
+            Self::Storage(error) => error.hint(),
+            Self::Content { bucket, key, .. } => {
+                format!(
+                    "xdb wrote it and did not expect this: look at s3://{bucket}/{key}, and remove it"
+                )
+            }
+        }
+    }
+}
+
+/// Where they are.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    bucket: Bucket,
+    prefix: String,
+}
+
+impl Shared {
+    /// Nothing is sent until something is read or written.
+    ///
+    /// # Errors
+    /// When the bucket's name is not known here, or no client can be made.
+    pub async fn open(config: &Config) -> Result<Self, SharedError> {
+        let template = &config.archive.repository;
+        // The bucket alone: on a host without a data directory {major} is not known.
+        let end = template.get(5..).and_then(|rest| rest.find('/'));
+        let bucket = end.map_or(template.as_str(), |end| &template[..end + 5]);
+        let repository = Repository::fill("archive.repository", bucket, config)?;
+        Ok(Self {
+            bucket: Bucket::open(&config.s3, &repository.bucket).await?,
+            prefix: format!("xdb/{}/", config.cluster.name),
+        })
+    }
+
+    fn key(&self, path: &str) -> String {
+        format!("{}{path}", self.prefix)
+    }
+
+    fn damaged(&self, key: &str, error: &serde_json::Error) -> SharedError {
+        SharedError::Content {
+            bucket: self.bucket.name().to_owned(),
+            key: key.to_owned(),
+            reason: error.to_string(),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What a job last did, for the node that does it next: `jobs/{job}.json`.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::super::conditional::Condition;
+use super::{Shared, SharedError};
+
+/// One run that succeeded; the object's JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Success {
+    v: u32,
+    pub job: String,
+    /// Host name of the node that did it.
+    pub node: String,
+    pub started_at: Timestamp,
+    pub elapsed_secs: f64,
+    /// What came of it, such as the backup's name.
+    pub detail: serde_json::Value,
+}
+
+impl Success {
+    pub fn new(
+        job: &str,
+        node: &str,
+        started_at: Timestamp,
+        finished_at: Timestamp,
+        detail: serde_json::Value,
+    ) -> Self {
+        Self {
+            v: 1,
+            job: job.to_owned(),
+            node: node.to_owned(),
+            started_at,
+            elapsed_secs: finished_at.duration_since(started_at).as_secs_f64(),
+            detail,
+        }
+    }
+
+    pub fn finished_at(&self) -> Timestamp {
+        // A number that is no duration was not written by xdb.
+        let elapsed = Duration::try_from_secs_f64(self.elapsed_secs).unwrap_or_default();
+        let elapsed = SignedDuration::try_from(elapsed).unwrap_or_default();
+        self.started_at
+            .saturating_add(elapsed)
+            .unwrap_or(self.started_at)
+    }
+}
+
+impl Shared {
+    /// What `job` last did on any node; `None` when it never succeeded.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked, or the object cannot be read.
+    pub async fn last_success(&self, job: &str) -> Result<Option<Success>, SharedError> {
+        Ok(self.tagged_success(job).await?.map(|(success, _)| success))
+    }
+
+    /// Keeps `success` unless a later one is there, and gives the later of the two.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked or written.
+    pub async fn keep_success(&self, success: Success) -> Result<Success, SharedError> {
+        let key = self.success_key(&success.job);
+        let content = serde_json::to_vec(&success).expect("a success is plain values");
+        loop {
+            let there = self.tagged_success(&success.job).await?;
+            let condition = match &there {
+                Some((other, _)) if other.finished_at() >= success.finished_at() => {
+                    return Ok(other.clone());
+                }
+                Some((_, tag)) => Condition::Unchanged(tag),
+                None => Condition::Absent,
+            };
+            if self
+                .bucket
+                .put_if(&key, &content, condition)
+                .await?
+                .is_some()
+            {
+                return Ok(success);
+            }
+        }
+    }
+
+    async fn tagged_success(&self, job: &str) -> Result<Option<(Success, String)>, SharedError> {
+        let key = self.success_key(job);
+        let Some((content, tag)) = self.bucket.get_tagged(&key).await? else {
+            return Ok(None);
+        };
+        let success = serde_json::from_slice(&content);
+        let success = success.map_err(|error| self.damaged(&key, &error))?;
+        Ok(Some((success, tag)))
+    }
+
+    fn success_key(&self, job: &str) -> String {
+        self.key(&format!("jobs/{job}.json"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_success_is_read_as_it_was_written() {
+        let (started, finished) = ("2026-11-21T02:00:00Z", "2026-11-21T02:00:01.5Z");
+        let detail = serde_json::json!({ "set": "20261121T020000.000Z-db2" });
+        let at = |text: &str| text.parse().unwrap();
+        let success = Success::new("dump", "db2", at(started), at(finished), detail);
+        let json = serde_json::to_string(&success).unwrap();
+        assert_eq!(
+            json,
+            r#"{"v":1,"job":"dump","node":"db2","started_at":"2026-11-21T02:00:00Z","elapsed_secs":1.5,"detail":{"set":"20261121T020000.000Z-db2"}}"#
+        );
+        let read: Success = serde_json::from_str(&json).unwrap();
+        assert_eq!(read.finished_at(), at(finished));
+        let odd = Success {
+            elapsed_secs: -1.0,
+            ..read
+        };
+        assert_eq!(odd.finished_at(), at(started));
+    }
+}
