@@ -8,6 +8,7 @@ mod environment;
 mod error;
 pub mod program;
 mod push_lock;
+mod push_rules;
 mod wal_client;
 mod wal_fetch;
 mod wal_push;
