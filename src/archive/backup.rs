@@ -12,7 +12,7 @@ use super::push_judge::{delta_parent, judge_push};
 use super::push_lock::{NodeLock, PushLock, abort_uploads};
 use super::{ArchiveError, environment};
 use crate::config::Config;
-use crate::postgres::{self, Archiver, Connection, ControlData, Server};
+use crate::postgres::{self, Connection};
 use crate::process;
 use crate::storage::{Bucket, Repository};
 

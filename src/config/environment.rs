@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::error::Problem;
-use super::keys::{KEYS, Key, SETTINGS, environment_name};
+use super::key::{Key, environment_name};
+use super::keys::{KEYS, SETTINGS};
 use super::pam_env;
 use super::settings;
 use super::source::{Flag, Given, Source};

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::keys::{KEYS, Key, environment_name};
+use super::key::{Key, environment_name};
+use super::keys::KEYS;
 use super::nearest::nearest;
 use super::source::{Given, Source};
 

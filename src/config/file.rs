@@ -7,7 +7,8 @@ use std::path::Path;
 use toml_edit::{Document, Item, TableLike, Value as Toml};
 
 use super::error::{ConfigError, Problem, sections};
-use super::keys::{Key, SETTINGS};
+use super::key::Key;
+use super::keys::SETTINGS;
 use super::kind::{Form, Kind};
 use super::settings;
 use super::source::{ConfigFile, Given, Source};

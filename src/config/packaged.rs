@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::keys::{KEYS, Key, Preset};
+use super::key::{Key, Preset};
+use super::keys::KEYS;
 use super::*;
 
 const PACKAGED: &str = include_str!("../../packaging/xdb.toml");

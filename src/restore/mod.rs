@@ -12,6 +12,7 @@ mod run;
 mod scratch;
 mod server;
 mod verify;
+mod words;
 
 pub use error::RestoreError;
 pub use report::{Conclusion, Report, Step};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Lab, Output, Program, Service, eventually, for_each_program};
+use crate::harness::{Lab, Program, Service, eventually, for_each_program};
 
 const SOON: Duration = Duration::from_secs(30);
 const REPOSITORY: &str = "/srv/s3/walg-test/main/pg17";
@@ -16,27 +16,12 @@ for_each_program!(
 );
 
 fn listed(lab: &Lab) -> Vec<Value> {
-    let list = lab.xdb(&["backup", "list", "--json"]);
-    assert_eq!(list.code, 0, "{list:?}");
-    serde_json::from_str(&list.stdout).expect("a JSON array")
+    let list = lab.xdb_json(&["backup", "list"]);
+    list.as_array().expect("an array").clone()
 }
 
 fn push(lab: &Lab) -> Value {
-    let pushed = lab.xdb(&["backup", "push", "--json"]);
-    assert_eq!(pushed.code, 0, "{pushed:?}");
-    serde_json::from_str(&pushed.stdout).expect("a JSON object")
-}
-
-fn failed(output: &Output, code: i32, words: &str) {
-    assert_eq!(output.code, code, "{output:?}");
-    assert!(
-        output.stderr.contains(words),
-        "{words:?} is not in {output:?}"
-    );
-    assert!(output.stderr.contains("HINT:"), "{output:?}");
-    for secret in ["lab-secret-key", "lab-password"] {
-        assert!(!output.stderr.contains(secret), "{output:?}");
-    }
+    lab.xdb_json(&["backup", "push"])
 }
 
 fn a_backup_is_pushed_and_listed(program: Program) {
@@ -140,11 +125,8 @@ fn a_delta_shows_its_chain(program: Program) {
     lab.ok(&format!(
         "rm {REPOSITORY}/basebackups_005/{full}_backup_stop_sentinel.json"
     ));
-    failed(
-        &lab.xdb(&["restore-test", "--backup", &delta]),
-        1,
-        &format!("its parent {full} never finished"),
-    );
+    lab.xdb(&["restore-test", "--backup", &delta])
+        .failed(1, &format!("its parent {full} never finished"));
     lab.assert_nothing_left_behind();
 }
 
@@ -153,26 +135,26 @@ fn a_push_that_cannot_be_made_says_why_and_leaves_nothing() {
     let lab = Lab::start(Program::Walrus);
     let push = || lab.xdb(&["backup", "push"]);
     lab.config("[postgres]\ndata_directory = \"/var/lib/postgresql/17\"");
-    failed(&push(), 4, "pg_controldata refuses /var/lib/postgresql/17");
+    push().failed(4, "pg_controldata refuses /var/lib/postgresql/17");
     lab.config("[postgres]\npassword = \"wrong\"");
-    failed(&push(), 4, "password authentication failed");
+    push().failed(4, "password authentication failed");
     lab.config("[archive]\nprogram = \"/usr/local/bin/no-wal-g\"");
-    failed(&push(), 4, "there is no WAL-G program");
+    push().failed(4, "there is no WAL-G program");
     lab.config("[archive]\nrepository = \"s3://nowhere/main\"");
-    failed(&push(), 4, "no such bucket");
+    push().failed(4, "no such bucket");
     lab.config("[s3]\nsecret_access_key = \"wrong\"");
-    failed(&push(), 4, "access denied");
+    push().failed(4, "access denied");
     lab.config("[archive]\nrepository = \"s3://walg-{account}/main\"");
-    failed(&push(), 2, "{account} is not known");
+    push().failed(2, "{account} is not known");
     lab.config("[archive]\nbackup_timeouts = \"1h\"");
-    failed(&push(), 2, "backup_timeouts");
+    push().failed(2, "backup_timeouts");
     lab.config("");
-    failed(&lab.sh("xdb backup push"), 3, "root");
+    lab.sh("xdb backup push").failed(3, "root");
     lab.proxy_enabled(false);
-    failed(&push(), 4, "S3 does not answer");
+    push().failed(4, "S3 does not answer");
     lab.proxy_enabled(true);
     lab.service("postgres", Service::Down);
-    failed(&push(), 4, "cannot connect to PostgreSQL");
+    push().failed(4, "cannot connect to PostgreSQL");
     lab.service("postgres", Service::Up);
     assert_eq!(lab.xdb(&["backup", "list", "--json"]).stdout.trim(), "[]");
     lab.assert_nothing_left_behind();
@@ -188,7 +170,7 @@ fn a_push_that_would_be_worthless_is_refused() {
     );
     lab.copy_in(fixture.as_ref(), "/srv/s3/walg-test/foreign");
     lab.config("[archive]\nrepository = \"s3://walg-test/foreign\"");
-    failed(&lab.xdb(&["backup", "push"]), 3, "of another cluster");
+    lab.xdb(&["backup", "push"]).failed(3, "of another cluster");
 
     lab.config("[archive]\npush_timeout = \"2s\"\nrepository = \"s3://walg-test/mine\"");
     lab.sql("ALTER SYSTEM SET archive_command = 'false'");
@@ -198,7 +180,7 @@ fn a_push_that_would_be_worthless_is_refused() {
     eventually("archiving fails", SOON, || {
         (lab.sql("SELECT failed_count > 0 FROM pg_stat_archiver") == "t").then_some(())
     });
-    failed(&lab.xdb(&["backup", "push"]), 3, "archiving fails");
+    lab.xdb(&["backup", "push"]).failed(3, "archiving fails");
     lab.assert_nothing_left_behind();
 }
 
@@ -237,11 +219,8 @@ fn a_push_whose_archiving_breaks_is_given_up() {
     eventually("archiving fails", SOON, || {
         (lab.sql("SELECT failed_count > 0 FROM pg_stat_archiver") == "t").then_some(())
     });
-    failed(
-        &push.wait(Duration::from_secs(60)),
-        4,
-        "archiving began to fail",
-    );
+    push.wait(Duration::from_secs(60))
+        .failed(4, "archiving began to fail");
     lab.remove_toxic("slow");
     lab.assert_nothing_left_behind();
 }
@@ -280,11 +259,8 @@ fn an_interrupted_push_cleans_up_itself() {
     }
     // And one at a time.
     let first = push_in_the_middle(&lab);
-    failed(
-        &lab.xdb(&["backup", "push"]),
-        3,
-        "another base backup is being pushed",
-    );
+    lab.xdb(&["backup", "push"])
+        .failed(3, "another base backup is being pushed");
     first.signal("TERM");
     assert_eq!(first.wait(SOON).code, 143);
     lab.assert_nothing_left_behind();

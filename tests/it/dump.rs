@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Background, Lab, Output, Program, Service, eventually};
+use crate::harness::{Background, Lab, Program, Service, eventually};
 
 const SOON: Duration = Duration::from_secs(60);
 const DUMPS: &str = "/srv/s3/pgdump-test/main";
@@ -14,27 +14,12 @@ const ODD_IN_SQL: &str = r#""it's ""odd""/dbname=é %""#;
 const PG: &str = "/usr/lib/postgresql/17/bin";
 
 fn push(lab: &Lab) -> Value {
-    let pushed = lab.xdb(&["dump", "push", "--json"]);
-    assert_eq!(pushed.code, 0, "{pushed:?}");
-    serde_json::from_str(&pushed.stdout).expect("a JSON object")
+    lab.xdb_json(&["dump", "push"])
 }
 
 fn listed(lab: &Lab) -> Vec<Value> {
-    let list = lab.xdb(&["dump", "list", "--json"]);
-    assert_eq!(list.code, 0, "{list:?}");
-    serde_json::from_str(&list.stdout).expect("a JSON array")
-}
-
-fn failed(output: &Output, code: i32, words: &str) {
-    assert_eq!(output.code, code, "{output:?}");
-    assert!(
-        output.stderr.contains(words),
-        "{words:?} is not in {output:?}"
-    );
-    assert!(output.stderr.contains("HINT:"), "{output:?}");
-    for secret in ["lab-secret-key", "lab-password"] {
-        assert!(!output.stderr.contains(secret), "{output:?}");
-    }
+    let list = lab.xdb_json(&["dump", "list"]);
+    list.as_array().expect("an array").clone()
 }
 
 /// What is stored below the repository, seen from outside.
@@ -199,37 +184,34 @@ fn a_dump_that_cannot_be_made_says_why_and_leaves_nothing() {
     let lab = Lab::start(Program::Walrus);
     let push = || lab.xdb(&["dump", "push"]);
     lab.config("[postgres]\npassword = \"wrong\"");
-    failed(&push(), 4, "password authentication failed");
+    push().failed(4, "password authentication failed");
     lab.config("[postgres]\nbin_directory = \"/usr/lib/postgresql/99/bin\"");
-    failed(&push(), 4, "there is no program");
+    push().failed(4, "there is no program");
     lab.config("[dump]\nrepository = \"s3://nowhere/main\"");
-    failed(&push(), 4, "no such bucket");
+    push().failed(4, "no such bucket");
     lab.config("[dump]\nrepository = \"s3://pgdump-{account}/{cluster}\"");
-    failed(&push(), 2, "{account} is not known");
-    failed(&lab.xdb(&["dump", "list"]), 2, "dump.repository");
+    push().failed(2, "{account} is not known");
+    lab.xdb(&["dump", "list"]).failed(2, "dump.repository");
     lab.config("[s3]\nsecret_access_key = \"wrong\"");
-    failed(&push(), 4, "access denied");
-    failed(&lab.xdb(&["dump", "list"]), 4, "access denied");
+    push().failed(4, "access denied");
+    lab.xdb(&["dump", "list"]).failed(4, "access denied");
     lab.config("[node]\nstate_directory = \"/nowhere\"");
-    failed(&push(), 4, "cannot use the lock");
+    push().failed(4, "cannot use the lock");
     lab.config("");
     for name in ["nope", "template1"] {
-        failed(
-            &lab.xdb(&["dump", "push", "--database", name]),
-            2,
-            "there is no database",
-        );
+        lab.xdb(&["dump", "push", "--database", name])
+            .failed(2, "there is no database");
     }
     // Who may not read the roles' password hashes fails last, when all databases are stored.
     lab.sql("CREATE ROLE reader LOGIN PASSWORD 'reader' IN ROLE pg_monitor");
     lab.config("[postgres]\nuser = \"reader\"\npassword = \"reader\"");
-    failed(&push(), 1, "pg_dumpall of the globals failed");
+    push().failed(1, "pg_dumpall of the globals failed");
     lab.config("");
     lab.proxy_enabled(false);
-    failed(&push(), 4, "S3 does not answer");
+    push().failed(4, "S3 does not answer");
     lab.proxy_enabled(true);
     lab.service("postgres", Service::Down);
-    failed(&push(), 4, "cannot connect to PostgreSQL");
+    push().failed(4, "cannot connect to PostgreSQL");
     lab.service("postgres", Service::Up);
     nothing_is_left(&lab);
     assert_eq!(push().code, 0);
@@ -250,7 +232,7 @@ fn a_failed_database_fails_the_set() {
         (lab.sql(locked) == "1").then_some(())
     });
     let push = lab.xdb(&["dump", "push"]);
-    failed(&push, 4, "cannot lock the table public.held");
+    push.failed(4, "cannot lock the table public.held");
     assert!(push.stderr.contains("lock timeout"), "{push:?}");
     nothing_is_left(&lab);
     lab.sql(
@@ -263,7 +245,7 @@ fn a_failed_database_fails_the_set() {
     let push = push_in_the_middle(&lab);
     lab.ok("pkill -KILL -x pg_dump");
     let ended = push.wait(SOON);
-    failed(&ended, 1, "pg_dump of database \"postgres\" failed");
+    ended.failed(1, "pg_dump of database \"postgres\" failed");
     assert!(ended.stderr.contains("SIGKILL"), "{ended:?}");
     lab.remove_toxic("slow");
     nothing_is_left(&lab);
@@ -273,17 +255,14 @@ fn a_failed_database_fails_the_set() {
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'xdb pg_dump'",
     );
     assert_eq!(ended, "1", "pg_dump's session was not found");
-    failed(
-        &push.wait(SOON),
-        1,
-        "pg_dump of database \"postgres\" failed",
-    );
+    push.wait(SOON)
+        .failed(1, "pg_dump of database \"postgres\" failed");
     lab.remove_toxic("slow");
     nothing_is_left(&lab);
 
     lab.config("[dump]\ntimeout = \"6s\"");
     let push = push_in_the_middle(&lab);
-    failed(&push.wait(SOON), 4, "it was not done after 6 s");
+    push.wait(SOON).failed(4, "it was not done after 6 s");
     lab.remove_toxic("slow");
     nothing_is_left(&lab);
     assert!(listed(&lab).is_empty());
@@ -296,7 +275,7 @@ fn s3_cut_in_the_middle_of_an_upload_leaves_nothing_after_the_next_push() {
     let push = push_in_the_middle(&lab);
     lab.proxy_enabled(false);
     let ended = push.wait(Duration::from_secs(120));
-    failed(&ended, 4, "S3 does not answer");
+    ended.failed(4, "S3 does not answer");
     assert!(
         unfinished(&lab) > 0 && stored(&lab).contains("/a_first.dump"),
         "with S3 away nothing can be removed"
@@ -356,11 +335,8 @@ fn an_interrupted_push_cleans_up_itself() {
         );
         assert!(!processes.contains("lab-password"), "{processes}");
         // And one at a time.
-        failed(
-            &lab.xdb(&["dump", "push"]),
-            3,
-            "another dump is being pushed",
-        );
+        lab.xdb(&["dump", "push"])
+            .failed(3, "another dump is being pushed");
         push.signal(signal);
         let ended = push.wait(SOON);
         assert_eq!((ended.code, ended.stderr.as_str()), (code, ""));

@@ -4,11 +4,13 @@ mod backup;
 mod read;
 mod recovery;
 mod wal;
+mod window;
 
 pub use backup::{Backup, Delta, Sentinel, Tablespace};
 pub use read::{decompressed, read, stored_files, tar_parts};
-pub use recovery::{RecoveryPath, Span, UnreadHistory, Window, plan_recovery};
+pub use recovery::{RecoveryPath, Span, UnreadHistory, plan_recovery};
 pub use wal::{Stored, Wal};
+pub use window::Window;
 
 /// The suffixes of WAL-G's compressions; `none` has none.
 pub const COMPRESSIONS: [&str; 4] = ["lz4", "zst", "lzma", "br"];

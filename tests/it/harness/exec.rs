@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use testcontainers::core::ExecCommand;
 
 use super::{Lab, eventually};
@@ -41,12 +42,31 @@ impl Output {
         );
         self.stdout.trim_end().to_owned()
     }
+
+    /// Panics unless it failed with `code` and said `words` and what to do, and no secret.
+    #[track_caller]
+    pub fn failed(&self, code: i32, words: &str) {
+        assert_eq!(self.code, code, "{self:?}");
+        assert!(self.stderr.contains(words), "{words:?} is not in {self:?}");
+        assert!(self.stderr.contains("HINT:"), "{self:?}");
+        for secret in ["lab-secret-key", "lab-password"] {
+            assert!(!self.stderr.contains(secret), "{self:?}");
+        }
+    }
 }
 
 impl Lab {
     /// `xdb` as user postgres.
     pub fn xdb(&self, args: &[&str]) -> Output {
         self.run(&[AS_POSTGRES, &["xdb"], args].concat(), &[])
+    }
+
+    /// What `xdb … --json` prints when it succeeds.
+    #[track_caller]
+    pub fn xdb_json(&self, args: &[&str]) -> Value {
+        let said = self.xdb(&[args, &["--json"]].concat());
+        assert_eq!(said.code, 0, "{said:?}");
+        serde_json::from_str(&said.stdout).expect("JSON")
     }
 
     /// A bash script as root.

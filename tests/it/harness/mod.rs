@@ -194,8 +194,9 @@ impl Setup {
                 "chown postgres:postgres {directory} && chmod 0750 {directory}"
             ));
         }
-        // Fails at once while runit still sets itself up, hence the loop around its own waiting.
-        let check = format!("sv -w 30 check {}", self.services);
+        // Fails at once while runit still sets itself up, hence the loop around its own waiting. Not `sv check`: that is
+        // content with a service that has just died.
+        let check = format!("sv -w 30 start {}", self.services);
         eventually("the lab's services are up", Duration::from_secs(60), || {
             (lab.sh(&check).code == 0).then_some(())
         });

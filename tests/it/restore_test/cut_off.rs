@@ -1,0 +1,145 @@
+//! Tests that are killed, interrupted or cut off from S3 in the middle.
+
+use serde_json::{Value, json};
+
+use super::{SOON, Tested, backed_up, markers, restore_test};
+use crate::harness::{Background, Lab, Program, SCRATCH, eventually, for_each_program};
+
+for_each_program!(
+    s3_cut_in_the_middle_of_replay_is_no_end_of_the_archive,
+    a_killed_test_leaves_nothing_after_the_next_start,
+);
+
+/// The log of the scratch server that runs now.
+fn scratch_log(lab: &Lab) -> String {
+    lab.sh(&format!("cat {SCRATCH}/run-*/postgresql.log"))
+        .stdout
+}
+
+/// A restore test in the middle of its replay, which S3's slowness makes long.
+fn test_in_replay(lab: &Lab) -> Background<'_> {
+    // One segment at a time, nothing fetched ahead.
+    lab.config(
+        "[archive]\nfetch_timeout = \"3s\"\n[archive.settings]\nWALG_DOWNLOAD_CONCURRENCY = 1",
+    );
+    lab.toxic(
+        "slow",
+        json!({"type": "latency", "attributes": {"latency": 300}}),
+    );
+    let test = lab.xdb_in_background(&["restore-test", "--json"]);
+    eventually("WAL is being replayed", SOON, || {
+        scratch_log(lab).contains("restored log file").then_some(())
+    });
+    assert!(test.is_running());
+    test
+}
+
+fn s3_cut_in_the_middle_of_replay_is_no_end_of_the_archive(program: Program) {
+    let lab = Lab::start(program);
+    let segments = backed_up(&lab, 6);
+    let test = test_in_replay(&lab);
+    lab.proxy_enabled(false);
+    let log = scratch_log(&lab);
+    assert!(
+        !log.contains(&format!("restored log file \"{}\"", segments[5])),
+        "cut too late: {log}"
+    );
+    let tested = Tested::of(test.wait(SOON));
+    tested.not_passed(4, "S3 was lost while WAL was replayed");
+    assert_eq!(tested.report["recovered_lsn"], Value::Null);
+    lab.assert_nothing_left_behind();
+    lab.remove_toxic("slow");
+    lab.proxy_enabled(true);
+    restore_test(&lab, &["--sql", &markers("1,2,3,4,5,6")]).passed();
+}
+
+fn a_killed_test_leaves_nothing_after_the_next_start(program: Program) {
+    let lab = Lab::start(program);
+    backed_up(&lab, 6);
+    // In the middle of the replay, with a server running; and in the middle of the fetch.
+    let replaying = test_in_replay(&lab);
+    replaying.signal("KILL");
+    assert_eq!(replaying.wait(SOON).code, 137);
+    assert_eq!(
+        lab.sh(&format!("ls -d {SCRATCH}/run-*/data")).code,
+        0,
+        "the scratch cluster is left"
+    );
+
+    lab.toxic(
+        "trickle",
+        json!({"type": "bandwidth", "attributes": {"rate": 200}}),
+    );
+    let fetching = lab.xdb_in_background(&["restore-test", "--json"]);
+    let program_runs = format!("pgrep -f '^{} backup-fetch'", program.path());
+    eventually("the backup is being fetched", SOON, || {
+        (lab.sh(&program_runs).code == 0).then_some(())
+    });
+    fetching.signal("KILL");
+    assert_eq!(fetching.wait(SOON).code, 137);
+    eventually("the program died with xdb", SOON, || {
+        (lab.sh(&program_runs).code == 1).then_some(())
+    });
+    assert_eq!(
+        lab.sh(&format!("ls -d {SCRATCH}/run-*/data")).code,
+        0,
+        "the half-fetched cluster is left"
+    );
+
+    lab.remove_toxic("trickle");
+    lab.remove_toxic("slow");
+    lab.config("");
+    restore_test(&lab, &["--sql", &markers("1,2,3,4,5,6")]).passed();
+    // Only the live server's shared memory is there.
+    assert_eq!(lab.ok("ipcs -m | grep -c '^0x'"), "1");
+}
+
+#[test]
+fn what_a_killed_test_still_runs_is_ended_by_the_next_start() {
+    let lab = Lab::start(Program::Walrus);
+    backed_up(&lab, 6);
+    // wal-fetch's prefetch outlives everybody: its own process group, no parent, slow S3.
+    lab.toxic(
+        "slow",
+        json!({"type": "latency", "attributes": {"latency": 1500}}),
+    );
+    let test = lab.xdb_in_background(&["restore-test", "--json"]);
+    let prefetch = "pgrep -f '^/usr/local/bin/walrus wal-prefetch'";
+    eventually("a prefetch runs", SOON, || {
+        (lab.sh(prefetch).code == 0).then_some(())
+    });
+    test.signal("KILL");
+    assert_eq!(test.wait(SOON).code, 137);
+    let orphan = lab.ok(&format!("{prefetch} | head -1"));
+    // Stopped, so that it is still there when the next test starts.
+    lab.ok(&format!("kill -STOP {orphan}"));
+    lab.remove_toxic("slow");
+    assert_eq!(
+        lab.sh(&format!("kill -0 {orphan}")).code,
+        0,
+        "the orphan is there"
+    );
+    restore_test(&lab, &[]).passed();
+    assert_eq!(lab.sh(&format!("kill -0 {orphan}")).code, 1);
+}
+
+#[test]
+fn an_interrupted_test_cleans_up_itself_and_two_never_run_at_once() {
+    let lab = Lab::start(Program::Walrus);
+    backed_up(&lab, 6);
+    for (signal, code) in [("TERM", 143), ("INT", 130), ("HUP", 143)] {
+        let test = test_in_replay(&lab);
+        let second = Tested::of(lab.xdb(&["restore-test", "--json"]));
+        second.not_passed(3, "another restore test is running");
+        assert!(test.is_running(), "the second test disturbed the first");
+        test.signal(signal);
+        assert_eq!(test.wait(SOON).code, code);
+        lab.assert_nothing_left_behind();
+        assert_eq!(
+            lab.ok("ipcs -m | grep -c '^0x'"),
+            "1",
+            "shared memory of the scratch server is left"
+        );
+        lab.remove_toxic("slow");
+    }
+}
