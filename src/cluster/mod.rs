@@ -165,6 +165,27 @@ mod tests {
     }
 
     #[test]
+    fn the_primary_speaks_for_the_cluster_also_while_it_is_down_until_it_is_superseded() {
+        let down = View {
+            failing: Some((at(101), "refused".into())),
+            ..view(false)
+        };
+        let superseded = View {
+            superseded_by: Some(Timeline(2)),
+            ..view(false)
+        };
+        for (what, view, speaks) in [
+            ("primary", view(false), true),
+            ("primary that is down", down, true),
+            ("replica", view(true), false),
+            ("superseded", superseded, false),
+            ("not sampled yet", View::default(), false),
+        ] {
+            assert_eq!(view.speaks_for_cluster(), speaks, "{what}");
+        }
+    }
+
+    #[test]
     fn the_last_role_is_held_for_a_while_when_sampling_fails() {
         let failing = View {
             failing: Some((at(101), "refused".into())),
