@@ -20,8 +20,9 @@ impl Alerts {
     /// When Redis is away or the store cannot be read or written.
     pub async fn reconcile(&self, redis: &Redis, scopes: &[Scope]) -> Result<(), AlertsError> {
         let _turn = self.turn.lock().await;
-        self.deliver_in_turn(redis).await?;
+        // Before the delivery: an alert that ends after it still stands in the hash, and must not be taken over from there.
         let before = self.store.read(|reading| reading.last_sequence()).await?;
+        self.deliver_in_turn(redis).await?;
         let mut get = cmd("HGETALL");
         get.arg(self.keys.active());
         let shown: BTreeMap<String, String> = redis.ask("read the alerts", &get).await?;

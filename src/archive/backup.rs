@@ -12,7 +12,7 @@ use super::push_judge::{delta_parent, judge_push};
 use super::push_lock::{NodeLock, PushLock, abort_uploads};
 use super::{ArchiveError, environment};
 use crate::config::Config;
-use crate::postgres::{self, Connection};
+use crate::postgres::{self, Archiver, Connection, ControlData, Server};
 use crate::process;
 use crate::storage::{Bucket, Repository};
 
@@ -27,6 +27,8 @@ pub struct PushedBackup {
     pub uncompressed_bytes: u64,
     pub compressed_bytes: u64,
     pub secs: f64,
+    #[serde(skip)]
+    pub system_identifier: u64,
 }
 
 /// Takes a base backup of this node's PostgreSQL and pushes it; `full` even where a delta would do.
@@ -69,6 +71,7 @@ pub async fn push(config: &Config, full: bool) -> Result<PushedBackup, ArchiveEr
         uncompressed_bytes: sentinel.uncompressed_size,
         compressed_bytes: sentinel.compressed_size,
         secs: started.elapsed().as_secs_f64(),
+        system_identifier: control.system_identifier,
     })
 }
 

@@ -11,7 +11,14 @@ pub(super) fn judge(success: Option<&Success>, limits: &Limits, now: Timestamp) 
     let Some(success) = success else {
         return Verdict::Critical("never succeeded".to_owned());
     };
-    // A node's clock may be ahead.
+    if success.is_of_future(now) {
+        return Verdict::Unknown(format!(
+            "the last success is of {}, which is yet to come: the clock of {} or of this node is wrong",
+            success.finished_at().strftime("%F %T UTC"),
+            success.node
+        ));
+    }
+    // A node's clock may be a little ahead.
     let age = now
         .duration_since(success.finished_at())
         .max(SignedDuration::ZERO);
@@ -66,6 +73,9 @@ mod tests {
             );
             assert_eq!(judge(Some(&success), &limits, now), verdict, "{finished}");
         }
+        let at = at("2026-11-22T12:00:00Z");
+        let future = Success::new("dump", "db2", at, at, serde_json::Value::Null);
+        assert_eq!(judge(Some(&future), &limits, now).word(), "unknown");
         assert_eq!(judge(None, &limits, now).word(), "critical");
         assert_eq!(in_hours(SignedDuration::from_secs(600)), "10 min");
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::archive::ArchiveError;
 use crate::checks::DefinitionError;
 use crate::config::ConfigError;
-use crate::daemon::NotRun;
+use crate::daemon::{DaemonError, NotRun};
 use crate::dump::DumpError;
 use crate::log;
 use crate::store::StoreError;
@@ -70,6 +70,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         return Some(error.hint());
     }
     if let Some(error) = error.downcast_ref::<NotRun>() {
+        return error.hint().map(str::to_owned);
+    }
+    if let Some(error) = error.downcast_ref::<DaemonError>() {
         return error.hint().map(str::to_owned);
     }
     if let Some(error) = error.downcast_ref::<StoreError>() {

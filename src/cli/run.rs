@@ -42,7 +42,11 @@ pub async fn run(job: Job, loaded: &Loaded) -> anyhow::Result<Exit> {
     let (name, secs) = (job.name(), outcome.elapsed.as_secs_f64());
     say(format_args!("{name}: {}, in {secs:.1} s", verdict.word()))?;
     if !reason.is_empty() {
-        complain(reason, Some(&format!("see runbooks/{name}.md")));
+        let hint = match job {
+            Job::Checks => "see `xdb check`".to_owned(),
+            _ => format!("see runbooks/{name}.md"),
+        };
+        complain(reason, Some(&hint));
     }
     Ok(match verdict {
         Verdict::Ok => Exit::Good,

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use super::Node;
 use crate::archive::{self, ArchiveError, catalog};
 use crate::cluster::{Dumped, Evidence, Knowledge, Proof, Recoverable};
 use crate::config::Config;
 use crate::dump;
 use crate::jobs::Job;
 use crate::log;
-use crate::storage::{Bucket, Shared};
+use crate::storage::{Bucket, Shared, Success};
 
 /// The shortest pause between two looks.
 const PAUSE: Duration = Duration::from_secs(15);
@@ -19,19 +20,25 @@ const PAUSE: Duration = Duration::from_secs(15);
 const SHARE: u32 = 20;
 
 /// Keeps the evidence fresh.
-pub(super) async fn keep(config: &Config, known: &watch::Sender<Knowledge>) {
+pub(super) async fn keep(node: &Node, known: &watch::Sender<Knowledge>) {
+    let mut view = node.view.clone();
     loop {
         let begin = Instant::now();
-        let evidence = look(config).await;
+        let sample = view.borrow_and_update().sample;
+        let identifier = sample.map(|sample| sample.system_identifier);
+        let evidence = look(&node.tools.loaded.config, identifier).await;
         known.send_modify(|known| known.evidence = Some(evidence));
         tokio::time::sleep(PAUSE.max(begin.elapsed() * SHARE)).await;
     }
 }
 
-/// One look.
-pub(super) async fn look(config: &Config) -> Evidence {
-    let (base_backup, dump, proof) =
-        tokio::join!(base_backup(config), newest_dump(config), proof(config));
+/// One look; a proof of another cluster than `system_identifier`, where that is known, is none.
+pub(super) async fn look(config: &Config, system_identifier: Option<u64>) -> Evidence {
+    let (base_backup, dump, proof) = tokio::join!(
+        base_backup(config),
+        newest_dump(config),
+        proof(config, system_identifier)
+    );
     Evidence {
         at: Timestamp::now(),
         base_backup: base_backup.map_err(|error| log::chain(&error)),
@@ -70,13 +77,17 @@ async fn newest_dump(config: &Config) -> Result<Option<Dumped>, String> {
 }
 
 /// The last restore test that passed, on whatever node.
-async fn proof(config: &Config) -> Result<Option<Proof>, String> {
+async fn proof(config: &Config, system_identifier: Option<u64>) -> Result<Option<Proof>, String> {
     let asked = async {
         let shared = Shared::open(config).await?;
         shared.last_success(Job::RestoreTest.name()).await
     };
     let success = asked.await.map_err(|error| log::chain(&error))?;
-    Ok(success.map(|success| Proof {
+    let of_this = |success: &Success| {
+        let theirs = success.detail["system_identifier"].as_u64();
+        system_identifier.is_none() || theirs.is_none() || theirs == system_identifier
+    };
+    Ok(success.filter(of_this).map(|success| Proof {
         at: success.finished_at(),
         backup: success.detail["backup"].as_str().map(str::to_owned),
         rto_secs: success.detail["rto_secs"].as_f64(),

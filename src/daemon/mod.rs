@@ -183,7 +183,7 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         () = observe::pgbouncer(&config, &seen) => Ok(()),
         () = peers::peers(&node, &seen, &knowing) => Ok(()),
         () = peers::timelines(&node, &seen, &knowing) => Ok(()),
-        () = evidence::keep(&config, &knowing) => Ok(()),
+        () = evidence::keep(&node, &knowing) => Ok(()),
         () = judge::judge(&node, &knowing) => Ok(()),
         () = heartbeat::beat(&node, &shown) => Ok(()),
         () = successes::exchange(&node) => Ok(()),

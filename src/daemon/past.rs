@@ -1,6 +1,7 @@
 //! What is known of a job's past: this node's runs, the bucket's last success, the role, and what was put off.
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::schedule::Past;
 use crate::jobs::Job;
@@ -34,6 +35,8 @@ pub fn known(
     success: Option<Success>,
     system_identifier: Option<u64>,
 ) -> Result<Known, StoreError> {
+    let this_cluster = |detail: &Value| is_of(detail, system_identifier);
+    let success = success.filter(|success| this_cluster(&success.detail));
     let Some(reading) = reading else {
         return Ok(Known {
             past: past_of(&[], success.as_ref()),
@@ -41,8 +44,10 @@ pub fn known(
             last_success: success,
         });
     };
-    let runs = reading.runs(Some(job.name()), REMEMBERED)?;
+    let mut runs = reading.runs(Some(job.name()), REMEMBERED)?;
+    runs.retain(|run| this_cluster(&run.detail["detail"]));
     let own = reading.last_good_run(job.name())?;
+    let own = own.filter(|run| this_cluster(&run.detail["detail"]));
     let own = own.map(|run| success_of(job, hostname, &run));
     let last_success = [own, success]
         .into_iter()
@@ -61,6 +66,13 @@ pub fn known(
         last_success,
         past,
     })
+}
+
+/// Whether a run's detail tells of the cluster `system_identifier`; what does not say so, does. After an upgrade to another
+/// major version the work of the old cluster is nothing to rest on.
+fn is_of(detail: &Value, system_identifier: Option<u64>) -> bool {
+    let told = detail["system_identifier"].as_u64();
+    told.is_none() || system_identifier.is_none() || told == system_identifier
 }
 
 /// A good run as the other nodes are told of it.
@@ -120,6 +132,19 @@ mod tests {
             at(second + 1),
             serde_json::Value::Null,
         )
+    }
+
+    #[test]
+    fn what_was_done_for_another_cluster_of_the_same_name_does_not_count() {
+        let detail = serde_json::json!({ "system_identifier": 7_500_000_000_000_000_001_u64 });
+        for (live, counts) in [
+            (Some(7_500_000_000_000_000_001), true),
+            (Some(7), false),
+            (None, true),
+        ] {
+            assert_eq!(is_of(&detail, live), counts, "{live:?}");
+        }
+        assert!(is_of(&Value::Null, Some(7)));
     }
 
     #[test]

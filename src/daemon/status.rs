@@ -19,8 +19,9 @@ pub async fn status(config: &Config) -> Status {
 }
 
 async fn without_daemon(config: &Config, away: &str) -> Status {
-    let (view, peers, evidence) =
-        tokio::join!(own_view(config), ask_peers(config), evidence::look(config));
+    let (view, peers) = tokio::join!(own_view(config), ask_peers(config));
+    let identifier = view.sample.map(|sample| sample.system_identifier);
+    let evidence = evidence::look(config, identifier).await;
     let mut known = Knowledge {
         peers,
         evidence: Some(evidence),

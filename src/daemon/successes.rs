@@ -1,7 +1,8 @@
 //! What the cluster's jobs last did: the later of this node's store and the bucket, shown in Redis.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -24,47 +25,40 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// The last known success of each job that is done once for the cluster.
 #[derive(Debug, Default)]
 pub(super) struct Successes {
-    known: Mutex<Option<HashMap<Job, Success>>>,
+    known: Mutex<HashMap<Job, Success>>,
+    asked: AtomicBool,
 }
 
 impl Successes {
     pub(super) fn get(&self, job: Job) -> Option<Success> {
-        self.with(|known| known.get(&job).cloned())
+        self.lock().get(&job).cloned()
     }
 
-    /// Whether the bucket was asked at least once since the start, whatever it said.
+    /// Whether the bucket was asked for all of them since the start, whatever it said.
     pub(super) fn were_asked_for(&self) -> bool {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.is_some()
+        self.asked.load(Ordering::Relaxed)
     }
 
     fn learn(&self, job: Job, success: Option<Success>) {
-        self.with(|known| {
-            if let Some(success) = success {
-                known.insert(job, success);
-            }
-        });
+        if let Some(success) = success {
+            self.lock().insert(job, success);
+        }
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut HashMap<Job, Success>) -> T) -> T {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        act(known.get_or_insert_default())
+    fn lock(&self) -> MutexGuard<'_, HashMap<Job, Success>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Exchanges what this node and the bucket know, each minute.
 pub(super) async fn exchange(node: &Node) {
     loop {
-        let mut learnt = Vec::new();
         for job in cluster_wide() {
-            learnt.push((job, exchange_one(node, job).await));
-        }
-        for (job, success) in learnt {
+            let success = exchange_one(node, job).await;
             node.successes.learn(job, success);
-        }
-        for job in cluster_wide() {
             end_what_another_node_mended(node, job).await;
         }
+        node.successes.asked.store(true, Ordering::Relaxed);
         sleep(PERIOD).await;
     }
 }

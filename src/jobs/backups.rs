@@ -15,7 +15,11 @@ pub async fn base_backup(config: &Config, full: bool) -> (Result<PushedBackup, A
     let watch = Stopwatch::start();
     let pushed = archive::push(config, full).await;
     let worked = match &pushed {
-        Ok(pushed) => Worked::of(Job::BaseBackup, config, Verdict::Ok, json!(pushed)),
+        Ok(pushed) => {
+            let mut detail = json!(pushed);
+            detail["system_identifier"] = json!(pushed.system_identifier);
+            Worked::of(Job::BaseBackup, config, Verdict::Ok, detail)
+        }
         Err(error) => {
             let verdict = Verdict::Unknown(log::chain(error));
             Worked {
@@ -33,7 +37,11 @@ pub async fn dump(config: &Config) -> (Result<DumpSet, DumpError>, Ran) {
     let dumped = dump::push(config, &[]).await;
     let worked = match &dumped {
         Ok(set) => {
-            let detail = json!({ "set": set.set, "bytes": set.bytes() });
+            let detail = json!({
+                "set": set.set,
+                "bytes": set.bytes(),
+                "system_identifier": set.system_identifier,
+            });
             Worked::of(Job::Dump, config, Verdict::Ok, detail)
         }
         Err(error) => {

@@ -126,9 +126,15 @@ impl Job {
     /// What of a run's detail the other nodes are told.
     pub fn summary(self, detail: &Value) -> Value {
         let keys: &[&str] = match self {
-            Self::BaseBackup => &["backup", "compressed_bytes"],
-            Self::Dump => &["set", "bytes"],
-            Self::RestoreTest => &["backup", "recovered_to", "rto_secs", "rpo_secs"],
+            Self::BaseBackup => &["backup", "compressed_bytes", "system_identifier"],
+            Self::Dump => &["set", "bytes", "system_identifier"],
+            Self::RestoreTest => &[
+                "backup",
+                "recovered_to",
+                "rto_secs",
+                "rpo_secs",
+                "system_identifier",
+            ],
             Self::Checks => &[],
         };
         let pairs = keys
@@ -234,10 +240,10 @@ mod tests {
 
     #[test]
     fn other_nodes_are_told_the_result_and_not_the_whole_report() {
-        let report = serde_json::json!({ "backup": "base_1", "rto_secs": 1.5, "rpo_secs": null, "steps": [1, 2] });
+        let report = serde_json::json!({ "backup": "base_1", "rto_secs": 1.5, "rpo_secs": null, "steps": [1, 2], "system_identifier": 7 });
         assert_eq!(
             Job::RestoreTest.summary(&report),
-            serde_json::json!({ "backup": "base_1", "recovered_to": null, "rto_secs": 1.5, "rpo_secs": null })
+            serde_json::json!({ "backup": "base_1", "recovered_to": null, "rto_secs": 1.5, "rpo_secs": null, "system_identifier": 7 })
         );
     }
 

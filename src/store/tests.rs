@@ -325,3 +325,50 @@ async fn an_outbox_that_nobody_empties_stays_bounded() {
         .await
         .unwrap();
 }
+
+#[tokio::test]
+async fn a_role_that_is_seen_for_the_first_time_is_no_change() {
+    let directory = TempDir::new().unwrap();
+    let (first, later) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(60).unwrap());
+    let see = async |identifier, in_recovery, now| {
+        // Each time a new process.
+        let see = move |store: &Writing<'_>| store.see_role(identifier, in_recovery, now);
+        open(&directory).write(see).await.unwrap()
+    };
+    assert!(!see(7, true, first).await);
+    assert!(!see(7, true, later).await);
+    // Another cluster in the same place.
+    assert!(!see(8, false, later).await);
+    let changed = async |identifier| {
+        let read = move |store: &Reading<'_>| store.role_changed_at(identifier);
+        open(&directory).read(read).await.unwrap()
+    };
+    assert_eq!(changed(7).await, None);
+    assert!(see(7, false, later).await);
+    assert!(!see(7, false, Timestamp::MAX).await);
+    assert_eq!((changed(7).await, changed(8).await), (Some(later), None));
+}
+
+#[tokio::test]
+async fn the_last_good_run_is_found_behind_bad_ones() {
+    let directory = TempDir::new().unwrap();
+    let store = open(&directory);
+    let runs = [(1, true), (2, true), (3, false), (4, false)];
+    store
+        .write(move |store| {
+            for (second, succeeded) in runs {
+                store.record_run(&run_of("dump", second, succeeded))?;
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+    let good = async |job| {
+        store
+            .read(move |store| store.last_good_run(job))
+            .await
+            .unwrap()
+    };
+    assert_eq!(good("dump").await, Some(run_of("dump", 2, true)));
+    assert_eq!(good("prune").await, None);
+}

@@ -47,9 +47,9 @@ fn success(lab: &Lab, job: &str) -> Option<Value> {
 }
 
 /// Writes what another node last did, this long ago.
-fn done_by_db9(lab: &Lab, job: &str, ago: &str) {
+fn done_by_db9(lab: &Lab, job: &str, ago: &str, detail: &Value) {
     let at = lab.ok(&format!("date -u -d '{ago}' +%FT%TZ"));
-    let content = json!({ "v": 1, "job": job, "node": "db9", "started_at": at, "elapsed_secs": 1.5, "detail": {} });
+    let content = json!({ "v": 1, "job": job, "node": "db9", "started_at": at, "elapsed_secs": 1.5, "detail": detail });
     lab.put_object(
         &format!("walg-test/xdb/main/jobs/{job}.json"),
         &content.to_string(),
@@ -172,6 +172,12 @@ fn run_is_refused_for_the_other_role_and_while_another_run_goes_on() {
         assert!(refused.stderr.contains("HINT:"), "{refused:?}");
     }
     assert_eq!(lab.xdb(&["run", "nothing"]).code, 2);
+    let looked = lab.xdb(&["run", "checks"]);
+    ended(&looked, 1, "HINT: see `xdb check`");
+    assert!(
+        looked.stdout.starts_with("checks: critical, in "),
+        "{looked:?}"
+    );
 
     // The daemon's own first backup, slowed down so that it is at work.
     lab.toxic(
@@ -219,7 +225,10 @@ fn run_is_refused_for_the_other_role_and_while_another_run_goes_on() {
 #[test]
 fn what_another_node_has_just_done_is_not_done_again() {
     let lab = lab();
-    done_by_db9(&lab, "base-backup", "1 minute ago");
+    let identifier = lab.sql("SELECT system_identifier FROM pg_control_system()");
+    let identifier: u64 = identifier.parse().unwrap();
+    let of = |identifier: u64| json!({ "system_identifier": identifier });
+    done_by_db9(&lab, "base-backup", "1 minute ago", &of(identifier));
     let daemon = lab.xdb_in_background(&["daemon"]);
     let shown = eventually("the daemon knows of it", SOON, || {
         serde_json::from_str::<Value>(&redis(&lab, "GET xdb:main:job:base-backup")).ok()
@@ -236,9 +245,33 @@ fn what_another_node_has_just_done_is_not_done_again() {
     daemon.signal("KILL");
     assert_eq!(daemon.wait(SOON).code, 137);
 
-    // Nobody has done it: then it is due at once.
-    lab.ok(&format!("rm {SUCCESSES}/base-backup.json"));
+    // Done for another cluster, as before an upgrade, it is not done: due at once.
+    done_by_db9(&lab, "base-backup", "1 minute ago", &of(identifier + 1));
     let daemon = lab.xdb_in_background(&["daemon"]);
+    eventually("the daemon backs up", SOON, || {
+        (backups(&lab) == 1).then_some(())
+    });
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(SOON).code, 143);
+}
+
+#[test]
+fn what_another_node_is_at_is_put_off_without_an_alert() {
+    let lab = lab();
+    let lock = |expires: &str| {
+        let expires = lab.ok(&format!("date -u -d '{expires}' +%FT%TZ"));
+        let lock =
+            json!({ "v": 1, "hostname": "db9", "pid": 7, "since": expires, "expires": expires });
+        lab.put_object("walg-test/xdb/main/locks/base-backup", &lock.to_string());
+    };
+    lock("1 hour");
+    let daemon = lab.xdb_in_background(&["daemon"]);
+    eventually("the daemon had its chance", SOON, || {
+        alert(&lab, "replication-lag")
+    });
+    assert_eq!(alert(&lab, "base-backup"), None);
+    assert_eq!(listed(&lab, "base-backup")["last_run"], Value::Null);
+    lock("1 second ago");
     eventually("the daemon backs up", SOON, || {
         (backups(&lab) == 1).then_some(())
     });
@@ -305,7 +338,7 @@ fn an_old_success_is_an_alert_of_the_cluster_until_the_next_one() {
             alert(&lab, "dump-age").filter(|alert| alert["severity"] == severity)
         })
     };
-    done_by_db9(&lab, "dump", "31 hours ago");
+    done_by_db9(&lab, "dump", "31 hours ago", &json!({}));
     assert_eq!(
         severity("warning")["reason"],
         "last succeeded 30 h ago on db9 (limit 30 h)"
@@ -316,7 +349,7 @@ fn an_old_success_is_an_alert_of_the_cluster_until_the_next_one() {
     assert_eq!(checked.code, 4, "{checked:?}");
     assert!(alert(&lab, "dump-age").is_some());
     lab.proxy_enabled(true);
-    done_by_db9(&lab, "dump", "55 hours ago");
+    done_by_db9(&lab, "dump", "55 hours ago", &json!({}));
     severity("critical");
     lab.xdb(&["dump", "push"]).succeeded("dump push");
     eventually("the alert is over", SOON, || {

@@ -130,6 +130,38 @@ fn a_node_takes_its_own_lock_back_at_once_and_gives_it_up_when_it_is_told_to_end
 }
 
 #[test]
+fn a_dump_whose_lock_was_taken_over_gives_up_and_leaves_the_new_holder_alone() {
+    let lab = Lab::start(Program::Walrus);
+    lab.config("[dump]\nlock_timeout = \"10m\"");
+    let dump = dump_that_waits(&lab);
+    held_by(&lab, "db9", "dump", "1 hour");
+    let ended = dump.wait(SOON);
+    assert_eq!(ended.code, 4, "{ended:?}");
+    assert!(
+        ended.stderr.contains("the lock for dump was lost"),
+        "{ended:?}"
+    );
+    assert!(lock(&lab, "dump").unwrap().contains("db9"));
+    assert_eq!(lab.xdb(&["dump", "list", "--json"]).stdout.trim(), "[]");
+}
+
+#[test]
+fn a_daemon_that_is_told_to_end_gives_its_lock_up() {
+    let lab = Lab::setup(Program::Walrus).with_daemon().start();
+    lab.toxic(
+        "slow",
+        json!({ "type": "bandwidth", "stream": "upstream", "attributes": { "rate": 200 } }),
+    );
+    let daemon = lab.xdb_in_background(&["daemon"]);
+    eventually("the first base backup holds the lock", SOON, || {
+        lock(&lab, "base-backup")
+    });
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(SOON).code, 143);
+    lab.assert_nothing_left_behind();
+}
+
+#[test]
 fn a_lock_that_cannot_be_asked_for_is_no_refusal() {
     let lab = Lab::start(Program::Walrus);
     lab.proxy_enabled(false);

@@ -47,6 +47,11 @@ impl Success {
             .saturating_add(elapsed)
             .unwrap_or(self.started_at)
     }
+
+    /// Whether it is later than nodes' clocks may differ by.
+    pub fn is_of_future(&self, now: Timestamp) -> bool {
+        self.finished_at().duration_since(now) > SignedDuration::from_mins(10)
+    }
 }
 
 impl Shared {
@@ -60,6 +65,8 @@ impl Shared {
 
     /// Keeps `success` unless a later one is there, and gives the later of the two.
     ///
+    /// One of the future was written by a clock that was wrong, and gives way.
+    ///
     /// # Errors
     /// When the bucket cannot be asked or written.
     pub async fn keep_success(&self, success: Success) -> Result<Success, SharedError> {
@@ -68,7 +75,10 @@ impl Shared {
         loop {
             let there = self.tagged_success(&success.job).await?;
             let condition = match &there {
-                Some((other, _)) if other.finished_at() >= success.finished_at() => {
+                Some((other, _))
+                    if other.finished_at() >= success.finished_at()
+                        && !other.is_of_future(Timestamp::now()) =>
+                {
                     return Ok(other.clone());
                 }
                 Some((_, tag)) => Condition::Unchanged(tag),
