@@ -54,7 +54,7 @@ fn start_postgres(cluster: &Cluster) {
 }
 
 fn daemon(cluster: &Cluster) -> Option<String> {
-    let pid = cluster.sh("db1", "pgrep -xo xdb -f 'xdb daemon'").stdout;
+    let pid = cluster.sh("db1", "pgrep -of '^xdb daemon'").stdout;
     Some(pid.trim().to_owned()).filter(|pid| !pid.is_empty())
 }
 
