@@ -53,6 +53,8 @@ pub enum ArchiveError {
     Twice { name: String },
     #[error("not done after {} s", after.as_secs())]
     TooSlow { after: Duration },
+    #[error("S3 does not answer within {} s", after.as_secs())]
+    NoAnswer { after: Duration },
     #[error("the primary has not stored {name} yet; this standby keeps it")]
     Kept { name: String },
     #[error("refused to archive {name}: timeline {timeline} exists, and this server is not on it")]
@@ -126,6 +128,9 @@ impl ArchiveError {
             }
             Self::TooSlow { .. } | Self::Process(ProcessError::Deadline { .. }) => {
                 "S3 may be slow or away; the deadlines are archive.push_timeout, fetch_timeout and backup_timeout"
+            }
+            Self::NoAnswer { .. } => {
+                "check s3.endpoint, the VPC endpoint and its security group; PostgreSQL asks again"
             }
             Self::Config(error) => return error.hint(),
             Self::Storage(error) => return Some(error.hint()),

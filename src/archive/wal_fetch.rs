@@ -16,7 +16,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use super::wal_client::{block_on, complain, configured, stored_as};
-use super::{ArchiveError, Repository, environment};
+use super::{ArchiveError, Program, Repository, environment};
 use crate::config::Config;
 use crate::model::ArchiveFile;
 use crate::process;
@@ -126,9 +126,11 @@ async fn fetch_on_standby(
     name: &str,
     destination: &OsStr,
 ) -> Result<bool, ArchiveError> {
+    // Without it nothing can be fetched, whatever the bucket holds.
+    Program::find(config)?;
     let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
     let look = tokio::time::timeout(STANDBY_LOOK, stored_as(&bucket, repository, name)).await;
-    let stored = look.map_err(|_| ArchiveError::TooSlow {
+    let stored = look.map_err(|_| ArchiveError::NoAnswer {
         after: STANDBY_LOOK,
     })??;
     if stored.is_empty() {
