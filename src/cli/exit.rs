@@ -8,6 +8,7 @@ use crate::checks::DefinitionError;
 use crate::config::ConfigError;
 use crate::dump::DumpError;
 use crate::log;
+use crate::wait::WaitError;
 
 /// How a verb ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +31,7 @@ impl From<Exit> for ExitCode {
 /// Prints `error`, its causes and what to do, and tells the exit code.
 pub fn report(error: &anyhow::Error) -> Exit {
     complain(&log::chain(error.as_ref()), hint(error).as_deref());
-    if error.is::<ConfigError>() || error.is::<DefinitionError>() {
+    if error.is::<ConfigError>() || error.is::<DefinitionError>() || error.is::<WaitError>() {
         return Exit::Usage;
     }
     if let Some(error) = error.downcast_ref::<DumpError>() {
@@ -62,6 +63,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<DumpError>() {
         return Some(error.hint());
+    }
+    if let Some(error) = error.downcast_ref::<WaitError>() {
+        return Some(error.hint().to_owned());
     }
     error
         .downcast_ref::<ArchiveError>()

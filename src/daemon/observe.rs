@@ -10,7 +10,7 @@ use crate::archive;
 use crate::cluster::{Sampler, View};
 use crate::config::Config;
 use crate::postgres::Target;
-use crate::wait::{self, Options, Outcome, Wanted};
+use crate::wait::{self, Hop, Options, Outcome, Tls, Wanted};
 
 /// Samples the role each second.
 pub(super) async fn roles(config: &Config, seen: &watch::Sender<View>) {
@@ -62,7 +62,10 @@ pub(super) async fn pgbouncer(config: &Config, seen: &watch::Sender<View>) {
     };
     let options = Options {
         target,
+        password_file: None,
+        tls: Tls::none(),
         wanted: Wanted::Any,
+        front: Hop::PgBouncer,
         timeout: limit,
         fail_fast_after: limit,
     };
