@@ -15,6 +15,7 @@ use tokio_postgres::config::SslMode as Negotiation;
 use tokio_postgres::{Client, Config, SimpleQueryMessage, SimpleQueryRow};
 
 use super::heard::Heard;
+use super::resolve::Resolver;
 use super::{Options, Wanted};
 use crate::postgres::in_words;
 
@@ -85,12 +86,16 @@ impl Progress {
 }
 
 /// Tries `options.target` once, for at most `limit`; fine when a server in the wanted role answers a query.
-pub(super) async fn dial(options: &Options, limit: Duration) -> Result<(), Failure> {
+pub(super) async fn dial(
+    options: &Options,
+    resolver: &mut Resolver,
+    limit: Duration,
+) -> Result<(), Failure> {
     let progress = Progress::default();
     let attempts = async {
         let mut result = Ok(());
         for (index, way) in ways(options).iter().enumerate() {
-            result = attempt(options, *way, &progress).await;
+            result = attempt(options, *way, resolver, &progress).await;
             let again = |failure: &Failure| index == 0 && failure.asks_for_the_other_way();
             if !result.as_ref().is_err_and(again) {
                 break;
@@ -115,6 +120,7 @@ fn ways(options: &Options) -> &'static [Negotiation] {
 async fn attempt(
     options: &Options,
     negotiation: Negotiation,
+    resolver: &mut Resolver,
     progress: &Progress,
 ) -> Result<(), Failure> {
     let target = &options.target;
@@ -127,11 +133,7 @@ async fn attempt(
         ask(options, negotiation, stream, progress).await?
     } else {
         progress.stage.set(Some(Stage::Name));
-        let name = (target.host.as_str(), target.port);
-        let addresses: Vec<_> = tokio::net::lookup_host(name)
-            .await
-            .map_err(|error| Failure::Name(error.to_string()))?
-            .collect();
+        let addresses = resolver.addresses(target).await.map_err(Failure::Name)?;
         progress.stage.set(Some(Stage::Connect));
         let stream = TcpStream::connect(addresses.as_slice())
             .await

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Options;
 use super::classify::{Next, Signal, classify};
 use super::dial::{Failure, dial};
+use super::resolve::Resolver;
 
 /// Longer than anyone waits, and not too long for a clock.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -26,6 +27,7 @@ pub enum Outcome {
 pub async fn until_ready(options: &Options, mut changed: impl FnMut(&Signal)) -> Outcome {
     let deadline = Instant::now() + options.timeout.min(FOREVER);
     let attempt = options.target.connect_timeout.min(FOREVER);
+    let mut resolver = Resolver::default();
     // The reason of the last attempt, and since when it is the same.
     let mut last: Option<(Signal, Instant)> = None;
     loop {
@@ -35,7 +37,7 @@ pub async fn until_ready(options: &Options, mut changed: impl FnMut(&Signal)) ->
         } else {
             left.min(attempt)
         };
-        let Err(failure) = dial(options, limit).await else {
+        let Err(failure) = dial(options, &mut resolver, limit).await else {
             return Outcome::Ready;
         };
         let cut_short = matches!(failure, Failure::Silent(..)) && limit < attempt;

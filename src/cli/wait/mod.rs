@@ -88,7 +88,7 @@ pub fn run(
     let exit = runtime.block_on(async {
         tokio::select! {
             exit = wait(&targets, &report) => exit,
-            exit = super::interrupted() => exit,
+            exit = super::interrupted() => exit.inspect(|_| report.interrupted()),
             () = report.beat() => unreachable!("it goes on until it is dropped"),
         }
     });

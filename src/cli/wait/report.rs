@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::cli::exit::complain;
 use crate::cli::output;
-use crate::wait::{Ended, Options, Signal};
+use crate::wait::{Ended, Next, Options, Signal};
 
 const RUNBOOK: &str = "runbooks/wait.md";
 /// How often systemd is told that this goes on; progress is said at the first, then at every third.
@@ -109,29 +109,24 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// The last words: how long it took and, where it ended badly, which hop, what to look at, the runbook.
+    /// How it ended, in words and for `--json`.
     pub(super) fn ended(&self, ended: Ended) -> std::io::Result<()> {
         let secs = self.begin.elapsed().as_secs_f64();
-        let seen = self.seen.borrow();
-        for (target, seen) in self.targets.iter().zip(seen.iter()) {
-            let place = self.name(target);
-            let how = match ended {
-                Ended::Refused => "refuses for good",
-                Ended::Ready | Ended::TimedOut => "is not ready",
-            };
-            match seen {
-                Seen::Failing(signal) => complain(
-                    &format!(
-                        "{place} {how} after {secs:.1} s: {signal} (look at: {}; runbook: {RUNBOOK})",
-                        signal.hop.look_at()
-                    ),
-                    None,
-                ),
-                Seen::Ready => self.say(&format!("{place} is ready after {secs:.1} s")),
-                Seen::Nothing => {}
+        match ended {
+            Ended::Ready => {
+                for target in self.targets {
+                    self.say(&format!("{} is ready after {secs:.1} s", self.name(target)));
+                }
             }
+            Ended::TimedOut => self.last_words(|_| "is not ready"),
+            // The others were just not ready yet.
+            Ended::Refused => self.last_words(|next| match next {
+                Next::Refused => "refuses for good",
+                Next::Soon | Next::Later => "is not ready",
+            }),
         }
         if self.style == Style::Json {
+            let seen = self.seen.borrow();
             let answer = Answer {
                 ready: ended == Ended::Ready,
                 elapsed_secs: (secs * 1000.0).round() / 1000.0,
@@ -140,6 +135,35 @@ impl<'a> Report<'a> {
             output::say(serde_json::to_string(&answer)?)?;
         }
         Ok(())
+    }
+
+    /// systemd's own deadline comes as a signal: a boot that fails explains itself then, too.
+    pub(super) fn interrupted(&self) {
+        self.last_words(|_| "is not ready, and a signal ended the wait");
+    }
+
+    /// For each target that is not ready: how long it took, which hop, what to look at, the runbook.
+    fn last_words(&self, how: impl Fn(Next) -> &'static str) {
+        let secs = self.begin.elapsed().as_secs_f64();
+        for (target, seen) in self.targets.iter().zip(self.seen.borrow().iter()) {
+            let place = self.name(target);
+            match seen {
+                Seen::Failing(signal) => complain(
+                    &format!(
+                        "{place} {} after {secs:.1} s: {signal} (look at: {}; runbook: {RUNBOOK})",
+                        how(signal.next),
+                        signal.hop.look_at()
+                    ),
+                    None,
+                ),
+                Seen::Ready => self.say(&format!("{place} is ready")),
+                Seen::Nothing => {
+                    self.say(&format!(
+                        "{place} was still in its first attempt after {secs:.1} s"
+                    ));
+                }
+            }
+        }
     }
 
     /// Its address, with the role where several are waited for.

@@ -5,6 +5,7 @@ mod late;
 mod refusals;
 mod roles;
 mod silence;
+mod systemd;
 mod tls;
 mod usage;
 

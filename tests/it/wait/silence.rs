@@ -94,18 +94,19 @@ fn a_black_hole_ends_each_attempt_at_its_own_deadline() {
 #[test]
 fn a_signal_ends_it_at_once_between_attempts_and_in_the_middle_of_one() {
     let lab = lab();
-    let end = |signal: &str, code: i32, waiting: Background| {
+    let end = |signal: &str, code: i32, last: &str, waiting: Background| {
         let begin = Instant::now();
         waiting.signal(signal);
         let said = waiting.wait(SOON);
         assert_eq!((said.code, said.stdout.as_str()), (code, ""), "{said:?}");
         assert!(begin.elapsed() < secs(10), "{said:?}");
+        assert!(said.stderr.contains(last), "{said:?}");
     };
     freeze(&lab, "haproxy");
     for (signal, code) in [("TERM", 143), ("INT", 130)] {
         let waiting = waiting(&lab, &format!("{WAY} --attempt-timeout 100"));
         eventually("an attempt is in its middle", SOON, || is_connected(&lab));
-        end(signal, code, waiting);
+        end(signal, code, "still in its first attempt after ", waiting);
         eventually("its connection is gone", SOON, || {
             is_connected(&lab).is_none().then_some(())
         });
@@ -114,5 +115,5 @@ fn a_signal_ends_it_at_once_between_attempts_and_in_the_middle_of_one() {
     lab.service("haproxy", Service::Down);
     let waiting = waiting(&lab, WAY);
     eventually_says(&lab, "nothing listens");
-    end("TERM", 143, waiting);
+    end("TERM", 143, "a signal ended the wait after ", waiting);
 }
