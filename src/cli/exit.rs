@@ -10,6 +10,7 @@ use crate::daemon::{DaemonError, NotRun};
 use crate::dump::DumpError;
 use crate::log;
 use crate::store::StoreError;
+use crate::wait::WaitError;
 
 /// How a verb ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +33,7 @@ impl From<Exit> for ExitCode {
 /// Prints `error`, its causes and what to do, and tells the exit code.
 pub fn report(error: &anyhow::Error) -> Exit {
     complain(&log::chain(error.as_ref()), hint(error).as_deref());
-    if error.is::<ConfigError>() || error.is::<DefinitionError>() {
+    if error.is::<ConfigError>() || error.is::<DefinitionError>() || error.is::<WaitError>() {
         return Exit::Usage;
     }
     if let Some(error) = error.downcast_ref::<DumpError>() {
@@ -76,6 +77,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         return error.hint().map(str::to_owned);
     }
     if let Some(error) = error.downcast_ref::<StoreError>() {
+        return Some(error.hint().to_owned());
+    }
+    if let Some(error) = error.downcast_ref::<WaitError>() {
         return Some(error.hint().to_owned());
     }
     error

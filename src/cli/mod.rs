@@ -76,7 +76,7 @@ enum Verb {
     /// Run a job now, as the daemon does when it is due
     Run(run::Arguments),
     /// Wait until the database answers in the role that is wanted: the ExecStartPre of an application's unit
-    Wait(wait::Arguments),
+    Wait(Box<wait::Arguments>),
     /// Serve this node's role, run the jobs that are due, and push alerts: the service of a database node
     Daemon,
     /// See what xdb is configured to do
@@ -111,7 +111,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             let loaded = load(Vec::new())?;
             until_interrupted(check::run(arguments, &loaded), async {})
         }
-        Verb::Wait(arguments) => wait::run(&arguments, &load(arguments.flags())?),
+        Verb::Wait(arguments) => wait::run(&arguments, load),
         Verb::Status(arguments) => {
             let loaded = load(Vec::new())?;
             until_interrupted(status::run(arguments, &loaded), async {})

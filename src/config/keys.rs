@@ -11,6 +11,15 @@ pub(super) const SETTINGS: &str = "archive.settings.";
 
 const COMPRESSIONS: &[&str] = &["lz4", "zstd", "lzma", "brotli", "none"];
 
+const SSLMODES: &[&str] = &[
+    "disable",
+    "allow",
+    "prefer",
+    "require",
+    "verify-ca",
+    "verify-full",
+];
+
 pub(super) const KEYS: &[Key] = &[
     Key {
         name: "cluster.name",
@@ -279,14 +288,21 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Port,
         preset: Text("5432"),
         seeds: &[],
-        about: "Its port: 5432 leads to the primary, 5433 to the replica.",
+        about: "Its port that leads to the primary.",
+    },
+    Key {
+        name: "wait.replica_port",
+        kind: Kind::Port,
+        preset: Text("5433"),
+        seeds: &[],
+        about: "Its port that leads to the replica.",
     },
     Key {
         name: "wait.user",
         kind: Kind::Text,
         preset: Text("postgres"),
         seeds: &["PGUSER"],
-        about: "The role that xdb wait logs in as, with postgres.password.",
+        about: "The role that xdb wait logs in as.",
     },
     Key {
         name: "wait.database",
@@ -296,15 +312,43 @@ pub(super) const KEYS: &[Key] = &[
         about: "The database that it logs in to.",
     },
     Key {
+        name: "wait.password_file",
+        kind: Kind::Path,
+        preset: Unset("/run/credentials/app.service/database"),
+        seeds: &[],
+        about: "A file with nothing but its password; unset, postgres.password (PGPASSWORD), then PGPASSFILE or ~/.pgpass.",
+    },
+    Key {
+        name: "wait.sslmode",
+        kind: Kind::Choice(SSLMODES),
+        preset: Text("prefer"),
+        seeds: &[],
+        about: "As libpq's: disable, allow, prefer, require, verify-ca or verify-full.",
+    },
+    Key {
+        name: "wait.sslrootcert",
+        kind: Kind::Path,
+        preset: Unset("/etc/xdb/postgres-ca.pem"),
+        seeds: &[],
+        about: "PEM certificates that the server is trusted by; verify-ca and verify-full need it, and require checks it when it is set.",
+    },
+    Key {
         name: "wait.timeout",
-        kind: Kind::Duration,
+        kind: Kind::DurationOrZero,
         preset: Text("150s"),
         seeds: &[],
-        about: "How long xdb wait waits in all.",
+        about: "How long xdb wait waits in all; 0s makes one attempt.",
+    },
+    Key {
+        name: "wait.attempt_timeout",
+        kind: Kind::Duration,
+        preset: Text("5s"),
+        seeds: &[],
+        about: "How long one attempt may take, the query included; PgBouncer may queue a client for minutes.",
     },
     Key {
         name: "wait.fail_fast_after",
-        kind: Kind::Duration,
+        kind: Kind::DurationOrZero,
         preset: Text("30s"),
         seeds: &[],
         about: "How long the same refusal must last to be final; at boot a role or a password may not be there yet.",

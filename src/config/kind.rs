@@ -19,6 +19,7 @@ pub(super) enum Kind {
     Count,
     /// More than zero.
     Duration,
+    DurationOrZero,
     Switch,
     Choice(&'static [&'static str]),
     /// Never shown, not even when it is wrong.
@@ -81,6 +82,7 @@ impl Kind {
             Self::Port => "a port from 1 to 65535".to_owned(),
             Self::Count => format!("a whole number from 0 to {}", u32::MAX),
             Self::Duration => "a duration above zero, such as 90s, 5m or 6h".to_owned(),
+            Self::DurationOrZero => "a duration, such as 0s, 90s or 5m".to_owned(),
             Self::Switch => "true or false".to_owned(),
             Self::Choice(choices) => format!("one of {}", choices.join(", ")),
             Self::Secret => "text on one line".to_owned(),
@@ -129,7 +131,10 @@ impl Kind {
                 .filter(|port| *port > 0)
                 .map(Value::Port),
             Self::Count => number(text).map(Value::Count),
-            Self::Duration => parse_duration(text).map(Value::Duration),
+            Self::Duration => parse_duration(text)
+                .filter(|duration| !duration.is_zero())
+                .map(Value::Duration),
+            Self::DurationOrZero => parse_duration(text).map(Value::Duration),
             Self::Switch => parse_switch(text).map(Value::Switch),
             Self::Choice(choices) => as_text(choices.contains(&text)),
             Self::Secret => one_line.then(|| Value::Secret(SecretString::from(text))),
@@ -139,7 +144,9 @@ impl Kind {
             Self::Listen => as_text(text.parse::<std::net::SocketAddr>().is_ok()),
             Self::Hosts => as_text(plain && text.split(',').all(|host| is_host(host.trim()))),
             Self::Schedule => as_text(
-                plain && (parse_duration(text).is_some() || croner::Cron::from_str(text).is_ok()),
+                plain
+                    && (Self::Duration.parse(text).is_some()
+                        || croner::Cron::from_str(text).is_ok()),
             ),
         }
     }
@@ -160,9 +167,7 @@ fn number(text: &str) -> Option<u32> {
 
 fn parse_duration(text: &str) -> Option<Duration> {
     let duration: SignedDuration = text.parse().ok()?;
-    Duration::try_from(duration)
-        .ok()
-        .filter(|duration| !duration.is_zero())
+    Duration::try_from(duration).ok()
 }
 
 /// The seed's names were written for other programs: Go's take `True` and `1` as well.
@@ -265,6 +270,8 @@ mod tests {
             (Kind::Count, "0", "0"),
             (Kind::Duration, "90s", "90s"),
             (Kind::Duration, "5m", "300s"),
+            (Kind::DurationOrZero, "0s", "0ns"),
+            (Kind::DurationOrZero, "2m", "120s"),
             (Kind::Duration, "1h 30m", "5400s"),
             (Kind::Duration, "2 hours", "7200s"),
             (Kind::Switch, "true", "true"),

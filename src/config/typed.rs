@@ -121,10 +121,20 @@ pub struct RestoreTest {
 #[derive(Debug, Clone)]
 pub struct Wait {
     pub host: String,
+    /// Leads to the primary.
     pub port: u16,
+    pub replica_port: u16,
     pub user: String,
     pub database: String,
+    pub password_file: Option<PathBuf>,
+    /// One of libpq's six.
+    pub sslmode: String,
+    /// PEM.
+    pub sslrootcert: Option<PathBuf>,
+    /// Zero makes one attempt.
     pub timeout: Duration,
+    /// Of one attempt, the query included.
+    pub attempt_timeout: Duration,
     /// How long the same refusal must last to be final.
     pub fail_fast_after: Duration,
 }
@@ -219,9 +229,14 @@ impl Config {
             wait: Wait {
                 host: values.text("wait.host"),
                 port: values.port("wait.port"),
+                replica_port: values.port("wait.replica_port"),
                 user: values.text("wait.user"),
                 database: values.text("wait.database"),
+                password_file: values.path_if_set("wait.password_file"),
+                sslmode: values.text("wait.sslmode"),
+                sslrootcert: values.path_if_set("wait.sslrootcert"),
                 timeout: values.duration("wait.timeout"),
+                attempt_timeout: values.duration("wait.attempt_timeout"),
                 fail_fast_after: values.duration("wait.fail_fast_after"),
             },
             redis: Redis {

@@ -10,7 +10,7 @@ use super::systemd::Beats;
 use crate::cluster::{Knowledge, Sample, Sampler, View};
 use crate::config::Config;
 use crate::postgres::Target;
-use crate::wait::{self, Options, Outcome, Wanted};
+use crate::wait::{self, Hop, Options, Outcome, Tls, Wanted};
 
 /// Samples the role each second, and where a primary is.
 pub(super) async fn roles(
@@ -70,7 +70,10 @@ pub(super) async fn pgbouncer(config: &Config, seen: &watch::Sender<View>) {
     };
     let options = Options {
         target,
+        password_file: None,
+        tls: Tls::none(),
         wanted: Wanted::Any,
+        front: Hop::PgBouncer,
         timeout: limit,
         fail_fast_after: limit,
     };

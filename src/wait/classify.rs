@@ -4,31 +4,7 @@ use std::fmt;
 use std::io::ErrorKind;
 
 use super::dial::{Failure, Stage};
-use crate::postgres::Target;
-
-/// A part of the way from an application to its database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hop {
-    Name,
-    HaProxy,
-    PgBouncer,
-    PostgreSql,
-    Role,
-    Login,
-}
-
-impl fmt::Display for Hop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Name => "name",
-            Self::HaProxy => "HAProxy",
-            Self::PgBouncer => "PgBouncer",
-            Self::PostgreSql => "PostgreSQL",
-            Self::Role => "role",
-            Self::Login => "login",
-        })
-    }
-}
+use super::{Hop, Options};
 
 /// What to do after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,82 +26,149 @@ pub struct Signal {
     pub next: Next,
 }
 
-/// As "HAProxy: nothing listens at management:5432".
+/// As "haproxy: nothing listens at management:5432".
 impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.hop, self.reason)
     }
 }
 
-/// PgBouncer's words for "I cannot log in to PostgreSQL"; the rest is PostgreSQL's own error.
-const SERVER_AWAY: &[&str] = &["server login", "cached error", "server_login_retry"];
-/// PgBouncer's words for "I refuse this client".
+/// What PgBouncer puts around the error that PostgreSQL gave it, which it may cut short.
+const CACHED: &str = "server login has been failing, cached error: ";
+const CACHED_END: &str = " (server_login_retry)";
+/// How much of a cached error is surely whole.
+const WHOLE: usize = 60;
+
+impl Signal {
+    /// The same trouble as `other`, be it told by PostgreSQL itself or from PgBouncer's memory.
+    pub(super) fn same_as(&self, other: &Self) -> bool {
+        (self.hop, self.next) == (other.hop, other.next)
+            && core(&self.reason) == core(&other.reason)
+    }
+}
+
+/// The error itself, without what stands around it.
+fn core(reason: &str) -> &str {
+    let reason = reason.strip_prefix(CACHED).unwrap_or(reason);
+    let reason = reason.split(CACHED_END).next().unwrap_or(reason);
+    let message = match reason.rsplit_once(" (") {
+        Some((message, code)) if code.len() == "08P01)".len() => message,
+        _ => reason,
+    };
+    let end = message
+        .char_indices()
+        .nth(WHOLE)
+        .map_or(message.len(), |(at, _)| at);
+    &message[..end]
+}
+
+/// PgBouncer's words for "I cannot log in to PostgreSQL".
+const SERVER_AWAY: &[&str] = &[
+    "server login",
+    "cached error",
+    "server_login_retry",
+    "cannot connect to server",
+];
+/// Words for "I refuse this client", of PgBouncer itself and of PostgreSQL as PgBouncer remembers them.
 const REFUSALS: &[&str] = &[
     "password authentication failed",
     "SASL authentication failed",
     "no such database",
     "no such user",
+    "SSL required",
+];
+const CACHED_REFUSALS: &[&str] = &[
+    "does not exist",
+    "pg_hba.conf",
+    "is not permitted to log in",
 ];
 
-/// Says what `failure` at `target` means.
-pub(super) fn classify(failure: &Failure, target: &Target) -> Signal {
-    let place = format!("{}:{}", target.host, target.port);
+/// Says what `failure` of an attempt with `options` means.
+pub(super) fn classify(failure: &Failure, options: &Options) -> Signal {
+    let (host, place) = (&options.target.host, options.place());
+    let (front, speaker) = (options.front, options.front.speaker());
     let signal = |hop, next, reason: String| Signal { hop, reason, next };
     match failure {
         Failure::Name(error) => {
-            let reason = format!("{} does not resolve ({error})", target.host);
+            let reason = format!("{host} does not resolve ({error})");
             signal(Hop::Name, Next::Soon, reason)
         }
         Failure::Connect(ErrorKind::ConnectionRefused | ErrorKind::NotFound, _) => {
-            let reason = format!("nothing listens at {place}");
-            signal(Hop::HaProxy, Next::Soon, reason)
+            signal(front, Next::Soon, format!("nothing listens at {place}"))
         }
         Failure::Connect(_, error) => {
             let reason = format!("{place} cannot be reached ({error})");
-            signal(Hop::HaProxy, Next::Soon, reason)
+            signal(front, Next::Soon, reason)
         }
         Failure::Silent(stage, limit) => {
+            let (hop, what) = judge_silence(*stage, options);
             let secs = limit.as_secs_f64().ceil();
-            let (hop, what) = match stage {
-                Stage::Name => (Hop::Name, format!("{} was being looked up", target.host)),
-                Stage::Connect => (Hop::HaProxy, format!("{place} was silent")),
-                // PgBouncer without a cached welcome does so while it cannot reach PostgreSQL.
-                Stage::Login => (
-                    Hop::PgBouncer,
-                    "the login was held back (PostgreSQL may be away)".to_owned(),
-                ),
-                Stage::Ask => (
-                    Hop::PostgreSql,
-                    "logged in, but the query was held back".to_owned(),
-                ),
-            };
             signal(hop, Next::Soon, format!("{what} for {secs} s"))
+        }
+        Failure::Closed(Stage::Login) => {
+            let reason = format!("{place} closed the connection in the middle of the login");
+            signal(speaker, Next::Soon, reason)
         }
         Failure::Closed(Stage::Ask) => {
             let reason = "logged in, but the connection was cut at the first query".to_owned();
-            signal(Hop::PgBouncer, Next::Soon, reason)
+            signal(speaker, Next::Soon, reason)
         }
         Failure::Closed(_) => {
-            let reason = format!("{place} closed the connection at once: no live backend");
-            signal(Hop::HaProxy, Next::Soon, reason)
+            let reason = match front {
+                Hop::HaProxy => format!("{place} closed the connection at once: no live backend"),
+                _ => format!("{place} closed the connection at once"),
+            };
+            signal(front, Next::Soon, reason)
         }
         Failure::Server { code, message } => {
             let (hop, next) = judge_server(code, message);
             signal(hop, next, format!("{message} ({code})"))
         }
+        Failure::Tls(error) => {
+            let reason = format!("no TLS as sslmode asks for with {place}: {error}");
+            signal(Hop::Login, Next::Refused, reason)
+        }
         Failure::NoPassword => {
             let reason = format!("{place} asks for a password, and none is configured");
             signal(Hop::Login, Next::Refused, reason)
         }
+        Failure::PasswordFile(why) => signal(Hop::Login, Next::Refused, why.clone()),
         Failure::Odd(error) => {
             let reason = format!("{place} does not speak as PostgreSQL does ({error})");
-            signal(Hop::PgBouncer, Next::Later, reason)
+            signal(speaker, Next::Later, reason)
         }
         Failure::WrongRole { in_recovery } => {
             let found = if *in_recovery { "replica" } else { "primary" };
             let reason = format!("{place} leads to a {found}");
             signal(Hop::Role, Next::Later, reason)
         }
+        Failure::ReadOnly => {
+            let reason = format!("{place} leads to a primary whose transactions are read-only");
+            signal(Hop::Role, Next::Later, reason)
+        }
+    }
+}
+
+/// Who was silent, and what was waited for.
+fn judge_silence(stage: Stage, options: &Options) -> (Hop, String) {
+    let place = options.place();
+    match stage {
+        Stage::Name => {
+            let host = &options.target.host;
+            (Hop::Name, format!("{host} was being looked up"))
+        }
+        Stage::Connect => (options.front, format!("{place} did not answer")),
+        // PostgreSQL and PgBouncer answer the first byte at once, whatever is behind them.
+        Stage::Greet => (
+            options.front,
+            format!("{place} took the connection and said nothing"),
+        ),
+        // PgBouncer without a cached welcome does so while PostgreSQL does not answer it.
+        Stage::Login => (Hop::PostgreSql, "the login was held back".to_owned()),
+        Stage::Ask => (
+            Hop::PostgreSql,
+            "logged in, but the query was held back".to_owned(),
+        ),
     }
 }
 
@@ -135,8 +178,14 @@ fn judge_server(code: &str, message: &str) -> (Hop, Next) {
     match code {
         // Starting, stopping, crashed.
         "57P01" | "57P02" | "57P03" => (Hop::PostgreSql, Next::Soon),
-        // First, because the cached error may be a refusal: of PgBouncer, not of this client.
-        _ if says(SERVER_AWAY) => (Hop::PostgreSql, Next::Later),
+        // PgBouncer logs in to PostgreSQL as the client's role: what it remembers may be a refusal of that.
+        _ if says(SERVER_AWAY) => {
+            if says(REFUSALS) || says(CACHED_REFUSALS) {
+                (Hop::Login, Next::Refused)
+            } else {
+                (Hop::PostgreSql, Next::Soon)
+            }
+        }
         "08P01" if says(REFUSALS) => (Hop::Login, Next::Refused),
         "08P01" => (Hop::PgBouncer, Next::Later),
         "3D000" => (Hop::Login, Next::Refused),
@@ -144,127 +193,5 @@ fn judge_server(code: &str, message: &str) -> (Hop, Next) {
         // No CONNECT privilege; at boot a GRANT may still come.
         "42501" => (Hop::Login, Next::Later),
         _ => (Hop::PostgreSql, Next::Later),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    fn classified(failure: &Failure) -> Signal {
-        let target = Target {
-            host: "management".to_owned(),
-            port: 5432,
-            user: "app".to_owned(),
-            password: Some("hush".into()),
-            database: "app".to_owned(),
-            connect_timeout: Duration::from_secs(5),
-        };
-        classify(failure, &target)
-    }
-
-    #[test]
-    fn each_failure_names_its_hop_and_what_comes_next() {
-        let silent = |stage| Failure::Silent(stage, Duration::from_secs(5));
-        let connect = |kind| Failure::Connect(kind, "os error".to_owned());
-        for (failure, hop, next) in [
-            (Failure::Name("no".to_owned()), Hop::Name, Next::Soon),
-            (
-                connect(ErrorKind::ConnectionRefused),
-                Hop::HaProxy,
-                Next::Soon,
-            ),
-            (
-                connect(ErrorKind::HostUnreachable),
-                Hop::HaProxy,
-                Next::Soon,
-            ),
-            (Failure::Closed(Stage::Login), Hop::HaProxy, Next::Soon),
-            (Failure::Closed(Stage::Ask), Hop::PgBouncer, Next::Soon),
-            (silent(Stage::Name), Hop::Name, Next::Soon),
-            (silent(Stage::Connect), Hop::HaProxy, Next::Soon),
-            (silent(Stage::Login), Hop::PgBouncer, Next::Soon),
-            (silent(Stage::Ask), Hop::PostgreSql, Next::Soon),
-            (Failure::NoPassword, Hop::Login, Next::Refused),
-            (Failure::Odd("http".to_owned()), Hop::PgBouncer, Next::Later),
-            (
-                Failure::WrongRole { in_recovery: true },
-                Hop::Role,
-                Next::Later,
-            ),
-        ] {
-            let signal = classified(&failure);
-            assert_eq!((signal.hop, signal.next), (hop, next), "{failure:?}");
-            assert!(!signal.to_string().contains("hush"), "{signal}");
-        }
-    }
-
-    #[test]
-    fn what_a_server_says_is_read_by_state_and_where_that_is_not_enough_by_words() {
-        for (code, message, hop, next) in [
-            (
-                "57P03",
-                "the database system is starting up",
-                Hop::PostgreSql,
-                Next::Soon,
-            ),
-            (
-                "08P01",
-                "server login has been failing, cached error: connect failed (server_login_retry)",
-                Hop::PostgreSql,
-                Next::Later,
-            ),
-            // PgBouncer's own password for PostgreSQL is wrong: no fault of this client.
-            (
-                "08P01",
-                "server login failed: FATAL password authentication failed for user \"app\"",
-                Hop::PostgreSql,
-                Next::Later,
-            ),
-            (
-                "08P01",
-                "SASL authentication failed",
-                Hop::Login,
-                Next::Refused,
-            ),
-            (
-                "08P01",
-                "password authentication failed",
-                Hop::Login,
-                Next::Refused,
-            ),
-            ("08P01", "no such database: nodb", Hop::Login, Next::Refused),
-            ("08P01", "query_wait_timeout", Hop::PgBouncer, Next::Later),
-            (
-                "28P01",
-                "password authentication failed for user \"app\"",
-                Hop::Login,
-                Next::Refused,
-            ),
-            ("28000", "no pg_hba.conf entry", Hop::Login, Next::Refused),
-            (
-                "3D000",
-                "database \"nodb\" does not exist",
-                Hop::Login,
-                Next::Refused,
-            ),
-            ("42501", "permission denied", Hop::Login, Next::Later),
-            (
-                "53300",
-                "too many clients already",
-                Hop::PostgreSql,
-                Next::Later,
-            ),
-        ] {
-            let failure = Failure::Server {
-                code: code.to_owned(),
-                message: message.to_owned(),
-            };
-            let signal = classified(&failure);
-            assert_eq!((signal.hop, signal.next), (hop, next), "{code} {message}");
-            assert_eq!(signal.reason, format!("{message} ({code})"));
-        }
     }
 }

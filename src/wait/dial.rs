@@ -3,23 +3,29 @@
 use std::cell::Cell;
 use std::error::Error as _;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
-use tokio_postgres::config::SslMode;
-use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
+use tokio_postgres::config::SslMode as Negotiation;
+use tokio_postgres::{Client, Config, SimpleQueryMessage, SimpleQueryRow};
 
-use super::Wanted;
-use crate::postgres::{Target, in_words};
+use super::heard::Heard;
+use super::resolve::Resolver;
+use super::{Options, Wanted};
+use crate::postgres::in_words;
 
 /// How far an attempt came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     Name,
     Connect,
+    /// Connected, and not a byte came: a proxy accepts before it has anywhere to go.
+    Greet,
     Login,
     Ask,
 }
@@ -37,91 +43,191 @@ pub(super) enum Failure {
         code: String,
         message: String,
     },
+    /// TLS is wanted and not offered, or the handshake failed.
+    Tls(String),
     NoPassword,
+    /// The file with the password cannot be used.
+    PasswordFile(String),
     /// What a PostgreSQL server would not answer.
     Odd(String),
     WrongRole {
         in_recovery: bool,
     },
+    /// A primary whose transactions may not write.
+    ReadOnly,
 }
 
-/// Tries `target` once, for at most `limit`; fine when a server in the role `wanted` answers a query.
-pub(super) async fn dial(target: &Target, wanted: Wanted, limit: Duration) -> Result<(), Failure> {
-    let stage = Cell::new(Stage::Name);
-    timeout(limit, attempt(target, wanted, &stage))
-        .await
-        .unwrap_or_else(|_| Err(Failure::Silent(stage.get(), limit)))
-}
-
-async fn attempt(target: &Target, wanted: Wanted, stage: &Cell<Stage>) -> Result<(), Failure> {
-    let refused = |error: io::Error| Failure::Connect(error.kind(), error.to_string());
-    let in_recovery = if target.host.starts_with('/') {
-        stage.set(Stage::Connect);
-        let socket = format!("{}/.s.PGSQL.{}", target.host, target.port);
-        let stream = UnixStream::connect(socket).await.map_err(refused)?;
-        role(target, stream, stage).await?
-    } else {
-        let name = (target.host.as_str(), target.port);
-        let addresses: Vec<_> = tokio::net::lookup_host(name)
-            .await
-            .map_err(|error| Failure::Name(error.to_string()))?
-            .collect();
-        stage.set(Stage::Connect);
-        let stream = TcpStream::connect(addresses.as_slice())
-            .await
-            .map_err(refused)?;
-        role(target, stream, stage).await?
-    };
-    if wanted.accepts(in_recovery) {
-        Ok(())
-    } else {
-        Err(Failure::WrongRole { in_recovery })
+impl Failure {
+    /// libpq's `allow` and `prefer` come a second time, with or without TLS, when `pg_hba.conf` refused the first.
+    fn asks_for_the_other_way(&self) -> bool {
+        match self {
+            Self::Tls(_) => true,
+            Self::Server { code, message } => code == "28000" || message.contains("SSL required"),
+            _ => false,
+        }
     }
 }
 
-/// Logs in over `stream` and asks whether the server is in recovery.
-async fn role<S>(target: &Target, stream: S, stage: &Cell<Stage>) -> Result<bool, Failure>
+/// How far an attempt is, for whoever ends it.
+#[derive(Default)]
+struct Progress {
+    stage: Cell<Option<Stage>>,
+    /// Something came from the other side of the present connection.
+    heard: Arc<AtomicBool>,
+}
+
+impl Progress {
+    fn stage(&self) -> Stage {
+        match self.stage.get() {
+            Some(Stage::Greet) if self.heard.load(Ordering::Relaxed) => Stage::Login,
+            stage => stage.unwrap_or(Stage::Name),
+        }
+    }
+}
+
+/// Tries `options.target` once, for at most `limit`; fine when a server in the wanted role answers a query.
+pub(super) async fn dial(
+    options: &Options,
+    resolver: &mut Resolver,
+    limit: Duration,
+) -> Result<(), Failure> {
+    let progress = Progress::default();
+    let attempts = async {
+        let mut result = Ok(());
+        for (index, way) in ways(options).iter().enumerate() {
+            result = attempt(options, *way, resolver, &progress).await;
+            let again = |failure: &Failure| index == 0 && failure.asks_for_the_other_way();
+            if !result.as_ref().is_err_and(again) {
+                break;
+            }
+        }
+        result
+    };
+    timeout(limit, attempts)
+        .await
+        .unwrap_or_else(|_| Err(Failure::Silent(progress.stage(), limit)))
+}
+
+/// A Unix socket is never encrypted.
+fn ways(options: &Options) -> &'static [Negotiation] {
+    if options.target.host.starts_with('/') {
+        &[Negotiation::Disable]
+    } else {
+        options.tls.mode.ways()
+    }
+}
+
+async fn attempt(
+    options: &Options,
+    negotiation: Negotiation,
+    resolver: &mut Resolver,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    let target = &options.target;
+    let refused = |error: io::Error| Failure::Connect(error.kind(), error.to_string());
+    progress.heard.store(false, Ordering::Relaxed);
+    let row = if target.host.starts_with('/') {
+        progress.stage.set(Some(Stage::Connect));
+        let socket = format!("{}/.s.PGSQL.{}", target.host, target.port);
+        let stream = UnixStream::connect(socket).await.map_err(refused)?;
+        ask(options, negotiation, stream, progress).await?
+    } else {
+        progress.stage.set(Some(Stage::Name));
+        let addresses = resolver.addresses(target).await.map_err(Failure::Name)?;
+        progress.stage.set(Some(Stage::Connect));
+        let stream = TcpStream::connect(addresses.as_slice())
+            .await
+            .map_err(refused)?;
+        stream.set_nodelay(true).map_err(refused)?;
+        ask(options, negotiation, stream, progress).await?
+    };
+    judge(&row, options.wanted)
+}
+
+/// Logs in over `stream` and asks for the server's role.
+async fn ask<S>(
+    options: &Options,
+    negotiation: Negotiation,
+    stream: S,
+    progress: &Progress,
+) -> Result<SimpleQueryRow, Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    stage.set(Stage::Login);
+    progress.stage.set(Some(Stage::Greet));
+    let config = settings(options, negotiation)?;
+    let stream = Heard::new(stream, &progress.heard);
+    let failed = |error| failure(progress.stage(), &error);
+    let connector = options.tls.connector(&options.target.host);
+    let (client, mut connection) = config
+        .connect_raw(stream, connector)
+        .await
+        .map_err(failed)?;
+
+    // A login proves nothing: PgBouncer with a cached welcome gives it while PostgreSQL is down.
+    progress.stage.set(Some(Stage::Ask));
+    let answer = {
+        let asked = first_row(&client);
+        tokio::pin!(asked);
+        tokio::select! {
+            biased;
+            answer = &mut asked => answer,
+            // A last message may have come with the end: `asked` has it then.
+            ended = &mut connection => match (asked.await, ended) {
+                (Err(closed), Err(error)) if closed.as_db_error().is_none() => Err(error),
+                (answer, _) => answer,
+            },
+        }
+    };
+    let row = answer.map_err(failed)?;
+    // An orderly end: PgBouncer logs any other as the client's failure.
+    drop(client);
+    let _ = connection.await;
+    row.ok_or_else(|| Failure::Odd("no row for pg_is_in_recovery()".to_owned()))
+}
+
+fn settings(options: &Options, negotiation: Negotiation) -> Result<Config, Failure> {
+    let target = &options.target;
     let mut config = Config::new();
     config
         .user(&target.user)
         .dbname(&target.database)
         .application_name("xdb wait")
-        .ssl_mode(SslMode::Disable);
-    if let Some(password) = &target.password {
+        .ssl_mode(negotiation);
+    let from_file = match (&target.password, &options.password_file) {
+        (None, Some(file)) => file.read(target).map_err(Failure::PasswordFile)?,
+        _ => None,
+    };
+    if let Some(password) = target.password.as_ref().or(from_file.as_ref()) {
         config.password(password.expose_secret());
     }
-    let (client, connection) = config
-        .connect_raw(stream, NoTls)
-        .await
-        .map_err(|error| failure(Stage::Login, &error))?;
+    Ok(config)
+}
 
-    // A login proves nothing: PgBouncer with a cached welcome gives it while PostgreSQL is down.
-    // The simple protocol, because transaction pooling may lose a prepared statement.
-    stage.set(Stage::Ask);
-    let asked = client.simple_query("SELECT pg_catalog.pg_is_in_recovery()");
-    tokio::pin!(asked);
-    let answer = tokio::select! {
-        biased;
-        answer = &mut asked => answer,
-        // A last message may have come with the end: `asked` has it then.
-        ended = connection => match (asked.await, ended) {
-            (Err(closed), Err(error)) if closed.as_db_error().is_none() => Err(error),
-            (answer, _) => answer,
-        },
-    };
-    let messages = answer.map_err(|error| failure(Stage::Ask, &error))?;
-    let value = messages.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0),
+/// The simple protocol, because transaction pooling may lose a prepared statement.
+async fn first_row(client: &Client) -> Result<Option<SimpleQueryRow>, tokio_postgres::Error> {
+    const QUERY: &str = "SELECT pg_catalog.pg_is_in_recovery() AS in_recovery, \
+                         pg_catalog.current_setting('transaction_read_only') AS read_only";
+    let messages = client.simple_query(QUERY).await?;
+    Ok(messages.into_iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
-    });
-    match value {
-        Some("t") => Ok(true),
-        Some("f") => Ok(false),
-        _ => Err(Failure::Odd("no row for pg_is_in_recovery()".to_owned())),
+    }))
+}
+
+fn judge(row: &SimpleQueryRow, wanted: Wanted) -> Result<(), Failure> {
+    let column = |name| row.try_get(name).ok().flatten();
+    let in_recovery = match column("in_recovery") {
+        Some("t") => true,
+        Some("f") => false,
+        _ => return Err(Failure::Odd("no role in its answer".to_owned())),
+    };
+    match wanted {
+        Wanted::Primary if in_recovery => Err(Failure::WrongRole { in_recovery }),
+        // A standby's transactions never write; a primary's do not with default_transaction_read_only.
+        Wanted::Primary if column("read_only") != Some("off") => Err(Failure::ReadOnly),
+        Wanted::Replica if !in_recovery => Err(Failure::WrongRole { in_recovery }),
+        _ => Ok(()),
     }
 }
 
@@ -132,22 +238,27 @@ fn failure(stage: Stage, error: &tokio_postgres::Error) -> Failure {
             message: answer.message().to_owned(),
         };
     }
-    let cut = |kind| {
-        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-        matches!(
-            kind,
-            BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
-        )
-    };
-    let io = error
-        .source()
-        .and_then(|source| source.downcast_ref::<io::Error>());
-    if error.is_closed() || io.is_some_and(|io| cut(io.kind())) {
+    let source = error.source();
+    let io = source.and_then(|source| source.downcast_ref::<io::Error>());
+    let tls = io.and_then(|io| io.get_ref()?.downcast_ref::<rustls::Error>());
+    if let Some(tls) = tls {
+        return Failure::Tls(tls.to_string());
+    }
+    if error.is_closed() || io.is_some_and(|io| is_cut(io.kind())) {
         return Failure::Closed(stage);
     }
-    // tokio-postgres has no kind of its own for it.
+    // tokio-postgres has no kinds of their own for these.
     match in_words(error) {
         words if words == "password missing" => Failure::NoPassword,
+        words if words == "server does not support TLS" => Failure::Tls(words),
         words => Failure::Odd(words),
     }
+}
+
+fn is_cut(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(
+        kind,
+        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+    )
 }

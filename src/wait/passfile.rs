@@ -1,39 +1,9 @@
-//! libpq's password file (PostgreSQL manual, "The Password File").
-
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-
-use secrecy::SecretString;
+//! libpq's password file (PostgreSQL manual, "The Password File"). Pure.
 
 use crate::postgres::Target;
 
-/// Where the password file is: `PGPASSFILE` (`named`), else `.pgpass` in the home directory.
-pub fn passfile(named: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf> {
-    named.or_else(|| home.map(|home| home.join(".pgpass")))
-}
-
-/// The password for `target` in the file at `path`; a file that is missing holds none.
-///
-/// # Errors
-/// With a sentence when the file is there but not used: others may read it, or it cannot be read.
-pub fn password_in(path: &Path, target: &Target) -> Result<Option<SecretString>, String> {
-    let Ok(metadata) = fs::metadata(path) else {
-        return Ok(None);
-    };
-    if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
-        let path = path.display();
-        return Err(format!(
-            "{path} is not used: others may read it (chmod 0600 {path})"
-        ));
-    }
-    let text = fs::read_to_string(path)
-        .map_err(|error| format!("{} is not used: {error}", path.display()))?;
-    Ok(find(&text, target).map(SecretString::from))
-}
-
 /// The password of the first line whose four fields match; `*` matches everything.
-fn find(text: &str, target: &Target) -> Option<String> {
+pub(super) fn find(text: &str, target: &Target) -> Option<String> {
     // libpq looks a socket up under this name.
     let host = if target.host.starts_with('/') {
         "localhost"
@@ -72,8 +42,6 @@ fn fields(line: &str) -> Vec<String> {
 mod tests {
     use std::time::Duration;
 
-    use secrecy::ExposeSecret;
-
     use super::*;
 
     fn target(host: &str) -> Target {
@@ -108,19 +76,5 @@ mod tests {
         ] {
             assert_eq!(find(text, &target(host)).as_deref(), password, "{text:?}");
         }
-    }
-
-    #[test]
-    fn a_file_that_others_may_read_is_not_used() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("pgpass");
-        assert!(matches!(password_in(&path, &target("a")), Ok(None)));
-        fs::write(&path, "*:*:*:*:hush").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        let complaint = password_in(&path, &target("a")).unwrap_err();
-        assert!(complaint.contains("chmod 0600") && !complaint.contains("hush"));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        let password = password_in(&path, &target("a")).unwrap().unwrap();
-        assert_eq!(password.expose_secret(), "hush");
     }
 }

@@ -5,22 +5,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::Wanted;
+use super::Options;
 use super::classify::{Next, Signal, classify};
 use super::dial::{Failure, dial};
-use crate::postgres::Target;
+use super::resolve::Resolver;
 
-/// What is waited for, and how long.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Its `connect_timeout` is the deadline of one attempt, the query included.
-    pub target: Target,
-    pub wanted: Wanted,
-    /// For all attempts together, in wall-clock time.
-    pub timeout: Duration,
-    /// How long the same refusal must last to be final.
-    pub fail_fast_after: Duration,
-}
+/// Longer than anyone waits, and not too long for a clock.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// How the waiting ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,30 +25,39 @@ pub enum Outcome {
 ///
 /// `changed` hears of each reason once, when it is another than that of the attempt before.
 pub async fn until_ready(options: &Options, mut changed: impl FnMut(&Signal)) -> Outcome {
-    let deadline = Instant::now() + options.timeout;
-    let attempt = options.target.connect_timeout;
+    let deadline = Instant::now() + options.timeout.min(FOREVER);
+    let attempt = options.target.connect_timeout.min(FOREVER);
+    let mut resolver = Resolver::default();
     // The reason of the last attempt, and since when it is the same.
     let mut last: Option<(Signal, Instant)> = None;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let dialled = dial(&options.target, options.wanted, left.min(attempt)).await;
-        let Err(failure) = dialled else {
+        let limit = if options.timeout.is_zero() {
+            attempt
+        } else {
+            left.min(attempt)
+        };
+        let Err(failure) = dial(options, &mut resolver, limit).await else {
             return Outcome::Ready;
         };
-        let cut_short = matches!(failure, Failure::Silent(..)) && left < attempt;
-        let signal = classify(&failure, &options.target);
+        let cut_short = matches!(failure, Failure::Silent(..)) && limit < attempt;
+        let signal = classify(&failure, options);
         let (signal, since) = match last.take() {
             // An attempt that was cut by the total deadline learned nothing new.
-            Some((before, since)) if cut_short || before == signal => (before, since),
+            Some((before, since)) if cut_short || before.same_as(&signal) => (before, since),
             _ => {
                 changed(&signal);
                 (signal, Instant::now())
             }
         };
-        if signal.next == Next::Refused && since.elapsed() >= options.fail_fast_after {
-            return Outcome::Refused(signal);
+        let mut again = Instant::now() + pause(signal.next);
+        if signal.next == Next::Refused {
+            let last_chance = since + options.fail_fast_after.min(FOREVER);
+            if Instant::now() >= last_chance {
+                return Outcome::Refused(signal);
+            }
+            again = again.min(last_chance);
         }
-        let again = Instant::now() + jittered(pause(signal.next), RandomState::new().hash_one(0));
         sleep_until(again.min(deadline)).await;
         if Instant::now() >= deadline {
             return Outcome::TimedOut(signal);
@@ -67,10 +67,11 @@ pub async fn until_ready(options: &Options, mut changed: impl FnMut(&Signal)) ->
 }
 
 fn pause(next: Next) -> Duration {
-    match next {
+    let pause = match next {
         Next::Soon => Duration::from_millis(250),
         Next::Later | Next::Refused => Duration::from_secs(1),
-    }
+    };
+    jittered(pause, RandomState::new().hash_one(0))
 }
 
 /// `pause` ± 20 %, by any `random` number: many units start at once, and should not dial at once.

@@ -1,0 +1,199 @@
+//! What the probe says: when the reason changes, now and then while it does not, and at the end.
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+use sd_notify::NotifyState;
+use serde::Serialize;
+
+use crate::cli::exit::complain;
+use crate::cli::output;
+use crate::wait::{Ended, Next, Options, Signal};
+
+const RUNBOOK: &str = "runbooks/wait.md";
+/// How often systemd is told that this goes on; progress is said at the first, then at every third.
+const BEAT: Duration = Duration::from_secs(10);
+/// How long systemd grants from each time on: room for a beat that comes late.
+const GRANTED: NotifyState<'static> = NotifyState::ExtendTimeoutUsec(30_000_000);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Style {
+    Text,
+    Quiet,
+    Json,
+}
+
+/// Knows what each target's last attempt showed.
+pub(super) struct Report<'a> {
+    targets: &'a [Options],
+    style: Style,
+    begin: Instant,
+    seen: RefCell<Vec<Seen>>,
+}
+
+#[derive(Clone, PartialEq)]
+enum Seen {
+    Nothing,
+    Ready,
+    Failing(Signal),
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Answer<'a> {
+    ready: bool,
+    elapsed_secs: f64,
+    targets: Vec<TargetAnswer<'a>>,
+}
+
+#[derive(Serialize)]
+struct TargetAnswer<'a> {
+    host: &'a str,
+    port: u16,
+    /// As it was asked for: `primary`, `replica` or `any`.
+    role: String,
+    ready: bool,
+    /// `name`, `haproxy`, `pgbouncer`, `postgres`, `role` or `login`; null when ready.
+    hop: Option<String>,
+    reason: Option<&'a str>,
+    look_at: Option<&'static str>,
+    runbook: Option<&'static str>,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(targets: &'a [Options], style: Style) -> Self {
+        Self {
+            targets,
+            style,
+            begin: Instant::now(),
+            seen: RefCell::new(vec![Seen::Nothing; targets.len()]),
+        }
+    }
+
+    /// Takes a target's new signal, or that it is ready.
+    pub(super) fn heard(&self, index: usize, signal: Option<&Signal>) {
+        if let Some(signal) = signal {
+            self.say(&format!(
+                "waiting for {}: {signal}",
+                self.name(&self.targets[index])
+            ));
+        }
+        self.seen.borrow_mut()[index] =
+            signal.map_or(Seen::Ready, |signal| Seen::Failing(signal.clone()));
+    }
+
+    /// Tells systemd and people that the waiting goes on, until it is dropped.
+    pub(super) async fn beat(&self) {
+        for beat in 0_u64.. {
+            // Without NOTIFY_SOCKET it does nothing; what systemd does not hear, its own deadline settles.
+            let _ = sd_notify::notify(&[GRANTED]);
+            if beat == 1 || (beat > 0 && beat % 3 == 0) {
+                self.progress(beat * BEAT.as_secs());
+            }
+            tokio::time::sleep(BEAT).await;
+        }
+    }
+
+    fn progress(&self, secs: u64) {
+        for (target, seen) in self.targets.iter().zip(self.seen.borrow().iter()) {
+            let place = self.name(target);
+            match seen {
+                Seen::Ready => {}
+                Seen::Nothing => self.say(&format!("still waiting for {place} after {secs} s")),
+                Seen::Failing(signal) => {
+                    self.say(&format!(
+                        "still waiting for {place} after {secs} s: {signal}"
+                    ));
+                }
+            }
+        }
+    }
+
+    /// How it ended, in words and for `--json`.
+    pub(super) fn ended(&self, ended: Ended) -> std::io::Result<()> {
+        let secs = self.begin.elapsed().as_secs_f64();
+        match ended {
+            Ended::Ready => {
+                for target in self.targets {
+                    self.say(&format!("{} is ready after {secs:.1} s", self.name(target)));
+                }
+            }
+            Ended::TimedOut => self.last_words(|_| "is not ready"),
+            // The others were just not ready yet.
+            Ended::Refused => self.last_words(|next| match next {
+                Next::Refused => "refuses for good",
+                Next::Soon | Next::Later => "is not ready",
+            }),
+        }
+        if self.style == Style::Json {
+            let seen = self.seen.borrow();
+            let answer = Answer {
+                ready: ended == Ended::Ready,
+                elapsed_secs: (secs * 1000.0).round() / 1000.0,
+                targets: self.targets.iter().zip(seen.iter()).map(answer).collect(),
+            };
+            output::say(serde_json::to_string(&answer)?)?;
+        }
+        Ok(())
+    }
+
+    /// systemd's own deadline comes as a signal: a boot that fails explains itself then, too.
+    pub(super) fn interrupted(&self) {
+        self.last_words(|_| "is not ready, and a signal ended the wait");
+    }
+
+    /// For each target that is not ready: how long it took, which hop, what to look at, the runbook.
+    fn last_words(&self, how: impl Fn(Next) -> &'static str) {
+        let secs = self.begin.elapsed().as_secs_f64();
+        for (target, seen) in self.targets.iter().zip(self.seen.borrow().iter()) {
+            let place = self.name(target);
+            match seen {
+                Seen::Failing(signal) => complain(
+                    &format!(
+                        "{place} {} after {secs:.1} s: {signal} (look at: {}; runbook: {RUNBOOK})",
+                        how(signal.next),
+                        signal.hop.look_at()
+                    ),
+                    None,
+                ),
+                Seen::Ready => self.say(&format!("{place} is ready")),
+                Seen::Nothing => {
+                    self.say(&format!(
+                        "{place} was still in its first attempt after {secs:.1} s"
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Its address, with the role where several are waited for.
+    fn name(&self, target: &Options) -> String {
+        match self.targets {
+            [_] => target.place(),
+            _ => format!("{} ({})", target.place(), target.wanted),
+        }
+    }
+
+    fn say(&self, what: &str) {
+        if self.style != Style::Quiet {
+            complain(what, None);
+        }
+    }
+}
+
+fn answer<'a>((target, seen): (&'a Options, &'a Seen)) -> TargetAnswer<'a> {
+    let signal = match seen {
+        Seen::Failing(signal) => Some(signal),
+        Seen::Nothing | Seen::Ready => None,
+    };
+    TargetAnswer {
+        host: &target.target.host,
+        port: target.target.port,
+        role: target.wanted.to_string(),
+        ready: *seen == Seen::Ready,
+        hop: signal.map(|signal| signal.hop.to_string()),
+        reason: signal.map(|signal| signal.reason.as_str()),
+        look_at: signal.map(|signal| signal.hop.look_at()),
+        runbook: signal.map(|_| RUNBOOK),
+    }
+}

@@ -1,0 +1,62 @@
+//! Waits for several targets: ready when all of them are.
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::Instant;
+
+use super::{Options, Outcome, Signal, until_ready};
+
+/// How waiting for all of them ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    Ready,
+    TimedOut,
+    /// One refused for good, and the others were not waited for any longer.
+    Refused,
+}
+
+/// Waits until each of `targets` is ready; `heard` gets the index of a target and its new signal, `None` once it is ready.
+///
+/// Where one made the others wait, all are asked again: the first ones may have gone meanwhile.
+pub async fn all_ready(targets: &[Options], heard: impl Fn(usize, Option<&Signal>)) -> Ended {
+    let begin = Instant::now();
+    loop {
+        let round: Vec<Options> = targets.iter().map(|target| rest(target, begin)).collect();
+        let mut waited = false;
+        let mut running: FuturesUnordered<_> = round
+            .iter()
+            .enumerate()
+            .map(async |(index, target)| {
+                let mut delayed = false;
+                let outcome = until_ready(target, |signal| {
+                    delayed = true;
+                    heard(index, Some(signal));
+                });
+                (index, outcome.await, delayed)
+            })
+            .collect();
+        let mut timed_out = false;
+        while let Some((index, outcome, delayed)) = running.next().await {
+            waited |= delayed;
+            match outcome {
+                Outcome::Ready => heard(index, None),
+                Outcome::TimedOut(_) => timed_out = true,
+                Outcome::Refused(_) => return Ended::Refused,
+            }
+        }
+        if timed_out {
+            return Ended::TimedOut;
+        }
+        if !waited || targets.len() == 1 {
+            return Ended::Ready;
+        }
+    }
+}
+
+/// What is left of the time since `begin`.
+fn rest(target: &Options, begin: Instant) -> Options {
+    Options {
+        timeout: target.timeout.saturating_sub(begin.elapsed()),
+        ..target.clone()
+    }
+}

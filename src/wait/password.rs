@@ -1,0 +1,104 @@
+//! Passwords from files, read anew at each attempt: at boot the file may come after the probe.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+
+use super::passfile;
+use crate::postgres::Target;
+
+/// A file that holds the password when nothing else gives one.
+#[derive(Debug, Clone)]
+pub enum PasswordFile {
+    /// Nothing but the password, a line break at its end aside; it must be there.
+    Plain(PathBuf),
+    /// libpq's format; one that is missing holds none.
+    Passfile(PathBuf),
+}
+
+impl PasswordFile {
+    /// libpq's own: `PGPASSFILE` (`named`), else `.pgpass` in the home directory.
+    pub fn passfile(named: Option<PathBuf>, home: Option<PathBuf>) -> Option<Self> {
+        let file = named.or_else(|| home.map(|home| home.join(".pgpass")));
+        file.map(Self::Passfile)
+    }
+
+    /// The password for `target`; `None` where the file holds none for it.
+    ///
+    /// # Errors
+    /// With a sentence when the file is there but not used: others may read it, or it cannot be read.
+    pub(super) fn read(&self, target: &Target) -> Result<Option<SecretString>, String> {
+        match self {
+            Self::Plain(path) => {
+                // systemd gives a unit its credentials as 0440.
+                let text = private(path, 0o037)?;
+                let password = text.strip_suffix('\n').unwrap_or(&text);
+                Ok((!password.is_empty()).then(|| SecretString::from(password)))
+            }
+            Self::Passfile(path) if !path.exists() => Ok(None),
+            Self::Passfile(path) => {
+                Ok(passfile::find(&private(path, 0o077)?, target).map(SecretString::from))
+            }
+        }
+    }
+}
+
+/// Reads a regular file only when no bit of `open` is set in its mode.
+fn private(path: &Path, open: u32) -> Result<String, String> {
+    let unused = |error: std::io::Error| format!("{} is not used: {error}", path.display());
+    let metadata = fs::metadata(path).map_err(unused)?;
+    if metadata.is_file() && metadata.permissions().mode() & open != 0 {
+        let path = path.display();
+        return Err(format!(
+            "{path} is not used: others may read it (chmod 0600 {path})"
+        ));
+    }
+    fs::read_to_string(path).map_err(unused)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn target() -> Target {
+        Target {
+            host: "management".to_owned(),
+            port: 5432,
+            user: "app".to_owned(),
+            password: None,
+            database: "shop".to_owned(),
+            connect_timeout: Duration::from_secs(5),
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_may_read_is_not_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name| directory.path().join(name);
+        let plain = PasswordFile::Plain(path("plain"));
+        let passfile = PasswordFile::Passfile(path("passfile"));
+        assert!(matches!(passfile.read(&target()), Ok(None)));
+        assert!(plain.read(&target()).is_err());
+        for (file, name, text, bad, good) in [
+            (plain, "plain", "hush\n", 0o644, 0o440),
+            (passfile, "passfile", "*:*:*:*:hush", 0o640, 0o600),
+        ] {
+            fs::write(path(name), text).unwrap();
+            let mode = |mode| {
+                fs::set_permissions(path(name), fs::Permissions::from_mode(mode)).unwrap();
+            };
+            mode(bad);
+            let complaint = file.read(&target()).unwrap_err();
+            assert!(complaint.contains("chmod 0600") && !complaint.contains("hush"));
+            mode(good);
+            let password = file.read(&target()).unwrap().unwrap();
+            assert_eq!(password.expose_secret(), "hush");
+        }
+    }
+}
