@@ -28,6 +28,13 @@ pub(super) fn judge_push(
             "base backups are taken on the primary",
         );
     }
+    let newer = catalog.wal.histories.keys().next_back();
+    if let Some(timeline) = newer.filter(|timeline| **timeline > server.timeline) {
+        return no(
+            format!("timeline {timeline} exists, and this server is not on it"),
+            "another node was promoted: stop this server and let it rejoin as a standby",
+        );
+    }
     if server.archive_mode == "off" {
         return no(
             "archive_mode is off: without its WAL a base backup cannot be restored".to_owned(),

@@ -63,7 +63,14 @@ pub fn judge_replication_lag(standby: &Standby, limits: &LagLimits, now: Timesta
     let time = limits.secs.judge(lag.time.as_secs_f64(), |limit| {
         format!("{} (limit {limit} s)", in_words(lag))
     });
-    worse(time, bytes)
+    match worse(time, bytes) {
+        // The positions begin after the standby's: how long it is behind nobody knows yet.
+        Verdict::Ok if lag.at_least => Verdict::Unknown(format!(
+            "{}: the primary is watched for no longer than that",
+            in_words(lag)
+        )),
+        verdict => verdict,
+    }
 }
 
 /// Judges bytes alone: all that a primary knows of its standbys.

@@ -87,7 +87,9 @@ pub(super) fn judge_primaries(
             ));
         }
     }
-    let primary = |node: &&Line| node.role.as_deref() == Some("primary");
+    // The last words of a node that does not answer any more are no second primary once another was promoted.
+    let left = |node: &&Line| node.trouble.is_some() && node.timeline < view.highest;
+    let primary = |node: &&Line| node.role.as_deref() == Some("primary") && !left(node);
     let primaries: Vec<&str> = nodes
         .iter()
         .filter(primary)
@@ -95,13 +97,20 @@ pub(super) fn judge_primaries(
         .collect();
     match primaries.as_slice() {
         [_] => Verdict::Ok,
+        // Nobody to ask: a replica cannot tell whether it has a primary, but for what it streams.
+        [] if peers.is_empty() && view.in_recovery(now) == Some(true) => Verdict::Ok,
         [] => {
             let roles = nodes.iter().map(|node| {
                 let role = node.role.as_deref().unwrap_or("of no known role");
                 format!("{} is {role}", node.hostname)
             });
             let roles: Vec<_> = roles.collect();
-            Verdict::Critical(format!("there is no primary: {}", roles.join(", ")))
+            let told = roles.join(", ");
+            if nodes.iter().any(|node| node.role.is_none()) {
+                Verdict::Unknown(format!("no primary is known: {told}"))
+            } else {
+                Verdict::Critical(format!("there is no primary: {told}"))
+            }
         }
         several => Verdict::Critical(format!(
             "{} are primaries at once: stop all but one before anything is written",

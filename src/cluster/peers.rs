@@ -4,8 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{NodeState, View};
 
-/// A peer that was not heard of for this long is silent: as long as one heartbeat in Redis may take, and some.
-const SILENT: SignedDuration = SignedDuration::from_secs(40);
+/// A peer that was not heard of for this long is silent: Redis has its heartbeat each 30 s, and is read each 10.
+const SILENT: SignedDuration = SignedDuration::from_secs(60);
 /// Another node, as this one heard of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Peer {
@@ -60,7 +60,7 @@ impl Peer {
 
     /// Takes in what Redis holds of it, where that is newer than what was heard.
     ///
-    /// Redis forgets a node after 90 s, so its own clock tells how old the words are.
+    /// New words count from now, whatever the peer's clock says; the first may be as old as Redis keeps them.
     pub fn read_in_redis(&mut self, state: &NodeState, now: Timestamp) {
         let same = match &self.heard {
             Some((_, heard)) => heard.hostname == state.hostname,
@@ -71,17 +71,26 @@ impl Peer {
             .as_ref()
             .is_none_or(|(_, heard)| state.at > heard.at);
         if same && newer && self.failing.is_some() {
-            self.heard = Some((state.at.min(now), state.clone()));
+            let at = if self.heard.is_some() {
+                now
+            } else {
+                state.at.min(now)
+            };
+            self.heard = Some((at, state.clone()));
         }
     }
 }
 
 /// Whether this node judges what concerns the cluster as a whole: the primary, or the survivor.
 ///
-/// Where no node leads, the first by name of those that live; two that cannot hear each other both do.
+/// Where no node leads, the first by name of those that live; two that cannot hear each other both do. A replica that
+/// was told of no peers does not.
 pub fn speaks_for_cluster(hostname: &str, view: &View, peers: &[Peer], now: Timestamp) -> bool {
     if view.leads(now) {
         return true;
+    }
+    if peers.is_empty() && view.in_recovery(now) == Some(true) {
+        return false;
     }
     let live: Vec<&NodeState> = peers.iter().filter_map(|peer| peer.live(now)).collect();
     let another_leads = live.iter().any(|state| state.view.leads(state.at));
@@ -154,7 +163,7 @@ mod tests {
                 "the other led, and is silent",
                 view(replica, 1),
                 view(primary, 1),
-                NOW - 60,
+                NOW - 61,
                 true,
                 true,
             ),
@@ -200,7 +209,7 @@ mod tests {
         );
         silent.read_in_redis(&told, at(NOW));
         assert!(silent.live(at(NOW)).is_some());
-        assert!(silent.live(at(NOW + 31)).is_none());
+        assert!(silent.live(at(NOW + 51)).is_none());
         // Another node's words are not taken for its own.
         silent.read_in_redis(&state("db3", view(Some(true), 1), NOW), at(NOW));
         assert_eq!(silent.name(), "db2");

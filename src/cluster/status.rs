@@ -67,7 +67,7 @@ pub fn evaluate(
     findings.push(finding("primary", "", primaries));
     findings.push(finding("node", hostname, judge_superseded(view)));
     for peer in &known.peers {
-        findings.push(finding("node", peer.host(), judge_peer(peer, now)));
+        findings.push(finding("node", peer.name(), judge_peer(peer, now)));
     }
     let live = known.peers.iter().filter_map(|peer| peer.live(now));
     let alerts = known

@@ -210,9 +210,9 @@ fn nodes_are_judged_by_what_they_say_and_by_their_silence() {
         ),
         (
             view(false, 1),
-            vec![peer("db2", view(true, 1), NOW - 41)],
+            vec![peer("db2", view(true, 1), NOW - 61)],
             "node",
-            "db2 was last heard of 41 s ago",
+            "db2 was last heard of 61 s ago",
         ),
         (
             superseded.clone(),

@@ -16,7 +16,7 @@ use crate::cluster::View;
 use crate::config::Config;
 use crate::jobs::{Job, Ran, Tools, Where};
 use crate::log;
-use crate::model::{Outcome, Verdict};
+use crate::model::{AlertKey, Outcome, Scope, Verdict};
 use crate::store::{Reading, StoreError, Writing};
 
 pub(super) struct Driver {
@@ -127,7 +127,9 @@ impl Driver {
             before.is_some()
         });
         if changed {
-            publish::resolve(&self.node, |_| true, "role changed").await;
+            // The cluster's own are kept by whoever speaks for it.
+            let own = |key: &AlertKey| key.scope != Scope::Cluster;
+            publish::resolve(&self.node, own, "role changed").await;
         }
         Some(role)
     }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::Node;
 use crate::archive::{self, ArchiveError, catalog};
@@ -16,8 +17,11 @@ use crate::storage::{Bucket, Shared, Success};
 
 /// The shortest pause between two looks.
 const PAUSE: Duration = Duration::from_secs(15);
-/// Looking takes at most this part of the time: a large archive is listed less often.
+/// Looking takes at most this part of the time: a large archive is listed less often, but not too seldom.
 const SHARE: u32 = 20;
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+/// For one look.
+const LIMIT: Duration = Duration::from_mins(5);
 
 /// Keeps the evidence fresh.
 pub(super) async fn keep(node: &Node, known: &watch::Sender<Knowledge>) {
@@ -26,9 +30,24 @@ pub(super) async fn keep(node: &Node, known: &watch::Sender<Knowledge>) {
         let begin = Instant::now();
         let sample = view.borrow_and_update().sample;
         let identifier = sample.map(|sample| sample.system_identifier);
-        let evidence = look(&node.tools.loaded.config, identifier).await;
+        let looked = timeout(LIMIT, look(&node.tools.loaded.config, identifier)).await;
+        let evidence = looked.unwrap_or_else(|_| {
+            let reason = format!("S3 did not answer within {} s", LIMIT.as_secs());
+            Evidence {
+                at: Timestamp::now(),
+                base_backup: Err(reason.clone()),
+                dump: Err(reason.clone()),
+                proof: Err(reason),
+            }
+        });
+        let failed = evidence.base_backup.is_err();
         known.send_modify(|known| known.evidence = Some(evidence));
-        tokio::time::sleep(PAUSE.max(begin.elapsed() * SHARE)).await;
+        let pause = if failed {
+            PAUSE
+        } else {
+            (begin.elapsed() * SHARE).clamp(PAUSE, LONGEST_PAUSE)
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 

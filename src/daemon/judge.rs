@@ -73,7 +73,9 @@ fn hold(check: &str) -> Duration {
     match check {
         // A new cluster has no base backup yet, and segments that are pushed side by side arrive in any order.
         "recoverability" => Duration::from_mins(10),
-        // A failover takes its time, and a node that restarts is not lost.
+        // A node is silent only after a minute.
+        "node" => Duration::ZERO,
+        // A failover takes its time.
         _ => Duration::from_secs(20),
     }
 }

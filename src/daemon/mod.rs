@@ -232,14 +232,22 @@ pub async fn clean_up(loaded: &Loaded) {
     }
 }
 
-/// Until it is done: a run that is just being stopped still holds its lock.
+/// A run that is just being stopped still holds its lock for a moment; a person's own goes on, and nobody waits for it.
 async fn clean_up_all(loaded: &Loaded) {
+    const ATTEMPTS: u32 = 10;
+    const PAUSE: Duration = Duration::from_millis(200);
     let config = &loaded.config;
-    while archive::clean_up_push(config).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+    for _ in 0..ATTEMPTS {
+        if archive::clean_up_push(config).await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
     }
-    while dump::clean_up(config).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+    for _ in 0..ATTEMPTS {
+        if dump::clean_up(config).await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) async fn peers(
     let mut ticks = every(1);
     loop {
         ticks.tick().await;
+        // Before the server has said which cluster it is of, what the peers say of timelines is lost.
+        let sampled = seen.borrow().sample.is_some();
         let states = peers.iter().map(|peer| cluster::ask_state(&peer.address));
         let states = futures_util::future::join_all(states).await;
         let mut ourselves = None;
@@ -43,8 +45,9 @@ pub(super) async fn peers(
                     if first {
                         backfill(known, &peer.address, &state, now).await;
                     }
+                    let own = seen.borrow().clone();
                     known.send_modify(|known| {
-                        follow(known, &seen.borrow(), &state, now);
+                        follow(known, &own, &state, now);
                         change(known, &peer.address, |peer| peer.heard(state, now));
                     });
                 }
@@ -64,7 +67,7 @@ pub(super) async fn peers(
             peers.retain(|peer| peer.address != address);
             known.send_modify(|known| known.peers.retain(|peer| peer.address != address));
         }
-        if !seen.borrow().asked_peers {
+        if sampled && !seen.borrow().asked_peers {
             seen.send_modify(|view| view.asked_peers = true);
         }
     }
@@ -84,13 +87,19 @@ pub(super) async fn timelines(
     let _ = first_sample.wait_for(|view| view.sample.is_some()).await;
     loop {
         ticks.tick().await;
+        let before = seen.borrow().sample.map(|sample| sample.system_identifier);
         let (remembered, archived, ()) = tokio::join!(
             remember(node, seen),
             timeline_in_bucket(node, seen),
             read_redis(node, seen, known)
         );
         for timeline in [remembered, archived].into_iter().flatten() {
-            seen.send_modify(|view| view.learn(timeline));
+            seen.send_modify(|view| {
+                // Meanwhile the server may have become another cluster's.
+                if view.sample.map(|sample| sample.system_identifier) == before {
+                    view.learn(timeline);
+                }
+            });
         }
         if !seen.borrow().asked_archive {
             seen.send_modify(|view| view.asked_archive = true);

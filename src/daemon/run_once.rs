@@ -85,11 +85,8 @@ pub async fn run_job(loaded: &Loaded, job: Job) -> Result<(Outcome, bool), NotRu
         Err(reason) => return Err(NotRun::UnknownRole { reason }),
     };
     refuse_elsewhere(job, &view)?;
-    let tools = super::tools(
-        loaded,
-        watch::channel(view).1,
-        watch::channel(Knowledge::default()).1,
-    )?;
+    let known = super::status::look_around(config).await;
+    let tools = super::tools(loaded, watch::channel(view).1, watch::channel(known).1)?;
     let work = async {
         let ran = job.run(&tools).await;
         ((ran.outcome.clone(), ran.not_now), ran)
@@ -112,7 +109,9 @@ async fn look(config: &Config) -> Result<View, String> {
 }
 
 fn refuse_elsewhere(job: Job, view: &View) -> Result<(), NotRun> {
-    if belongs(job, view, Timestamp::now()) {
+    // By the time that it was sampled: a slow look at S3 since then makes the role no less known.
+    let now = view.sample.map_or_else(Timestamp::now, |sample| sample.at);
+    if belongs(job, view, now) {
         return Ok(());
     }
     let reason = match view.superseded_by {

@@ -91,8 +91,9 @@ impl Schedule {
 pub fn next_run(schedule: &Schedule, past: &Past, now: Timestamp) -> Option<Timestamp> {
     let planned = match past.last_judged {
         None => now,
-        // A clock that was set back must not stop a job until it has caught up.
-        Some(judged) => schedule.next_after(judged.min(now))?,
+        // A clock that was set back must not stop a job until it has caught up; two nodes' clocks may differ a little.
+        Some(judged) if judged.duration_since(now) > tolerance(schedule, now) => now,
+        Some(judged) => schedule.next_after(judged)?,
     };
     let after = |at: Option<Timestamp>, pause: SignedDuration| {
         at.filter(|at| *at <= now)
@@ -105,6 +106,12 @@ pub fn next_run(schedule: &Schedule, past: &Past, now: Timestamp) -> Option<Time
         after(past.role_changed_at, GRACE),
     ];
     not_before.into_iter().flatten().chain([planned]).max()
+}
+
+/// How far in the future a run may stand and still count.
+fn tolerance(schedule: &Schedule, now: Timestamp) -> SignedDuration {
+    let most = SignedDuration::from_mins(5);
+    schedule.period(now).map_or(most, |period| period.min(most))
 }
 
 fn back_off(unknown_in_a_row: u32) -> SignedDuration {
@@ -148,11 +155,6 @@ mod tests {
         assert_eq!(
             next(judged("2026-11-18T01:00:00Z")),
             at("2026-11-19T01:00:00Z")
-        );
-        // A clock that was set back a year.
-        assert_eq!(
-            next(judged("2027-11-21T01:00:00Z")),
-            at("2026-11-22T01:00:00Z")
         );
     }
 
@@ -204,6 +206,27 @@ mod tests {
             ..changed(NOW)
         };
         assert_eq!(next(planned), at("2026-11-22T01:00:00Z"));
+    }
+
+    #[test]
+    fn a_run_of_the_future_stops_nothing() {
+        let judged_at = |text| Past {
+            last_judged: Some(at(text)),
+            ..Past::default()
+        };
+        // Two clocks differ a little: what was done is done.
+        assert_eq!(
+            next(judged_at("2026-11-21T12:00:30Z")),
+            at("2026-11-22T01:00:00Z")
+        );
+        // The clock was set back: due now, and still so whenever it is asked again.
+        for now in [NOW, "2026-11-21T12:00:15Z", "2026-12-01T00:00:00Z"] {
+            let past = judged_at("2027-11-21T12:00:00Z");
+            assert_eq!(next_run(&daily(), &past, at(now)), Some(at(now)));
+        }
+        let checks = Schedule::parse("15s", TimeZone::UTC).unwrap();
+        let past = judged_at("2026-11-21T12:00:16Z");
+        assert_eq!(next_run(&checks, &past, at(NOW)), Some(at(NOW)));
     }
 
     #[test]

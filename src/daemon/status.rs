@@ -1,5 +1,7 @@
 //! The verdict for a command line: this node's daemon's own, or made from a look of its own where that is away.
 
+use std::net::{IpAddr, UdpSocket};
+
 use jiff::Timestamp;
 
 use super::evidence;
@@ -48,6 +50,17 @@ async fn without_daemon(config: &Config, away: &str) -> Status {
     }
 }
 
+/// The peers, and where the primary was when, as far as they and this node's daemon tell now.
+pub(super) async fn look_around(config: &Config) -> Knowledge {
+    let address = cluster::own_address(&config.http.listen);
+    let (peers, positions) = tokio::join!(ask_peers(config), cluster::ask_positions(&address));
+    Knowledge {
+        peers,
+        positions: positions.unwrap_or_default(),
+        ..Knowledge::default()
+    }
+}
+
 fn found(config: &Config, check: &str, verdict: Verdict) -> Finding {
     let scope = Scope::Node(config.node.hostname.clone());
     Finding::new(check, scope, "", verdict)
@@ -81,13 +94,19 @@ async fn ask_peers(config: &Config) -> Vec<Peer> {
             Ok(state) if state.hostname == config.node.hostname => return None,
             Ok(state) => peer.heard(state, Timestamp::now()),
             // This node's own daemon is away, as is told already.
-            Err(_) if peer.host() == config.node.hostname => return None,
+            Err(_) if is_own(peer.host(), &config.node.hostname) => return None,
             Err(error) => peer.failed(error.to_string(), Timestamp::now()),
         }
         Some(peer)
     });
     let peers = futures_util::future::join_all(asked).await;
     peers.into_iter().flatten().collect()
+}
+
+/// By name, or because only a local address can be bound.
+fn is_own(host: &str, hostname: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == hostname || address.is_ok_and(|ip| UdpSocket::bind((ip, 0)).is_ok())
 }
 
 fn alerts(config: &Config) -> Result<Vec<Standing>, StoreError> {

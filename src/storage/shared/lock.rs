@@ -159,7 +159,18 @@ impl ClusterLock {
             let tag = self.tag.clone();
             match self.write(Condition::Unchanged(&tag)).await {
                 Ok(true) => {}
-                Ok(false) => return LockError::Lost { work: self.work },
+                Ok(false) => match self.read().await {
+                    // An earlier refresh was stored and its answer lost: the next one goes on from there.
+                    Ok(Some((there, tag))) if there.is_same(&self.holder) => {
+                        self.holder.expires = there.expires;
+                        self.tag = tag;
+                    }
+                    Ok(_) => return LockError::Lost { work: self.work },
+                    Err(error) => {
+                        tracing::warn!("the lock for {} cannot be read: {error}", self.work);
+                        self.holder.expires = before;
+                    }
+                },
                 Err(error) => {
                     tracing::warn!("the lock for {} cannot be refreshed: {error}", self.work);
                     self.holder.expires = before;
