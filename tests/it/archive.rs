@@ -430,7 +430,7 @@ fn a_live_standby_outlives_a_lost_s3_keeps_what_is_not_stored_and_archives_once_
     ));
     let refused = in_data(&lab, &format!("xdb wal-push pg_wal/{segment}"));
     assert_eq!(
-        (refused.code, refused.stderr.contains("knows timeline 2")),
+        (refused.code, refused.stderr.contains("timeline 2 exists")),
         (1, true),
         "{refused:?}"
     );
