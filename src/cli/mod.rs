@@ -187,8 +187,10 @@ fn until(
         .context("cannot start the asynchronous runtime")?
         .block_on(async {
             let exit = tokio::select! {
-                outcome = work => return outcome,
+                // In this order: signals are listened for before any work begins.
+                biased;
                 exit = signal => exit?,
+                outcome = work => return outcome,
             };
             clean_up.await;
             Ok(exit)
