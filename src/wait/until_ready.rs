@@ -3,11 +3,12 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::Options;
 use super::classify::{Next, Signal, classify};
 use super::dial::{Failure, dial};
+use super::pause::Pause;
 use super::resolve::Resolver;
 
 /// Longer than anyone waits, and not too long for a clock.
@@ -28,6 +29,7 @@ pub async fn until_ready(options: &Options, mut changed: impl FnMut(&Signal)) ->
     let deadline = Instant::now() + options.timeout.min(FOREVER);
     let attempt = options.target.connect_timeout.min(FOREVER);
     let mut resolver = Resolver::default();
+    let pause = Pause::new();
     // The reason of the last attempt, and since when it is the same.
     let mut last: Option<(Signal, Instant)> = None;
     loop {
@@ -50,7 +52,7 @@ pub async fn until_ready(options: &Options, mut changed: impl FnMut(&Signal)) ->
                 (signal, Instant::now())
             }
         };
-        let mut again = Instant::now() + pause(signal.next);
+        let mut again = Instant::now() + pause_after(signal.next);
         if signal.next == Next::Refused {
             let last_chance = since + options.fail_fast_after.min(FOREVER);
             if Instant::now() >= last_chance {
@@ -58,7 +60,7 @@ pub async fn until_ready(options: &Options, mut changed: impl FnMut(&Signal)) ->
             }
             again = again.min(last_chance);
         }
-        sleep_until(again.min(deadline)).await;
+        pause.until(again.min(deadline)).await;
         if Instant::now() >= deadline {
             return Outcome::TimedOut(signal);
         }
@@ -66,7 +68,7 @@ pub async fn until_ready(options: &Options, mut changed: impl FnMut(&Signal)) ->
     }
 }
 
-fn pause(next: Next) -> Duration {
+fn pause_after(next: Next) -> Duration {
     let pause = match next {
         Next::Soon => Duration::from_millis(250),
         Next::Later | Next::Refused => Duration::from_secs(1),
