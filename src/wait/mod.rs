@@ -13,6 +13,7 @@ mod heard;
 mod hop;
 mod passfile;
 mod password;
+mod pause;
 mod resolve;
 mod tls;
 mod until_ready;

@@ -3,11 +3,12 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::Options;
 use super::classify::{Next, Signal, classify};
 use super::dial::{Failure, dial};
+use super::pause::Pause;
 use super::resolve::Resolver;
 
 /// Longer than anyone waits, and not too long for a clock.
@@ -28,8 +29,9 @@ pub async fn until_ready(options: &Options, mut changed: impl FnMut(&Signal)) ->
     let deadline = Instant::now() + options.timeout.min(FOREVER);
     let attempt = options.target.connect_timeout.min(FOREVER);
     let mut resolver = Resolver::default();
-    // The reason of the last attempt, and since when it is the same.
-    let mut last: Option<(Signal, Instant)> = None;
+    let pause = Pause::new();
+    // The last attempt's failure, since when its reason is the same, and that reason.
+    let mut last: Option<(Failure, Instant, Signal)> = None;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let limit = if options.timeout.is_zero() {
@@ -41,16 +43,21 @@ pub async fn until_ready(options: &Options, mut changed: impl FnMut(&Signal)) ->
             return Outcome::Ready;
         };
         let cut_short = matches!(failure, Failure::Silent(..)) && limit < attempt;
-        let signal = classify(&failure, options);
         let (signal, since) = match last.take() {
             // An attempt that was cut by the total deadline learned nothing new.
-            Some((before, since)) if cut_short || before.same_as(&signal) => (before, since),
-            _ => {
-                changed(&signal);
-                (signal, Instant::now())
+            Some((before, since, signal)) if cut_short || before == failure => (signal, since),
+            before => {
+                let signal = classify(&failure, options);
+                match before {
+                    Some((_, since, before)) if before.same_as(&signal) => (before, since),
+                    _ => {
+                        changed(&signal);
+                        (signal, Instant::now())
+                    }
+                }
             }
         };
-        let mut again = Instant::now() + pause(signal.next);
+        let mut again = Instant::now() + pause_after(signal.next);
         if signal.next == Next::Refused {
             let last_chance = since + options.fail_fast_after.min(FOREVER);
             if Instant::now() >= last_chance {
@@ -58,15 +65,15 @@ pub async fn until_ready(options: &Options, mut changed: impl FnMut(&Signal)) ->
             }
             again = again.min(last_chance);
         }
-        sleep_until(again.min(deadline)).await;
+        pause.until(again.min(deadline)).await;
         if Instant::now() >= deadline {
             return Outcome::TimedOut(signal);
         }
-        last = Some((signal, since));
+        last = Some((failure, since, signal));
     }
 }
 
-fn pause(next: Next) -> Duration {
+fn pause_after(next: Next) -> Duration {
     let pause = match next {
         Next::Soon => Duration::from_millis(250),
         Next::Later | Next::Refused => Duration::from_secs(1),

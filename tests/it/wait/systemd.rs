@@ -194,6 +194,10 @@ fn a_unit_that_boots_before_its_database_starts_the_moment_that_it_is_there() {
             .unwrap_or_else(|| panic!("{said}: {journal}"));
         rest = &rest[at + said.len()..];
     }
+    assert!(
+        journal.contains("still waiting for management:15432 after 10 s: haproxy: "),
+        "{journal}"
+    );
     assert_eq!(booted.property("app", "NRestarts"), "0");
 
     // Six seconds are over long before PostgreSQL comes.
