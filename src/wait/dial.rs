@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::error::Error as _;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,8 +18,6 @@ use super::heard::Heard;
 use super::resolve::Resolver;
 use super::{Options, Wanted};
 use crate::postgres::in_words;
-
-const AT_ONCE: Duration = Duration::from_millis(1);
 
 /// How far an attempt came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,28 +135,13 @@ async fn attempt(
         progress.stage.set(Some(Stage::Name));
         let addresses = resolver.addresses(target).await.map_err(Failure::Name)?;
         progress.stage.set(Some(Stage::Connect));
-        let stream = connect(&addresses).await.map_err(refused)?;
+        let stream = TcpStream::connect(addresses.as_slice())
+            .await
+            .map_err(refused)?;
         stream.set_nodelay(true).map_err(refused)?;
         ask(options, negotiation, stream, progress).await?
     };
     judge(&row, options.wanted)
-}
-
-/// Connects to the first of `addresses` that takes the connection.
-async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
-    // Most answers come at once, and most of those are refusals while a machine boots. Without the runtime they cost
-    // half; for what takes longer than this moment, it waits.
-    if let [address] = addresses {
-        match std::net::TcpStream::connect_timeout(address, AT_ONCE) {
-            Ok(stream) => {
-                stream.set_nonblocking(true)?;
-                return TcpStream::from_std(stream);
-            }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(error),
-            Err(_) => {}
-        }
-    }
-    TcpStream::connect(addresses).await
 }
 
 /// Logs in over `stream` and asks for the server's role.

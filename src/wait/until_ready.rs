@@ -30,8 +30,8 @@ pub async fn until_ready(options: &Options, mut changed: impl FnMut(&Signal)) ->
     let attempt = options.target.connect_timeout.min(FOREVER);
     let mut resolver = Resolver::default();
     let pause = Pause::new();
-    // The last attempt's failure, since when its reason is the same, and that reason.
-    let mut last: Option<(Failure, Instant, Signal)> = None;
+    // The reason of the last attempt, and since when it is the same.
+    let mut last: Option<(Signal, Instant)> = None;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let limit = if options.timeout.is_zero() {
@@ -43,18 +43,13 @@ pub async fn until_ready(options: &Options, mut changed: impl FnMut(&Signal)) ->
             return Outcome::Ready;
         };
         let cut_short = matches!(failure, Failure::Silent(..)) && limit < attempt;
+        let signal = classify(&failure, options);
         let (signal, since) = match last.take() {
             // An attempt that was cut by the total deadline learned nothing new.
-            Some((before, since, signal)) if cut_short || before == failure => (signal, since),
-            before => {
-                let signal = classify(&failure, options);
-                match before {
-                    Some((_, since, before)) if before.same_as(&signal) => (before, since),
-                    _ => {
-                        changed(&signal);
-                        (signal, Instant::now())
-                    }
-                }
+            Some((before, since)) if cut_short || before.same_as(&signal) => (before, since),
+            _ => {
+                changed(&signal);
+                (signal, Instant::now())
             }
         };
         let mut again = Instant::now() + pause_after(signal.next);
@@ -69,7 +64,7 @@ pub async fn until_ready(options: &Options, mut changed: impl FnMut(&Signal)) ->
         if Instant::now() >= deadline {
             return Outcome::TimedOut(signal);
         }
-        last = Some((failure, since, signal));
+        last = Some((signal, since));
     }
 }
 
