@@ -13,7 +13,6 @@ mod heard;
 mod hop;
 mod passfile;
 mod password;
-mod pause;
 mod resolve;
 mod tls;
 mod until_ready;

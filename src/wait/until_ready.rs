@@ -3,16 +3,18 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::Options;
 use super::classify::{Next, Signal, classify};
 use super::dial::{Failure, dial};
-use super::pause::Pause;
 use super::resolve::Resolver;
 
 /// Longer than anyone waits, and not too long for a clock.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// Whoever has waited this long does not notice another 150 ms.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How the waiting ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +31,6 @@ pub async fn until_ready(options: &Options, mut changed: impl FnMut(&Signal)) ->
     let deadline = Instant::now() + options.timeout.min(FOREVER);
     let attempt = options.target.connect_timeout.min(FOREVER);
     let mut resolver = Resolver::default();
-    let pause = Pause::new();
     // The reason of the last attempt, and since when it is the same.
     let mut last: Option<(Signal, Instant)> = None;
     loop {
@@ -52,7 +53,7 @@ pub async fn until_ready(options: &Options, mut changed: impl FnMut(&Signal)) ->
                 (signal, Instant::now())
             }
         };
-        let mut again = Instant::now() + pause_after(signal.next);
+        let mut again = Instant::now() + pause_after(signal.next, since.elapsed());
         if signal.next == Next::Refused {
             let last_chance = since + options.fail_fast_after.min(FOREVER);
             if Instant::now() >= last_chance {
@@ -60,7 +61,7 @@ pub async fn until_ready(options: &Options, mut changed: impl FnMut(&Signal)) ->
             }
             again = again.min(last_chance);
         }
-        pause.until(again.min(deadline)).await;
+        sleep_until(again.min(deadline)).await;
         if Instant::now() >= deadline {
             return Outcome::TimedOut(signal);
         }
@@ -68,8 +69,11 @@ pub async fn until_ready(options: &Options, mut changed: impl FnMut(&Signal)) ->
     }
 }
 
-fn pause_after(next: Next) -> Duration {
+/// `lasted` is for how long the reason has been the same. After a while a little less often: a hundred units that wait
+/// for one server must not keep the machine busy that it boots on.
+fn pause_after(next: Next, lasted: Duration) -> Duration {
     let pause = match next {
+        Next::Soon if lasted > PATIENCE => Duration::from_millis(400),
         Next::Soon => Duration::from_millis(250),
         Next::Later | Next::Refused => Duration::from_secs(1),
     };
