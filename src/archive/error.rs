@@ -7,7 +7,7 @@ use crate::config::ConfigError;
 use crate::model::Timeline;
 use crate::postgres::PostgresError;
 use crate::process::ProcessError;
-use crate::storage::{LockError, StorageError, UnknownPlaceholder};
+use crate::storage::{LockError, SharedError, StorageError, UnknownPlaceholder};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
@@ -74,6 +74,8 @@ pub enum ArchiveError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     #[error(transparent)]
+    Shared(#[from] SharedError),
+    #[error(transparent)]
     Postgres(#[from] PostgresError),
 }
 
@@ -134,6 +136,7 @@ impl ArchiveError {
             }
             Self::Config(error) => return error.hint(),
             Self::Storage(error) => return Some(error.hint()),
+            Self::Shared(error) => return Some(error.hint()),
             Self::Postgres(error) => return Some(error.hint()),
             Self::Process(_) => {
                 "check archive.program, postgres.bin_directory, and who may execute them"

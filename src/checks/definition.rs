@@ -46,6 +46,10 @@ pub enum Kind {
         job: String,
         limits: Limits,
     },
+    /// How long the volume of `pg_wal` lasts while archiving stands still; the limits are in seconds, and less is worse.
+    WalVolume {
+        limits: Limits,
+    },
     /// "Could not connect" is critical here, and nowhere else.
     PostgresqlUp,
 }

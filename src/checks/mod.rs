@@ -15,6 +15,7 @@ mod sample;
 mod server;
 mod shipped;
 mod values;
+mod wal_volume;
 
 pub use definition::{Definition, Kind, Limits, Metric, Role};
 pub use error::{DefinitionError, SampleError};

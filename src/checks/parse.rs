@@ -76,9 +76,13 @@ fn kind(keys: &mut Keys) -> Result<Kind, DefinitionError> {
             },
             limits: keys.ages()?,
         },
+        "wal_volume" => Kind::WalVolume {
+            limits: keys.remaining()?,
+        },
         "postgresql_up" => Kind::PostgresqlUp,
         other => {
-            let kinds = "sql, pgbouncer, archiver, replication_lag, age or postgresql_up";
+            let kinds =
+                "sql, pgbouncer, archiver, replication_lag, age, wal_volume or postgresql_up";
             return Err(keys.expected("kind", other, kinds));
         }
     })
@@ -154,12 +158,28 @@ impl<'a> Keys<'a> {
 
     /// [`Keys::limits`] that are durations, as seconds.
     fn ages(&mut self) -> Result<Limits, DefinitionError> {
+        let limits = self.durations()?;
+        self.checked(limits, "warning", "critical")
+    }
+
+    /// The same where less is worse.
+    fn remaining(&mut self) -> Result<Limits, DefinitionError> {
+        let Limits { warning, critical } = self.durations()?;
+        match (warning, critical) {
+            (Some(early), Some(late)) if early < late => {
+                Err(self.wrong("warning is below critical".to_owned()))
+            }
+            (None, None) => Err(self.wrong("neither warning nor critical is set".to_owned())),
+            _ => Ok(Limits { warning, critical }),
+        }
+    }
+
+    fn durations(&mut self) -> Result<Limits, DefinitionError> {
         let secs = |age: Duration| (!age.is_zero()).then_some(age.as_secs_f64());
-        let limits = Limits {
+        Ok(Limits {
             warning: secs(self.duration("warning")?),
             critical: secs(self.duration("critical")?),
-        };
-        self.checked(limits, "warning", "critical")
+        })
     }
 
     fn checked(
@@ -270,6 +290,10 @@ mod tests {
             (
                 "title = 't'\nkind = 'age'\njob = 'dump'\nwarning = '2h'\ncritical = '1h'",
                 "warning is above critical",
+            ),
+            (
+                "title = 't'\nkind = 'wal_volume'\nwarning = '1h'\ncritical = '2h'",
+                "warning is below critical",
             ),
             ("title = ", "x.toml is not TOML"),
         ] {

@@ -9,13 +9,13 @@ use tokio::time::timeout;
 use super::pgbouncer::{saturation, waiting};
 use super::server::{archiving, ask, in_recovery, read_values, standby, standbys};
 use super::values::Value;
-use super::{Definition, Kind, Metric, Role, SampleError, age, archiver};
+use super::{Definition, Kind, Metric, Role, SampleError, age, archiver, wal_volume};
 use crate::cluster::LsnRing;
 use crate::config::Config;
 use crate::log;
 use crate::model::{Finding, Scope, Verdict};
 use crate::pgbouncer::Console;
-use crate::postgres::{self, PostgresError, Target};
+use crate::postgres::{self, PostgresError, Target, wal_directory};
 use crate::storage::{Shared, Success};
 
 /// For one statement, and for one look at the bucket; a lock is waited for less long.
@@ -139,6 +139,10 @@ impl Sampler {
                 let secs = STATEMENT.as_secs();
                 let success = success.unwrap_or(Err(SampleError::Deadline { secs }))?;
                 vec![(None, age::judge(success.as_ref(), limits, now))]
+            }
+            Kind::WalVolume { limits } => {
+                let wal = wal_directory(&self.config.postgres.data_directory)?;
+                vec![(None, wal_volume::judge(&wal, limits, now))]
             }
             Kind::ReplicationLag { limits } => {
                 let client = self.postgres.get().await?;

@@ -2,6 +2,10 @@
 
 /// Name and text of each file in `checks/`.
 pub(super) const SHIPPED: &[(&str, &str)] = &[
+    (
+        "archive-backlog-age",
+        include_str!("../../checks/archive-backlog-age.toml"),
+    ),
     ("archiver", include_str!("../../checks/archiver.toml")),
     (
         "base-backup-age",
@@ -32,6 +36,7 @@ pub(super) const SHIPPED: &[(&str, &str)] = &[
         "restore-test-age",
         include_str!("../../checks/restore-test-age.toml"),
     ),
+    ("wal-volume", include_str!("../../checks/wal-volume.toml")),
 ];
 
 #[cfg(test)]

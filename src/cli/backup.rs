@@ -1,4 +1,4 @@
-//! `xdb backup push` and `xdb backup list`.
+//! `xdb backup push` and `xdb backup list`, and the way to `show`.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::backup_show;
 use super::exit::{Exit, complain};
 use super::output::{say, table};
 use crate::archive::catalog::{self, Backup, Catalog, Delta, Window};
@@ -30,6 +31,14 @@ pub enum Verb {
     },
     /// List what the bucket holds: complete or not, delta chains, sizes, from when to when each can be recovered
     List(List),
+    /// Show one backup: its chain, its sizes, and on each timeline from when to when it can be recovered
+    Show {
+        /// Its name, or LATEST
+        name: String,
+        /// Print it as JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -47,7 +56,7 @@ impl Verb {
     pub fn flags(&self) -> Vec<Flag> {
         match self {
             Self::List(list) => super::repository_flag(list.repository.as_deref()),
-            Self::Push { .. } => Vec::new(),
+            Self::Push { .. } | Self::Show { .. } => Vec::new(),
         }
     }
 }
@@ -68,6 +77,10 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
                     pushed.secs
                 ))?;
             }
+        }
+        Verb::Show { name, json } => {
+            let (repository, catalog) = read(loaded).await?;
+            return backup_show::show(&repository, &catalog, &name, json);
         }
         Verb::List(list) => {
             let (repository, catalog) = read(loaded).await?;
@@ -109,33 +122,33 @@ async fn read(loaded: &Loaded) -> Result<(Repository, Catalog), ArchiveError> {
 
 /// One backup as it is printed; `None` where an unfinished backup does not say.
 #[derive(Debug, Serialize)]
-struct Listed {
-    name: String,
+pub(super) struct Listed {
+    pub(super) name: String,
     /// `complete`, `incomplete` (the push never finished) or `unusable` (see `reason`).
-    status: &'static str,
-    reason: Option<String>,
-    kind: &'static str,
-    delta_from: Option<String>,
+    pub(super) status: &'static str,
+    pub(super) reason: Option<String>,
+    pub(super) kind: &'static str,
+    pub(super) delta_from: Option<String>,
     delta_full: Option<String>,
     /// How many deltas deep.
     delta_count: Option<u32>,
-    hostname: Option<String>,
-    timeline: Timeline,
-    start_lsn: Option<Lsn>,
-    finish_lsn: Option<Lsn>,
-    started_at: Option<Timestamp>,
-    finished_at: Option<Timestamp>,
+    pub(super) hostname: Option<String>,
+    pub(super) timeline: Timeline,
+    pub(super) start_lsn: Option<Lsn>,
+    pub(super) finish_lsn: Option<Lsn>,
+    pub(super) started_at: Option<Timestamp>,
+    pub(super) finished_at: Option<Timestamp>,
     /// What the backup alone takes in the bucket, and what its restore takes on disk.
-    compressed_bytes: Option<u64>,
-    restored_bytes: Option<u64>,
-    pg_version: Option<u32>,
-    system_identifier: Option<u64>,
-    permanent: Option<bool>,
+    pub(super) compressed_bytes: Option<u64>,
+    pub(super) restored_bytes: Option<u64>,
+    pub(super) pg_version: Option<u32>,
+    pub(super) system_identifier: Option<u64>,
+    pub(super) permanent: Option<bool>,
     window: Option<Window>,
 }
 
 impl Listed {
-    fn of(catalog: &Catalog, backup: &Backup) -> Self {
+    pub(super) fn of(catalog: &Catalog, backup: &Backup) -> Self {
         let sentinel = backup.sentinel.as_ref();
         let reason = catalog.why_unusable(backup);
         let delta: Option<&Delta> = sentinel.and_then(|sentinel| sentinel.delta.as_ref());

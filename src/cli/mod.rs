@@ -1,6 +1,8 @@
 //! The command line: one file a verb. It prints; the rooms below do the work.
 
+mod archive;
 mod backup;
+mod backup_show;
 mod check;
 mod config_show;
 mod daemon;
@@ -62,6 +64,9 @@ enum Verb {
     /// Take a base backup, or list what is in the repository
     #[command(subcommand)]
     Backup(backup::Verb),
+    /// What waits to be archived, what the archive lacks, and who knows of it
+    #[command(subcommand)]
+    Archive(archive::Verb),
     /// Dump the databases into the bucket, or list what dumps are there
     #[command(subcommand)]
     Dump(dump::Verb),
@@ -137,6 +142,10 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
                     backup::clean_up(&loaded).await;
                 }
             })
+        }
+        Verb::Archive(verb) => {
+            let loaded = load(verb.flags())?;
+            until_interrupted(archive::run(verb, &loaded), async {})
         }
         Verb::Dump(verb) => {
             let loaded = load(Vec::new())?;

@@ -28,6 +28,9 @@ pub struct Recoverable {
     pub to: Option<(Timeline, Lsn, Timestamp)>,
     /// WAL that is missing before WAL that is there.
     pub gap: Option<String>,
+    /// Who knows of the gap, until when and why; `None` where nobody does.
+    #[serde(default)]
+    pub acknowledged: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

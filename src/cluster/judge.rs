@@ -50,10 +50,16 @@ fn judge_backup(base_backup: &Result<Option<Recoverable>, String>) -> Verdict {
             ..
         })) => Verdict::Critical(format!("{backup} cannot be restored: {reason}")),
         Ok(Some(Recoverable {
-            gap: Some(gap), to, ..
+            gap: Some(gap),
+            to,
+            acknowledged,
+            ..
         })) => {
             let to = to.map_or_else(String::new, |(_, lsn, _)| format!("; it ends at {lsn}"));
-            Verdict::Critical(format!("WAL is missing: {gap}{to}"))
+            match acknowledged {
+                None => Verdict::Critical(format!("WAL is missing: {gap}{to}")),
+                Some(told) => Verdict::Warning(format!("WAL is missing: {gap}{to}; {told}")),
+            }
         }
         Ok(Some(_)) => Verdict::Ok,
     }

@@ -40,6 +40,7 @@ fn evidence() -> Evidence {
             unusable: None,
             to: Some((Timeline(1), Lsn(0x0300_0000), at(NOW - 8))),
             gap: None,
+            acknowledged: None,
         })),
         dump: Ok(Some(Dumped {
             set: "20261121T120000Z".to_owned(),
@@ -148,6 +149,15 @@ fn what_the_buckets_lack_is_told_and_what_was_not_seen_is_unknown() {
             backup(|backup| backup.gap = Some("0000…3".to_owned())),
             "recoverability",
             "critical",
+            "all up to 0/3000000",
+        ),
+        (
+            backup(|backup| {
+                backup.gap = Some("0000…3".to_owned());
+                backup.acknowledged = Some("acknowledged by anna".to_owned());
+            }),
+            "recoverability",
+            "warning",
             "all up to 0/3000000",
         ),
         (

@@ -7,13 +7,14 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::Node;
-use crate::archive::{self, ArchiveError, catalog};
+use crate::archive::catalog::Gap;
+use crate::archive::{self, ArchiveError};
 use crate::cluster::{Dumped, Evidence, Knowledge, Proof, Recoverable};
 use crate::config::Config;
 use crate::dump;
 use crate::jobs::Job;
 use crate::log;
-use crate::storage::{Bucket, Shared, Success};
+use crate::storage::{Acknowledgement, Shared, Success};
 
 /// The shortest pause between two looks.
 const PAUSE: Duration = Duration::from_secs(15);
@@ -67,19 +68,18 @@ pub(super) async fn look(config: &Config, system_identifier: Option<u64>) -> Evi
 }
 
 async fn base_backup(config: &Config) -> Result<Option<Recoverable>, ArchiveError> {
-    let repository = archive::repository(config)?;
-    let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
-    let catalog = catalog::read(&bucket, &repository).await?;
+    let (_, catalog, verified) = archive::verify(config, Timestamp::now()).await?;
     Ok(catalog.newest().map(|newest| {
         let window = catalog.window(newest);
+        let gap = verified.first_gap_of(&newest.name);
+        let acknowledged = gap.and_then(|gap| gap.acknowledged.as_ref());
         Recoverable {
             backup: newest.name.clone(),
             finished_at: newest.finished_at,
             unusable: catalog.why_unusable(newest),
-            to: window
-                .as_ref()
-                .map(|window| (window.timeline, window.to_lsn, window.to)),
-            gap: window.and_then(|window| window.gap),
+            to: window.map(|window| (window.timeline, window.to_lsn, window.to)),
+            gap: gap.map(Gap::named),
+            acknowledged: acknowledged.map(Acknowledgement::told),
         }
     }))
 }

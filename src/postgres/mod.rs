@@ -4,11 +4,13 @@ mod connect;
 mod control;
 mod pool;
 mod server;
+mod wal_directory;
 
 pub use connect::{Connection, Target, connect};
 pub use control::{ControlData, control_data};
 pub use pool::{Pool, PooledClient};
 pub use server::{Archiver, Server, archiver, server};
+pub use wal_directory::{WalDirectory, wal_directory};
 
 use std::path::PathBuf;
 
@@ -40,6 +42,12 @@ pub enum PostgresError {
     },
     #[error("pg_controldata refuses {}: {reason}", directory.display())]
     NotADataDirectory { directory: PathBuf, reason: String },
+    #[error("cannot read {}", path.display())]
+    WalDirectory {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 impl PostgresError {
@@ -60,6 +68,9 @@ impl PostgresError {
             Self::ControlFile { .. } => "check postgres.bin_directory".to_owned(),
             Self::NotADataDirectory { .. } => {
                 "postgres.data_directory is the directory that holds PG_VERSION and global/pg_control".to_owned()
+            }
+            Self::WalDirectory { .. } => {
+                "run it on a database node as the database's user; postgres.data_directory holds pg_wal".to_owned()
             }
         }
     }

@@ -3,12 +3,14 @@
 mod backup;
 mod read;
 mod recovery;
+mod verify;
 mod wal;
 mod window;
 
 pub use backup::{Backup, Delta, Sentinel, Tablespace};
 pub use read::{decompressed, read, stored_files, tar_parts};
 pub use recovery::{RecoveryPath, Span, UnreadHistory, plan_recovery};
+pub use verify::{Gap, Verified, WalRange};
 pub use wal::{Stored, Wal};
 pub use window::Window;
 
@@ -63,30 +65,39 @@ impl Catalog {
         Ok(chain)
     }
 
-    /// Everything that keeps `backup` from being restored, as far as names and sentinels tell; `None` when nothing does.
+    /// Why `backup` cannot be restored, as far as names and sentinels tell; `None` when it can.
     pub fn why_unusable(&self, backup: &Backup) -> Option<String> {
-        let Some(sentinel) = &backup.sentinel else {
+        self.why_damaged(backup).or_else(|| {
+            let missing = self.missing_within(backup);
+            missing.first().map(|span| {
+                let named = span.named(self.wal.size);
+                format!("WAL from its start to its finish is missing: {named}")
+            })
+        })
+    }
+
+    /// The same, apart from WAL that is missing.
+    pub fn why_damaged(&self, backup: &Backup) -> Option<String> {
+        if backup.sentinel.is_none() {
             return Some(match &backup.damage {
                 Some(damage) => format!("its sentinel is damaged: {damage}"),
                 None => "it never finished: it has no sentinel".to_owned(),
             });
-        };
-        let chain = match self.chain(backup) {
-            Ok(chain) => chain,
-            Err(reason) => return Some(reason),
-        };
-        let missing =
-            self.wal
-                .missing_between(backup.timeline, sentinel.start_lsn, sentinel.finish_lsn);
-        if let Some(span) = missing.first() {
-            return Some(format!(
-                "WAL from its start to its finish is missing: {}",
-                span.named(self.wal.size)
-            ));
         }
-        chain
-            .windows(2)
-            .find_map(|pair| self.why_rotten(pair[0], pair[1]))
+        match self.chain(backup) {
+            Ok(chain) => chain
+                .windows(2)
+                .find_map(|pair| self.why_rotten(pair[0], pair[1])),
+            Err(reason) => Some(reason),
+        }
+    }
+
+    /// The segments that are missing from the start of `backup` to its finish.
+    fn missing_within(&self, backup: &Backup) -> Vec<Span> {
+        backup.sentinel.as_ref().map_or_else(Vec::new, |sentinel| {
+            let (start, finish) = (sentinel.start_lsn, sentinel.finish_lsn);
+            self.wal.missing_between(backup.timeline, start, finish)
+        })
     }
 
     /// A delta whose parent holds pages of a history that the delta's own timeline left before (a failover in between).

@@ -14,19 +14,34 @@ pub struct Span {
 }
 
 impl Span {
+    pub(super) fn of(timeline: Timeline, first: u64, last: u64) -> Self {
+        Self {
+            timeline,
+            first,
+            last,
+        }
+    }
+
+    pub(super) fn segments(self) -> u64 {
+        self.last - self.first + 1
+    }
+
+    /// The names of the first and the last segment.
+    pub(super) fn ends(self, size: SegmentSize) -> (String, String) {
+        let name = |number| {
+            let timeline = self.timeline;
+            WalSegment { timeline, number }.name(size)
+        };
+        (name(self.first), name(self.last))
+    }
+
     /// `0000…03`, or `0000…03 to 0000…05`.
     pub fn named(self, size: SegmentSize) -> String {
-        let name = |number| {
-            WalSegment {
-                timeline: self.timeline,
-                number,
-            }
-            .name(size)
-        };
+        let (first, last) = self.ends(size);
         if self.first == self.last {
-            name(self.first)
+            first
         } else {
-            format!("{} to {}", name(self.first), name(self.last))
+            format!("{first} to {last}")
         }
     }
 }
@@ -82,6 +97,17 @@ pub fn plan_recovery(
     finish: Lsn,
 ) -> Result<RecoveryPath, UnreadHistory> {
     let (target, history) = newest_descendant(wal, timeline, finish)?;
+    Ok(follow(wal, timeline, start, target, &history))
+}
+
+/// The way from `start` on `timeline` to the end of `target`, whose history is `history`.
+pub(super) fn follow(
+    wal: &Wal,
+    timeline: Timeline,
+    start: Lsn,
+    target: Timeline,
+    history: &TimelineHistory,
+) -> RecoveryPath {
     let mut path = RecoveryPath {
         timeline: target,
         switched_at: history
@@ -140,7 +166,7 @@ pub fn plan_recovery(
         }),
         None => {}
     }
-    Ok(path)
+    path
 }
 
 fn newest_descendant(

@@ -72,6 +72,18 @@ impl Wal {
         missing
     }
 
+    /// The name of the segment that came into the bucket last, and when.
+    pub fn last_stored(&self) -> Option<(String, Timestamp)> {
+        let timelines = self.segments.iter();
+        let all = timelines.flat_map(|(timeline, stored)| {
+            let segment =
+                |(number, stored): (&u64, &Stored)| (stored.last_modified, *timeline, *number);
+            stored.iter().map(segment)
+        });
+        let (at, timeline, number) = all.max()?;
+        Some((WalSegment { timeline, number }.name(self.size), at))
+    }
+
     /// The newest segment of `timeline`.
     pub fn newest(&self, timeline: Timeline) -> Option<WalSegment> {
         let (number, _) = self.segments.get(&timeline)?.last_key_value()?;

@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Backup, Catalog, plan_recovery};
-use crate::model::{Lsn, Timeline};
+use super::recovery::follow;
+use super::{Backup, Catalog, RecoveryPath, plan_recovery};
+use crate::model::{Lsn, Timeline, TimelineHistory};
 
 /// From where to where a backup can be recovered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -22,7 +23,7 @@ pub struct Window {
 }
 
 impl Catalog {
-    /// The window of a backup that can be restored; `None` for one that cannot.
+    /// The window of a backup that can be restored, along the newest timeline that descends from it; `None` for one that cannot.
     pub fn window(&self, backup: &Backup) -> Option<Window> {
         let sentinel = backup.sentinel.as_ref()?;
         let path = plan_recovery(
@@ -30,12 +31,38 @@ impl Catalog {
             backup.timeline,
             sentinel.start_lsn,
             sentinel.finish_lsn,
-        )
-        .ok()?;
+        );
+        self.window_of(backup, &path.ok()?)
+    }
+
+    /// The window along each timeline that `backup` can follow: its own first, then those that left it later.
+    ///
+    /// All but the last are reached by naming `recovery_target_timeline`. A history that cannot be read is passed over.
+    pub fn windows(&self, backup: &Backup) -> Vec<Window> {
+        let Some(sentinel) = &backup.sentinel else {
+            return Vec::new();
+        };
+        let own = (backup.timeline, TimelineHistory::default());
+        let histories = self.wal.histories.iter();
+        let descendants = histories.filter_map(|(timeline, history)| {
+            let history = history.as_ref().ok()?;
+            let left = history.switched_from(backup.timeline)?;
+            (left >= sentinel.finish_lsn).then(|| (*timeline, history.clone()))
+        });
+        let windows = std::iter::once(own).chain(descendants);
+        let windows = windows.filter_map(|(target, history)| {
+            let start = sentinel.start_lsn;
+            let path = follow(&self.wal, backup.timeline, start, target, &history);
+            self.window_of(backup, &path)
+        });
+        windows.collect()
+    }
+
+    fn window_of(&self, backup: &Backup, path: &RecoveryPath) -> Option<Window> {
         let last = path.reachable?;
         Some(Window {
             timeline: path.timeline,
-            from_lsn: sentinel.finish_lsn,
+            from_lsn: backup.sentinel.as_ref()?.finish_lsn,
             from: backup.finished_at,
             to_lsn: last.end(self.wal.size),
             to: self.wal.get(last)?.last_modified,

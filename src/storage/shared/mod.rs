@@ -2,12 +2,14 @@
 //!
 //! Never below the WAL-G prefix: its programs list, judge and delete what is there.
 
+mod acknowledgement;
 mod lock;
 mod success;
 
 use super::{Bucket, Repository, StorageError, UnknownPlaceholder};
 use crate::config::Config;
 
+pub use acknowledgement::Acknowledgement;
 pub use lock::{ClusterLock, Holder, LockError};
 pub use success::Success;
 

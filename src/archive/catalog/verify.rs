@@ -1,0 +1,246 @@
+//! Whether the archive holds what its backups need. Pure.
+//!
+//! A segment is missing only where a recovery along the timelines' histories would ask for it: around a switch the file
+//! names alone show holes that are none (wal-g#1390).
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Backup, Catalog, Span, plan_recovery};
+use crate::model::{SegmentSize, Timeline, WalSegment};
+use crate::storage::Acknowledgement;
+
+/// A repository, judged by a full list of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// What is stored, by timeline and position.
+    pub wal: Vec<WalRange>,
+    pub gaps: Vec<Gap>,
+    /// What else keeps a backup from being restored, or the archive from being followed.
+    pub problems: Vec<String>,
+    /// Backups without a sentinel: at work, or never finished.
+    pub unfinished: Vec<String>,
+}
+
+/// Segments without one missing in between, both ends included.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WalRange {
+    pub timeline: Timeline,
+    pub first: String,
+    pub last: String,
+    pub segments: u64,
+    /// As stored.
+    pub bytes: u64,
+}
+
+/// Segments that are missing and that a recovery would ask for, both ends included.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Gap {
+    pub timeline: Timeline,
+    pub first: String,
+    pub last: String,
+    pub segments: u64,
+    /// The backups that cannot be recovered past it.
+    pub cuts_off: Vec<String>,
+    /// Who knows of it; of several the one that ends first. `None` where nobody does, or not of all of it.
+    pub acknowledged: Option<Acknowledgement>,
+}
+
+impl Gap {
+    pub fn named(&self) -> String {
+        if self.first == self.last {
+            self.first.clone()
+        } else {
+            format!("{} to {}", self.first, self.last)
+        }
+    }
+}
+
+impl Verified {
+    /// The gap that `backup` cannot get past: the first that nobody knows of, otherwise the first.
+    pub fn first_gap_of(&self, backup: &str) -> Option<&Gap> {
+        let cuts_off = |gap: &&Gap| gap.cuts_off.iter().any(|name| name == backup);
+        let mut gaps = self.gaps.iter().filter(cuts_off);
+        let unknown = gaps.clone().find(|gap| gap.acknowledged.is_none());
+        unknown.or_else(|| gaps.next())
+    }
+
+    /// Nothing is missing or wrong that nobody knows of.
+    pub fn is_good(&self) -> bool {
+        self.problems.is_empty() && self.gaps.iter().all(|gap| gap.acknowledged.is_some())
+    }
+}
+
+impl Catalog {
+    /// Judges all of it; `acknowledgements` are those of this repository.
+    pub fn verify(&self, acknowledgements: &[Acknowledgement], now: Timestamp) -> Verified {
+        let standing: Vec<_> = acknowledgements
+            .iter()
+            .filter(|acknowledgement| acknowledgement.stands(now))
+            .collect();
+        let mut missing: Vec<(Span, &str)> = Vec::new();
+        let mut problems = self.strangers();
+        let mut unfinished = Vec::new();
+        for backup in &self.backups {
+            if backup.finished_at.is_none() {
+                unfinished.push(backup.name.clone());
+                continue;
+            }
+            let damaged = self.why_damaged(backup);
+            problems.extend(damaged.map(|reason| format!("{}: {reason}", backup.name)));
+            let (spans, reason) = self.missing_for(backup);
+            missing.extend(spans.into_iter().map(|span| (span, &*backup.name)));
+            problems.extend(reason);
+        }
+        problems.dedup();
+        if self.newest().is_none() {
+            problems.push("there is no base backup".to_owned());
+        }
+        let gaps = merged(missing).into_iter();
+        let gaps = gaps.map(|(span, cuts_off)| gap(span, cuts_off, &standing, self.wal.size));
+        Verified {
+            wal: self.ranges(),
+            gaps: gaps.collect(),
+            problems,
+            unfinished,
+        }
+    }
+
+    /// Whether all that `acknowledgement` names lies in one gap.
+    pub fn lacks(&self, acknowledgement: &Acknowledgement) -> bool {
+        let parse = |name: &str| WalSegment::parse(name, self.wal.size).ok();
+        let (first, last) = (parse(&acknowledgement.first), parse(&acknowledgement.last));
+        let gaps = self.verify(&[], acknowledgement.at).gaps;
+        first <= last
+            && gaps.iter().any(|gap| {
+                let (begin, end) = (parse(&gap.first), parse(&gap.last));
+                first.is_some_and(|first| first.timeline == gap.timeline)
+                    && begin <= first
+                    && last <= end
+            })
+    }
+
+    /// What a recovery of `backup` would ask for and not find, and why there may be more.
+    fn missing_for(&self, backup: &Backup) -> (Vec<Span>, Option<String>) {
+        let Some(sentinel) = &backup.sentinel else {
+            return (Vec::new(), None);
+        };
+        let mut missing = self.missing_within(backup);
+        let (start, finish) = (sentinel.start_lsn, sentinel.finish_lsn);
+        match plan_recovery(&self.wal, backup.timeline, start, finish) {
+            Ok(path) => {
+                missing.extend(path.missing);
+                let why = path.without_history.map(|timeline| {
+                    format!("timeline {timeline} has WAL and no history: whether it can be followed is not known")
+                });
+                (missing, why)
+            }
+            Err(error) => (missing, Some(error.to_string())),
+        }
+    }
+
+    /// Two clusters in one prefix.
+    fn strangers(&self) -> Vec<String> {
+        let sentinels = self.backups.iter().filter_map(|b| b.sentinel.as_ref());
+        let mut identifiers: Vec<u64> = sentinels.filter_map(|s| s.system_identifier).collect();
+        identifiers.sort_unstable();
+        identifiers.dedup();
+        match identifiers.as_slice() {
+            [] | [_] => Vec::new(),
+            several => {
+                let several: Vec<_> = several.iter().map(u64::to_string).collect();
+                let several = several.join(" and ");
+                vec![format!(
+                    "backups of different clusters are here, with system identifiers {several}"
+                )]
+            }
+        }
+    }
+
+    fn ranges(&self) -> Vec<WalRange> {
+        let mut ranges: Vec<(Span, u64)> = Vec::new();
+        for (timeline, segments) in &self.wal.segments {
+            for (number, stored) in segments {
+                match ranges.last_mut() {
+                    Some((span, bytes))
+                        if span.timeline == *timeline && span.last + 1 == *number =>
+                    {
+                        span.last = *number;
+                        *bytes += stored.size;
+                    }
+                    _ => ranges.push((Span::of(*timeline, *number, *number), stored.size)),
+                }
+            }
+        }
+        let shown = ranges.into_iter().map(|(span, bytes)| {
+            let (first, last) = span.ends(self.wal.size);
+            WalRange {
+                timeline: span.timeline,
+                first,
+                last,
+                segments: span.segments(),
+                bytes,
+            }
+        });
+        shown.collect()
+    }
+}
+
+/// Spans that overlap or touch become one, with the backups of each.
+fn merged(mut missing: Vec<(Span, &str)>) -> Vec<(Span, Vec<String>)> {
+    missing.sort_by_key(|(span, _)| (span.timeline, span.first));
+    let mut merged: Vec<(Span, Vec<String>)> = Vec::new();
+    for (span, backup) in missing {
+        match merged.last_mut() {
+            Some((last, backups))
+                if last.timeline == span.timeline && span.first <= last.last + 1 =>
+            {
+                last.last = last.last.max(span.last);
+                if !backups.iter().any(|known| known == backup) {
+                    backups.push(backup.to_owned());
+                }
+            }
+            _ => merged.push((span, vec![backup.to_owned()])),
+        }
+    }
+    merged
+}
+
+fn gap(span: Span, cuts_off: Vec<String>, standing: &[&Acknowledgement], size: SegmentSize) -> Gap {
+    let covers = |acknowledgement: &Acknowledgement, number: u64| {
+        let parse = |name: &str| WalSegment::parse(name, size).ok();
+        let ends = parse(&acknowledgement.first).zip(parse(&acknowledgement.last));
+        ends.is_some_and(|(first, last)| {
+            first.timeline == span.timeline && (first.number..=last.number).contains(&number)
+        })
+    };
+    let mut ends_first: Option<&Acknowledgement> = None;
+    let mut all = true;
+    for number in span.first..=span.last {
+        let known = standing.iter().filter(|one| covers(one, number));
+        // Of one segment the longest counts, of the gap the segment that is known for the shortest.
+        match known.max_by_key(|one| one.until) {
+            Some(one) if ends_first.is_none_or(|other| one.until < other.until) => {
+                ends_first = Some(one);
+            }
+            Some(_) => {}
+            None => {
+                all = false;
+                break;
+            }
+        }
+    }
+    let (first, last) = span.ends(size);
+    Gap {
+        timeline: span.timeline,
+        first,
+        last,
+        segments: span.segments(),
+        cuts_off,
+        acknowledged: ends_first.filter(|_| all).cloned(),
+    }
+}
+
+#[cfg(test)]
+#[path = "verify_tests.rs"]
+mod tests;
