@@ -9,7 +9,7 @@ use super::{Hop, Options};
 /// What to do after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Something is not up yet: again after 250 ms.
+    /// Something is not up yet: again soon.
     Soon,
     /// Again after a second.
     Later,

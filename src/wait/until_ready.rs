@@ -13,8 +13,9 @@ use super::resolve::Resolver;
 /// Longer than anyone waits, and not too long for a clock.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
-/// Whoever has waited this long does not notice another 150 ms.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two attempts.
+const SHORTEST: Duration = Duration::from_millis(250);
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// How the waiting ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,13 +70,12 @@ pub async fn until_ready(options: &Options, mut changed: impl FnMut(&Signal)) ->
     }
 }
 
-/// `lasted` is for how long the reason has been the same. After a while a little less often: a hundred units that wait
-/// for one server must not keep the machine busy that it boots on.
+/// `lasted` is for how long the reason has been the same. Whoever has waited long does not notice a twentieth of it,
+/// and a hundred units that wait for one server must not keep the machine busy that it boots on.
 fn pause_after(next: Next, lasted: Duration) -> Duration {
     let pause = match next {
-        Next::Soon if lasted > PATIENCE => Duration::from_millis(400),
-        Next::Soon => Duration::from_millis(250),
-        Next::Later | Next::Refused => Duration::from_secs(1),
+        Next::Soon => (lasted / 20).clamp(SHORTEST, LONGEST),
+        Next::Later | Next::Refused => LONGEST,
     };
     jittered(pause, RandomState::new().hash_one(0))
 }
@@ -89,6 +89,19 @@ fn jittered(pause: Duration, random: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pause_grows_with_the_wait_up_to_a_second() {
+        for (lasted, least, most) in [
+            (0, 200, 300),
+            (5, 200, 300),
+            (10, 400, 600),
+            (3600, 800, 1200),
+        ] {
+            let pause = pause_after(Next::Soon, Duration::from_secs(lasted)).as_millis();
+            assert!((least..=most).contains(&pause), "{lasted} s: {pause} ms");
+        }
+    }
 
     #[test]
     fn a_pause_is_jittered_by_a_fifth_at_most() {
