@@ -66,12 +66,7 @@ impl Alerts {
         let reporter = self.hostname.clone();
         self.store
             .write(move |writing| {
-                let mut book = Book {
-                    writing,
-                    reporter,
-                    now,
-                    events: Vec::new(),
-                };
+                let mut book = Book::open(writing, reporter, now);
                 for judged in &judged {
                     book.take(judged)?;
                 }
@@ -96,12 +91,7 @@ impl Alerts {
         let (reporter, reason) = (self.hostname.clone(), reason.to_owned());
         self.store
             .write(move |writing| {
-                let mut book = Book {
-                    writing,
-                    reporter,
-                    now,
-                    events: Vec::new(),
-                };
+                let mut book = Book::open(writing, reporter, now);
                 for (key, state) in writing.alerts()? {
                     if which(&key) {
                         book.end(&key, &state, &reason)?;
@@ -141,7 +131,16 @@ struct Book<'a, 'b> {
     events: Vec<Event>,
 }
 
-impl Book<'_, '_> {
+impl<'a, 'b> Book<'a, 'b> {
+    fn open(writing: &'a Writing<'b>, reporter: String, now: Timestamp) -> Self {
+        Self {
+            writing,
+            reporter,
+            now,
+            events: Vec::new(),
+        }
+    }
+
     fn take(&mut self, judged: &Judged) -> Result<(), StoreError> {
         let key = AlertKey::of(&judged.finding);
         let previous = self.writing.alert(&key)?;

@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::Limits;
+use super::values::in_hours;
 use crate::model::Verdict;
 use crate::storage::Success;
 
@@ -30,13 +31,6 @@ pub(super) fn judge(success: Option<&Success>, limits: &Limits, now: Timestamp) 
             in_hours(SignedDuration::from_secs_f64(limit))
         )
     })
-}
-
-fn in_hours(duration: SignedDuration) -> String {
-    match duration.as_hours() {
-        0 => format!("{} min", duration.as_mins()),
-        hours => format!("{hours} h"),
-    }
 }
 
 #[cfg(test)]

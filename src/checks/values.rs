@@ -1,5 +1,7 @@
 //! Judges numbers against limits. Pure.
 
+use jiff::SignedDuration;
+
 use super::Limits;
 use crate::model::Verdict;
 
@@ -39,6 +41,14 @@ impl Limits {
             (None, Some(limit)) => Verdict::Warning(reason(limit)),
             (None, None) => Verdict::Ok,
         }
+    }
+}
+
+/// As "35 min" or "30 h".
+pub(super) fn in_hours(duration: SignedDuration) -> String {
+    match duration.as_hours() {
+        0 => format!("{} min", duration.as_mins()),
+        hours => format!("{hours} h"),
     }
 }
 

@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::Limits;
+use super::values::in_hours;
 use crate::model::Verdict;
 use crate::postgres::WalDirectory;
 
@@ -21,8 +22,8 @@ pub(super) fn judge(wal: &WalDirectory, limits: &Limits, now: Timestamp) -> Verd
     let reason = |limit: f64| {
         format!(
             "archiving stands still, and the volume of pg_wal is full in {} (limit {}); {} files wait",
-            in_words(until),
-            in_words(SignedDuration::from_secs_f64(limit)),
+            in_hours(until),
+            in_hours(SignedDuration::from_secs_f64(limit)),
             wal.pending
         )
     };
@@ -30,13 +31,6 @@ pub(super) fn judge(wal: &WalDirectory, limits: &Limits, now: Timestamp) -> Verd
         (Some(limit), _) => Verdict::Critical(reason(limit)),
         (None, Some(limit)) => Verdict::Warning(reason(limit)),
         (None, None) => Verdict::Ok,
-    }
-}
-
-fn in_words(duration: SignedDuration) -> String {
-    match duration.as_hours() {
-        0 => format!("{} min", duration.as_mins()),
-        hours => format!("{hours} h"),
     }
 }
 

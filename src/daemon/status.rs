@@ -21,15 +21,19 @@ pub async fn status(config: &Config) -> Status {
 }
 
 async fn without_daemon(config: &Config, away: &str) -> Status {
-    let (view, peers) = tokio::join!(own_view(config), ask_peers(config));
-    let identifier = view.sample.map(|sample| sample.system_identifier);
+    let identifier = own_view(config).await.sample;
+    let identifier = identifier.map(|sample| sample.system_identifier);
     let evidence = evidence::look(config, identifier).await;
+    // After S3, which may take its time: a role is known by what was seen just now.
+    let (view, peers) = tokio::join!(own_view(config), ask_peers(config));
     let mut known = Knowledge {
         peers,
         evidence: Some(evidence),
         ..Knowledge::default()
     };
-    let away = format!("xdb's daemon does not answer on this node: {away}");
+    let away = format!(
+        "xdb's daemon does not answer on this node, so nothing is watched here: {away}; see systemctl status xdb"
+    );
     let mut findings = vec![found(config, "daemon", Verdict::Critical(away))];
     match alerts(config) {
         Ok(alerts) => known.alerts = alerts,

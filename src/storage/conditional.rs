@@ -1,8 +1,9 @@
 //! Writing only what is as expected: what two nodes may write at once.
 
 use aws_sdk_s3::primitives::ByteStream;
+use tokio::time::timeout;
 
-use super::{Bucket, Cause, StorageError};
+use super::{Bucket, Cause, REQUEST_DEADLINE, StorageError};
 
 /// What must hold for an object to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +30,9 @@ impl Bucket {
             answer => answer?,
         };
         let tag = answer.e_tag().unwrap_or_default().to_owned();
-        let body = answer.body.collect().await;
+        // The client's own deadline ends where the body begins, and a lock must not wait for one that never comes.
+        let body = timeout(REQUEST_DEADLINE, answer.body.collect()).await;
+        let body = body.map_err(|e| StorageError::cut(&self.name, key, e))?;
         let body = body.map_err(|e| StorageError::cut(&self.name, key, e))?;
         Ok(Some((body.into_bytes().into(), tag)))
     }

@@ -74,7 +74,11 @@ fn a_node_that_is_well_is_said_to_be() {
     );
     let unknown = lab.xdb(&["check", "nothing"]);
     assert_eq!(unknown.code, 2, "{unknown:?}");
-    assert!(unknown.stderr.contains("HINT: the checks are archive-backlog-age, archiver, "));
+    assert!(
+        unknown
+            .stderr
+            .contains("HINT: the checks are archive-backlog-age, archiver, ")
+    );
 }
 
 #[test]

@@ -145,3 +145,31 @@ fn alerts_wait_for_a_redis_that_is_away() {
     daemon.signal("TERM");
     assert_eq!(daemon.wait(SOON).code, 143);
 }
+
+#[test]
+fn without_a_daemon_status_looks_by_itself_and_says_first_that_it_is_away() {
+    let lab = lab();
+    assert_eq!(ask(&lab, "healthz"), 0);
+    let said = lab.xdb(&["status"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    let critical = said
+        .stdout
+        .lines()
+        .find(|line| line.starts_with("CRITICAL  "));
+    assert!(
+        critical.is_some_and(|line| line.contains("daemon does not answer on this node")),
+        "{said:?}"
+    );
+    assert!(said.stdout.contains("primary"), "{said:?}");
+    // It looked: an S3 that is away is told, and makes nothing worse of the rest.
+    lab.proxy_enabled(false);
+    assert_ne!(lab.sh("curl -s -m 3 http://127.0.0.1:7000/").code, 0);
+    let said = lab.xdb(&["status", "--json"]);
+    let status: Value = serde_json::from_str(&said.stdout).expect("JSON");
+    assert_eq!((said.code, &status["verdict"]), (1, &"critical".into()));
+    assert!(
+        status["evidence"]["base_backup"]["Err"].is_string(),
+        "{status}"
+    );
+    assert_eq!(status["nodes"][0]["role"], "primary", "{status}");
+}
