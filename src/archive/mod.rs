@@ -4,6 +4,7 @@
 
 mod backup;
 pub mod catalog;
+mod catalog_cache;
 mod environment;
 mod error;
 pub mod program;
@@ -19,6 +20,7 @@ mod wal_role;
 use crate::config::Config;
 use crate::storage::Repository;
 pub use backup::{PushedBackup, push};
+pub use catalog_cache::{Look, forget_catalog, read_catalog};
 pub use environment::{add_ambient_aws, command};
 pub use error::ArchiveError;
 pub use program::Program;

@@ -1,23 +1,24 @@
-//! A full look at the repository, with the losses that somebody knows of.
+//! The repository, judged, with the losses that somebody knows of.
 
 use jiff::Timestamp;
 
 use super::ArchiveError;
-use super::catalog::{self, Catalog, Verified};
+use super::catalog::{Catalog, Verified};
+use super::catalog_cache::{Look, read_catalog};
 use crate::config::Config;
-use crate::storage::{Acknowledgement, Bucket, Repository, Shared};
+use crate::storage::{Acknowledgement, Shared};
 
-/// Lists all of the repository and judges it.
+/// Lists the repository and judges it.
 ///
 /// # Errors
 /// When the bucket cannot be read, or what is acknowledged cannot.
 pub async fn verify(
     config: &Config,
+    look: Look<'_>,
     now: Timestamp,
-) -> Result<(Repository, Catalog, Verified), ArchiveError> {
+) -> Result<(Catalog, Verified), ArchiveError> {
     let repository = super::repository(config)?;
-    let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
-    let catalog = catalog::read(&bucket, &repository).await?;
+    let catalog = read_catalog(config, &repository, look, now).await?;
     let mut verified = catalog.verify(&[], now);
     // Without a gap there is nothing to acknowledge, and nothing to ask for.
     if !verified.gaps.is_empty() {
@@ -25,7 +26,7 @@ pub async fn verify(
         let known = shared.acknowledgements(&repository.to_string()).await?;
         verified = catalog.verify(&known, now);
     }
-    Ok((repository, catalog, verified))
+    Ok((catalog, verified))
 }
 
 /// Keeps that `by` knows of the loss of the segments from `first` to `last`, and why, until `until`.
@@ -39,7 +40,8 @@ pub async fn acknowledge(
     until: Timestamp,
     now: Timestamp,
 ) -> Result<Acknowledgement, ArchiveError> {
-    let (repository, catalog, _) = verify(config, now).await?;
+    let repository = super::repository(config)?;
+    let (catalog, _) = verify(config, Look::Whole, now).await?;
     let known = Acknowledgement::new(&repository.to_string(), segments, who, now, until);
     if !catalog.lacks(&known) {
         let (first, last) = segments;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::exit::{Exit, complain};
 use super::output::{ago, say, table};
 use crate::archive::catalog::{Verified, Window};
-use crate::archive::{self, ArchiveError};
+use crate::archive::{self, ArchiveError, Look};
 use crate::config::{Flag, Loaded};
 use crate::log;
 use crate::postgres::{WalDirectory, wal_directory};
@@ -38,6 +38,9 @@ pub struct Verify {
     /// Another repository than the configured one
     #[arg(long, value_name = "s3://BUCKET/PREFIX")]
     repository: Option<String>,
+    /// List only what came since this node last looked: quicker, and blind to what was deleted since
+    #[arg(long)]
+    cached: bool,
     /// Print it as JSON
     #[arg(long)]
     json: bool,
@@ -87,7 +90,12 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
     match verb {
         Verb::Status { json } => status(loaded, json, now).await,
         Verb::Verify(arguments) => {
-            let (_, _, verified) = archive::verify(&loaded.config, now).await?;
+            let look = if arguments.cached {
+                Look::Since(None)
+            } else {
+                Look::Whole
+            };
+            let (_, verified) = archive::verify(&loaded.config, look, now).await?;
             if arguments.json {
                 say(serde_json::to_string_pretty(&verified)?)?;
             } else {
@@ -187,7 +195,7 @@ struct Status {
 async fn status(loaded: &Loaded, json: bool, now: Timestamp) -> anyhow::Result<Exit> {
     let config = &loaded.config;
     let local = wal_directory(&config.postgres.data_directory);
-    let bucket = archive::verify(config, now).await;
+    let bucket = archive::verify(config, Look::Since(None), now).await;
     let mut unknown = Vec::new();
     if let Err(error) = &local {
         complain(&log::chain(error), Some(&error.hint()));
@@ -199,7 +207,7 @@ async fn status(loaded: &Loaded, json: bool, now: Timestamp) -> anyhow::Result<E
     }
     let (local, bucket) = (local.ok(), bucket.ok());
     let mut status = Status::of_node(local.as_ref(), now);
-    if let Some((_, catalog, verified)) = bucket {
+    if let Some((catalog, verified)) = bucket {
         let restorable = |backup: &&_| catalog.why_unusable(backup).is_none();
         let usable = catalog.backups.iter().filter(restorable);
         status.from = usable.filter_map(|backup| backup.finished_at).min();

@@ -10,13 +10,13 @@ use serde::Serialize;
 use super::backup_show;
 use super::exit::{Exit, complain};
 use super::output::{say, table};
-use crate::archive::catalog::{self, Backup, Catalog, Delta, Window};
-use crate::archive::{self, ArchiveError};
+use crate::archive::catalog::{Backup, Catalog, Delta, Window};
+use crate::archive::{self, ArchiveError, Look};
 use crate::config::{Flag, Loaded};
 use crate::daemon;
 use crate::jobs::{self, Job};
 use crate::model::{Lsn, Timeline};
-use crate::storage::{Bucket, Repository};
+use crate::storage::Repository;
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -115,8 +115,8 @@ pub async fn clean_up(loaded: &Loaded) {
 
 async fn read(loaded: &Loaded) -> Result<(Repository, Catalog), ArchiveError> {
     let repository = archive::repository(&loaded.config)?;
-    let bucket = Bucket::open(&loaded.config.s3, &repository.bucket).await?;
-    let catalog = catalog::read(&bucket, &repository).await?;
+    let (config, look) = (&loaded.config, Look::Since(None));
+    let catalog = archive::read_catalog(config, &repository, look, Timestamp::now()).await?;
     Ok((repository, catalog))
 }
 

@@ -8,13 +8,14 @@ use tokio::time::timeout;
 
 use super::Node;
 use crate::archive::catalog::Gap;
-use crate::archive::{self, ArchiveError};
+use crate::archive::{self, ArchiveError, Look};
 use crate::cluster::{Dumped, Evidence, Knowledge, Proof, Recoverable};
 use crate::config::Config;
 use crate::dump;
 use crate::jobs::Job;
 use crate::log;
 use crate::storage::{Acknowledgement, Shared, Success};
+use crate::store::Store;
 
 /// The shortest pause between two looks.
 const PAUSE: Duration = Duration::from_secs(15);
@@ -26,12 +27,13 @@ const LIMIT: Duration = Duration::from_mins(5);
 
 /// Keeps the evidence fresh.
 pub(super) async fn keep(node: &Node, known: &watch::Sender<Knowledge>) {
+    let config = &node.tools.loaded.config;
     let mut view = node.view.clone();
     loop {
         let begin = Instant::now();
         let sample = view.borrow_and_update().sample;
         let identifier = sample.map(|sample| sample.system_identifier);
-        let looked = timeout(LIMIT, look(&node.tools.loaded.config, identifier)).await;
+        let looked = timeout(LIMIT, look(config, Some(&node.store), identifier)).await;
         let evidence = looked.unwrap_or_else(|_| {
             let reason = format!("S3 did not answer within {} s", LIMIT.as_secs());
             Evidence {
@@ -53,9 +55,13 @@ pub(super) async fn keep(node: &Node, known: &watch::Sender<Knowledge>) {
 }
 
 /// One look; a proof of another cluster than `system_identifier`, where that is known, is none.
-pub(super) async fn look(config: &Config, system_identifier: Option<u64>) -> Evidence {
+pub(super) async fn look(
+    config: &Config,
+    store: Option<&Store>,
+    system_identifier: Option<u64>,
+) -> Evidence {
     let (base_backup, dump, proof) = tokio::join!(
-        base_backup(config),
+        base_backup(config, store),
         newest_dump(config),
         proof(config, system_identifier)
     );
@@ -67,8 +73,12 @@ pub(super) async fn look(config: &Config, system_identifier: Option<u64>) -> Evi
     }
 }
 
-async fn base_backup(config: &Config) -> Result<Option<Recoverable>, ArchiveError> {
-    let (_, catalog, verified) = archive::verify(config, Timestamp::now()).await?;
+async fn base_backup(
+    config: &Config,
+    store: Option<&Store>,
+) -> Result<Option<Recoverable>, ArchiveError> {
+    let look = Look::Since(store);
+    let (catalog, verified) = archive::verify(config, look, Timestamp::now()).await?;
     Ok(catalog.newest().map(|newest| {
         let window = catalog.window(newest);
         let gap = verified.first_gap_of(&newest.name);

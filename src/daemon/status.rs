@@ -23,7 +23,7 @@ pub async fn status(config: &Config) -> Status {
 async fn without_daemon(config: &Config, away: &str) -> Status {
     let identifier = own_view(config).await.sample;
     let identifier = identifier.map(|sample| sample.system_identifier);
-    let evidence = evidence::look(config, identifier).await;
+    let evidence = evidence::look(config, None, identifier).await;
     // After S3, which may take its time: a role is known by what was seen just now.
     let (view, peers) = tokio::join!(own_view(config), ask_peers(config));
     let mut known = Knowledge {

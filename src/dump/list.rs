@@ -142,6 +142,7 @@ mod tests {
                 key: (*key).to_owned(),
                 size: *size,
                 last_modified: Timestamp::UNIX_EPOCH,
+                tag: String::new(),
             })
             .collect();
         let listed = judge(&set, &objects, manifest.map(str::as_bytes));

@@ -2,13 +2,30 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Lsn, ParseError, Timeline};
 
 const MIB: u64 = 1 << 20;
 
 /// The size of a WAL segment: a power of two from 1 MiB to 1 GiB, chosen by `initdb --wal-segsize`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u64")]
 pub struct SegmentSize(u64);
+
+impl TryFrom<u64> for SegmentSize {
+    type Error = ParseError;
+
+    fn try_from(bytes: u64) -> Result<Self, ParseError> {
+        Self::new(bytes)
+    }
+}
+
+impl From<SegmentSize> for u64 {
+    fn from(size: SegmentSize) -> Self {
+        size.0
+    }
+}
 
 impl Default for SegmentSize {
     fn default() -> Self {

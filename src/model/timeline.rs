@@ -30,14 +30,14 @@ impl fmt::Display for Timeline {
 }
 
 /// WAL up to `at` belongs to `timeline`, what follows to a descendant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimelineSwitch {
     pub timeline: Timeline,
     pub at: Lsn,
 }
 
 /// The ancestors of a timeline, oldest first; empty for one that has none.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TimelineHistory(pub Vec<TimelineSwitch>);
 
 impl TimelineHistory {

@@ -7,6 +7,7 @@ mod repository;
 mod shared;
 mod upload;
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -26,6 +27,8 @@ pub struct Object {
     /// Bytes as stored, compressed.
     pub size: u64,
     pub last_modified: Timestamp,
+    /// Changes with the content (ETag); empty where the server knows none.
+    pub tag: String,
 }
 
 /// A multipart upload that was begun and neither completed nor aborted.
@@ -64,18 +67,43 @@ impl Bucket {
     /// # Errors
     /// When the bucket cannot be listed.
     pub async fn list(&self, prefix: &str) -> Result<Vec<Object>, StorageError> {
+        let mut objects = Vec::new();
+        let each = |object| {
+            objects.push(object);
+            ControlFlow::Continue(())
+        };
+        self.list_each(prefix, None, each).await?;
+        Ok(objects)
+    }
+
+    /// Hands every object whose key starts with `prefix`, and comes after `after`, to `each`, until that breaks off.
+    ///
+    /// One page at a time is held in memory. `after` need not be the key of an object.
+    ///
+    /// # Errors
+    /// When the bucket cannot be listed.
+    pub async fn list_each(
+        &self,
+        prefix: &str,
+        after: Option<String>,
+        mut each: impl FnMut(Object) -> ControlFlow<()> + Send,
+    ) -> Result<(), StorageError> {
         let request = self
             .client
             .list_objects_v2()
             .bucket(&self.name)
-            .prefix(prefix);
+            .prefix(prefix)
+            .set_start_after(after);
         let mut pages = request.into_paginator().send();
-        let mut objects = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|e| self.failed("list", prefix, e))?;
-            objects.extend(page.contents().iter().filter_map(object));
+            for listed in page.contents().iter().filter_map(object) {
+                if each(listed).is_break() {
+                    return Ok(());
+                }
+            }
         }
-        Ok(objects)
+        Ok(())
     }
 
     /// The "folders" directly below `prefix` (which ends in `/`), without their trailing slash, and the objects there.
@@ -235,6 +263,7 @@ fn object(listed: &aws_sdk_s3::types::Object) -> Option<Object> {
             .and_then(|size| size.try_into().ok())
             .unwrap_or_default(),
         last_modified: timestamp(listed.last_modified()?),
+        tag: listed.e_tag().unwrap_or_default().to_owned(),
     })
 }
 

@@ -43,6 +43,14 @@ impl Reading<'_> {
         Ok(Some((role == REPLICA, changed)))
     }
 
+    /// What was last read of the repository `origin`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn catalog(&self, origin: &str) -> Result<Option<String>, StoreError> {
+        self.fact(&format!("{CATALOG}{origin}"))
+    }
+
     pub(super) fn fact(&self, name: &str) -> Result<Option<String>, StoreError> {
         let value = self
             .0
@@ -96,6 +104,24 @@ impl Writing<'_> {
         Ok(known.is_some())
     }
 
+    /// Keeps what was read of the repository `origin`.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn keep_catalog(&self, origin: &str, content: &str) -> Result<(), StoreError> {
+        self.set_fact(&format!("{CATALOG}{origin}"), content)
+    }
+
+    /// Forgets what was read of any repository.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn forget_catalogs(&self) -> Result<(), StoreError> {
+        let delete = "DELETE FROM facts WHERE substr(name, 1, length(?1)) = ?1";
+        let deleted = self.0.0.execute(delete, [CATALOG]);
+        deleted.map(|_| ()).map_err(query("forget a catalog in"))
+    }
+
     pub(super) fn set_fact(&self, name: &str, value: &str) -> Result<(), StoreError> {
         let written = self.0.0.execute(
             "INSERT OR REPLACE INTO facts (name, value) VALUES (?1, ?2)",
@@ -105,6 +131,7 @@ impl Writing<'_> {
     }
 }
 
+const CATALOG: &str = "catalog of ";
 const PRIMARY: &str = "primary";
 const REPLICA: &str = "replica";
 

@@ -372,3 +372,26 @@ async fn the_last_good_run_is_found_behind_bad_ones() {
     assert_eq!(good("dump").await, Some(run_of("dump", 2, true)));
     assert_eq!(good("prune").await, None);
 }
+
+#[tokio::test]
+async fn a_catalog_is_kept_for_each_repository_until_all_are_forgotten() {
+    let directory = TempDir::new().unwrap();
+    let store = open(&directory);
+    for (origin, content) in [("s3://a", "1"), ("s3://b", "2"), ("s3://a", "3")] {
+        let keep = move |writing: &Writing<'_>| writing.keep_catalog(origin, content);
+        store.write(keep).await.unwrap();
+    }
+    store
+        .write(|w| w.see_timeline(7, Timeline(2)))
+        .await
+        .unwrap();
+    let of = |origin: &'static str| store.read(move |reading| reading.catalog(origin));
+    assert_eq!(of("s3://a").await.unwrap().as_deref(), Some("3"));
+    assert_eq!(of("s3://b").await.unwrap().as_deref(), Some("2"));
+    assert_eq!(of("s3://").await.unwrap(), None);
+    store.write(|w| w.forget_catalogs()).await.unwrap();
+    assert_eq!(of("s3://a").await.unwrap(), None);
+    assert_eq!(of("s3://b").await.unwrap(), None);
+    let known = store.read(|reading| reading.highest_timeline(7)).await;
+    assert_eq!(known.unwrap(), Some(Timeline(2)));
+}

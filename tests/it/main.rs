@@ -5,6 +5,7 @@ mod alerts;
 mod archive;
 mod archive_status;
 mod backup;
+mod catalog;
 mod checks;
 mod compose;
 mod config;

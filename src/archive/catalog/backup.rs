@@ -1,12 +1,12 @@
 //! One base backup as the repository tells it: `{name}_backup_stop_sentinel.json`, written last.
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{Lsn, Timeline};
 
 /// A backup's folder, with or without the sentinel that makes it a backup.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backup {
     /// `base_000000010000000000000003`, with `_D_…` for a delta.
     pub name: String,
@@ -40,7 +40,7 @@ impl Backup {
 }
 
 /// What a backup says of itself once it is finished. Sizes are bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sentinel {
     pub start_lsn: Lsn,
     pub finish_lsn: Lsn,
@@ -62,7 +62,7 @@ pub struct Sentinel {
 }
 
 /// What a delta builds on (`DeltaFrom`, `DeltaFullName`, `DeltaCount`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delta {
     pub from: String,
     pub full: String,
@@ -70,7 +70,7 @@ pub struct Delta {
 }
 
 /// A tablespace and where it stood on the server that was backed up.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tablespace {
     pub oid: String,
     pub location: String,

@@ -3,6 +3,8 @@
 mod backup;
 mod read;
 mod recovery;
+mod sentinels;
+mod snapshot;
 mod verify;
 mod wal;
 mod window;
@@ -10,15 +12,18 @@ mod window;
 pub use backup::{Backup, Delta, Sentinel, Tablespace};
 pub use read::{decompressed, read, stored_files, tar_parts};
 pub use recovery::{RecoveryPath, Span, UnreadHistory, plan_recovery};
+pub use snapshot::Snapshot;
 pub use verify::{Gap, Verified, WalRange};
-pub use wal::{Stored, Wal};
+pub use wal::{Run, Stored, Wal};
 pub use window::Window;
+
+use serde::{Deserialize, Serialize};
 
 /// The suffixes of WAL-G's compressions; `none` has none.
 pub const COMPRESSIONS: [&str; 4] = ["lz4", "zst", "lzma", "br"];
 
 /// A repository at one moment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Catalog {
     /// Oldest first, by the names that tell where they start.
     pub backups: Vec<Backup>,

@@ -115,7 +115,7 @@ pub(super) fn follow(
             .map(|switch| switch.at)
             .filter(|_| target > timeline),
         without_history: wal
-            .segments
+            .runs
             .keys()
             .copied()
             .find(|newer| *newer > target && !wal.histories.contains_key(newer)),
@@ -197,22 +197,20 @@ fn newest_descendant(
 
 fn walk(wal: &Wal, path: &mut RecoveryPath, span: Span) {
     let missing = wal.missing_numbers(span.timeline, span.first, span.last);
-    let stored = wal
-        .segments
-        .get(&span.timeline)
-        .into_iter()
-        .flat_map(|all| all.range(span.first..=span.last));
-    for (number, stored) in stored {
-        let segment = WalSegment {
-            timeline: span.timeline,
-            number: *number,
-        };
-        path.newest = Some(segment);
-        if path.missing.is_empty() && missing.first().is_none_or(|gap| *number < gap.first) {
-            path.reachable = Some(segment);
-            path.segments += 1;
-            path.stored_bytes += stored.size;
-        }
+    let segment = |number| WalSegment {
+        timeline: span.timeline,
+        number,
+    };
+    let stored = wal.stored_numbers(span.timeline, span.first, span.last);
+    path.newest = stored.last.map(segment).or(path.newest);
+    let end = missing
+        .first()
+        .map_or(Some(span.last), |gap| gap.first.checked_sub(1));
+    if let Some(end) = end.filter(|end| path.missing.is_empty() && *end >= span.first) {
+        let unbroken = wal.stored_numbers(span.timeline, span.first, end);
+        path.reachable = Some(segment(end));
+        path.segments += unbroken.segments;
+        path.stored_bytes += unbroken.bytes;
     }
     path.missing.extend(missing);
 }

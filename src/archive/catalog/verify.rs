@@ -3,6 +3,8 @@
 //! A segment is missing only where a recovery along the timelines' histories would ask for it: around a switch the file
 //! names alone show holes that are none (wal-g#1390).
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -90,7 +92,7 @@ impl Catalog {
             problems.extend(damaged.map(|reason| format!("{}: {reason}", backup.name)));
             let (spans, reason) = self.missing_for(backup);
             missing.extend(spans.into_iter().map(|span| (span, &*backup.name)));
-            problems.extend(reason);
+            problems.extend(reason.map(|(_, reason)| reason));
         }
         problems.dedup();
         if self.newest().is_none() {
@@ -120,8 +122,21 @@ impl Catalog {
             })
     }
 
-    /// What a recovery of `backup` would ask for and not find, and why there may be more.
-    fn missing_for(&self, backup: &Backup) -> (Vec<Span>, Option<String>) {
+    /// What a recovery of any backup would ask for and not find: segments, and the histories of timelines.
+    pub(super) fn wanted(&self) -> (Vec<Span>, BTreeSet<Timeline>) {
+        let mut missing: Vec<(Span, &str)> = Vec::new();
+        let mut histories = BTreeSet::new();
+        for backup in &self.backups {
+            let (spans, unread) = self.missing_for(backup);
+            missing.extend(spans.into_iter().map(|span| (span, &*backup.name)));
+            histories.extend(unread.map(|(timeline, _)| timeline));
+        }
+        let spans = merged(missing).into_iter().map(|(span, _)| span);
+        (spans.collect(), histories)
+    }
+
+    /// What a recovery of `backup` would ask for and not find; the timeline whose history it needs and has not, and why there may be more.
+    fn missing_for(&self, backup: &Backup) -> (Vec<Span>, Option<(Timeline, String)>) {
         let Some(sentinel) = &backup.sentinel else {
             return (Vec::new(), None);
         };
@@ -131,11 +146,12 @@ impl Catalog {
             Ok(path) => {
                 missing.extend(path.missing);
                 let why = path.without_history.map(|timeline| {
-                    format!("timeline {timeline} has WAL and no history: whether it can be followed is not known")
+                    let why = format!("timeline {timeline} has WAL and no history: whether it can be followed is not known");
+                    (timeline, why)
                 });
                 (missing, why)
             }
-            Err(error) => (missing, Some(error.to_string())),
+            Err(error) => (missing, Some((error.timeline, error.to_string()))),
         }
     }
 
@@ -158,28 +174,16 @@ impl Catalog {
     }
 
     fn ranges(&self) -> Vec<WalRange> {
-        let mut ranges: Vec<(Span, u64)> = Vec::new();
-        for (timeline, segments) in &self.wal.segments {
-            for (number, stored) in segments {
-                match ranges.last_mut() {
-                    Some((span, bytes))
-                        if span.timeline == *timeline && span.last + 1 == *number =>
-                    {
-                        span.last = *number;
-                        *bytes += stored.size;
-                    }
-                    _ => ranges.push((Span::of(*timeline, *number, *number), stored.size)),
-                }
-            }
-        }
-        let shown = ranges.into_iter().map(|(span, bytes)| {
-            let (first, last) = span.ends(self.wal.size);
+        let runs = self.wal.runs.iter();
+        let all = runs.flat_map(|(timeline, runs)| runs.iter().map(|run| (*timeline, run)));
+        let shown = all.map(|(timeline, run)| {
+            let (first, last) = Span::of(timeline, run.first, run.last).ends(self.wal.size);
             WalRange {
-                timeline: span.timeline,
+                timeline,
                 first,
                 last,
-                segments: span.segments(),
-                bytes,
+                segments: run.segments(),
+                bytes: run.bytes,
             }
         });
         shown.collect()

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{COMPRESSIONS, Span};
 use crate::model::{ArchiveFile, Lsn, SegmentSize, Timeline, TimelineHistory, WalSegment};
 
-/// One stored segment.
+/// One segment as it is listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
     /// Bytes as stored.
@@ -15,25 +16,89 @@ pub struct Stored {
     pub last_modified: Timestamp,
 }
 
+/// Stored segments of one timeline without one missing in between, both ends included.
+///
+/// An archive of millions is a handful of these, so what each single segment says is not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    pub first: u64,
+    pub last: u64,
+    /// As stored, all together.
+    pub bytes: u64,
+    /// When the newest of them came into the bucket.
+    pub last_modified: Timestamp,
+}
+
+impl Run {
+    pub fn segments(&self) -> u64 {
+        self.last - self.first + 1
+    }
+
+    fn holds(&self, number: u64) -> bool {
+        (self.first..=self.last).contains(&number)
+    }
+
+    /// Stored bytes of those from `first` to `last`, which reach into it: of a part, its share.
+    fn bytes_of(&self, first: u64, last: u64) -> u64 {
+        let part = last.min(self.last) - first.max(self.first) + 1;
+        let bytes = u128::from(self.bytes) * u128::from(part) / u128::from(self.segments());
+        u64::try_from(bytes).unwrap_or(self.bytes)
+    }
+
+    /// Takes in what follows directly.
+    fn join(&mut self, next: &Self) {
+        self.last = next.last;
+        self.bytes += next.bytes;
+        self.last_modified = self.last_modified.max(next.last_modified);
+    }
+}
+
 /// What stands in `wal_005/`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Wal {
     pub size: SegmentSize,
-    pub segments: BTreeMap<Timeline, BTreeMap<u64, Stored>>,
+    /// In order, and apart: where one ends and the next begins, segments are missing.
+    pub runs: BTreeMap<Timeline, Vec<Run>>,
     /// Each timeline's history, or why it could not be read.
     pub histories: BTreeMap<Timeline, Result<TimelineHistory, String>>,
 }
 
 impl Wal {
-    pub fn get(&self, segment: WalSegment) -> Option<&Stored> {
-        self.segments.get(&segment.timeline)?.get(&segment.number)
+    /// The run that holds `segment`; `None` when it is not stored.
+    pub fn get(&self, segment: WalSegment) -> Option<&Run> {
+        let runs = self.runs(segment.timeline);
+        let after = runs.partition_point(|run| run.first <= segment.number);
+        runs[..after].last().filter(|run| run.holds(segment.number))
     }
 
+    /// Takes in one segment; one that is there already stays as it is.
     pub fn add(&mut self, segment: WalSegment, stored: Stored) {
-        self.segments
-            .entry(segment.timeline)
-            .or_default()
-            .insert(segment.number, stored);
+        let number = segment.number;
+        let runs = self.runs.entry(segment.timeline).or_default();
+        let at = runs.partition_point(|run| run.first <= number);
+        if at > 0 && runs[at - 1].holds(number) {
+            return;
+        }
+        let added = Run {
+            first: number,
+            last: number,
+            bytes: stored.size,
+            last_modified: stored.last_modified,
+        };
+        let follows = at > 0 && runs[at - 1].last + 1 == number;
+        if follows {
+            runs[at - 1].join(&added);
+        } else {
+            runs.insert(at, added);
+        }
+        let joined = if follows { at - 1 } else { at };
+        if runs
+            .get(joined + 1)
+            .is_some_and(|next| next.first == number + 1)
+        {
+            let next = runs.remove(joined + 1);
+            runs[joined].join(&next);
+        }
     }
 
     /// The segments of `timeline` from `from` to `to` that are not there; `to` itself is not needed at a segment's start.
@@ -44,54 +109,68 @@ impl Wal {
     }
 
     pub(super) fn missing_numbers(&self, timeline: Timeline, first: u64, last: u64) -> Vec<Span> {
-        let none = BTreeMap::new();
-        let stored = self.segments.get(&timeline).unwrap_or(&none);
         let mut missing = Vec::new();
         let mut next = first;
-        for number in stored
-            .range(first..=last.max(first))
-            .map(|(number, _)| *number)
-            .filter(|n| *n <= last)
-        {
-            if number > next {
-                missing.push(Span {
-                    timeline,
-                    first: next,
-                    last: number - 1,
-                });
+        for run in self.runs_within(timeline, first, last) {
+            if run.first > next {
+                missing.push(Span::of(timeline, next, run.first - 1));
             }
-            next = number + 1;
+            next = run.last + 1;
         }
         if next <= last {
-            missing.push(Span {
-                timeline,
-                first: next,
-                last,
-            });
+            missing.push(Span::of(timeline, next, last));
         }
         missing
     }
 
+    /// The segments of `timeline` from `first` to `last` that are there: how many, their stored bytes, and the last of them.
+    pub(super) fn stored_numbers(&self, timeline: Timeline, first: u64, last: u64) -> InSpan {
+        let mut found = InSpan::default();
+        for run in self.runs_within(timeline, first, last) {
+            let end = run.last.min(last);
+            found.segments += end - run.first.max(first) + 1;
+            found.bytes += run.bytes_of(first, last);
+            found.last = Some(end);
+        }
+        found
+    }
+
     /// The name of the segment that came into the bucket last, and when.
     pub fn last_stored(&self) -> Option<(String, Timestamp)> {
-        let timelines = self.segments.iter();
-        let all = timelines.flat_map(|(timeline, stored)| {
-            let segment =
-                |(number, stored): (&u64, &Stored)| (stored.last_modified, *timeline, *number);
-            stored.iter().map(segment)
-        });
-        let (at, timeline, number) = all.max()?;
-        Some((WalSegment { timeline, number }.name(self.size), at))
+        let runs = self.runs.iter();
+        let all = runs.flat_map(|(timeline, runs)| runs.iter().map(|run| (*timeline, run)));
+        // Of a run the last came last, but for what is pushed side by side.
+        let (timeline, run) = all.max_by_key(|(timeline, run)| (run.last_modified, *timeline))?;
+        let number = run.last;
+        let name = WalSegment { timeline, number }.name(self.size);
+        Some((name, run.last_modified))
     }
 
     /// The newest segment of `timeline`.
     pub fn newest(&self, timeline: Timeline) -> Option<WalSegment> {
-        let (number, _) = self.segments.get(&timeline)?.last_key_value()?;
-        Some(WalSegment {
-            timeline,
-            number: *number,
-        })
+        let number = self.runs(timeline).last()?.last;
+        Some(WalSegment { timeline, number })
     }
+
+    fn runs(&self, timeline: Timeline) -> &[Run] {
+        self.runs.get(&timeline).map_or(&[], Vec::as_slice)
+    }
+
+    /// The runs of `timeline` that reach into the segments from `first` to `last`.
+    fn runs_within(&self, timeline: Timeline, first: u64, last: u64) -> &[Run] {
+        let runs = self.runs(timeline);
+        let begin = runs.partition_point(|run| run.last < first);
+        let end = runs.partition_point(|run| run.first <= last);
+        &runs[begin..end.max(begin)]
+    }
+}
+
+/// What is stored of a span.
+#[derive(Debug, Default)]
+pub(super) struct InSpan {
+    pub segments: u64,
+    pub bytes: u64,
+    pub last: Option<u64>,
 }
 
 /// The name of an archived file without its compression's suffix, as PostgreSQL knows it.
@@ -105,7 +184,54 @@ pub(super) fn archived_name(object: &str) -> Option<(&str, ArchiveFile)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn wal(numbers: &[u64]) -> Wal {
+        let mut wal = Wal::default();
+        let timeline = Timeline(1);
+        for number in numbers {
+            let last_modified = Timestamp::from_second(i64::try_from(*number).unwrap()).unwrap();
+            let stored = Stored {
+                size: 100 + number,
+                last_modified,
+            };
+            let number = *number;
+            wal.add(WalSegment { timeline, number }, stored);
+        }
+        wal
+    }
+
+    proptest! {
+        #[test]
+        fn runs_tell_what_a_list_of_each_segment_would(
+            numbers in proptest::collection::vec(0_u64..40, 0..60),
+            first in 0_u64..40,
+            length in 0_u64..20,
+        ) {
+            let (wal, last, timeline) = (wal(&numbers), first + length, Timeline(1));
+            let there = |number: &u64| numbers.contains(number);
+            for number in 0..40 {
+                prop_assert_eq!(wal.get(WalSegment { timeline, number }).is_some(), there(&number));
+            }
+            let missing = wal.missing_numbers(timeline, first, last);
+            let missing: Vec<u64> = missing.iter().flat_map(|span| span.first..=span.last).collect();
+            let expected: Vec<u64> = (first..=last).filter(|number| !there(number)).collect();
+            prop_assert_eq!(missing, expected);
+            let stored = wal.stored_numbers(timeline, first, last);
+            let expected: Vec<u64> = (first..=last).filter(there).collect();
+            prop_assert_eq!((stored.segments, stored.last), (expected.len() as u64, expected.last().copied()));
+            let all = wal.stored_numbers(timeline, 0, 40).bytes;
+            prop_assert_eq!(all, (0..40).filter(there).map(|number| 100 + number).sum::<u64>());
+            let runs = wal.runs.get(&timeline).map_or(&[][..], Vec::as_slice);
+            prop_assert!(runs.windows(2).all(|pair| pair[0].last + 1 < pair[1].first));
+            let newest = numbers.iter().max().map(|number| WalSegment { timeline, number: *number });
+            prop_assert_eq!(wal.newest(timeline), newest);
+            let last = wal.last_stored().map(|(name, _)| name);
+            prop_assert_eq!(last, newest.map(|newest| newest.name(wal.size)));
+        }
+    }
 
     #[test]
     fn names_lose_their_compression_only() {

@@ -16,7 +16,7 @@ pub struct Window {
     pub from: Option<Timestamp>,
     /// End of the last segment before any gap.
     pub to_lsn: Lsn,
-    /// When that segment came into the bucket; what it holds was committed before.
+    /// When what leads there came into the bucket, the last of it; what it holds was committed before.
     pub to: Timestamp,
     /// A gap follows, and WAL after it that this backup cannot reach.
     pub gap: Option<String>,
