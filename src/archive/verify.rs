@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::ArchiveError;
 use super::catalog::{Catalog, Verified};
 use super::catalog_cache::{Look, read_catalog};
+use super::high_water::high_water;
 use crate::config::Config;
 use crate::storage::{Acknowledgement, Shared};
 
@@ -18,7 +19,10 @@ pub async fn verify(
     now: Timestamp,
 ) -> Result<(Catalog, Verified), ArchiveError> {
     let repository = super::repository(config)?;
-    let catalog = read_catalog(config, &repository, look, now).await?;
+    // First the mark, then the bucket: what it says to be archived must be in the listing.
+    let mark = high_water(config).await?;
+    let mut catalog = read_catalog(config, &repository, look, now).await?;
+    catalog.learn_end(mark, &repository);
     let mut verified = catalog.verify(&[], now);
     // Without a gap there is nothing to acknowledge, and nothing to ask for.
     if !verified.gaps.is_empty() {

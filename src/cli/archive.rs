@@ -145,13 +145,18 @@ fn print_verified(verified: &Verified) -> std::io::Result<()> {
     for backup in &verified.unfinished {
         say(format_args!("unfinished: {backup} has no sentinel"))?;
     }
-    if verified.is_good() {
-        // The bucket alone cannot tell whether more was written.
-        say(
-            "nothing is missing that nobody knows of; whether the last segment is the end, the bucket cannot tell",
-        )?;
+    let well = if verified.is_good() {
+        "nothing is missing that nobody knows of; "
+    } else {
+        ""
+    };
+    match (&verified.end_unverified, &verified.mark) {
+        (Some(reason), _) => say(format_args!("{well}its end is unverified: {reason}")),
+        (None, Some(mark)) => say(format_args!(
+            "{well}the primary's high-water mark is {mark}"
+        )),
+        (None, None) => Ok(()),
     }
-    Ok(())
 }
 
 fn print_wrong(verified: &Verified) -> std::io::Result<()> {
@@ -159,8 +164,13 @@ fn print_wrong(verified: &Verified) -> std::io::Result<()> {
         let known = gap.acknowledged.as_ref();
         let known = known.map_or_else(String::new, |known| format!("; {}", known.told()));
         let (named, cut_off) = (gap.named(), gap.cuts_off.join(", "));
+        let end = if gap.at_end {
+            ", the end of what was archived"
+        } else {
+            ""
+        };
         say(format_args!(
-            "MISSING: {named}; it cuts off {cut_off}{known}"
+            "MISSING: {named}{end}; it cuts off {cut_off}{known}"
         ))?;
     }
     for problem in &verified.problems {

@@ -4,6 +4,7 @@ mod clock;
 mod driver;
 mod evidence;
 mod heartbeat;
+mod high_water;
 mod judge;
 mod observe;
 mod past;
@@ -184,6 +185,7 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         () = peers::peers(&node, &seen, &knowing) => Ok(()),
         () = peers::timelines(&node, &seen, &knowing) => Ok(()),
         () = evidence::keep(&node, &knowing) => Ok(()),
+        () = high_water::keep(&node) => Ok(()),
         () = judge::judge(&node, &knowing) => Ok(()),
         () = heartbeat::beat(&node, &shown) => Ok(()),
         () = successes::exchange(&node) => Ok(()),

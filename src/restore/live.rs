@@ -63,10 +63,7 @@ pub async fn look(config: &Config) -> Result<Live, Silent> {
 pub fn judge_archive_end(live: &Result<Live, Silent>, catalog: &Catalog) -> Verdict {
     let live = match live {
         Ok(live) => live,
-        Err(silent) => {
-            let reason = silent.reason();
-            return Verdict::Unknown(format!("the end of the archive is unverified: {reason}"));
-        }
+        Err(silent) => return judge_mark(silent, catalog),
     };
     let Some(last) = live.archiver.last_archived.as_deref() else {
         return Verdict::Unknown(
@@ -94,6 +91,21 @@ pub fn judge_archive_end(live: &Result<Live, Silent>, catalog: &Catalog) -> Verd
                 || "none".to_owned(),
                 |segment| segment.name(catalog.wal.size)
             )
+        )),
+    }
+}
+
+/// Without a server here, the high-water mark in the bucket tells what was archived last.
+fn judge_mark(silent: &Silent, catalog: &Catalog) -> Verdict {
+    match catalog.lost_end() {
+        Ok(None) => Verdict::Ok,
+        Ok(Some(lost)) => Verdict::Critical(format!(
+            "{} was archived last, by the high-water mark, and the repository does not hold it",
+            lost.name(catalog.wal.size)
+        )),
+        Err(unmarked) => Verdict::Unknown(format!(
+            "the end of the archive is unverified: {}, and {unmarked}",
+            silent.reason()
         )),
     }
 }

@@ -39,9 +39,11 @@ pub async fn preflight(
     Program::find(config)?;
     let repository = archive::repository(config)?;
     let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
-    // First the server, then the bucket: what it says to have archived by now must be in the listing.
+    // First the server and the mark, then the bucket: what they say to be archived by now must be in the listing.
     let live = live::look(config).await;
-    let catalog = catalog::read(&bucket, &repository).await?;
+    let mark = archive::high_water(config).await?;
+    let mut catalog = catalog::read(&bucket, &repository).await?;
+    catalog.learn_end(mark, &repository);
     report.backup = backup
         .or(catalog.newest().map(|newest| newest.name.as_str()))
         .map(str::to_owned);

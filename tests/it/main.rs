@@ -13,6 +13,7 @@ mod daemon;
 mod dump;
 mod faults;
 mod harness;
+mod high_water;
 mod jobs;
 mod locks;
 mod logs;

@@ -1,6 +1,7 @@
 //! The repository as xdb reads it from the bucket: backups, WAL, timelines, and what can be recovered from them.
 
 mod backup;
+mod end;
 mod read;
 mod recovery;
 mod sentinels;
@@ -10,6 +11,7 @@ mod wal;
 mod window;
 
 pub use backup::{Backup, Delta, Sentinel, Tablespace};
+pub use end::End;
 pub use read::{decompressed, read, stored_files, tar_parts};
 pub use recovery::{RecoveryPath, Span, UnreadHistory, plan_recovery};
 pub use snapshot::Snapshot;

@@ -118,6 +118,7 @@ pub(super) fn follow(
             .runs
             .keys()
             .copied()
+            .chain(wal.mark().map(|mark| mark.timeline))
             .find(|newer| *newer > target && !wal.histories.contains_key(newer)),
         reachable: None,
         newest: None,
@@ -148,14 +149,14 @@ pub(super) fn follow(
         from = switch.at;
     }
     let first = from.0 / wal.size.bytes();
-    match wal.newest(target).filter(|newest| newest.number >= first) {
-        Some(newest) => walk(
+    match wal.last_known(target).filter(|last| *last >= first) {
+        Some(last) => walk(
             wal,
             &mut path,
             Span {
                 timeline: target,
                 first,
-                last: newest.number,
+                last,
             },
         ),
         // Not a single segment of the last timeline: a gap where it begins, unless all is replayed before.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Backup, Catalog, Span, plan_recovery};
+use super::{Backup, Catalog, End, Span, plan_recovery};
 use crate::model::{SegmentSize, Timeline, WalSegment};
 use crate::storage::Acknowledgement;
 
@@ -22,6 +22,10 @@ pub struct Verified {
     pub problems: Vec<String>,
     /// Backups without a sentinel: at work, or never finished.
     pub unfinished: Vec<String>,
+    /// The segment that the primary archived last, by its high-water mark.
+    pub mark: Option<String>,
+    /// Why it is not known whether the last segment is the end; `None` where the mark tells.
+    pub end_unverified: Option<String>,
 }
 
 /// Segments without one missing in between, both ends included.
@@ -42,6 +46,8 @@ pub struct Gap {
     pub first: String,
     pub last: String,
     pub segments: u64,
+    /// It is the end of the archive: nothing of its timeline is stored after it, and the high-water mark lies in it.
+    pub at_end: bool,
     /// The backups that cannot be recovered past it.
     pub cuts_off: Vec<String>,
     /// Who knows of it; of several the one that ends first. `None` where nobody does, or not of all of it.
@@ -99,12 +105,23 @@ impl Catalog {
             problems.push("there is no base backup".to_owned());
         }
         let gaps = merged(missing).into_iter();
-        let gaps = gaps.map(|(span, cuts_off)| gap(span, cuts_off, &standing, self.wal.size));
+        let gaps = gaps.map(|(span, cuts_off)| Gap {
+            at_end: self
+                .wal
+                .mark()
+                .is_some_and(|mark| mark.timeline == span.timeline && mark.number == span.last),
+            ..gap(span, cuts_off, &standing, self.wal.size)
+        });
         Verified {
             wal: self.ranges(),
             gaps: gaps.collect(),
             problems,
             unfinished,
+            mark: self.wal.mark().map(|mark| mark.name(self.wal.size)),
+            end_unverified: match &self.wal.end {
+                End::Unverified(reason) => Some(reason.clone()),
+                End::Marked(_) => None,
+            },
         }
     }
 
@@ -240,6 +257,7 @@ fn gap(span: Span, cuts_off: Vec<String>, standing: &[&Acknowledgement], size: S
         first,
         last,
         segments: span.segments(),
+        at_end: false,
         cuts_off,
         acknowledged: ends_first.filter(|_| all).cloned(),
     }

@@ -5,6 +5,8 @@ use jiff::Timestamp;
 use super::super::wal::Stored;
 use super::super::{Sentinel, Wal};
 use super::*;
+use crate::model::Lsn;
+use crate::storage::{HighWater, Repository};
 
 const SEGMENT: u64 = 16 << 20;
 
@@ -266,4 +268,121 @@ fn a_backup_has_a_window_on_each_timeline_that_left_its_own_after_it() {
         [(1, "0/A000000".to_owned()), (2, "0/9000000".to_owned())]
     );
     assert_eq!(windows(1), [(1, "0/A000000".to_owned())]);
+}
+
+fn marked(timeline: u32, number: u64) -> End {
+    let timeline = Timeline(timeline);
+    End::Marked(WalSegment { timeline, number })
+}
+
+#[test]
+fn what_was_archived_last_and_is_not_there_is_a_gap_at_the_end() {
+    let switch = "1\t0/70000A0\tr\n";
+    for (what, segments, histories, mark, expected) in [
+        ("there", vec![(1, 1..=9)], vec![], marked(1, 9), vec![]),
+        ("behind", vec![(1, 1..=9)], vec![], marked(1, 5), vec![]),
+        (
+            "lost",
+            vec![(1, 1..=7)],
+            vec![],
+            marked(1, 9),
+            vec![(format!("{} to {}", name(1, 8), name(1, 9)), true)],
+        ),
+        (
+            "lost behind another hole",
+            vec![(1, 1..=3), (1, 5..=8)],
+            vec![],
+            marked(1, 9),
+            vec![(name(1, 4), false), (name(1, 9), true)],
+        ),
+        (
+            "the timeline was left before the mark",
+            vec![(1, 1..=6), (2, 7..=7)],
+            vec![(2, switch)],
+            marked(1, 9),
+            vec![],
+        ),
+        (
+            "nothing of the new timeline is there",
+            vec![(1, 1..=6)],
+            vec![(2, switch)],
+            marked(2, 7),
+            vec![(name(2, 7), true)],
+        ),
+    ] {
+        let mut catalog = catalog(vec![backup(1, 2)], &segments, &histories);
+        catalog.wal.end = mark;
+        let verified = catalog.verify(&[], at(200));
+        let gaps = verified.gaps.iter();
+        let gaps: Vec<_> = gaps.map(|gap| (gap.named(), gap.at_end)).collect();
+        assert_eq!(gaps, expected, "{what}");
+        assert_eq!(verified.is_good(), expected.is_empty(), "{what}");
+        let lost = expected.last().is_some_and(|(_, at_end)| *at_end);
+        assert_eq!(
+            catalog.lost_end().map(|lost| lost.is_some()),
+            Ok(lost),
+            "{what}"
+        );
+        assert_eq!(verified.end_unverified, None, "{what}");
+    }
+    // Its timeline is not even begun in the bucket.
+    let mut unknown = catalog(vec![backup(1, 2)], &[(1, 1..=6)], &[]);
+    unknown.wal.end = marked(2, 7);
+    let verified = unknown.verify(&[], at(200));
+    assert!(verified.problems[0].contains("timeline 2"), "{verified:?}");
+    // A backup that was taken after the loss needs nothing of it.
+    let mut later = catalog(
+        vec![backup(1, 2), backup(1, 12)],
+        &[(1, 1..=9), (1, 12..=12)],
+        &[],
+    );
+    later.wal.end = marked(1, 11);
+    assert_eq!(later.verify(&[], at(200)).gaps[0].cuts_off.len(), 1);
+    // What is known to be lost is no alarm, and stays.
+    let mut known_loss = catalog(vec![backup(1, 2)], &[(1, 1..=7)], &[]);
+    known_loss.wal.end = marked(1, 9);
+    assert!(known_loss.lacks(&known(8, 9, 300)));
+    assert!(known_loss.verify(&[known(8, 9, 300)], at(200)).is_good());
+}
+
+#[test]
+fn a_mark_of_another_cluster_or_repository_says_nothing() {
+    let repository = Repository {
+        bucket: "b".to_owned(),
+        prefix: "p".to_owned(),
+    };
+    let mark = |identifier: u64, repository: &str, segment: &str| {
+        let to = (Timeline(1), segment, Lsn(0));
+        Ok(HighWater::new((identifier, repository), to, "db1", at(100)))
+    };
+    for (what, mark, words) in [
+        ("its own", mark(7, "s3://b/p", &name(1, 9)), None),
+        (
+            "another cluster's",
+            mark(8, "s3://b/p", &name(1, 9)),
+            Some("system identifier 8"),
+        ),
+        (
+            "another prefix's",
+            mark(7, "s3://b/q", &name(1, 9)),
+            Some("s3://b/q"),
+        ),
+        ("no segment's", mark(7, "s3://b/p", "x"), Some("x")),
+        (
+            "none",
+            Err("nobody set one".to_owned()),
+            Some("nobody set one"),
+        ),
+    ] {
+        let mut catalog = catalog(vec![backup(1, 2)], &[(1, 1..=7)], &[]);
+        catalog.learn_end(mark, &repository);
+        let verified = catalog.verify(&[], at(200));
+        assert_eq!(verified.is_good(), words.is_some(), "{what}");
+        let reason = verified.end_unverified;
+        assert_eq!(reason.is_some(), words.is_some(), "{what}");
+        assert!(
+            words.is_none_or(|words| reason.unwrap().contains(words)),
+            "{what}"
+        );
+    }
 }

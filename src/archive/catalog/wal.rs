@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{COMPRESSIONS, Span};
+use super::{COMPRESSIONS, End, Span};
 use crate::model::{ArchiveFile, Lsn, SegmentSize, Timeline, TimelineHistory, WalSegment};
 
 /// One segment as it is listed.
@@ -61,6 +61,9 @@ pub struct Wal {
     pub runs: BTreeMap<Timeline, Vec<Run>>,
     /// Each timeline's history, or why it could not be read.
     pub histories: BTreeMap<Timeline, Result<TimelineHistory, String>>,
+    /// How far it is known to have come; no listing tells that.
+    #[serde(skip)]
+    pub end: End,
 }
 
 impl Wal {
@@ -150,6 +153,20 @@ impl Wal {
     pub fn newest(&self, timeline: Timeline) -> Option<WalSegment> {
         let number = self.runs(timeline).last()?.last;
         Some(WalSegment { timeline, number })
+    }
+
+    /// The last segment of `timeline` that is stored, or was.
+    pub(super) fn last_known(&self, timeline: Timeline) -> Option<u64> {
+        let stored = self.newest(timeline).map(|segment| segment.number);
+        let mark = self.mark().filter(|mark| mark.timeline == timeline);
+        stored.max(mark.map(|mark| mark.number))
+    }
+
+    pub(super) fn mark(&self) -> Option<WalSegment> {
+        match self.end {
+            End::Marked(mark) => Some(mark),
+            End::Unverified(_) => None,
+        }
     }
 
     fn runs(&self, timeline: Timeline) -> &[Run] {

@@ -3,6 +3,7 @@
 //! Never below the WAL-G prefix: its programs list, judge and delete what is there.
 
 mod acknowledgement;
+mod high_water;
 mod lock;
 mod success;
 
@@ -10,6 +11,7 @@ use super::{Bucket, Repository, StorageError, UnknownPlaceholder};
 use crate::config::Config;
 
 pub use acknowledgement::Acknowledgement;
+pub use high_water::HighWater;
 pub use lock::{ClusterLock, Holder, LockError};
 pub use success::Success;
 

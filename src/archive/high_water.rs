@@ -1,0 +1,116 @@
+//! The high-water mark: what a leading primary knows to be archived, kept in the bucket for those who come after it.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::ArchiveError;
+use crate::config::Config;
+use crate::model::{ArchiveFile, SegmentSize, Timeline, WalSegment};
+use crate::postgres::Archiver;
+use crate::storage::{HighWater, Shared, SharedError};
+
+/// The mark as it stands; the inner error says why there is none.
+///
+/// # Errors
+/// When the bucket cannot be asked.
+pub async fn high_water(config: &Config) -> Result<Result<HighWater, String>, ArchiveError> {
+    let shared = Shared::open(config).await?;
+    match shared.high_water().await {
+        Ok(Some(mark)) => Ok(Ok(mark)),
+        Ok(None) => Ok(Err(
+            "no primary's daemon has set a high-water mark".to_owned()
+        )),
+        Err(error @ SharedError::Content { .. }) => Ok(Err(error.to_string())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sets the mark to `segment`, unless it is there or further already; gives the one that stands.
+///
+/// # Errors
+/// When the bucket cannot be asked or written.
+pub async fn raise_high_water(
+    config: &Config,
+    system_identifier: u64,
+    (segment, size): (WalSegment, SegmentSize),
+    now: Timestamp,
+) -> Result<HighWater, ArchiveError> {
+    let repository = super::repository(config)?.to_string();
+    let (name, end) = (segment.name(size), segment.end(size));
+    let mark = HighWater::new(
+        (system_identifier, &repository),
+        (segment.timeline, &name, end),
+        &config.node.hostname,
+        now,
+    );
+    Ok(Shared::open(config).await?.raise_high_water(mark).await?)
+}
+
+/// The last segment of `timeline` that PostgreSQL takes for archived; `None` where nothing tells.
+///
+/// `pg_stat_archiver` forgets with a crash and does not answer once the server ended, whose last segment is archived after
+/// all else; the `.done` marks go with their segments at a checkpoint. The later of the two counts.
+pub fn last_archived(
+    archiver: Option<&Archiver>,
+    data_directory: &Path,
+    timeline: Timeline,
+    size: SegmentSize,
+) -> Option<WalSegment> {
+    let said = archiver.and_then(|archiver| archiver.last_archived.clone());
+    let marks = std::fs::read_dir(data_directory.join("pg_wal/archive_status"));
+    let marks = marks.into_iter().flatten().flatten();
+    let names = marks.filter_map(|mark| mark.file_name().into_string().ok());
+    let done = names.filter_map(|name| name.strip_suffix(".done").map(str::to_owned));
+    let segments = said.into_iter().chain(done).filter_map(|name| {
+        let whole = ArchiveFile::of(&name) == Some(ArchiveFile::Segment);
+        whole.then(|| WalSegment::parse(&name, size).ok()).flatten()
+    });
+    // A standby's marks of timelines before its own promotion can mean that it streamed them, and no more.
+    segments
+        .filter(|segment| segment.timeline == timeline)
+        .max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_later_of_what_postgresql_says_and_marks_is_taken_of_the_own_timeline() {
+        let data = tempfile::tempdir().unwrap();
+        let status = data.path().join("pg_wal/archive_status");
+        let name = |timeline: u32, number: u64| format!("{timeline:08X}00000000{number:08X}");
+        let ask = |said: Option<&str>| {
+            let archiver = Archiver {
+                last_archived: said.map(str::to_owned),
+                ..Archiver::default()
+            };
+            let size = SegmentSize::default();
+            let last = last_archived(Some(&archiver), data.path(), Timeline(2), size);
+            last.map(|segment| segment.number)
+        };
+        assert_eq!(ask(None), None);
+        assert_eq!(ask(Some(&name(2, 3))), Some(3));
+        std::fs::create_dir_all(&status).unwrap();
+        for mark in [
+            format!("{}.done", name(2, 4)),
+            format!("{}.ready", name(2, 6)),
+            format!("{}.done", name(1, 9)),
+            format!("{}.partial.done", name(2, 8)),
+            "00000002.history.done".to_owned(),
+        ] {
+            std::fs::write(status.join(mark), "").unwrap();
+        }
+        for (said, last) in [
+            (None, 4),
+            (Some(name(2, 3)), 4),
+            (Some(name(2, 5)), 5),
+            (Some(name(1, 12)), 4),
+            (Some(format!("{}.00000028.backup", name(2, 5))), 4),
+            (Some("00000002.history".to_owned()), 4),
+        ] {
+            assert_eq!(ask(said.as_deref()), Some(last), "{said:?}");
+        }
+    }
+}
