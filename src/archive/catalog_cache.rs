@@ -40,7 +40,7 @@ pub async fn read_catalog(
     };
     let json = snapshot.to_json();
     if kept.as_ref() != Some(&json)
-        && let Err(error) = keep(config, look, origin, json).await
+        && let Err(error) = keep(config, look, (origin, kept, json)).await
     {
         tracing::debug!(
             "the catalog is not kept on this node: {}",
@@ -81,8 +81,7 @@ fn kept(config: &Config, origin: &str) -> Option<String> {
 async fn keep(
     config: &Config,
     look: Look<'_>,
-    origin: String,
-    json: String,
+    (origin, before, json): (String, Option<String>, String),
 ) -> Result<(), StoreError> {
     let store = match look {
         Look::Since(Some(store)) => Some(store.clone()),
@@ -91,7 +90,14 @@ async fn keep(
     let Some(store) = store else {
         return Ok(());
     };
-    let write = move |writing: &Writing<'_>| writing.keep_catalog(&origin, &json);
+    let whole = matches!(look, Look::Whole);
+    let write = move |writing: &Writing<'_>| {
+        // Another look, or a deletion, came between: what this one builds on may not be true any more.
+        if whole || writing.catalog(&origin)? == before {
+            writing.keep_catalog(&origin, &json)?;
+        }
+        Ok(())
+    };
     store.write(write).await
 }
 

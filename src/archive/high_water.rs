@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::ArchiveError;
 use crate::config::Config;
-use crate::model::{ArchiveFile, SegmentSize, Timeline, WalSegment};
+use crate::model::{ArchiveFile, Lsn, SegmentSize, Timeline, WalSegment};
 use crate::postgres::Archiver;
 use crate::storage::{HighWater, Shared, SharedError};
 
@@ -47,29 +47,52 @@ pub async fn raise_high_water(
     Ok(Shared::open(config).await?.raise_high_water(mark).await?)
 }
 
+/// What is known of the server beside its marks.
+#[derive(Debug)]
+pub enum Said {
+    Archived(Archiver),
+    /// It was shut down on this timeline, and archives: where its last checkpoint begins.
+    EndedAt(Lsn),
+    Nothing,
+}
+
 /// The last segment of `timeline` that PostgreSQL takes for archived; `None` where nothing tells.
 ///
-/// `pg_stat_archiver` forgets with a crash and does not answer once the server ended, whose last segment is archived after
-/// all else; the `.done` marks go with their segments at a checkpoint. The later of the two counts.
+/// `pg_stat_archiver` forgets with a crash, and the `.done` marks go with their segments at a checkpoint: the later of the two
+/// counts. Neither need tell of the last segment of a server that was shut down, which is archived after all else.
 pub fn last_archived(
-    archiver: Option<&Archiver>,
+    said: &Said,
     data_directory: &Path,
     timeline: Timeline,
     size: SegmentSize,
 ) -> Option<WalSegment> {
-    let said = archiver.and_then(|archiver| archiver.last_archived.clone());
     let marks = std::fs::read_dir(data_directory.join("pg_wal/archive_status"));
     let marks = marks.into_iter().flatten().flatten();
     let names = marks.filter_map(|mark| mark.file_name().into_string().ok());
-    let done = names.filter_map(|name| name.strip_suffix(".done").map(str::to_owned));
-    let segments = said.into_iter().chain(done).filter_map(|name| {
-        let whole = ArchiveFile::of(&name) == Some(ArchiveFile::Segment);
-        whole.then(|| WalSegment::parse(&name, size).ok()).flatten()
-    });
-    // A standby's marks of timelines before its own promotion can mean that it streamed them, and no more.
-    segments
-        .filter(|segment| segment.timeline == timeline)
-        .max()
+    let parse = |name: &str| {
+        let whole = ArchiveFile::of(name) == Some(ArchiveFile::Segment);
+        let segment = whole.then(|| WalSegment::parse(name, size).ok()).flatten();
+        // A standby's marks of timelines before its own promotion can mean that it streamed them, and no more.
+        segment.filter(|segment| segment.timeline == timeline)
+    };
+    let (mut last, mut waiting) = (None, false);
+    for name in names {
+        match name.rsplit_once('.') {
+            Some((name, "done")) => last = last.max(parse(name)),
+            Some((name, "ready")) => waiting |= parse(name).is_some(),
+            _ => {}
+        }
+    }
+    let said = match said {
+        Said::Archived(archiver) => archiver.last_archived.as_deref().and_then(parse),
+        Said::EndedAt(at) if !waiting => {
+            let next = WalSegment::holding(timeline, *at, size).number;
+            let number = next.checked_sub(1);
+            number.map(|number| WalSegment { timeline, number })
+        }
+        Said::EndedAt(_) | Said::Nothing => None,
+    };
+    last.max(said)
 }
 
 #[cfg(test)]
@@ -81,14 +104,16 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let status = data.path().join("pg_wal/archive_status");
         let name = |timeline: u32, number: u64| format!("{timeline:08X}00000000{number:08X}");
+        let last = |said: &Said| {
+            let size = SegmentSize::default();
+            let last = last_archived(said, data.path(), Timeline(2), size);
+            last.map(|segment| segment.number)
+        };
         let ask = |said: Option<&str>| {
-            let archiver = Archiver {
+            last(&Said::Archived(Archiver {
                 last_archived: said.map(str::to_owned),
                 ..Archiver::default()
-            };
-            let size = SegmentSize::default();
-            let last = last_archived(Some(&archiver), data.path(), Timeline(2), size);
-            last.map(|segment| segment.number)
+            }))
         };
         assert_eq!(ask(None), None);
         assert_eq!(ask(Some(&name(2, 3))), Some(3));
@@ -102,7 +127,7 @@ mod tests {
         ] {
             std::fs::write(status.join(mark), "").unwrap();
         }
-        for (said, last) in [
+        for (said, expected) in [
             (None, 4),
             (Some(name(2, 3)), 4),
             (Some(name(2, 5)), 5),
@@ -110,7 +135,12 @@ mod tests {
             (Some(format!("{}.00000028.backup", name(2, 5))), 4),
             (Some("00000002.history".to_owned()), 4),
         ] {
-            assert_eq!(ask(said.as_deref()), Some(last), "{said:?}");
+            assert_eq!(ask(said.as_deref()), Some(expected), "{said:?}");
         }
+        // Of a server that ended all is archived once nothing waits.
+        let ended = Said::EndedAt(Lsn(7 * SegmentSize::default().bytes() + 40));
+        assert_eq!((last(&ended), last(&Said::Nothing)), (Some(4), Some(4)));
+        std::fs::remove_file(status.join(format!("{}.ready", name(2, 6)))).unwrap();
+        assert_eq!((last(&ended), last(&Said::Nothing)), (Some(6), Some(4)));
     }
 }

@@ -24,7 +24,7 @@ pub use backup::{PushedBackup, push};
 pub use catalog_cache::{Look, forget_catalog, read_catalog};
 pub use environment::{add_ambient_aws, command};
 pub use error::ArchiveError;
-pub use high_water::{high_water, last_archived, raise_high_water};
+pub use high_water::{Said, high_water, last_archived, raise_high_water};
 pub use program::Program;
 pub use push_lock::clean_up_push;
 pub use verify::{acknowledge, verify};

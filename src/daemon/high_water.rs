@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::{Node, every};
-use crate::archive;
+use crate::archive::{self, Said};
 use crate::cluster::Sample;
 use crate::config::Config;
 use crate::log;
-use crate::model::{SegmentSize, WalSegment};
+use crate::model::{Lsn, SegmentSize, Timeline, WalSegment};
 use crate::postgres::{self, Archiver, Connection, PostgresError, Target};
 
 /// Between two looks, and so between two writes, in seconds.
@@ -68,8 +68,14 @@ pub(super) async fn keep(node: &Node) {
 #[derive(Default)]
 struct Server {
     connection: Option<Connection>,
-    /// Known since the first answer.
-    size: Option<SegmentSize>,
+    /// What it said of itself when it last let this daemon in.
+    known: Option<Known>,
+}
+
+#[derive(Clone, Copy)]
+struct Known {
+    size: SegmentSize,
+    archives: bool,
 }
 
 impl Server {
@@ -78,29 +84,45 @@ impl Server {
         config: &Config,
         sample: Sample,
     ) -> Option<(WalSegment, SegmentSize)> {
-        let archiver = match timeout(LIMIT, self.ask(config)).await {
-            Ok(Ok(archiver)) => Some(archiver),
-            // It may have ended, and its marks tell the rest.
+        let asked = timeout(LIMIT, self.ask(config)).await;
+        let known = self.known?;
+        let said = match asked {
+            Ok(Ok(archiver)) => Said::Archived(archiver),
             Ok(Err(_)) | Err(_) => {
                 self.connection = None;
-                None
+                let ended = ended(config, sample.timeline).await;
+                let ended = ended.filter(|_| known.archives);
+                ended.map_or(Said::Nothing, Said::EndedAt)
             }
         };
-        let (data, size) = (&config.postgres.data_directory, self.size?);
-        let last = archive::last_archived(archiver.as_ref(), data, sample.timeline, size)?;
-        Some((last, size))
+        let data = &config.postgres.data_directory;
+        let last = archive::last_archived(&said, data, sample.timeline, known.size)?;
+        Some((last, known.size))
     }
 
     async fn ask(&mut self, config: &Config) -> Result<Archiver, PostgresError> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => postgres::connect(&Target::from(&config.postgres), LIMIT).await?,
+            None => {
+                let connection = postgres::connect(&Target::from(&config.postgres), LIMIT).await?;
+                let server = postgres::server(&connection).await?;
+                self.known = Some(Known {
+                    size: server.segment_size,
+                    archives: server.archive_mode != "off",
+                });
+                connection
+            }
         };
-        if self.size.is_none() {
-            self.size = Some(postgres::server(&connection).await?.segment_size);
-        }
         let archiver = postgres::archiver(&connection).await?;
         self.connection = Some(connection);
         Ok(archiver)
     }
+}
+
+/// Where the server's last checkpoint begins, should it have been shut down on `timeline`.
+async fn ended(config: &Config, timeline: Timeline) -> Option<Lsn> {
+    let settings = &config.postgres;
+    let ended = postgres::ended_at(&settings.bin_directory, &settings.data_directory).await;
+    let (of, at) = ended.ok().flatten()?;
+    (of == timeline).then_some(at)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::PostgresError;
-use crate::model::{SegmentSize, Timeline};
+use crate::model::{Lsn, SegmentSize, Timeline};
 use crate::process;
 
 /// The lines of `pg_controldata` that xdb uses.
@@ -30,6 +30,29 @@ pub async fn control_data(
     bin_directory: &Path,
     directory: &Path,
 ) -> Result<ControlData, PostgresError> {
+    let text = output(bin_directory, directory).await?;
+    parse_control_data(&text).map_err(|missing| PostgresError::NotADataDirectory {
+        directory: directory.to_owned(),
+        reason: format!("no line {missing:?} in its output"),
+    })
+}
+
+/// Where the primary in `directory` ended orderly: its timeline, and where its last checkpoint begins. `None` for one that
+/// runs, crashed, or is a standby.
+///
+/// While WAL is archived, the segment before that is complete and the last.
+///
+/// # Errors
+/// When the program cannot run, or `directory` is no data directory.
+pub async fn ended_at(
+    bin_directory: &Path,
+    directory: &Path,
+) -> Result<Option<(Timeline, Lsn)>, PostgresError> {
+    let text = output(bin_directory, directory).await?;
+    Ok(parse_ended_at(&text))
+}
+
+async fn output(bin_directory: &Path, directory: &Path) -> Result<String, PostgresError> {
     let mut command = process::command(bin_directory.join("pg_controldata"));
     command.env("LC_ALL", "C").arg("-D").arg(directory);
     let finished = process::run(command, Duration::from_secs(30)).await;
@@ -37,24 +60,34 @@ pub async fn control_data(
         directory: directory.to_owned(),
         source,
     })?;
-    let refused = |reason| PostgresError::NotADataDirectory {
-        directory: directory.to_owned(),
-        reason,
-    };
     if !finished.status.success() {
-        return Err(refused(finished.last_words()));
+        return Err(PostgresError::NotADataDirectory {
+            directory: directory.to_owned(),
+            reason: finished.last_words(),
+        });
     }
-    let text = String::from_utf8_lossy(&finished.stdout);
-    parse_control_data(&text)
-        .map_err(|missing| refused(format!("no line {missing:?} in its output")))
+    Ok(String::from_utf8_lossy(&finished.stdout).into_owned())
+}
+
+fn lines_of(text: &str) -> HashMap<&str, &str> {
+    text.lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(key, value)| (key, value.trim()))
+        .collect()
+}
+
+fn parse_ended_at(text: &str) -> Option<(Timeline, Lsn)> {
+    let lines = lines_of(text);
+    if lines.get("Database cluster state") != Some(&"shut down") {
+        return None;
+    }
+    let timeline = lines.get("Latest checkpoint's TimeLineID")?.parse().ok()?;
+    let begins = lines.get("Latest checkpoint's REDO location")?;
+    Some((Timeline(timeline), begins.parse().ok()?))
 }
 
 fn parse_control_data(text: &str) -> Result<ControlData, &'static str> {
-    let lines: HashMap<&str, &str> = text
-        .lines()
-        .filter_map(|line| line.split_once(':'))
-        .map(|(key, value)| (key, value.trim()))
-        .collect();
+    let lines = lines_of(text);
     fn number<T: std::str::FromStr>(
         lines: &HashMap<&str, &str>,
         key: &'static str,
@@ -104,6 +137,26 @@ track_commit_timestamp setting:       off
 Bytes per WAL segment:                16777216
 Data page checksum version:           1
 ";
+
+    #[test]
+    fn only_a_primary_that_was_shut_down_has_ended() {
+        let at = |state: &str| {
+            let text = format!(
+                "Database cluster state:               {state}\nLatest checkpoint's REDO location:    0/7000028\n\
+                 Latest checkpoint's TimeLineID:       2\n"
+            );
+            parse_ended_at(&text)
+        };
+        assert_eq!(at("shut down"), Some((Timeline(2), Lsn(0x700_0028))));
+        for state in [
+            "in production",
+            "shut down in recovery",
+            "in archive recovery",
+        ] {
+            assert_eq!(at(state), None, "{state}");
+        }
+        assert_eq!(parse_ended_at(OUTPUT), None);
+    }
 
     #[test]
     fn the_lines_that_matter_are_read_by_name() {

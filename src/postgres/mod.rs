@@ -7,7 +7,7 @@ mod server;
 mod wal_directory;
 
 pub use connect::{Connection, Target, connect};
-pub use control::{ControlData, control_data};
+pub use control::{ControlData, control_data, ended_at};
 pub use pool::{Pool, PooledClient};
 pub use server::{Archiver, Server, archiver, server};
 pub use wal_directory::{WalDirectory, wal_directory};

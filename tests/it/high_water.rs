@@ -94,6 +94,11 @@ fn a_lost_last_segment_is_named_while_postgresql_is_down() {
     }
 
     // The last segment is archived after the server ended, and the mark follows all the same.
+    // Nobody but the daemon has looked since the push, and it asks for what came only.
+    eventually("the daemon lists what came", SOON, || {
+        let log = lab.ok("cat /var/log/xdb-lab/s3.log");
+        log.contains("&start-after=").then_some(())
+    });
     lab.sql("INSERT INTO filler VALUES (1)");
     let current = lab.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
     lab.service("postgres", Service::Down);
