@@ -9,6 +9,7 @@ mod error;
 pub mod program;
 mod push_judge;
 mod push_lock;
+pub mod retention;
 mod verify;
 mod wal_client;
 mod wal_fetch;

@@ -16,7 +16,9 @@ use jiff::Timestamp;
 use crate::config::S3;
 pub use error::{Cause, StorageError};
 pub use repository::{Repository, UnknownPlaceholder};
-pub use shared::{Acknowledgement, ClusterLock, Holder, LockError, Shared, SharedError, Success};
+pub use shared::{
+    Acknowledgement, ClusterLock, Holder, Keeper, LockError, Pruned, Shared, SharedError, Success,
+};
 pub use upload::{Content, Upload};
 
 /// One object of a listing.

@@ -27,7 +27,7 @@ impl Span {
     }
 
     /// The names of the first and the last segment.
-    pub(super) fn ends(self, size: SegmentSize) -> (String, String) {
+    pub fn ends(self, size: SegmentSize) -> (String, String) {
         let name = |number| {
             let timeline = self.timeline;
             WalSegment { timeline, number }.name(size)

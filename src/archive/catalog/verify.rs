@@ -158,21 +158,11 @@ impl Catalog {
     }
 
     fn ranges(&self) -> Vec<WalRange> {
-        let mut ranges: Vec<(Span, u64)> = Vec::new();
-        for (timeline, segments) in &self.wal.segments {
-            for (number, stored) in segments {
-                match ranges.last_mut() {
-                    Some((span, bytes))
-                        if span.timeline == *timeline && span.last + 1 == *number =>
-                    {
-                        span.last = *number;
-                        *bytes += stored.size;
-                    }
-                    _ => ranges.push((Span::of(*timeline, *number, *number), stored.size)),
-                }
-            }
-        }
-        let shown = ranges.into_iter().map(|(span, bytes)| {
+        let wal = &self.wal;
+        let ranges = wal
+            .timelines()
+            .flat_map(|timeline| wal.stored_between(timeline, 0, u64::MAX));
+        let shown = ranges.map(|(span, bytes)| {
             let (first, last) = span.ends(self.wal.size);
             WalRange {
                 timeline: span.timeline,

@@ -22,6 +22,8 @@ pub struct Wal {
     pub segments: BTreeMap<Timeline, BTreeMap<u64, Stored>>,
     /// Each timeline's history, or why it could not be read.
     pub histories: BTreeMap<Timeline, Result<TimelineHistory, String>>,
+    /// What precedes this segment, by timeline and number, retention has deleted, but for what permanent backups need.
+    pub pruned_before: Option<WalSegment>,
 }
 
 impl Wal {
@@ -70,6 +72,35 @@ impl Wal {
             });
         }
         missing
+    }
+
+    /// The timelines of which segments are there.
+    pub fn timelines(&self) -> impl Iterator<Item = Timeline> {
+        self.segments.keys().copied()
+    }
+
+    /// The segments that are there from `first` to `last`, as spans without one missing in between, with their stored bytes.
+    pub fn stored_between(&self, timeline: Timeline, first: u64, last: u64) -> Vec<(Span, u64)> {
+        let mut spans: Vec<(Span, u64)> = Vec::new();
+        if last < first {
+            return spans;
+        }
+        let stored = self.segments.get(&timeline).into_iter();
+        for (number, stored) in stored.flat_map(|all| all.range(first..=last)) {
+            match spans.last_mut() {
+                Some((span, bytes)) if span.last + 1 == *number => {
+                    span.last = *number;
+                    *bytes += stored.size;
+                }
+                _ => spans.push((Span::of(timeline, *number, *number), stored.size)),
+            }
+        }
+        spans
+    }
+
+    /// Whether retention has deleted what followed a backup that starts there.
+    pub fn is_pruned(&self, start: WalSegment) -> bool {
+        self.pruned_before.is_some_and(|before| start < before)
     }
 
     /// The name of the segment that came into the bucket last, and when.

@@ -13,6 +13,13 @@ pub(super) fn backup_push(data_directory: &Path, full: bool) -> Vec<OsString> {
     arguments
 }
 
+/// A line of its log, which [`own_settings`] sends to standard output.
+pub(super) fn listed_for_deletion(line: &str) -> Option<&str> {
+    let (_, named) = line.split_once("Object marked for deletion: ")?;
+    let (object, _storage) = named.split_once(" storage=")?;
+    Some(object)
+}
+
 pub(super) fn own_settings(config: &Config) -> Vec<(&'static str, String)> {
     // Without it, pg_backup_stop waits for ever while archiving is broken (wal-g#50).
     // xdb itself watches the archiver meanwhile, and gives up sooner.

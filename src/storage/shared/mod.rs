@@ -4,6 +4,7 @@
 
 mod acknowledgement;
 mod lock;
+mod retention;
 mod success;
 
 use super::{Bucket, Repository, StorageError, UnknownPlaceholder};
@@ -11,6 +12,7 @@ use crate::config::Config;
 
 pub use acknowledgement::Acknowledgement;
 pub use lock::{ClusterLock, Holder, LockError};
+pub use retention::{Keeper, Pruned};
 pub use success::Success;
 
 /// Why the shared objects cannot be reached.

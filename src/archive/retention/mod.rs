@@ -1,0 +1,12 @@
+//! Retention: what of the base backups and the WAL is kept, why, and the deletion of the rest by the WAL-G program.
+//!
+//! The plan is pure, and a dry run prints what the real run does. Nothing is deleted by a guess: the program's own dry run
+//! must name nothing that the plan keeps, and afterwards the bucket is read again.
+
+mod plan;
+mod rules;
+mod seen;
+mod wal;
+
+pub use plan::{Action, BackupPlan, Plan, WalPlan, plan_retention};
+pub use seen::{Folder, Mark, Seen};
