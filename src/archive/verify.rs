@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::ArchiveError;
 use super::catalog::{self, Catalog, Verified};
+use super::{ArchiveError, retention};
 use crate::config::Config;
 use crate::storage::{Acknowledgement, Bucket, Repository, Shared};
 
@@ -17,10 +17,11 @@ pub async fn verify(
 ) -> Result<(Repository, Catalog, Verified), ArchiveError> {
     let repository = super::repository(config)?;
     let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
-    let catalog = catalog::read(&bucket, &repository).await?;
+    let mut catalog = catalog::read(&bucket, &repository).await?;
     let mut verified = catalog.verify(&[], now);
     // Without a gap there is nothing to acknowledge, and nothing to ask for.
     if !verified.gaps.is_empty() {
+        retention::know_pruned(config, &mut catalog).await?;
         let shared = Shared::open(config).await?;
         let known = shared.acknowledgements(&repository.to_string()).await?;
         verified = catalog.verify(&known, now);

@@ -8,7 +8,7 @@ use super::plan::{self, Plan};
 use super::report::Report;
 use super::scratch::{Scratch, free_bytes, reserve_bytes};
 use crate::archive::catalog::{self, Catalog};
-use crate::archive::{self, ArchiveError, Program};
+use crate::archive::{self, ArchiveError, Program, retention};
 use crate::config::Config;
 use crate::model::Verdict;
 use crate::process;
@@ -41,7 +41,9 @@ pub async fn preflight(
     let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
     // First the server, then the bucket: what it says to have archived by now must be in the listing.
     let live = live::look(config).await;
-    let catalog = catalog::read(&bucket, &repository).await?;
+    let mut catalog = catalog::read(&bucket, &repository).await?;
+    let known = retention::know_pruned(config, &mut catalog).await;
+    known.map_err(ArchiveError::from)?;
     report.backup = backup
         .or(catalog.newest().map(|newest| newest.name.as_str()))
         .map(str::to_owned);

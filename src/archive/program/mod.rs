@@ -99,6 +99,14 @@ impl Program {
         deletion(&["target", backup], confirm)
     }
 
+    /// Settings by which a deletion lists on its standard output what it deletes.
+    pub fn deletion_settings(self) -> Vec<(&'static str, &'static str)> {
+        match self {
+            Self::WalG => wal_g::deletion_settings(),
+            Self::Walrus => Vec::new(),
+        }
+    }
+
     /// The object that a line of a deletion's standard output names, relative to the repository.
     pub fn listed_for_deletion(self, line: &str) -> Option<&str> {
         match self {

@@ -13,7 +13,15 @@ pub(super) fn backup_push(data_directory: &Path, full: bool) -> Vec<OsString> {
     arguments
 }
 
-/// A line of its log, which [`own_settings`] sends to standard output.
+/// Its log, whole, and not to standard error, of which only the last lines are kept.
+pub(super) fn deletion_settings() -> Vec<(&'static str, &'static str)> {
+    vec![
+        ("WALG_LOG_DESTINATION", "/dev/stdout"),
+        ("WALG_LOG_LEVEL", "NORMAL"),
+    ]
+}
+
+/// A line of its log.
 pub(super) fn listed_for_deletion(line: &str) -> Option<&str> {
     let (_, named) = line.split_once("Object marked for deletion: ")?;
     let (object, _storage) = named.split_once(" storage=")?;

@@ -98,6 +98,7 @@ fn seen(backups: Vec<Backup>) -> Seen {
         (
             backup.name.clone(),
             Folder {
+                objects: BTreeSet::new(),
                 bytes: 1000,
                 newest: at(day),
             },
@@ -446,6 +447,7 @@ fn what_is_never_deleted() {
     at_work.folders.insert(
         name(60),
         Folder {
+            objects: BTreeSet::new(),
             bytes: 1,
             newest: at(100) + SignedDuration::from_secs(1),
         },

@@ -26,8 +26,10 @@ pub struct Seen {
 }
 
 /// The objects of one backup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folder {
+    /// Relative to `basebackups_005/`, the sentinel among them.
+    pub objects: BTreeSet<String>,
     /// As stored.
     pub bytes: u64,
     /// When the last of them came into the bucket, by S3's clock.
