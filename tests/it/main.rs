@@ -15,6 +15,7 @@ mod harness;
 mod jobs;
 mod locks;
 mod logs;
+mod prune;
 mod restore_test;
 mod smoke;
 mod systemd;
