@@ -29,7 +29,7 @@ pub enum ArchiveError {
     PruneBusy,
     #[error("retention.window_days is not set: nothing is deleted")]
     NoRetention,
-    #[error("{program} would delete {object}, which retention keeps: nothing more was deleted")]
+    #[error("{program} would delete {object}, which retention keeps")]
     Disagrees { program: String, object: String },
     #[error(transparent)]
     ClusterLock(#[from] LockError),

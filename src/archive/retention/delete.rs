@@ -1,7 +1,5 @@
 //! The program's own `delete` and `backup-mark`: each deletion runs dry first, and may name nothing that the plan keeps.
 
-use std::ffi::OsString;
-
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -11,6 +9,14 @@ use crate::archive::{ArchiveError, Program, Repository, environment};
 use crate::config::Config;
 use crate::model::SegmentSize;
 use crate::process::{self, ProcessError};
+
+/// One call of a program's `delete`.
+pub(super) enum Deletion<'a> {
+    /// All that is older than this full backup.
+    Before(&'a str),
+    /// This backup, and what builds on it.
+    Target(&'a str),
+}
 
 /// The configured program on one repository.
 pub(super) struct Deleter<'a> {
@@ -39,43 +45,49 @@ impl Deleter<'_> {
         Err(failed(program, "backup-mark", finished.last_words()))
     }
 
-    /// Deletes what is older than the full backup `backup`.
-    pub(super) async fn before(&self, plan: &Plan, backup: &str) -> Result<(), ArchiveError> {
-        let arguments = |program: Program, confirm| program.delete_before(backup, confirm);
-        self.delete(plan, arguments).await
-    }
-
-    /// Deletes `backup` and what builds on it.
-    pub(super) async fn target(&self, plan: &Plan, backup: &str) -> Result<(), ArchiveError> {
-        let arguments = |program: Program, confirm| program.delete_target(backup, confirm);
-        self.delete(plan, arguments).await
-    }
-
-    async fn delete(
+    /// Lets the program say what it would delete, and holds that against `plan`.
+    pub(super) async fn dry_run(
         &self,
         plan: &Plan,
-        arguments: impl Fn(Program, bool) -> Vec<OsString>,
+        deletion: &Deletion<'_>,
     ) -> Result<(), ArchiveError> {
-        for confirm in [false, true] {
-            let (program, mut command) = self.command()?;
-            command
-                .args(arguments(program, confirm))
-                .envs(program.deletion_settings());
-            let read = async |stdout| Ok::<_, ProcessError>(self.read(program, plan, stdout).await);
-            let after = self.config.archive.backup_timeout;
-            let streamed = timeout(after, process::stream(command, read)).await;
-            let (finished, said) = streamed.map_err(|_| ArchiveError::TooSlow { after })??;
-            if !finished.status.success() {
-                let said = Some(said.last_line).filter(|line| !line.is_empty());
-                let reason = said.unwrap_or_else(|| finished.last_words());
-                return Err(failed(program, "delete", reason));
-            }
-            if let Some(object) = said.kept {
-                let program = program.to_string();
-                return Err(ArchiveError::Disagrees { program, object });
-            }
+        self.run(plan, deletion, false).await
+    }
+
+    pub(super) async fn delete(
+        &self,
+        plan: &Plan,
+        deletion: &Deletion<'_>,
+    ) -> Result<(), ArchiveError> {
+        self.run(plan, deletion, true).await
+    }
+
+    async fn run(
+        &self,
+        plan: &Plan,
+        deletion: &Deletion<'_>,
+        confirm: bool,
+    ) -> Result<(), ArchiveError> {
+        let (program, mut command) = self.command()?;
+        command
+            .args(match deletion {
+                Deletion::Before(full) => program.delete_before(full, confirm),
+                Deletion::Target(backup) => program.delete_target(backup, confirm),
+            })
+            .envs(program.deletion_settings());
+        let read = async |stdout| Ok::<_, ProcessError>(self.read(program, plan, stdout).await);
+        let after = self.config.archive.backup_timeout;
+        let streamed = timeout(after, process::stream(command, read)).await;
+        let (finished, said) = streamed.map_err(|_| ArchiveError::TooSlow { after })??;
+        if !finished.status.success() {
+            let said = Some(said.last_line).filter(|line| !line.is_empty());
+            let reason = said.unwrap_or_else(|| finished.last_words());
+            return Err(failed(program, "delete", reason));
         }
-        Ok(())
+        let program = program.to_string();
+        said.kept.map_or(Ok(()), |object| {
+            Err(ArchiveError::Disagrees { program, object })
+        })
     }
 
     async fn read(&self, program: Program, plan: &Plan, stdout: impl AsyncRead + Unpin) -> Said {

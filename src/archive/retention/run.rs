@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::check::compare;
-use super::delete::Deleter;
+use super::delete::{Deleter, Deletion};
 use super::lock::PruneLock;
 use super::look::look;
 use super::wal::position;
@@ -129,11 +129,20 @@ impl<'a> Place<'a> {
         if plan.deletes_nothing() {
             return Ok(self.report(plan, Vec::new(), Vec::new()));
         }
+        let (deletions, unfinished) = deletions(&before, &plan);
+        for deletion in &deletions {
+            deleter.dry_run(&plan, deletion).await?;
+        }
         let now = Timestamp::now();
         let deleting: BTreeSet<String> = plan.deleted().map(|it| it.name.clone()).collect();
         let mut pruned = self.pruned(&before, &plan, deleting, now);
         self.shared.keep_pruned(&pruned).await?;
-        self.delete(&deleter, &before, &plan).await?;
+        for deletion in &deletions {
+            deleter.delete(&plan, deletion).await?;
+        }
+        for name in unfinished {
+            self.delete_unfinished(&before, name).await?;
+        }
         let difference = compare(&plan, &before, &self.look().await?);
         pruned
             .deleting
@@ -189,39 +198,6 @@ impl<'a> Place<'a> {
         Pruned::new(identifier, before, deleting, by, now)
     }
 
-    async fn delete(
-        &self,
-        deleter: &Deleter<'_>,
-        seen: &Seen,
-        plan: &Plan,
-    ) -> Result<(), ArchiveError> {
-        let catalog = &seen.catalog;
-        let of = |name: &str| catalog.backup(name);
-        let (older, others): (Vec<_>, Vec<_>) = plan.deleted().partition(|it| {
-            let start = of(&it.name).and_then(|backup| position(backup, catalog.wal.size));
-            start < plan.before.as_ref().map(|(_, start)| *start)
-        });
-        if let Some((backup, _)) = &plan.before
-            && (!older.is_empty() || plan.wal.iter().any(|it| !it.keep))
-        {
-            deleter.before(plan, backup).await?;
-        }
-        let others: BTreeSet<&str> = others.into_iter().map(|it| it.name.as_str()).collect();
-        for name in &others {
-            let sentinel = of(name).and_then(|backup| backup.sentinel.as_ref());
-            let parent = sentinel.and_then(|sentinel| sentinel.delta.as_ref());
-            if parent.is_some_and(|parent| others.contains(parent.from.as_str())) {
-                // It goes with what it builds on.
-                continue;
-            }
-            match sentinel {
-                Some(_) => deleter.target(plan, name).await?,
-                None => self.delete_unfinished(seen, name).await?,
-            }
-        }
-        Ok(())
-    }
-
     /// The programs know no unfinished backup, and delete one only with what is older than a finished one.
     async fn delete_unfinished(&self, seen: &Seen, name: &str) -> Result<(), ArchiveError> {
         let folder = seen.folders.get(name);
@@ -240,6 +216,36 @@ impl<'a> Place<'a> {
             system_identifier: self.control.system_identifier,
         }
     }
+}
+
+/// The calls that bring `plan` about, and the unfinished backups that none of them reaches.
+fn deletions<'a>(seen: &Seen, plan: &'a Plan) -> (Vec<Deletion<'a>>, Vec<&'a str>) {
+    let catalog = &seen.catalog;
+    let (older, others): (Vec<_>, Vec<_>) = plan.deleted().partition(|it| {
+        let backup = catalog.backup(&it.name);
+        let start = backup.and_then(|backup| position(backup, catalog.wal.size));
+        start < plan.before.as_ref().map(|(_, start)| *start)
+    });
+    let (mut deletions, mut unfinished) = (Vec::new(), Vec::new());
+    if let Some((full, _)) = &plan.before
+        && (!older.is_empty() || plan.wal.iter().any(|it| !it.keep))
+    {
+        deletions.push(Deletion::Before(full));
+    }
+    let others: BTreeSet<&str> = others.into_iter().map(|it| it.name.as_str()).collect();
+    for name in &others {
+        let backup = catalog.backup(name);
+        let Some(sentinel) = backup.and_then(|backup| backup.sentinel.as_ref()) else {
+            unfinished.push(*name);
+            continue;
+        };
+        let parent = sentinel.delta.as_ref().map(|delta| delta.from.as_str());
+        // Otherwise it goes with what it builds on.
+        if !parent.is_some_and(|parent| others.contains(parent)) {
+            deletions.push(Deletion::Target(name));
+        }
+    }
+    (deletions, unfinished)
 }
 
 /// The highest timeline that this node's daemon ever knew of.
