@@ -116,7 +116,11 @@ pub(super) async fn read(loaded: &Loaded) -> Result<(Bucket, Repository, Catalog
     let repository = archive::repository(&loaded.config)?;
     let bucket = Bucket::open(&loaded.config.s3, &repository.bucket).await?;
     let mut catalog = catalog::read(&bucket, &repository).await?;
-    retention::know_pruned(&loaded.config, &mut catalog).await?;
+    let mut windows = catalog.backups.iter().filter_map(|it| catalog.window(it));
+    if windows.any(|window| window.gap.is_some()) {
+        // What retention deleted on purpose is no gap.
+        retention::know_pruned(&loaded.config, &mut catalog).await?;
+    }
     Ok((bucket, repository, catalog))
 }
 

@@ -42,12 +42,16 @@ pub async fn preflight(
     // First the server, then the bucket: what it says to have archived by now must be in the listing.
     let live = live::look(config).await;
     let mut catalog = catalog::read(&bucket, &repository).await?;
-    let known = retention::know_pruned(config, &mut catalog).await;
-    known.map_err(ArchiveError::from)?;
     report.backup = backup
         .or(catalog.newest().map(|newest| newest.name.as_str()))
         .map(str::to_owned);
-    let plan = plan::plan(&catalog, &repository, backup)?;
+    let mut plan = plan::plan(&catalog, &repository, backup)?;
+    if plan.gaps != Verdict::Ok {
+        // What retention deleted on purpose is none.
+        let known = retention::know_pruned(config, &mut catalog).await;
+        known.map_err(ArchiveError::from)?;
+        plan = plan::plan(&catalog, &repository, backup)?;
+    }
     report.system_identifier = plan.sentinel.system_identifier;
     let live = same_cluster(live, &plan);
     report.looked("wal", plan.gaps.clone());

@@ -296,6 +296,23 @@ fn what_is_never_deleted() {
         only(&last, &name(day), "no backup can be restored");
     }
 
+    // An old primary finished one after the promotion.
+    let mut late = fulls(&[95]);
+    let switched = "1\t0/3C000028\tr\n".parse().map_err(|_| String::new());
+    late.catalog.wal.histories.insert(Timeline(2), switched);
+    let stored = Stored {
+        size: 1,
+        last_modified: at(70),
+    };
+    let start = WalSegment {
+        timeline: Timeline(2),
+        number: 70,
+    };
+    late.catalog.wal.add(start, stored);
+    late.catalog.backups.push(full(&on(2, 70)));
+    only(&late, &name(95), "the newest complete backup");
+    only(&late, &on(2, 70), "of the newest timeline");
+
     // An unfinished one that may be at work, and what lies after it; an older one goes.
     let mut at_work = seen(vec![
         full(&name(40)),

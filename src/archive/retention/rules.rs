@@ -88,6 +88,14 @@ impl<'a> Rules<'a> {
         self.good.last().copied()
     }
 
+    /// An old primary that came back may have finished a later one, of a history that was left.
+    fn newest_of_newest_timeline(&self) -> Option<&'a Backup> {
+        self.good
+            .iter()
+            .copied()
+            .max_by_key(|backup| (backup.timeline, backup.finished_at))
+    }
+
     /// The first rule that keeps `backup`; `None` where none does. Chains are the plan's.
     pub(super) fn why_kept(&self, backup: &Backup) -> Option<Why> {
         let name = backup.name.as_str();
@@ -131,6 +139,12 @@ impl<'a> Rules<'a> {
         };
         if self.newest().is_some_and(|newest| newest.name == name) {
             return why("the newest complete backup".to_owned());
+        }
+        if self
+            .newest_of_newest_timeline()
+            .is_some_and(|newest| newest.name == name)
+        {
+            return why("the newest complete backup of the newest timeline".to_owned());
         }
         if self.seen.proven.as_deref() == Some(name) {
             return why(
