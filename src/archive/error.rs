@@ -25,6 +25,12 @@ pub enum ArchiveError {
     Refused { reason: String, hint: String },
     #[error("refused: another base backup is being pushed from this node")]
     Busy,
+    #[error("refused: another prune runs on this node")]
+    PruneBusy,
+    #[error("retention.window_days is not set: nothing is deleted")]
+    NoRetention,
+    #[error("{program} would delete {object}, which retention keeps")]
+    Disagrees { program: String, object: String },
     #[error(transparent)]
     ClusterLock(#[from] LockError),
     #[error("{} is not a file that PostgreSQL archives", path.display())]
@@ -82,7 +88,10 @@ pub enum ArchiveError {
 impl ArchiveError {
     /// Another run of the same work goes on, here or on another node: not now.
     pub fn is_busy(&self) -> bool {
-        matches!(self, Self::Busy | Self::ClusterLock(LockError::Held { .. }))
+        matches!(
+            self,
+            Self::Busy | Self::PruneBusy | Self::ClusterLock(LockError::Held { .. })
+        )
     }
 
     /// What the operator can do.
@@ -100,7 +109,14 @@ impl ArchiveError {
                 "the backup's sentinel is damaged: do not count on this backup"
             }
             Self::Refused { hint, .. } => return Some(hint.clone()),
-            Self::Busy => "wait for its end",
+            Self::Busy => "wait for its end; a prune keeps base backups waiting, too",
+            Self::PruneBusy => "wait for its end",
+            Self::NoRetention => {
+                "set how many days it must be possible to go back; `xdb prune --dry-run` then shows what comes of it"
+            }
+            Self::Disagrees { .. } => {
+                "its version or the repository is not as xdb expects: compare `xdb prune --dry-run` with the program's own `delete` without --confirm"
+            }
             Self::ClusterLock(error) => return Some(error.hint()),
             Self::NotArchivable { .. } => {
                 "archive_command is 'xdb wal-push \"%p\"'; only WAL segments, their .partial and .backup files and timeline histories are archived"

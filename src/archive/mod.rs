@@ -11,6 +11,7 @@ mod high_water;
 pub mod program;
 mod push_judge;
 mod push_lock;
+pub mod retention;
 mod verify;
 mod wal_client;
 mod wal_fetch;

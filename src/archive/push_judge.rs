@@ -1,6 +1,7 @@
 //! Whether a base backup may be taken, and on what it may build. Pure.
 
 use super::catalog::Catalog;
+use crate::model::Timeline;
 use crate::postgres::{Archiver, ControlData, Server};
 use crate::storage::Repository;
 
@@ -13,27 +14,9 @@ pub(super) fn judge_push(
     repository: &Repository,
 ) -> Option<(String, String)> {
     let no = |reason: String, hint: &str| Some((reason, hint.to_owned()));
-    if server.system_identifier != control.system_identifier {
-        return no(
-            format!(
-                "the server that answers has system identifier {}, postgres.data_directory {}",
-                server.system_identifier, control.system_identifier
-            ),
-            "postgres.host and postgres.port must lead to the server of postgres.data_directory",
-        );
-    }
-    if server.in_recovery {
-        return no(
-            "this server is a standby".to_owned(),
-            "base backups are taken on the primary",
-        );
-    }
-    let newer = catalog.wal.histories.keys().next_back();
-    if let Some(timeline) = newer.filter(|timeline| **timeline > server.timeline) {
-        return no(
-            format!("timeline {timeline} exists, and this server is not on it"),
-            "another node was promoted: stop this server and let it rejoin as a standby",
-        );
+    let refused = judge_server(control, server, catalog, None);
+    if refused.is_some() {
+        return refused;
     }
     if server.archive_mode == "off" {
         return no(
@@ -71,6 +54,41 @@ pub(super) fn judge_push(
     None
 }
 
+/// Why `server` may not write base backups or delete them, and what to do: it is not the primary that the repository
+/// belongs to. `remembered` is the highest timeline that this node ever knew of.
+pub(super) fn judge_server(
+    control: &ControlData,
+    server: &Server,
+    catalog: &Catalog,
+    remembered: Option<Timeline>,
+) -> Option<(String, String)> {
+    let no = |reason: String, hint: &str| Some((reason, hint.to_owned()));
+    if server.system_identifier != control.system_identifier {
+        return no(
+            format!(
+                "the server that answers has system identifier {}, postgres.data_directory {}",
+                server.system_identifier, control.system_identifier
+            ),
+            "postgres.host and postgres.port must lead to the server of postgres.data_directory",
+        );
+    }
+    if server.in_recovery {
+        return no(
+            "this server is a standby".to_owned(),
+            "base backups are taken and pruned on the primary",
+        );
+    }
+    let newer = catalog.wal.histories.keys().next_back().copied();
+    let newer = newer.max(remembered);
+    if let Some(timeline) = newer.filter(|timeline| *timeline > server.timeline) {
+        return no(
+            format!("timeline {timeline} exists, and this server is not on it"),
+            "another node was promoted: stop this server and let it rejoin as a standby",
+        );
+    }
+    None
+}
+
 /// The backup that a delta may build on: pinned by name, so that no program picks another.
 ///
 /// `None`, a full backup, where the newest cannot be restored or is of another timeline: its pages may be of a history
@@ -92,7 +110,7 @@ mod tests {
     use super::super::catalog::Sentinel;
     use super::*;
     use crate::archive::catalog::{Backup, Stored, Wal};
-    use crate::model::{SegmentSize, Timeline, WalSegment};
+    use crate::model::{SegmentSize, WalSegment};
 
     fn control() -> ControlData {
         ControlData {

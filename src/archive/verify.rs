@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::ArchiveError;
 use super::catalog::{Catalog, Verified};
 use super::catalog_cache::{Look, read_catalog};
 use super::high_water::high_water;
+use super::{ArchiveError, retention};
 use crate::config::Config;
 use crate::storage::{Acknowledgement, Shared};
 
@@ -26,6 +26,7 @@ pub async fn verify(
     let mut verified = catalog.verify(&[], now);
     // Without a gap there is nothing to acknowledge, and nothing to ask for.
     if !verified.gaps.is_empty() {
+        retention::know_pruned(config, &mut catalog).await?;
         let shared = Shared::open(config).await?;
         let known = shared.acknowledgements(&repository.to_string()).await?;
         verified = catalog.verify(&known, now);

@@ -11,12 +11,12 @@ use super::backup_show;
 use super::exit::{Exit, complain};
 use super::output::{say, table};
 use crate::archive::catalog::{Backup, Catalog, Delta, Window};
-use crate::archive::{self, ArchiveError, Look};
+use crate::archive::{self, ArchiveError, Look, retention};
 use crate::config::{Flag, Loaded};
 use crate::daemon;
 use crate::jobs::{self, Job};
 use crate::model::{Lsn, Timeline};
-use crate::storage::Repository;
+use crate::storage::{Bucket, Repository};
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -79,11 +79,10 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
             }
         }
         Verb::Show { name, json } => {
-            let (repository, catalog) = read(loaded).await?;
-            return backup_show::show(&repository, &catalog, &name, json);
+            return backup_show::show(loaded, &name, json).await;
         }
         Verb::List(list) => {
-            let (repository, catalog) = read(loaded).await?;
+            let (_, repository, catalog) = read(loaded).await?;
             let listed: Vec<Listed> = catalog
                 .backups
                 .iter()
@@ -113,11 +112,17 @@ pub async fn clean_up(loaded: &Loaded) {
     }
 }
 
-async fn read(loaded: &Loaded) -> Result<(Repository, Catalog), ArchiveError> {
+pub(super) async fn read(loaded: &Loaded) -> Result<(Bucket, Repository, Catalog), ArchiveError> {
     let repository = archive::repository(&loaded.config)?;
     let (config, look) = (&loaded.config, Look::Since(None));
-    let catalog = archive::read_catalog(config, &repository, look, Timestamp::now()).await?;
-    Ok((repository, catalog))
+    let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
+    let mut catalog = archive::read_catalog(config, &repository, look, Timestamp::now()).await?;
+    let mut windows = catalog.backups.iter().filter_map(|it| catalog.window(it));
+    if windows.any(|window| window.gap.is_some()) {
+        // What retention deleted on purpose is no gap.
+        retention::know_pruned(config, &mut catalog).await?;
+    }
+    Ok((bucket, repository, catalog))
 }
 
 /// One backup as it is printed; `None` where an unfinished backup does not say.
@@ -224,11 +229,14 @@ fn print_table(listed: &[Listed]) -> std::io::Result<()> {
         if let Some(reason) = &backup.reason {
             say(format_args!("{}: {reason}", backup.name))?;
         }
-        if let Some(gap) = backup
-            .window
-            .as_ref()
-            .and_then(|window| window.gap.as_ref())
-        {
+        let window = backup.window.as_ref();
+        if window.is_some_and(|window| window.own_end_only) {
+            say(format_args!(
+                "{}: to its own end only; retention deleted what followed",
+                backup.name
+            ))?;
+        }
+        if let Some(gap) = window.and_then(|window| window.gap.as_ref()) {
             say(format_args!(
                 "{}: WAL is missing: {gap}; what follows it cannot be reached",
                 backup.name

@@ -4,11 +4,12 @@ use bytesize::ByteSize;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::backup::Listed;
+use super::backup::{self, Listed};
 use super::exit::{Exit, complain};
 use super::output::say;
-use crate::archive::catalog::{Catalog, Window};
-use crate::storage::Repository;
+use crate::archive::{catalog::Window, retention};
+use crate::config::Loaded;
+use crate::storage::Keeper;
 
 /// A backup as it is shown.
 #[derive(Debug, Serialize)]
@@ -17,6 +18,8 @@ struct Shown {
     listed: Listed,
     /// From the full backup to this one; empty where a parent is gone.
     chain: Vec<String>,
+    /// What xdb recorded when it marked the backup permanent; `None` where a person did, or nobody.
+    permanent_by_xdb: Option<Keeper>,
     /// Of all the chain, as stored: what a restore downloads before any WAL.
     chain_bytes: u64,
     /// Where each tablespace stood, by OID.
@@ -26,17 +29,13 @@ struct Shown {
 }
 
 /// Prints the backup `name`, or the one that finished last for `LATEST`.
-pub fn show(
-    repository: &Repository,
-    catalog: &Catalog,
-    name: &str,
-    json: bool,
-) -> anyhow::Result<Exit> {
+pub async fn show(loaded: &Loaded, name: &str, json: bool) -> anyhow::Result<Exit> {
+    let (bucket, repository, catalog) = backup::read(loaded).await?;
     let found = match name {
         "LATEST" => catalog.newest(),
         name => catalog.backup(name),
     };
-    let Some(backup) = found else {
+    let Some(found) = found else {
         let hint = "`xdb backup list` shows what is there";
         complain(
             &format!("there is no backup {name} in {repository}"),
@@ -44,10 +43,13 @@ pub fn show(
         );
         return Ok(Exit::Bad);
     };
-    let chain = catalog.chain(backup).unwrap_or_default();
+    let permanent = retention::permanent(&loaded.config, &bucket, &repository, found).await?;
+    let chain = catalog.chain(found).unwrap_or_default();
     let sentinels = chain.iter().filter_map(|link| link.sentinel.as_ref());
-    let tablespaces = backup.sentinel.iter().flat_map(|s| &s.tablespaces);
-    let listed = Listed::of(catalog, backup);
+    let tablespaces = found.sentinel.iter().flat_map(|s| &s.tablespaces);
+    let mut listed = Listed::of(&catalog, found);
+    // wal-g marks beside the sentinel.
+    listed.permanent = found.sentinel.is_some().then_some(permanent.is_some());
     let complete = listed.reason.is_none();
     let shown = Shown {
         chain: chain.iter().map(|link| link.name.clone()).collect(),
@@ -56,10 +58,11 @@ pub fn show(
             .map(|one| (one.oid.clone(), one.location.clone()))
             .collect(),
         windows: if complete {
-            catalog.windows(backup)
+            catalog.windows(found)
         } else {
             Vec::new()
         },
+        permanent_by_xdb: permanent.flatten(),
         listed,
     };
     if json {
@@ -103,10 +106,14 @@ fn print(shown: &Shown) -> std::io::Result<()> {
         "size         {alone} stored, {chain} with its chain, {restored} restored"
     ))?;
     say(format_args!("chain        {}", shown.chain.join(" > ")))?;
-    let permanent = match listed.permanent {
-        Some(true) => "yes: retention leaves it alone",
-        Some(false) => "no",
-        None => "unknown",
+    let permanent = match (listed.permanent, &shown.permanent_by_xdb) {
+        (Some(true), Some(keeper)) => {
+            let at = time(Some(keeper.at));
+            format!("yes: by xdb on {} at {at}: {}", keeper.by, keeper.why)
+        }
+        (Some(true), None) => "yes, by a person: retention leaves it alone".to_owned(),
+        (Some(false), _) => "no".to_owned(),
+        (None, _) => unknown(),
     };
     say(format_args!("permanent    {permanent}"))?;
     for (oid, location) in &shown.tablespaces {
@@ -114,10 +121,15 @@ fn print(shown: &Shown) -> std::io::Result<()> {
     }
     for window in &shown.windows {
         let (from, to) = (time(window.from), time(Some(window.to)));
-        let gap = window.gap.as_ref();
-        let gap = gap.map_or_else(String::new, |gap| format!("; WAL is missing: {gap}"));
+        let end = match &window.gap {
+            Some(gap) => format!("; WAL is missing: {gap}"),
+            None if window.own_end_only => {
+                ": its own end only, retention deleted what followed".to_owned()
+            }
+            None => String::new(),
+        };
         say(format_args!(
-            "recoverable  {from} to {} on timeline {}, archived {to}{gap}",
+            "recoverable  {from} to {} on timeline {}, archived {to}{end}",
             window.to_lsn, window.timeline
         ))?;
     }

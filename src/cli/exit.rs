@@ -51,7 +51,10 @@ pub fn report(error: &anyhow::Error) -> Exit {
         Some(ArchiveError::Refused { .. }) => Exit::Refused,
         Some(error) if error.is_busy() => Exit::Refused,
         Some(
-            ArchiveError::Config(_) | ArchiveError::Placeholder(_) | ArchiveError::Ignored { .. },
+            ArchiveError::Config(_)
+            | ArchiveError::Placeholder(_)
+            | ArchiveError::Ignored { .. }
+            | ArchiveError::NoRetention,
         ) => Exit::Usage,
         _ => Exit::CouldNot,
     }

@@ -12,6 +12,7 @@ mod jobs;
 mod output;
 #[cfg(test)]
 mod packaged;
+mod prune;
 mod restore_test;
 mod run;
 mod status;
@@ -72,6 +73,8 @@ enum Verb {
     Dump(dump::Verb),
     /// Restore a backup into a scratch directory, recover it to the end of the archive, verify it, and measure RTO and RPO
     RestoreTest(restore_test::Arguments),
+    /// Delete the base backups and the WAL that retention does not keep, or show what would go
+    Prune(prune::Arguments),
     /// What would we get back now, and how do we know?
     Status(status::Arguments),
     /// Look at what is watched: each check's verdict and its reason
@@ -146,6 +149,15 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Archive(verb) => {
             let loaded = load(verb.flags())?;
             until_interrupted(archive::run(verb, &loaded), async {})
+        }
+        Verb::Prune(arguments) => {
+            let loaded = load(Vec::new())?;
+            let deletes = arguments.deletes();
+            until_interrupted(prune::run(arguments, &loaded), async {
+                if deletes {
+                    prune::clean_up(&loaded).await;
+                }
+            })
         }
         Verb::Dump(verb) => {
             let loaded = load(Vec::new())?;

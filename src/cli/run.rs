@@ -5,7 +5,7 @@ use clap::builder::PossibleValuesParser;
 
 use super::exit::{Exit, complain};
 use super::output::say;
-use super::{backup, dump};
+use super::{backup, dump, prune};
 use crate::config::Loaded;
 use crate::daemon;
 use crate::jobs::Job;
@@ -60,6 +60,7 @@ pub async fn clean_up(job: Job, loaded: &Loaded) {
     match job {
         Job::BaseBackup => backup::clean_up(loaded).await,
         Job::Dump => dump::clean_up(&loaded.config).await,
+        Job::Prune => prune::clean_up(loaded).await,
         Job::RestoreTest | Job::Checks => {}
     }
 }

@@ -28,6 +28,6 @@ pub use error::{ConfigError, Problem};
 pub use load::{Effective, Loaded, load};
 pub use source::{ConfigFile, DEFAULT_FILE, Flag, Source, Sources};
 pub use typed::{
-    Archive, Cluster, Config, Dump, Http, Node, PgBouncer, Postgres, Redis, RestoreTest, S3,
-    Schedule, Wait,
+    Archive, Cluster, Config, Dump, Http, Node, PgBouncer, Postgres, Redis, RestoreTest, Retention,
+    S3, Schedule, Wait,
 };

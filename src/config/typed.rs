@@ -17,6 +17,7 @@ pub struct Config {
     pub pgbouncer: PgBouncer,
     pub s3: S3,
     pub archive: Archive,
+    pub retention: Retention,
     pub dump: Dump,
     pub restore_test: RestoreTest,
     pub wait: Wait,
@@ -101,6 +102,20 @@ pub struct Archive {
     pub settings: BTreeMap<String, SecretString>,
 }
 
+/// What is kept of the base backups and the WAL.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Days; `None` where nothing is to be deleted.
+    pub window_days: Option<u32>,
+    /// Full backups.
+    pub fulls: u32,
+    /// Days, weeks, months and years of which the last full backup is kept on.
+    pub daily: u32,
+    pub weekly: u32,
+    pub monthly: u32,
+    pub yearly: u32,
+}
+
 #[derive(Debug, Clone)]
 pub struct Dump {
     /// A template like [`Archive::repository`].
@@ -162,6 +177,7 @@ pub struct Schedule {
     pub base_backup: String,
     pub dump: String,
     pub restore_test: String,
+    pub prune: String,
     pub checks: String,
 }
 
@@ -217,6 +233,14 @@ impl Config {
                 delta_max_steps: values.count("archive.delta_max_steps"),
                 settings,
             },
+            retention: Retention {
+                window_days: values.count_if_set("retention.window_days"),
+                fulls: values.count("retention.fulls"),
+                daily: values.count("retention.daily"),
+                weekly: values.count("retention.weekly"),
+                monthly: values.count("retention.monthly"),
+                yearly: values.count("retention.yearly"),
+            },
             dump: Dump {
                 repository: values.text("dump.repository"),
                 timeout: values.duration("dump.timeout"),
@@ -252,6 +276,7 @@ impl Config {
                 base_backup: values.text("schedule.base_backup"),
                 dump: values.text("schedule.dump"),
                 restore_test: values.text("schedule.restore_test"),
+                prune: values.text("schedule.prune"),
                 checks: values.text("schedule.checks"),
             },
         }
@@ -313,9 +338,14 @@ impl Values {
     }
 
     fn count(&self, key: &str) -> u32 {
-        match self.0.get(key) {
-            Some(Value::Count(count)) => *count,
-            _ => not_in_table(key, "a count with a default"),
+        self.count_if_set(key)
+            .unwrap_or_else(|| not_in_table(key, "a count with a default"))
+    }
+
+    fn count_if_set(&self, key: &str) -> Option<u32> {
+        match self.0.get(key)? {
+            Value::Count(count) => Some(*count),
+            _ => not_in_table(key, "a count"),
         }
     }
 

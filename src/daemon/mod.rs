@@ -239,6 +239,13 @@ async fn clean_up_all(loaded: &Loaded) {
     const ATTEMPTS: u32 = 10;
     const PAUSE: Duration = Duration::from_millis(200);
     let config = &loaded.config;
+    // First: it holds the base backup's lock, too.
+    for _ in 0..ATTEMPTS {
+        if archive::retention::clean_up_prune(config).await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
     for _ in 0..ATTEMPTS {
         if archive::clean_up_push(config).await.is_ok() {
             break;

@@ -2,8 +2,10 @@
 
 mod backups;
 mod checks;
+mod prune;
 
 pub use backups::{base_backup, dump, restore_test};
+pub use prune::prune;
 
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,7 @@ pub enum Job {
     BaseBackup,
     Dump,
     RestoreTest,
+    Prune,
     Checks,
 }
 
@@ -79,10 +82,11 @@ pub struct Ran {
 }
 
 impl Job {
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::BaseBackup,
         Self::Dump,
         Self::RestoreTest,
+        Self::Prune,
         Self::Checks,
     ];
 
@@ -91,6 +95,7 @@ impl Job {
             Self::BaseBackup => "base-backup",
             Self::Dump => "dump",
             Self::RestoreTest => "restore-test",
+            Self::Prune => "prune",
             Self::Checks => "checks",
         }
     }
@@ -101,13 +106,14 @@ impl Job {
             Self::BaseBackup => &config.schedule.base_backup,
             Self::Dump => &config.schedule.dump,
             Self::RestoreTest => &config.schedule.restore_test,
+            Self::Prune => &config.schedule.prune,
             Self::Checks => &config.schedule.checks,
         }
     }
 
     pub fn runs_on(self) -> Where {
         match self {
-            Self::BaseBackup => Where::Primary,
+            Self::BaseBackup | Self::Prune => Where::Primary,
             Self::Dump | Self::RestoreTest => Where::Replica,
             Self::Checks => Where::Everywhere,
         }
@@ -135,6 +141,7 @@ impl Job {
                 "rpo_secs",
                 "system_identifier",
             ],
+            Self::Prune => &["deleted", "deleted_bytes", "system_identifier"],
             Self::Checks => &[],
         };
         let pairs = keys
@@ -143,10 +150,12 @@ impl Job {
         Value::Object(pairs.collect())
     }
 
-    /// Whether `other` may run meanwhile: dumps and restore tests would compete for the replica's disk.
+    /// Whether `other` may run meanwhile: dumps and restore tests would compete for the replica's disk, and base backups
+    /// are not taken while others are deleted.
     pub fn tolerates(self, other: Self) -> bool {
         let heavy = |job| matches!(job, Self::Dump | Self::RestoreTest);
-        self != other && !(heavy(self) && heavy(other))
+        let writes = |job| matches!(job, Self::BaseBackup | Self::Prune);
+        self != other && !(heavy(self) && heavy(other)) && !(writes(self) && writes(other))
     }
 
     /// Runs it once.
@@ -156,6 +165,7 @@ impl Job {
             Self::BaseBackup => base_backup(config, false).await.1,
             Self::Dump => dump(config).await.1,
             Self::RestoreTest => restore_test(&tools.loaded, &mut |_| {}).await.1,
+            Self::Prune => prune(config).await.1,
             Self::Checks => {
                 let watch = Stopwatch::start();
                 watch.ran(self, checks::run(tools).await)
@@ -235,6 +245,7 @@ mod tests {
             assert!(!job.tolerates(job), "{job:?}");
         }
         assert!(!Job::Dump.tolerates(Job::RestoreTest) && !Job::RestoreTest.tolerates(Job::Dump));
+        assert!(!Job::Prune.tolerates(Job::BaseBackup));
         assert!(Job::Checks.tolerates(Job::Dump) && Job::BaseBackup.tolerates(Job::Checks));
     }
 

@@ -8,7 +8,7 @@ use super::plan::{self, Plan};
 use super::report::Report;
 use super::scratch::{Scratch, free_bytes, reserve_bytes};
 use crate::archive::catalog::{self, Catalog};
-use crate::archive::{self, ArchiveError, Program};
+use crate::archive::{self, ArchiveError, Program, retention};
 use crate::config::Config;
 use crate::model::Verdict;
 use crate::process;
@@ -47,7 +47,13 @@ pub async fn preflight(
     report.backup = backup
         .or(catalog.newest().map(|newest| newest.name.as_str()))
         .map(str::to_owned);
-    let plan = plan::plan(&catalog, &repository, backup)?;
+    let mut plan = plan::plan(&catalog, &repository, backup)?;
+    if plan.gaps != Verdict::Ok {
+        // What retention deleted on purpose is none.
+        let known = retention::know_pruned(config, &mut catalog).await;
+        known.map_err(ArchiveError::from)?;
+        plan = plan::plan(&catalog, &repository, backup)?;
+    }
     report.system_identifier = plan.sentinel.system_identifier;
     let live = same_cluster(live, &plan);
     report.looked("wal", plan.gaps.clone());

@@ -18,7 +18,8 @@ use crate::config::S3;
 pub use error::{Cause, StorageError};
 pub use repository::{Repository, UnknownPlaceholder};
 pub use shared::{
-    Acknowledgement, ClusterLock, HighWater, Holder, LockError, Shared, SharedError, Success,
+    Acknowledgement, ClusterLock, HighWater, Holder, Keeper, LockError, Pruned, Shared,
+    SharedError, Success,
 };
 pub use upload::{Content, Upload};
 

@@ -17,6 +17,7 @@ mod high_water;
 mod jobs;
 mod locks;
 mod logs;
+mod prune;
 mod restore_test;
 mod smoke;
 mod systemd;

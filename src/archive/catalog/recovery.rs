@@ -27,7 +27,7 @@ impl Span {
     }
 
     /// The names of the first and the last segment.
-    pub(super) fn ends(self, size: SegmentSize) -> (String, String) {
+    pub fn ends(self, size: SegmentSize) -> (String, String) {
         let name = |number| {
             let timeline = self.timeline;
             WalSegment { timeline, number }.name(size)
@@ -61,6 +61,8 @@ pub struct RecoveryPath {
     pub without_history: Option<Timeline>,
     /// Gaps on the way.
     pub missing: Vec<Span>,
+    /// Retention has deleted what followed: the way ends where the backup does.
+    pub own_end_only: bool,
     /// Segments and stored bytes up to `reachable`.
     pub segments: u64,
     pub stored_bytes: u64,
@@ -123,6 +125,7 @@ pub(super) fn follow(
         reachable: None,
         newest: None,
         missing: Vec::new(),
+        own_end_only: false,
         segments: 0,
         stored_bytes: 0,
     };
@@ -167,7 +170,23 @@ pub(super) fn follow(
         }),
         None => {}
     }
+    end_at_what_was_pruned(wal, &mut path);
     path
+}
+
+/// What retention deleted on purpose is no gap, and what lies beyond is of no use to this backup.
+fn end_at_what_was_pruned(wal: &Wal, path: &mut RecoveryPath) {
+    let (Some(last), Some(gap)) = (path.reachable, path.missing.first()) else {
+        return;
+    };
+    let (timeline, number) = (gap.timeline, gap.first);
+    if wal.is_pruned(WalSegment { timeline, number }) {
+        path.own_end_only = true;
+        path.switched_at = path.switched_at.filter(|_| last.timeline == path.timeline);
+        path.timeline = last.timeline;
+        path.newest = path.reachable;
+        path.missing.clear();
+    }
 }
 
 fn newest_descendant(
@@ -343,6 +362,30 @@ mod tests {
                 last: 6
             }]
         );
+    }
+
+    #[test]
+    fn what_retention_deleted_is_no_gap_and_ends_the_way() {
+        let mut kept = wal(
+            &[(1, 3..=3), (1, 8..=8), (2, 9..=12)],
+            &[(2, "1\t0/90000A0\tr\n")],
+        );
+        kept.pruned_before = segment(1, 8);
+        let path = plan(&kept);
+        assert_eq!(
+            (
+                path.timeline,
+                path.reachable,
+                path.newest,
+                path.own_end_only
+            ),
+            (Timeline(1), segment(1, 3), segment(1, 3), true)
+        );
+        assert_eq!((path.missing.len(), path.switched_at), (0, None));
+        // What lacks beyond is a gap as ever.
+        kept.pruned_before = segment(1, 4);
+        let path = plan(&kept);
+        assert_eq!((path.missing.len(), path.own_end_only), (1, false));
     }
 
     #[test]

@@ -64,6 +64,9 @@ pub struct Wal {
     /// How far it is known to have come; no listing tells that.
     #[serde(skip)]
     pub end: End,
+    /// What precedes this segment, by timeline and number, retention has deleted, but for what permanent backups need.
+    #[serde(skip)]
+    pub pruned_before: Option<WalSegment>,
 }
 
 impl Wal {
@@ -129,13 +132,32 @@ impl Wal {
     /// The segments of `timeline` from `first` to `last` that are there: how many, their stored bytes, and the last of them.
     pub(super) fn stored_numbers(&self, timeline: Timeline, first: u64, last: u64) -> InSpan {
         let mut found = InSpan::default();
-        for run in self.runs_within(timeline, first, last) {
-            let end = run.last.min(last);
-            found.segments += end - run.first.max(first) + 1;
-            found.bytes += run.bytes_of(first, last);
-            found.last = Some(end);
+        for (span, bytes) in self.stored_between(timeline, first, last) {
+            found.segments += span.segments();
+            found.bytes += bytes;
+            found.last = Some(span.last);
         }
         found
+    }
+
+    /// The timelines of which segments are there.
+    pub fn timelines(&self) -> impl Iterator<Item = Timeline> {
+        self.runs.keys().copied()
+    }
+
+    /// The segments that are there from `first` to `last`, as spans without one missing in between, with their stored bytes.
+    pub fn stored_between(&self, timeline: Timeline, first: u64, last: u64) -> Vec<(Span, u64)> {
+        let runs = self.runs_within(timeline, first, last).iter();
+        let part = |run: &Run| {
+            let span = Span::of(timeline, run.first.max(first), run.last.min(last));
+            (span, run.bytes_of(first, last))
+        };
+        runs.map(part).collect()
+    }
+
+    /// Whether retention has deleted what followed a backup that starts there.
+    pub fn is_pruned(&self, start: WalSegment) -> bool {
+        self.pruned_before.is_some_and(|before| start < before)
     }
 
     /// The name of the segment that came into the bucket last, and when.

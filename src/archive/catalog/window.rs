@@ -18,6 +18,8 @@ pub struct Window {
     pub to_lsn: Lsn,
     /// When what leads there came into the bucket, the last of it; what it holds was committed before.
     pub to: Timestamp,
+    /// Retention has deleted what followed the backup.
+    pub own_end_only: bool,
     /// A gap follows, and WAL after it that this backup cannot reach.
     pub gap: Option<String>,
 }
@@ -53,7 +55,10 @@ impl Catalog {
         let windows = windows.filter_map(|(target, history)| {
             let start = sentinel.start_lsn;
             let path = follow(&self.wal, backup.timeline, start, target, &history);
+            // Beside its own end there is one way only.
+            let other = target != backup.timeline;
             self.window_of(backup, &path)
+                .filter(|window| !(other && window.own_end_only))
         });
         windows.collect()
     }
@@ -66,6 +71,7 @@ impl Catalog {
             from: backup.finished_at,
             to_lsn: last.end(self.wal.size),
             to: self.wal.get(last)?.last_modified,
+            own_end_only: path.own_end_only,
             gap: path.missing.first().map(|gap| gap.named(self.wal.size)),
         })
     }

@@ -78,6 +78,51 @@ impl Program {
         vec!["backup-fetch".into(), directory.into(), backup.into()]
     }
 
+    /// Arguments that mark `backup` permanent, or take the mark away.
+    pub fn backup_mark(self, backup: &str, permanent: bool) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = vec!["backup-mark".into(), backup.into()];
+        if !permanent {
+            arguments.push("--impermanent".into());
+        }
+        arguments
+    }
+
+    /// Arguments that delete all that is older than the full backup `backup`, or only say what they would delete.
+    ///
+    /// Names are prefixes to both programs: FIND_FULL passes over a delta that begins in the same segment.
+    pub fn delete_before(self, backup: &str, confirm: bool) -> Vec<OsString> {
+        deletion(&["before", "FIND_FULL", backup], confirm)
+    }
+
+    /// The same for `backup` itself with the deltas that build on it.
+    pub fn delete_target(self, backup: &str, confirm: bool) -> Vec<OsString> {
+        deletion(&["target", backup], confirm)
+    }
+
+    /// Settings by which a deletion lists on its standard output what it deletes.
+    pub fn deletion_settings(self) -> Vec<(&'static str, &'static str)> {
+        match self {
+            Self::WalG => wal_g::deletion_settings(),
+            Self::Walrus => Vec::new(),
+        }
+    }
+
+    /// The object that a line of a deletion's standard output names, relative to the repository.
+    pub fn listed_for_deletion(self, line: &str) -> Option<&str> {
+        match self {
+            Self::WalG => wal_g::listed_for_deletion(line),
+            Self::Walrus => walrus::listed_for_deletion(line),
+        }
+    }
+
+    /// Whether its deletions spare a backup that is marked in its sentinel, and in its `metadata.json` where it has one.
+    pub fn spares(self, in_sentinel: bool, in_metadata: Option<bool>) -> bool {
+        match self {
+            Self::WalG => in_metadata == Some(true),
+            Self::Walrus => in_sentinel,
+        }
+    }
+
     /// Settings that only this program reads.
     pub fn own_settings(self, config: &Config) -> Vec<(&'static str, String)> {
         match self {
@@ -87,9 +132,48 @@ impl Program {
     }
 }
 
+fn deletion(words: &[&str], confirm: bool) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec!["delete".into()];
+    arguments.extend(words.iter().map(OsString::from));
+    if confirm {
+        arguments.push("--confirm".into());
+    }
+    arguments
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_deletion_names_is_read_from_both_programs() {
+        let wal_g = "INFO: 2026/11/21 07:47:17.438968 Object marked for deletion: wal_005/000000010000000000000001.zst storage=default";
+        let walrus = "  wal_005/000000010000000000000001.zst";
+        for (program, line, object) in [
+            (
+                Program::WalG,
+                wal_g,
+                Some("wal_005/000000010000000000000001.zst"),
+            ),
+            (
+                Program::WalG,
+                "INFO: 2026/11/21 07:47:17.434739 Start delete",
+                None,
+            ),
+            (
+                Program::Walrus,
+                walrus,
+                Some("wal_005/000000010000000000000001.zst"),
+            ),
+            (
+                Program::Walrus,
+                "delete-before target: base_000000010000000000000003",
+                None,
+            ),
+        ] {
+            assert_eq!(program.listed_for_deletion(line), object, "{line}");
+        }
+    }
 
     #[test]
     fn a_program_is_told_by_its_file_name() {

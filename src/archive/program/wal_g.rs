@@ -13,6 +13,21 @@ pub(super) fn backup_push(data_directory: &Path, full: bool) -> Vec<OsString> {
     arguments
 }
 
+/// Its log, whole, and not to standard error, of which only the last lines are kept.
+pub(super) fn deletion_settings() -> Vec<(&'static str, &'static str)> {
+    vec![
+        ("WALG_LOG_DESTINATION", "/dev/stdout"),
+        ("WALG_LOG_LEVEL", "NORMAL"),
+    ]
+}
+
+/// A line of its log.
+pub(super) fn listed_for_deletion(line: &str) -> Option<&str> {
+    let (_, named) = line.split_once("Object marked for deletion: ")?;
+    let (object, _storage) = named.split_once(" storage=")?;
+    Some(object)
+}
+
 pub(super) fn own_settings(config: &Config) -> Vec<(&'static str, String)> {
     // Without it, pg_backup_stop waits for ever while archiving is broken (wal-g#50).
     // xdb itself watches the archiver meanwhile, and gives up sooner.

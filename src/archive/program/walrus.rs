@@ -38,6 +38,11 @@ pub(super) fn backup_push(data_directory: &Path, full: bool) -> Vec<OsString> {
     arguments
 }
 
+/// An indented line of its list.
+pub(super) fn listed_for_deletion(line: &str) -> Option<&str> {
+    line.strip_prefix("  ")
+}
+
 /// `pg_wal/archive_status/NAME.ready`, which walrus renames to `.done` itself when it has stored the file.
 ///
 /// PostgreSQL does that after `archive_command` and warns of each segment that it cannot. Putting the mark back after a

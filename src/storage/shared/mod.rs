@@ -5,6 +5,7 @@
 mod acknowledgement;
 mod high_water;
 mod lock;
+mod retention;
 mod success;
 
 use super::{Bucket, Repository, StorageError, UnknownPlaceholder};
@@ -13,6 +14,7 @@ use crate::config::Config;
 pub use acknowledgement::Acknowledgement;
 pub use high_water::HighWater;
 pub use lock::{ClusterLock, Holder, LockError};
+pub use retention::{Keeper, Pruned};
 pub use success::Success;
 
 /// Why the shared objects cannot be reached.

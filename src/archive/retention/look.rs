@@ -1,0 +1,173 @@
+//! Reads all that a plan is made from.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::Deserialize;
+
+use super::{Folder, Mark, Seen};
+use crate::archive::catalog::{self, Backup, Catalog};
+use crate::archive::{ArchiveError, Program};
+use crate::config::Config;
+use crate::model::WalSegment;
+use crate::storage::{Bucket, Cause, Keeper, Repository, Shared, SharedError};
+
+/// The job whose success proves the backup in its detail.
+const PROOF: &str = "restore-test";
+/// Small objects read at once.
+const AT_ONCE: usize = 8;
+
+/// Reads `repository` in full, and what is noted about it.
+///
+/// # Errors
+/// When any of it cannot be read: by half a look nothing may be deleted.
+pub(super) async fn look(
+    config: &Config,
+    bucket: &Bucket,
+    repository: &Repository,
+    system_identifier: u64,
+) -> Result<Seen, ArchiveError> {
+    let (program, _) = Program::find(config)?;
+    let shared = Shared::open(config).await?;
+    let mut catalog = catalog::read(bucket, repository).await?;
+    let pruned = shared.pruned(system_identifier).await?;
+    let before = pruned.as_ref().and_then(|pruned| pruned.before.as_deref());
+    catalog.wal.pruned_before =
+        before.and_then(|name| WalSegment::parse(name, catalog.wal.size).ok());
+    let keepers = shared.keepers(system_identifier).await?;
+    let proof = shared.last_success(PROOF).await?;
+    let proof = proof.filter(|proof| {
+        let of = proof.detail["system_identifier"].as_u64();
+        of.is_none_or(|of| of == system_identifier)
+    });
+    Ok(Seen {
+        system_identifier,
+        folders: folders(bucket, repository).await?,
+        marks: marks(bucket, repository, program, &catalog.backups).await?,
+        keepers: keepers.into_iter().map(|keeper| keeper.backup).collect(),
+        deleting: pruned.map(|pruned| pruned.deleting).unwrap_or_default(),
+        proven: proof.and_then(|proof| proof.detail["backup"].as_str().map(str::to_owned)),
+        catalog,
+    })
+}
+
+/// Puts into `catalog` how far retention has deleted, so that what it took is no loss.
+///
+/// # Errors
+/// When the bucket cannot be asked.
+pub async fn know_pruned(config: &Config, catalog: &mut Catalog) -> Result<(), SharedError> {
+    let mut sentinels = catalog.backups.iter().filter_map(|it| it.sentinel.as_ref());
+    let Some(identifier) = sentinels.find_map(|sentinel| sentinel.system_identifier) else {
+        return Ok(());
+    };
+    let pruned = Shared::open(config).await?.pruned(identifier).await?;
+    let before = pruned.and_then(|pruned| pruned.before);
+    catalog.wal.pruned_before =
+        before.and_then(|name| WalSegment::parse(&name, catalog.wal.size).ok());
+    Ok(())
+}
+
+async fn folders(
+    bucket: &Bucket,
+    repository: &Repository,
+) -> Result<BTreeMap<String, Folder>, ArchiveError> {
+    let prefix = repository.key("basebackups_005/");
+    let mut folders: BTreeMap<String, Folder> = BTreeMap::new();
+    for object in bucket.list(&prefix).await? {
+        let Some(path) = object.key.strip_prefix(&prefix) else {
+            continue;
+        };
+        let folder = folders.entry(super::check::backup_of(path).to_owned());
+        let folder = folder.or_insert_with(|| Folder {
+            objects: BTreeSet::new(),
+            bytes: 0,
+            newest: object.last_modified,
+        });
+        folder.bytes += object.size;
+        folder.newest = folder.newest.max(object.last_modified);
+        folder.objects.insert(path.to_owned());
+    }
+    Ok(folders)
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    is_permanent: bool,
+}
+
+/// Whether `backup` is marked permanent, and by which record of xdb's; `Some(None)` where a person marked it.
+///
+/// # Errors
+/// When the bucket cannot be read, or holds what cannot.
+pub async fn permanent(
+    config: &Config,
+    bucket: &Bucket,
+    repository: &Repository,
+    backup: &Backup,
+) -> Result<Option<Option<Keeper>>, ArchiveError> {
+    let Some(sentinel) = &backup.sentinel else {
+        return Ok(None);
+    };
+    let in_metadata = in_metadata(bucket, repository, &backup.name).await?;
+    if !sentinel.permanent && in_metadata != Some(true) {
+        return Ok(None);
+    }
+    let shared = Shared::open(config).await?;
+    let keepers = match sentinel.system_identifier {
+        Some(identifier) => shared.keepers(identifier).await?,
+        None => Vec::new(),
+    };
+    let mut keepers = keepers.into_iter();
+    Ok(Some(keepers.find(|keeper| keeper.backup == backup.name)))
+}
+
+/// Which of `backups` are marked permanent: walrus marks in the sentinel, wal-g in `metadata.json`.
+async fn marks(
+    bucket: &Bucket,
+    repository: &Repository,
+    program: Program,
+    backups: &[Backup],
+) -> Result<BTreeMap<String, Mark>, ArchiveError> {
+    let finished = backups
+        .iter()
+        .filter_map(|backup| Some((backup.name.clone(), backup.sentinel.as_ref()?.permanent)));
+    let reads = finished.map(|(name, in_sentinel)| async move {
+        let in_metadata = in_metadata(bucket, repository, &name).await?;
+        let mark = if program.spares(in_sentinel, in_metadata) {
+            Some(Mark::Spared)
+        } else if in_sentinel || in_metadata == Some(true) {
+            Some(Mark::Elsewhere)
+        } else {
+            None
+        };
+        Ok::<_, ArchiveError>((name, mark))
+    });
+    // Boxed: the compiler cannot yet see that a stream of these borrowing futures is Send.
+    let read: Vec<(String, Option<Mark>)> = stream::iter(reads.map(Box::pin))
+        .buffered(AT_ONCE)
+        .try_collect()
+        .await?;
+    let marked = read.into_iter();
+    Ok(marked
+        .filter_map(|(name, mark)| Some((name, mark?)))
+        .collect())
+}
+
+async fn in_metadata(
+    bucket: &Bucket,
+    repository: &Repository,
+    backup: &str,
+) -> Result<Option<bool>, ArchiveError> {
+    let key = repository.key(&format!("basebackups_005/{backup}/metadata.json"));
+    let json = match bucket.get(&key).await {
+        Err(error) if error.cause() == Some(&Cause::NoSuchKey) => return Ok(None),
+        json => json?,
+    };
+    let metadata: Metadata = serde_json::from_slice(&json).map_err(|error| {
+        let reason = format!("its metadata.json: {error}");
+        let backup = backup.to_owned();
+        ArchiveError::Sentinel { backup, reason }
+    })?;
+    Ok(Some(metadata.is_permanent))
+}

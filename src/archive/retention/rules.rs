@@ -1,0 +1,263 @@
+//! Why a backup is kept: the window, the number of full backups, the keepers, and what is never deleted.
+
+use std::collections::BTreeMap;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+use super::Seen;
+use super::wal::position;
+use crate::archive::catalog::Backup;
+use crate::config::Retention;
+
+/// An unfinished backup may be at work for so long.
+const AT_WORK: SignedDuration = SignedDuration::from_hours(24);
+
+/// Why a backup is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Why {
+    pub(super) reason: String,
+    /// It can be recovered further than to its own end, so the WAL from its start on is kept, too.
+    pub(super) recovers: bool,
+    /// It is to be marked permanent by xdb.
+    pub(super) keeper: bool,
+}
+
+impl Why {
+    fn recovers(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            recovers: true,
+            keeper: false,
+        }
+    }
+
+    /// Where nothing better is there.
+    pub(super) fn of_last(reason: &str) -> Self {
+        Self::recovers(reason)
+    }
+
+    /// The backup `child`, which is kept, builds on it.
+    pub(super) fn of_chain(child: &str, recovers: bool) -> Self {
+        Self {
+            recovers,
+            ..Self::recovers(format!("{child} builds on it"))
+        }
+    }
+
+    fn alone(reason: impl Into<String>) -> Self {
+        Self {
+            recovers: false,
+            ..Self::recovers(reason)
+        }
+    }
+}
+
+/// The rules, and what of the repository they go by.
+pub(super) struct Rules<'a> {
+    seen: &'a Seen,
+    policy: Retention,
+    now: Timestamp,
+    /// Backups that can be restored, oldest first.
+    good: Vec<&'a Backup>,
+    /// The last full backup of a period, for those whose turn it is; with the period.
+    keepers: BTreeMap<&'a str, String>,
+}
+
+impl<'a> Rules<'a> {
+    pub(super) fn new(seen: &'a Seen, policy: Retention, now: Timestamp) -> Self {
+        let catalog = &seen.catalog;
+        let good = catalog.backups.iter().filter(|backup| {
+            catalog.why_unusable(backup).is_none() && !seen.deleting.contains(&backup.name)
+        });
+        let mut good: Vec<&Backup> = good.collect();
+        good.sort_by_key(|backup| backup.finished_at);
+        let keepers = keepers(&good, policy);
+        Self {
+            seen,
+            policy,
+            now,
+            good,
+            keepers,
+        }
+    }
+
+    /// The backup that finished last of those that can be restored.
+    pub(super) fn newest(&self) -> Option<&'a Backup> {
+        self.good.last().copied()
+    }
+
+    /// An old primary that came back may have finished a later one, of a history that was left.
+    fn newest_of_newest_timeline(&self) -> Option<&'a Backup> {
+        self.good
+            .iter()
+            .copied()
+            .max_by_key(|backup| (backup.timeline, backup.finished_at))
+    }
+
+    /// The first rule that keeps `backup`; `None` where none does. Chains are the plan's.
+    pub(super) fn why_kept(&self, backup: &Backup) -> Option<Why> {
+        let name = backup.name.as_str();
+        let permanent = self.seen.marks.contains_key(name);
+        let keeper = self.seen.keepers.contains(name);
+        let Some(sentinel) = &backup.sentinel else {
+            return self
+                .may_be_at_work(name)
+                .then(|| Why::recovers("unfinished, and younger than a day: it may be at work"));
+        };
+        // Half of it may be gone; a mark keeps what is left.
+        if self.seen.deleting.contains(name) && !permanent {
+            return None;
+        }
+        if sentinel.system_identifier.is_none() {
+            return Some(Why::recovers("it does not say of which cluster it is"));
+        }
+        self.why_recoverable(backup).or_else(|| {
+            if permanent && !keeper {
+                return Some(Why::alone("marked permanent by a person"));
+            }
+            let period = self.keepers.get(name)?;
+            Some(Why {
+                keeper: true,
+                ..Why::alone(format!(
+                    "the last full backup of {period}, to its own end only"
+                ))
+            })
+        })
+    }
+
+    fn why_recoverable(&self, backup: &Backup) -> Option<Why> {
+        let name = backup.name.as_str();
+        // What followed a backup below the end of what was deleted is gone: it is no part of any window.
+        let recovers = !is_pruned(self.seen, backup);
+        let why = |reason: String| {
+            Some(Why {
+                recovers,
+                ..Why::recovers(reason)
+            })
+        };
+        if self.newest().is_some_and(|newest| newest.name == name) {
+            return why("the newest complete backup".to_owned());
+        }
+        if self
+            .newest_of_newest_timeline()
+            .is_some_and(|newest| newest.name == name)
+        {
+            return why("the newest complete backup of the newest timeline".to_owned());
+        }
+        if self.seen.proven.as_deref() == Some(name) {
+            return why(
+                "the newest proven backup: the last restore test that passed was of it".to_owned(),
+            );
+        }
+        let finished = backup.finished_at?;
+        let days = self.policy.window_days.unwrap_or_default();
+        if recovers && self.window_begin().is_none_or(|begin| finished >= begin) {
+            return why(format!("within the window of {days} days"));
+        }
+        if self.base().is_some_and(|base| base.name == name) {
+            return why(format!("the window of {days} days begins after it"));
+        }
+        let fulls = self.policy.fulls;
+        let oldest = self.oldest_full()?;
+        if recovers && finished >= oldest.finished_at? {
+            let is_full = sentinel_is_full(backup);
+            return why(match is_full {
+                true => format!("one of the newest {fulls} full backups"),
+                false => format!("not older than the newest {fulls} full backups"),
+            });
+        }
+        None
+    }
+
+    fn may_be_at_work(&self, name: &str) -> bool {
+        let folder = self.seen.folders.get(name);
+        !self.seen.deleting.contains(name)
+            && folder.is_none_or(|folder| self.now.duration_since(folder.newest) < AT_WORK)
+    }
+
+    /// `None` where it lies before all time.
+    fn window_begin(&self) -> Option<Timestamp> {
+        let days = i64::from(self.policy.window_days.unwrap_or_default());
+        self.now
+            .checked_sub(SignedDuration::from_hours(24 * days))
+            .ok()
+    }
+
+    fn recoverable(&self) -> impl DoubleEndedIterator<Item = &'a Backup> {
+        let seen = self.seen;
+        self.good
+            .iter()
+            .copied()
+            .filter(move |backup| !is_pruned(seen, backup))
+    }
+
+    /// The newest backup from before the window: without it, the window's first moments could not be recovered to.
+    fn base(&self) -> Option<&'a Backup> {
+        let begin = self.window_begin()?;
+        self.recoverable()
+            .rfind(|backup| backup.finished_at.is_some_and(|at| at < begin))
+    }
+
+    fn oldest_full(&self) -> Option<&'a Backup> {
+        let fulls = self.policy.fulls as usize;
+        self.recoverable()
+            .rev()
+            .filter(|backup| sentinel_is_full(backup))
+            .take(fulls)
+            .last()
+    }
+}
+
+/// Retention has deleted the WAL that followed it.
+fn is_pruned(seen: &Seen, backup: &Backup) -> bool {
+    let wal = &seen.catalog.wal;
+    position(backup, wal.size).is_some_and(|start| wal.is_pruned(start))
+}
+
+fn sentinel_is_full(backup: &Backup) -> bool {
+    backup
+        .sentinel
+        .as_ref()
+        .is_some_and(|sentinel| sentinel.delta.is_none())
+}
+
+/// The last full backup of each of the newest days, weeks, months and years that have one.
+fn keepers<'a>(good: &[&'a Backup], policy: Retention) -> BTreeMap<&'a str, String> {
+    type Period = fn(Date) -> String;
+    let periods: [(u32, Period); 4] = [
+        (policy.yearly, |date| {
+            date.strftime("the year %Y").to_string()
+        }),
+        (policy.monthly, |date| {
+            date.strftime("the month %Y-%m").to_string()
+        }),
+        (policy.weekly, |date| {
+            date.strftime("the week %G-W%V").to_string()
+        }),
+        (policy.daily, |date| date.strftime("the day %F").to_string()),
+    ];
+    let mut keepers = BTreeMap::new();
+    for (count, period) in periods {
+        let mut seen: Vec<String> = Vec::new();
+        for backup in good.iter().rev().filter(|backup| sentinel_is_full(backup)) {
+            let Some(finished) = backup.finished_at else {
+                continue;
+            };
+            let period = period(finished.to_zoned(TimeZone::UTC).date());
+            if seen.contains(&period) {
+                continue;
+            }
+            if seen.len() >= count as usize {
+                break;
+            }
+            // The longest period is named: it keeps the backup for longest.
+            keepers
+                .entry(backup.name.as_str())
+                .or_insert_with(|| period.clone());
+            seen.push(period);
+        }
+    }
+    keepers
+}

@@ -1,0 +1,256 @@
+//! A prune: look, plan, let the program delete, look again.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::check::compare;
+use super::delete::{Deleter, Deletion};
+use super::lock::PruneLock;
+use super::look::look;
+use super::wal::position;
+use super::{Action, Plan, Seen, plan_retention};
+use crate::archive::push_judge::judge_server;
+use crate::archive::{self, ArchiveError, Repository};
+use crate::config::Config;
+use crate::model::{Timeline, WalSegment};
+use crate::postgres::{self, ControlData, Server};
+use crate::process;
+use crate::storage::{Bucket, Keeper, Pruned, Shared};
+use crate::store::Reader;
+
+/// How long a question to PostgreSQL may take.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// A prune that came to its end.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    #[serde(flatten)]
+    pub plan: Plan,
+    /// What the plan keeps and is gone.
+    pub gone: Vec<String>,
+    /// What the plan deletes and is still there.
+    pub left: Vec<String>,
+    #[serde(skip)]
+    pub system_identifier: u64,
+}
+
+/// What [`prune`] would do now.
+///
+/// # Errors
+/// As [`prune`], but for locks.
+pub async fn plan(config: &Config) -> Result<Plan, ArchiveError> {
+    let place = Place::find(config).await?;
+    Ok(place.look_and_plan().await?.1)
+}
+
+/// Deletes what retention does not keep, and compares the bucket with the plan.
+///
+/// # Errors
+/// [`ArchiveError::Refused`] where this node may not prune or the repository is not to be trusted,
+/// [`ArchiveError::NoRetention`] where nothing is configured; otherwise what failed.
+pub async fn prune(config: &Config) -> Result<Report, ArchiveError> {
+    if config.retention.window_days.is_some() && process::runs_as_root() {
+        let reason =
+            "root's lock and files would stand in the way of the database's user".to_owned();
+        let hint = "run it as the database's user: runuser -u postgres -- xdb prune".to_owned();
+        return Err(ArchiveError::Refused { reason, hint });
+    }
+    let place = Place::find(config).await?;
+    let mut lock = PruneLock::take(config, &place.bucket, &place.repository).await?;
+    // Of locks that were lost the marks stay, and the next run finds them.
+    let pruned = lock.during(place.prune()).await?;
+    lock.release().await?;
+    pruned
+}
+
+/// Where is pruned, and by whom.
+struct Place<'a> {
+    config: &'a Config,
+    repository: Repository,
+    bucket: Bucket,
+    shared: Shared,
+    control: ControlData,
+    server: Server,
+}
+
+impl<'a> Place<'a> {
+    async fn find(config: &'a Config) -> Result<Self, ArchiveError> {
+        if config.retention.window_days.is_none() {
+            return Err(ArchiveError::NoRetention);
+        }
+        let repository = archive::repository(config)?;
+        let directory = &config.postgres.data_directory;
+        let control = postgres::control_data(&config.postgres.bin_directory, directory).await?;
+        let connection = postgres::connect(&(&config.postgres).into(), ANSWER).await?;
+        Ok(Self {
+            bucket: Bucket::open(&config.s3, &repository.bucket).await?,
+            shared: Shared::open(config).await?,
+            server: postgres::server(&connection).await?,
+            config,
+            repository,
+            control,
+        })
+    }
+
+    async fn look(&self) -> Result<Seen, ArchiveError> {
+        let identifier = self.control.system_identifier;
+        look(self.config, &self.bucket, &self.repository, identifier).await
+    }
+
+    async fn look_and_plan(&self) -> Result<(Seen, Plan), ArchiveError> {
+        let seen = self.look().await?;
+        let remembered = remembered(self.config, self.control.system_identifier);
+        let refused = judge_server(&self.control, &self.server, &seen.catalog, remembered);
+        if let Some((reason, hint)) = refused {
+            return Err(ArchiveError::Refused { reason, hint });
+        }
+        let planned = plan_retention(&seen, self.config.retention, Timestamp::now());
+        let refused = |reason| {
+            ArchiveError::Refused {
+            reason,
+            hint: "nothing was deleted; find out what is in the repository: `xdb backup list`, `xdb archive verify`".to_owned(),
+        }
+        };
+        let plan = planned.map_err(refused)?;
+        Ok((seen, plan))
+    }
+
+    async fn prune(&self) -> Result<Report, ArchiveError> {
+        let (before, plan) = self.look_and_plan().await?;
+        let deleter = Deleter {
+            config: self.config,
+            repository: &self.repository,
+            size: before.catalog.wal.size,
+        };
+        self.mark(&deleter, &before, &plan).await?;
+        if plan.deletes_nothing() {
+            return Ok(self.report(plan, Vec::new(), Vec::new()));
+        }
+        let (deletions, unfinished) = deletions(&before, &plan);
+        for deletion in &deletions {
+            deleter.dry_run(&plan, deletion).await?;
+        }
+        let now = Timestamp::now();
+        let deleting: BTreeSet<String> = plan.deleted().map(|it| it.name.clone()).collect();
+        let mut pruned = self.pruned(&before, &plan, deleting, now);
+        self.shared.keep_pruned(&pruned).await?;
+        for deletion in &deletions {
+            deleter.delete(&plan, deletion).await?;
+        }
+        for name in unfinished {
+            self.delete_unfinished(&before, name).await?;
+        }
+        archive::forget_catalog(self.config).await;
+        let difference = compare(&plan, &before, &self.look().await?);
+        pruned
+            .deleting
+            .retain(|name| difference.left.contains(name));
+        self.shared.keep_pruned(&pruned).await?;
+        Ok(self.report(plan, difference.gone, difference.left))
+    }
+
+    /// Makes the marks that the plan wants, and takes xdb's own away. Each is recorded while it stands.
+    async fn mark(
+        &self,
+        deleter: &Deleter<'_>,
+        seen: &Seen,
+        plan: &Plan,
+    ) -> Result<(), ArchiveError> {
+        let identifier = self.control.system_identifier;
+        let by = &self.config.node.hostname;
+        for backup in &plan.backups {
+            match backup.action {
+                Action::Mark => {
+                    let now = Timestamp::now();
+                    let keeper = Keeper::new(identifier, &backup.name, by, now, &backup.reason);
+                    self.shared.keep_keeper(&keeper).await?;
+                    deleter.mark(&backup.name, true).await?;
+                }
+                Action::UnmarkAndDelete => {
+                    deleter.mark(&backup.name, false).await?;
+                    self.shared.drop_keeper(identifier, &backup.name).await?;
+                }
+                Action::Keep | Action::Delete => {}
+            }
+        }
+        // Of those that somebody deleted by other means.
+        let is_gone = |name: &&String| seen.catalog.backup(name).is_none();
+        for name in seen.keepers.iter().filter(is_gone) {
+            self.shared.drop_keeper(identifier, name).await?;
+        }
+        Ok(())
+    }
+
+    /// What is noted before anything is deleted; what went before stays gone.
+    fn pruned(
+        &self,
+        seen: &Seen,
+        plan: &Plan,
+        deleting: BTreeSet<String>,
+        now: Timestamp,
+    ) -> Pruned {
+        let start = plan.before.as_ref().map(|(_, start)| *start);
+        let before: Option<WalSegment> = start.max(seen.catalog.wal.pruned_before);
+        let before = before.map(|segment| segment.name(seen.catalog.wal.size));
+        let (identifier, by) = (self.control.system_identifier, &self.config.node.hostname);
+        Pruned::new(identifier, before, deleting, by, now)
+    }
+
+    /// The programs know no unfinished backup, and delete one only with what is older than a finished one.
+    async fn delete_unfinished(&self, seen: &Seen, name: &str) -> Result<(), ArchiveError> {
+        let folder = seen.folders.get(name);
+        for object in folder.into_iter().flat_map(|folder| &folder.objects) {
+            let key = self.repository.key(&format!("basebackups_005/{object}"));
+            self.bucket.delete(&key).await?;
+        }
+        Ok(())
+    }
+
+    fn report(&self, plan: Plan, gone: Vec<String>, left: Vec<String>) -> Report {
+        Report {
+            plan,
+            gone,
+            left,
+            system_identifier: self.control.system_identifier,
+        }
+    }
+}
+
+/// The calls that bring `plan` about, and the unfinished backups that none of them reaches.
+fn deletions<'a>(seen: &Seen, plan: &'a Plan) -> (Vec<Deletion<'a>>, Vec<&'a str>) {
+    let catalog = &seen.catalog;
+    let (older, others): (Vec<_>, Vec<_>) = plan.deleted().partition(|it| {
+        let backup = catalog.backup(&it.name);
+        let start = backup.and_then(|backup| position(backup, catalog.wal.size));
+        start < plan.before.as_ref().map(|(_, start)| *start)
+    });
+    let (mut deletions, mut unfinished) = (Vec::new(), Vec::new());
+    if let Some((full, _)) = &plan.before
+        && (!older.is_empty() || plan.wal.iter().any(|it| !it.keep))
+    {
+        deletions.push(Deletion::Before(full));
+    }
+    let others: BTreeSet<&str> = others.into_iter().map(|it| it.name.as_str()).collect();
+    for name in &others {
+        let backup = catalog.backup(name);
+        let Some(sentinel) = backup.and_then(|backup| backup.sentinel.as_ref()) else {
+            unfinished.push(*name);
+            continue;
+        };
+        let parent = sentinel.delta.as_ref().map(|delta| delta.from.as_str());
+        // Otherwise it goes with what it builds on.
+        if !parent.is_some_and(|parent| others.contains(parent)) {
+            deletions.push(Deletion::Target(name));
+        }
+    }
+    (deletions, unfinished)
+}
+
+/// The highest timeline that this node's daemon ever knew of.
+fn remembered(config: &Config, system_identifier: u64) -> Option<Timeline> {
+    let reader = Reader::open(&config.node.state_directory).ok()??;
+    reader.reading().highest_timeline(system_identifier).ok()?
+}

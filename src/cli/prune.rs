@@ -1,0 +1,117 @@
+//! `xdb prune`: deletes what retention does not keep, or only shows it.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::Args;
+
+use super::exit::{Exit, complain};
+use super::output::{say, table};
+use crate::archive::retention::{self, Plan};
+use crate::config::Loaded;
+use crate::daemon;
+use crate::jobs::{self, Job};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 the bucket is as planned, 1 it is not, 3 refused, 4 could not look or run."
+)]
+pub struct Arguments {
+    /// Show what would be done, and delete nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the plan and what came of it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    pub fn deletes(&self) -> bool {
+        !self.dry_run
+    }
+}
+
+pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
+    if arguments.dry_run {
+        let plan = retention::plan(&loaded.config).await?;
+        if arguments.json {
+            say(serde_json::to_string_pretty(&plan)?)?;
+        } else {
+            print(&plan)?;
+        }
+        return Ok(Exit::Good);
+    }
+    let report = daemon::run_once(loaded, Job::Prune, jobs::prune(&loaded.config)).await?;
+    if arguments.json {
+        say(serde_json::to_string_pretty(&report)?)?;
+    } else {
+        print(&report.plan)?;
+    }
+    let told = [
+        ("GONE, and retention keeps it", &report.gone),
+        ("LEFT, and retention deletes it", &report.left),
+    ];
+    for (what, names) in told {
+        for name in names {
+            complain(&format!("{what}: {name}"), None);
+        }
+    }
+    if report.gone.is_empty() && report.left.is_empty() {
+        return Ok(Exit::Good);
+    }
+    complain(
+        "the bucket is not as planned",
+        Some("see runbooks/prune.md; the next prune deletes what was left"),
+    );
+    Ok(Exit::Bad)
+}
+
+/// After an interrupted prune: gives up its locks.
+pub async fn clean_up(loaded: &Loaded) {
+    const LIMIT: Duration = Duration::from_secs(20);
+    let cleaned = tokio::time::timeout(LIMIT, retention::clean_up_prune(&loaded.config)).await;
+    if !matches!(cleaned, Ok(Ok(()))) {
+        complain(
+            "a lock may be left in the bucket",
+            Some("it expires by itself; the next `xdb prune` goes on"),
+        );
+    }
+}
+
+fn print(plan: &Plan) -> std::io::Result<()> {
+    let backups = plan.backups.iter().map(|backup| {
+        vec![
+            backup.name.clone(),
+            backup.action.words().to_owned(),
+            ByteSize(backup.bytes).to_string(),
+            backup.reason.clone(),
+        ]
+    });
+    let wal = plan.wal.iter().map(|range| {
+        let named = match range.first == range.last {
+            true => range.first.clone(),
+            false => format!("{} to {}", range.first, range.last),
+        };
+        vec![
+            named,
+            if range.keep { "keep" } else { "delete" }.to_owned(),
+            ByteSize(range.bytes).to_string(),
+            range.reason.clone(),
+        ]
+    });
+    for (what, rows) in [
+        ("BACKUP", backups.collect::<Vec<_>>()),
+        ("WAL", wal.collect()),
+    ] {
+        if !rows.is_empty() {
+            let header = [what, "ACTION", "STORED", "REASON"];
+            say(table(&header, &[2], rows).trim_fmt())?;
+        }
+    }
+    let (deleted, kept) = plan.bytes();
+    say(format_args!(
+        "{} to delete, {} to keep",
+        ByteSize(deleted),
+        ByteSize(kept)
+    ))
+}

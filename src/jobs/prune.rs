@@ -1,0 +1,106 @@
+//! `prune`: what `xdb prune` does, as one finding.
+
+use serde_json::{Value, json};
+
+use super::{Job, Ran, Stopwatch, Worked};
+use crate::archive::ArchiveError;
+use crate::archive::retention::{self, Report};
+use crate::config::Config;
+use crate::log;
+use crate::model::Verdict;
+
+/// More names than this are counted only.
+const NAMED: usize = 5;
+
+/// Deletes what retention does not keep; gives what the prune gave, too.
+pub async fn prune(config: &Config) -> (Result<Report, ArchiveError>, Ran) {
+    let watch = Stopwatch::start();
+    let pruned = retention::prune(config).await;
+    let worked = match &pruned {
+        Ok(report) => Worked::of(Job::Prune, config, judge(report), detail(report)),
+        // Whoever sets no retention deletes nothing by xdb, and misses nothing.
+        Err(ArchiveError::NoRetention) => Worked::of(Job::Prune, config, Verdict::Ok, Value::Null),
+        Err(error) => {
+            let verdict = Verdict::Unknown(log::chain(error));
+            Worked {
+                not_now: error.is_busy(),
+                ..Worked::of(Job::Prune, config, verdict, Value::Null)
+            }
+        }
+    };
+    (pruned, watch.ran(Job::Prune, worked))
+}
+
+fn judge(report: &Report) -> Verdict {
+    if !report.gone.is_empty() {
+        return Verdict::Critical(format!(
+            "what retention keeps is gone: {}",
+            named(&report.gone)
+        ));
+    }
+    if !report.left.is_empty() {
+        return Verdict::Warning(format!(
+            "what retention deletes is still there: {}",
+            named(&report.left)
+        ));
+    }
+    Verdict::Ok
+}
+
+fn named(all: &[String]) -> String {
+    let shown = all[..all.len().min(NAMED)].join(", ");
+    match all.len().saturating_sub(NAMED) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+fn detail(report: &Report) -> Value {
+    let deleted: Vec<&str> = report.plan.deleted().map(|it| it.name.as_str()).collect();
+    json!({
+        "deleted": deleted,
+        "deleted_bytes": report.plan.bytes().0,
+        "gone": report.gone,
+        "left": report.left,
+        "system_identifier": report.system_identifier,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_gone_is_worse_than_what_is_left() {
+        let names = |count: usize| (0..count).map(|number| format!("b{number}")).collect();
+        let report = |gone, left| Report {
+            plan: retention::Plan {
+                backups: Vec::new(),
+                wal: Vec::new(),
+                before: None,
+            },
+            gone: names(gone),
+            left: names(left),
+            system_identifier: 7,
+        };
+        for (gone, left, word, reason) in [
+            (0, 0, "ok", None),
+            (
+                0,
+                1,
+                "warning",
+                Some("what retention deletes is still there: b0"),
+            ),
+            (1, 1, "critical", Some("what retention keeps is gone: b0")),
+            (
+                7,
+                0,
+                "critical",
+                Some("what retention keeps is gone: b0, b1, b2, b3, b4 and 2 more"),
+            ),
+        ] {
+            let verdict = judge(&report(gone, left));
+            assert_eq!((verdict.word(), verdict.reason()), (word, reason));
+        }
+    }
+}
