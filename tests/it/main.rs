@@ -3,6 +3,7 @@
 
 mod alerts;
 mod archive;
+mod archiver;
 mod backup;
 mod checks;
 mod compose;
