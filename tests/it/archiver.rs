@@ -20,6 +20,9 @@ for_each_program!(
 /// A lab whose program notes how it is called, with the archiver on.
 fn lab(program: Program, spy: &str) -> Lab {
     let lab = Lab::setup(program).with_daemon().start();
+    // What is archived stays to be compared.
+    lab.sql("ALTER SYSTEM SET wal_keep_size = '2GB'");
+    lab.sql("SELECT pg_reload_conf()");
     let path = program.path();
     lab.write_file(
         &format!("{path}-spy"),
