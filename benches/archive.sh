@@ -58,7 +58,7 @@ drain() { # NAME LATENCY COMMAND
     sql "ALTER SYSTEM SET archive_command = '$3'"
     local begun; begun=$(date +%s%N)
     sql 'SELECT pg_reload_conf()' >/dev/null
-    until [ "$(root 'ls /var/lib/postgresql/17/main/pg_wal/archive_status | grep -c ready' || true)" = 0 ]; do sleep 0.1; done
+    root 'for i in $(seq 3000); do ls /var/lib/postgresql/17/main/pg_wal/archive_status | grep -q ready || exit 0; sleep 0.1; done; exit 1'
     local took=$((($(date +%s%N) - begun) / 1000000))
     echo "$1, $backlog segments, $2 ms: $took ms, $((took / backlog)) ms a segment, failed $(sql 'SELECT failed_count FROM pg_stat_archiver')"
 }

@@ -27,6 +27,7 @@ use crate::log;
 use crate::storage::Bucket;
 pub(super) use client::{Handed, hand_over};
 use program::{Place, Supervised};
+use protocol::Request;
 use upload::{Ended, Identity, Means};
 
 /// What was stored ahead counts this long; after that the bucket is asked again.
@@ -38,8 +39,8 @@ const SWEEP: Duration = Duration::from_secs(600);
 /// The system identifier of the server here while it leads; `None` when it does not, or when that is not known.
 pub type Leads = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
 
-/// A client's wish to have a file stored, and where the answer goes.
-type Ask = (String, oneshot::Sender<bool>);
+/// What a client asks, and where the answer goes.
+type Ask = (Request, oneshot::Sender<bool>);
 
 /// Serves until it is dropped; at once for ever silent where `archive.socket` is not set.
 pub async fn serve(config: &Config, leads: Leads) {
@@ -110,7 +111,7 @@ impl Archiver {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => {
-                        talks.spawn(talk::talk(stream, self.leads.clone(), asking.clone()));
+                        talks.spawn(talk::talk(stream, asking.clone()));
                     }
                     // Out of files, most likely: not in a tight loop.
                     Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -122,7 +123,7 @@ impl Archiver {
                         talks.spawn(async move { means.sweep().await });
                     }
                 }
-                Some((name, answer)) = asked.recv() => self.take(name, answer).await,
+                Some((request, answer)) = asked.recv() => self.take(request, answer).await,
                 Some(ended) = self.uploads.join_next(), if !self.uploads.is_empty() => {
                     match ended {
                         Ok((name, ended)) => self.finish(name, ended).await,
@@ -137,7 +138,20 @@ impl Archiver {
     }
 
     /// Answers at once for what is stored already, else when the upload ended.
-    async fn take(&mut self, name: String, answer: oneshot::Sender<bool>) {
+    async fn take(&mut self, request: Request, answer: oneshot::Sender<bool>) {
+        let Some(cluster) = (self.leads)().filter(|_| !self.means.recovers()) else {
+            // The client works by itself now: nothing here may be at the same file.
+            self.begin_anew().await;
+            let _ = answer.send(false);
+            return;
+        };
+        let name = match request {
+            Request::Check => {
+                let _ = answer.send(true);
+                return;
+            }
+            Request::Push(name) => name,
+        };
         let server = self.means.server();
         if server != self.server {
             // A data directory that was put back writes other content under names that were stored already: neither
@@ -146,11 +160,10 @@ impl Archiver {
             self.server = server;
         }
         self.stored.retain(|_, (_, at)| at.elapsed() < REMEMBERED);
-        let leads = (self.leads)().filter(|_| !self.means.recovers());
-        let Some(cluster) = leads.filter(|cluster| self.means.is_of(&name, *cluster)) else {
+        if !self.means.is_of(&name, cluster) {
             let _ = answer.send(false);
             return;
-        };
+        }
         let ahead = self.stored.remove(&name).map(|(identity, _)| identity);
         if ahead.is_some() && ahead == self.means.identity(&name) {
             let _ = answer.send(true);

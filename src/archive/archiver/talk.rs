@@ -8,21 +8,20 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::Ask;
 use super::protocol::{ERROR, HEADER, OK, Request, body_length, frame};
-use super::{Ask, Leads};
 
 /// How long a client may take to say what it wants.
 const ASKS: Duration = Duration::from_secs(10);
 
 /// Answers until the client is done; a check is answered well only where pushing is served, too.
-pub(super) async fn talk(mut stream: UnixStream, leads: Leads, asking: mpsc::Sender<Ask>) {
+pub(super) async fn talk(mut stream: UnixStream, asking: mpsc::Sender<Ask>) {
     // A client that goes away is its own business.
     while let Ok(Ok(request)) = timeout(ASKS, read(&mut stream)).await {
         let is_check = request == Some(Request::Check);
         let good = match request {
-            Some(Request::Check) => leads().is_some(),
-            Some(Request::Push(name)) => match pushed(&asking, name).await {
-                Some(stored) => stored,
+            Some(request) => match asked(&asking, request).await {
+                Some(good) => good,
                 // Unanswered: whether something works at it nobody knows.
                 None => return,
             },
@@ -35,9 +34,9 @@ pub(super) async fn talk(mut stream: UnixStream, leads: Leads, asking: mpsc::Sen
     }
 }
 
-async fn pushed(asking: &mpsc::Sender<Ask>, name: String) -> Option<bool> {
+async fn asked(asking: &mpsc::Sender<Ask>, request: Request) -> Option<bool> {
     let (answer, answered) = oneshot::channel();
-    asking.send((name, answer)).await.ok()?;
+    asking.send((request, answer)).await.ok()?;
     answered.await.ok()
 }
 
