@@ -220,6 +220,20 @@ pub(super) const KEYS: &[Key] = &[
         about: "How long storing one WAL segment may take.",
     },
     Key {
+        name: "archive.socket",
+        kind: Kind::Path,
+        preset: Unset("/run/xdb/archive.sock"),
+        seeds: &[],
+        about: "Where the daemon takes WAL from xdb wal-push, to push segments side by side; unset, each wal-push works by itself.",
+    },
+    Key {
+        name: "archive.look_ahead",
+        kind: Kind::Count,
+        preset: Text("4"),
+        seeds: &[],
+        about: "How many of the next ready segments the daemon pushes ahead; 0 pushes only what PostgreSQL asks for.",
+    },
+    Key {
         name: "archive.fetch_timeout",
         kind: Kind::Duration,
         preset: Text("2m"),

@@ -170,6 +170,12 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         known,
     };
     let driver = driver::Driver::new(&node)?;
+    let seen_here = node.view.clone();
+    let leads: archive::archiver::Leads = Arc::new(move || {
+        let view = seen_here.borrow();
+        let identifier = view.sample.map(|sample| sample.system_identifier);
+        identifier.filter(|_| view.leads(Timestamp::now()))
+    });
     tracing::info!(listen = %config.http.listen, "the daemon serves");
     // Where no systemd listens, this says nothing.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -188,6 +194,7 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         () = heartbeat::beat(&node, &shown) => Ok(()),
         () = successes::exchange(&node) => Ok(()),
         () = driver.drive() => Ok(()),
+        () = archive::archiver::serve(&config, leads) => Ok(()),
         () = pulse.keep_watchdog_quiet() => Ok(()),
     }
 }

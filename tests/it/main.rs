@@ -4,6 +4,7 @@
 mod alerts;
 mod archive;
 mod archive_status;
+mod archiver;
 mod backup;
 mod checks;
 mod compose;
