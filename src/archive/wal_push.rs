@@ -48,7 +48,7 @@ fn try_push(config: Option<PathBuf>, arguments: &[OsString]) -> Result<(), Archi
     }
     let (config, repository) = configured(config)?;
     let deadline = Instant::now() + config.archive.push_timeout;
-    match hand_over(&config, &path, &name, deadline) {
+    match hand_over(&config, &path, &name) {
         Handed::Stored => return Ok(()),
         Handed::Refused => {}
         // PostgreSQL asks again in a second; two at one file would be worse.

@@ -220,18 +220,11 @@ pub(super) const KEYS: &[Key] = &[
         about: "How long storing one WAL segment may take.",
     },
     Key {
-        name: "archive.socket",
-        kind: Kind::Path,
-        preset: Unset("/run/xdb/archive.sock"),
-        seeds: &[],
-        about: "Where the daemon takes WAL from xdb wal-push, to push segments side by side; unset, each wal-push works by itself.",
-    },
-    Key {
-        name: "archive.look_ahead",
+        name: "archive.upload_concurrency",
         kind: Kind::Count,
-        preset: Text("4"),
+        preset: Text("12"),
         seeds: &[],
-        about: "How many of the next ready segments the daemon pushes ahead; 0 pushes only what PostgreSQL asks for.",
+        about: "How many WAL segments the daemon stores side by side, while an eighth of the free memory holds 32 MiB for each.",
     },
     Key {
         name: "archive.fetch_timeout",

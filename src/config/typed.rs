@@ -93,10 +93,8 @@ pub struct Archive {
     /// As WAL-G spells it: `lz4`, `zstd`, `lzma`, `brotli` or `none`.
     pub compression: String,
     pub push_timeout: Duration,
-    /// `None` leaves each `wal-push` to itself.
-    pub socket: Option<PathBuf>,
-    /// Segments beside the one that PostgreSQL asked for.
-    pub look_ahead: u32,
+    /// Segments that the daemon stores side by side.
+    pub upload_concurrency: u32,
     pub fetch_timeout: Duration,
     pub backup_timeout: Duration,
     /// Zero makes every backup full.
@@ -216,8 +214,7 @@ impl Config {
                 repository: values.text("archive.repository"),
                 compression: values.text("archive.compression"),
                 push_timeout: values.duration("archive.push_timeout"),
-                socket: values.path_if_set("archive.socket"),
-                look_ahead: values.count("archive.look_ahead"),
+                upload_concurrency: values.count("archive.upload_concurrency"),
                 fetch_timeout: values.duration("archive.fetch_timeout"),
                 backup_timeout: values.duration("archive.backup_timeout"),
                 delta_max_steps: values.count("archive.delta_max_steps"),

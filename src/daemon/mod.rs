@@ -32,6 +32,7 @@ use crate::config::{Config, Loaded};
 use crate::dump;
 use crate::http::{self, Shown};
 use crate::jobs::{Job, Tools};
+use crate::log;
 use crate::postgres::PostgresError;
 use crate::redis::{Redis, RedisError};
 use crate::store::{Store, StoreError};
@@ -176,6 +177,15 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         let identifier = view.sample.map(|sample| sample.system_identifier);
         identifier.filter(|_| view.leads(Timestamp::now()))
     });
+    let again: archive::archiver::Again = {
+        let loaded = loaded.clone();
+        Box::new(move || {
+            loaded
+                .again()
+                .map(|loaded| loaded.config)
+                .map_err(|e| log::chain(&e))
+        })
+    };
     tracing::info!(listen = %config.http.listen, "the daemon serves");
     // Where no systemd listens, this says nothing.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -194,7 +204,7 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         () = heartbeat::beat(&node, &shown) => Ok(()),
         () = successes::exchange(&node) => Ok(()),
         () = driver.drive() => Ok(()),
-        () = archive::archiver::serve(&config, leads) => Ok(()),
+        () = archive::archiver::serve(&config, leads, again) => Ok(()),
         () = pulse.keep_watchdog_quiet() => Ok(()),
     }
 }

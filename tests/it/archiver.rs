@@ -33,7 +33,7 @@ fn lab(program: Program, spy: &str) -> Lab {
     lab.ok(&format!("install -m 0666 /dev/null {SPY_LOG}"));
     lab.config(&format!(
         "[redis]\nurl = \"redis://127.0.0.1:6379\"\npassword = \"lab-password\"\n\
-         [archive]\nprogram = \"{path}-spy\"\nsocket = \"{SOCKET}\"\n\
+         [archive]\nprogram = \"{path}-spy\"\n
          [schedule]\nbase_backup = \"0 0 1 1 *\""
     ));
     lab

@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::progress::Progress;
 use super::protocol::{CHECK, HEADER, OK, PUSH, frame};
 use crate::archive::{ArchiveError, Repository, environment};
 use crate::config::Config;
@@ -25,6 +26,11 @@ use crate::process::Group;
 const START: Duration = Duration::from_secs(5);
 const CHECKED: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// How long one file may take however well it gets on.
+pub(super) fn longest(config: &Config) -> Duration {
+    config.archive.push_timeout.max(Duration::from_secs(1)) * 10
+}
 
 /// Where the program's daemon works: private, and emptied before each start.
 #[derive(Debug, Clone)]
@@ -71,8 +77,8 @@ impl Place {
     /// When it does not listen, ends or hangs: then it must be killed, for what it still does nobody knows.
     pub(super) async fn push(&self, name: &str, generation: u64) -> io::Result<bool> {
         let socket = self.socket(generation);
-        listens(&socket).await?;
-        let mut answered = std::pin::pin!(ask(&socket, PUSH, name));
+        let stream = connect(&socket).await?;
+        let mut answered = std::pin::pin!(ask(stream, PUSH, name));
         loop {
             tokio::select! {
                 answer = &mut answered => return Ok(answer? == OK),
@@ -83,20 +89,21 @@ impl Place {
     }
 }
 
-async fn listens(socket: &Path) -> io::Result<()> {
+/// Connects; one that was just started may not listen yet.
+async fn connect(socket: &Path) -> io::Result<UnixStream> {
     let give_up = Instant::now() + START;
-    while let Err(error) = is_well(socket).await {
-        if Instant::now() > give_up || error.kind() == io::ErrorKind::TimedOut {
-            return Err(error);
+    loop {
+        match UnixStream::connect(socket).await {
+            Err(error) if Instant::now() > give_up => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            stream => return stream,
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    Ok(())
 }
 
 async fn is_well(socket: &Path) -> io::Result<()> {
-    let answer = timeout(CHECKED, ask(socket, CHECK, "")).await?;
-    if answer? == OK {
+    let check = async { ask(UnixStream::connect(socket).await?, CHECK, "").await };
+    if timeout(CHECKED, check).await?? == OK {
         Ok(())
     } else {
         Err(io::ErrorKind::InvalidData.into())
@@ -104,8 +111,7 @@ async fn is_well(socket: &Path) -> io::Result<()> {
 }
 
 /// One request by a connection of its own; the type of the answer.
-async fn ask(socket: &Path, kind: u8, body: &str) -> io::Result<u8> {
-    let mut stream = UnixStream::connect(socket).await?;
+async fn ask(mut stream: UnixStream, kind: u8, body: &str) -> io::Result<u8> {
     stream.write_all(&frame(kind, body)).await?;
     // wal-g answers with one byte, walrus with a frame.
     let mut answer = [0; HEADER];
@@ -119,6 +125,7 @@ async fn ask(socket: &Path, kind: u8, body: &str) -> io::Result<u8> {
 pub(super) struct Supervised {
     pub(super) place: Place,
     running: Option<Group>,
+    progress: Progress,
     /// Counts the starts: an upload of an earlier one tells nothing about this one.
     pub(super) generation: u64,
     failures: u32,
@@ -130,6 +137,7 @@ impl Supervised {
         Self {
             place: Place::of(config),
             running: None,
+            progress: Progress::of(None),
             generation: 0,
             failures: 0,
             not_before: None,
@@ -153,6 +161,7 @@ impl Supervised {
         self.generation += 1;
         match self.start(config, repository) {
             Ok(group) => {
+                self.progress = Progress::of(group.id());
                 self.running = Some(group);
                 true
             }
@@ -167,6 +176,11 @@ impl Supervised {
         }
     }
 
+    /// Of the daemon that runs now.
+    pub(super) fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+
     fn start(&self, config: &Config, repository: &Repository) -> Result<Group, ArchiveError> {
         self.place
             .make_empty()
@@ -178,14 +192,22 @@ impl Supervised {
         command
             .arg("daemon")
             .arg(self.place.socket(self.generation))
-            // It answers an error then, and goes on uploading: xdb gives up before, and kills it.
+            // At that time it answers an error and goes on uploading: xdb gives up before, and kills it.
             .env(
                 "WALG_DAEMON_WAL_UPLOAD_TIMEOUT",
-                format!("{}s", config.archive.push_timeout.as_secs().max(1) * 2),
+                format!("{}s", longest(config).as_secs() * 2),
             )
             .current_dir(&self.place.0)
             .stdout(Stdio::null())
             .stderr(Stdio::null());
+        let concurrency = "WALG_UPLOAD_CONCURRENCY";
+        if !config.archive.settings.contains_key(concurrency) {
+            // walrus takes four at once by default, however many it is asked for.
+            command.env(
+                concurrency,
+                config.archive.upload_concurrency.max(1).to_string(),
+            );
+        }
         Ok(Group::start(&mut command, Signal::KILL)?)
     }
 
@@ -208,13 +230,8 @@ impl Supervised {
         self.not_before = Some(Instant::now() + pause);
     }
 
-    /// After a file was stored: one at a time is over, and the next start need not wait long.
+    /// After a file was stored: the next start need not wait long.
     pub(super) fn does_well(&mut self) {
         self.failures = 0;
-    }
-
-    /// It failed since it last stored anything: a slow link must not get many uploads at once.
-    pub(super) fn is_on_probation(&self) -> bool {
-        self.failures > 0
     }
 }

@@ -7,6 +7,13 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
 
+use crate::config::Config;
+
+/// Where clients of `config` find it.
+pub(super) fn path(config: &Config) -> PathBuf {
+    config.node.state_directory.join("archive.sock")
+}
+
 /// Removed when dropped; one that a killed daemon left is replaced by the next.
 pub(super) struct Listening {
     pub(super) listener: UnixListener,

@@ -2,23 +2,26 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::program::Place;
-use crate::archive::wal_client::stored_as;
+use super::program::{Place, longest};
+use super::progress::Progress;
 use crate::archive::wal_role::{Here, in_recovery, refuse_superseded};
 use crate::archive::{ArchiveError, Repository, wal_header, wal_push};
 use crate::config::Config;
 use crate::log;
 use crate::model::ArchiveFile;
-use crate::storage::Bucket;
+use crate::storage::{Bucket, Cause, StorageError};
 
-/// How long the last look at what supersedes this server counts.
+/// How long the last look at what supersedes this server counts; five times as long while another look goes on.
 const JUDGED: Duration = Duration::from_secs(2);
+
+/// How often is looked whether the program's daemon gets on.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Which content a path had: PostgreSQL writes a segment's next life over the same file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,10 +35,14 @@ pub(super) struct Identity {
 /// How an upload ended.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// The bucket lists it, with the content that the file has.
+    /// The program's daemon says that it stored what the file held.
+    Pushed(Identity),
+    /// The bucket has it, and the file is still the same.
     Stored(Identity),
     /// Nothing works at it any more; the client may.
     Refused,
+    /// The same, and S3 denied access.
+    Denied,
     /// The program's daemon of this generation may still work at it: it must be killed first.
     Broken(u64),
 }
@@ -46,6 +53,8 @@ pub(super) struct Means {
     pub(super) repository: Repository,
     pub(super) bucket: Bucket,
     pub(super) place: Place,
+    /// Held by the upload that looks at what supersedes this server.
+    pub(super) judging: tokio::sync::Mutex<()>,
     /// The timeline, as a segment's name begins, that was found not to be superseded, and when.
     pub(super) judged: Mutex<Option<(String, Instant)>>,
 }
@@ -88,11 +97,8 @@ impl Means {
         Some(text.lines().take(3).collect::<Vec<_>>().join(" "))
     }
 
-    /// Stores `name` by the program's daemon and asks the bucket for it.
-    pub(super) async fn upload(&self, name: &str, generation: u64) -> Ended {
-        // What is left of the time is for the client, and for killing.
-        let deadline = self.config.archive.push_timeout / 10 * 6;
-        let begun = Instant::now();
+    /// Has the program's daemon store `name`.
+    pub(super) async fn upload(&self, name: &str, generation: u64, progress: &Progress) -> Ended {
         let Some(before) = self.identity(name) else {
             return Ended::Refused;
         };
@@ -104,28 +110,49 @@ impl Means {
             tracing::warn!("{name} cannot be handed to the program's daemon: {error}");
             return Ended::Refused;
         }
-        let pushed = timeout(
-            deadline.saturating_sub(begun.elapsed()),
-            self.place.push(name, generation),
-        )
-        .await;
+        let pushed = tokio::select! {
+            pushed = self.place.push(name, generation) => Some(pushed),
+            () = self.stands_still(progress) => None,
+        };
         self.place.unstage(name);
         match pushed {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) => return Ended::Refused,
-            Ok(Err(error)) => {
+            Some(Ok(true)) => Ended::Pushed(before),
+            Some(Ok(false)) => match self.stored(name).await {
+                Err(error) if matches!(error.cause(), Some(Cause::Denied(_))) => Ended::Denied,
+                _ => Ended::Refused,
+            },
+            Some(Err(error)) => {
                 tracing::warn!("the program's daemon failed at {name}: {error}");
-                return Ended::Broken(generation);
+                Ended::Broken(generation)
             }
-            Err(_) => {
-                tracing::warn!("the program's daemon was not done with {name} in time");
-                return Ended::Broken(generation);
+            None => {
+                tracing::warn!("the program's daemon does not get on with {name}");
+                Ended::Broken(generation)
             }
         }
-        let looked = timeout(deadline.saturating_sub(begun.elapsed()), self.stored(name)).await;
-        match looked {
-            Ok(Ok(true)) if self.identity(name) == Some(before) => Ended::Stored(before),
-            Ok(Ok(false)) => {
+    }
+
+    /// Ends when nothing moves for long, or at the longest time that one file may take.
+    async fn stands_still(&self, progress: &Progress) {
+        // What is left of the time is for the client, and for killing.
+        let patience = self.config.archive.push_timeout / 10 * 6;
+        let begun = Instant::now();
+        // One that had nothing to do before stood still.
+        progress.stands_still_for();
+        loop {
+            tokio::time::sleep(LOOK.min(patience)).await;
+            let still = progress.stands_still_for().min(begun.elapsed());
+            if still > patience || begun.elapsed() > longest(&self.config) {
+                return;
+            }
+        }
+    }
+
+    /// Asks the bucket for what the program's daemon says that it stored.
+    pub(super) async fn look(&self, name: &str, before: Identity) -> Ended {
+        match self.stored(name).await {
+            Ok(true) if self.identity(name) == Some(before) => Ended::Stored(before),
+            Ok(false) => {
                 tracing::warn!("the program's daemon ended well, but {name} is not in the bucket");
                 Ended::Refused
             }
@@ -133,18 +160,34 @@ impl Means {
         }
     }
 
-    async fn stored(&self, name: &str) -> Result<bool, ArchiveError> {
-        Ok(stored_as(&self.bucket, &self.repository, name).await?.len() == 1)
+    /// Asks for one object by its name: a listing would cost S3 more with each segment that is there.
+    async fn stored(&self, name: &str) -> Result<bool, StorageError> {
+        let suffix = match self.config.archive.compression.as_str() {
+            "none" => "",
+            "zstd" => ".zst",
+            "lzma" => ".lzma",
+            "brotli" => ".br",
+            _ => ".lz4",
+        };
+        let key = self.repository.key(&format!("wal_005/{name}"));
+        // walrus compresses no history, wal-g does.
+        let plain = ArchiveFile::of(name) == Some(ArchiveFile::TimelineHistory);
+        if plain && self.bucket.exists(&key).await? {
+            return Ok(true);
+        }
+        self.bucket.exists(&format!("{key}{suffix}")).await
     }
 
-    /// The first of many looks for all of them; the others wait for it.
+    /// The first of many looks for all of them; while one looks again, the others count on the last look.
     async fn refuse_superseded(&self, name: &str) -> Result<(), ArchiveError> {
         let timeline = name.get(..8).unwrap_or_default();
-        let mut judged = self.judged.lock().await;
-        let known = judged
-            .as_ref()
-            .is_some_and(|(of, at)| of == timeline && at.elapsed() < JUDGED);
-        if known {
+        let _turn = match (self.judging.try_lock(), self.judged_for(timeline)) {
+            (_, Some(age)) if age < JUDGED => return Ok(()),
+            (Err(_), Some(age)) if age < JUDGED * 5 => return Ok(()),
+            (Ok(turn), _) => turn,
+            (Err(_), _) => self.judging.lock().await,
+        };
+        if self.judged_for(timeline).is_some_and(|age| age < JUDGED) {
             return Ok(());
         }
         let here = Here {
@@ -153,8 +196,21 @@ impl Means {
             segment: &self.wal_directory().join(name),
         };
         refuse_superseded(&self.bucket, &self.repository, here, name).await?;
-        *judged = Some((timeline.to_owned(), Instant::now()));
+        *self.judged() = Some((timeline.to_owned(), Instant::now()));
         Ok(())
+    }
+
+    /// How long ago `timeline` was found not to be superseded.
+    fn judged_for(&self, timeline: &str) -> Option<Duration> {
+        let judged = self.judged();
+        judged
+            .as_ref()
+            .filter(|(of, _)| of == timeline)
+            .map(|(_, at)| at.elapsed())
+    }
+
+    fn judged(&self) -> std::sync::MutexGuard<'_, Option<(String, Instant)>> {
+        self.judged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives up the uploads that nobody can still be at; what fails now is found the next time.
