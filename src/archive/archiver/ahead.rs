@@ -34,6 +34,10 @@ impl Ahead {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     pub(super) fn next(&mut self) -> Option<String> {
         self.queue.pop_front()
     }

@@ -21,7 +21,7 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::interval;
+use tokio::time::{interval, sleep_until};
 
 use super::ArchiveError;
 use crate::config::Config;
@@ -38,6 +38,10 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// More than this many that PostgreSQL has not asked for yet are not stored ahead; it asks for 64 between two looks.
 const FAR_AHEAD: usize = 64;
+
+/// Uploads ahead begin this far apart. Those that begin together compress together and then wait for S3 together, and
+/// the processors stand idle meanwhile.
+const APART: Duration = Duration::from_millis(20);
 
 /// How often uploads that a killed program left unfinished are looked for.
 const SWEEP: Duration = Duration::from_secs(600);
@@ -99,6 +103,8 @@ struct Archiver {
     /// Whoever waits for a file that is on its way; nobody for one that is pushed ahead.
     waiting: HashMap<String, Vec<oneshot::Sender<bool>>>,
     ahead: Ahead,
+    /// When the next may be pushed ahead.
+    next_at: Instant,
     /// Pushed ahead, and not asked for yet.
     stored: HashMap<String, (Identity, Instant)>,
     /// The run of the server that the last file came from.
@@ -117,6 +123,7 @@ impl Archiver {
             uploading: HashSet::new(),
             waiting: HashMap::new(),
             ahead: Ahead::default(),
+            next_at: Instant::now(),
             stored: HashMap::new(),
             server: None,
             configured_at: Instant::now(),
@@ -147,6 +154,7 @@ impl Archiver {
                     }
                 }
                 Some(()) = heard(&mut hang_up) => self.configure_again().await,
+                () = sleep_until(self.next_at.into()), if self.wants_more() => self.push_ahead().await,
                 Some((request, answer)) = asked.recv() => self.take(request, answer).await,
                 Some(ended) = self.work.join_next(), if !self.work.is_empty() => {
                     match ended {
@@ -198,7 +206,7 @@ impl Archiver {
             waiting.push(answer);
         }
         self.ahead.follow(&name, &self.means.wal_directory());
-        self.fill(cluster).await;
+        self.push_ahead().await;
     }
 
     fn leading(&self) -> Option<u64> {
@@ -225,15 +233,26 @@ impl Archiver {
         true
     }
 
-    /// Keeps as many uploads under way as may be.
-    async fn fill(&mut self, cluster: u64) {
-        let at_once = self.ahead.at_once(&self.means.config);
-        while self.uploading.len() < at_once && self.stored.len() < FAR_AHEAD {
+    /// Whether one more may be pushed ahead once its time has come.
+    fn wants_more(&self) -> bool {
+        !self.ahead.is_empty()
+            && self.stored.len() < FAR_AHEAD
+            && self.uploading.len() < self.ahead.at_once(&self.means.config)
+    }
+
+    /// Pushes the next segment ahead where that is wanted, and due.
+    async fn push_ahead(&mut self) {
+        let Some(cluster) = self.leading() else {
+            self.ahead.stop();
+            return;
+        };
+        while self.wants_more() && self.next_at <= Instant::now() {
             let Some(name) = self.ahead.next() else {
                 return;
             };
             let known = self.stored.contains_key(&name) || self.waiting.contains_key(&name);
             if !known && self.means.is_of(&name, cluster) {
+                self.next_at = Instant::now() + APART;
                 self.start(&name).await;
             }
         }
@@ -315,9 +334,7 @@ impl Archiver {
                 });
             }
         }
-        if let Some(cluster) = self.leading() {
-            self.fill(cluster).await;
-        }
+        self.push_ahead().await;
     }
 }
 

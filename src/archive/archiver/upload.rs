@@ -137,8 +137,6 @@ impl Means {
         // What is left of the time is for the client, and for killing.
         let patience = self.config.archive.push_timeout / 10 * 6;
         let begun = Instant::now();
-        // One that had nothing to do before stood still.
-        progress.stands_still_for();
         loop {
             tokio::time::sleep(LOOK.min(patience)).await;
             let still = progress.stands_still_for().min(begun.elapsed());
