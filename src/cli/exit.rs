@@ -49,6 +49,7 @@ pub fn report(error: &anyhow::Error) -> Exit {
     }
     match error.downcast_ref::<ArchiveError>() {
         Some(ArchiveError::Refused { .. }) => Exit::Refused,
+        Some(ArchiveError::Overtaken { .. }) => Exit::Bad,
         Some(error) if error.is_busy() => Exit::Refused,
         Some(
             ArchiveError::Config(_) | ArchiveError::Placeholder(_) | ArchiveError::Ignored { .. },

@@ -76,7 +76,9 @@ async fn base_backup(config: &Config) -> Result<Option<Recoverable>, ArchiveErro
         Recoverable {
             backup: newest.name.clone(),
             finished_at: newest.finished_at,
-            unusable: catalog.why_unusable(newest),
+            unusable: catalog
+                .why_unusable(newest)
+                .or_else(|| catalog.why_left(newest)),
             to: window.map(|window| (window.timeline, window.to_lsn, window.to)),
             gap: gap.map(Gap::named),
             acknowledged: acknowledged.map(Acknowledgement::told),
