@@ -7,8 +7,8 @@ use super::PostgresError;
 
 /// Ends the sessions in which `program`, which is gone, began a base backup since `since`; gives how many there were.
 ///
-/// A server notices only between two statements that a client is gone, and `pg_backup_start` waits for a checkpoint that
-/// may take minutes: so long it would keep every page in the WAL (`full_page_writes`) for nobody.
+/// A server notices only between two statements that a client is gone, and `pg_backup_start` waits for a checkpoint,
+/// which a slow disk may draw out.
 ///
 /// # Errors
 /// When the query fails.

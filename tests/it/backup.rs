@@ -183,8 +183,13 @@ fn backup_sessions(lab: &Lab) -> String {
 
 fn a_push_that_ends_badly_leaves_no_session_on_the_server(program: Program) {
     let lab = Lab::start(program);
-    // The checkpoint that a backup begins with is spread over minutes where there is something to write.
-    lab.sql("CREATE TABLE dirty AS SELECT g AS a, repeat('x', 500) AS b FROM generate_series(1, 40000) g");
+    // The checkpoint that a backup begins with, on a disk that hangs.
+    let checkpointer = |signal: &str| {
+        lab.ok(&format!(
+            "kill -s {signal} $(pgrep -f '^postgres: checkpointer')"
+        ));
+    };
+    checkpointer("STOP");
     lab.config("[archive]\nbackup_timeout = \"4s\"");
     let begun = || {
         eventually("the server waits for its checkpoint", SOON, || {
@@ -215,7 +220,7 @@ fn a_push_that_ends_badly_leaves_no_session_on_the_server(program: Program) {
         (!backup_sessions(&lab).contains(&session)).then_some(())
     });
     begun();
-    lab.sql("CHECKPOINT");
+    checkpointer("CONT");
     let next = next.wait(SOON);
     assert_eq!(next.code, 0, "{next:?}");
     assert_eq!(backup_sessions(&lab), "");
