@@ -47,6 +47,9 @@ pub fn report(error: &anyhow::Error) -> Exit {
     if let Some(NotRun::Elsewhere { .. }) = error.downcast_ref() {
         return Exit::Refused;
     }
+    if let Some(DaemonError::Running { .. }) = error.downcast_ref() {
+        return Exit::Refused;
+    }
     match error.downcast_ref::<ArchiveError>() {
         Some(ArchiveError::Refused { .. }) => Exit::Refused,
         Some(ArchiveError::Overtaken { .. }) => Exit::Bad,
