@@ -48,6 +48,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "checks",
         &[
             "cluster",
+            "process",
             "postgres",
             "pgbouncer",
             "storage",

@@ -1,6 +1,7 @@
 //! The daemon: samples the node's role, serves it, runs the jobs that are due, and tells Redis.
 
 mod clock;
+mod doubts;
 mod driver;
 mod evidence;
 mod heartbeat;
