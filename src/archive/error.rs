@@ -69,6 +69,8 @@ pub enum ArchiveError {
     Superseded { name: String, timeline: Timeline },
     #[error("archiving began to fail during the backup, which waits for its WAL")]
     ArchivingBroke,
+    #[error("the backup does not count: {reason}")]
+    Overtaken { reason: String },
     #[error("{program} ended well, but {reason}")]
     NotThere { program: String, reason: String },
     #[error("cannot start the asynchronous runtime")]
@@ -138,6 +140,9 @@ impl ArchiveError {
             }
             Self::ArchivingBroke => {
                 "see PostgreSQL's log for what `xdb wal-push` said, mend that, then push again"
+            }
+            Self::Overtaken { .. } => {
+                "`xdb backup push` on the node that is the primary now takes a full one"
             }
             Self::NotThere { .. } => {
                 "see PostgreSQL's log for archive_command, and `xdb backup list`"

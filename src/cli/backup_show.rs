@@ -48,14 +48,14 @@ pub fn show(
     let sentinels = chain.iter().filter_map(|link| link.sentinel.as_ref());
     let tablespaces = backup.sentinel.iter().flat_map(|s| &s.tablespaces);
     let listed = Listed::of(catalog, backup);
-    let complete = listed.reason.is_none();
+    let restorable = matches!(listed.status, "complete" | "left");
     let shown = Shown {
         chain: chain.iter().map(|link| link.name.clone()).collect(),
         chain_bytes: sentinels.map(|sentinel| sentinel.compressed_size).sum(),
         tablespaces: tablespaces
             .map(|one| (one.oid.clone(), one.location.clone()))
             .collect(),
-        windows: if complete {
+        windows: if restorable {
             catalog.windows(backup)
         } else {
             Vec::new()
@@ -67,7 +67,7 @@ pub fn show(
     } else {
         print(&shown)?;
     }
-    Ok(if complete { Exit::Good } else { Exit::Bad })
+    Ok(if restorable { Exit::Good } else { Exit::Bad })
 }
 
 fn print(shown: &Shown) -> std::io::Result<()> {

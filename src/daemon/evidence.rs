@@ -7,9 +7,10 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::Node;
-use crate::archive::catalog::Gap;
+use super::doubts::doubts;
+use crate::archive::catalog::{Backup, Catalog, Gap, Verified};
 use crate::archive::{self, ArchiveError};
-use crate::cluster::{Dumped, Evidence, Knowledge, Proof, Recoverable};
+use crate::cluster::{Doubts, Dumped, Evidence, Knowledge, Proof, Recoverable};
 use crate::config::Config;
 use crate::dump;
 use crate::jobs::Job;
@@ -37,6 +38,7 @@ pub(super) async fn keep(node: &Node, known: &watch::Sender<Knowledge>) {
             Evidence {
                 at: Timestamp::now(),
                 base_backup: Err(reason.clone()),
+                doubts: None,
                 dump: Err(reason.clone()),
                 proof: Err(reason),
             }
@@ -54,34 +56,51 @@ pub(super) async fn keep(node: &Node, known: &watch::Sender<Knowledge>) {
 
 /// One look; a proof of another cluster than `system_identifier`, where that is known, is none.
 pub(super) async fn look(config: &Config, system_identifier: Option<u64>) -> Evidence {
-    let (base_backup, dump, proof) = tokio::join!(
-        base_backup(config),
+    let (repository, dump, proof) = tokio::join!(
+        repository(config, system_identifier),
         newest_dump(config),
         proof(config, system_identifier)
     );
+    let (base_backup, doubts) = match repository {
+        Ok((base_backup, doubts)) => (Ok(base_backup), Some(doubts)),
+        Err(error) => (Err(log::chain(&error)), None),
+    };
     Evidence {
         at: Timestamp::now(),
-        base_backup: base_backup.map_err(|error| log::chain(&error)),
+        base_backup,
+        doubts,
         dump,
         proof,
     }
 }
 
-async fn base_backup(config: &Config) -> Result<Option<Recoverable>, ArchiveError> {
-    let (_, catalog, verified) = archive::verify(config, Timestamp::now()).await?;
-    Ok(catalog.newest().map(|newest| {
-        let window = catalog.window(newest);
-        let gap = verified.first_gap_of(&newest.name);
-        let acknowledged = gap.and_then(|gap| gap.acknowledged.as_ref());
-        Recoverable {
-            backup: newest.name.clone(),
-            finished_at: newest.finished_at,
-            unusable: catalog.why_unusable(newest),
-            to: window.map(|window| (window.timeline, window.to_lsn, window.to)),
-            gap: gap.map(Gap::named),
-            acknowledged: acknowledged.map(Acknowledgement::told),
-        }
-    }))
+async fn repository(
+    config: &Config,
+    system_identifier: Option<u64>,
+) -> Result<(Option<Recoverable>, Doubts), ArchiveError> {
+    let now = Timestamp::now();
+    let (repository, catalog, verified) = archive::verify(config, now).await?;
+    let seen = (&catalog, &verified);
+    let doubts = doubts(config, &repository, seen, system_identifier, now).await?;
+    let newest = catalog.newest();
+    let newest = newest.map(|newest| recoverable(&catalog, &verified, newest));
+    Ok((newest, doubts))
+}
+
+fn recoverable(catalog: &Catalog, verified: &Verified, newest: &Backup) -> Recoverable {
+    let window = catalog.window(newest);
+    let gap = verified.first_gap_of(&newest.name);
+    let acknowledged = gap.and_then(|gap| gap.acknowledged.as_ref());
+    Recoverable {
+        backup: newest.name.clone(),
+        finished_at: newest.finished_at,
+        unusable: catalog
+            .why_unusable(newest)
+            .or_else(|| catalog.why_left(newest)),
+        to: window.map(|window| (window.timeline, window.to_lsn, window.to)),
+        gap: gap.map(Gap::named),
+        acknowledged: acknowledged.map(Acknowledgement::told),
+    }
 }
 
 async fn newest_dump(config: &Config) -> Result<Option<Dumped>, String> {

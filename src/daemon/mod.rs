@@ -1,6 +1,7 @@
 //! The daemon: samples the node's role, serves it, runs the jobs that are due, and tells Redis.
 
 mod clock;
+mod doubts;
 mod driver;
 mod evidence;
 mod heartbeat;
@@ -15,6 +16,7 @@ mod status;
 mod successes;
 mod systemd;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +36,7 @@ use crate::http::{self, Shown};
 use crate::jobs::{Job, Tools};
 use crate::log;
 use crate::postgres::PostgresError;
+use crate::process::MarkedLock;
 use crate::redis::{Redis, RedisError};
 use crate::store::{Store, StoreError};
 pub use past::{Known, known};
@@ -45,6 +48,14 @@ use systemd::Pulse;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
+    #[error("refused: another daemon runs on this node, with the state in {}", directory.display())]
+    Running { directory: PathBuf },
+    #[error("cannot use the lock {}", path.display())]
+    Lock {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("the socket that systemd hands over cannot be used")]
     Socket(#[source] std::io::Error),
     #[error("cannot listen on {listen}")]
@@ -71,6 +82,10 @@ impl DaemonError {
     /// What the operator can do.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::Running { .. } => Some(
+                "`pgrep -a xdb` shows it; stop it first (systemctl stop xdb.socket xdb.service)",
+            ),
+            Self::Lock { .. } => Some("node.state_directory belongs to the user that runs xdb"),
             Self::Store(error) => Some(error.hint()),
             Self::Redis(error) => Some(error.hint()),
             _ => None,
@@ -131,7 +146,7 @@ fn tools(
     view: watch::Receiver<View>,
     known: watch::Receiver<Knowledge>,
 ) -> Result<Tools, DaemonError> {
-    let directory = std::path::Path::new(checks::DIRECTORY);
+    let directory = Path::new(checks::DIRECTORY);
     Ok(Tools {
         sampler: Sampler::new(&loaded.config)?,
         definitions: checks::load(directory).map_err(DaemonError::Checks)?,
@@ -159,6 +174,7 @@ pub fn schedule_of(job: Job, config: &Config) -> Result<Schedule, DaemonError> {
 /// When the daemon cannot start, or its HTTP server ends.
 pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
     let config = loaded.config.clone();
+    let _only = only_one(&config.node.state_directory)?;
     let listener = listener(&config.http.listen).await?;
     let (seen, view) = watch::channel(View::default());
     let (knowing, known) = watch::channel(Knowledge::default());
@@ -206,6 +222,18 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         () = driver.drive() => Ok(()),
         () = archive::archiver::serve(&config, leads, again) => Ok(()),
         () = pulse.keep_watchdog_quiet() => Ok(()),
+    }
+}
+
+/// Two daemons would run each job twice and tell each event twice, wherever they serve.
+fn only_one(directory: &Path) -> Result<MarkedLock, DaemonError> {
+    let path = directory.join("daemon.lock");
+    match MarkedLock::take(&path) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(DaemonError::Running {
+            directory: directory.to_owned(),
+        }),
+        Err(source) => Err(DaemonError::Lock { path, source }),
     }
 }
 

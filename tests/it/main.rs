@@ -3,6 +3,7 @@
 
 mod alerts;
 mod archive;
+mod archive_faults;
 mod archive_status;
 mod archiver;
 mod backup;

@@ -1,6 +1,7 @@
 //! The repository as xdb reads it from the bucket: backups, WAL, timelines, and what can be recovered from them.
 
 mod backup;
+mod parts;
 mod read;
 mod recovery;
 mod verify;
@@ -8,6 +9,7 @@ mod wal;
 mod window;
 
 pub use backup::{Backup, Delta, Sentinel, Tablespace};
+pub use parts::judge_chain;
 pub use read::{decompressed, read, stored_files, tar_parts};
 pub use recovery::{RecoveryPath, Span, UnreadHistory, plan_recovery};
 pub use verify::{Gap, Verified, WalRange};
@@ -30,14 +32,14 @@ impl Catalog {
         self.backups.iter().find(|backup| backup.name == name)
     }
 
-    /// The backup that finished last, of those that did.
+    /// The backup that finished last, of those that did; one that a promotion left counts where there is no other.
     pub fn newest(&self) -> Option<&Backup> {
         // One whose sentinel is damaged counts: to pass it over would hide it.
         let finished = self
             .backups
             .iter()
             .filter(|backup| backup.finished_at.is_some());
-        finished.max_by_key(|backup| backup.finished_at)
+        finished.max_by_key(|backup| (self.why_left(backup).is_none(), backup.finished_at))
     }
 
     /// `backup` and what it builds on, the full backup first.
