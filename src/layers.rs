@@ -16,8 +16,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "daemon",
         &[
-            "jobs", "http", "alerts", "wait", "checks", "archive", "dump", "cluster", "postgres",
-            "storage", "redis", "store", "log", "config", "model",
+            "jobs", "http", "alerts", "wait", "checks", "archive", "dump", "cluster", "process",
+            "postgres", "storage", "redis", "store", "log", "config", "model",
         ],
     ),
     (
@@ -48,6 +48,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "checks",
         &[
             "cluster",
+            "process",
             "postgres",
             "pgbouncer",
             "storage",

@@ -1,34 +1,72 @@
 //! Base backups: look first, let the program push, then judge by the bucket.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::{Duration, Instant};
 
+use bytesize::ByteSize;
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use serde::Serialize;
 
-use super::catalog::{self, Catalog, Sentinel};
-use super::push_judge::{delta_parent, judge_push};
-use super::push_lock::{NodeLock, PushLock, abort_uploads};
+use super::catalog::{self, Backup, Catalog, Sentinel};
+use super::push_judge::{delta_parent, judge_change, judge_promotion, judge_push};
+use super::push_lock::{ANSWER, NodeLock, PushLock, give_up};
 use super::{ArchiveError, environment};
 use crate::config::Config;
 use crate::postgres::{self, Archiver, Connection, ControlData, Server};
 use crate::process;
 use crate::storage::{Bucket, Repository};
 
-/// How long a question to PostgreSQL may take.
-const ANSWER: Duration = Duration::from_secs(10);
-
 /// A base backup that is in the bucket, with the WAL that makes it whole.
 #[derive(Debug, Clone, Serialize)]
 pub struct PushedBackup {
     pub backup: String,
+    /// `full` or `delta`, and what a delta builds on.
+    pub kind: &'static str,
+    pub parent: Option<String>,
     /// Bytes as tar, and as stored.
     pub uncompressed_bytes: u64,
     pub compressed_bytes: u64,
     pub secs: f64,
+    /// As tar, over all of that time.
+    pub bytes_per_sec: u64,
     #[serde(skip)]
     pub system_identifier: u64,
+}
+
+impl PushedBackup {
+    fn new(backup: String, sentinel: Sentinel, system_identifier: u64, took: Duration) -> Self {
+        let parent = sentinel.delta.map(|delta| delta.from);
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
+        Self {
+            backup,
+            kind: if parent.is_some() { "delta" } else { "full" },
+            parent,
+            uncompressed_bytes: sentinel.uncompressed_size,
+            compressed_bytes: sentinel.compressed_size,
+            secs: took.as_secs_f64(),
+            bytes_per_sec: sentinel.uncompressed_size.saturating_mul(1000) / millis,
+            system_identifier,
+        }
+    }
+}
+
+impl fmt::Display for PushedBackup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = self.parent.as_ref();
+        let of = of.map_or_else(String::new, |parent| format!(" of {parent}"));
+        write!(
+            f,
+            "{} is in the bucket: {}{of}, {} as tar, {} stored, in {:.1} s ({}/s)",
+            self.backup,
+            self.kind,
+            ByteSize(self.uncompressed_bytes),
+            ByteSize(self.compressed_bytes),
+            self.secs,
+            ByteSize(self.bytes_per_sec)
+        )
+    }
 }
 
 /// Takes a base backup of this node's PostgreSQL and pushes it; `full` even where a delta would do.
@@ -66,13 +104,13 @@ pub async fn push(config: &Config, full: bool) -> Result<PushedBackup, ArchiveEr
     let pushed = pushed.await?;
     lock.release().await;
     let (backup, sentinel) = pushed?;
-    Ok(PushedBackup {
+    let identifier = control.system_identifier;
+    Ok(PushedBackup::new(
         backup,
-        uncompressed_bytes: sentinel.uncompressed_size,
-        compressed_bytes: sentinel.compressed_size,
-        secs: started.elapsed().as_secs_f64(),
-        system_identifier: control.system_identifier,
-    })
+        sentinel,
+        identifier,
+        started.elapsed(),
+    ))
 }
 
 /// A push for which the locks are held.
@@ -92,13 +130,14 @@ impl Held<'_> {
         archiver: &Archiver,
         full: bool,
     ) -> Result<(String, Sentinel), ArchiveError> {
-        lock.abort_marked(self.bucket, self.repository).await?;
+        lock.give_up_marked(self.config, self.bucket, self.repository)
+            .await?;
         let since = lock.mark(Timestamp::now())?;
         let pushed = self.push_marked(server, archiver, full).await;
         // What cannot be given up now stays marked for the next push.
         let given_up = match &pushed {
             Ok(_) => Ok(()),
-            Err(_) => abort_uploads(self.bucket, self.repository, since).await,
+            Err(_) => give_up(self.config, self.bucket, self.repository, since).await,
         };
         if given_up.is_ok() {
             lock.clear()?;
@@ -121,13 +160,105 @@ impl Held<'_> {
         let parent = if full {
             None
         } else {
-            delta_parent(&before, server)
+            self.whole_parent(server, &before).await?
         };
         tokio::select! {
             pushed = run_program(config, repository, parent) => pushed?,
             broken = archiving_breaks(config, self.connection) => return Err(broken),
         }
-        let (backup, sentinel) = await_backup(config, bucket, repository, &before).await?;
+        let (backup, sentinel) = self.await_backup(server, &before).await?;
+        self.refuse_change(server, &backup, &sentinel).await?;
+        Ok((backup, sentinel))
+    }
+
+    /// The backup that a delta builds on, when the bucket holds all of its chain.
+    async fn whole_parent<'a>(
+        &self,
+        server: &Server,
+        before: &'a Catalog,
+    ) -> Result<Option<&'a str>, ArchiveError> {
+        let max_steps = self.config.archive.delta_max_steps;
+        let Some(parent) = delta_parent(before, server, max_steps) else {
+            return Ok(None);
+        };
+        let chain = before.chain(parent).unwrap_or_default();
+        let judged = catalog::judge_chain(self.bucket, self.repository, &chain).await?;
+        if let Some(reason) = judged.reason() {
+            tracing::warn!("a full backup and no delta: {reason}");
+            return Ok(None);
+        }
+        Ok(Some(&parent.name))
+    }
+
+    /// Waits until the new backup and its WAL are listed: an exit status alone proves nothing.
+    async fn await_backup(
+        &self,
+        server: &Server,
+        before: &Catalog,
+    ) -> Result<(String, Sentinel), ArchiveError> {
+        let known: BTreeSet<&str> = before
+            .backups
+            .iter()
+            .filter(|b| b.sentinel.is_some())
+            .map(|b| b.name.as_str())
+            .collect();
+        let deadline = Instant::now() + self.config.archive.push_timeout;
+        loop {
+            let now = catalog::read(self.bucket, self.repository).await?;
+            if let Some(reason) = judge_promotion(server, &now) {
+                return Err(ArchiveError::Overtaken { reason });
+            }
+            let new = now
+                .backups
+                .iter()
+                .find(|b| b.sentinel.is_some() && !known.contains(b.name.as_str()));
+            let reason = match new {
+                None => "no new backup is in the bucket".to_owned(),
+                Some(backup) => match (self.why_bad(&now, backup).await?, &backup.sentinel) {
+                    (None, Some(sentinel)) => return Ok((backup.name.clone(), sentinel.clone())),
+                    (reason, _) => format!(
+                        "{} cannot be restored: {}",
+                        backup.name,
+                        reason.unwrap_or_default()
+                    ),
+                },
+            };
+            if new.is_none() || Instant::now() > deadline {
+                return Err(ArchiveError::NotThere {
+                    program: self.config.archive.program.clone(),
+                    reason,
+                });
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// What the bucket lacks of `backup`: WAL, a parent, a part.
+    async fn why_bad(
+        &self,
+        now: &Catalog,
+        backup: &Backup,
+    ) -> Result<Option<String>, ArchiveError> {
+        if let Some(reason) = now.why_unusable(backup) {
+            return Ok(Some(reason));
+        }
+        let judged = catalog::judge_chain(self.bucket, self.repository, &[backup]).await?;
+        Ok(judged.reason().map(str::to_owned))
+    }
+
+    /// Looks again at who answers: a backup that outlived its server's identity, role or timeline is none to count on.
+    async fn refuse_change(
+        &self,
+        before: &Server,
+        backup: &str,
+        sentinel: &Sentinel,
+    ) -> Result<(), ArchiveError> {
+        // Anew: the session from before may still be with a server that others do not reach any more.
+        let connection = postgres::connect(&(&self.config.postgres).into(), ANSWER).await?;
+        let after = postgres::server(&connection).await?;
+        if let Some(reason) = judge_change(before, &after) {
+            return Err(ArchiveError::Overtaken { reason });
+        }
         // A program whose PGHOST fails tries localhost, where another cluster may answer.
         if sentinel
             .system_identifier
@@ -138,7 +269,7 @@ impl Held<'_> {
                 "postgres.host led the program elsewhere: do not count on this backup".to_owned();
             return Err(ArchiveError::Refused { reason, hint });
         }
-        Ok((backup, sentinel))
+        Ok(())
     }
 }
 
@@ -170,7 +301,7 @@ async fn run_program(
     let directory = &config.postgres.data_directory;
     let (program, mut command) = environment::command(config, repository, directory)?;
     command.args(program.backup_push(directory, delta_parent.is_none()));
-    if let Some(parent) = delta_parent.filter(|_| config.archive.delta_max_steps > 0) {
+    if let Some(parent) = delta_parent {
         command.env("WALG_DELTA_FROM_NAME", parent);
     }
     if let Some(password) = &config.postgres.password {
@@ -186,45 +317,4 @@ async fn run_program(
         verb: "backup-push",
         reason,
     })
-}
-
-/// Waits until the new backup and its WAL are listed: an exit status alone proves nothing.
-async fn await_backup(
-    config: &Config,
-    bucket: &Bucket,
-    repository: &Repository,
-    before: &Catalog,
-) -> Result<(String, Sentinel), ArchiveError> {
-    let known: BTreeSet<&str> = before
-        .backups
-        .iter()
-        .filter(|b| b.sentinel.is_some())
-        .map(|b| b.name.as_str())
-        .collect();
-    let deadline = Instant::now() + config.archive.push_timeout;
-    loop {
-        let now = catalog::read(bucket, repository).await?;
-        let new = now
-            .backups
-            .iter()
-            .find(|b| b.sentinel.is_some() && !known.contains(b.name.as_str()));
-        let reason = match new {
-            None => "no new backup is in the bucket".to_owned(),
-            Some(backup) => match (now.why_unusable(backup), &backup.sentinel) {
-                (None, Some(sentinel)) => return Ok((backup.name.clone(), sentinel.clone())),
-                (reason, _) => format!(
-                    "{} cannot be restored: {}",
-                    backup.name,
-                    reason.unwrap_or_default()
-                ),
-            },
-        };
-        if new.is_none() || Instant::now() > deadline {
-            return Err(ArchiveError::NotThere {
-                program: config.archive.program.clone(),
-                reason,
-            });
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
 }

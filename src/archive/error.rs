@@ -61,12 +61,22 @@ pub enum ArchiveError {
     TooSlow { after: Duration },
     #[error("S3 does not answer within {} s", after.as_secs())]
     NoAnswer { after: Duration },
+    #[error("the daemon took {name} and did not answer")]
+    Lost { name: String },
+    #[error("cannot listen on {}", path.display())]
+    Socket {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("the primary has not stored {name} yet; this standby keeps it")]
     Kept { name: String },
     #[error("refused to archive {name}: timeline {timeline} exists, and this server is not on it")]
     Superseded { name: String, timeline: Timeline },
     #[error("archiving began to fail during the backup, which waits for its WAL")]
     ArchivingBroke,
+    #[error("the backup does not count: {reason}")]
+    Overtaken { reason: String },
     #[error("{program} ended well, but {reason}")]
     NotThere { program: String, reason: String },
     #[error("cannot start the asynchronous runtime")]
@@ -132,6 +142,12 @@ impl ArchiveError {
             Self::Twice { .. } => {
                 "find out which of the two is right before one is removed: archive.compression was changed"
             }
+            Self::Lost { .. } => {
+                "PostgreSQL asks again by itself; if it lasts, see the daemon's log, or take archive.socket out of the configuration"
+            }
+            Self::Socket { .. } => {
+                "archive.socket lies in a directory that the daemon may write to, such as /run/xdb"
+            }
             Self::Kept { .. } => {
                 "PostgreSQL asks again by itself; if it lasts, see the primary's archiver"
             }
@@ -140,6 +156,9 @@ impl ArchiveError {
             }
             Self::ArchivingBroke => {
                 "see PostgreSQL's log for what `xdb wal-push` said, mend that, then push again"
+            }
+            Self::Overtaken { .. } => {
+                "`xdb backup push` on the node that is the primary now takes a full one"
             }
             Self::NotThere { .. } => {
                 "see PostgreSQL's log for archive_command, and `xdb backup list`"

@@ -2,6 +2,7 @@
 //!
 //! The programs are driven, never rewritten; what is in the bucket xdb reads for itself.
 
+pub mod archiver;
 mod backup;
 pub mod catalog;
 mod catalog_cache;

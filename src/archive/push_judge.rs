@@ -1,6 +1,6 @@
-//! Whether a base backup may be taken, and on what it may build. Pure.
+//! Whether a base backup may be taken, on what it may build, and whether it counts. Pure.
 
-use super::catalog::Catalog;
+use super::catalog::{Backup, Catalog};
 use crate::model::Timeline;
 use crate::postgres::{Archiver, ControlData, Server};
 use crate::storage::Repository;
@@ -91,25 +91,57 @@ pub(super) fn judge_server(
 
 /// The backup that a delta may build on: pinned by name, so that no program picks another.
 ///
-/// `None`, a full backup, where the newest cannot be restored or is of another timeline: its pages may be of a history
-/// that was left.
-pub(super) fn delta_parent<'a>(catalog: &'a Catalog, server: &Server) -> Option<&'a str> {
-    let newest = catalog
-        .newest()
-        .filter(|newest| newest.timeline == server.timeline)?;
-    catalog
-        .why_unusable(newest)
-        .is_none()
-        .then_some(newest.name.as_str())
+/// `None`, a full backup, after `max_steps` deltas, and where the newest cannot be restored or is of another timeline:
+/// its pages may be of a history that was left. Both programs build nothing on a permanent one either.
+pub(super) fn delta_parent<'a>(
+    catalog: &'a Catalog,
+    server: &Server,
+    max_steps: u32,
+) -> Option<&'a Backup> {
+    let newest = catalog.newest()?;
+    let sentinel = newest.sentinel.as_ref()?;
+    let step = sentinel.delta.as_ref().map_or(0, |delta| delta.count) + 1;
+    let builds = step <= max_steps
+        && newest.timeline == server.timeline
+        && !sentinel.permanent
+        && catalog.why_unusable(newest).is_none();
+    builds.then_some(newest)
+}
+
+/// Why what was pushed does not count: the server that answers afterwards is not what it was before.
+pub(super) fn judge_change(before: &Server, after: &Server) -> Option<String> {
+    if after.system_identifier != before.system_identifier {
+        return Some(format!(
+            "the server that answers has system identifier {}, and had {} when the backup began",
+            after.system_identifier, before.system_identifier
+        ));
+    }
+    if after.in_recovery {
+        return Some("this server became a standby during the backup".to_owned());
+    }
+    (after.timeline != before.timeline).then(|| {
+        format!(
+            "this server went from timeline {} to {} during the backup",
+            before.timeline, after.timeline
+        )
+    })
+}
+
+/// The timeline that another node was promoted to while this `server` was backed up.
+pub(super) fn judge_promotion(server: &Server, catalog: &Catalog) -> Option<String> {
+    let newest = catalog.wal.histories.keys().next_back();
+    let newer = newest.filter(|timeline| **timeline > server.timeline)?;
+    Some(format!(
+        "timeline {newer} began during the backup, and this server is not on it"
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
 
-    use super::super::catalog::Sentinel;
     use super::*;
-    use crate::archive::catalog::{Backup, Stored, Wal};
+    use crate::archive::catalog::{Delta, Sentinel, Stored, Wal};
     use crate::model::{SegmentSize, WalSegment};
 
     fn control() -> ControlData {
@@ -216,36 +248,103 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_first_backup_on_a_timeline_is_full_and_so_is_the_one_after_a_bad_one() {
-        let whole = |timeline| {
-            let mut catalog = catalog(vec![backup(timeline, 7)]);
-            let stored = Stored {
-                size: 1,
-                last_modified: Timestamp::UNIX_EPOCH,
-            };
-            catalog.wal.add(
-                WalSegment {
-                    timeline: Timeline(timeline),
-                    number: 0,
-                },
-                stored,
-            );
-            catalog
+    /// A backup of timeline 1 that can be restored: with `deltas` before it.
+    fn whole(deltas: u32, permanent: bool) -> Catalog {
+        let mut catalog = catalog(vec![backup(1, 7)]);
+        let stored = Stored {
+            size: 1,
+            last_modified: Timestamp::UNIX_EPOCH,
         };
-        assert_eq!(delta_parent(&catalog(Vec::new()), &server()), None);
-        assert!(delta_parent(&whole(1), &server()).is_some());
-        assert_eq!(
-            delta_parent(
-                &whole(1),
-                &Server {
+        catalog.wal.add(
+            WalSegment {
+                timeline: Timeline(1),
+                number: 0,
+            },
+            stored,
+        );
+        for count in 1..=deltas {
+            let mut delta = backup(1, 7);
+            let parent = catalog.backups[catalog.backups.len() - 1].name.clone();
+            delta.name = format!("base_{count:024X}_D_x");
+            delta.finished_at = Some(Timestamp::from_second(i64::from(count)).unwrap());
+            let sentinel = delta.sentinel.as_mut().unwrap();
+            sentinel.delta = Some(Delta {
+                from: parent,
+                full: catalog.backups[0].name.clone(),
+                count,
+            });
+            catalog.backups.push(delta);
+        }
+        let newest = catalog.backups.last_mut().unwrap();
+        newest.sentinel.as_mut().unwrap().permanent = permanent;
+        catalog
+    }
+
+    #[test]
+    fn a_delta_builds_on_a_whole_backup_of_the_same_timeline_and_only_so_many_times() {
+        let promoted = Server {
+            timeline: Timeline(2),
+            ..server()
+        };
+        // Its parent is gone.
+        let mut cut_off = whole(1, false);
+        cut_off.backups.remove(0);
+        for (what, catalog, server, max_steps, builds) in [
+            ("the first", catalog(Vec::new()), server(), 6, false),
+            ("after a full", whole(0, false), server(), 6, true),
+            ("deltas are off", whole(0, false), server(), 0, false),
+            ("one more", whole(1, false), server(), 2, true),
+            ("enough of them", whole(2, false), server(), 2, false),
+            ("a new timeline", whole(0, false), promoted, 6, false),
+            ("a permanent one", whole(0, true), server(), 6, false),
+            (
+                "without WAL",
+                catalog(vec![backup(1, 7)]),
+                server(),
+                6,
+                false,
+            ),
+            ("without parent", cut_off, server(), 6, false),
+        ] {
+            let parent = delta_parent(&catalog, &server, max_steps);
+            assert_eq!(parent.is_some(), builds, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_backup_counts_only_when_the_server_is_what_it_was() {
+        assert_eq!(judge_change(&server(), &server()), None);
+        for (after, words) in [
+            (
+                Server {
+                    system_identifier: 8,
+                    ..server()
+                },
+                "system identifier 8",
+            ),
+            (
+                Server {
+                    in_recovery: true,
+                    ..server()
+                },
+                "became a standby",
+            ),
+            (
+                Server {
                     timeline: Timeline(2),
                     ..server()
-                }
+                },
+                "from timeline 1 to 2",
             ),
-            None
-        );
-        // Its WAL is not there.
-        assert_eq!(delta_parent(&catalog(vec![backup(1, 7)]), &server()), None);
+        ] {
+            let judged = judge_change(&server(), &after).unwrap_or_default();
+            assert!(judged.contains(words), "{judged:?}");
+        }
+        let mut promoted = catalog(Vec::new());
+        assert_eq!(judge_promotion(&server(), &promoted), None);
+        let history = "1\t0/3000000\tr\n".parse().unwrap();
+        promoted.wal.histories.insert(Timeline(2), Ok(history));
+        let judged = judge_promotion(&server(), &promoted).unwrap_or_default();
+        assert!(judged.contains("timeline 2 began"), "{judged:?}");
     }
 }

@@ -1,14 +1,18 @@
 //! One base backup at a time, on this node and in the cluster, and what a killed one left in the bucket.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::ArchiveError;
+use super::{ArchiveError, Program};
 use crate::config::Config;
+use crate::postgres::{self, PostgresError};
 use crate::process::MarkedLock;
 use crate::storage::{Bucket, ClusterLock, LockError, Repository, Shared};
 
+/// How long a question to PostgreSQL may take.
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
 /// What is locked, as the bucket and messages call it.
 const WORK: &str = "base-backup";
 
@@ -63,12 +67,12 @@ pub async fn clean_up_push(config: &Config) -> Result<(), ArchiveError> {
     };
     let repository = super::repository(config)?;
     let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
-    let aborted = node.abort_marked(&bucket, &repository).await;
-    if aborted.is_ok() {
+    let given_up = node.give_up_marked(config, &bucket, &repository).await;
+    if given_up.is_ok() {
         node.clear()?;
     }
     PushLock { node, cluster }.release().await;
-    aborted
+    given_up
 }
 
 /// The node's lock; its mark is when the push that holds it began.
@@ -93,14 +97,15 @@ impl NodeLock {
         Ok(mark.trim().parse().ok())
     }
 
-    /// Gives up the uploads that were begun since the mark; the cluster's lock is held.
-    pub(super) async fn abort_marked(
+    /// Gives up what was begun since the mark; the cluster's lock is held.
+    pub(super) async fn give_up_marked(
         &mut self,
+        config: &Config,
         bucket: &Bucket,
         repository: &Repository,
     ) -> Result<(), ArchiveError> {
         match self.since()? {
-            Some(since) => abort_uploads(bucket, repository, since).await,
+            Some(since) => give_up(config, bucket, repository, since).await,
             None => Ok(()),
         }
     }
@@ -123,8 +128,36 @@ impl NodeLock {
     }
 }
 
-/// Gives up the uploads of base backups begun since `since`: only one push runs at a time, so they are nobody's.
-pub(super) async fn abort_uploads(
+/// Gives up what a push that began at `since` left: its session on the server, its uploads in the bucket.
+pub(super) async fn give_up(
+    config: &Config,
+    bucket: &Bucket,
+    repository: &Repository,
+    since: Timestamp,
+) -> Result<(), ArchiveError> {
+    let (ended, aborted) = tokio::join!(
+        end_sessions(config, since),
+        abort_uploads(bucket, repository, since)
+    );
+    ended.and(aborted)
+}
+
+async fn end_sessions(config: &Config, since: Timestamp) -> Result<(), ArchiveError> {
+    // Without a program, none began anything.
+    let Ok((program, _)) = Program::find(config) else {
+        return Ok(());
+    };
+    let connection = match postgres::connect(&(&config.postgres).into(), ANSWER).await {
+        // A server that is down holds no session.
+        Err(PostgresError::Connect { error, .. }) if error.as_db_error().is_none() => return Ok(()),
+        connection => connection?,
+    };
+    postgres::end_backup_sessions(&connection, &program.to_string(), since).await?;
+    Ok(())
+}
+
+/// Only one push runs at a time, so the uploads of base backups begun since `since` are nobody's.
+async fn abort_uploads(
     bucket: &Bucket,
     repository: &Repository,
     since: Timestamp,

@@ -7,7 +7,9 @@ use std::ffi::OsString;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::time::Instant;
 
+use super::archiver::{Handed, hand_over};
 use super::program::ReadyMark;
 use super::wal_client::{block_on, complain, configured, stored_as};
 use super::wal_role::{Here, await_stored, in_recovery, refuse_superseded};
@@ -45,8 +47,15 @@ fn try_push(config: Option<PathBuf>, arguments: &[OsString]) -> Result<(), Archi
         return Err(ArchiveError::NotArchivable { path });
     }
     let (config, repository) = configured(config)?;
+    let deadline = Instant::now() + config.archive.push_timeout;
+    match hand_over(&config, &path, &name) {
+        Handed::Stored => return Ok(()),
+        Handed::Refused => {}
+        // PostgreSQL asks again in a second; two at one file would be worse.
+        Handed::Lost => return Err(ArchiveError::Lost { name }),
+    }
     block_on(
-        config.archive.push_timeout,
+        deadline.saturating_duration_since(Instant::now()),
         archive(&config, &repository, &path, &name),
     )
 }
@@ -139,6 +148,17 @@ async fn store(
         return Ok(());
     }
     let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
+    give_up_unfinished(&bucket, repository, name).await;
+    let reason = ended?.to_string();
+    Err(ArchiveError::Failed {
+        program: program.to_string(),
+        verb: "wal-push",
+        reason,
+    })
+}
+
+/// Gives up the uploads of `name` that a program left unfinished.
+pub(super) async fn give_up_unfinished(bucket: &Bucket, repository: &Repository, name: &str) {
     let left = bucket
         .unfinished_uploads(&repository.key(&format!("wal_005/{name}")))
         .await;
@@ -146,12 +166,6 @@ async fn store(
         // The next attempt stores it anew; what cannot be aborted now, it finds again.
         let _ = bucket.abort_upload(&upload).await;
     }
-    let reason = ended?.to_string();
-    Err(ArchiveError::Failed {
-        program: program.to_string(),
-        verb: "wal-push",
-        reason,
-    })
 }
 
 #[cfg(test)]

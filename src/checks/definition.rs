@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::LagLimits;
+use super::{LagLimits, Oldest};
 
 /// One check, as its TOML file says.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +49,10 @@ pub enum Kind {
     /// How long the volume of `pg_wal` lasts while archiving stands still; the limits are in seconds, and less is worse.
     WalVolume {
         limits: Limits,
+    },
+    /// `archive.program`: there, and not older than this.
+    Program {
+        oldest: Vec<Oldest>,
     },
     /// "Could not connect" is critical here, and nowhere else.
     PostgresqlUp,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::pgbouncer::PgBouncerError;
 use crate::postgres::PostgresError;
+use crate::process::ProcessError;
 use crate::storage::SharedError;
 
 /// A check's file is wrong.
@@ -30,6 +31,8 @@ pub enum SampleError {
     PgBouncer(#[from] PgBouncerError),
     #[error(transparent)]
     Shared(#[from] SharedError),
+    #[error(transparent)]
+    Process(#[from] ProcessError),
     #[error("the query gives no column \"value\"")]
     NoValue,
     #[error("the check did not end within {secs} s")]

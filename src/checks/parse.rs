@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use toml_edit::{DocumentMut, Item, TableLike};
 
-use super::{Definition, DefinitionError, Kind, LagLimits, Limits, Metric, Role};
+use super::program::parse_version;
+use super::{Definition, DefinitionError, Kind, LagLimits, Limits, Metric, Oldest, Role};
 
 /// Reads the text of the check `name`; `file` is how errors call it.
 pub(super) fn parse(name: &str, file: &str, text: &str) -> Result<Definition, DefinitionError> {
@@ -79,10 +80,12 @@ fn kind(keys: &mut Keys) -> Result<Kind, DefinitionError> {
         "wal_volume" => Kind::WalVolume {
             limits: keys.remaining()?,
         },
+        "program" => Kind::Program {
+            oldest: vec![keys.oldest("wal-g")?, keys.oldest("walrus")?],
+        },
         "postgresql_up" => Kind::PostgresqlUp,
         other => {
-            let kinds =
-                "sql, pgbouncer, archiver, replication_lag, age, wal_volume or postgresql_up";
+            let kinds = "sql, pgbouncer, archiver, replication_lag, age, wal_volume, program or postgresql_up";
             return Err(keys.expected("kind", other, kinds));
         }
     })
@@ -137,6 +140,17 @@ impl<'a> Keys<'a> {
         duration
             .and_then(|duration| Duration::try_from(duration).ok())
             .ok_or_else(|| self.expected(key, text, "a duration such as 30s or 5m"))
+    }
+
+    /// The release in the key `program`.
+    fn oldest(&mut self, program: &'static str) -> Result<Oldest, DefinitionError> {
+        let text = self.required(program)?;
+        let version = parse_version(text);
+        let version = version.ok_or_else(|| self.expected(program, text, "a release such as 3.0"));
+        Ok(Oldest {
+            program,
+            version: version?,
+        })
     }
 
     /// At least one of `warning` and `critical`.
@@ -294,6 +308,10 @@ mod tests {
             (
                 "title = 't'\nkind = 'wal_volume'\nwarning = '1h'\ncritical = '2h'",
                 "warning is below critical",
+            ),
+            (
+                "title = 't'\nkind = 'program'\nwal-g = '3'\nwalrus = '0.4'",
+                "wal-g is \"3\", expected a release such as 3.0",
             ),
             ("title = ", "x.toml is not TOML"),
         ] {

@@ -7,6 +7,7 @@ use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::pgbouncer::{saturation, waiting};
+use super::program::Asked;
 use super::server::{archiving, ask, in_recovery, read_values, standby, standbys};
 use super::values::Value;
 use super::{Definition, Kind, Metric, Role, SampleError, age, archiver, wal_volume};
@@ -29,6 +30,7 @@ pub struct Sampler {
     config: Config,
     /// Made when the first check needs it.
     shared: OnceCell<Shared>,
+    program: Asked,
 }
 
 /// What one check came to.
@@ -52,6 +54,7 @@ impl Sampler {
             target,
             config: config.clone(),
             shared: OnceCell::new(),
+            program: Asked::default(),
         })
     }
 
@@ -143,6 +146,10 @@ impl Sampler {
             Kind::WalVolume { limits } => {
                 let wal = wal_directory(&self.config.postgres.data_directory)?;
                 vec![(None, wal_volume::judge(&wal, limits, now))]
+            }
+            Kind::Program { oldest } => {
+                let program = &self.config.archive.program;
+                vec![(None, self.program.look(program, oldest).await?)]
             }
             Kind::ReplicationLag { limits } => {
                 let client = self.postgres.get().await?;

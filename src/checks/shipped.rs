@@ -6,6 +6,10 @@ pub(super) const SHIPPED: &[(&str, &str)] = &[
         "archive-backlog-age",
         include_str!("../../checks/archive-backlog-age.toml"),
     ),
+    (
+        "archive-program",
+        include_str!("../../checks/archive-program.toml"),
+    ),
     ("archiver", include_str!("../../checks/archiver.toml")),
     (
         "base-backup-age",

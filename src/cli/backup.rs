@@ -69,13 +69,7 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
             if json {
                 say(serde_json::to_string_pretty(&pushed)?)?;
             } else {
-                say(format_args!(
-                    "{} is in the bucket: {} as tar, {} stored, in {:.1} s",
-                    pushed.backup,
-                    ByteSize(pushed.uncompressed_bytes),
-                    ByteSize(pushed.compressed_bytes),
-                    pushed.secs
-                ))?;
+                say(pushed)?;
             }
         }
         Verb::Show { name, json } => {
@@ -129,7 +123,7 @@ pub(super) async fn read(loaded: &Loaded) -> Result<(Bucket, Repository, Catalog
 #[derive(Debug, Serialize)]
 pub(super) struct Listed {
     pub(super) name: String,
-    /// `complete`, `incomplete` (the push never finished) or `unusable` (see `reason`).
+    /// `complete`, `incomplete` (the push never finished), `left` (by a promotion before it finished) or `unusable`; see `reason`.
     pub(super) status: &'static str,
     pub(super) reason: Option<String>,
     pub(super) kind: &'static str,
@@ -155,7 +149,8 @@ pub(super) struct Listed {
 impl Listed {
     pub(super) fn of(catalog: &Catalog, backup: &Backup) -> Self {
         let sentinel = backup.sentinel.as_ref();
-        let reason = catalog.why_unusable(backup);
+        let unusable = catalog.why_unusable(backup);
+        let left = catalog.why_left(backup);
         let delta: Option<&Delta> = sentinel.and_then(|sentinel| sentinel.delta.as_ref());
         let kind = match (sentinel, delta) {
             (None, _) if backup.name.contains("_D_") => "delta",
@@ -164,14 +159,14 @@ impl Listed {
         };
         Self {
             name: backup.name.clone(),
-            status: match (sentinel, &reason) {
-                (None, _) if backup.damage.is_none() => "incomplete",
-                (None, _) => "unusable",
-                (Some(_), Some(_)) => "unusable",
-                (Some(_), None) => "complete",
+            status: match (sentinel, &unusable, &left) {
+                (None, ..) if backup.damage.is_none() => "incomplete",
+                (None, ..) | (Some(_), Some(_), _) => "unusable",
+                (Some(_), None, Some(_)) => "left",
+                (Some(_), None, None) => "complete",
             },
-            window: reason.is_none().then(|| catalog.window(backup)).flatten(),
-            reason,
+            window: unusable.is_none().then(|| catalog.window(backup)).flatten(),
+            reason: unusable.or(left),
             kind,
             delta_from: delta.map(|delta| delta.from.clone()),
             delta_full: delta.map(|delta| delta.full.clone()),

@@ -50,14 +50,14 @@ pub async fn show(loaded: &Loaded, name: &str, json: bool) -> anyhow::Result<Exi
     let mut listed = Listed::of(&catalog, found);
     // wal-g marks beside the sentinel.
     listed.permanent = found.sentinel.is_some().then_some(permanent.is_some());
-    let complete = listed.reason.is_none();
+    let restorable = matches!(listed.status, "complete" | "left");
     let shown = Shown {
         chain: chain.iter().map(|link| link.name.clone()).collect(),
         chain_bytes: sentinels.map(|sentinel| sentinel.compressed_size).sum(),
         tablespaces: tablespaces
             .map(|one| (one.oid.clone(), one.location.clone()))
             .collect(),
-        windows: if complete {
+        windows: if restorable {
             catalog.windows(found)
         } else {
             Vec::new()
@@ -70,7 +70,7 @@ pub async fn show(loaded: &Loaded, name: &str, json: bool) -> anyhow::Result<Exi
     } else {
         print(&shown)?;
     }
-    Ok(if complete { Exit::Good } else { Exit::Bad })
+    Ok(if restorable { Exit::Good } else { Exit::Bad })
 }
 
 fn print(shown: &Shown) -> std::io::Result<()> {

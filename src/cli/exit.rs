@@ -47,8 +47,12 @@ pub fn report(error: &anyhow::Error) -> Exit {
     if let Some(NotRun::Elsewhere { .. }) = error.downcast_ref() {
         return Exit::Refused;
     }
+    if let Some(DaemonError::Running { .. }) = error.downcast_ref() {
+        return Exit::Refused;
+    }
     match error.downcast_ref::<ArchiveError>() {
         Some(ArchiveError::Refused { .. }) => Exit::Refused,
+        Some(ArchiveError::Overtaken { .. }) => Exit::Bad,
         Some(error) if error.is_busy() => Exit::Refused,
         Some(
             ArchiveError::Config(_)

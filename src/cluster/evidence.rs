@@ -11,6 +11,9 @@ pub struct Evidence {
     pub at: Timestamp,
     /// The newest base backup that finished.
     pub base_backup: Result<Option<Recoverable>, String>,
+    /// What else is wrong there; `None` where the bucket could not be looked at.
+    #[serde(default)]
+    pub doubts: Option<Doubts>,
     /// The newest complete set of dumps.
     pub dump: Result<Option<Dumped>, String>,
     /// The last restore test that passed, on whatever node.
@@ -31,6 +34,17 @@ pub struct Recoverable {
     /// Who knows of the gap, until when and why; `None` where nobody does.
     #[serde(default)]
     pub acknowledged: Option<String>,
+}
+
+/// What is wrong in the repository beside the newest backup's own way; each a sentence.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubts {
+    /// WAL that nobody knows to be lost, and that only older backups need.
+    pub gap: Option<String>,
+    /// Backups of another cluster.
+    pub foreign: Option<String>,
+    /// A backup that cannot be restored, or that was begun long ago and never finished.
+    pub incomplete: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

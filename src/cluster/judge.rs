@@ -2,14 +2,21 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Evidence, Line, Peer, Recoverable, View};
+use super::{Doubts, Evidence, Line, Peer, Recoverable, View};
 use crate::model::{Finding, Scope, Verdict};
 
 /// Older evidence is none: looking at the buckets stands still.
 const STALE: SignedDuration = SignedDuration::from_mins(15);
 
 /// The checks of [`super::evaluate`] that become alerts themselves; other checks and jobs raise theirs.
-pub const PAGED: [&str; 3] = ["recoverability", "primary", "node"];
+pub const PAGED: [&str; 6] = [
+    "recoverability",
+    "wal-gap",
+    "foreign-backup",
+    "backup-incomplete",
+    "primary",
+    "node",
+];
 
 pub(super) fn finding(check: &str, object: &str, verdict: Verdict) -> Finding {
     let mut finding = Finding::new(check, Scope::Cluster, object, verdict);
@@ -35,9 +42,31 @@ pub(super) fn judge_evidence(evidence: Option<&Evidence>, now: Timestamp) -> Vec
     };
     let checks = ["recoverability", "proof", "dump"];
     let judged = checks.into_iter().zip(verdicts);
+    // That nobody could look is told once, above; what stands of these goes on.
+    let doubts = evidence.and_then(|evidence| evidence.doubts.as_ref());
+    let doubted = doubts.into_iter().flat_map(judge_doubts);
     judged
+        .chain(doubted)
         .map(|(check, verdict)| finding(check, "", verdict))
         .collect()
+}
+
+fn judge_doubts(doubts: &Doubts) -> [(&'static str, Verdict); 3] {
+    let verdict = |doubt: &Option<String>, bad: fn(String) -> Verdict| {
+        let doubt = doubt.clone();
+        doubt.map_or(Verdict::Ok, bad)
+    };
+    [
+        ("wal-gap", verdict(&doubts.gap, Verdict::Warning)),
+        (
+            "foreign-backup",
+            verdict(&doubts.foreign, Verdict::Critical),
+        ),
+        (
+            "backup-incomplete",
+            verdict(&doubts.incomplete, Verdict::Warning),
+        ),
+    ]
 }
 
 fn judge_backup(base_backup: &Result<Option<Recoverable>, String>) -> Verdict {

@@ -13,7 +13,7 @@ mod tests;
 mod view;
 
 pub use ask::{AskError, ask_positions, ask_state, ask_status, own_address};
-pub use evidence::{Dumped, Evidence, Proof, Recoverable};
+pub use evidence::{Doubts, Dumped, Evidence, Proof, Recoverable};
 pub use judge::{PAGED, ago};
 pub use node::{NodeState, Standing};
 pub use peers::{Peer, speaks_for_cluster};

@@ -42,6 +42,7 @@ fn evidence() -> Evidence {
             gap: None,
             acknowledged: None,
         })),
+        doubts: Some(Doubts::default()),
         dump: Ok(Some(Dumped {
             set: "20261121T120000Z".to_owned(),
             at: at(NOW - 50),
@@ -106,6 +107,35 @@ fn a_cluster_that_is_well_gets_its_answer() {
     assert_eq!(status.nodes[1].lag_secs, Some(5.0));
     let json = serde_json::to_string(&status).unwrap();
     assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status);
+}
+
+#[test]
+fn what_is_wrong_beside_the_newest_backup_is_told_by_its_own_name() {
+    let with = |doubts: Option<Doubts>| {
+        let mut known = known();
+        known.evidence.iter_mut().for_each(|evidence| {
+            evidence.doubts.clone_from(&doubts);
+        });
+        judged(&view(false, 1), &known)
+    };
+    let told = || Some("told".to_owned());
+    let doubts = Doubts {
+        gap: told(),
+        foreign: told(),
+        incomplete: told(),
+    };
+    let status = with(Some(doubts));
+    for (check, word) in [
+        ("wal-gap", "warning"),
+        ("foreign-backup", "critical"),
+        ("backup-incomplete", "warning"),
+        ("recoverability", "ok"),
+    ] {
+        assert_eq!(verdict(&status, check).word(), word, "{check}");
+    }
+    // Where nobody could look there is no finding: neither an alert more, nor the end of one that stands.
+    let blind = with(None);
+    assert!(blind.findings.iter().all(|one| one.check != "wal-gap"));
 }
 
 #[test]

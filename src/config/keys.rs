@@ -220,6 +220,13 @@ pub(super) const KEYS: &[Key] = &[
         about: "How long storing one WAL segment may take.",
     },
     Key {
+        name: "archive.upload_concurrency",
+        kind: Kind::Count,
+        preset: Text("12"),
+        seeds: &[],
+        about: "How many WAL segments the daemon stores side by side, while an eighth of the free memory holds 32 MiB for each.",
+    },
+    Key {
         name: "archive.fetch_timeout",
         kind: Kind::Duration,
         preset: Text("2m"),

@@ -30,6 +30,7 @@ pub struct Loaded {
     /// What was left out of the sources, and why: sentences for an operator.
     pub warnings: Vec<String>,
     environment: Vec<(String, SecretString)>,
+    sources: Sources,
 }
 
 /// The value of one key, as `xdb config show` prints it.
@@ -45,6 +46,14 @@ pub struct Effective {
 }
 
 impl Loaded {
+    /// Reads the same sources once more, for files that were changed meanwhile.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn again(&self) -> Result<Self, ConfigError> {
+        load(&self.sources)
+    }
+
     /// This configuration as variables for a child xdb that must see the same, whatever files say.
     ///
     /// Every effective value that is no default, secrets included: for an environment only, never for
@@ -95,7 +104,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         }
     }
     if problems.is_empty() {
-        Ok(finish(values, &chosen, warnings))
+        Ok(finish(values, &chosen, warnings, sources))
     } else {
         Err(ConfigError::Wrong { problems })
     }
@@ -171,6 +180,7 @@ fn finish(
     values: BTreeMap<&'static str, Value>,
     chosen: &BTreeMap<String, Given>,
     warnings: Vec<String>,
+    sources: &Sources,
 ) -> Loaded {
     let settings: Vec<_> = chosen
         .iter()
@@ -211,6 +221,7 @@ fn finish(
         effective,
         warnings,
         environment,
+        sources: sources.clone(),
     }
 }
 

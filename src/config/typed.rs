@@ -94,6 +94,8 @@ pub struct Archive {
     /// As WAL-G spells it: `lz4`, `zstd`, `lzma`, `brotli` or `none`.
     pub compression: String,
     pub push_timeout: Duration,
+    /// Segments that the daemon stores side by side.
+    pub upload_concurrency: u32,
     pub fetch_timeout: Duration,
     pub backup_timeout: Duration,
     /// Zero makes every backup full.
@@ -228,6 +230,7 @@ impl Config {
                 repository: values.text("archive.repository"),
                 compression: values.text("archive.compression"),
                 push_timeout: values.duration("archive.push_timeout"),
+                upload_concurrency: values.count("archive.upload_concurrency"),
                 fetch_timeout: values.duration("archive.fetch_timeout"),
                 backup_timeout: values.duration("archive.backup_timeout"),
                 delta_max_steps: values.count("archive.delta_max_steps"),

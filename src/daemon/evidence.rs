@@ -7,9 +7,10 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::Node;
-use crate::archive::catalog::Gap;
+use super::doubts::doubts;
+use crate::archive::catalog::{Backup, Catalog, Gap, Verified};
 use crate::archive::{self, ArchiveError, Look};
-use crate::cluster::{Dumped, Evidence, Knowledge, Proof, Recoverable};
+use crate::cluster::{Doubts, Dumped, Evidence, Knowledge, Proof, Recoverable};
 use crate::config::Config;
 use crate::dump;
 use crate::jobs::Job;
@@ -39,6 +40,7 @@ pub(super) async fn keep(node: &Node, known: &watch::Sender<Knowledge>) {
             Evidence {
                 at: Timestamp::now(),
                 base_backup: Err(reason.clone()),
+                doubts: None,
                 dump: Err(reason.clone()),
                 proof: Err(reason),
             }
@@ -60,38 +62,53 @@ pub(super) async fn look(
     store: Option<&Store>,
     system_identifier: Option<u64>,
 ) -> Evidence {
-    let (base_backup, dump, proof) = tokio::join!(
-        base_backup(config, store),
+    let (repository, dump, proof) = tokio::join!(
+        repository(config, store, system_identifier),
         newest_dump(config),
         proof(config, system_identifier)
     );
+    let (base_backup, doubts) = match repository {
+        Ok((base_backup, doubts)) => (Ok(base_backup), Some(doubts)),
+        Err(error) => (Err(log::chain(&error)), None),
+    };
     Evidence {
         at: Timestamp::now(),
-        base_backup: base_backup.map_err(|error| log::chain(&error)),
+        base_backup,
+        doubts,
         dump,
         proof,
     }
 }
 
-async fn base_backup(
+async fn repository(
     config: &Config,
     store: Option<&Store>,
-) -> Result<Option<Recoverable>, ArchiveError> {
-    let look = Look::Since(store);
-    let (catalog, verified) = archive::verify(config, look, Timestamp::now()).await?;
-    Ok(catalog.newest().map(|newest| {
-        let window = catalog.window(newest);
-        let gap = verified.first_gap_of(&newest.name);
-        let acknowledged = gap.and_then(|gap| gap.acknowledged.as_ref());
-        Recoverable {
-            backup: newest.name.clone(),
-            finished_at: newest.finished_at,
-            unusable: catalog.why_unusable(newest),
-            to: window.map(|window| (window.timeline, window.to_lsn, window.to)),
-            gap: gap.map(Gap::named),
-            acknowledged: acknowledged.map(Acknowledgement::told),
-        }
-    }))
+    system_identifier: Option<u64>,
+) -> Result<(Option<Recoverable>, Doubts), ArchiveError> {
+    let now = Timestamp::now();
+    let repository = archive::repository(config)?;
+    let (catalog, verified) = archive::verify(config, Look::Since(store), now).await?;
+    let seen = (&catalog, &verified);
+    let doubts = doubts(config, &repository, seen, system_identifier, now).await?;
+    let newest = catalog.newest();
+    let newest = newest.map(|newest| recoverable(&catalog, &verified, newest));
+    Ok((newest, doubts))
+}
+
+fn recoverable(catalog: &Catalog, verified: &Verified, newest: &Backup) -> Recoverable {
+    let window = catalog.window(newest);
+    let gap = verified.first_gap_of(&newest.name);
+    let acknowledged = gap.and_then(|gap| gap.acknowledged.as_ref());
+    Recoverable {
+        backup: newest.name.clone(),
+        finished_at: newest.finished_at,
+        unusable: catalog
+            .why_unusable(newest)
+            .or_else(|| catalog.why_left(newest)),
+        to: window.map(|window| (window.timeline, window.to_lsn, window.to)),
+        gap: gap.map(Gap::named),
+        acknowledged: acknowledged.map(Acknowledgement::told),
+    }
 }
 
 async fn newest_dump(config: &Config) -> Result<Option<Dumped>, String> {

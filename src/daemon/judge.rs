@@ -72,7 +72,9 @@ async fn tell(node: &Node, status: Status, now: Timestamp) {
 fn hold(check: &str) -> Duration {
     match check {
         // A new cluster has no base backup yet, and segments that are pushed side by side arrive in any order.
-        "recoverability" => Duration::from_mins(10),
+        "recoverability" | "wal-gap" | "foreign-backup" | "backup-incomplete" => {
+            Duration::from_mins(10)
+        }
         // A node is silent only after a minute.
         "node" => Duration::ZERO,
         // A failover takes its time.

@@ -1,6 +1,7 @@
 //! The daemon: samples the node's role, serves it, runs the jobs that are due, and tells Redis.
 
 mod clock;
+mod doubts;
 mod driver;
 mod evidence;
 mod heartbeat;
@@ -16,6 +17,7 @@ mod status;
 mod successes;
 mod systemd;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +35,9 @@ use crate::config::{Config, Loaded};
 use crate::dump;
 use crate::http::{self, Shown};
 use crate::jobs::{Job, Tools};
+use crate::log;
 use crate::postgres::PostgresError;
+use crate::process::MarkedLock;
 use crate::redis::{Redis, RedisError};
 use crate::store::{Store, StoreError};
 pub use past::{Known, known};
@@ -45,6 +49,14 @@ use systemd::Pulse;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
+    #[error("refused: another daemon runs on this node, with the state in {}", directory.display())]
+    Running { directory: PathBuf },
+    #[error("cannot use the lock {}", path.display())]
+    Lock {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("the socket that systemd hands over cannot be used")]
     Socket(#[source] std::io::Error),
     #[error("cannot listen on {listen}")]
@@ -71,6 +83,10 @@ impl DaemonError {
     /// What the operator can do.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::Running { .. } => Some(
+                "`pgrep -a xdb` shows it; stop it first (systemctl stop xdb.socket xdb.service)",
+            ),
+            Self::Lock { .. } => Some("node.state_directory belongs to the user that runs xdb"),
             Self::Store(error) => Some(error.hint()),
             Self::Redis(error) => Some(error.hint()),
             _ => None,
@@ -131,7 +147,7 @@ fn tools(
     view: watch::Receiver<View>,
     known: watch::Receiver<Knowledge>,
 ) -> Result<Tools, DaemonError> {
-    let directory = std::path::Path::new(checks::DIRECTORY);
+    let directory = Path::new(checks::DIRECTORY);
     Ok(Tools {
         sampler: Sampler::new(&loaded.config)?,
         definitions: checks::load(directory).map_err(DaemonError::Checks)?,
@@ -159,6 +175,7 @@ pub fn schedule_of(job: Job, config: &Config) -> Result<Schedule, DaemonError> {
 /// When the daemon cannot start, or its HTTP server ends.
 pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
     let config = loaded.config.clone();
+    let _only = only_one(&config.node.state_directory)?;
     let listener = listener(&config.http.listen).await?;
     let (seen, view) = watch::channel(View::default());
     let (knowing, known) = watch::channel(Knowledge::default());
@@ -171,6 +188,21 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         known,
     };
     let driver = driver::Driver::new(&node)?;
+    let seen_here = node.view.clone();
+    let leads: archive::archiver::Leads = Arc::new(move || {
+        let view = seen_here.borrow();
+        let identifier = view.sample.map(|sample| sample.system_identifier);
+        identifier.filter(|_| view.leads(Timestamp::now()))
+    });
+    let again: archive::archiver::Again = {
+        let loaded = loaded.clone();
+        Box::new(move || {
+            loaded
+                .again()
+                .map(|loaded| loaded.config)
+                .map_err(|e| log::chain(&e))
+        })
+    };
     tracing::info!(listen = %config.http.listen, "the daemon serves");
     // Where no systemd listens, this says nothing.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -190,7 +222,20 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         () = heartbeat::beat(&node, &shown) => Ok(()),
         () = successes::exchange(&node) => Ok(()),
         () = driver.drive() => Ok(()),
+        () = archive::archiver::serve(&config, leads, again) => Ok(()),
         () = pulse.keep_watchdog_quiet() => Ok(()),
+    }
+}
+
+/// Two daemons would run each job twice and tell each event twice, wherever they serve.
+fn only_one(directory: &Path) -> Result<MarkedLock, DaemonError> {
+    let path = directory.join("daemon.lock");
+    match MarkedLock::take(&path) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(DaemonError::Running {
+            directory: directory.to_owned(),
+        }),
+        Err(source) => Err(DaemonError::Lock { path, source }),
     }
 }
 

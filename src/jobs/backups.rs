@@ -16,6 +16,15 @@ pub async fn base_backup(config: &Config, full: bool) -> (Result<PushedBackup, A
     let pushed = archive::push(config, full).await;
     let worked = match &pushed {
         Ok(pushed) => {
+            let job = Job::BaseBackup.name();
+            tracing::info!(
+                job,
+                kind = pushed.kind,
+                uncompressed_bytes = pushed.uncompressed_bytes,
+                compressed_bytes = pushed.compressed_bytes,
+                bytes_per_sec = pushed.bytes_per_sec,
+                "{pushed}"
+            );
             let mut detail = json!(pushed);
             detail["system_identifier"] = json!(pushed.system_identifier);
             Worked::of(Job::BaseBackup, config, Verdict::Ok, detail)

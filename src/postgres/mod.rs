@@ -1,11 +1,13 @@
 //! PostgreSQL: connections with deadlines, what a server says of itself, `pg_controldata`. Judges nothing.
 
+mod backup_session;
 mod connect;
 mod control;
 mod pool;
 mod server;
 mod wal_directory;
 
+pub use backup_session::end_backup_sessions;
 pub use connect::{Connection, Target, connect};
 pub use control::{ControlData, control_data, ended_at};
 pub use pool::{Pool, PooledClient};

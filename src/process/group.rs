@@ -61,6 +61,11 @@ impl Group {
         })
     }
 
+    /// The child's process id; `None` once nothing is left to signal.
+    pub fn id(&self) -> Option<i32> {
+        self.id.map(|id| id.as_raw_nonzero().get())
+    }
+
     pub fn stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
     }

@@ -76,7 +76,9 @@ pub async fn preflight(
     let (directory, data) = (scratch.path(), &config.postgres.data_directory);
     let reserve = reserve_bytes(directory, data);
     plan::judge_space(&plan, directory, free_bytes(directory)?, reserve)?;
-    let parts = look_at_parts(&bucket, &repository, &plan, &catalog).await?;
+    let members = plan.chain.iter().filter_map(|name| catalog.backup(name));
+    let chain: Vec<_> = members.collect();
+    let parts = catalog::judge_chain(&bucket, &repository, &chain).await?;
     report.looked("tar_parts", parts.clone());
     if parts != Verdict::Ok {
         return Err(RestoreError::Bad("the backup is not whole".to_owned()));
@@ -136,28 +138,6 @@ async fn look_at_loss(
         "rpo",
         measured.map_or_else(Verdict::Unknown, |_| Verdict::Ok),
     );
-}
-
-/// The first backup of the chain whose parts are not whole.
-async fn look_at_parts(
-    bucket: &Bucket,
-    repository: &Repository,
-    plan: &Plan,
-    catalog: &Catalog,
-) -> Result<Verdict, RestoreError> {
-    for member in plan.chain.iter().filter_map(|name| catalog.backup(name)) {
-        let parts = catalog::tar_parts(bucket, repository, &member.name).await?;
-        let stored = parts.iter().map(|part| part.size).sum();
-        let judged = member
-            .sentinel
-            .as_ref()
-            .map(|s| plan::judge_tar_parts(&member.name, s, stored));
-        match judged {
-            None | Some(Verdict::Ok) => {}
-            Some(verdict) => return Ok(verdict),
-        }
-    }
-    Ok(Verdict::Ok)
 }
 
 async fn listed_files(

@@ -1,6 +1,7 @@
 //! The scratch server: configured from nothing but the control file, reachable by nobody but xdb.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -64,7 +65,22 @@ pub fn configure(
             _ => {}
         }
     }
-    Ok(())
+    own_pg_wal(&data.join("pg_wal"))
+}
+
+/// Where the live `pg_wal` is a link to another volume, a backup brings none, or the link: into the live WAL.
+fn own_pg_wal(path: &Path) -> Result<(), RestoreError> {
+    if path.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+        return Ok(());
+    }
+    // Missing is what was wanted.
+    let _ = fs::remove_file(path);
+    let made = fs::DirBuilder::new().mode(0o700).create(path);
+    made.map_err(|source| RestoreError::File {
+        operation: "make",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn settings(
@@ -311,6 +327,23 @@ fn write(path: &Path, content: &str) -> Result<(), RestoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_restored_link_to_the_live_wal_is_replaced_and_a_directory_kept() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (live, wal) = (scratch.path().join("live"), scratch.path().join("pg_wal"));
+        fs::create_dir(&live).unwrap();
+        std::os::unix::fs::symlink(&live, &wal).unwrap();
+        for _ in 0..2 {
+            own_pg_wal(&wal).unwrap();
+            assert!(wal.symlink_metadata().unwrap().is_dir());
+            fs::write(wal.join("segment"), "").unwrap();
+        }
+        assert!(
+            !live.join("segment").exists(),
+            "the live WAL was written to"
+        );
+    }
 
     #[test]
     fn a_restore_command_survives_any_path() {

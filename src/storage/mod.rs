@@ -154,6 +154,23 @@ impl Bucket {
         Ok(body.into_bytes().into())
     }
 
+    /// Whether there is an object `key`.
+    ///
+    /// # Errors
+    /// When the bucket refuses or does not answer.
+    pub async fn exists(&self, key: &str) -> Result<bool, StorageError> {
+        let request = self.client.head_object().bucket(&self.name).key(key);
+        match request
+            .send()
+            .await
+            .map_err(|e| self.failed("read", key, e))
+        {
+            Ok(_) => Ok(true),
+            Err(error) if error.cause() == Some(&Cause::NoSuchKey) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Stores a small object in one request.
     ///
     /// # Errors

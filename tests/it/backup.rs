@@ -12,6 +12,8 @@ const REPOSITORY: &str = "/srv/s3/walg-test/main/pg17";
 for_each_program!(
     a_backup_is_pushed_and_listed,
     a_delta_shows_its_chain,
+    a_full_follows_so_many_deltas_and_a_chain_that_lost_a_part,
+    a_push_that_ends_badly_leaves_no_session_on_the_server,
     a_killed_push_is_cleaned_up_by_the_next,
 );
 
@@ -127,6 +129,101 @@ fn a_delta_shows_its_chain(program: Program) {
     ));
     lab.xdb(&["restore-test", "--backup", &delta])
         .failed(1, &format!("its parent {full} never finished"));
+    lab.assert_nothing_left_behind();
+}
+
+fn a_full_follows_so_many_deltas_and_a_chain_that_lost_a_part(program: Program) {
+    let lab = Lab::start(program);
+    lab.config("[archive]\ndelta_max_steps = 2");
+    lab.sql("CREATE TABLE change AS SELECT generate_series(1, 1000) AS a");
+    let pushed: Vec<Value> = (0..5)
+        .map(|_| {
+            lab.sql("INSERT INTO change VALUES (0)");
+            push(&lab)
+        })
+        .collect();
+    let name = |at: usize| pushed[at]["backup"].as_str().unwrap();
+    let kinds: Vec<_> = pushed.iter().map(|one| one["kind"].clone()).collect();
+    assert_eq!(kinds, ["full", "delta", "delta", "full", "delta"]);
+    let listed = listed(&lab);
+    for (at, (count, parent)) in [
+        (Value::Null, Value::Null),
+        (json!(1), json!(name(0))),
+        (json!(2), json!(name(1))),
+        (Value::Null, Value::Null),
+        (json!(1), json!(name(3))),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(pushed[at]["parent"], parent, "{pushed:?}");
+        let seen = listed.iter().find(|backup| backup["name"] == name(at));
+        assert_eq!(seen.unwrap()["delta_count"], count, "{listed:?}");
+    }
+    for key in ["uncompressed_bytes", "compressed_bytes", "bytes_per_sec"] {
+        assert!(pushed[0][key].as_u64() > Some(0), "{key}: {pushed:?}");
+    }
+
+    // The sentinel is whole, and what it counted is not there any more: nothing may build on it.
+    let parts = format!("{REPOSITORY}/basebackups_005/{}/tar_partitions", name(3));
+    let cut = lab.ok(&format!("ls -S {parts}/* | head -1"));
+    lab.ok(&format!("rm {cut}"));
+    let next = lab.xdb(&["backup", "push"]);
+    assert_eq!(next.code, 0, "{next:?}");
+    assert!(next.stdout.contains("is in the bucket: full, "), "{next:?}");
+    let warned = format!("a full backup and no delta: the tar parts of {}", name(3));
+    assert!(next.stderr.contains(&warned), "{next:?}");
+    lab.assert_nothing_left_behind();
+}
+
+/// The process ids of the server's sessions that began a backup.
+fn backup_sessions(lab: &Lab) -> String {
+    lab.sql("SELECT pid FROM pg_stat_activity WHERE query LIKE '%pg_backup_start(%' AND pid <> pg_backend_pid()")
+}
+
+fn a_push_that_ends_badly_leaves_no_session_on_the_server(program: Program) {
+    let lab = Lab::start(program);
+    // The checkpoint that a backup begins with, on a disk that hangs.
+    let checkpointer = |signal: &str| {
+        lab.ok(&format!(
+            "kill -s {signal} $(pgrep -f '^postgres: checkpointer')"
+        ));
+    };
+    checkpointer("STOP");
+    lab.config("[archive]\nbackup_timeout = \"4s\"");
+    let begun = || {
+        eventually("the server waits for its checkpoint", SOON, || {
+            Some(backup_sessions(&lab)).filter(|sessions| !sessions.is_empty())
+        })
+    };
+    let late = lab.xdb_in_background(&["backup", "push"]);
+    begun();
+    late.wait(SOON).failed(4, "was not done after 4 s");
+    assert_eq!(backup_sessions(&lab), "");
+
+    lab.config("");
+    let killed = lab.xdb_in_background(&["backup", "push"]);
+    let session = begun();
+    killed.signal("KILL");
+    assert_eq!(killed.wait(SOON).code, 137);
+    eventually("the program died with xdb", SOON, || {
+        let program = format!("pgrep -f '^{} backup-push'", program.path());
+        (lab.sh(&program).code == 1).then_some(())
+    });
+    assert_eq!(
+        backup_sessions(&lab),
+        session,
+        "the server noticed by itself"
+    );
+    let next = lab.xdb_in_background(&["backup", "push"]);
+    eventually("the session that was left is ended", SOON, || {
+        (!backup_sessions(&lab).contains(&session)).then_some(())
+    });
+    begun();
+    checkpointer("CONT");
+    let next = next.wait(SOON);
+    assert_eq!(next.code, 0, "{next:?}");
+    assert_eq!(backup_sessions(&lab), "");
     lab.assert_nothing_left_behind();
 }
 

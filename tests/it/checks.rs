@@ -51,6 +51,7 @@ fn a_node_that_is_well_is_said_to_be() {
     let lab = lab();
     let (findings, said) = check(&lab, &[]);
     for expected in [
+        "archive-program - ok",
         "archiver - ok",
         "postgresql-connections - ok",
         "postgresql-up - ok",
@@ -77,7 +78,7 @@ fn a_node_that_is_well_is_said_to_be() {
     assert!(
         unknown
             .stderr
-            .contains("HINT: the checks are archive-backlog-age, archiver, ")
+            .contains("HINT: the checks are archive-backlog-age, archive-program, archiver, ")
     );
 }
 

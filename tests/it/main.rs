@@ -3,7 +3,9 @@
 
 mod alerts;
 mod archive;
+mod archive_faults;
 mod archive_status;
+mod archiver;
 mod backup;
 mod catalog;
 mod checks;

@@ -2,6 +2,7 @@
 
 mod backup;
 mod end;
+mod parts;
 mod read;
 mod recovery;
 mod sentinels;
@@ -12,6 +13,7 @@ mod window;
 
 pub use backup::{Backup, Delta, Sentinel, Tablespace};
 pub use end::End;
+pub use parts::judge_chain;
 pub use read::{decompressed, read, stored_files, tar_parts};
 pub use recovery::{RecoveryPath, Span, UnreadHistory, plan_recovery};
 pub use snapshot::Snapshot;
@@ -37,14 +39,14 @@ impl Catalog {
         self.backups.iter().find(|backup| backup.name == name)
     }
 
-    /// The backup that finished last, of those that did.
+    /// The backup that finished last, of those that did; one that a promotion left counts where there is no other.
     pub fn newest(&self) -> Option<&Backup> {
         // One whose sentinel is damaged counts: to pass it over would hide it.
         let finished = self
             .backups
             .iter()
             .filter(|backup| backup.finished_at.is_some());
-        finished.max_by_key(|backup| backup.finished_at)
+        finished.max_by_key(|backup| (self.why_left(backup).is_none(), backup.finished_at))
     }
 
     /// `backup` and what it builds on, the full backup first.

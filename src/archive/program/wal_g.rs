@@ -32,10 +32,14 @@ pub(super) fn own_settings(config: &Config) -> Vec<(&'static str, String)> {
     // Without it, pg_backup_stop waits for ever while archiving is broken (wal-g#50).
     // xdb itself watches the archiver meanwhile, and gives up sooner.
     let timeout = config.archive.push_timeout * 10;
-    let mut settings = vec![(
-        "WALG_STOP_BACKUP_TIMEOUT",
-        format!("{}s", timeout.as_secs()),
-    )];
+    let mut settings = vec![
+        (
+            "WALG_STOP_BACKUP_TIMEOUT",
+            format!("{}s", timeout.as_secs()),
+        ),
+        // As walrus names its sessions itself.
+        ("PGAPPNAME", "wal-g".to_owned()),
+    ];
     if let Some(path) = &config.s3.ca_cert_file {
         settings.push(("WALG_S3_CA_CERT_FILE", path.display().to_string()));
     }

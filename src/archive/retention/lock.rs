@@ -42,7 +42,7 @@ impl PruneLock {
                 return Err(error);
             }
         };
-        let aborted = push.node.abort_marked(bucket, repository).await;
+        let aborted = push.node.give_up_marked(config, bucket, repository).await;
         let lock = Self {
             node,
             cluster,

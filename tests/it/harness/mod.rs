@@ -10,6 +10,7 @@ mod exec;
 mod faults;
 mod left_behind;
 mod program;
+mod writer;
 
 use std::path::Path;
 use std::process::Command;

@@ -1,0 +1,88 @@
+//! `wal-push`'s way to the daemon: no runtime, one check and one request.
+
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use super::protocol::{CHECK, ERROR, HEADER, OK, PUSH, frame};
+use super::socket;
+use crate::config::Config;
+
+/// The daemon says within this time whether it serves.
+const CHECKED: Duration = Duration::from_secs(1);
+/// Where nothing is heard of a push for this long, the daemon is checked again.
+const HEARD: Duration = Duration::from_secs(5);
+
+/// What the daemon made of a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::archive) enum Handed {
+    Stored,
+    /// It does not serve, or could not store it; nothing of it works at the file now.
+    Refused,
+    /// It took the file and was not heard of again: it may still work at it.
+    Lost,
+}
+
+/// Has the daemon store the file at `path`; it waits as long as the daemon is well.
+pub(in crate::archive) fn hand_over(config: &Config, path: &Path, name: &str) -> Handed {
+    let socket = socket::path(config);
+    // The daemon knows names only: another server's file of the same name is not its.
+    let served = config.postgres.data_directory.join("pg_wal").join(name);
+    if !same_file(path, &served) || !is_well(&socket) {
+        return Handed::Refused;
+    }
+    match push(&socket, name) {
+        Ok(OK) => Handed::Stored,
+        Ok(ERROR) => Handed::Refused,
+        _ => Handed::Lost,
+    }
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+fn is_well(socket: &Path) -> bool {
+    ask(socket, CHECK, "")
+        .and_then(|mut stream| read(&mut stream))
+        .ok()
+        == Some(OK)
+}
+
+fn push(socket: &Path, name: &str) -> io::Result<u8> {
+    let mut stream = ask(socket, PUSH, name)?;
+    stream.set_read_timeout(Some(HEARD))?;
+    loop {
+        match read(&mut stream) {
+            // The daemon ends an upload that does not get on; one that is itself stopped does not answer here either.
+            Err(error) if is_timeout(&error) && is_well(socket) => {}
+            answer => return answer,
+        }
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}
+
+fn ask(socket: &Path, kind: u8, body: &str) -> io::Result<UnixStream> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(CHECKED))?;
+    stream.set_write_timeout(Some(CHECKED))?;
+    stream.write_all(&frame(kind, body))?;
+    Ok(stream)
+}
+
+fn read(stream: &mut UnixStream) -> io::Result<u8> {
+    let mut answer = [0; HEADER];
+    match stream.read(&mut answer)? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(answer[0]),
+    }
+}

@@ -1,0 +1,353 @@
+//! The archiver: a socket that speaks WAL-G's daemon protocol, the program's daemon behind it, and what comes next ahead.
+//!
+//! It serves a primary that leads. To all else, and whenever in doubt, it answers with an error, and `xdb wal-push` does
+//! the work by itself; so an error is answered only when nothing here works at the file any more. It never changes
+//! anything below the data directory.
+
+mod ahead;
+mod client;
+mod program;
+mod progress;
+mod protocol;
+mod socket;
+mod talk;
+mod upload;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::net::UnixListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep_until};
+
+use super::ArchiveError;
+use crate::config::Config;
+use crate::log;
+use crate::storage::Bucket;
+use ahead::Ahead;
+pub(super) use client::{Handed, hand_over};
+use program::{Place, Supervised};
+use protocol::Request;
+use upload::{Ended, Identity, Means};
+
+/// What was stored ahead counts this long; after that the bucket is asked again.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// More than this many that PostgreSQL has not asked for yet are not stored ahead; it asks for 64 between two looks.
+const FAR_AHEAD: usize = 64;
+
+/// Uploads ahead begin this far apart. Those that begin together compress together and then wait for S3 together, and
+/// the processors stand idle meanwhile.
+const APART: Duration = Duration::from_millis(20);
+
+/// How often uploads that a killed program left unfinished are looked for.
+const SWEEP: Duration = Duration::from_secs(600);
+
+/// After a refusal by S3 the settings are read anew, at most this often.
+const CONFIGURED: Duration = Duration::from_secs(30);
+
+/// The system identifier of the server here while it leads; `None` when it does not, or when that is not known.
+pub type Leads = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
+
+/// Reads the configuration anew, or says what is wrong with it.
+pub type Again = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
+
+/// What a client asks, and where the answer goes.
+type Ask = (Request, oneshot::Sender<bool>);
+
+/// Serves until it is dropped; for ever silent where it cannot.
+pub async fn serve(config: &Config, leads: Leads, again: Again) {
+    match open(config).await {
+        Ok((listening, means)) => Archiver::new(means, leads, again).run(listening).await,
+        Err(error) => tracing::error!(
+            "the archiver does not run, and each wal-push works by itself: {}",
+            log::chain(&error)
+        ),
+    }
+    std::future::pending().await
+}
+
+async fn open(config: &Config) -> Result<(socket::Listening, Means), ArchiveError> {
+    let means = means(config).await?;
+    let path = socket::path(config);
+    let listening =
+        socket::listen(&path).map_err(|source| ArchiveError::Socket { path, source })?;
+    Ok((listening, means))
+}
+
+async fn means(config: &Config) -> Result<Means, ArchiveError> {
+    let repository = super::repository(config)?;
+    let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
+    Ok(Means {
+        place: Place::of(config),
+        config: config.clone(),
+        repository,
+        bucket,
+        judging: tokio::sync::Mutex::default(),
+        judged: Mutex::default(),
+    })
+}
+
+struct Archiver {
+    means: Arc<Means>,
+    leads: Leads,
+    again: Again,
+    program: Supervised,
+    /// Dropped with this, which ends them.
+    work: JoinSet<(String, Ended)>,
+    /// What the program's daemon is at now.
+    uploading: HashSet<String>,
+    /// Whoever waits for a file that is on its way; nobody for one that is pushed ahead.
+    waiting: HashMap<String, Vec<oneshot::Sender<bool>>>,
+    ahead: Ahead,
+    /// When the next may be pushed ahead.
+    next_at: Instant,
+    /// Pushed ahead, and not asked for yet.
+    stored: HashMap<String, (Identity, Instant)>,
+    /// The run of the server that the last file came from.
+    server: Option<String>,
+    configured_at: Instant,
+}
+
+impl Archiver {
+    fn new(means: Means, leads: Leads, again: Again) -> Self {
+        Self {
+            program: Supervised::new(&means.config),
+            means: Arc::new(means),
+            leads,
+            again,
+            work: JoinSet::new(),
+            uploading: HashSet::new(),
+            waiting: HashMap::new(),
+            ahead: Ahead::default(),
+            next_at: Instant::now(),
+            stored: HashMap::new(),
+            server: None,
+            configured_at: Instant::now(),
+        }
+    }
+
+    async fn run(mut self, listening: socket::Listening) {
+        let listener: &UnixListener = &listening.listener;
+        let (asking, mut asked) = mpsc::channel::<Ask>(64);
+        let mut talks = JoinSet::new();
+        let mut sweeps = interval(SWEEP);
+        // A process that may not listen for it has no SIGHUP to miss.
+        let mut hang_up = signal(SignalKind::hangup()).ok();
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        talks.spawn(talk::talk(stream, asking.clone()));
+                    }
+                    // Out of files, most likely: not in a tight loop.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                },
+                Some(_) = talks.join_next(), if !talks.is_empty() => {}
+                _ = sweeps.tick() => {
+                    if (self.leads)().is_some() {
+                        let means = self.means.clone();
+                        talks.spawn(async move { means.sweep().await });
+                    }
+                }
+                Some(()) = heard(&mut hang_up) => self.configure_again().await,
+                () = sleep_until(self.next_at.into()), if self.wants_more() => self.push_ahead().await,
+                Some((request, answer)) = asked.recv() => self.take(request, answer).await,
+                Some(ended) = self.work.join_next(), if !self.work.is_empty() => {
+                    match ended {
+                        Ok((name, ended)) => self.finish(name, ended).await,
+                        Err(error) => {
+                            tracing::error!("an upload broke: {error}");
+                            self.begin_anew().await;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Answers at once for what is stored already, else when the upload ended.
+    async fn take(&mut self, request: Request, answer: oneshot::Sender<bool>) {
+        let Some(cluster) = self.leading() else {
+            // The client works by itself now: nothing here may be at the same file.
+            self.begin_anew().await;
+            let _ = answer.send(false);
+            return;
+        };
+        let name = match request {
+            Request::Check => {
+                let _ = answer.send(true);
+                return;
+            }
+            Request::Push(name) => name,
+        };
+        let server = self.means.server();
+        if server != self.server {
+            // A data directory that was put back writes other content under names that were stored already: neither
+            // this nor the program may remember them.
+            self.begin_anew().await;
+            self.server = server;
+        }
+        self.stored.retain(|_, (_, at)| at.elapsed() < REMEMBERED);
+        if !self.means.is_of(&name, cluster) {
+            let _ = answer.send(false);
+            return;
+        }
+        let ahead = self.stored.remove(&name).map(|(identity, _)| identity);
+        if ahead.is_some() && ahead == self.means.identity(&name) {
+            let _ = answer.send(true);
+        } else if !self.start(&name).await {
+            let _ = answer.send(false);
+            return;
+        } else if let Some(waiting) = self.waiting.get_mut(&name) {
+            waiting.push(answer);
+        }
+        self.ahead.follow(&name, &self.means.wal_directory());
+        self.push_ahead().await;
+    }
+
+    fn leading(&self) -> Option<u64> {
+        (self.leads)().filter(|_| !self.means.recovers())
+    }
+
+    /// Has `name` uploaded, unless that goes on already; `false` when the program's daemon does not run.
+    async fn start(&mut self, name: &str) -> bool {
+        if self.waiting.contains_key(name) {
+            return true;
+        }
+        let (config, repository) = (&self.means.config, &self.means.repository);
+        if !self.program.ensure(config, repository).await {
+            return false;
+        }
+        self.waiting.insert(name.to_owned(), Vec::new());
+        self.uploading.insert(name.to_owned());
+        let (means, name) = (self.means.clone(), name.to_owned());
+        let (generation, progress) = (self.program.generation, self.program.progress());
+        self.work.spawn(async move {
+            let ended = means.upload(&name, generation, &progress).await;
+            (name, ended)
+        });
+        true
+    }
+
+    /// Whether one more may be pushed ahead once its time has come.
+    fn wants_more(&self) -> bool {
+        !self.ahead.is_empty()
+            && self.stored.len() < FAR_AHEAD
+            && self.uploading.len() < self.ahead.at_once(&self.means.config)
+    }
+
+    /// Pushes the next segment ahead where that is wanted, and due.
+    async fn push_ahead(&mut self) {
+        let Some(cluster) = self.leading() else {
+            self.ahead.stop();
+            return;
+        };
+        while self.wants_more() && self.next_at <= Instant::now() {
+            let Some(name) = self.ahead.next() else {
+                return;
+            };
+            let known = self.stored.contains_key(&name) || self.waiting.contains_key(&name);
+            if !known && self.means.is_of(&name, cluster) {
+                self.next_at = Instant::now() + APART;
+                self.start(&name).await;
+            }
+        }
+    }
+
+    /// Ends every upload and forgets everything. Whoever waits is left without an answer, and PostgreSQL asks again.
+    async fn begin_anew(&mut self) {
+        self.program.end().await;
+        self.work.shutdown().await;
+        self.uploading.clear();
+        self.waiting.clear();
+        self.ahead = Ahead::default();
+        self.stored.clear();
+    }
+
+    /// Reads the configuration anew, for keys that were changed; a broken one changes nothing.
+    async fn configure_again(&mut self) {
+        self.configured_at = Instant::now();
+        let means = match (self.again)() {
+            Ok(config) => means(&config).await,
+            Err(reason) => {
+                tracing::error!("the archiver keeps its settings: {reason}");
+                return;
+            }
+        };
+        match means {
+            Ok(means) => {
+                self.begin_anew().await;
+                self.means = Arc::new(means);
+                tracing::info!("the archiver read its settings anew");
+            }
+            Err(error) => {
+                tracing::error!("the archiver keeps its settings: {}", log::chain(&error));
+            }
+        }
+    }
+
+    async fn finish(&mut self, name: String, ended: Ended) {
+        self.uploading.remove(&name);
+        match ended {
+            Ended::Pushed(identity) => {
+                let means = self.means.clone();
+                self.work.spawn(async move {
+                    let ended = means.look(&name, identity).await;
+                    (name, ended)
+                });
+            }
+            Ended::Stored(identity) => {
+                self.program.does_well();
+                let waiting = self.waiting.remove(&name).unwrap_or_default();
+                if waiting.is_empty() {
+                    self.stored.insert(name, (identity, Instant::now()));
+                } else {
+                    self.ahead.allow();
+                    answer(waiting, true);
+                }
+            }
+            Ended::Refused => {
+                self.ahead.stop();
+                answer(self.waiting.remove(&name).unwrap_or_default(), false);
+            }
+            Ended::Denied => {
+                self.ahead.stop();
+                answer(self.waiting.remove(&name).unwrap_or_default(), false);
+                if self.configured_at.elapsed() > CONFIGURED {
+                    self.configure_again().await;
+                }
+            }
+            Ended::Broken(generation) => {
+                self.ahead.stop();
+                // What it still does nobody knows: only when it is dead may another work at the same file.
+                if generation == self.program.generation {
+                    self.program.kill().await;
+                }
+                let means = self.means.clone();
+                self.work.spawn(async move {
+                    let ended = means.give_up(&name).await;
+                    (name, ended)
+                });
+            }
+        }
+        self.push_ahead().await;
+    }
+}
+
+fn answer(waiting: Vec<oneshot::Sender<bool>>, stored: bool) {
+    for answer in waiting {
+        // Whoever asked may be gone.
+        let _ = answer.send(stored);
+    }
+}
+
+async fn heard(signal: &mut Option<Signal>) -> Option<()> {
+    match signal {
+        Some(signal) => signal.recv().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,240 @@
+//! One file on its way into the bucket. Stored is what the bucket lists, never what a program says.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::time::timeout;
+
+use super::program::{Place, longest};
+use super::progress::Progress;
+use crate::archive::wal_role::{Here, in_recovery, refuse_superseded};
+use crate::archive::{ArchiveError, Repository, wal_header, wal_push};
+use crate::config::Config;
+use crate::log;
+use crate::model::ArchiveFile;
+use crate::storage::{Bucket, Cause, StorageError};
+
+/// How long the last look at what supersedes this server counts; five times as long while another look goes on.
+const JUDGED: Duration = Duration::from_secs(2);
+
+/// How often is looked whether the program's daemon gets on.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Which content a path had: PostgreSQL writes a segment's next life over the same file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    file: (u64, u64),
+    size: u64,
+    changed: (i64, i64),
+    modified: (i64, i64),
+}
+
+/// How an upload ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// The program's daemon says that it stored what the file held.
+    Pushed(Identity),
+    /// The bucket has it, and the file is still the same.
+    Stored(Identity),
+    /// Nothing works at it any more; the client may.
+    Refused,
+    /// The same, and S3 denied access.
+    Denied,
+    /// The program's daemon of this generation may still work at it: it must be killed first.
+    Broken(u64),
+}
+
+/// What every upload uses.
+pub(super) struct Means {
+    pub(super) config: Config,
+    pub(super) repository: Repository,
+    pub(super) bucket: Bucket,
+    pub(super) place: Place,
+    /// Held by the upload that looks at what supersedes this server.
+    pub(super) judging: tokio::sync::Mutex<()>,
+    /// The timeline, as a segment's name begins, that was found not to be superseded, and when.
+    pub(super) judged: Mutex<Option<(String, Instant)>>,
+}
+
+impl Means {
+    pub(super) fn wal_directory(&self) -> PathBuf {
+        self.config.postgres.data_directory.join("pg_wal")
+    }
+
+    /// The file as it is now; `None` where there is none.
+    pub(super) fn identity(&self, name: &str) -> Option<Identity> {
+        let found = std::fs::metadata(self.wal_directory().join(name)).ok()?;
+        found.is_file().then(|| Identity {
+            file: (found.dev(), found.ino()),
+            size: found.size(),
+            changed: (found.ctime(), found.ctime_nsec()),
+            modified: (found.mtime(), found.mtime_nsec()),
+        })
+    }
+
+    /// Whether `name` is of the cluster that was seen to lead here, by its own first page.
+    pub(super) fn is_of(&self, name: &str, system_identifier: u64) -> bool {
+        let path = self.wal_directory().join(name);
+        match ArchiveFile::of(name) {
+            Some(ArchiveFile::Segment | ArchiveFile::Partial) => {
+                wal_header::system_identifier(&path) == Some(system_identifier)
+            }
+            kind => kind.is_some(),
+        }
+    }
+
+    pub(super) fn recovers(&self) -> bool {
+        in_recovery(&self.config.postgres.data_directory)
+    }
+
+    /// Which run of the server has the data directory: its process, and when it was started.
+    pub(super) fn server(&self) -> Option<String> {
+        let file = self.config.postgres.data_directory.join("postmaster.pid");
+        let text = std::fs::read_to_string(file).ok()?;
+        Some(text.lines().take(3).collect::<Vec<_>>().join(" "))
+    }
+
+    /// Has the program's daemon store `name`.
+    pub(super) async fn upload(&self, name: &str, generation: u64, progress: &Progress) -> Ended {
+        let Some(before) = self.identity(name) else {
+            return Ended::Refused;
+        };
+        if let Err(error) = self.refuse_superseded(name).await {
+            tracing::warn!("{}", log::chain(&error));
+            return Ended::Refused;
+        }
+        if let Err(error) = self.place.stage(&self.wal_directory().join(name), name) {
+            tracing::warn!("{name} cannot be handed to the program's daemon: {error}");
+            return Ended::Refused;
+        }
+        let pushed = tokio::select! {
+            pushed = self.place.push(name, generation) => Some(pushed),
+            () = self.stands_still(progress) => None,
+        };
+        self.place.unstage(name);
+        match pushed {
+            Some(Ok(true)) => Ended::Pushed(before),
+            Some(Ok(false)) => match self.stored(name).await {
+                Err(error) if matches!(error.cause(), Some(Cause::Denied(_))) => Ended::Denied,
+                _ => Ended::Refused,
+            },
+            Some(Err(error)) => {
+                tracing::warn!("the program's daemon failed at {name}: {error}");
+                Ended::Broken(generation)
+            }
+            None => {
+                tracing::warn!("the program's daemon does not get on with {name}");
+                Ended::Broken(generation)
+            }
+        }
+    }
+
+    /// Ends when nothing moves for long, or at the longest time that one file may take.
+    async fn stands_still(&self, progress: &Progress) {
+        // What is left of the time is for the client, and for killing.
+        let patience = self.config.archive.push_timeout / 10 * 6;
+        let begun = Instant::now();
+        loop {
+            tokio::time::sleep(LOOK.min(patience)).await;
+            let still = progress.stands_still_for().min(begun.elapsed());
+            if still > patience || begun.elapsed() > longest(&self.config) {
+                return;
+            }
+        }
+    }
+
+    /// Asks the bucket for what the program's daemon says that it stored.
+    pub(super) async fn look(&self, name: &str, before: Identity) -> Ended {
+        match self.stored(name).await {
+            Ok(true) if self.identity(name) == Some(before) => Ended::Stored(before),
+            Ok(false) => {
+                tracing::warn!("the program's daemon ended well, but {name} is not in the bucket");
+                Ended::Refused
+            }
+            _ => Ended::Refused,
+        }
+    }
+
+    /// Asks for one object by its name: a listing would cost S3 more with each segment that is there.
+    async fn stored(&self, name: &str) -> Result<bool, StorageError> {
+        let suffix = match self.config.archive.compression.as_str() {
+            "none" => "",
+            "zstd" => ".zst",
+            "lzma" => ".lzma",
+            "brotli" => ".br",
+            _ => ".lz4",
+        };
+        let key = self.repository.key(&format!("wal_005/{name}"));
+        // walrus compresses no history, wal-g does.
+        let plain = ArchiveFile::of(name) == Some(ArchiveFile::TimelineHistory);
+        if plain && self.bucket.exists(&key).await? {
+            return Ok(true);
+        }
+        self.bucket.exists(&format!("{key}{suffix}")).await
+    }
+
+    /// The first of many looks for all of them; while one looks again, the others count on the last look.
+    async fn refuse_superseded(&self, name: &str) -> Result<(), ArchiveError> {
+        let timeline = name.get(..8).unwrap_or_default();
+        let _turn = match (self.judging.try_lock(), self.judged_for(timeline)) {
+            (_, Some(age)) if age < JUDGED => return Ok(()),
+            (Err(_), Some(age)) if age < JUDGED * 5 => return Ok(()),
+            (Ok(turn), _) => turn,
+            (Err(_), _) => self.judging.lock().await,
+        };
+        if self.judged_for(timeline).is_some_and(|age| age < JUDGED) {
+            return Ok(());
+        }
+        let here = Here {
+            data_directory: &self.config.postgres.data_directory,
+            state_directory: &self.config.node.state_directory,
+            segment: &self.wal_directory().join(name),
+        };
+        refuse_superseded(&self.bucket, &self.repository, here, name).await?;
+        *self.judged() = Some((timeline.to_owned(), Instant::now()));
+        Ok(())
+    }
+
+    /// How long ago `timeline` was found not to be superseded.
+    fn judged_for(&self, timeline: &str) -> Option<Duration> {
+        let judged = self.judged();
+        judged
+            .as_ref()
+            .filter(|(of, _)| of == timeline)
+            .map(|(_, at)| at.elapsed())
+    }
+
+    fn judged(&self) -> std::sync::MutexGuard<'_, Option<(String, Instant)>> {
+        self.judged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives up the uploads that nobody can still be at; what fails now is found the next time.
+    pub(super) async fn sweep(&self) {
+        // S3's clock may be behind ours.
+        let slack = Duration::from_secs(300);
+        let Ok(before) = Timestamp::now().checked_sub(self.config.archive.push_timeout * 2 + slack)
+        else {
+            return;
+        };
+        let left = self
+            .bucket
+            .unfinished_uploads(&self.repository.key("wal_005/"))
+            .await;
+        for upload in left.unwrap_or_default() {
+            if upload.initiated < before {
+                let _ = self.bucket.abort_upload(&upload).await;
+            }
+        }
+    }
+
+    /// Gives up what a killed program left of `name` in the bucket.
+    pub(super) async fn give_up(&self, name: &str) -> Ended {
+        let given_up = wal_push::give_up_unfinished(&self.bucket, &self.repository, name);
+        // Where S3 is away this waits for nothing: the client's own push finds it again.
+        let _ = timeout(Duration::from_secs(5), given_up).await;
+        Ended::Refused
+    }
+}
