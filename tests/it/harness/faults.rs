@@ -24,6 +24,15 @@ impl Lab {
         );
     }
 
+    /// Leads the way to S3 elsewhere: to another HOST:PORT.
+    pub fn upstream(&self, address: &str) {
+        self.toxiproxy(
+            "POST",
+            "/proxies/s3",
+            &format!(r#"{{"upstream": "{address}", "enabled": true}}"#),
+        );
+    }
+
     /// Puts an object straight into S3, past every fault; `path` begins with the bucket.
     pub fn put_object(&self, path: &str, content: &str) {
         let script = r#"printf %s "$CONTENT" | curl -sS --fail-with-body -m 10 --aws-sigv4 aws:amz:us-east-1:s3 \

@@ -25,6 +25,7 @@ pub use cluster::Cluster;
 pub use exec::Output;
 pub use program::Program;
 pub(crate) use program::for_each_program;
+pub use writer::Writer;
 
 /// Where restore tests put their scratch clusters.
 pub const SCRATCH: &str = "/var/lib/xdb/restore-test";

@@ -1,5 +1,7 @@
 //! The daemon's archiver behind `wal-push`: what PostgreSQL marked as done is in the bucket, whatever fails.
 
+mod s3;
+
 use std::time::Duration;
 
 use serde_json::json;
@@ -19,6 +21,11 @@ for_each_program!(
 
 /// A lab whose program notes how it is called, with the archiver on.
 fn lab(program: Program, spy: &str) -> Lab {
+    lab_with(program, spy, "")
+}
+
+/// The same with more lines below `[archive]`.
+fn lab_with(program: Program, spy: &str, archive: &str) -> Lab {
     let lab = Lab::setup(program).with_daemon().start();
     // What is archived stays to be compared.
     lab.sql("ALTER SYSTEM SET wal_keep_size = '2GB'");
@@ -31,12 +38,16 @@ fn lab(program: Program, spy: &str) -> Lab {
         "0755",
     );
     lab.ok(&format!("install -m 0666 /dev/null {SPY_LOG}"));
-    lab.config(&format!(
-        "[redis]\nurl = \"redis://127.0.0.1:6379\"\npassword = \"lab-password\"\n\
-         [archive]\nprogram = \"{path}-spy\"\n
-         [schedule]\nbase_backup = \"0 0 1 1 *\""
-    ));
+    lab.config(&config(program, archive));
     lab
+}
+
+fn config(program: Program, archive: &str) -> String {
+    format!(
+        "[redis]\nurl = \"redis://127.0.0.1:6379\"\npassword = \"lab-password\"\n\
+         [archive]\nprogram = \"{}-spy\"\n{archive}\n[schedule]\nbase_backup = \"0 0 1 1 *\"",
+        program.path()
+    )
 }
 
 fn start(lab: &Lab) -> Background<'_> {

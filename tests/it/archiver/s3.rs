@@ -1,0 +1,150 @@
+//! S3 fails under the archiver in every way, while a client writes.
+
+use serde_json::json;
+
+use super::{SOON, called, lab_with, programs_daemon, start};
+use crate::harness::{Lab, Program, Writer, eventually};
+
+/// The HTTP status that a request through the proxy gets; `000` for none.
+fn answers(lab: &Lab) -> String {
+    lab.sh("curl -s -m 2 -o /dev/null -w '%{http_code}' http://127.0.0.1:7000/walg-test")
+        .stdout
+}
+
+/// Has a real HAProxy answer in S3's place from now on, with `status` to everything.
+fn answer_always(lab: &Lab, status: u16) {
+    let configuration = format!(
+        "defaults\n mode http\n timeout client 5s\n timeout connect 5s\n timeout server 5s\n\
+         frontend s3\n bind 127.0.0.1:7{status}\n http-request return status {status}\n"
+    );
+    let file = format!("/tmp/haproxy-{status}.cfg");
+    lab.write_file(&file, &configuration, "root:root", "0644");
+    lab.ok(&format!("haproxy -D -f {file}"));
+    lab.upstream(&format!("127.0.0.1:7{status}"));
+    assert_eq!(answers(lab), status.to_string());
+}
+
+/// Writes until the archiver failed and nothing is stored any more.
+fn fails(lab: &Lab, writer: &Writer) {
+    let failed = lab.sql("SELECT failed_count FROM pg_stat_archiver");
+    lab.end_segments(writer, 3);
+    eventually("archiving fails", SOON, || {
+        (lab.sql("SELECT failed_count FROM pg_stat_archiver") != failed).then_some(())
+    });
+    assert!(lab.waiting().len() >= 3, "{:?}", lab.waiting());
+    assert_eq!(lab.lies(), "");
+}
+
+fn all_archived(lab: &Lab) {
+    eventually("nothing waits", SOON * 2, || {
+        lab.waiting().is_empty().then_some(())
+    });
+    assert_eq!(lab.lies(), "");
+}
+
+#[test]
+fn whatever_s3_does_what_is_marked_done_is_stored_and_no_row_is_lost() {
+    let lab = lab_with(Program::Walrus, "", "push_timeout = \"10s\"");
+    let daemon = start(&lab);
+    assert_eq!(lab.xdb(&["backup", "push"]).code, 0);
+    let writer = lab.writer();
+    lab.end_segments(&writer, 2);
+
+    lab.proxy_enabled(false);
+    assert_eq!(answers(&lab), "000");
+    fails(&lab, &writer);
+    lab.proxy_enabled(true);
+    all_archived(&lab);
+
+    for status in [503, 403] {
+        answer_always(&lab, status);
+        fails(&lab, &writer);
+        lab.upstream("127.0.0.1:7070");
+        all_archived(&lab);
+    }
+
+    // What is sent does not arrive, and no connection ends: a body that began hangs.
+    let latency = json!({"type": "latency", "attributes": {"latency": 300}});
+    lab.toxic("slow", latency);
+    lab.end_segments(&writer, 3);
+    eventually("a push is under way", SOON, || {
+        let staged = lab.sh("ls /var/lib/xdb/archiver/pg_wal/0*").stdout;
+        (!staged.is_empty()).then_some(())
+    });
+    let hang = json!({"type": "timeout", "stream": "upstream", "attributes": {"timeout": 0}});
+    lab.toxic("hang", hang);
+    assert_eq!(answers(&lab), "000");
+    fails(&lab, &writer);
+    lab.remove_toxic("hang");
+    lab.remove_toxic("slow");
+    all_archived(&lab);
+
+    assert!(called(&lab, "daemon") > 0);
+    let log = lab.sh("grep 'FATAL.*archive command' /var/log/postgresql/lab.log");
+    assert_eq!(log.stdout, "");
+    daemon.signal("TERM");
+    daemon.wait(SOON);
+    lab.judge_archive(writer);
+}
+
+#[test]
+fn a_slow_link_is_no_reason_to_kill_an_upload_that_gets_on() {
+    let lab = lab_with(Program::Walrus, "", "push_timeout = \"5s\"");
+    let daemon = start(&lab);
+    assert_eq!(lab.xdb(&["backup", "push"]).code, 0);
+    let writer = lab.writer();
+    lab.end_segments(&writer, 1);
+    all_archived(&lab);
+    let (before, alone) = (programs_daemon(&lab), called(&lab, "wal-push"));
+    assert!(!before.is_empty());
+    // Some 70 kB a segment: 14 s, and three seconds without progress would be the end.
+    let slow = json!({"type": "bandwidth", "stream": "upstream", "attributes": {"rate": 5}});
+    lab.toxic("slow", slow);
+    let began = std::time::Instant::now();
+    let archived = lab.sql("SELECT archived_count FROM pg_stat_archiver");
+    lab.end_segments(&writer, 1);
+    eventually("the segment is archived", SOON, || {
+        (lab.sql("SELECT archived_count FROM pg_stat_archiver") != archived).then_some(())
+    });
+    // The fault took effect when it took longer than the deadline.
+    assert!(began.elapsed().as_secs() > 5, "{:?}", began.elapsed());
+    assert_eq!(
+        (programs_daemon(&lab), called(&lab, "wal-push")),
+        (before, alone)
+    );
+    lab.remove_toxic("slow");
+    daemon.signal("TERM");
+    daemon.wait(SOON);
+    lab.judge_archive(writer);
+}
+
+#[test]
+fn changed_keys_are_read_after_a_refusal() {
+    let lab = lab_with(Program::Walrus, "", "");
+    let daemon = start(&lab);
+    assert_eq!(lab.xdb(&["backup", "push"]).code, 0);
+    let writer = lab.writer();
+    lab.end_segments(&writer, 1);
+    all_archived(&lab);
+    let daemons = called(&lab, "daemon");
+
+    lab.ok(
+        "sed -i 's/:-lab-secret-key/:-another-secret/' /run/service/s3/run && sv -w 30 restart s3",
+    );
+    eventually("S3 refuses the old key", SOON, || {
+        let ask = "curl -s -o /dev/null -w '%{http_code}' --aws-sigv4 aws:amz:us-east-1:s3 --user lab:lab-secret-key http://127.0.0.1:7070/walg-test";
+        (lab.ok(ask) == "403").then_some(())
+    });
+    fails(&lab, &writer);
+    lab.ok("sed -i 's/lab-secret-key/another-secret/' /etc/xdb/xdb.toml");
+    all_archived(&lab);
+    eventually("the archiver uses the new key", SOON * 2, || {
+        let alone = called(&lab, "wal-push");
+        lab.end_segments(&writer, 1);
+        all_archived(&lab);
+        (called(&lab, "daemon") > daemons && called(&lab, "wal-push") == alone).then_some(())
+    });
+    daemon.signal("TERM");
+    daemon.wait(SOON);
+    lab.judge_archive(writer);
+}
