@@ -15,8 +15,8 @@ const UPLOAD: u64 = 32 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
     queue: VecDeque<String>,
-    /// One at a time after a failure, so that a slow link or a refusing S3 does not get many uploads at once.
-    allowed: bool,
+    /// After a failure one at a time, so that a slow link or a refusing S3 does not get many uploads at once.
+    failed: bool,
 }
 
 impl Ahead {
@@ -29,7 +29,7 @@ impl Ahead {
         {
             self.queue.pop_front();
         }
-        if self.queue.is_empty() && self.allowed {
+        if self.queue.is_empty() && !self.failed {
             self.queue = plan(asked, ready(wal_directory)).into();
         }
     }
@@ -44,18 +44,18 @@ impl Ahead {
 
     /// After a segment that was asked for is stored.
     pub(super) fn allow(&mut self) {
-        self.allowed = true;
+        self.failed = false;
     }
 
     /// After a failure.
     pub(super) fn stop(&mut self) {
-        self.allowed = false;
+        self.failed = true;
         self.queue.clear();
     }
 
     /// How many uploads may be under way: as configured, and an eighth of the memory that is free.
     pub(super) fn at_once(&self, config: &Config) -> usize {
-        if !self.allowed {
+        if self.failed {
             return 1;
         }
         let free = Meminfo::current()
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_pushed_ahead_until_what_was_asked_for_is_stored() {
+    fn after_a_failure_nothing_is_pushed_ahead_until_what_was_asked_for_is_stored() {
         let wal = tempfile::tempdir().unwrap();
         let status = wal.path().join("archive_status");
         std::fs::create_dir(&status).unwrap();
@@ -153,6 +153,7 @@ mod tests {
             std::fs::write(status.join(segment(number) + ".ready"), "").unwrap();
         }
         let mut ahead = Ahead::default();
+        ahead.stop();
         ahead.follow(&segment(3), wal.path());
         assert_eq!(ahead.next(), None);
         ahead.allow();
