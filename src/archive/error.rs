@@ -69,6 +69,10 @@ pub enum ArchiveError {
         #[source]
         source: std::io::Error,
     },
+    #[error(
+        "the server shuts down, and {name} is not stored yet: it is archived after the next start"
+    )]
+    Stopping { name: String },
     #[error("the primary has not stored {name} yet; this standby keeps it")]
     Kept { name: String },
     #[error("refused to archive {name}: timeline {timeline} exists, and this server is not on it")]
@@ -143,11 +147,12 @@ impl ArchiveError {
                 "find out which of the two is right before one is removed: archive.compression was changed"
             }
             Self::Lost { .. } => {
-                "PostgreSQL asks again by itself; if it lasts, see the daemon's log, or take archive.socket out of the configuration"
+                "PostgreSQL asks again by itself; if it lasts, see the daemon's log"
             }
             Self::Socket { .. } => {
-                "archive.socket lies in a directory that the daemon may write to, such as /run/xdb"
+                "node.state_directory must be a directory that the daemon may write to"
             }
+            Self::Stopping { .. } => "nothing is to be done: it is kept until then",
             Self::Kept { .. } => {
                 "PostgreSQL asks again by itself; if it lasts, see the primary's archiver"
             }

@@ -7,12 +7,11 @@ use std::ffi::OsString;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::time::Instant;
 
 use super::archiver::{Handed, hand_over};
 use super::program::ReadyMark;
 use super::wal_client::{block_on, complain, configured, stored_as};
-use super::wal_role::{Here, await_stored, in_recovery, refuse_superseded};
+use super::wal_role::{Here, await_stored, in_recovery, refuse_superseded, stopping};
 use super::{ArchiveError, Program, Repository, catalog, environment};
 use crate::config::Config;
 use crate::model::ArchiveFile;
@@ -47,17 +46,19 @@ fn try_push(config: Option<PathBuf>, arguments: &[OsString]) -> Result<(), Archi
         return Err(ArchiveError::NotArchivable { path });
     }
     let (config, repository) = configured(config)?;
-    let deadline = Instant::now() + config.archive.push_timeout;
     match hand_over(&config, &path, &name) {
         Handed::Stored => return Ok(()),
         Handed::Refused => {}
         // PostgreSQL asks again in a second; two at one file would be worse.
         Handed::Lost => return Err(ArchiveError::Lost { name }),
     }
-    block_on(
-        deadline.saturating_duration_since(Instant::now()),
-        archive(&config, &repository, &path, &name),
-    )
+    let pushed = async {
+        tokio::select! {
+            pushed = archive(&config, &repository, &path, &name) => pushed,
+            () = stopping(&config.postgres.data_directory) => Err(ArchiveError::Stopping { name: name.clone() }),
+        }
+    };
+    block_on(config.archive.push_timeout, pushed)
 }
 
 fn archived_name(path: &Path) -> Result<&str, ArchiveError> {

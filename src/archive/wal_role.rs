@@ -24,6 +24,24 @@ pub(super) fn in_recovery(data_directory: &Path) -> bool {
         .any(|name| data_directory.join(name).exists())
 }
 
+/// What one file may take of a shutdown, which waits for three attempts at it.
+const LAST_ATTEMPT: Duration = Duration::from_secs(5);
+
+/// Whether the server in `data_directory` is being shut down: the eighth line of `postmaster.pid` (`miscadmin.h`).
+pub(super) fn is_stopping(data_directory: &Path) -> bool {
+    let file = std::fs::read_to_string(data_directory.join("postmaster.pid"));
+    let status = file.as_deref().unwrap_or_default().lines().nth(7);
+    status.is_some_and(|status| status.trim() == "stopping")
+}
+
+/// Ends some seconds after the server began to shut down, so that an S3 that hangs does not hold it up.
+pub(super) async fn stopping(data_directory: &Path) {
+    while !is_stopping(data_directory) {
+        tokio::time::sleep(PAUSE).await;
+    }
+    tokio::time::sleep(LAST_ATTEMPT).await;
+}
+
 /// Waits until the bucket holds `name`: until then the standby keeps it, and uploads it once promoted.
 ///
 /// With `archive_mode=on` a standby would mark what it streams as archived, and a failover would lose what the primary
@@ -147,6 +165,12 @@ mod tests {
             std::fs::write(data.path().join(name), "").unwrap();
         }
         assert!(in_recovery(data.path()));
+        assert!(!is_stopping(data.path()));
+        for (status, stopping) in [("ready   ", false), ("stopping", true)] {
+            let lines = format!("42\n/data\n1\n5432\n/tmp\n*\n1 2\n{status}\n");
+            std::fs::write(data.path().join("postmaster.pid"), lines).unwrap();
+            assert_eq!(is_stopping(data.path()), stopping, "{status}");
+        }
         assert_eq!(newest_history(data.path()), Some(Timeline(10)));
     }
 }

@@ -6,6 +6,7 @@ use crate::pgbouncer::PgBouncerError;
 use crate::postgres::PostgresError;
 use crate::process::ProcessError;
 use crate::storage::SharedError;
+use crate::store::StoreError;
 
 /// A check's file is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,8 @@ pub enum SampleError {
     PgBouncer(#[from] PgBouncerError),
     #[error(transparent)]
     Shared(#[from] SharedError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
     #[error(transparent)]
     Process(#[from] ProcessError),
     #[error("the query gives no column \"value\"")]

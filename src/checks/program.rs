@@ -4,12 +4,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
+use jiff::SignedDuration;
+
 use super::SampleError;
 use crate::model::Verdict;
 use crate::process;
 
 /// `--version` does nothing else.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// How far back the failures of the program's daemon count.
+pub(super) const FAILURES_WITHIN: SignedDuration = SignedDuration::from_mins(10);
+
+/// One failure is made good within a second or two; so many are no accident.
+const TOO_MANY: usize = 3;
 
 /// The numbers of a release, such as 3.0.9.
 pub type Version = Vec<u32>;
@@ -64,6 +72,17 @@ impl Asked {
     }
 }
 
+/// Judges how often the program's daemon failed within [`FAILURES_WITHIN`].
+pub(super) fn judge_daemon(failures: usize) -> Verdict {
+    if failures < TOO_MANY {
+        return Verdict::Ok;
+    }
+    let minutes = FAILURES_WITHIN.as_mins();
+    Verdict::Warning(format!(
+        "the program's daemon failed {failures} times within {minutes} min: segments are stored one by one meanwhile"
+    ))
+}
+
 fn judge(path: &Path, said: &str, oldest: &[Oldest]) -> Verdict {
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.unwrap_or_default();
@@ -102,6 +121,12 @@ fn shown(version: &[u32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_daemon_that_fails_again_and_again_is_told() {
+        assert_eq!(judge_daemon(TOO_MANY - 1), Verdict::Ok);
+        assert_eq!(judge_daemon(TOO_MANY).word(), "warning");
+    }
 
     #[test]
     fn a_program_is_judged_by_what_it_says_of_itself() {

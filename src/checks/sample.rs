@@ -7,7 +7,7 @@ use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::pgbouncer::{saturation, waiting};
-use super::program::Asked;
+use super::program::{self, Asked, FAILURES_WITHIN};
 use super::server::{archiving, ask, in_recovery, read_values, standby, standbys};
 use super::values::Value;
 use super::{Definition, Kind, Metric, Role, SampleError, age, archiver, wal_volume};
@@ -18,6 +18,7 @@ use crate::model::{Finding, Scope, Verdict};
 use crate::pgbouncer::Console;
 use crate::postgres::{self, PostgresError, Target, wal_directory};
 use crate::storage::{Shared, Success};
+use crate::store::Reader;
 
 /// For one statement, and for one look at the bucket; a lock is waited for less long.
 const STATEMENT: Duration = Duration::from_secs(5);
@@ -149,7 +150,14 @@ impl Sampler {
             }
             Kind::Program { oldest } => {
                 let program = &self.config.archive.program;
-                vec![(None, self.program.look(program, oldest).await?)]
+                let reader = Reader::open(&self.config.node.state_directory)?;
+                let failures =
+                    reader.map(|it| it.reading().program_failures(now - FAILURES_WITHIN));
+                let failures = failures.transpose()?.unwrap_or_default();
+                vec![
+                    (None, self.program.look(program, oldest).await?),
+                    (Some("daemon".to_owned()), program::judge_daemon(failures)),
+                ]
             }
             Kind::ReplicationLag { limits } => {
                 let client = self.postgres.get().await?;

@@ -217,7 +217,7 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Duration,
         preset: Text("2m"),
         seeds: &[],
-        about: "How long storing one WAL segment may take.",
+        about: "How long storing one WAL segment may stand still, and take where the daemon does not store it.",
     },
     Key {
         name: "archive.upload_concurrency",

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::environment;
 use super::error::{ConfigError, Problem};
@@ -46,12 +46,18 @@ pub struct Effective {
 }
 
 impl Loaded {
-    /// Reads the same sources once more, for files that were changed meanwhile.
+    /// Reads the same sources once more, for files that were changed meanwhile; `None` when they say the same.
     ///
     /// # Errors
     /// As [`load`].
-    pub fn again(&self) -> Result<Self, ConfigError> {
-        load(&self.sources)
+    pub fn again(&self) -> Result<Option<Self>, ConfigError> {
+        let again = load(&self.sources)?;
+        let told = |loaded: &Self| -> Vec<(String, String)> {
+            let all = loaded.environment.iter();
+            all.map(|(name, value)| (name.clone(), value.expose_secret().to_owned()))
+                .collect()
+        };
+        Ok((told(&again) != told(self)).then_some(again))
     }
 
     /// This configuration as variables for a child xdb that must see the same, whatever files say.

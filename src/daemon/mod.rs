@@ -18,7 +18,7 @@ mod successes;
 mod systemd;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -195,12 +195,14 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         identifier.filter(|_| view.leads(Timestamp::now()))
     });
     let again: archive::archiver::Again = {
-        let loaded = loaded.clone();
+        let known = Mutex::new(loaded.clone());
         Box::new(move || {
-            loaded
-                .again()
-                .map(|loaded| loaded.config)
-                .map_err(|e| log::chain(&e))
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            let again = known.again().map_err(|error| log::chain(&error))?;
+            Ok(again.map(|again| {
+                *known = again;
+                known.config.clone()
+            }))
         })
     };
     tracing::info!(listen = %config.http.listen, "the daemon serves");
@@ -222,7 +224,7 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         () = heartbeat::beat(&node, &shown) => Ok(()),
         () = successes::exchange(&node) => Ok(()),
         () = driver.drive() => Ok(()),
-        () = archive::archiver::serve(&config, leads, again) => Ok(()),
+        () = archive::archiver::serve(&config, leads, again, node.store.clone()) => Ok(()),
         () = pulse.keep_watchdog_quiet() => Ok(()),
     }
 }

@@ -43,6 +43,16 @@ impl Reading<'_> {
         Ok(Some((role == REPLICA, changed)))
     }
 
+    /// How often the WAL-G program's daemon failed since `since`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn program_failures(&self, since: Timestamp) -> Result<usize, StoreError> {
+        let noted = self.fact(PROGRAM_FAILURES)?.unwrap_or_default();
+        let times = noted.split(' ').filter_map(|at| at.parse::<i64>().ok());
+        Ok(times.filter(|at| *at >= since.as_microsecond()).count())
+    }
+
     /// What was last read of the repository `origin`.
     ///
     /// # Errors
@@ -104,6 +114,19 @@ impl Writing<'_> {
         Ok(known.is_some())
     }
 
+    /// Notes that the WAL-G program's daemon failed; the last 32 times are kept.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub fn note_program_failure(&self, at: Timestamp) -> Result<(), StoreError> {
+        let noted = self.fact(PROGRAM_FAILURES)?.unwrap_or_default();
+        let mut times: Vec<&str> = noted.split_whitespace().collect();
+        let at = at.as_microsecond().to_string();
+        times.push(&at);
+        let kept = &times[times.len().saturating_sub(32)..];
+        self.set_fact(PROGRAM_FAILURES, &kept.join(" "))
+    }
+
     /// Keeps what was read of the repository `origin`.
     ///
     /// # Errors
@@ -132,6 +155,7 @@ impl Writing<'_> {
 }
 
 const CATALOG: &str = "catalog of ";
+const PROGRAM_FAILURES: &str = "failures of the program's daemon";
 const PRIMARY: &str = "primary";
 const REPLICA: &str = "replica";
 

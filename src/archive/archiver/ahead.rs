@@ -55,9 +55,6 @@ impl Ahead {
 
     /// How many uploads may be under way: as configured, and an eighth of the memory that is free.
     pub(super) fn at_once(&self, config: &Config) -> usize {
-        if self.failed {
-            return 1;
-        }
         let free = Meminfo::current()
             .ok()
             .and_then(|memory| memory.mem_available);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::protocol::{CHECK, ERROR, HEADER, OK, PUSH, frame};
 use super::socket;
+use crate::archive::wal_role::is_stopping;
 use crate::config::Config;
 
 /// The daemon says within this time whether it serves.
@@ -19,7 +20,7 @@ const HEARD: Duration = Duration::from_secs(5);
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::archive) enum Handed {
     Stored,
-    /// It does not serve, or could not store it; nothing of it works at the file now.
+    /// It does not serve, or could not store it, and nothing of it works at the file now; or it does not answer at all.
     Refused,
     /// It took the file and was not heard of again: it may still work at it.
     Lost,
@@ -33,7 +34,8 @@ pub(in crate::archive) fn hand_over(config: &Config, path: &Path, name: &str) ->
     if !same_file(path, &served) || !is_well(&socket) {
         return Handed::Refused;
     }
-    match push(&socket, name) {
+    let stopping = || is_stopping(&config.postgres.data_directory);
+    match push(&socket, name, stopping) {
         Ok(OK) => Handed::Stored,
         Ok(ERROR) => Handed::Refused,
         _ => Handed::Lost,
@@ -52,13 +54,14 @@ fn is_well(socket: &Path) -> bool {
         == Some(OK)
 }
 
-fn push(socket: &Path, name: &str) -> io::Result<u8> {
+fn push(socket: &Path, name: &str, stopping: impl Fn() -> bool) -> io::Result<u8> {
     let mut stream = ask(socket, PUSH, name)?;
     stream.set_read_timeout(Some(HEARD))?;
     loop {
         match read(&mut stream) {
             // The daemon ends an upload that does not get on; one that is itself stopped does not answer here either.
-            Err(error) if is_timeout(&error) && is_well(socket) => {}
+            // An S3 that hangs must not hold up a shutdown: what is not stored now is archived after the next start.
+            Err(error) if is_timeout(&error) && is_well(socket) && !stopping() => {}
             answer => return answer,
         }
     }

@@ -1,8 +1,8 @@
 //! The archiver: a socket that speaks WAL-G's daemon protocol, the program's daemon behind it, and what comes next ahead.
 //!
 //! It serves a primary that leads. To all else, and whenever in doubt, it answers with an error, and `xdb wal-push` does
-//! the work by itself; so an error is answered only when nothing here works at the file any more. It never changes
-//! anything below the data directory.
+//! the work by itself; so an error is answered only when nothing here works at the file any more. Only where this process
+//! is itself stopped may two be at one file, with the same content. It never changes anything below the data directory.
 
 mod ahead;
 mod client;
@@ -27,6 +27,7 @@ use super::ArchiveError;
 use crate::config::Config;
 use crate::log;
 use crate::storage::Bucket;
+use crate::store::Store;
 use ahead::Ahead;
 pub(super) use client::{Handed, hand_over};
 use program::{Place, Supervised};
@@ -52,16 +53,20 @@ const CONFIGURED: Duration = Duration::from_secs(30);
 /// The system identifier of the server here while it leads; `None` when it does not, or when that is not known.
 pub type Leads = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
 
-/// Reads the configuration anew, or says what is wrong with it.
-pub type Again = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
+/// Reads the configuration anew, or says what is wrong with it; `None` when nothing was changed.
+pub type Again = Box<dyn Fn() -> Result<Option<Config>, String> + Send + Sync>;
 
 /// What a client asks, and where the answer goes.
 type Ask = (Request, oneshot::Sender<bool>);
 
 /// Serves until it is dropped; for ever silent where it cannot.
-pub async fn serve(config: &Config, leads: Leads, again: Again) {
+pub async fn serve(config: &Config, leads: Leads, again: Again, store: Store) {
     match open(config).await {
-        Ok((listening, means)) => Archiver::new(means, leads, again).run(listening).await,
+        Ok((listening, means)) => {
+            Archiver::new(means, leads, again, store)
+                .run(listening)
+                .await
+        }
         Err(error) => tracing::error!(
             "the archiver does not run, and each wal-push works by itself: {}",
             log::chain(&error)
@@ -113,9 +118,9 @@ struct Archiver {
 }
 
 impl Archiver {
-    fn new(means: Means, leads: Leads, again: Again) -> Self {
+    fn new(means: Means, leads: Leads, again: Again, store: Store) -> Self {
         Self {
-            program: Supervised::new(&means.config),
+            program: Supervised::new(&means.config, store),
             means: Arc::new(means),
             leads,
             again,
@@ -268,11 +273,12 @@ impl Archiver {
         self.stored.clear();
     }
 
-    /// Reads the configuration anew, for keys that were changed; a broken one changes nothing.
+    /// Reads the configuration anew, for keys that were changed; a broken one, or the same, changes nothing.
     async fn configure_again(&mut self) {
         self.configured_at = Instant::now();
         let means = match (self.again)() {
-            Ok(config) => means(&config).await,
+            Ok(Some(config)) => means(&config).await,
+            Ok(None) => return,
             Err(reason) => {
                 tracing::error!("the archiver keeps its settings: {reason}");
                 return;

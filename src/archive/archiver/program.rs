@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -21,6 +22,7 @@ use crate::archive::{ArchiveError, Repository, environment};
 use crate::config::Config;
 use crate::log;
 use crate::process::Group;
+use crate::store::Store;
 
 /// How long the program's daemon may take to listen, and to say that it is well.
 const START: Duration = Duration::from_secs(5);
@@ -130,10 +132,12 @@ pub(super) struct Supervised {
     pub(super) generation: u64,
     failures: u32,
     not_before: Option<Instant>,
+    /// Where its failures are noted, for the check of them.
+    store: Store,
 }
 
 impl Supervised {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config, store: Store) -> Self {
         Self {
             place: Place::of(config),
             running: None,
@@ -141,6 +145,7 @@ impl Supervised {
             generation: 0,
             failures: 0,
             not_before: None,
+            store,
         }
     }
 
@@ -170,7 +175,7 @@ impl Supervised {
                     "the program's daemon cannot be started: {}",
                     log::chain(&error)
                 );
-                self.back_off();
+                self.back_off().await;
                 false
             }
         }
@@ -213,8 +218,11 @@ impl Supervised {
 
     /// Ends it with all that it started; when this returns, it reads no segment any more.
     pub(super) async fn kill(&mut self) {
-        self.end().await;
-        self.back_off();
+        // Of many uploads that one crash broke, the first counts.
+        if self.running.is_some() {
+            self.end().await;
+            self.back_off().await;
+        }
     }
 
     /// The same, where it did nothing wrong.
@@ -224,7 +232,14 @@ impl Supervised {
         }
     }
 
-    fn back_off(&mut self) {
+    async fn back_off(&mut self) {
+        let now = Timestamp::now();
+        let noted = self
+            .store
+            .write(move |writing| writing.note_program_failure(now));
+        if let Err(error) = noted.await {
+            tracing::warn!("{}", log::chain(&error));
+        }
         let pause = Duration::from_secs(1 << self.failures.min(6)).min(LONGEST_PAUSE);
         self.failures += 1;
         self.not_before = Some(Instant::now() + pause);

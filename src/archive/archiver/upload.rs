@@ -10,12 +10,13 @@ use tokio::time::timeout;
 
 use super::program::{Place, longest};
 use super::progress::Progress;
+use crate::archive::wal_client::stored_as;
 use crate::archive::wal_role::{Here, in_recovery, refuse_superseded};
 use crate::archive::{ArchiveError, Repository, wal_header, wal_push};
 use crate::config::Config;
 use crate::log;
 use crate::model::ArchiveFile;
-use crate::storage::{Bucket, Cause, StorageError};
+use crate::storage::{Bucket, Cause};
 
 /// How long the last look at what supersedes this server counts; five times as long while another look goes on.
 const JUDGED: Duration = Duration::from_secs(2);
@@ -117,10 +118,8 @@ impl Means {
         self.place.unstage(name);
         match pushed {
             Some(Ok(true)) => Ended::Pushed(before),
-            Some(Ok(false)) => match self.stored(name).await {
-                Err(error) if matches!(error.cause(), Some(Cause::Denied(_))) => Ended::Denied,
-                _ => Ended::Refused,
-            },
+            Some(Ok(false)) if self.is_denied(name).await => Ended::Denied,
+            Some(Ok(false)) => Ended::Refused,
             Some(Err(error)) => {
                 tracing::warn!("the program's daemon failed at {name}: {error}");
                 Ended::Broken(generation)
@@ -146,34 +145,31 @@ impl Means {
         }
     }
 
-    /// Asks the bucket for what the program's daemon says that it stored.
+    /// Asks the bucket for what the program's daemon says that it stored: once, whatever its compression.
     pub(super) async fn look(&self, name: &str, before: Identity) -> Ended {
-        match self.stored(name).await {
-            Ok(true) if self.identity(name) == Some(before) => Ended::Stored(before),
-            Ok(false) => {
-                tracing::warn!("the program's daemon ended well, but {name} is not in the bucket");
-                Ended::Refused
+        let stored = match stored_as(&self.bucket, &self.repository, name).await {
+            Ok(stored) => stored.len(),
+            Err(error) => {
+                tracing::warn!("{name} was not looked for: {}", log::chain(&error));
+                return Ended::Refused;
             }
-            _ => Ended::Refused,
+        };
+        if stored == 1 && self.identity(name) == Some(before) {
+            return Ended::Stored(before);
         }
+        if stored != 1 {
+            tracing::warn!(
+                "the program's daemon ended well, but {name} is {stored} times in the bucket"
+            );
+        }
+        Ended::Refused
     }
 
-    /// Asks for one object by its name: a listing would cost S3 more with each segment that is there.
-    async fn stored(&self, name: &str) -> Result<bool, StorageError> {
-        let suffix = match self.config.archive.compression.as_str() {
-            "none" => "",
-            "zstd" => ".zst",
-            "lzma" => ".lzma",
-            "brotli" => ".br",
-            _ => ".lz4",
-        };
+    /// Why the program's daemon could not store `name` it does not tell; S3 tells whether it was the keys.
+    async fn is_denied(&self, name: &str) -> bool {
         let key = self.repository.key(&format!("wal_005/{name}"));
-        // walrus compresses no history, wal-g does.
-        let plain = ArchiveFile::of(name) == Some(ArchiveFile::TimelineHistory);
-        if plain && self.bucket.exists(&key).await? {
-            return Ok(true);
-        }
-        self.bucket.exists(&format!("{key}{suffix}")).await
+        let looked = self.bucket.exists(&key).await;
+        looked.is_err_and(|error| matches!(error.cause(), Some(Cause::Denied(_))))
     }
 
     /// The first of many looks for all of them; while one looks again, the others count on the last look.
@@ -215,8 +211,7 @@ impl Means {
     pub(super) async fn sweep(&self) {
         // S3's clock may be behind ours.
         let slack = Duration::from_secs(300);
-        let Ok(before) = Timestamp::now().checked_sub(self.config.archive.push_timeout * 2 + slack)
-        else {
+        let Ok(before) = Timestamp::now().checked_sub(longest(&self.config) + slack) else {
             return;
         };
         let left = self

@@ -45,8 +45,8 @@ fn all_archived(lab: &Lab) {
 #[test]
 fn whatever_s3_does_what_is_marked_done_is_stored_and_no_row_is_lost() {
     let lab = lab_with(Program::Walrus, "", "push_timeout = \"10s\"");
-    let daemon = start(&lab);
     assert_eq!(lab.xdb(&["backup", "push"]).code, 0);
+    let daemon = start(&lab);
     let writer = lab.writer();
     lab.end_segments(&writer, 2);
 
@@ -90,8 +90,8 @@ fn whatever_s3_does_what_is_marked_done_is_stored_and_no_row_is_lost() {
 #[test]
 fn a_slow_link_is_no_reason_to_kill_an_upload_that_gets_on() {
     let lab = lab_with(Program::Walrus, "", "push_timeout = \"5s\"");
-    let daemon = start(&lab);
     assert_eq!(lab.xdb(&["backup", "push"]).code, 0);
+    let daemon = start(&lab);
     let writer = lab.writer();
     lab.end_segments(&writer, 1);
     all_archived(&lab);
@@ -121,8 +121,8 @@ fn a_slow_link_is_no_reason_to_kill_an_upload_that_gets_on() {
 #[test]
 fn changed_keys_are_read_after_a_refusal() {
     let lab = lab_with(Program::Walrus, "", "");
-    let daemon = start(&lab);
     assert_eq!(lab.xdb(&["backup", "push"]).code, 0);
+    let daemon = start(&lab);
     let writer = lab.writer();
     lab.end_segments(&writer, 1);
     all_archived(&lab);
