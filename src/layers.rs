@@ -52,6 +52,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "postgres",
             "pgbouncer",
             "storage",
+            "store",
             "log",
             "config",
             "model",
