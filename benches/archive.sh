@@ -58,7 +58,7 @@ declare -A prefix=([walrus]=walrus [xdb]=main/pg17)
 if command -v wal-g >/dev/null; then
     peers+=(wal-g) prefix[wal-g]=wal-g command[wal-g]='walrus daemon-client --socket /tmp/wal-g.sock wal-push %f'
 fi
-if DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends pgbackrest barman-cli-cloud python3-boto3 openssl >/tmp/apt.log 2>&1; then
+if apt-get -qq -o Acquire::Retries=3 update >/tmp/apt.log 2>&1 && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends pgbackrest barman-cli-cloud python3-boto3 openssl >/tmp/apt.log 2>&1; then
     peers+=(pgbackrest barman)
     prefix[pgbackrest]=pgbackrest/archive/main prefix[barman]=barman
     command[pgbackrest]='pgbackrest --stanza=main archive-push %p'

@@ -131,6 +131,9 @@ fn a_backlog_goes_through_the_daemon_side_by_side(program: Program) {
     // PostgreSQL may ask again for what is stored, and the bucket may have lost it meanwhile.
     let push = format!("cd {DATA} && xdb wal-push pg_wal/{last}");
     assert_eq!(lab.sh_as_postgres(&push).code, 0);
+    // A stock client of the protocol is served, too.
+    let stock = format!("walrus daemon-client --socket {SOCKET} wal-push {last}");
+    assert_eq!(lab.sh_as_postgres(&stock).code, 0);
     lab.ok(&format!("rm {STORED}/{last}.lz4"));
     assert_eq!(lab.sh_as_postgres(&push).code, 0);
     all_that_is_done_is_stored(&lab, &last);
