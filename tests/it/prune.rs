@@ -314,6 +314,26 @@ fn a_prune_that_is_told_to_end_gives_its_locks_up() {
 }
 
 #[test]
+fn a_prune_leaves_the_upload_of_a_push_by_hand_alone() {
+    let lab = start(Program::Walrus, "fulls = 1");
+    let all = pushed(&lab, 2);
+    let object = "http://127.0.0.1:7070/walg-test/main/pg17/basebackups_005/by-hand";
+    let curl = "curl -sS --fail --aws-sigv4 aws:amz:us-east-1:s3 --user lab:lab-secret-key";
+    let begun = lab.ok(&format!("{curl} -X POST '{object}?uploads='"));
+    let (_, id) = begun.split_once("<UploadId>").unwrap();
+    let id = id.split('<').next().unwrap();
+    let pruned = lab.xdb(&["prune"]);
+    assert_eq!(pruned.code, 0, "{pruned:?}");
+    assert_eq!(backups(&lab), all[1..]);
+    // S3 knows the upload still; it fails where there is none.
+    lab.ok(&format!("{curl} '{object}?uploadId={id}'"));
+    lab.ok(&format!("{curl} -X DELETE '{object}?uploadId={id}'"));
+    let gone = lab.sh(&format!("{curl} '{object}?uploadId={id}'"));
+    assert_ne!(gone.code, 0, "S3 tells of uploads that are gone: {gone:?}");
+    lab.assert_nothing_left_behind();
+}
+
+#[test]
 fn a_prune_that_must_not_be_is_refused_and_deletes_nothing() {
     let lab = start(Program::Walrus, "fulls = 1");
     let all = pushed(&lab, 2);
