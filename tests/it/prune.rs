@@ -164,6 +164,16 @@ fn a_prune_does_what_its_dry_run_said_and_keeps_what_it_promised(program: Progra
         records.contains(&all[3]) && !records.contains(&all[2]),
         "{records}"
     );
+    // Whoever wants to keep it takes it over, as it is told.
+    let shown = lab.xdb(&["backup", "show", &all[3]]).stdout;
+    let told = shown
+        .split_whitespace()
+        .find(|word| word.starts_with("xdb/main/keepers/"));
+    lab.ok(&format!("rm /srv/s3/walg-test/{}", told.unwrap()));
+    lab.config("[retention]\nwindow_days = 0\nfulls = 1");
+    let kept = lab.xdb_json(&["prune"]);
+    assert_eq!(with(&kept, "keep"), all[3..]);
+    assert_eq!(kept["backups"][0]["reason"], "marked permanent by a person");
     lab.assert_nothing_left_behind();
 }
 

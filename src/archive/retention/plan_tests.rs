@@ -266,7 +266,7 @@ fn what_is_never_deleted() {
         );
         assert!(reason(&planned, name).contains(why), "{planned:?}");
     };
-    // The newest proven one, though older than a newer one that nobody tested; and all its WAL.
+    // The last proven one, though older than a newer one that nobody tested; and all its WAL.
     let mut proven = fulls(&[10, 40, 90]);
     proven.proven = Some(name(40));
     only(
