@@ -29,8 +29,8 @@ pub enum ArchiveError {
     PruneBusy,
     #[error("retention.window_days is not set: nothing is deleted")]
     NoRetention,
-    #[error("{program} would delete {object}, which retention keeps")]
-    Disagrees { program: String, object: String },
+    #[error("{program} would delete {what}")]
+    Disagrees { program: String, what: String },
     #[error(transparent)]
     ClusterLock(#[from] LockError),
     #[error("{} is not a file that PostgreSQL archives", path.display())]

@@ -15,6 +15,8 @@ use crate::storage::{Bucket, ClusterLock, LockError, Repository, Shared};
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
 /// What is locked, as the bucket and messages call it.
 const WORK: &str = "base-backup";
+/// The mark of a lock under which nothing was begun that could be left unfinished.
+const NOTHING_BEGUN: &str = "locked";
 
 /// The right to push a base backup.
 pub(super) struct PushLock {
@@ -25,10 +27,10 @@ pub(super) struct PushLock {
 impl PushLock {
     pub(super) async fn take(config: &Config) -> Result<Self, ArchiveError> {
         let mut node = NodeLock::take(config)?;
-        let unmarked = node.since()?.is_none();
+        let unmarked = node.read()?.is_empty();
         if unmarked {
             // Before the cluster's lock: by the mark it is found and given up after a signal.
-            node.mark(Timestamp::now())?;
+            node.set(NOTHING_BEGUN)?;
         }
         match take_cluster(config).await {
             Ok(cluster) => Ok(Self { node, cluster }),
@@ -57,7 +59,7 @@ async fn take_cluster(config: &Config) -> Result<ClusterLock, LockError> {
 /// When the bucket cannot be asked; the next push tries again.
 pub async fn clean_up_push(config: &Config) -> Result<(), ArchiveError> {
     let mut node = NodeLock::take(config)?;
-    if node.since()?.is_none() {
+    if node.read()?.is_empty() {
         return Ok(());
     }
     let cluster = match take_cluster(config).await {
@@ -75,7 +77,7 @@ pub async fn clean_up_push(config: &Config) -> Result<(), ArchiveError> {
     given_up
 }
 
-/// The node's lock; its mark is when the push that holds it began.
+/// The node's lock; its mark is when the push that holds it began, or [`NOTHING_BEGUN`].
 pub(super) struct NodeLock {
     path: PathBuf,
     lock: MarkedLock,
@@ -91,28 +93,40 @@ impl NodeLock {
         }
     }
 
-    /// When the push began that was stopped before its end; `None` where none was.
-    fn since(&mut self) -> Result<Option<Timestamp>, ArchiveError> {
+    /// The mark; empty where there is none.
+    fn read(&mut self) -> Result<String, ArchiveError> {
         let mark = self.lock.mark().map_err(|source| self.failed(source))?;
-        Ok(mark.trim().parse().ok())
+        Ok(mark.trim().to_owned())
     }
 
-    /// Gives up what was begun since the mark; the cluster's lock is held.
+    fn set(&mut self, mark: &str) -> Result<(), ArchiveError> {
+        let set = self.lock.set_mark(mark);
+        set.map_err(|source| self.failed(source))
+    }
+
+    /// When the push began that was stopped before its end; `None` where none was.
+    fn since(&mut self) -> Result<Option<Timestamp>, ArchiveError> {
+        Ok(self.read()?.parse().ok())
+    }
+
+    /// Gives up what a push that was stopped began, and nothing where none was; the cluster's lock is held.
+    ///
+    /// What else is under way in the repository may be a push by hand.
     pub(super) async fn give_up_marked(
         &mut self,
         config: &Config,
         bucket: &Bucket,
         repository: &Repository,
     ) -> Result<(), ArchiveError> {
-        match self.since()? {
-            Some(since) => give_up(config, bucket, repository, since).await,
-            None => Ok(()),
+        if let Some(since) = self.since()? {
+            give_up(config, bucket, repository, since).await?;
+            self.set(NOTHING_BEGUN)?;
         }
+        Ok(())
     }
 
     pub(super) fn mark(&mut self, since: Timestamp) -> Result<Timestamp, ArchiveError> {
-        let marked = self.lock.set_mark(&since.to_string());
-        marked.map_err(|source| self.failed(source))?;
+        self.set(&since.to_string())?;
         Ok(since)
     }
 

@@ -26,7 +26,7 @@ pub async fn verify(
     let mut verified = catalog.verify(&[], now);
     // Without a gap there is nothing to acknowledge, and nothing to ask for.
     if !verified.gaps.is_empty() {
-        retention::know_pruned(config, &mut catalog).await?;
+        retention::know_pruned(config, &repository, &mut catalog).await?;
         let shared = Shared::open(config).await?;
         let known = shared.acknowledgements(&repository.to_string()).await?;
         verified = catalog.verify(&known, now);

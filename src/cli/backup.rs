@@ -114,7 +114,7 @@ pub(super) async fn read(loaded: &Loaded) -> Result<(Bucket, Repository, Catalog
     let mut windows = catalog.backups.iter().filter_map(|it| catalog.window(it));
     if windows.any(|window| window.gap.is_some()) {
         // What retention deleted on purpose is no gap.
-        retention::know_pruned(config, &mut catalog).await?;
+        retention::know_pruned(config, &repository, &mut catalog).await?;
     }
     Ok((bucket, repository, catalog))
 }

@@ -68,12 +68,12 @@ pub async fn show(loaded: &Loaded, name: &str, json: bool) -> anyhow::Result<Exi
     if json {
         say(serde_json::to_string_pretty(&shown)?)?;
     } else {
-        print(&shown)?;
+        print(&shown, &loaded.config.cluster.name)?;
     }
     Ok(if restorable { Exit::Good } else { Exit::Bad })
 }
 
-fn print(shown: &Shown) -> std::io::Result<()> {
+fn print(shown: &Shown, cluster: &str) -> std::io::Result<()> {
     let unknown = || "unknown".to_owned();
     let time =
         |at: Option<Timestamp>| at.map_or_else(unknown, |at| at.strftime("%F %T UTC").to_string());
@@ -116,6 +116,12 @@ fn print(shown: &Shown) -> std::io::Result<()> {
         (None, _) => unknown(),
     };
     say(format_args!("permanent    {permanent}"))?;
+    if let Some(keeper) = &shown.permanent_by_xdb {
+        let record = format!("xdb/{cluster}/{}", keeper.path());
+        say(format_args!(
+            "             a person's, and left alone, once {record} is deleted from the bucket"
+        ))?;
+    }
     for (oid, location) in &shown.tablespaces {
         say(format_args!("tablespace   {oid} at {location}"))?;
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
-use tokio::process::{ChildStdout, Command};
+use tokio::process::{ChildStderr, ChildStdout, Command};
 use tokio::time::timeout;
 
 pub use group::Group;
@@ -149,6 +149,25 @@ pub async fn stream<T, E: From<ProcessError>>(
             .unwrap_or_default(),
     };
     Ok((finished, consumed))
+}
+
+/// As [`stream`], where what is said on either pipe counts.
+///
+/// # Errors
+/// When the program is not there or cannot be started.
+pub async fn stream_both<T>(
+    command: Command,
+    consume: impl AsyncFnOnce(ChildStdout, ChildStderr) -> T,
+) -> Result<(ExitStatus, T), ProcessError> {
+    let mut command = command;
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut group = Group::start(&mut command, Signal::KILL)?;
+    let pipes = group.stdout().zip(group.stderr());
+    let (stdout, stderr) = pipes.expect("both are piped");
+    let consumed = consume(stdout, stderr).await;
+    let status = group.wait(Duration::MAX).await?;
+    group.kill();
+    Ok((status, consumed))
 }
 
 /// Runs `command` to its end with xdb's own standard error, and lets what it started in the background go on.

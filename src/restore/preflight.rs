@@ -50,7 +50,7 @@ pub async fn preflight(
     let mut plan = plan::plan(&catalog, &repository, backup)?;
     if plan.gaps != Verdict::Ok {
         // What retention deleted on purpose is none.
-        let known = retention::know_pruned(config, &mut catalog).await;
+        let known = retention::know_pruned(config, &repository, &mut catalog).await;
         known.map_err(ArchiveError::from)?;
         plan = plan::plan(&catalog, &repository, backup)?;
     }

@@ -18,7 +18,7 @@ use crate::config::S3;
 pub use error::{Cause, StorageError};
 pub use repository::{Repository, UnknownPlaceholder};
 pub use shared::{
-    Acknowledgement, ClusterLock, HighWater, Holder, Keeper, LockError, Pruned, Shared,
+    Acknowledgement, ArchiveOf, ClusterLock, HighWater, Holder, Keeper, LockError, Pruned, Shared,
     SharedError, Success,
 };
 pub use upload::{Content, Upload};

@@ -164,6 +164,16 @@ fn a_prune_does_what_its_dry_run_said_and_keeps_what_it_promised(program: Progra
         records.contains(&all[3]) && !records.contains(&all[2]),
         "{records}"
     );
+    // Whoever wants to keep it takes it over, as it is told.
+    let shown = lab.xdb(&["backup", "show", &all[3]]).stdout;
+    let told = shown
+        .split_whitespace()
+        .find(|word| word.starts_with("xdb/main/keepers/"));
+    lab.ok(&format!("rm /srv/s3/walg-test/{}", told.unwrap()));
+    lab.config("[retention]\nwindow_days = 0\nfulls = 1");
+    let kept = lab.xdb_json(&["prune"]);
+    assert_eq!(with(&kept, "keep"), all[3..]);
+    assert_eq!(kept["backups"][0]["reason"], "marked permanent by a person");
     lab.assert_nothing_left_behind();
 }
 
@@ -314,6 +324,26 @@ fn a_prune_that_is_told_to_end_gives_its_locks_up() {
 }
 
 #[test]
+fn a_prune_leaves_the_upload_of_a_push_by_hand_alone() {
+    let lab = start(Program::Walrus, "fulls = 1");
+    let all = pushed(&lab, 2);
+    let object = "http://127.0.0.1:7070/walg-test/main/pg17/basebackups_005/by-hand";
+    let curl = "curl -sS --fail --aws-sigv4 aws:amz:us-east-1:s3 --user lab:lab-secret-key";
+    let begun = lab.ok(&format!("{curl} -X POST '{object}?uploads='"));
+    let (_, id) = begun.split_once("<UploadId>").unwrap();
+    let id = id.split('<').next().unwrap();
+    let pruned = lab.xdb(&["prune"]);
+    assert_eq!(pruned.code, 0, "{pruned:?}");
+    assert_eq!(backups(&lab), all[1..]);
+    // S3 knows the upload still; it fails where there is none.
+    lab.ok(&format!("{curl} '{object}?uploadId={id}'"));
+    lab.ok(&format!("{curl} -X DELETE '{object}?uploadId={id}'"));
+    let gone = lab.sh(&format!("{curl} '{object}?uploadId={id}'"));
+    assert_ne!(gone.code, 0, "S3 tells of uploads that are gone: {gone:?}");
+    lab.assert_nothing_left_behind();
+}
+
+#[test]
 fn a_prune_that_must_not_be_is_refused_and_deletes_nothing() {
     let lab = start(Program::Walrus, "fulls = 1");
     let all = pushed(&lab, 2);
@@ -368,7 +398,8 @@ fn a_prune_that_must_not_be_is_refused_and_deletes_nothing() {
     // A replica.
     lab.ok("touch /var/lib/postgresql/17/main/standby.signal");
     lab.ok("kill -INT $(cat /run/service/postgres/supervise/pid)");
-    eventually("it is a standby", SOON, || {
+    // The server waits for segments that are being archived, several times 15 s under load.
+    eventually("it is a standby", 2 * SOON, || {
         let ask = "/usr/lib/postgresql/17/bin/psql -XAtqc 'SELECT pg_is_in_recovery()'";
         (lab.sh_as_postgres(ask).stdout == "t\n").then_some(())
     });
@@ -420,6 +451,12 @@ fn a_backup_that_somebody_else_deletes_meanwhile_is_critical() {
         4,
         "walrus would delete wal_005/0000000100000000000000FF.lz4, which retention keeps",
     );
+    assert_eq!(objects(&lab), before);
+    // So is one whose words are not understood.
+    let silent = lists.replace("  wal_005", "removes wal_005");
+    lab.write_file(script, &silent, "root:root", "0755");
+    let pruned = lab.xdb(&["prune"]);
+    pruned.failed(4, "walrus would delete nothing that its dry run names");
     assert_eq!(objects(&lab), before);
     lab.assert_nothing_left_behind();
 }

@@ -99,7 +99,7 @@ impl Program {
         deletion(&["target", backup], confirm)
     }
 
-    /// Settings by which a deletion lists on its standard output what it deletes.
+    /// Settings by which a deletion lists what it deletes.
     pub fn deletion_settings(self) -> Vec<(&'static str, &'static str)> {
         match self {
             Self::WalG => wal_g::deletion_settings(),
@@ -107,7 +107,7 @@ impl Program {
         }
     }
 
-    /// The object that a line of a deletion's standard output names, relative to the repository.
+    /// The object that a line of a deletion's output names, relative to the repository.
     pub fn listed_for_deletion(self, line: &str) -> Option<&str> {
         match self {
             Self::WalG => wal_g::listed_for_deletion(line),
@@ -148,11 +148,23 @@ mod tests {
     #[test]
     fn what_a_deletion_names_is_read_from_both_programs() {
         let wal_g = "INFO: 2026/11/21 07:47:17.438968 Object marked for deletion: wal_005/000000010000000000000001.zst storage=default";
+        let old_wal_g = "INFO: 2024/11/21 07:47:17.438968 \twill be deleted: wal_005/000000010000000000000001.zst, from storage: default";
+        let older_wal_g = "INFO: 2022/11/21 07:47:17.438968 \twill be deleted: wal_005/000000010000000000000001.zst";
         let walrus = "  wal_005/000000010000000000000001.zst";
         for (program, line, object) in [
             (
                 Program::WalG,
                 wal_g,
+                Some("wal_005/000000010000000000000001.zst"),
+            ),
+            (
+                Program::WalG,
+                old_wal_g,
+                Some("wal_005/000000010000000000000001.zst"),
+            ),
+            (
+                Program::WalG,
+                older_wal_g,
                 Some("wal_005/000000010000000000000001.zst"),
             ),
             (

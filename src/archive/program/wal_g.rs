@@ -13,7 +13,7 @@ pub(super) fn backup_push(data_directory: &Path, full: bool) -> Vec<OsString> {
     arguments
 }
 
-/// Its log, whole, and not to standard error, of which only the last lines are kept.
+/// Its whole log, on standard output. Before 3.0.5 it does not know the first, and all is on standard error.
 pub(super) fn deletion_settings() -> Vec<(&'static str, &'static str)> {
     vec![
         ("WALG_LOG_DESTINATION", "/dev/stdout"),
@@ -21,11 +21,20 @@ pub(super) fn deletion_settings() -> Vec<(&'static str, &'static str)> {
     ]
 }
 
-/// A line of its log.
+/// A line of its log: before 3.0.9 in other words.
 pub(super) fn listed_for_deletion(line: &str) -> Option<&str> {
-    let (_, named) = line.split_once("Object marked for deletion: ")?;
-    let (object, _storage) = named.split_once(" storage=")?;
-    Some(object)
+    let wordings = [
+        ("Object marked for deletion: ", " storage="),
+        ("\twill be deleted: ", ", from storage: "),
+    ];
+    wordings.into_iter().find_map(|(before, storage)| {
+        let (_, named) = line.split_once(before)?;
+        Some(
+            named
+                .rsplit_once(storage)
+                .map_or(named, |(object, _)| object),
+        )
+    })
 }
 
 pub(super) fn own_settings(config: &Config) -> Vec<(&'static str, String)> {

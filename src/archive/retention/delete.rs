@@ -8,7 +8,7 @@ use super::Plan;
 use crate::archive::{ArchiveError, Program, Repository, environment};
 use crate::config::Config;
 use crate::model::SegmentSize;
-use crate::process::{self, ProcessError};
+use crate::process;
 
 /// One call of a program's `delete`.
 pub(super) enum Deletion<'a> {
@@ -25,12 +25,49 @@ pub(super) struct Deleter<'a> {
     pub(super) size: SegmentSize,
 }
 
-/// What a program said while it deleted, or would have.
+/// What a program said on one of its pipes while it deleted, or would have.
 #[derive(Default)]
 struct Said {
+    /// It named an object to delete.
+    named: bool,
     /// The first object that the plan keeps.
     kept: Option<String>,
     last_line: String,
+}
+
+impl Said {
+    fn hear(&mut self, program: Program, plan: &Plan, size: SegmentSize, line: &str) {
+        if let Some(object) = program.listed_for_deletion(line) {
+            self.named = true;
+            if !plan.deletes(object, size) {
+                self.kept.get_or_insert_with(|| object.to_owned());
+            }
+        }
+        if !line.is_empty() {
+            line.clone_into(&mut self.last_line);
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        let last_line = match other.last_line.is_empty() {
+            true => self.last_line,
+            false => other.last_line,
+        };
+        Self {
+            named: self.named || other.named,
+            kept: self.kept.or(other.kept),
+            last_line,
+        }
+    }
+
+    /// What is not as planned. A dry run that names nothing was not understood: the plan has something to delete.
+    fn disagrees(self, confirm: bool) -> Option<String> {
+        let kept = self
+            .kept
+            .map(|object| format!("{object}, which retention keeps"));
+        let nothing = "nothing that its dry run names, and retention has something to delete";
+        kept.or_else(|| (!self.named && !confirm).then(|| nothing.to_owned()))
+    }
 }
 
 impl Deleter<'_> {
@@ -75,24 +112,31 @@ impl Deleter<'_> {
                 Deletion::Target(backup) => program.delete_target(backup, confirm),
             })
             .envs(program.deletion_settings());
-        let read = async |stdout| Ok::<_, ProcessError>(self.read(program, plan, stdout).await);
+        let read = async |stdout, stderr| {
+            let pipes = tokio::join!(
+                self.read(program, plan, stdout),
+                self.read(program, plan, stderr)
+            );
+            pipes.0.and(pipes.1)
+        };
         let after = self.config.archive.backup_timeout;
-        let streamed = timeout(after, process::stream(command, read)).await;
-        let (finished, said) = streamed.map_err(|_| ArchiveError::TooSlow { after })??;
-        if !finished.status.success() {
+        let streamed = timeout(after, process::stream_both(command, read)).await;
+        let (status, said) = streamed.map_err(|_| ArchiveError::TooSlow { after })??;
+        if !status.success() {
             let said = Some(said.last_line).filter(|line| !line.is_empty());
-            let reason = said.unwrap_or_else(|| finished.last_words());
+            let reason = said.unwrap_or_else(|| status.to_string());
             return Err(failed(program, "delete", reason));
         }
         let program = program.to_string();
-        said.kept.map_or(Ok(()), |object| {
-            Err(ArchiveError::Disagrees { program, object })
+        let disagrees = said.disagrees(confirm);
+        disagrees.map_or(Ok(()), |what| {
+            Err(ArchiveError::Disagrees { program, what })
         })
     }
 
-    async fn read(&self, program: Program, plan: &Plan, stdout: impl AsyncRead + Unpin) -> Said {
+    async fn read(&self, program: Program, plan: &Plan, pipe: impl AsyncRead + Unpin) -> Said {
         let mut said = Said::default();
-        let mut reader = BufReader::new(stdout);
+        let mut reader = BufReader::new(pipe);
         let mut line = Vec::new();
         // A read error ends the output like its end does; the exit status judges.
         while reader
@@ -101,13 +145,7 @@ impl Deleter<'_> {
             .is_ok_and(|read| read > 0)
         {
             let text = String::from_utf8_lossy(&line);
-            let text = text.trim_end();
-            if let Some(object) = program.listed_for_deletion(text)
-                && !plan.deletes(object, self.size)
-            {
-                said.kept.get_or_insert_with(|| object.to_owned());
-            }
-            text.clone_into(&mut said.last_line);
+            said.hear(program, plan, self.size, text.trim_end());
             line.clear();
         }
         said
@@ -127,5 +165,72 @@ fn failed(program: Program, verb: &'static str, reason: String) -> ArchiveError 
         program: program.to_string(),
         verb,
         reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::retention::{Action, BackupPlan};
+
+    const OLD: &str = "base_000000010000000000000002";
+    const NEW: &str = "base_000000010000000000000008";
+
+    fn heard(lines: &[String]) -> Said {
+        let backup = |name: &str, action| BackupPlan {
+            name: name.to_owned(),
+            action,
+            reason: String::new(),
+            bytes: 0,
+        };
+        let plan = Plan {
+            backups: vec![backup(OLD, Action::Delete), backup(NEW, Action::Keep)],
+            wal: Vec::new(),
+            before: None,
+        };
+        let mut said = Said::default();
+        for line in lines {
+            said.hear(Program::WalG, &plan, SegmentSize::default(), line);
+        }
+        said
+    }
+
+    #[test]
+    fn a_dry_run_that_names_what_is_kept_or_nothing_disagrees_on_either_pipe() {
+        let new = |name| {
+            format!("INFO: Object marked for deletion: {name}/metadata.json storage=default")
+        };
+        let old =
+            |name| format!("INFO: \twill be deleted: {name}/metadata.json, from storage: default");
+        let kept = format!("{NEW}/metadata.json, which retention keeps");
+        let nothing = "nothing that its dry run names, and retention has something to delete";
+        for (what, lines, dry) in [
+            ("3.0.9", vec![new(OLD)], None),
+            ("before 3.0.9", vec![old(OLD)], None),
+            (
+                "3.0.9, too much",
+                vec![new(OLD), new(NEW)],
+                Some(kept.as_str()),
+            ),
+            (
+                "before 3.0.9, too much",
+                vec![old(NEW)],
+                Some(kept.as_str()),
+            ),
+            (
+                "another wording",
+                vec![format!("removes {OLD}")],
+                Some(nothing),
+            ),
+            ("silent", vec![], Some(nothing)),
+        ] {
+            let disagrees = |said: Said| said.disagrees(false);
+            let on_stdout = heard(&lines).and(heard(&[]));
+            assert_eq!(disagrees(on_stdout).as_deref(), dry, "{what}");
+            let on_stderr = heard(&[]).and(heard(&lines));
+            assert_eq!(disagrees(on_stderr).as_deref(), dry, "{what}");
+        }
+        // After the deletion the bucket itself is read.
+        assert_eq!(heard(&[]).disagrees(true), None);
     }
 }

@@ -29,12 +29,13 @@ pub(super) async fn look(
 ) -> Result<Seen, ArchiveError> {
     let (program, _) = Program::find(config)?;
     let shared = Shared::open(config).await?;
+    let of = (system_identifier, repository);
     let mut catalog = catalog::read(bucket, repository).await?;
-    let pruned = shared.pruned(system_identifier).await?;
+    let pruned = shared.pruned(of).await?;
     let before = pruned.as_ref().and_then(|pruned| pruned.before.as_deref());
     catalog.wal.pruned_before =
         before.and_then(|name| WalSegment::parse(name, catalog.wal.size).ok());
-    let keepers = shared.keepers(system_identifier).await?;
+    let keepers = shared.keepers(of).await?;
     let proof = shared.last_success(PROOF).await?;
     let proof = proof.filter(|proof| {
         let of = proof.detail["system_identifier"].as_u64();
@@ -51,16 +52,21 @@ pub(super) async fn look(
     })
 }
 
-/// Puts into `catalog` how far retention has deleted, so that what it took is no loss.
+/// Puts into `catalog`, which was read from `repository`, how far retention has deleted, so that what it took is no loss.
 ///
 /// # Errors
 /// When the bucket cannot be asked.
-pub async fn know_pruned(config: &Config, catalog: &mut Catalog) -> Result<(), SharedError> {
+pub async fn know_pruned(
+    config: &Config,
+    repository: &Repository,
+    catalog: &mut Catalog,
+) -> Result<(), SharedError> {
     let mut sentinels = catalog.backups.iter().filter_map(|it| it.sentinel.as_ref());
     let Some(identifier) = sentinels.find_map(|sentinel| sentinel.system_identifier) else {
         return Ok(());
     };
-    let pruned = Shared::open(config).await?.pruned(identifier).await?;
+    let shared = Shared::open(config).await?;
+    let pruned = shared.pruned((identifier, repository)).await?;
     let before = pruned.and_then(|pruned| pruned.before);
     catalog.wal.pruned_before =
         before.and_then(|name| WalSegment::parse(&name, catalog.wal.size).ok());
@@ -115,7 +121,7 @@ pub async fn permanent(
     }
     let shared = Shared::open(config).await?;
     let keepers = match sentinel.system_identifier {
-        Some(identifier) => shared.keepers(identifier).await?,
+        Some(identifier) => shared.keepers((identifier, repository)).await?,
         None => Vec::new(),
     };
     let mut keepers = keepers.into_iter();

@@ -119,7 +119,7 @@ pub fn plan_retention(seen: &Seen, policy: Retention, now: Timestamp) -> Result<
         let action = match why {
             Some(why) if why.keeper && !seen.is_spared(name) => Action::Mark,
             Some(_) => Action::Keep,
-            None if seen.keepers.contains(name) => Action::UnmarkAndDelete,
+            None if seen.is_own_mark(name) => Action::UnmarkAndDelete,
             None => Action::Delete,
         };
         BackupPlan {

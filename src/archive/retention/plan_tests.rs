@@ -266,10 +266,14 @@ fn what_is_never_deleted() {
         );
         assert!(reason(&planned, name).contains(why), "{planned:?}");
     };
-    // The newest proven one, though older than a newer one that nobody tested; and all its WAL.
+    // The last proven one, though older than a newer one that nobody tested; and all its WAL.
     let mut proven = fulls(&[10, 40, 90]);
     proven.proven = Some(name(40));
-    only(&proven, &name(40), "the newest proven backup");
+    only(
+        &proven,
+        &name(40),
+        "the last one that a restore test proved",
+    );
     assert_eq!(deleted_wal(&plan(&proven, NOTHING)), [(1, 39)]);
 
     // The last complete one: the newer one lacks its WAL.

@@ -122,6 +122,10 @@ fn xdbs_own_marks_come_off_and_a_persons_stay() {
         },
     );
     assert_eq!(with(&again, Action::Mark), names(&[31, 59]));
+    // And where it is not wanted any more, there is none to take off.
+    let unwanted = plan(&all, NOTHING);
+    assert_eq!(with(&unwanted, Action::Delete), names(&[31, 59]));
+    assert_eq!(with(&unwanted, Action::UnmarkAndDelete), names(&[20]));
 }
 
 #[test]

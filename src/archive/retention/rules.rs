@@ -100,7 +100,6 @@ impl<'a> Rules<'a> {
     pub(super) fn why_kept(&self, backup: &Backup) -> Option<Why> {
         let name = backup.name.as_str();
         let permanent = self.seen.marks.contains_key(name);
-        let keeper = self.seen.keepers.contains(name);
         let Some(sentinel) = &backup.sentinel else {
             return self
                 .may_be_at_work(name)
@@ -114,7 +113,7 @@ impl<'a> Rules<'a> {
             return Some(Why::recovers("it does not say of which cluster it is"));
         }
         self.why_recoverable(backup).or_else(|| {
-            if permanent && !keeper {
+            if permanent && !self.seen.is_own_mark(name) {
                 return Some(Why::alone("marked permanent by a person"));
             }
             let period = self.keepers.get(name)?;
@@ -147,9 +146,7 @@ impl<'a> Rules<'a> {
             return why("the newest complete backup of the newest timeline".to_owned());
         }
         if self.seen.proven.as_deref() == Some(name) {
-            return why(
-                "the newest proven backup: the last restore test that passed was of it".to_owned(),
-            );
+            return why("the last one that a restore test proved".to_owned());
         }
         let finished = backup.finished_at?;
         let days = self.policy.window_days.unwrap_or_default();

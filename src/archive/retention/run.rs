@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::model::{Timeline, WalSegment};
 use crate::postgres::{self, ControlData, Server};
 use crate::process;
-use crate::storage::{Bucket, Keeper, Pruned, Shared};
+use crate::storage::{ArchiveOf, Bucket, Keeper, Pruned, Shared};
 use crate::store::Reader;
 
 /// How long a question to PostgreSQL may take.
@@ -95,6 +95,10 @@ impl<'a> Place<'a> {
         })
     }
 
+    fn archive(&self) -> ArchiveOf<'_> {
+        (self.control.system_identifier, &self.repository)
+    }
+
     async fn look(&self) -> Result<Seen, ArchiveError> {
         let identifier = self.control.system_identifier;
         look(self.config, &self.bucket, &self.repository, identifier).await
@@ -159,27 +163,27 @@ impl<'a> Place<'a> {
         seen: &Seen,
         plan: &Plan,
     ) -> Result<(), ArchiveError> {
-        let identifier = self.control.system_identifier;
+        let of = self.archive();
         let by = &self.config.node.hostname;
+        // Of marks that were never made, or that somebody took off: the next one may be a person's.
+        let is_unmarked = |name: &&String| !seen.marks.contains_key(*name);
+        for name in seen.keepers.iter().filter(is_unmarked) {
+            self.shared.drop_keeper(of, name).await?;
+        }
         for backup in &plan.backups {
             match backup.action {
                 Action::Mark => {
                     let now = Timestamp::now();
-                    let keeper = Keeper::new(identifier, &backup.name, by, now, &backup.reason);
+                    let keeper = Keeper::new(of, &backup.name, by, now, &backup.reason);
                     self.shared.keep_keeper(&keeper).await?;
                     deleter.mark(&backup.name, true).await?;
                 }
                 Action::UnmarkAndDelete => {
                     deleter.mark(&backup.name, false).await?;
-                    self.shared.drop_keeper(identifier, &backup.name).await?;
+                    self.shared.drop_keeper(of, &backup.name).await?;
                 }
                 Action::Keep | Action::Delete => {}
             }
-        }
-        // Of those that somebody deleted by other means.
-        let is_gone = |name: &&String| seen.catalog.backup(name).is_none();
-        for name in seen.keepers.iter().filter(is_gone) {
-            self.shared.drop_keeper(identifier, name).await?;
         }
         Ok(())
     }
@@ -195,8 +199,8 @@ impl<'a> Place<'a> {
         let start = plan.before.as_ref().map(|(_, start)| *start);
         let before: Option<WalSegment> = start.max(seen.catalog.wal.pruned_before);
         let before = before.map(|segment| segment.name(seen.catalog.wal.size));
-        let (identifier, by) = (self.control.system_identifier, &self.config.node.hostname);
-        Pruned::new(identifier, before, deleting, by, now)
+        let by = &self.config.node.hostname;
+        Pruned::new(self.archive(), before, deleting, by, now)
     }
 
     /// The programs know no unfinished backup, and delete one only with what is older than a finished one.

@@ -17,7 +17,7 @@ pub struct Seen {
     pub folders: BTreeMap<String, Folder>,
     /// Backups that are marked permanent, wherever.
     pub marks: BTreeMap<String, Mark>,
-    /// Backups that xdb recorded to have marked itself.
+    /// Backups that xdb recorded to mark itself, whether they carry a mark or not.
     pub keepers: BTreeSet<String>,
     /// Backups whose deletion a stopped run had begun: they may lack parts.
     pub deleting: BTreeSet<String>,
@@ -48,6 +48,11 @@ pub enum Mark {
 impl Seen {
     pub(super) fn is_spared(&self, backup: &str) -> bool {
         self.marks.get(backup) == Some(&Mark::Spared)
+    }
+
+    /// Whether the mark that `backup` carries is xdb's own.
+    pub(super) fn is_own_mark(&self, backup: &str) -> bool {
+        self.keepers.contains(backup) && self.marks.contains_key(backup)
     }
 
     pub(super) fn bytes(&self, backup: &Backup) -> u64 {

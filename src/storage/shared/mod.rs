@@ -14,7 +14,7 @@ use crate::config::Config;
 pub use acknowledgement::Acknowledgement;
 pub use high_water::HighWater;
 pub use lock::{ClusterLock, Holder, LockError};
-pub use retention::{Keeper, Pruned};
+pub use retention::{ArchiveOf, Keeper, Pruned};
 pub use success::Success;
 
 /// Why the shared objects cannot be reached.
