@@ -66,6 +66,8 @@ fn a_backup_is_pushed_and_listed(program: Program) {
     lab.ok(&format!("mkdir -p {REPOSITORY}/basebackups_005/base_0000000100000000000000AA/tar_partitions &&
         echo x >{REPOSITORY}/basebackups_005/base_0000000100000000000000AA/tar_partitions/part_001.tar.lz4"));
     lab.ok(&format!("rm {REPOSITORY}/wal_005/{}.lz4", &name[5..29]));
+    // What is deleted behind xdb's back is seen by whoever reads all: verify, restores, and each day the daemon.
+    assert_eq!(lab.xdb(&["archive", "verify"]).code, 1);
     let list = listed(&lab);
     let status = |at: usize| {
         (
