@@ -171,8 +171,9 @@ part_one() {
     start walrus
     start xdb
     postgres env XDB_CONFIG=/etc/xdb/xdb.toml perl /benches/archive_one.pl "${list[@]:0:100}"
-    stop walrus
+    # First the one that has a walrus of its own.
     stop xdb
+    stop walrus
 }
 
 for part in "${@:-one drain}"; do for each in $part; do "part_$each"; done; done
