@@ -47,6 +47,9 @@ const APART: Duration = Duration::from_millis(20);
 /// How often uploads that a killed program left unfinished are looked for.
 const SWEEP: Duration = Duration::from_secs(600);
 
+/// How often is looked whether the program's daemon died while nothing was to be stored.
+const DEATHS: Duration = Duration::from_secs(5);
+
 /// After a refusal by S3 the settings are read anew, at most this often.
 const CONFIGURED: Duration = Duration::from_secs(30);
 
@@ -140,6 +143,7 @@ impl Archiver {
         let (asking, mut asked) = mpsc::channel::<Ask>(64);
         let mut talks = JoinSet::new();
         let mut sweeps = interval(SWEEP);
+        let mut deaths = interval(DEATHS);
         // A process that may not listen for it has no SIGHUP to miss.
         let mut hang_up = signal(SignalKind::hangup()).ok();
         loop {
@@ -158,6 +162,7 @@ impl Archiver {
                         talks.spawn(async move { means.sweep().await });
                     }
                 }
+                _ = deaths.tick() => self.program.bury().await,
                 Some(()) = heard(&mut hang_up) => self.configure_again().await,
                 () = sleep_until(self.next_at.into()), if self.wants_more() => self.push_ahead().await,
                 Some((request, answer)) = asked.recv() => self.take(request, answer).await,

@@ -151,14 +151,9 @@ impl Supervised {
 
     /// Starts it where it does not run; `false` while it may not be started again yet, or cannot be.
     pub(super) async fn ensure(&mut self, config: &Config, repository: &Repository) -> bool {
-        if let Some(group) = &mut self.running {
-            match group.ended() {
-                None => return true,
-                Some(status) => {
-                    tracing::warn!("the program's daemon ended: {status}");
-                    self.kill().await;
-                }
-            }
+        self.bury().await;
+        if self.running.is_some() {
+            return true;
         }
         if self.not_before.is_some_and(|at| Instant::now() < at) {
             return false;
@@ -184,6 +179,14 @@ impl Supervised {
     /// Of the daemon that runs now.
     pub(super) fn progress(&self) -> Progress {
         self.progress.clone()
+    }
+
+    /// Takes leave of one that ended by itself.
+    pub(super) async fn bury(&mut self) {
+        if let Some(status) = self.running.as_mut().and_then(Group::ended) {
+            tracing::warn!("the program's daemon ended: {status}");
+            self.kill().await;
+        }
     }
 
     fn start(&self, config: &Config, repository: &Repository) -> Result<Group, ArchiveError> {
