@@ -63,6 +63,11 @@ if apt-get -qq -o Acquire::Retries=3 update >/tmp/apt.log 2>&1 && DEBIAN_FRONTEN
     prefix[pgbackrest]=pgbackrest/archive/main prefix[barman]=barman
     command[pgbackrest]='pgbackrest --stanza=main archive-push %p'
     command[barman]='barman-cloud-wal-archive --endpoint-url http://127.0.0.1:7000 s3://walg-test/barman main %p'
+    # barman asks the AWS chain, and PostgreSQL's environment has no keys.
+    install -d -o postgres -m 0700 /var/lib/postgresql/.aws
+    printf '[default]\naws_access_key_id = lab\naws_secret_access_key = lab-secret-key\n' >/var/lib/postgresql/.aws/credentials
+    printf '[default]\nregion = us-east-1\ns3 =\n  addressing_style = path\n' >/var/lib/postgresql/.aws/config
+    chown postgres: /var/lib/postgresql/.aws/*
     # pgBackRest speaks TLS only: a second door of the same S3 server, behind a proxy of its own.
     openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -keyout /tmp/key.pem -out /tmp/cert.pem -days 2 2>/dev/null
     ROOT_ACCESS_KEY=lab ROOT_SECRET_KEY=lab-secret-key versitygw --port 127.0.0.1:7443 --cert /tmp/cert.pem --key /tmp/key.pem posix /srv/s3 >/tmp/s3-tls.log 2>&1 &
