@@ -6,6 +6,7 @@
 
 mod ahead;
 mod client;
+mod idle;
 mod program;
 mod progress;
 mod protocol;
@@ -30,6 +31,7 @@ use crate::storage::Bucket;
 use crate::store::Store;
 use ahead::Ahead;
 pub(super) use client::{Handed, hand_over};
+use idle::Idle;
 use program::{Place, Supervised};
 use protocol::Request;
 use upload::{Ended, Identity, Means};
@@ -43,6 +45,10 @@ const FAR_AHEAD: usize = 64;
 /// Uploads ahead begin this far apart. Those that begin together compress together and then wait for S3 together, and
 /// the processors stand idle meanwhile.
 const APART: Duration = Duration::from_millis(20);
+
+/// More than this many at once help only while processors stand idle, as they do where S3 is far; else they get into each
+/// other's way.
+const BUSY: usize = 4;
 
 /// How often uploads that a killed program left unfinished are looked for.
 const SWEEP: Duration = Duration::from_secs(600);
@@ -111,6 +117,7 @@ struct Archiver {
     /// Whoever waits for a file that is on its way; nobody for one that is pushed ahead.
     waiting: HashMap<String, Vec<oneshot::Sender<bool>>>,
     ahead: Ahead,
+    idle: Idle,
     /// When the next may be pushed ahead.
     next_at: Instant,
     /// Pushed ahead, and not asked for yet.
@@ -131,6 +138,7 @@ impl Archiver {
             uploading: HashSet::new(),
             waiting: HashMap::new(),
             ahead: Ahead::default(),
+            idle: Idle::default(),
             next_at: Instant::now(),
             stored: HashMap::new(),
             server: None,
@@ -244,10 +252,12 @@ impl Archiver {
     }
 
     /// Whether one more may be pushed ahead once its time has come.
-    fn wants_more(&self) -> bool {
+    fn wants_more(&mut self) -> bool {
+        let under_way = self.uploading.len();
         !self.ahead.is_empty()
             && self.stored.len() < FAR_AHEAD
-            && self.uploading.len() < self.ahead.at_once(&self.means.config)
+            && under_way < self.ahead.at_once(&self.means.config)
+            && (under_way < BUSY || self.idle.some())
     }
 
     /// Pushes the next segment ahead where that is wanted, and due.
