@@ -105,8 +105,8 @@ fn a_slow_link_is_no_reason_to_kill_an_upload_that_gets_on() {
     let began = std::time::Instant::now();
     let archived = lab.sql("SELECT archived_count FROM pg_stat_archiver");
     lab.sql(
-        "INSERT INTO noise SELECT (SELECT decode(string_agg(md5(random()::text || n), ''), 'hex')
-         FROM generate_series(1, 65536)) FROM generate_series(1, 14) AS n",
+        "INSERT INTO noise SELECT (SELECT decode(string_agg(md5(random()::text || g || n), ''), 'hex')
+         FROM generate_series(1, 65536) AS g) FROM generate_series(1, 14) AS n",
     );
     lab.end_segments(&writer, 1);
     eventually("the segment is archived", SOON * 2, || {
