@@ -11,14 +11,6 @@ const STORED: &str = "/srv/s3/walg-test/main/pg17/wal_005";
 
 for_each_program!(a_lost_segment_is_named_and_acknowledging_it_ends_the_alarm_only);
 
-/// A lab whose segments end only where a test ends them.
-fn start(program: Program) -> Lab {
-    let lab = Lab::start(program);
-    lab.sql("ALTER SYSTEM SET archive_timeout = 0");
-    lab.sql("SELECT pg_reload_conf()");
-    lab
-}
-
 /// Fills `count` segments and waits until the bucket holds them; gives their names.
 fn archived(lab: &Lab, count: usize) -> Vec<String> {
     let segments = (0..count).map(|_| {
@@ -38,7 +30,7 @@ fn json_of(said: &Output) -> Value {
 }
 
 fn a_lost_segment_is_named_and_acknowledging_it_ends_the_alarm_only(program: Program) {
-    let lab = start(program);
+    let lab = Lab::start_quiet(program);
     let verify = || lab.xdb(&["archive", "verify", "--json"]);
     let empty = verify();
     assert_eq!(empty.code, 1, "{empty:?}");
@@ -145,7 +137,7 @@ fn a_lost_segment_is_named_and_acknowledging_it_ends_the_alarm_only(program: Pro
 
 #[test]
 fn a_backlog_is_told_while_s3_is_away_and_what_could_not_be_looked_at_is_4() {
-    let lab = start(Program::Walrus);
+    let lab = Lab::start_quiet(Program::Walrus);
     lab.config("[archive]\npush_timeout = \"2s\"");
     assert_eq!(lab.xdb(&["backup", "push"]).code, 0);
     archived(&lab, 1);
@@ -194,7 +186,7 @@ fn a_backlog_is_told_while_s3_is_away_and_what_could_not_be_looked_at_is_4() {
 
 #[test]
 fn no_segment_is_called_missing_across_two_promotions_inside_one_segment() {
-    let lab = start(Program::Walrus);
+    let lab = Lab::start_quiet(Program::Walrus);
     assert_eq!(lab.xdb(&["backup", "push"]).code, 0);
     archived(&lab, 2);
     // It crashes, comes back as a standby and is promoted: twice, before the segment is full. A shutdown would end it.

@@ -12,14 +12,6 @@ const BACKUPS: &str = "/srv/s3/walg-test/main/pg17/basebackups_005";
 
 for_each_program!(a_later_look_asks_twice_and_sees_what_came);
 
-/// A lab whose segments end only where a test ends them.
-fn start(program: Program) -> Lab {
-    let lab = Lab::start(program);
-    lab.sql("ALTER SYSTEM SET archive_timeout = 0");
-    lab.sql("SELECT pg_reload_conf()");
-    lab
-}
-
 /// Ends a segment, and waits until PostgreSQL takes it for archived; gives its name.
 fn archived(lab: &Lab) -> String {
     let segment = lab.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
@@ -87,7 +79,7 @@ fn promote(lab: &Lab) {
 }
 
 fn a_later_look_asks_twice_and_sees_what_came(program: Program) {
-    let lab = start(program);
+    let lab = Lab::start_quiet(program);
     assert_eq!(lab.xdb(&["backup", "push"]).code, 0);
     let segments: Vec<String> = (0..4).map(|_| archived(&lab)).collect();
     let list = || {
@@ -175,7 +167,7 @@ fn a_later_look_asks_twice_and_sees_what_came(program: Program) {
 
 #[test]
 fn a_catalog_that_cannot_be_kept_or_read_costs_requests_only() {
-    let lab = start(Program::Walrus);
+    let lab = Lab::start_quiet(Program::Walrus);
     assert_eq!(lab.xdb(&["backup", "push"]).code, 0);
     assert_eq!(verify(&lab, false).0, 0);
     let list = || lab.xdb(&["backup", "list", "--json"]);

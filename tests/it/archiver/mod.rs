@@ -68,6 +68,13 @@ fn called(lab: &Lab, verb: &str) -> usize {
     log.lines().filter(|line| *line == verb).count()
 }
 
+fn a_push_is_under_way(lab: &Lab) {
+    eventually("a push is under way", SOON, || {
+        let staged = lab.sh("ls /var/lib/xdb/archiver/pg_wal/0*").stdout;
+        (!staged.is_empty()).then_some(())
+    });
+}
+
 /// Fills `count` segments; gives the last one's name.
 fn write(lab: &Lab, count: usize) -> String {
     lab.sql("CREATE TABLE IF NOT EXISTS filler (a int)");
@@ -166,13 +173,7 @@ fn the_programs_daemon_may_be_killed_or_hang(program: Program) {
         let before = programs_daemon(&lab);
         assert!(!before.is_empty(), "the program's daemon runs");
         let last = write(&lab, 6);
-        eventually("a push is under way", SOON, || {
-            (!lab
-                .sh("ls /var/lib/xdb/archiver/pg_wal/0*")
-                .stdout
-                .is_empty())
-            .then_some(())
-        });
+        a_push_is_under_way(&lab);
         lab.ok(&format!("kill -{signal} {before}"));
         lab.remove_toxic("slow");
         eventually("it is gone", SOON, || {
@@ -245,13 +246,7 @@ fn xdb_may_be_killed_in_a_push_and_stay_away() {
         json!({"type": "latency", "attributes": {"latency": 500}}),
     );
     let last = write(&lab, 6);
-    eventually("a push is under way", SOON, || {
-        (!lab
-            .sh("ls /var/lib/xdb/archiver/pg_wal/0*")
-            .stdout
-            .is_empty())
-        .then_some(())
-    });
+    a_push_is_under_way(&lab);
     daemon.signal("KILL");
     eventually("the program's daemon died with it", SOON, || {
         programs_daemon(&lab).is_empty().then_some(())

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{SOON, called, lab_with, programs_daemon, start};
+use super::{SOON, a_push_is_under_way, called, lab_with, programs_daemon, start};
 use crate::harness::{Lab, Program, Writer, eventually};
 
 /// The HTTP status that a request through the proxy gets; `000` for none.
@@ -67,10 +67,7 @@ fn whatever_s3_does_what_is_marked_done_is_stored_and_no_row_is_lost() {
     let latency = json!({"type": "latency", "attributes": {"latency": 300}});
     lab.toxic("slow", latency);
     lab.end_segments(&writer, 3);
-    eventually("a push is under way", SOON, || {
-        let staged = lab.sh("ls /var/lib/xdb/archiver/pg_wal/0*").stdout;
-        (!staged.is_empty()).then_some(())
-    });
+    a_push_is_under_way(&lab);
     let hang = json!({"type": "timeout", "stream": "upstream", "attributes": {"timeout": 0}});
     lab.toxic("hang", hang);
     assert_eq!(answers(&lab), "000");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Background, Lab, eventually};
+use super::{Background, Lab, Program, eventually};
 
 /// In which a fault that is over may be made good: PostgreSQL's archiver asks again after a minute at the latest.
 const MENDED: Duration = Duration::from_secs(120);
@@ -48,6 +48,14 @@ pub struct Writer<'a> {
 }
 
 impl Lab {
+    /// A lab whose segments end only where a test ends them.
+    pub fn start_quiet(program: Program) -> Self {
+        let lab = Self::start(program);
+        lab.sql("ALTER SYSTEM SET archive_timeout = 0");
+        lab.sql("SELECT pg_reload_conf()");
+        lab
+    }
+
     /// Starts to write; the table is made now.
     pub fn writer(&self) -> Writer<'_> {
         self.sql("CREATE TABLE counter (id bigint PRIMARY KEY)");
