@@ -1,8 +1,9 @@
 #!/bin/bash
 # Measures archiving beside its peers and prints tables; `./dev bench archive` runs it as root in a container of the lab,
 # where nothing else runs. Peers that Debian packages are installed first.
-# SEGMENTS, ROUNDS and LATENCIES (ms) may be set; arguments pick the parts: one drain.
+# SEGMENTS, ROUNDS, LATENCIES (ms) and PEERS may be set; arguments pick the parts: one drain.
 set -euo pipefail
+shopt -s extglob
 segments=${SEGMENTS:-200} rounds=${ROUNDS:-3} latencies=${LATENCIES:-0 100}
 data=/var/lib/postgresql/17/main
 status=$data/pg_wal/archive_status
@@ -58,7 +59,9 @@ declare -A prefix=([walrus]=walrus [xdb]=main/pg17)
 if command -v wal-g >/dev/null; then
     peers+=(wal-g) prefix[wal-g]=wal-g command[wal-g]='walrus daemon-client --socket /tmp/wal-g.sock wal-push %f'
 fi
-if apt-get -qq -o Acquire::Retries=3 update >/tmp/apt.log 2>&1 && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends pgbackrest barman-cli-cloud python3-boto3 openssl >/tmp/apt.log 2>&1; then
+if [[ -n ${PEERS-} ]]; then
+    read -ra peers <<<"$PEERS"
+elif apt-get -qq -o Acquire::Retries=3 update >/tmp/apt.log 2>&1 && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends pgbackrest barman-cli-cloud python3-boto3 openssl >/tmp/apt.log 2>&1; then
     peers+=(pgbackrest barman)
     prefix[pgbackrest]=pgbackrest/archive/main prefix[barman]=barman
     command[pgbackrest]='pgbackrest --stanza=main archive-push %p'
@@ -115,7 +118,14 @@ stop() {
     while pgrep -x "$1" >/dev/null; do sleep 0.05; done
     rm -rf "/srv/s3/walg-test/${prefix[$1]:?}" "/srv/s3/walg-test/$1" /var/spool/pgbackrest/archive "/tmp/$1.sock"
 }
+# Without latency there is no proxy in the way, whose processor time would be counted as the peers'.
 latency() {
+    local http=7070 tls=7443 proxy
+    (($1 == 0)) || http=7000 tls=7444
+    export AWS_ENDPOINT=http://127.0.0.1:$http
+    command[barman]=${command[barman]-}; command[barman]=${command[barman]/127.0.0.1:+([0-9])/127.0.0.1:$http}
+    sed -i "s|^endpoint = .*|endpoint = \"$AWS_ENDPOINT\"|" /etc/xdb/xdb.toml
+    [[ ! -e /etc/pgbackrest.conf ]] || sed -i "s|^repo1-storage-port=.*|repo1-storage-port=$tls|" /etc/pgbackrest.conf
     for proxy in s3 tls; do
         curl -s -X DELETE "http://127.0.0.1:8474/proxies/$proxy/toxics/latency" >/dev/null || true
         (($1 == 0)) || curl -s -d '{"name":"latency","type":"latency","attributes":{"latency":'"$1"'}}' "http://127.0.0.1:8474/proxies/$proxy/toxics" >/dev/null
@@ -123,6 +133,15 @@ latency() {
 }
 # Peak resident memory, in MB, of everything the peer runs.
 resident() { ps -eo comm,rss | awk -v name="$1" '$1 ~ "^" name || (name == "xdb" && $1 == "walrus") {sum += $2} END {printf "%d", sum / 1024}'; }
+
+# Processor time of each program so far, its children's included, as lines "program milliseconds".
+processors() {
+    # Some are gone before they are read.
+    { cat /proc/[0-9]*/stat 2>/dev/null || true; } | awk '{
+        match($0, /\(.*\)/); name = substr($0, RSTART + 1, RLENGTH - 2); gsub(/ /, "_", name); $0 = substr($0, RSTART + RLENGTH + 1)
+        sum[name] += ($12 + $13 + $14 + $15) * 10
+    } END {for (name in sum) print name, sum[name]}' | sort
+}
 
 drain() { # PEER LATENCY: prints milliseconds, MB
     setting archive_command '' && sql 'SELECT pg_reload_conf()' >/dev/null
@@ -132,16 +151,23 @@ drain() { # PEER LATENCY: prints milliseconds, MB
     for name in "${list[@]}"; do mv "$status/$name.done" "$status/$name.ready" 2>/dev/null || postgres touch "$status/$name.ready"; done
     sleep 2
     setting archive_command "${command[$1]}"
+    processors >/tmp/processors
     local begun; begun=$(now)
     sql 'SELECT pg_reload_conf()' >/dev/null
+    local looks=0
     while [[ -e $last ]]; do
-        sleep 0.1
-        mb=$(resident "$1"); ((mb <= peak)) || peak=$mb
+        sleep 0.05
+        # Seldom: it costs processor time, which is what the peers lack.
+        ((looks++ % 10)) || { mb=$(resident "$1"); ((mb <= peak)) || peak=$mb; }
         (($(now) - begun < 600000000000)) || { echo "$1 did not end" >&2; break; }
     done
     # A program that looks ahead may have marked the last one before others.
     while compgen -G "$status/0*.ready" >/dev/null; do sleep 0.02; done
     local took=$((($(now) - begun) / 1000000))
+    processors | awk -v peer="$1, $2 ms" -v n="$segments" '
+        NR == FNR {before[$1] = $2; next}
+        {each = ($2 - before[$1]) / n; if (each >= 0.5) text = text sprintf(" %s %.0f", $1, each)}
+        END {print peer ": processor time a segment, ms:" text}' /tmp/processors - >&2
     setting archive_command '' && sql 'SELECT pg_reload_conf()' >/dev/null
     local stored; stored=$(find "/srv/s3/walg-test/${prefix[$1]%/*}" -type f 2>/dev/null | grep -cE '/[0-9A-F]{24}[^/]*$' || true)
     ((stored >= segments)) || echo "only $stored of $segments are stored by $1" >&2

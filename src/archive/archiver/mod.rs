@@ -1,4 +1,4 @@
-//! The archiver: a socket that speaks WAL-G's daemon protocol, the program's daemon behind it, and what comes next ahead.
+//! The archiver: a socket that speaks WAL-G's daemon protocol, the program's daemons behind it, and what comes next ahead.
 //!
 //! It serves a primary that leads. To all else, and whenever in doubt, it answers with an error, and `xdb wal-push` does
 //! the work by itself; so an error is answered only when nothing here works at the file any more. Only where this process
@@ -14,7 +14,7 @@ mod socket;
 mod talk;
 mod upload;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -112,8 +112,8 @@ struct Archiver {
     program: Supervised,
     /// Dropped with this, which ends them.
     work: JoinSet<(String, Ended)>,
-    /// What the program's daemon is at now.
-    uploading: HashSet<String>,
+    /// What the program's daemons are at now, and which of them.
+    uploading: HashMap<String, usize>,
     /// Whoever waits for a file that is on its way; nobody for one that is pushed ahead.
     waiting: HashMap<String, Vec<oneshot::Sender<bool>>>,
     ahead: Ahead,
@@ -135,7 +135,7 @@ impl Archiver {
             leads,
             again,
             work: JoinSet::new(),
-            uploading: HashSet::new(),
+            uploading: HashMap::new(),
             waiting: HashMap::new(),
             ahead: Ahead::default(),
             idle: Idle::default(),
@@ -240,12 +240,15 @@ impl Archiver {
         if !self.program.ensure(config, repository).await {
             return false;
         }
+        let busy: Vec<usize> = self.uploading.values().copied().collect();
+        let Some((worker, progress)) = self.program.least_busy(&busy) else {
+            return false;
+        };
         self.waiting.insert(name.to_owned(), Vec::new());
-        self.uploading.insert(name.to_owned());
+        self.uploading.insert(name.to_owned(), worker.number);
         let (means, name) = (self.means.clone(), name.to_owned());
-        let (generation, progress) = (self.program.generation, self.program.progress());
         self.work.spawn(async move {
-            let ended = means.upload(&name, generation, &progress).await;
+            let ended = means.upload(&name, worker, &progress).await;
             (name, ended)
         });
         true

@@ -1,4 +1,4 @@
-//! The program's own daemon behind the socket: started, asked, killed with its whole group, started again.
+//! The program's own daemons behind the socket: started together, asked, killed with their whole groups, started again.
 //!
 //! It sees a directory of xdb's own as its data directory, with links to what it is to store: so it finds no
 //! `archive_status` to change or to look ahead in, and no other file.
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::progress::Progress;
 use super::protocol::{CHECK, HEADER, OK, PUSH, frame};
-use crate::archive::{ArchiveError, Repository, environment};
+use crate::archive::{ArchiveError, Program, Repository, environment};
 use crate::config::Config;
 use crate::log;
 use crate::process::Group;
@@ -29,12 +29,23 @@ const START: Duration = Duration::from_secs(5);
 const CHECKED: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// More daemons than this never run: each takes memory, and S3 or the disk is the bound by then.
+const MOST: usize = 4;
+
 /// How long one file may take however well it gets on.
 pub(super) fn longest(config: &Config) -> Duration {
     config.archive.push_timeout.max(Duration::from_secs(1)) * 10
 }
 
-/// Where the program's daemon works: private, and emptied before each start.
+/// One of the daemons that run side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Worker {
+    /// Counts the starts: an upload of an earlier one tells nothing about this one.
+    pub(super) generation: u64,
+    pub(super) number: usize,
+}
+
+/// Where the program's daemons work: private, and emptied before each start.
 #[derive(Debug, Clone)]
 pub(super) struct Place(PathBuf);
 
@@ -44,8 +55,9 @@ impl Place {
     }
 
     /// One for each start: an upload of an earlier one must not get to the next.
-    fn socket(&self, generation: u64) -> PathBuf {
-        self.0.join(format!("{generation}.sock"))
+    fn socket(&self, worker: Worker) -> PathBuf {
+        let Worker { generation, number } = worker;
+        self.0.join(format!("{generation}-{number}.sock"))
     }
 
     fn staged(&self, name: &str) -> PathBuf {
@@ -77,8 +89,8 @@ impl Place {
     ///
     /// # Errors
     /// When it does not listen, ends or hangs: then it must be killed, for what it still does nobody knows.
-    pub(super) async fn push(&self, name: &str, generation: u64) -> io::Result<bool> {
-        let socket = self.socket(generation);
+    pub(super) async fn push(&self, name: &str, worker: Worker) -> io::Result<bool> {
+        let socket = self.socket(worker);
         let stream = connect(&socket).await?;
         let mut answered = std::pin::pin!(ask(stream, PUSH, name));
         loop {
@@ -123,12 +135,14 @@ async fn ask(mut stream: UnixStream, kind: u8, body: &str) -> io::Result<u8> {
     }
 }
 
-/// The program's daemon as it runs now, or does not.
+/// The program's daemons as they run now, or do not.
+///
+/// They live and die together: whatever is wrong with one is most likely wrong with all, and after a failure files go
+/// one at a time anyway.
 pub(super) struct Supervised {
     pub(super) place: Place,
-    running: Option<Group>,
-    progress: Progress,
-    /// Counts the starts: an upload of an earlier one tells nothing about this one.
+    /// Empty where none runs.
+    running: Vec<(Group, Progress)>,
     pub(super) generation: u64,
     failures: u32,
     not_before: Option<Instant>,
@@ -140,8 +154,7 @@ impl Supervised {
     pub(super) fn new(config: &Config, store: Store) -> Self {
         Self {
             place: Place::of(config),
-            running: None,
-            progress: Progress::of(None),
+            running: Vec::new(),
             generation: 0,
             failures: 0,
             not_before: None,
@@ -149,10 +162,10 @@ impl Supervised {
         }
     }
 
-    /// Starts it where it does not run; `false` while it may not be started again yet, or cannot be.
+    /// Starts them where they do not run; `false` while they may not be started again yet, or cannot be.
     pub(super) async fn ensure(&mut self, config: &Config, repository: &Repository) -> bool {
         self.bury().await;
-        if self.running.is_some() {
+        if !self.running.is_empty() {
             return true;
         }
         if self.not_before.is_some_and(|at| Instant::now() < at) {
@@ -160,9 +173,12 @@ impl Supervised {
         }
         self.generation += 1;
         match self.start(config, repository) {
-            Ok(group) => {
-                self.progress = Progress::of(group.id());
-                self.running = Some(group);
+            Ok(groups) => {
+                let watched = groups.into_iter().map(|group| {
+                    let progress = Progress::of(group.id());
+                    (group, progress)
+                });
+                self.running = watched.collect();
                 true
             }
             Err(error) => {
@@ -176,30 +192,54 @@ impl Supervised {
         }
     }
 
-    /// Of the daemon that runs now.
-    pub(super) fn progress(&self) -> Progress {
-        self.progress.clone()
+    /// The one that is at the fewest of the files under way; `busy` is the number of each one's worker.
+    pub(super) fn least_busy(&self, busy: &[usize]) -> Option<(Worker, Progress)> {
+        let at = |number: usize| busy.iter().filter(|other| **other == number).count();
+        let workers = self.running.iter().enumerate();
+        let (number, (_, progress)) = workers.min_by_key(|(number, _)| at(*number))?;
+        let worker = Worker {
+            generation: self.generation,
+            number,
+        };
+        Some((worker, progress.clone()))
     }
 
-    /// Takes leave of one that ended by itself.
+    /// Takes leave of all where one ended by itself.
     pub(super) async fn bury(&mut self) {
-        if let Some(status) = self.running.as_mut().and_then(Group::ended) {
+        let ended = self.running.iter_mut().find_map(|(group, _)| group.ended());
+        if let Some(status) = ended {
             tracing::warn!("the program's daemon ended: {status}");
             self.kill().await;
         }
     }
 
-    fn start(&self, config: &Config, repository: &Repository) -> Result<Group, ArchiveError> {
+    fn start(&self, config: &Config, repository: &Repository) -> Result<Vec<Group>, ArchiveError> {
         self.place
             .make_empty()
             .map_err(|source| ArchiveError::Segment {
                 path: self.place.0.clone(),
                 source,
             })?;
+        let (program, _) = Program::find(config)?;
+        (0..daemons(program))
+            .map(|number| self.start_one(config, repository, number))
+            .collect()
+    }
+
+    fn start_one(
+        &self,
+        config: &Config,
+        repository: &Repository,
+        number: usize,
+    ) -> Result<Group, ArchiveError> {
         let (_, mut command) = environment::command(config, repository, &self.place.0)?;
+        let worker = Worker {
+            generation: self.generation,
+            number,
+        };
         command
             .arg("daemon")
-            .arg(self.place.socket(self.generation))
+            .arg(self.place.socket(worker))
             // At that time it answers an error and goes on uploading: xdb gives up before, and kills it.
             .env(
                 "WALG_DAEMON_WAL_UPLOAD_TIMEOUT",
@@ -219,18 +259,18 @@ impl Supervised {
         Ok(Group::start(&mut command, Signal::KILL)?)
     }
 
-    /// Ends it with all that it started; when this returns, it reads no segment any more.
+    /// Ends them with all that they started; when this returns, they read no segment any more.
     pub(super) async fn kill(&mut self) {
         // Of many uploads that one crash broke, the first counts.
-        if self.running.is_some() {
+        if !self.running.is_empty() {
             self.end().await;
             self.back_off().await;
         }
     }
 
-    /// The same, where it did nothing wrong.
+    /// The same, where they did nothing wrong.
     pub(super) async fn end(&mut self) {
-        if let Some(mut group) = self.running.take() {
+        for (mut group, _) in self.running.drain(..) {
             group.stop(Signal::KILL, START).await;
         }
     }
@@ -251,5 +291,15 @@ impl Supervised {
     /// After a file was stored: the next start need not wait long.
     pub(super) fn does_well(&mut self) {
         self.failures = 0;
+    }
+}
+
+/// How many daemons of `program` run side by side: one that works in a single thread cannot use a second processor.
+fn daemons(program: Program) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    if program.daemon_is_single_threaded() {
+        processors.min(MOST)
+    } else {
+        1
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::time::timeout;
 
-use super::program::{Place, longest};
+use super::program::{Place, Worker, longest};
 use super::progress::Progress;
 use crate::archive::wal_client::stored_as;
 use crate::archive::wal_role::{Here, in_recovery, refuse_superseded};
@@ -44,7 +44,7 @@ pub(super) enum Ended {
     Refused,
     /// The same, and S3 denied access.
     Denied,
-    /// The program's daemon of this generation may still work at it: it must be killed first.
+    /// A daemon of this generation may still work at it: it must be killed first.
     Broken(u64),
 }
 
@@ -99,7 +99,7 @@ impl Means {
     }
 
     /// Has the program's daemon store `name`.
-    pub(super) async fn upload(&self, name: &str, generation: u64, progress: &Progress) -> Ended {
+    pub(super) async fn upload(&self, name: &str, worker: Worker, progress: &Progress) -> Ended {
         let Some(before) = self.identity(name) else {
             return Ended::Refused;
         };
@@ -112,7 +112,7 @@ impl Means {
             return Ended::Refused;
         }
         let pushed = tokio::select! {
-            pushed = self.place.push(name, generation) => Some(pushed),
+            pushed = self.place.push(name, worker) => Some(pushed),
             () = self.stands_still(progress) => None,
         };
         self.place.unstage(name);
@@ -122,11 +122,11 @@ impl Means {
             Some(Ok(false)) => Ended::Refused,
             Some(Err(error)) => {
                 tracing::warn!("the program's daemon failed at {name}: {error}");
-                Ended::Broken(generation)
+                Ended::Broken(worker.generation)
             }
             None => {
                 tracing::warn!("the program's daemon does not get on with {name}");
-                Ended::Broken(generation)
+                Ended::Broken(worker.generation)
             }
         }
     }

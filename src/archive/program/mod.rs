@@ -123,6 +123,11 @@ impl Program {
         }
     }
 
+    /// Whether its daemon reads, compresses and sends all files in one thread, as a profile of 0.4.1 shows for `walrus`.
+    pub fn daemon_is_single_threaded(self) -> bool {
+        self == Self::Walrus
+    }
+
     /// Settings that only this program reads.
     pub fn own_settings(self, config: &Config) -> Vec<(&'static str, String)> {
         match self {
