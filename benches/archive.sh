@@ -131,8 +131,27 @@ latency() {
         (($1 == 0)) || curl -s -d '{"name":"latency","type":"latency","attributes":{"latency":'"$1"'}}' "http://127.0.0.1:8474/proxies/$proxy/toxics" >/dev/null
     done
 }
-# Peak resident memory, in MB, of everything the peer runs.
-resident() { ps -eo comm,rss | awk -v name="$1" '$1 ~ "^" name || (name == "xdb" && $1 == "walrus") {sum += $2} END {printf "%d", sum / 1024}'; }
+# Waits until PostgreSQL has marked FILE as done; prints the peak resident memory, in MB, of everything the peer runs. One
+# process that seldom looks: what it used of the processors the peers would lack.
+resident() { # PEER FILE
+    perl -e '
+        my ($peer, $file) = @ARGV;
+        my ($peak, $looks, $limit) = (0, 0, time + 600);
+        while (-e $file) {
+            if ($looks++ % 10 == 0) {
+                my $sum = 0;
+                for my $stat (glob "/proc/[0-9]*/stat") {
+                    open my $in, "<", $stat or next;
+                    my ($name, $rest) = (<$in> // next) =~ /\((.*)\) \S (.*)/ or next;
+                    $sum += (split / /, $rest)[20] * 4096 if $name =~ /^$peer/ || $peer eq "xdb" && $name eq "walrus";
+                }
+                $peak = $sum if $sum > $peak;
+            }
+            if (time > $limit) { warn "$peer did not end\n"; last }
+            select undef, undef, undef, 0.05;
+        }
+        printf "%d", $peak / 1e6' "$1" "$2"
+}
 
 # Processor time of each program so far, its children's included, as lines "program milliseconds".
 processors() {
@@ -147,20 +166,14 @@ drain() { # PEER LATENCY: prints milliseconds, MB
     setting archive_command '' && sql 'SELECT pg_reload_conf()' >/dev/null
     latency "$2"
     start "$1"
-    local name peak=0 mb last=$status/${list[-1]}.ready
+    local name last=$status/${list[-1]}.ready
     for name in "${list[@]}"; do mv "$status/$name.done" "$status/$name.ready" 2>/dev/null || postgres touch "$status/$name.ready"; done
     sleep 2
     setting archive_command "${command[$1]}"
     processors >/tmp/processors
     local begun; begun=$(now)
     sql 'SELECT pg_reload_conf()' >/dev/null
-    local looks=0
-    while [[ -e $last ]]; do
-        sleep 0.05
-        # Seldom: it costs processor time, which is what the peers lack.
-        ((looks++ % 10)) || { mb=$(resident "$1"); ((mb <= peak)) || peak=$mb; }
-        (($(now) - begun < 600000000000)) || { echo "$1 did not end" >&2; break; }
-    done
+    local peak; peak=$(resident "$1" "$last")
     # A program that looks ahead may have marked the last one before others.
     while compgen -G "$status/0*.ready" >/dev/null; do sleep 0.02; done
     local took=$((($(now) - begun) / 1000000))

@@ -109,7 +109,7 @@ fn listed_of(job: Job, config: &Config, known: Known, now: Timestamp) -> anyhow:
     Ok(Listed {
         job: job.name(),
         schedule: job.schedule(config).to_owned(),
-        runs_on: job.runs_on().word(),
+        runs_on: job.runs_on(config).word(),
         last_run: known.last_run.as_ref().map(LastRun::from),
         last_success: known.last_success,
         next_run: next.flatten(),

@@ -132,6 +132,13 @@ pub struct Dump {
 pub struct RestoreTest {
     pub directory: PathBuf,
     pub timeout: Duration,
+    pub on_primary: bool,
+    /// MiB.
+    pub max_lag_mib: u32,
+    /// MiB a second.
+    pub network_limit_mib: Option<u32>,
+    pub rto_objective: Option<Duration>,
+    pub rpo_objective: Option<Duration>,
 }
 
 /// The way to the database as an application takes it.
@@ -252,6 +259,11 @@ impl Config {
             restore_test: RestoreTest {
                 directory: values.path("restore_test.directory"),
                 timeout: values.duration("restore_test.timeout"),
+                on_primary: values.switch("restore_test.on_primary"),
+                max_lag_mib: values.count("restore_test.max_lag_mib"),
+                network_limit_mib: values.count_if_set("restore_test.network_limit_mib"),
+                rto_objective: values.duration_if_set("restore_test.rto_objective"),
+                rpo_objective: values.duration_if_set("restore_test.rpo_objective"),
             },
             wait: Wait {
                 host: values.text("wait.host"),
@@ -353,9 +365,14 @@ impl Values {
     }
 
     fn duration(&self, key: &str) -> Duration {
-        match self.0.get(key) {
-            Some(Value::Duration(duration)) => *duration,
-            _ => not_in_table(key, "a duration with a default"),
+        self.duration_if_set(key)
+            .unwrap_or_else(|| not_in_table(key, "a duration with a default"))
+    }
+
+    fn duration_if_set(&self, key: &str) -> Option<Duration> {
+        match self.0.get(key)? {
+            Value::Duration(duration) => Some(*duration),
+            _ => not_in_table(key, "a duration"),
         }
     }
 

@@ -137,7 +137,8 @@ impl Driver {
     /// What is done once for the cluster waits for the first look at what others did.
     fn belongs_here(&self, job: Job, now: Timestamp) -> bool {
         let asked = !job.is_cluster_wide() || self.node.successes.were_asked_for();
-        asked && belongs(job, &self.node.view.borrow(), now)
+        let config = &self.node.tools.loaded.config;
+        asked && belongs(job, config, &self.node.view.borrow(), now)
     }
 
     async fn past(&self, job: Job) -> Result<Past, StoreError> {
@@ -152,9 +153,9 @@ impl Driver {
 }
 
 /// Whether `job` is this node's to do.
-pub(super) fn belongs(job: Job, view: &View, now: Timestamp) -> bool {
+pub(super) fn belongs(job: Job, config: &Config, view: &View, now: Timestamp) -> bool {
     let in_recovery = view.in_recovery(now);
-    match job.runs_on() {
+    match job.runs_on(config) {
         Where::Everywhere => true,
         Where::Primary => in_recovery == Some(false) && view.superseded_by.is_none(),
         Where::Replica => in_recovery == Some(true),

@@ -84,7 +84,7 @@ pub async fn run_job(loaded: &Loaded, job: Job) -> Result<(Outcome, bool), NotRu
         Err(_) if !job.is_cluster_wide() => View::default(),
         Err(reason) => return Err(NotRun::UnknownRole { reason }),
     };
-    refuse_elsewhere(job, &view)?;
+    refuse_elsewhere(job, config, &view)?;
     let known = super::status::look_around(config).await;
     let tools = super::tools(loaded, watch::channel(view).1, watch::channel(known).1)?;
     let work = async {
@@ -108,10 +108,10 @@ async fn look(config: &Config) -> Result<View, String> {
     Ok(view)
 }
 
-fn refuse_elsewhere(job: Job, view: &View) -> Result<(), NotRun> {
+fn refuse_elsewhere(job: Job, config: &Config, view: &View) -> Result<(), NotRun> {
     // By the time that it was sampled: a slow look at S3 since then makes the role no less known.
     let now = view.sample.map_or_else(Timestamp::now, |sample| sample.at);
-    if belongs(job, view, now) {
+    if belongs(job, config, view, now) {
         return Ok(());
     }
     let reason = match view.superseded_by {
@@ -126,7 +126,7 @@ fn refuse_elsewhere(job: Job, view: &View) -> Result<(), NotRun> {
     };
     Err(NotRun::Elsewhere {
         job: job.name(),
-        place: job.runs_on().word(),
+        place: job.runs_on(config).word(),
         reason,
     })
 }

@@ -1,5 +1,7 @@
 //! `base-backup`, `dump` and `restore-test`: what their verbs do, as one finding each.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{Job, Ran, Stopwatch, Worked};
@@ -7,7 +9,7 @@ use crate::archive::{self, ArchiveError, PushedBackup};
 use crate::config::{Config, Loaded};
 use crate::dump::{self, DumpError, DumpSet};
 use crate::log;
-use crate::model::Verdict;
+use crate::model::{Finding, Scope, Verdict};
 use crate::restore::{self, Conclusion, Options, Report, Step};
 
 /// Pushes a base backup; gives what the push gave, too.
@@ -69,6 +71,39 @@ pub async fn dump(config: &Config) -> (Result<DumpSet, DumpError>, Ran) {
     (dumped, watch.ran(Job::Dump, worked))
 }
 
+/// How long restore tests must be unable to run to be worth an alert.
+const COULD_NOT_RUN: Duration = Duration::from_secs(600);
+
+/// What was measured, against what is wanted; nothing where either is not known, or the restore was held back.
+fn objectives(report: &Report, config: &Config) -> Vec<(Finding, Duration)> {
+    let throttled = report.conditions.is_none_or(|at| at.throttled);
+    let rto = report.rto_secs.filter(|_| report.passed && !throttled);
+    let wanted = &config.restore_test;
+    [
+        ("rto", rto, wanted.rto_objective),
+        ("rpo", report.rpo_secs, wanted.rpo_objective),
+    ]
+    .into_iter()
+    .filter_map(|(object, measured, objective)| {
+        let (measured, objective) = (measured?, objective?.as_secs_f64());
+        let verdict = if measured > objective {
+            let name = object.to_uppercase();
+            Verdict::Warning(format!(
+                "the {name} is {measured:.1} s, over its objective of {objective:.0} s"
+            ))
+        } else {
+            Verdict::Ok
+        };
+        let scope = Scope::Node(config.node.hostname.clone());
+        let mut finding = Finding::new("restore-objective", scope, object, verdict);
+        finding.value = Some(measured);
+        finding.threshold = Some(objective);
+        finding.runbook = Some("runbooks/restore-objective.md".to_owned());
+        Some((finding, Duration::ZERO))
+    })
+    .collect()
+}
+
 /// Tests the newest backup of the configured repository; gives the report, too.
 pub async fn restore_test(
     loaded: &Loaded,
@@ -82,10 +117,16 @@ pub async fn restore_test(
         Conclusion::Failed => Verdict::Critical(reason()),
         Conclusion::Refused | Conclusion::NotRun => Verdict::Unknown(reason()),
     };
+    let unknown = matches!(verdict, Verdict::Unknown(_));
     let detail = serde_json::to_value(&report).unwrap_or_default();
-    let worked = Worked {
+    let mut worked = Worked {
         not_now: report.not_now,
         ..Worked::of(Job::RestoreTest, &loaded.config, verdict, detail)
     };
+    if unknown {
+        // One that could not run is tried again soon: only when that helps nothing somebody must look.
+        worked.findings[0].1 = COULD_NOT_RUN;
+    }
+    worked.findings.extend(objectives(&report, &loaded.config));
     (report, watch.ran(Job::RestoreTest, worked))
 }

@@ -111,9 +111,10 @@ impl Job {
         }
     }
 
-    pub fn runs_on(self) -> Where {
+    pub fn runs_on(self, config: &Config) -> Where {
         match self {
             Self::BaseBackup | Self::Prune => Where::Primary,
+            Self::RestoreTest if config.restore_test.on_primary => Where::Primary,
             Self::Dump | Self::RestoreTest => Where::Replica,
             Self::Checks => Where::Everywhere,
         }
@@ -126,7 +127,7 @@ impl Job {
 
     /// Done once for the whole cluster, by the node whose role it is.
     pub fn is_cluster_wide(self) -> bool {
-        self.runs_on() != Where::Everywhere
+        self != Self::Checks
     }
 
     /// What of a run's detail the other nodes are told.

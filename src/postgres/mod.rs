@@ -11,7 +11,7 @@ pub use backup_session::end_backup_sessions;
 pub use connect::{Connection, Target, connect};
 pub use control::{ControlData, control_data, ended_at};
 pub use pool::{Pool, PooledClient};
-pub use server::{Archiver, Server, archiver, server};
+pub use server::{Archiver, Server, archiver, heavy_work, server};
 pub use wal_directory::{WalDirectory, wal_directory};
 
 use std::path::PathBuf;

@@ -81,6 +81,24 @@ pub async fn server(client: &Client) -> Result<Server, PostgresError> {
     })
 }
 
+/// The programs that read or write a whole cluster of `client`'s server at the moment, by their names.
+///
+/// # Errors
+/// When the query fails.
+pub async fn heavy_work(client: &Client) -> Result<Vec<String>, PostgresError> {
+    const QUERY: &str = "
+        SELECT DISTINCT application_name AS program
+          FROM pg_catalog.pg_stat_activity
+         WHERE application_name IN ('pg_dump', 'pg_dumpall', 'pg_basebackup', 'pg_restore', 'pg_rewind')
+         ORDER BY 1";
+    let what = "for what else it does";
+    let rows = client
+        .query(QUERY, &[])
+        .await
+        .map_err(|error| PostgresError::Query { what, error })?;
+    rows.iter().map(|row| text(row, "program")).collect()
+}
+
 /// One row of `pg_stat_archiver`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Archiver {

@@ -4,6 +4,7 @@
 
 mod group;
 mod lock;
+mod modest;
 mod sweep;
 
 use std::collections::VecDeque;
@@ -19,6 +20,7 @@ use tokio::time::timeout;
 
 pub use group::Group;
 pub use lock::MarkedLock;
+pub use modest::modest;
 pub use sweep::kill_all_under;
 
 /// Standard output beyond this is dropped; what xdb reads there is far shorter.

@@ -35,6 +35,9 @@ pub enum RestoreError {
         found: String,
         bin_directory: PathBuf,
     },
+    /// The live server beside it needs what the test would take.
+    #[error("{0}")]
+    Beside(String),
     #[error("{0}")]
     History(String),
     #[error("the scratch server could not be run: {0}")]
@@ -81,6 +84,9 @@ impl RestoreError {
             }
             Self::WrongMajor { .. } => {
                 "install the backup's major version and set postgres.bin_directory"
+            }
+            Self::Beside(_) => {
+                "it is tried again by itself; the live server of this node comes first"
             }
             Self::History(_) => {
                 "xdb reads histories that are uncompressed, lz4 or zstd: set archive.compression to one of them"

@@ -16,6 +16,8 @@ use crate::process;
 pub struct Live {
     pub server: Server,
     pub archiver: Archiver,
+    /// What else reads or writes all of it now, by its name.
+    pub heavy: Vec<String>,
 }
 
 /// Why this node's server says nothing.
@@ -56,7 +58,12 @@ pub async fn look(config: &Config) -> Result<Live, Silent> {
     let no = |error| Silent::Failed(format!("this node's server cannot be asked: {error}"));
     let server = postgres::server(&connection).await.map_err(no)?;
     let archiver = postgres::archiver(&connection).await.map_err(no)?;
-    Ok(Live { server, archiver })
+    let heavy = postgres::heavy_work(&connection).await.map_err(no)?;
+    Ok(Live {
+        server,
+        archiver,
+        heavy,
+    })
 }
 
 /// Whether the bucket holds what PostgreSQL archived last: a missing last segment cannot be seen in a bucket alone.

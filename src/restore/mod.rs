@@ -12,6 +12,7 @@ mod run;
 mod scratch;
 mod server;
 mod verify;
+mod watch;
 mod words;
 
 pub use error::RestoreError;

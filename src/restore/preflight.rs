@@ -7,6 +7,7 @@ use super::live::{self, Live, Silent};
 use super::plan::{self, Plan};
 use super::report::Report;
 use super::scratch::{Scratch, free_bytes, reserve_bytes};
+use super::watch::may_begin;
 use crate::archive::catalog::{self, Catalog};
 use crate::archive::{self, ArchiveError, Program, retention};
 use crate::config::Config;
@@ -37,10 +38,11 @@ pub async fn preflight(
     report: &mut Report,
 ) -> Result<Found, RestoreError> {
     Program::find(config)?;
-    let repository = archive::repository(config)?;
-    let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
     // First the server and the mark, then the bucket: what they say to be archived by now must be in the listing.
     let live = live::look(config).await;
+    may_begin(config, live.as_ref().ok())?;
+    let repository = archive::repository(config)?;
+    let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
     let mark = archive::high_water(config).await?;
     let mut catalog = catalog::read(&bucket, &repository).await?;
     catalog.learn_end(mark, &repository);

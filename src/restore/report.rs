@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::RestoreError;
+use super::server::SHARED_BUFFERS;
+use crate::config::Config;
 use crate::model::{Lsn, Timeline, Verdict, Verification};
 
 /// Seconds to the millisecond: more would be noise.
@@ -20,6 +22,28 @@ pub struct Step {
     pub secs: f64,
     /// What the step moved: stored bytes fetched, WAL replayed, table data read. `None` where it moves none.
     pub bytes: Option<u64>,
+}
+
+/// Under what the times were measured: a restore in earnest has the machine for itself, and keeps its fsync on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Conditions {
+    /// The fetch was held back, so the RTO is of no objective's.
+    pub throttled: bool,
+    /// Lowest priority of processor and disk.
+    pub modest: bool,
+    pub fsync: bool,
+    pub shared_buffers: &'static str,
+}
+
+impl Conditions {
+    pub(super) fn of(config: &Config) -> Self {
+        Self {
+            throttled: config.restore_test.network_limit_mib.is_some(),
+            modest: true,
+            fsync: false,
+            shared_buffers: SHARED_BUFFERS,
+        }
+    }
 }
 
 /// How a restore test ended.
@@ -46,8 +70,10 @@ pub struct Report {
     pub recovered_lsn: Option<Lsn>,
     /// Commit time of the last transaction that was replayed; `None` where the WAL held none.
     pub recovered_to: Option<Timestamp>,
-    /// Seconds from the begin of the fetch until the server took read-write queries.
+    /// Seconds from the begin of the fetch until the server took read-write queries and all of it was on the disk.
     pub rto_secs: Option<f64>,
+    /// Of `rto_secs`.
+    pub conditions: Option<Conditions>,
     /// Had the primary burned down when the test began: seconds from the first transaction that is lost until then.
     /// 0 where none is lost, `None` where no server of this cluster could be asked here.
     pub rpo_secs: Option<f64>,
@@ -77,6 +103,7 @@ impl Default for Report {
             recovered_lsn: None,
             recovered_to: None,
             rto_secs: None,
+            conditions: None,
             rpo_secs: None,
             steps: Vec::new(),
             verifications: Vec::new(),
@@ -90,6 +117,13 @@ impl Default for Report {
 }
 
 impl Report {
+    pub(super) fn under(conditions: Conditions) -> Self {
+        Self {
+            conditions: Some(conditions),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn looked(&mut self, at: impl Into<String>, verdict: Verdict) {
         self.verifications.push(Verification::new(at, verdict));
     }
@@ -201,6 +235,7 @@ mod tests {
             "recovered_lsn",
             "recovered_to",
             "rto_secs",
+            "conditions",
             "rpo_secs",
             "steps",
             "verifications",
@@ -208,6 +243,6 @@ mod tests {
         ] {
             assert!(keys.contains(&key), "{key}");
         }
-        assert_eq!(keys.len(), 11);
+        assert_eq!(keys.len(), 12);
     }
 }

@@ -8,10 +8,11 @@ use super::RestoreError;
 use super::live;
 use super::plan;
 use super::preflight::{Found, preflight};
-use super::report::{Report, Step, secs};
+use super::report::{Conditions, Report, Step, secs};
 use super::scratch::{Scratch, free_bytes};
 use super::server::{Ended, ScratchServer, configure, restore_command};
 use super::verify::{self, Recovered, SqlCheck};
+use super::watch::watch;
 use super::words::{is_damage, speaks_of_network};
 use crate::archive::{COULD_NOT_LOOK, catalog, command};
 use crate::config::Loaded;
@@ -24,6 +25,9 @@ const MAINTENANCE: &str = "template1";
 
 /// Both programs read it.
 const RETRIES: &str = "WALG_DOWNLOAD_FILE_RETRIES";
+
+/// Bytes a second; both programs read it.
+const NETWORK_LIMIT: &str = "WALG_NETWORK_RATE_LIMIT";
 
 /// What of the configuration a single test may override.
 #[derive(Debug, Clone, Default)]
@@ -47,7 +51,7 @@ pub async fn run(
         loaded,
         options,
         progress,
-        report: Report::default(),
+        report: Report::under(Conditions::of(&loaded.config)),
         deadline,
     };
     let outcome = timeout(limit, test.whole()).await;
@@ -73,7 +77,11 @@ impl Test<'_> {
         let backup = self.options.backup.as_deref();
         let found = preflight(config, backup, &scratch, &mut self.report).await?;
         self.step("preflight", began, None);
-        let outcome = self.restore(&scratch, &found).await;
+        // Dropped half-way, its children end with the scratch directory's processes.
+        let outcome = tokio::select! {
+            outcome = self.restore(&scratch, &found) => outcome,
+            error = watch(config) => Err(error),
+        };
         let began = Instant::now();
         let removed = scratch.remove();
         self.step("tear_down", began, None);
@@ -89,6 +97,10 @@ impl Test<'_> {
 
         let recover = Instant::now();
         let (server, recovered) = self.recover(scratch, found, &control).await?;
+        // Its fsync is off: what the kernel still holds is no restored cluster yet.
+        let sync = Instant::now();
+        sync_all(&scratch.data());
+        self.step("sync", sync, None);
         self.report.rto_secs = Some(secs(began.elapsed()));
         let replayed = recovered
             .lsn
@@ -107,9 +119,14 @@ impl Test<'_> {
         let name = &found.plan.backup.name;
         let (program, mut command) =
             command(&self.loaded.config, &found.repository, &scratch.data())?;
+        process::modest(&mut command);
         command
             .args(program.backup_fetch(&scratch.data(), name))
             .current_dir(scratch.path());
+        let limit = self.network_limit();
+        if let Some(limit) = &limit {
+            command.env(NETWORK_LIMIT, limit);
+        }
         if !self.loaded.config.archive.settings.contains_key(RETRIES) {
             // wal-g's own 15, five minutes apart, would spend hours on one damaged part.
             command.env(RETRIES, "3");
@@ -196,6 +213,10 @@ impl Test<'_> {
             "XDB_ARCHIVE_SETTINGS_WALG_PREFETCH_DIR".to_owned(),
             own.into(),
         ));
+        if let Some(limit) = self.network_limit() {
+            let key = format!("XDB_ARCHIVE_SETTINGS_{NETWORK_LIMIT}");
+            environment.push((key, limit.into()));
+        }
         let settings = &self.loaded.config.postgres;
         let mut server = ScratchServer::start(scratch, settings, &environment)?;
         let reason = match server.wait_until_open(&scratch.log(), self.deadline).await {
@@ -308,8 +329,22 @@ impl Test<'_> {
         self.report.steps.push(step);
     }
 
+    /// Bytes a second, as the program reads them.
+    fn network_limit(&self) -> Option<String> {
+        let limit = self.loaded.config.restore_test.network_limit_mib?;
+        Some((u64::from(limit) << 20).to_string())
+    }
+
     fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
+    }
+}
+
+/// Has the kernel write what it holds of the volume of `path`.
+fn sync_all(path: &std::path::Path) {
+    // Where it cannot be asked the time is short by what it would have taken; nothing else depends on it.
+    if let Ok(folder) = std::fs::File::open(path) {
+        let _ = rustix::fs::syncfs(folder);
     }
 }
 

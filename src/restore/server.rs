@@ -20,6 +20,8 @@ use crate::process::{self, Group};
 /// How long a fast shutdown may take before it is an immediate one.
 const SHUTDOWN: Duration = Duration::from_secs(60);
 
+pub const SHARED_BUFFERS: &str = "128MB";
+
 /// A running scratch server; dropping it begins its immediate shutdown, which [`Scratch::remove`] waits for.
 #[derive(Debug)]
 pub struct ScratchServer {
@@ -113,7 +115,7 @@ fn settings(
         ("event_triggers", "off".to_owned()),
         ("autovacuum", "off".to_owned()),
         ("huge_pages", "off".to_owned()),
-        ("shared_buffers", "128MB".to_owned()),
+        ("shared_buffers", SHARED_BUFFERS.to_owned()),
         // Its files go with the scratch directory, whatever kills the server.
         ("dynamic_shared_memory_type", "mmap".to_owned()),
         ("jit", "off".to_owned()),
@@ -188,6 +190,7 @@ impl ScratchServer {
         })?;
         let mut command = process::command(settings.bin_directory.join("postgres"));
         add_ambient_aws(&mut command);
+        process::modest(&mut command);
         command
             .arg("-D")
             .arg(scratch.data())

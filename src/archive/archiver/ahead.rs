@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::time::Duration;
 
 use procfs::{Current, Meminfo};
 
@@ -11,10 +12,21 @@ use crate::model::ArchiveFile;
 /// What an upload may take: a segment that cannot be compressed, in a buffer that grew by doubling.
 const UPLOAD: u64 = 32 << 20;
 
+/// So many at once keep the processors busy where S3 is near; more would get into each other's way there.
+const NEAR: usize = 4;
+
+/// One more at once is worth it for this much that an answer of S3 takes.
+const FARTHER: Duration = Duration::from_millis(5);
+
+/// The quickest of so many answers is what the way takes; the others waited for a processor, too.
+const ANSWERS: usize = 8;
+
 /// The segments after the one that PostgreSQL asked for last, in order.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
     queue: VecDeque<String>,
+    /// How long S3 took to answer, the last time last.
+    answers: VecDeque<Duration>,
     /// After a failure one at a time, so that a slow link or a refusing S3 does not get many uploads at once.
     failed: bool,
 }
@@ -34,10 +46,6 @@ impl Ahead {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
-
     pub(super) fn next(&mut self) -> Option<String> {
         self.queue.pop_front()
     }
@@ -53,20 +61,31 @@ impl Ahead {
         self.queue.clear();
     }
 
-    /// How many uploads may be under way: as configured, and an eighth of the memory that is free.
+    /// S3 took `time` to answer a small question.
+    pub(super) fn answered_in(&mut self, time: Duration) {
+        self.answers.push_back(time);
+        if self.answers.len() > ANSWERS {
+            self.answers.pop_front();
+        }
+    }
+
+    /// How many uploads may be under way: as the way to S3 is worth, at most as configured, and within an eighth of the
+    /// memory that is free.
     pub(super) fn at_once(&self, config: &Config) -> usize {
         let free = Meminfo::current()
             .ok()
             .and_then(|memory| memory.mem_available);
-        at_once(config.archive.upload_concurrency, free)
+        let way = self.answers.iter().min().copied().unwrap_or_default();
+        at_once(config.archive.upload_concurrency, free, way)
     }
 }
 
-/// `free` is bytes, `None` where it is not known.
-fn at_once(configured: u32, free: Option<u64>) -> usize {
+/// `free` is bytes, `None` where it is not known; `way` is how long S3 takes to answer.
+fn at_once(configured: u32, free: Option<u64>, way: Duration) -> usize {
     let affordable = free.map_or(u64::MAX, |free| free / 8 / UPLOAD);
-    usize::try_from(u64::from(configured).min(affordable))
-        .unwrap_or(1)
+    let most = usize::try_from(u64::from(configured).min(affordable)).unwrap_or(1);
+    let worth = way.as_millis() / FARTHER.as_millis();
+    most.min(usize::try_from(worth).unwrap_or(most).max(NEAR))
         .max(1)
 }
 
@@ -123,19 +142,23 @@ mod tests {
     }
 
     #[test]
-    fn memory_bounds_what_is_under_way_and_one_always_may() {
+    fn memory_and_the_way_to_s3_bound_what_is_under_way_and_one_always_may() {
         let gib = 1_u64 << 30;
-        for (configured, free, at_once_may) in [
-            (12, None, 12),
-            (12, Some(16 * gib), 12),
-            (12, Some(gib), 4),
-            (12, Some(0), 1),
-            (0, Some(gib), 1),
+        let far = Duration::from_millis(100);
+        for (configured, free, way, at_once_may) in [
+            (12, None, far, 12),
+            (12, Some(16 * gib), far, 12),
+            (12, Some(gib), far, 4),
+            (12, Some(0), far, 1),
+            (0, Some(gib), far, 1),
+            (12, None, Duration::ZERO, 4),
+            (12, None, Duration::from_millis(30), 6),
+            (2, None, Duration::ZERO, 2),
         ] {
             assert_eq!(
-                at_once(configured, free),
+                at_once(configured, free, way),
                 at_once_may,
-                "{configured} {free:?}"
+                "{configured} {free:?} {way:?}"
             );
         }
     }

@@ -6,7 +6,6 @@
 
 mod ahead;
 mod client;
-mod idle;
 mod program;
 mod progress;
 mod protocol;
@@ -22,7 +21,7 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{interval, sleep_until};
+use tokio::time::interval;
 
 use super::ArchiveError;
 use crate::config::Config;
@@ -31,7 +30,6 @@ use crate::storage::Bucket;
 use crate::store::Store;
 use ahead::Ahead;
 pub(super) use client::{Handed, hand_over};
-use idle::Idle;
 use program::{Place, Supervised};
 use protocol::Request;
 use upload::{Ended, Identity, Means};
@@ -41,14 +39,6 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// More than this many that PostgreSQL has not asked for yet are not stored ahead; it asks for 64 between two looks.
 const FAR_AHEAD: usize = 64;
-
-/// Uploads ahead begin this far apart. Those that begin together compress together and then wait for S3 together, and
-/// the processors stand idle meanwhile.
-const APART: Duration = Duration::from_millis(20);
-
-/// More than this many at once help only while processors stand idle, as they do where S3 is far; else they get into each
-/// other's way.
-const BUSY: usize = 4;
 
 /// How often uploads that a killed program left unfinished are looked for.
 const SWEEP: Duration = Duration::from_secs(600);
@@ -117,9 +107,6 @@ struct Archiver {
     /// Whoever waits for a file that is on its way; nobody for one that is pushed ahead.
     waiting: HashMap<String, Vec<oneshot::Sender<bool>>>,
     ahead: Ahead,
-    idle: Idle,
-    /// When the next may be pushed ahead.
-    next_at: Instant,
     /// Pushed ahead, and not asked for yet.
     stored: HashMap<String, (Identity, Instant)>,
     /// The run of the server that the last file came from.
@@ -138,8 +125,6 @@ impl Archiver {
             uploading: HashMap::new(),
             waiting: HashMap::new(),
             ahead: Ahead::default(),
-            idle: Idle::default(),
-            next_at: Instant::now(),
             stored: HashMap::new(),
             server: None,
             configured_at: Instant::now(),
@@ -172,7 +157,6 @@ impl Archiver {
                 }
                 _ = deaths.tick() => self.program.bury().await,
                 Some(()) = heard(&mut hang_up) => self.configure_again().await,
-                () = sleep_until(self.next_at.into()), if self.wants_more() => self.push_ahead().await,
                 Some((request, answer)) = asked.recv() => self.take(request, answer).await,
                 Some(ended) = self.work.join_next(), if !self.work.is_empty() => {
                     match ended {
@@ -254,28 +238,19 @@ impl Archiver {
         true
     }
 
-    /// Whether one more may be pushed ahead once its time has come.
-    fn wants_more(&mut self) -> bool {
-        let under_way = self.uploading.len();
-        !self.ahead.is_empty()
-            && self.stored.len() < FAR_AHEAD
-            && under_way < self.ahead.at_once(&self.means.config)
-            && (under_way < BUSY || self.idle.some())
-    }
-
-    /// Pushes the next segment ahead where that is wanted, and due.
+    /// Pushes the next segments ahead, as many as may be under way at once.
     async fn push_ahead(&mut self) {
         let Some(cluster) = self.leading() else {
             self.ahead.stop();
             return;
         };
-        while self.wants_more() && self.next_at <= Instant::now() {
+        let at_once = self.ahead.at_once(&self.means.config);
+        while self.uploading.len() < at_once && self.stored.len() < FAR_AHEAD {
             let Some(name) = self.ahead.next() else {
                 return;
             };
             let known = self.stored.contains_key(&name) || self.waiting.contains_key(&name);
             if !known && self.means.is_of(&name, cluster) {
-                self.next_at = Instant::now() + APART;
                 self.start(&name).await;
             }
         }
@@ -324,8 +299,9 @@ impl Archiver {
                     (name, ended)
                 });
             }
-            Ended::Stored(identity) => {
+            Ended::Stored(identity, answered) => {
                 self.program.does_well();
+                self.ahead.answered_in(answered);
                 let waiting = self.waiting.remove(&name).unwrap_or_default();
                 if waiting.is_empty() {
                     self.stored.insert(name, (identity, Instant::now()));

@@ -38,8 +38,8 @@ pub(super) struct Identity {
 pub(super) enum Ended {
     /// The program's daemon says that it stored what the file held.
     Pushed(Identity),
-    /// The bucket has it, and the file is still the same.
-    Stored(Identity),
+    /// The bucket has it, and the file is still the same; how long the bucket took to say so.
+    Stored(Identity, Duration),
     /// Nothing works at it any more; the client may.
     Refused,
     /// The same, and S3 denied access.
@@ -147,6 +147,7 @@ impl Means {
 
     /// Asks the bucket for what the program's daemon says that it stored: once, whatever its compression.
     pub(super) async fn look(&self, name: &str, before: Identity) -> Ended {
+        let asked = Instant::now();
         let stored = match stored_as(&self.bucket, &self.repository, name).await {
             Ok(stored) => stored.len(),
             Err(error) => {
@@ -155,7 +156,7 @@ impl Means {
             }
         };
         if stored == 1 && self.identity(name) == Some(before) {
-            return Ended::Stored(before);
+            return Ended::Stored(before, asked.elapsed());
         }
         if stored != 1 {
             tracing::warn!(

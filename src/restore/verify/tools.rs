@@ -17,6 +17,7 @@ pub async fn check_amcheck(
     deadline: Duration,
 ) -> Result<Verdict, ProcessError> {
     let mut command = process::command(bin_directory.join("pg_amcheck"));
+    process::modest(&mut command);
     command
         .arg("--host")
         .arg(&target.host)
@@ -76,6 +77,7 @@ pub async fn check_checksums(
         return Ok(Verdict::Unknown(reason.to_owned()));
     }
     let mut command = process::command(bin_directory.join("pg_checksums"));
+    process::modest(&mut command);
     command.args(["--check", "-D"]).arg(data);
     let finished = process::run(command, deadline).await?;
     Ok(judge_checksums(&finished))
