@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{SOON, a_push_is_under_way, called, lab_with, programs_daemon, start};
+use super::{SOON, a_push_is_under_way, called, lab_with, programs_daemons, start};
 use crate::harness::{Lab, Program, Writer, eventually};
 
 /// The HTTP status that a request through the proxy gets; `000` for none.
@@ -92,7 +92,7 @@ fn a_slow_link_is_no_reason_to_kill_an_upload_that_gets_on() {
     let writer = lab.writer();
     lab.end_segments(&writer, 1);
     all_archived(&lab);
-    let (before, alone) = (programs_daemon(&lab), called(&lab, "wal-push"));
+    let (before, alone) = (programs_daemons(&lab), called(&lab, "wal-push"));
     assert!(!before.is_empty());
     // 14 MB that nothing compresses take 20 s and more; nothing moving for 12 s would be the end.
     lab.sql("CREATE TABLE noise (bytes bytea)");
@@ -113,7 +113,7 @@ fn a_slow_link_is_no_reason_to_kill_an_upload_that_gets_on() {
     // The fault took effect when it took longer than the deadline.
     assert!(began.elapsed().as_secs() > 20, "{:?}", began.elapsed());
     assert_eq!(
-        (programs_daemon(&lab), called(&lab, "wal-push")),
+        (programs_daemons(&lab), called(&lab, "wal-push")),
         (before, alone)
     );
     lab.remove_toxic("slow");

@@ -1,0 +1,265 @@
+#!/usr/bin/perl
+# Measures restore tests and prints tables; `./dev bench restore` runs it as root in a container of the lab, where nothing else
+# runs. Arguments pick the parts: drill replay clean. SCALE (pgbench), ROUNDS, SEGMENTS and DRILLS may be set.
+use strict;
+use warnings;
+use File::Path qw(remove_tree);
+use JSON::PP;
+use POSIX qw(WNOHANG);
+use Time::HiRes qw(time sleep);
+
+my $BIN  = '/usr/lib/postgresql/17/bin';
+my $DATA = '/var/lib/postgresql/17/main';
+my $WORK = '/var/lib/postgresql/bench';
+my ($SCALE, $ROUNDS, $SEGMENTS, $DRILLS) = map { $ENV{$_->[0]} || $_->[1] } [SCALE => 60], [ROUNDS => 5], [SEGMENTS => 72], [DRILLS => 50];
+
+%ENV = (
+    %ENV,
+    WALG_S3_PREFIX => 's3://walg-test/main/pg17', WALG_COMPRESSION_METHOD => 'lz4', AWS_REGION => 'us-east-1',
+    AWS_ENDPOINT => 'http://127.0.0.1:7000', AWS_S3_FORCE_PATH_STYLE => 'true', AWS_ACCESS_KEY_ID => 'lab', AWS_SECRET_ACCESS_KEY => 'lab-secret-key',
+);
+
+# --- running things --------------------------------------------------------------------------------
+
+sub start {
+    my @command = @_;
+    my $pid = fork() // die "fork: $!";
+    return $pid if $pid;
+    setpgrp;
+    open STDOUT, '>', '/tmp/bench.out';
+    open STDERR, '>', '/tmp/bench.err';
+    exec qw(setpriv --reuid=postgres --regid=postgres --init-groups env -C), $WORK, qw(HOME=/var/lib/postgresql USER=postgres), @command
+        or POSIX::_exit(127);
+}
+
+# Runs a command as postgres; seconds, and the peak resident memory in MB of the process that is called NAME where one is given.
+sub run {
+    my ($name, @command) = @_;
+    my ($began, $peak) = (time, 0);
+    my $pid = start(@command);
+    while (waitpid($pid, WNOHANG) == 0) {
+        if ($name && open my $in, '<', "/proc/$pid/status") {
+            my $text = join '', <$in>;
+            $peak = $1 if $text =~ /^Name:\s+\Q$name\E$/m && $text =~ /^VmHWM:\s+(\d+) kB/m;
+        }
+        sleep 0.005;
+    }
+    my $took = time - $began;
+    die "@command: " . qx(tail -n 5 /tmp/bench.err /tmp/bench.out) if $?;
+    return ($took, $peak * 1024 / 1e6);
+}
+
+sub sql {
+    my $query = shift;
+    open my $out, '-|', qw(setpriv --reuid=postgres --regid=postgres --init-groups env HOME=/var/lib/postgresql psql -XAtqc), $query;
+    chomp(my $answer = join '', <$out>);
+    close $out or die "psql: $query";
+    return $answer;
+}
+
+sub median { my @sorted = sort { $a <=> $b } @_; return $sorted[$#sorted / 2] }
+
+sub latency {
+    my $ms = shift;
+    my $toxics = 'http://127.0.0.1:8474/proxies/s3/toxics';
+    system qw(curl -s -o /dev/null -X DELETE), "$toxics/latency";
+    system qw(curl -s -o /dev/null -d), qq({"name":"latency","type":"latency","attributes":{"latency":$ms}}), $toxics if $ms;
+}
+
+sub wait_archived {
+    my $last = sql('SELECT pg_walfile_name(pg_switch_wal())');
+    my $status = "$DATA/pg_wal/archive_status";
+    sleep 0.1 while !-e "$status/$last.done";
+}
+
+# --- the cluster and its backup ----------------------------------------------------------------------
+
+sub prepare {
+    sleep 0.2 until eval { sql('SELECT 1') };
+    open my $out, '>', '/etc/xdb/xdb.toml';
+    print $out <<'END';
+[postgres]
+host = "127.0.0.1"
+password = "lab-password"
+[redis]
+url = "redis://127.0.0.1:6379"
+password = "lab-password"
+[s3]
+region = "us-east-1"
+endpoint = "http://127.0.0.1:7000"
+force_path_style = true
+access_key_id = "lab"
+secret_access_key = "lab-secret-key"
+[archive]
+program = "walrus"
+repository = "s3://walg-test/main/pg17"
+END
+    close $out;
+    system 'chown root:postgres /etc/xdb/xdb.toml; chmod 0640 /etc/xdb/xdb.toml; install -d -o postgres -m 0700 ' . $WORK;
+    sql("ALTER SYSTEM SET $_") for 'archive_mode = on', q(archive_command = 'xdb wal-push "%p"'), 'max_wal_size = "8GB"', 'checkpoint_timeout = "1d"', 'archive_timeout = 0';
+    system qw(sv -w 60 restart postgres);
+    sleep 0.2 until eval { sql('SELECT 1') };
+    run('', "$BIN/pgbench", '-i', '-q', '-s', $SCALE, 'postgres');
+    run('', qw(xdb backup push --full));
+}
+
+# As many segments of transactions as are wanted, all archived.
+sub write_wal {
+    my $until = shift;
+    my $begun = sql(q(SELECT pg_walfile_name(pg_current_wal_lsn())));
+    my $count = sub { sql("SELECT ((pg_current_wal_lsn() - '0/0') / 16777216)::int") };
+    my $first = $count->();
+    run('', "$BIN/pgbench", qw(-n -c 4 -T 3 postgres)) while $count->() - $first < $until;
+    wait_archived();
+}
+
+# What a careful person would write: the same work by the same program, and nothing that is not needed for it.
+my $SCRIPT = <<'END';
+set -eu
+dir=$1
+rm -rf "$dir"; mkdir -m 0700 "$dir" "$dir/data"
+walrus backup-fetch "$dir/data" LATEST
+cat >"$dir/data/postgresql.conf" <<CONF
+listen_addresses = ''
+port = 5432
+unix_socket_directories = '$dir'
+restore_command = 'walrus wal-fetch "%f" "%p"'
+recovery_target_timeline = 'latest'
+hot_standby = off
+archive_mode = off
+shared_buffers = 128MB
+autovacuum = off
+fsync = off
+full_page_writes = off
+synchronous_commit = off
+jit = off
+CONF
+: >"$dir/data/postgresql.auto.conf"
+echo 'local all all trust' >"$dir/data/pg_hba.conf"
+: >"$dir/data/pg_ident.conf"
+: >"$dir/data/recovery.signal"
+PGDATA=$dir/data postgres -D "$dir/data" >"$dir/log" 2>&1 &
+until psql -h "$dir" -XAtqc 'SELECT NOT pg_is_in_recovery()' postgres 2>/dev/null | grep -q t; do sleep 0.05; done
+pg_amcheck -h "$dir" --all --install-missing
+pg_ctl -s -w -m fast -D "$dir/data" stop
+pg_checksums --check -D "$dir/data" >/dev/null
+rm -rf "$dir"
+END
+
+sub drill {
+    write_wal(8);
+    my (@script, @xdb, $peak);
+    $peak = 0;
+    local $ENV{PATH} = "$BIN:$ENV{PATH}";
+    for (1 .. $ROUNDS) {
+        my ($took) = run('', 'sh', '-c', $SCRIPT, 'drill', "$WORK/script");
+        push @script, $took;
+        my ($again, $mb) = run('xdb', qw(xdb restore-test --level check));
+        push @xdb, $again;
+        $peak = $mb if $mb > $peak;
+    }
+    printf "\n| a drill at level check, %s | median of %d | × the script | xdb's own peak RSS |\n| --- | --- | --- | --- |\n",
+        sql('SELECT pg_size_pretty(sum(pg_database_size(oid))) FROM pg_database'), $ROUNDS;
+    printf "| shell script | %.2f s | 1.00 | |\n", median(@script);
+    printf "| xdb restore-test | %.2f s | %.2f | %.1f MB |\n", median(@xdb), median(@xdb) / median(@script), $peak;
+}
+
+# --- replay ------------------------------------------------------------------------------------------
+
+sub replay {
+    write_wal($SEGMENTS);
+    my $fetched = "$WORK/fetched";
+    my $local = "$WORK/wal";
+    run('', 'walrus', 'backup-fetch', $fetched, 'LATEST');
+    system qw(install -d -o postgres -m 0700), $local;
+    # What `cp` reads: the segments as they are in the repository, uncompressed.
+    for my $name (glob "$DATA/pg_wal/0*") { system 'cp', $name, $local if $name =~ m{/[0-9A-F]{24}$} }
+    system qw(chown -R postgres:), $local;
+    latency(30);
+    my %took;
+    my $segments = 0;
+    for (1 .. $ROUNDS) {
+        for my $peer ('cp', 'xdb wal-fetch') {
+            my $command = $peer eq 'cp' ? "cp $local/%f %p" : 'xdb wal-fetch "%f" "%p"';
+            my ($seconds, $count) = recover($fetched, $command);
+            push @{ $took{$peer} }, $seconds;
+            $segments = $count if $count > $segments;
+        }
+    }
+    latency(0);
+    my $base = median(@{ $took{cp} });
+    printf "\n| replay of %d segments, 30 ms S3 latency | a segment | × cp |\n| --- | --- | --- |\n", $segments;
+    printf "| restore_command = '%s' | %.0f ms | %.2f |\n", $_, median(@{ $took{$_} }) / $segments * 1000, median(@{ $took{$_} }) / $base
+        for 'cp', 'xdb wal-fetch';
+}
+
+# Seconds of the recovery and how many segments it restored.
+sub recover {
+    my ($fetched, $restore_command) = @_;
+    my $data = "$WORK/data";
+    remove_tree($data);
+    system 'cp', '-a', $fetched, $data;
+    system 'sync';
+    my %files = ('postgresql.auto.conf' => '', 'pg_hba.conf' => "local all all trust\n", 'pg_ident.conf' => '', 'recovery.signal' => '');
+    $files{'postgresql.conf'} = <<"END";
+listen_addresses = ''
+unix_socket_directories = '$WORK'
+restore_command = '$restore_command'
+hot_standby = off
+archive_mode = off
+shared_buffers = 128MB
+fsync = off
+full_page_writes = off
+log_min_messages = log
+END
+    for my $name (keys %files) {
+        open my $out, '>', "$data/$name";
+        print $out $files{$name};
+    }
+    system qw(chown -R postgres:), $data;
+    my $began = time;
+    my $pid = start("$BIN/postgres", '-D', $data);
+    sleep 0.02 until log_says(qr/database system is ready to accept connections/) || waitpid($pid, WNOHANG) > 0;
+    my $took = time - $began;
+    my $count = () = log_text() =~ /restored log file "[0-9A-F]{24}"/g;
+    die log_text() unless log_says(qr/database system is ready to accept connections/);
+    kill INT => $pid;
+    waitpid $pid, 0;
+    return ($took, $count);
+}
+
+sub log_text { open my $in, '<', '/tmp/bench.err' or return ''; local $/; return <$in> // '' }
+sub log_says { return log_text() =~ shift }
+
+# --- clean drills ------------------------------------------------------------------------------------
+
+sub clean {
+    my $writer = start("$BIN/pgbench", qw(-n -c 1 -R 50 -T 36000 postgres));
+    my (%ended, @raised);
+    for my $number (1 .. $DRILLS) {
+        sql('SELECT pg_switch_wal()');
+        my $pid = fork() // die;
+        if (!$pid) {
+            open STDOUT, '>', '/tmp/drill.json';
+            open STDERR, '>', '/tmp/drill.err';
+            exec qw(setpriv --reuid=postgres --regid=postgres --init-groups env -C /tmp HOME=/var/lib/postgresql USER=postgres xdb restore-test --json);
+        }
+        waitpid $pid, 0;
+        my $status = $? >> 8;
+        $ended{$status}++;
+        open my $in, '<', '/tmp/drill.json';
+        my $report = decode_json(join '', <$in>);
+        push @raised, "drill $number: $report->{reason}" if $report->{reason};
+    }
+    kill TERM => $writer;
+    waitpid $writer, 0;
+    printf "\n| %d drills at level full while pgbench writes | exit 0 | others |\n| --- | --- | --- |\n", $DRILLS;
+    printf "| %s | %d | %d |\n", scalar(@raised) ? join('; ', @raised) : 'nothing was raised', $ended{0} // 0, $DRILLS - ($ended{0} // 0);
+}
+
+$| = 1;
+prepare();
+my %parts = (drill => \&drill, replay => \&replay, clean => \&clean);
+for my $part (@ARGV ? @ARGV : qw(drill clean replay)) {
+    ($parts{$part} // die "there is no part $part: drill, replay or clean\n")->();
+}
