@@ -132,6 +132,10 @@ pub struct Dump {
 pub struct RestoreTest {
     pub directory: PathBuf,
     pub timeout: Duration,
+    /// `start`, `check` or `full`.
+    pub level: String,
+    /// Need not be there.
+    pub assertions: PathBuf,
 }
 
 /// The way to the database as an application takes it.
@@ -252,6 +256,8 @@ impl Config {
             restore_test: RestoreTest {
                 directory: values.path("restore_test.directory"),
                 timeout: values.duration("restore_test.timeout"),
+                level: values.text("restore_test.level"),
+                assertions: values.path("restore_test.assertions"),
             },
             wait: Wait {
                 host: values.text("wait.host"),

@@ -1,11 +1,13 @@
 //! What a restore test found, as people and programs read it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::RestoreError;
+use super::level::Level;
 use crate::model::{Lsn, Timeline, Verdict, Verification};
 
 /// Seconds to the millisecond: more would be noise.
@@ -38,6 +40,8 @@ pub enum Conclusion {
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     pub passed: bool,
+    /// How much was looked at.
+    pub level: Level,
     pub backup: Option<String>,
     pub system_identifier: Option<u64>,
     /// The timeline that was recovered, before the promotion that ends the recovery.
@@ -53,6 +57,8 @@ pub struct Report {
     pub rpo_secs: Option<f64>,
     pub steps: Vec<Step>,
     pub verifications: Vec<Verification>,
+    /// Where what was restored is kept.
+    pub kept: Option<PathBuf>,
     /// Why it did not pass.
     pub reason: Option<String>,
     /// There is no backup yet, or another test is running: it says nothing of any backup, and can be asked again.
@@ -71,6 +77,7 @@ impl Default for Report {
     fn default() -> Self {
         Self {
             passed: false,
+            level: Level::default(),
             backup: None,
             system_identifier: None,
             timeline: None,
@@ -80,6 +87,7 @@ impl Default for Report {
             rpo_secs: None,
             steps: Vec::new(),
             verifications: Vec::new(),
+            kept: None,
             reason: None,
             not_now: false,
             excused: Vec::new(),
@@ -195,6 +203,7 @@ mod tests {
             .collect();
         for key in [
             "passed",
+            "level",
             "backup",
             "system_identifier",
             "timeline",
@@ -204,10 +213,11 @@ mod tests {
             "rpo_secs",
             "steps",
             "verifications",
+            "kept",
             "reason",
         ] {
             assert!(keys.contains(&key), "{key}");
         }
-        assert_eq!(keys.len(), 11);
+        assert_eq!(keys.len(), 13);
     }
 }
