@@ -189,7 +189,7 @@ fn print(report: &Report, config: &Config) -> std::io::Result<()> {
 /// A query is named in full in the JSON; on a screen its beginning tells it.
 fn shortened(name: &str) -> String {
     const WIDTH: usize = 40;
-    let cut = name.chars().count() > WIDTH;
+    let cut = name.starts_with("sql: ") && name.chars().count() > WIDTH;
     if cut {
         name.chars().take(WIDTH - 1).chain(['…']).collect()
     } else {

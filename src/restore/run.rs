@@ -89,8 +89,9 @@ impl Test<'_> {
         let outcome = self.restore(&scratch, &found).await;
         let began = Instant::now();
         let removed = if self.options.keep {
-            self.report.kept = Some(scratch.path().to_owned());
-            scratch.keep()
+            let kept = scratch.keep();
+            self.report.kept = kept.is_ok().then(|| scratch.path().to_owned());
+            kept
         } else {
             scratch.remove()
         };

@@ -1,6 +1,6 @@
 //! What each level looks at, the operator's assertions, and what is kept.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Tested, archive_marker, backed_up, markers, push, restore_test};
 use crate::harness::{Lab, Program, SCRATCH};
@@ -72,48 +72,50 @@ fn each_level_looks_at_more_and_the_assertions_are_asked_at_the_last() {
     );
     assert_eq!(tested.verdict("row_counts"), "ok", "{}", tested.report);
 
-    for (file, text, code, words) in [
+    // What says nothing of the backup is no verdict on it.
+    assertion(&lab, "z.sql", "SELECT true");
+    let first_line = "assertion: z.sql: its first line is not `-- database: NAME`";
+    restore_test(&lab, &[]).not_passed(4, first_line);
+    lab.ok(&format!("rm {CHECKS}/z.sql"));
+    let wrong = [
         (
-            "z.sql",
+            "a.sql",
             "-- database: shop\nSELECT count(*) > 10, count(*) || ' old customers' FROM public.customer WHERE id < 11",
-            1,
-            "assertion: z.sql: false: 10 old customers",
+            "false: 10 old customers",
         ),
         (
-            "z.sql",
+            "b.sql",
             "-- database: shop\nSELECT true, '' WHERE false",
-            1,
-            "assertion: z.sql: it returned no row",
+            "it returned no row",
         ),
         (
-            "z.sql",
+            "c.sql",
             "-- database: shop\nDELETE FROM public.orders RETURNING true",
-            1,
             "read-only transaction",
         ),
         (
-            "z.sql",
+            "d.sql",
             "-- database: shop\nSELECT true FROM orders",
-            1,
             "name its schema",
         ),
         (
-            "z.sql",
+            "e.sql",
             "-- database: gone\nSELECT true",
-            1,
             "there is no database gone in what was restored",
         ),
-        (
-            "z.sql",
-            "SELECT true",
-            4,
-            "its first line is not `-- database: NAME`",
-        ),
-    ] {
+    ];
+    for (file, text, _) in wrong {
         assertion(&lab, file, text);
-        restore_test(&lab, &[]).not_passed(code, words);
     }
-    lab.ok(&format!("rm {CHECKS}/z.sql"));
+    let tested = restore_test(&lab, &[]);
+    tested.not_passed(1, "assertion: a.sql: false: 10 old customers");
+    let all = tested.report["verifications"].as_array().unwrap();
+    for (file, _, words) in wrong {
+        let named = |one: &&Value| one["name"] == format!("assertion: {file}");
+        let found = all.iter().find(named).unwrap();
+        assert_eq!(found["verdict"], "critical", "{found}");
+        assert!(found["reason"].as_str().unwrap().contains(words), "{found}");
+    }
     for (arguments, words) in [
         (
             ["--assertions", "/nowhere", "--level", "full"],
