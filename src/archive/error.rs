@@ -53,6 +53,8 @@ pub enum ArchiveError {
         verb: &'static str,
         reason: String,
     },
+    #[error("what the archive holds of {name} is no good: {reason}")]
+    Damaged { name: String, reason: String },
     #[error("{name} is stored already, with other content")]
     Differs { name: String },
     #[error("{name} is stored twice, under two compressions")]
@@ -142,6 +144,9 @@ impl ArchiveError {
             }
             Self::Failed { .. } => {
                 "the program's own words are above or in the reason; it can be run by hand"
+            }
+            Self::Damaged { .. } => {
+                "nothing after it can be recovered: take a base backup with `xdb backup push` now"
             }
             Self::Twice { .. } => {
                 "find out which of the two is right before one is removed: archive.compression was changed"

@@ -153,6 +153,7 @@ mod tests {
             limits: Vec::new(),
             wal_level: "replica".into(),
             track_commit_timestamp: false,
+            ended_before: 3,
         }
     }
 

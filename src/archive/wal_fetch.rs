@@ -16,7 +16,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use super::wal_client::{block_on, complain, configured, stored_as};
-use super::{ArchiveError, Program, Repository, environment};
+use super::{ArchiveError, Program, Repository, catalog, environment};
 use crate::config::Config;
 use crate::model::ArchiveFile;
 use crate::process;
@@ -46,9 +46,12 @@ pub fn wal_fetch(config: Option<PathBuf>, arguments: &[OsString]) -> u8 {
         Ok(Ok(true)) => 0,
         Ok(Ok(false)) => ABSENT,
         Ok(Err(error)) => {
-            // A restore test reads this: what was not looked at is not bad.
-            let damaged = matches!(error, ArchiveError::Failed { .. });
-            let verb = if damaged { "wal-fetch" } else { COULD_NOT_LOOK };
+            // A restore test reads this: what was not looked at is not bad, nor is what the program alone failed at.
+            let verb = match &error {
+                ArchiveError::Damaged { .. } => DAMAGED,
+                ArchiveError::Failed { .. } => "wal-fetch",
+                _ => COULD_NOT_LOOK,
+            };
             complain(verb, config, &error);
             failure
         }
@@ -58,6 +61,8 @@ pub fn wal_fetch(config: Option<PathBuf>, arguments: &[OsString]) -> u8 {
 
 /// Begins the complaint of a `wal-fetch` that says nothing of the archive.
 pub const COULD_NOT_LOOK: &str = "wal-fetch: could not look";
+/// Begins the complaint of one that found the archive damaged.
+pub const DAMAGED: &str = "wal-fetch: damaged";
 
 /// `Ok(false)`: the archive does not hold the file.
 fn try_fetch(
@@ -112,10 +117,36 @@ async fn fetch(
             _ => false,
         };
         if !passing || Instant::now() + PAUSE > deadline {
-            return Err(error);
+            return Err(match error {
+                ArchiveError::Failed { .. } => {
+                    look_into(config, repository, name).await?;
+                    error
+                }
+                error => error,
+            });
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Reads what the archive holds for `name`, after a program failed at it.
+///
+/// # Errors
+/// [`ArchiveError::Damaged`] where it cannot be unpacked, or unpacks to what is no segment.
+async fn look_into(
+    config: &Config,
+    repository: &Repository,
+    name: &str,
+) -> Result<(), ArchiveError> {
+    let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
+    for object in stored_as(&bucket, repository, name).await? {
+        let stored = bucket.get(&object.key).await?;
+        if let Err(reason) = catalog::judge_stored(&object.key, name, &stored) {
+            let name = name.to_owned();
+            return Err(ArchiveError::Damaged { name, reason });
+        }
+    }
+    Ok(())
 }
 
 /// Tries once, and only what the bucket is seen to hold: the program would ask an S3 that is away for minutes, and a

@@ -1,6 +1,7 @@
 //! `xdb restore-test`: would we get it back, how fast, and how much would be lost?
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use bytesize::ByteSize;
 use clap::Args;
@@ -10,7 +11,7 @@ use super::output::{say, table};
 use crate::config::{Config, Flag, Loaded};
 use crate::daemon;
 use crate::jobs::{self, Job};
-use crate::restore::{self, Conclusion, Options, Report, SqlCheck, Step};
+use crate::restore::{self, Conclusion, Level, Options, Report, SqlCheck, Step};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -20,6 +21,15 @@ pub struct Arguments {
     /// The backup to restore, the newest where not given
     #[arg(long, value_name = "NAME")]
     backup: Option<String>,
+    /// How much of what was restored is looked at, instead of restore_test.level
+    #[arg(long, value_enum)]
+    level: Option<Level>,
+    /// The directory of *.sql files with questions to the restored data, instead of restore_test.assertions
+    #[arg(long, value_name = "DIR")]
+    assertions: Option<PathBuf>,
+    /// Keep what was restored, its server shut down
+    #[arg(long)]
+    keep: bool,
     /// A query that must answer true in the restored cluster; may be given again
     #[arg(long, value_name = "QUERY")]
     sql: Vec<String>,
@@ -37,10 +47,35 @@ impl Arguments {
         super::repository_flag(self.repository.as_deref())
     }
 
-    /// Only a test of the newest backup in the configured repository, and of nothing more, says what the job would: no
-    /// other may end its alert or count as its success.
-    fn is_the_job(&self) -> bool {
-        self.repository.is_none() && self.backup.is_none() && self.sql.is_empty()
+    /// Only a test of the newest backup in the configured repository, at the configured level and of nothing more, says
+    /// what the job would: no other may end its alert or count as its success.
+    fn is_the_job(&self, config: &Config) -> bool {
+        let configured = Level::named(&config.restore_test.level);
+        self.repository.is_none()
+            && self.backup.is_none()
+            && self.level.is_none_or(|level| level == configured)
+            && self.assertions.is_none()
+            && !self.keep
+            && self.sql.is_empty()
+    }
+
+    /// Why they ask for what cannot be, and what to do.
+    fn contradiction(&self, config: &Config) -> Option<(String, &'static str)> {
+        let directory = self.assertions.as_ref()?;
+        let level = Level::named(&config.restore_test.level);
+        if !directory.is_dir() {
+            let shown = directory.display();
+            return Some((
+                format!("--assertions {shown}: there is no such directory"),
+                "name a directory of *.sql files; packaging/restore-checks has examples",
+            ));
+        }
+        (self.level.unwrap_or(level) < Level::Full).then(|| {
+            (
+                "--assertions are asked at level full only".to_owned(),
+                "give --level full, too",
+            )
+        })
     }
 
     fn options(&self, config: &Config) -> Options {
@@ -51,6 +86,9 @@ impl Arguments {
         });
         Options {
             backup: self.backup.clone(),
+            level: self.level,
+            assertions: self.assertions.clone(),
+            keep: self.keep,
             sql: sql.collect(),
         }
     }
@@ -70,7 +108,11 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
             step.secs
         );
     };
-    let report = if arguments.is_the_job() {
+    if let Some((reason, hint)) = arguments.contradiction(&loaded.config) {
+        complain(&reason, Some(hint));
+        return Ok(Exit::Usage);
+    }
+    let report = if arguments.is_the_job(&loaded.config) {
         let test = jobs::restore_test(loaded, &mut progress);
         daemon::run_once(loaded, Job::RestoreTest, test).await
     } else {
@@ -79,7 +121,7 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
     if arguments.json {
         say(serde_json::to_string_pretty(&report)?)?;
     } else {
-        print(&report)?;
+        print(&report, &loaded.config)?;
     }
     if let Some(reason) = &report.reason {
         complain(reason, report.hint.as_deref());
@@ -92,7 +134,7 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
     })
 }
 
-fn print(report: &Report) -> std::io::Result<()> {
+fn print(report: &Report, config: &Config) -> std::io::Result<()> {
     let word = match report.conclusion {
         Conclusion::Passed => "PASSED",
         Conclusion::Failed => "FAILED",
@@ -100,8 +142,9 @@ fn print(report: &Report) -> std::io::Result<()> {
         Conclusion::NotRun => "NOT RUN",
     };
     say(format_args!(
-        "{word}: restore test of {}",
-        report.backup.as_deref().unwrap_or("no backup")
+        "{word}: restore test of {}, level {}",
+        report.backup.as_deref().unwrap_or("no backup"),
+        report.level.word()
     ))?;
     if let (Some(lsn), Some(timeline)) = (report.recovered_lsn, report.timeline) {
         let commit = report.recovered_to.map_or_else(
@@ -131,13 +174,22 @@ fn print(report: &Report) -> std::io::Result<()> {
     if !report.verifications.is_empty() {
         say(table(&["VERIFICATION", "VERDICT", "REASON"], &[], rows).trim_fmt())?;
     }
+    if let Some(kept) = report.kept.as_ref().map(|path| path.display()) {
+        let pg_ctl = config.postgres.bin_directory.join("pg_ctl");
+        say(format_args!(
+            "kept in {kept}\n  start   {} -D {kept}/data -l {kept}/postgresql.log start\n  \
+             ask     psql -h {kept}/socket -U {}\n  remove  rm -r {kept}, once it is stopped",
+            pg_ctl.display(),
+            config.postgres.user
+        ))?;
+    }
     Ok(())
 }
 
 /// A query is named in full in the JSON; on a screen its beginning tells it.
 fn shortened(name: &str) -> String {
     const WIDTH: usize = 40;
-    let cut = name.chars().count() > WIDTH;
+    let cut = name.starts_with("sql: ") && name.chars().count() > WIDTH;
     if cut {
         name.chars().take(WIDTH - 1).chain(['…']).collect()
     } else {

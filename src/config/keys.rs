@@ -11,6 +11,8 @@ pub(super) const SETTINGS: &str = "archive.settings.";
 
 const COMPRESSIONS: &[&str] = &["lz4", "zstd", "lzma", "brotli", "none"];
 
+const LEVELS: &[&str] = &["start", "check", "full"];
+
 const SSLMODES: &[&str] = &[
     "disable",
     "allow",
@@ -358,6 +360,20 @@ pub(super) const KEYS: &[Key] = &[
         preset: Unset("5m"),
         seeds: &[],
         about: "A restore that would lose more raises a warning.",
+    },
+    Key {
+        name: "restore_test.level",
+        kind: Kind::Choice(LEVELS),
+        preset: Text("full"),
+        seeds: &[],
+        about: "How much of what was restored is looked at: start, check (every file and page) or full (every row, and the assertions).",
+    },
+    Key {
+        name: "restore_test.assertions",
+        kind: Kind::Path,
+        preset: Text("/etc/xdb/restore-checks"),
+        seeds: &[],
+        about: "A directory of *.sql files, each with one question to the restored data; it may be missing.",
     },
     Key {
         name: "wait.host",

@@ -139,6 +139,10 @@ pub struct RestoreTest {
     pub network_limit_mib: Option<u32>,
     pub rto_objective: Option<Duration>,
     pub rpo_objective: Option<Duration>,
+    /// `start`, `check` or `full`.
+    pub level: String,
+    /// Need not be there.
+    pub assertions: PathBuf,
 }
 
 /// The way to the database as an application takes it.
@@ -264,6 +268,8 @@ impl Config {
                 network_limit_mib: values.count_if_set("restore_test.network_limit_mib"),
                 rto_objective: values.duration_if_set("restore_test.rto_objective"),
                 rpo_objective: values.duration_if_set("restore_test.rpo_objective"),
+                level: values.text("restore_test.level"),
+                assertions: values.path("restore_test.assertions"),
             },
             wait: Wait {
                 host: values.text("wait.host"),

@@ -20,6 +20,8 @@ pub struct ControlData {
     pub limits: Vec<(&'static str, u32)>,
     pub wal_level: String,
     pub track_commit_timestamp: bool,
+    /// Every transaction before this one had ended at the latest checkpoint.
+    pub ended_before: u32,
 }
 
 /// Runs `pg_controldata` on `directory`.
@@ -109,6 +111,15 @@ fn parse_control_data(text: &str) -> Result<ControlData, &'static str> {
         .map(|(name, line)| Ok((name, number(&lines, line)?)))
         .collect::<Result<_, &'static str>>()?;
     let bytes = "Bytes per WAL segment";
+    // At a shutdown none runs, and 0 is written: then all have ended that began.
+    let ended_before = |lines: &HashMap<&str, &str>| -> Option<u32> {
+        let oldest = lines.get("Latest checkpoint's oldestActiveXID")?.parse();
+        let next = lines.get("Latest checkpoint's NextXID")?.split_once(':')?.1;
+        oldest
+            .ok()
+            .filter(|oldest| *oldest > 0)
+            .or(next.parse().ok())
+    };
     Ok(ControlData {
         system_identifier: number(&lines, "Database system identifier")?,
         timeline: Timeline(number(&lines, "Latest checkpoint's TimeLineID")?),
@@ -117,6 +128,7 @@ fn parse_control_data(text: &str) -> Result<ControlData, &'static str> {
         limits,
         wal_level: (*lines.get("wal_level setting").ok_or("wal_level setting")?).to_owned(),
         track_commit_timestamp: lines.get("track_commit_timestamp setting") == Some(&"on"),
+        ended_before: ended_before(&lines).ok_or("Latest checkpoint's NextXID")?,
     })
 }
 
@@ -127,6 +139,8 @@ mod tests {
     const OUTPUT: &str = "\
 Database system identifier:           7710528144203341750
 Latest checkpoint's TimeLineID:       2
+Latest checkpoint's NextXID:          0:749
+Latest checkpoint's oldestActiveXID:  745
 wal_level setting:                    replica
 max_connections setting:              100
 max_worker_processes setting:         8
@@ -164,6 +178,9 @@ Data page checksum version:           1
         assert_eq!(control.system_identifier, 7_710_528_144_203_341_750);
         assert_eq!((control.timeline, control.checksums), (Timeline(2), true));
         assert!(control.limits.contains(&("max_prepared_transactions", 0)));
+        assert_eq!(control.ended_before, 745);
+        let shut_down = OUTPUT.replace("oldestActiveXID:  745", "oldestActiveXID:  0");
+        assert_eq!(parse_control_data(&shut_down).unwrap().ended_before, 749);
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub enum RestoreError {
         directory: PathBuf,
         free: bytesize::ByteSize,
         needed: bytesize::ByteSize,
+        /// Directories of earlier tests that take room there.
+        kept: Vec<PathBuf>,
     },
     #[error("the scratch disk became full while {doing}")]
     DiskFull { doing: &'static str },
@@ -44,6 +46,12 @@ pub enum RestoreError {
     Server(String),
     #[error("not done after {} s", after.as_secs())]
     Deadline { after: Duration },
+    #[error("{program} cannot fetch {name}, every part of which can be unpacked: {words}")]
+    Fetch {
+        program: String,
+        name: String,
+        words: String,
+    },
     #[error("S3 was lost while {doing}: {words}")]
     StorageLost { doing: &'static str, words: String },
     #[error("cannot {operation} {}", path.display())]
@@ -79,6 +87,13 @@ impl RestoreError {
             Self::NoSuchBackup { .. } | Self::NoBackup { .. } => {
                 "see what is there with `xdb backup list`"
             }
+            Self::NoSpace { kept, .. } if !kept.is_empty() => {
+                let kept: Vec<_> = kept.iter().map(|path| path.to_string_lossy()).collect();
+                return Some(format!(
+                    "earlier tests were kept there: rm -r {}",
+                    kept.join(" ")
+                ));
+            }
             Self::NoSpace { .. } | Self::DiskFull { .. } => {
                 "make room, or set restore_test.directory to a larger disk"
             }
@@ -96,6 +111,9 @@ impl RestoreError {
             }
             Self::Deadline { .. } => {
                 "set restore_test.timeout higher, or find out what was slow from the steps"
+            }
+            Self::Fetch { .. } => {
+                "the backup was not judged: test again, or run the program's backup-fetch by hand"
             }
             Self::StorageLost { .. } => "the backup was not judged: test again once S3 answers",
             Self::File { .. } => "restore_test.directory must belong to the user that runs xdb",

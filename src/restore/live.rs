@@ -25,6 +25,8 @@ pub struct Live {
 pub enum Silent {
     /// There is none of this cluster here: nothing to be known, and no reason to fail a test.
     Absent(String),
+    /// There is one, of another cluster.
+    Foreign(String),
     /// There is one, and the look failed.
     Failed(String),
 }
@@ -32,7 +34,7 @@ pub enum Silent {
 impl Silent {
     pub fn reason(&self) -> &str {
         match self {
-            Self::Absent(reason) | Self::Failed(reason) => reason,
+            Self::Absent(reason) | Self::Foreign(reason) | Self::Failed(reason) => reason,
         }
     }
 }

@@ -4,7 +4,11 @@
 //! would write the scratch cluster's WAL into the live one.
 
 mod error;
+mod fetch;
+mod inspect;
+mod level;
 mod live;
+mod marker;
 mod plan;
 mod preflight;
 mod report;
@@ -16,6 +20,7 @@ mod watch;
 mod words;
 
 pub use error::RestoreError;
+pub use level::Level;
 pub use report::{Conclusion, Report, Step};
 pub use run::{Options, run};
 pub use verify::SqlCheck;

@@ -1,6 +1,6 @@
 //! What will be restored, and whether it may be: pure, from what the preflight saw.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 
@@ -118,7 +118,7 @@ fn judge_gaps(path: &RecoveryPath, catalog: &Catalog) -> Verdict {
     ))
 }
 
-/// Whether `free` bytes in `directory` are enough, with `reserve` bytes of them left alone.
+/// Whether `free` bytes in `directory` are enough, with `reserve` bytes of them left alone; `kept` takes room there.
 ///
 /// # Errors
 /// When they are not.
@@ -127,6 +127,7 @@ pub fn judge_space(
     directory: &Path,
     free: u64,
     reserve: u64,
+    kept: &[PathBuf],
 ) -> Result<(), RestoreError> {
     let needed = plan.needed_bytes + reserve;
     if free >= needed {
@@ -136,6 +137,7 @@ pub fn judge_space(
         directory: directory.to_owned(),
         free: ByteSize(free),
         needed: ByteSize(needed),
+        kept: kept.to_owned(),
     })
 }
 

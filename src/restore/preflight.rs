@@ -77,7 +77,13 @@ pub async fn preflight(
     )?;
     let (directory, data) = (scratch.path(), &config.postgres.data_directory);
     let reserve = reserve_bytes(directory, data);
-    plan::judge_space(&plan, directory, free_bytes(directory)?, reserve)?;
+    plan::judge_space(
+        &plan,
+        directory,
+        free_bytes(directory)?,
+        reserve,
+        scratch.kept(),
+    )?;
     let members = plan.chain.iter().filter_map(|name| catalog.backup(name));
     let chain: Vec<_> = members.collect();
     let parts = catalog::judge_chain(&bucket, &repository, &chain).await?;
@@ -101,7 +107,7 @@ fn same_cluster(live: Result<Live, Silent>, plan: &Plan) -> Result<Live, Silent>
     let live = live?;
     match plan.sentinel.system_identifier {
         Some(identifier) if identifier != live.server.system_identifier => {
-            Err(Silent::Absent(format!(
+            Err(Silent::Foreign(format!(
                 "this node's server is another cluster ({}, the backup is of {identifier})",
                 live.server.system_identifier
             )))

@@ -1,11 +1,13 @@
 //! What a restore test found, as people and programs read it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::RestoreError;
+use super::level::Level;
 use super::server::SHARED_BUFFERS;
 use crate::config::Config;
 use crate::model::{Lsn, Timeline, Verdict, Verification};
@@ -62,6 +64,8 @@ pub enum Conclusion {
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     pub passed: bool,
+    /// How much was looked at.
+    pub level: Level,
     pub backup: Option<String>,
     pub system_identifier: Option<u64>,
     /// The timeline that was recovered, before the promotion that ends the recovery.
@@ -79,6 +83,8 @@ pub struct Report {
     pub rpo_secs: Option<f64>,
     pub steps: Vec<Step>,
     pub verifications: Vec<Verification>,
+    /// Where what was restored is kept.
+    pub kept: Option<PathBuf>,
     /// Why it did not pass.
     pub reason: Option<String>,
     /// There is no backup yet, or another test is running: it says nothing of any backup, and can be asked again.
@@ -97,6 +103,7 @@ impl Default for Report {
     fn default() -> Self {
         Self {
             passed: false,
+            level: Level::default(),
             backup: None,
             system_identifier: None,
             timeline: None,
@@ -107,6 +114,7 @@ impl Default for Report {
             rpo_secs: None,
             steps: Vec::new(),
             verifications: Vec::new(),
+            kept: None,
             reason: None,
             not_now: false,
             excused: Vec::new(),
@@ -117,13 +125,6 @@ impl Default for Report {
 }
 
 impl Report {
-    pub(super) fn under(conditions: Conditions) -> Self {
-        Self {
-            conditions: Some(conditions),
-            ..Self::default()
-        }
-    }
-
     pub(super) fn looked(&mut self, at: impl Into<String>, verdict: Verdict) {
         self.verifications.push(Verification::new(at, verdict));
     }
@@ -229,6 +230,7 @@ mod tests {
             .collect();
         for key in [
             "passed",
+            "level",
             "backup",
             "system_identifier",
             "timeline",
@@ -239,10 +241,11 @@ mod tests {
             "rpo_secs",
             "steps",
             "verifications",
+            "kept",
             "reason",
         ] {
             assert!(keys.contains(&key), "{key}");
         }
-        assert_eq!(keys.len(), 12);
+        assert_eq!(keys.len(), 14);
     }
 }

@@ -1,57 +1,66 @@
 //! One restore test, from the look at the bucket to the removal of the scratch directory.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
 use super::RestoreError;
-use super::live;
+use super::fetch::{NETWORK_LIMIT, fetch, is_full, network_limit};
+use super::level::Level;
+use super::live::{self, Silent};
 use super::plan;
 use super::preflight::{Found, preflight};
 use super::report::{Conditions, Report, Step, secs};
-use super::scratch::{Scratch, free_bytes};
+use super::scratch::Scratch;
 use super::server::{Ended, ScratchServer, configure, restore_command};
 use super::verify::{self, Recovered, SqlCheck};
 use super::watch::watch;
-use super::words::{is_damage, speaks_of_network};
-use crate::archive::{COULD_NOT_LOOK, catalog, command};
-use crate::config::Loaded;
+use super::words::is_damage;
+use crate::archive::COULD_NOT_LOOK;
+use crate::config::{Loaded, Source};
 use crate::model::Verdict;
 use crate::postgres::{self, ControlData, PostgresError};
 use crate::process;
 
 /// The one database that every cluster has.
-const MAINTENANCE: &str = "template1";
-
-/// Both programs read it.
-const RETRIES: &str = "WALG_DOWNLOAD_FILE_RETRIES";
-
-/// Bytes a second; both programs read it.
-const NETWORK_LIMIT: &str = "WALG_NETWORK_RATE_LIMIT";
+pub(super) const MAINTENANCE: &str = "template1";
 
 /// What of the configuration a single test may override.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// The newest where `None`.
     pub backup: Option<String>,
+    /// The configured one where `None`.
+    pub level: Option<Level>,
+    /// The configured directory where `None`.
+    pub assertions: Option<PathBuf>,
+    /// Leave what was restored where it is, its server shut down.
+    pub keep: bool,
     pub sql: Vec<SqlCheck>,
 }
 
 /// Runs a restore test of the configured repository; `progress` is told each step as it ends.
 ///
-/// However it ends, there is a report; and whatever the test started or made is gone.
+/// However it ends, there is a report; and whatever the test started or made is gone, unless it is kept.
 pub async fn run(
     loaded: &Loaded,
     options: &Options,
     progress: &mut (dyn FnMut(&Step) + Send + Sync),
 ) -> Report {
-    let limit = loaded.config.restore_test.timeout;
+    let settings = &loaded.config.restore_test;
+    let limit = settings.timeout;
+    let configured = || Level::named(&settings.level);
     let deadline = Instant::now() + limit;
     let mut test = Test {
         loaded,
         options,
         progress,
-        report: Report::under(Conditions::of(&loaded.config)),
+        report: Report {
+            level: options.level.unwrap_or_else(configured),
+            conditions: Some(Conditions::of(&loaded.config)),
+            ..Report::default()
+        },
         deadline,
     };
     let outcome = timeout(limit, test.whole()).await;
@@ -59,11 +68,11 @@ pub async fn run(
     test.report.conclude(outcome)
 }
 
-struct Test<'a> {
-    loaded: &'a Loaded,
-    options: &'a Options,
+pub(super) struct Test<'a> {
+    pub(super) loaded: &'a Loaded,
+    pub(super) options: &'a Options,
     progress: &'a mut (dyn FnMut(&Step) + Send + Sync),
-    report: Report,
+    pub(super) report: Report,
     deadline: Instant,
 }
 
@@ -73,9 +82,11 @@ impl Test<'_> {
         refuse_root()?;
         let began = Instant::now();
         let live = &config.postgres.data_directory;
-        let scratch = Scratch::open(&config.restore_test.directory, live)?;
+        let mut scratch = Scratch::open(&config.restore_test.directory, live)?;
         let backup = self.options.backup.as_deref();
         let found = preflight(config, backup, &scratch, &mut self.report).await?;
+        self.refuse_foreign(&found)?;
+        scratch.note_backup(&found.plan.backup.name)?;
         self.step("preflight", began, None);
         // Dropped half-way, its children end with the scratch directory's processes.
         let outcome = tokio::select! {
@@ -83,7 +94,13 @@ impl Test<'_> {
             error = watch(config) => Err(error),
         };
         let began = Instant::now();
-        let removed = scratch.remove();
+        let removed = if self.options.keep {
+            let kept = scratch.keep();
+            self.report.kept = kept.is_ok().then(|| scratch.path().to_owned());
+            kept
+        } else {
+            scratch.remove()
+        };
         self.step("tear_down", began, None);
         // What the test found comes before what it could not clear away.
         outcome.and(removed)
@@ -91,7 +108,7 @@ impl Test<'_> {
 
     async fn restore(&mut self, scratch: &Scratch, found: &Found) -> Result<(), RestoreError> {
         let began = Instant::now();
-        self.fetch(scratch, found).await?;
+        fetch(&self.loaded.config, scratch, found, self.left()).await?;
         self.step("fetch", began, Some(found.plan.fetch_bytes));
         let control = self.look_at_fetched(scratch, found).await?;
 
@@ -102,6 +119,8 @@ impl Test<'_> {
         sync_all(&scratch.data());
         self.step("sync", sync, None);
         self.report.rto_secs = Some(secs(began.elapsed()));
+        // PostgreSQL opens no sooner.
+        self.report.looked("consistent", Verdict::Ok);
         let replayed = recovered
             .lsn
             .0
@@ -110,51 +129,25 @@ impl Test<'_> {
         self.judge_point(scratch, found, &recovered)?;
 
         let verify = Instant::now();
-        let read = self.verify(scratch, &control, server).await?;
-        self.step("verify", verify, Some(read));
+        let read = self.verify(scratch, found, &control, &recovered, server);
+        let read = read.await?;
+        self.step("verify", verify, read);
         Ok(())
     }
 
-    async fn fetch(&self, scratch: &Scratch, found: &Found) -> Result<(), RestoreError> {
-        let name = &found.plan.backup.name;
-        let (program, mut command) =
-            command(&self.loaded.config, &found.repository, &scratch.data())?;
-        process::modest(&mut command);
-        command
-            .args(program.backup_fetch(&scratch.data(), name))
-            .current_dir(scratch.path());
-        let limit = self.network_limit();
-        if let Some(limit) = &limit {
-            command.env(NETWORK_LIMIT, limit);
+    /// A backup of another cluster in this one's own repository is none of this cluster; one that somebody names may be.
+    fn refuse_foreign(&mut self, found: &Found) -> Result<(), RestoreError> {
+        let mut keys = self.loaded.effective.iter();
+        let named = keys.any(|effective| {
+            effective.key == "archive.repository" && matches!(effective.source, Source::Flag { .. })
+        });
+        match &found.live {
+            Err(Silent::Foreign(reason)) if !named => Err(RestoreError::Bad(format!(
+                "{}: {reason}",
+                found.plan.backup.name
+            ))),
+            _ => Ok(()),
         }
-        if !self.loaded.config.archive.settings.contains_key(RETRIES) {
-            // wal-g's own 15, five minutes apart, would spend hours on one damaged part.
-            command.env(RETRIES, "3");
-        }
-        let finished = process::run(command, self.left()).await?;
-        if finished.status.success() {
-            return Ok(());
-        }
-        let words = finished.last_words();
-        if disk_is_full(scratch, &finished.stderr) {
-            return Err(RestoreError::DiskFull {
-                doing: "the backup was fetched",
-            });
-        }
-        // The program calls a lost S3 and a damaged object by similar names; the bucket itself, and the words, tell
-        // them apart. One that was killed says nothing at all.
-        let answers = catalog::tar_parts(&found.bucket, &found.repository, name)
-            .await
-            .is_ok();
-        if !answers || finished.status.code().is_none() || speaks_of_network(&finished.stderr) {
-            return Err(RestoreError::StorageLost {
-                doing: "the backup was fetched",
-                words,
-            });
-        }
-        Err(RestoreError::Bad(format!(
-            "{program} cannot fetch {name}: {words}"
-        )))
     }
 
     /// Is what was fetched a whole cluster, and safe to start?
@@ -169,10 +162,16 @@ impl Test<'_> {
             path: scratch.data(),
             source,
         };
-        let files = verify::restored_files(&scratch.data()).map_err(unreadable)?;
-        let files = verify::judge_files(&found.listed, &files);
-        let whole = !matches!(files, Verdict::Critical(_));
-        self.report.looked("files", files);
+        let label = std::fs::read_to_string(scratch.data().join("backup_label")).ok();
+        let label = verify::judge_label(label.as_deref(), &found.plan.backup, &found.plan.sentinel);
+        let mut whole = label == Verdict::Ok;
+        self.report.looked("backup_label", label);
+        if self.report.level >= Level::Check {
+            let files = verify::restored_files(&scratch.data()).map_err(unreadable)?;
+            let files = verify::judge_files(&found.listed, &files);
+            whole &= !matches!(files, Verdict::Critical(_));
+            self.report.looked("files", files);
+        }
         let bin = &self.loaded.config.postgres.bin_directory;
         let control = postgres::control_data(bin, &scratch.data()).await;
         match control {
@@ -213,7 +212,7 @@ impl Test<'_> {
             "XDB_ARCHIVE_SETTINGS_WALG_PREFETCH_DIR".to_owned(),
             own.into(),
         ));
-        if let Some(limit) = self.network_limit() {
+        if let Some(limit) = network_limit(&self.loaded.config) {
             let key = format!("XDB_ARCHIVE_SETTINGS_{NETWORK_LIMIT}");
             environment.push((key, limit.into()));
         }
@@ -234,9 +233,12 @@ impl Test<'_> {
                 let hint = "postgres.user must be a superuser of the backed up cluster".to_owned();
                 return Err(RestoreError::Refused { reason, hint });
             }
+            Err(Ended::Killed(status)) => {
+                return Err(RestoreError::Server(format!("it was killed, {status}")));
+            }
             Err(Ended::Stopped(reason)) => reason,
         };
-        if disk_is_full(scratch, &reason) {
+        if is_full(scratch.path(), found) {
             return Err(RestoreError::DiskFull {
                 doing: "WAL was replayed",
             });
@@ -253,31 +255,6 @@ impl Test<'_> {
         Err(RestoreError::Bad(format!(
             "PostgreSQL could not recover: {reason}"
         )))
-    }
-
-    async fn verify(
-        &mut self,
-        scratch: &Scratch,
-        control: &ControlData,
-        server: ScratchServer,
-    ) -> Result<u64, RestoreError> {
-        let bin = &self.loaded.config.postgres.bin_directory;
-        let (tables, bytes) = verify::check_tables(&server).await?;
-        self.report.looked("tables", tables);
-        let amcheck = verify::check_amcheck(bin, &server.target(MAINTENANCE), self.left()).await?;
-        self.report.looked("amcheck", amcheck);
-        for check in &self.options.sql {
-            let answer = verify::check_sql(&server, check, self.left()).await;
-            self.report.looked(format!("sql: {}", check.query), answer);
-        }
-        server.shut_down().await;
-        if !control.checksums {
-            self.report.excused.push("checksums");
-        }
-        let checksums =
-            verify::check_checksums(bin, &scratch.data(), control.checksums, self.left()).await?;
-        self.report.looked("checksums", checksums);
-        Ok(bytes)
     }
 
     /// Which cluster, which timeline, how far.
@@ -329,13 +306,7 @@ impl Test<'_> {
         self.report.steps.push(step);
     }
 
-    /// Bytes a second, as the program reads them.
-    fn network_limit(&self) -> Option<String> {
-        let limit = self.loaded.config.restore_test.network_limit_mib?;
-        Some((u64::from(limit) << 20).to_string())
-    }
-
-    fn left(&self) -> Duration {
+    pub(super) fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
 }
@@ -369,10 +340,4 @@ fn refuse_restored_tablespaces(scratch: &Scratch) -> Result<(), RestoreError> {
         )),
         None => Ok(()),
     }
-}
-
-fn disk_is_full(scratch: &Scratch, words: &str) -> bool {
-    const NOTHING_LEFT: u64 = 1 << 20;
-    words.contains("No space left on device")
-        || free_bytes(scratch.path()).is_ok_and(|free| free < NOTHING_LEFT)
 }

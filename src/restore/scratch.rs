@@ -4,10 +4,12 @@ use std::fs::{self, DirBuilder, DirEntry, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::geteuid;
 
 use super::RestoreError;
+use super::marker::{self, Marker};
 use crate::process::kill_all_under;
 
 const PREFIX: &str = "run-";
@@ -15,10 +17,14 @@ const SOCKET_NAME: &str = ".s.PGSQL.5432";
 /// `sun_path` of a Unix socket, with its final zero.
 const SOCKET_PATH_LIMIT: usize = 108;
 
-/// One restore test's directory below `restore_test.directory`; dropping it ends every process in it and removes it.
+/// One restore test's directory below `restore_test.directory`; dropping it ends every process in it and removes it,
+/// unless it is kept.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
+    marker: Marker,
+    /// What earlier tests kept here.
+    kept: Vec<PathBuf>,
     /// Held while the test runs; the kernel lets go of it even after `kill -9`.
     _lock: File,
 }
@@ -48,9 +54,15 @@ impl Scratch {
         refuse_near(&directory, live)?;
         refuse_open(&directory)?;
         let lock = take_lock(&directory)?;
-        sweep(&directory);
-        let path = directory.join(format!("{PREFIX}{}", std::process::id()));
-        let scratch = Self { path, _lock: lock };
+        let kept = sweep(&directory);
+        let marker = Marker::new(Timestamp::now());
+        let path = make_run(&directory, &marker)?;
+        let scratch = Self {
+            path,
+            marker,
+            kept,
+            _lock: lock,
+        };
         private(&scratch.socket_directory())?;
         private(&scratch.data())?;
         if scratch
@@ -88,11 +100,52 @@ impl Scratch {
         self.path.join("postgresql.log")
     }
 
+    /// What earlier tests kept in the same place.
+    pub fn kept(&self) -> &[PathBuf] {
+        &self.kept
+    }
+
+    /// Notes which backup is restored here.
+    ///
+    /// # Errors
+    /// When the marker cannot be written.
+    pub fn note_backup(&mut self, name: &str) -> Result<(), RestoreError> {
+        self.marker.backup = Some(name.to_owned());
+        self.mark()
+    }
+
+    /// Ends every process of the test and leaves the directory to whoever wants to look at it.
+    ///
+    /// # Errors
+    /// When the marker cannot be written: the directory is then removed as ever.
+    pub fn keep(&mut self) -> Result<(), RestoreError> {
+        kill_all_under(&self.path);
+        self.marker.kept = true;
+        self.mark().inspect_err(|_| self.marker.kept = false)
+    }
+
+    fn mark(&self) -> Result<(), RestoreError> {
+        let written = self.marker.write(&self.path);
+        written.map_err(|source| RestoreError::File {
+            operation: "write",
+            path: self.path.join(marker::FILE),
+            source,
+        })
+    }
+
     /// Ends every process of the test and removes its directory.
     ///
     /// # Errors
     /// When something could not be removed; the next test's start tries again.
     pub fn remove(&self) -> Result<(), RestoreError> {
+        if self.path.exists() && Marker::of(&self.path).is_none() {
+            let source = std::io::Error::other("it does not carry the marker of a restore test");
+            return Err(RestoreError::File {
+                operation: "remove",
+                path: self.path.clone(),
+                source,
+            });
+        }
         kill_all_under(&self.path);
         remove(&self.path).map_err(|source| RestoreError::File {
             operation: "remove",
@@ -104,6 +157,9 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        if self.marker.kept {
+            return;
+        }
         // Its error has been told where `remove` was called; here only the interrupted test is left.
         let _ = self.remove();
     }
@@ -165,21 +221,55 @@ fn take_lock(directory: &Path) -> Result<File, RestoreError> {
     }
 }
 
-/// Removes the runs of tests that were killed; the lock says that none of them lives.
-fn sweep(directory: &Path) {
-    let Ok(entries) = fs::read_dir(directory) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        if is_run(&entry) {
-            kill_all_under(&entry.path());
-            // One that stays is in nobody's way but the disk's, which the preflight measures.
-            let _ = remove(&entry.path());
+/// Makes the directory of a new run, under a name that nothing has: a kept run may be of a process with the same number.
+fn make_run(directory: &Path, marker: &Marker) -> Result<PathBuf, RestoreError> {
+    let mut number = marker.pid;
+    loop {
+        let path = directory.join(format!("{PREFIX}{number}"));
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        match made.and_then(|()| marker.write(&path)) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+            Err(source) => {
+                return Err(RestoreError::File {
+                    operation: "make",
+                    path,
+                    source,
+                });
+            }
         }
     }
 }
 
-/// Made by a test of this user: `run-` and digits, a directory and no link.
+/// Removes the runs of tests that were killed, and returns those that were kept; the lock says that none of them lives.
+fn sweep(directory: &Path) -> Vec<PathBuf> {
+    let mut kept = Vec::new();
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    for entry in entries.filter(is_run) {
+        let path = entry.path();
+        match Marker::of(&path) {
+            Some(marker) if marker.kept => {
+                let shown = path.display();
+                tracing::warn!(
+                    "an earlier test was kept in {shown} and takes its room: rm -r {shown}"
+                );
+                kept.push(path);
+            }
+            Some(_) => {
+                kill_all_under(&path);
+                // One that stays is in nobody's way but the disk's, which the preflight measures.
+                let _ = remove(&path);
+            }
+            // Killed before it was marked, it is empty; what is not, is not ours.
+            None => {
+                let _ = fs::remove_dir(&path);
+            }
+        }
+    }
+    kept
+}
+
+/// Named as a run of this user: `run-` and digits, a directory and no link. The marker says whether it is one.
 fn is_run(entry: &DirEntry) -> bool {
     let name = entry.file_name();
     let number = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
@@ -214,8 +304,8 @@ fn remove(path: &Path) -> std::io::Result<()> {
     // A prefetch child that was not found yet may re-create a directory while it is removed.
     let mut tries = 3;
     loop {
-        match fs::remove_dir_all(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        match remove_marker_last(path) {
+            Err(_) if !path.exists() => return Ok(()),
             Err(error) if tries == 0 => return Err(error),
             Err(_) => {
                 tries -= 1;
@@ -226,58 +316,22 @@ fn remove(path: &Path) -> std::io::Result<()> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn two_tests_never_share_a_directory_and_nothing_stays() {
-        let parent = tempfile::tempdir().unwrap();
-        let live = Path::new("/nonexistent");
-        let scratch = Scratch::open(parent.path(), live).unwrap();
-        assert!(scratch.data().is_dir());
-        assert!(matches!(
-            Scratch::open(parent.path(), live),
-            Err(RestoreError::Busy { .. })
-        ));
-        drop(scratch);
-        let left: Vec<_> = fs::read_dir(parent.path())
-            .unwrap()
-            .map(|e| e.unwrap().file_name())
-            .collect();
-        assert_eq!(left, ["lock"]);
-    }
-
-    #[test]
-    fn what_a_killed_test_left_goes_at_the_next_start_and_what_is_not_ours_stays() {
-        let parent = tempfile::tempdir().unwrap();
-        fs::create_dir_all(parent.path().join("run-1/data")).unwrap();
-        fs::write(parent.path().join("notes"), "mine").unwrap();
-        fs::create_dir(parent.path().join("run-mine")).unwrap();
-        let elsewhere = tempfile::tempdir().unwrap();
-        std::os::unix::fs::symlink(elsewhere.path(), parent.path().join("run-2")).unwrap();
-        let scratch = Scratch::open(parent.path(), Path::new("/nonexistent")).unwrap();
-        assert!(!parent.path().join("run-1").exists());
-        for kept in ["notes", "run-mine", "run-2"] {
-            assert!(parent.path().join(kept).exists(), "{kept}");
+/// What a removal that was killed leaves is still known for ours.
+fn remove_marker_last(path: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_name() == marker::FILE {
+            continue;
         }
-        assert!(elsewhere.path().exists());
-        drop(scratch);
-    }
-
-    #[test]
-    fn the_live_data_directory_is_kept_at_a_distance() {
-        let parent = tempfile::tempdir().unwrap();
-        let inside = parent.path().join("live/scratch");
-        for (directory, live) in [
-            (inside.as_path(), parent.path().join("live")),
-            (parent.path(), parent.path().join("live")),
-        ] {
-            fs::create_dir_all(&live).unwrap();
-            assert!(matches!(
-                Scratch::open(directory, &live),
-                Err(RestoreError::Refused { .. })
-            ));
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
         }
     }
+    fs::remove_dir_all(path)
 }
+
+#[cfg(test)]
+#[path = "scratch_tests.rs"]
+mod tests;

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -228,8 +229,11 @@ impl ScratchServer {
     /// When the server ends, with the reason from its log, or `deadline` passes.
     pub async fn wait_until_open(&mut self, log: &Path, deadline: Instant) -> Result<(), Ended> {
         loop {
-            if self.group.ended().is_some() {
+            if let Some(status) = self.group.ended() {
                 tell_end(log);
+                if status.signal().is_some() {
+                    return Err(Ended::Killed(status));
+                }
                 return Err(Ended::Stopped(last_words(
                     &fs::read_to_string(log).unwrap_or_default(),
                 )));
@@ -281,6 +285,8 @@ const TURNED_AWAY: &str = "the database system is";
 pub enum Ended {
     /// The server ended; what its log says.
     Stopped(String),
+    /// By a signal: what the log says is no reason.
+    Killed(ExitStatus),
     /// It runs, and refuses to log us in for good.
     Refused(String),
     TooSlow,
@@ -292,7 +298,7 @@ fn is_final(error: &tokio_postgres::Error) -> bool {
         .is_some_and(|code| code.code().starts_with("28"))
 }
 
-/// The reason in a server's log: its first FATAL or PANIC, and what `xdb wal-fetch` complained of last.
+/// The reason in a server's log: its first FATAL or PANIC, or the signal that ended the recovery, and what `xdb wal-fetch` complained of last.
 fn last_words(log: &str) -> String {
     let message = |line: &str, level: &str| {
         line.split_once(level)
@@ -307,7 +313,12 @@ fn last_words(log: &str) -> String {
         .lines()
         .rev()
         .find_map(|line| message(line, "xdb wal-fetch: "));
+    let killed = |line: &str| {
+        let signal = |line: &String| line.contains("startup process") && line.contains("by signal");
+        message(line, "LOG:").filter(signal)
+    };
     let fatal = log.lines().find_map(level);
+    let fatal = fatal.or_else(|| log.lines().find_map(killed));
     match (fatal, fetch) {
         (Some(fatal), Some(fetch)) => format!("{fatal} ({fetch})"),
         (Some(only), None) | (None, Some(only)) => only,
@@ -375,6 +386,9 @@ mod tests {
             "{words}"
         );
         assert!(words.contains("S3 does not answer"), "{words}");
+        let killed = "2026-11-21 07:47:12.000 UTC LOG:  startup process (PID 9) was terminated by signal 9: Killed\n\
+                      2026-11-21 07:47:12.000 UTC LOG:  database system is shut down\n";
+        assert!(last_words(killed).ends_with("signal 9: Killed"));
         assert_eq!(last_words(""), "it left an empty log");
     }
 }

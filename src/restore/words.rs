@@ -1,26 +1,12 @@
-//! What the last words of a program or a server tell: damage, or trouble that says nothing of the backup.
+//! What the last words of a server tell: damage, or trouble that says nothing of the backup.
 
-/// Words of programs, kernels and S3 servers for a network that failed, not for an object that is damaged.
-pub(super) fn speaks_of_network(stderr: &str) -> bool {
-    const WORDS: [&str; 10] = [
-        "connection",
-        "timeout",
-        "timed out",
-        "refused",
-        "unreachable",
-        "no such host",
-        "sending request",
-        "slowdown",
-        "service unavailable",
-        "expiredtoken",
-    ];
-    let stderr = stderr.to_ascii_lowercase();
-    WORDS.iter().any(|words| stderr.contains(words))
-}
+use crate::archive::DAMAGED;
 
 /// Whether a server that ended says that its data or WAL is bad; running out of memory, or being killed, does not.
+///
+/// Where it ended over a file that `xdb wal-fetch` did not bring, that has read the file and knows.
 pub(super) fn is_damage(reason: &str) -> bool {
-    const ELSEWHERE: [&str; 7] = [
+    const ELSEWHERE: [&str; 9] = [
         "out of memory",
         "Cannot allocate memory",
         "shared memory",
@@ -28,8 +14,13 @@ pub(super) fn is_damage(reason: &str) -> bool {
         "command not found",
         "Permission denied",
         "could not load library",
+        "terminated by signal",
+        "unexpected postmaster exit",
     ];
-    let fatal = ["FATAL:", "PANIC:", "xdb wal-fetch:"]
+    if reason.contains("xdb wal-fetch") {
+        return reason.contains(DAMAGED);
+    }
+    let fatal = ["FATAL:", "PANIC:"]
         .iter()
         .any(|level| reason.contains(level));
     fatal && !ELSEWHERE.iter().any(|words| reason.contains(words))
@@ -48,8 +39,16 @@ mod tests {
             ),
             ("PANIC:  WAL contains references to invalid pages", true),
             (
-                "FATAL:  could not restore file (xdb wal-fetch: walrus wal-fetch failed: exit status: 1)",
+                "FATAL:  could not restore file (xdb wal-fetch: damaged: what the archive holds of 0…3 is no good: cut)",
                 true,
+            ),
+            (
+                "FATAL:  could not restore file (xdb wal-fetch: walrus wal-fetch failed: exit status: 1)",
+                false,
+            ),
+            (
+                "LOG:  startup process (PID 9) was terminated by signal 9: Killed",
+                false,
             ),
             (
                 "FATAL:  could not map anonymous shared memory: Cannot allocate memory",
@@ -60,9 +59,5 @@ mod tests {
         ] {
             assert_eq!(is_damage(reason), damage, "{reason}");
         }
-        assert!(speaks_of_network(
-            "ERROR transport error: error sending request for url"
-        ));
-        assert!(!speaks_of_network("lz4: unexpected end of frame"));
     }
 }

@@ -1,5 +1,6 @@
 //! S3: list, get, put, stream, delete, look for, and clean up. Of what buckets hold it knows [`Shared`] alone.
 
+mod body;
 mod client;
 mod conditional;
 mod error;
@@ -15,6 +16,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use jiff::Timestamp;
 
 use crate::config::S3;
+pub use body::Body;
 pub use error::{Cause, StorageError};
 pub use repository::{Repository, UnknownPlaceholder};
 pub use shared::{

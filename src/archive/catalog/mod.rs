@@ -1,6 +1,7 @@
 //! The repository as xdb reads it from the bucket: backups, WAL, timelines, and what can be recovered from them.
 
 mod backup;
+mod corrupt;
 mod end;
 mod parts;
 mod read;
@@ -12,8 +13,10 @@ mod wal;
 mod window;
 
 pub use backup::{Backup, Delta, Sentinel, Tablespace};
+pub use corrupt::{find_corrupt_part, judge_stored};
 pub use end::End;
 pub use parts::judge_chain;
+use read::unpacker;
 pub use read::{decompressed, read, stored_files, tar_parts};
 pub use recovery::{RecoveryPath, Span, UnreadHistory, plan_recovery};
 pub use snapshot::Snapshot;

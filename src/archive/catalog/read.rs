@@ -34,18 +34,25 @@ pub(super) fn parse_stored_history(key: &str, stored: &[u8]) -> Result<TimelineH
 /// Why it cannot be read: damaged, encrypted, or of a compression that xdb does not know.
 pub fn decompressed(key: &str, stored: &[u8]) -> Result<Vec<u8>, String> {
     let mut content = Vec::new();
-    match key.rsplit_once('.').map(|(_, suffix)| suffix) {
-        Some("lz4") => FrameDecoder::new(stored)
-            .read_to_end(&mut content)
-            .map_err(|e| e.to_string())?,
-        Some("zst") => StreamingDecoder::new(stored)
-            .map_err(|e| e.to_string())?
-            .read_to_end(&mut content)
-            .map_err(|e| e.to_string())?,
-        Some(suffix @ ("lzma" | "br")) => return Err(format!("xdb does not read .{suffix}")),
-        _ => return Ok(stored.to_vec()),
-    };
+    let read = unpacker(key, stored)?.read_to_end(&mut content);
+    read.map_err(|error| error.to_string())?;
     Ok(content)
+}
+
+/// What `stored` of the object `key` holds, by its suffix.
+///
+/// # Errors
+/// When it is damaged at its begin, or of a compression that xdb does not know.
+pub(super) fn unpacker<'a>(
+    key: &str,
+    stored: impl Read + 'a,
+) -> Result<Box<dyn Read + 'a>, String> {
+    Ok(match key.rsplit_once('.').map(|(_, suffix)| suffix) {
+        Some("lz4") => Box::new(FrameDecoder::new(stored)),
+        Some("zst") => Box::new(StreamingDecoder::new(stored).map_err(|e| e.to_string())?),
+        Some(suffix @ ("lzma" | "br")) => return Err(format!("xdb does not read .{suffix}")),
+        _ => Box::new(stored),
+    })
 }
 
 /// The tar parts of `backup` and their sizes as stored.

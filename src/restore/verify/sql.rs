@@ -31,12 +31,17 @@ pub async fn check_sql(server: &ScratchServer, check: &SqlCheck, limit: Duration
         Err(error @ (PostgresError::Connect { .. } | PostgresError::Silent { .. })) => {
             Verdict::Unknown(error.to_string())
         }
-        Err(error) => Verdict::Critical(match &error {
-            PostgresError::Query { error: cause, .. } if is_missing_name(cause) => {
-                format!("{error}; search_path is empty here: name its schema, as in public.orders")
-            }
-            _ => error.to_string(),
-        }),
+        Err(error) => Verdict::Critical(in_words(&error)),
+    }
+}
+
+/// A query's failure, with what the pinned `search_path` makes of a name without its schema.
+pub(super) fn in_words(error: &PostgresError) -> String {
+    match error {
+        PostgresError::Query { error: cause, .. } if is_missing_name(cause) => {
+            format!("{error}; search_path is empty here: name its schema, as in public.orders")
+        }
+        _ => error.to_string(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::SimpleQueryMessage;
 
+use super::rows::Counts;
 use crate::model::Verdict;
 use crate::postgres::{self, Connection, PostgresError};
 use crate::restore::server::ScratchServer;
@@ -19,24 +20,35 @@ struct Table {
     bytes: u64,
 }
 
-/// Reads every table and materialized view of every database; returns the verdict and the bytes they hold.
+/// What reading every table came to.
+pub struct ReadTables {
+    pub verdict: Verdict,
+    /// What the tables hold, with their indexes.
+    pub bytes: u64,
+    /// The rows of each; without a limit where they could not be read.
+    pub counts: Counts,
+}
+
+/// Reads every table and materialized view of every database.
 ///
 /// The sequential scan prints every column, which fetches what was stored out of line. The second pass finds rows
 /// whose heap page is missing: PostgreSQL takes a relation that lost its last segment for a shorter one.
 ///
 /// # Errors
 /// When the list of databases or tables cannot be read.
-pub async fn check_tables(server: &ScratchServer) -> Result<(Verdict, u64), PostgresError> {
-    let (mut bytes, mut broken) = (0, Vec::new());
+pub async fn check_tables(server: &ScratchServer) -> Result<ReadTables, PostgresError> {
+    let (mut bytes, mut broken, mut counts) = (0, Vec::new(), Counts::new());
     let connection = postgres::connect(&server.target("template1"), Duration::ZERO).await?;
     for database in databases(&connection).await? {
         let connection = postgres::connect(&server.target(&database), Duration::ZERO).await?;
         run(&connection, "to read tables", PLANNER).await?;
+        let counted = counts.entry(database.clone()).or_default();
         for table in tables(&connection).await? {
             bytes += table.bytes;
-            if let Some(reason) = read(&connection, &table).await {
-                broken.push(format!("{database}: {}: {reason}", table.name));
-            }
+            let (rows, reason) = read(&connection, &table).await;
+            // One that cannot be read is named once.
+            counted.insert(table.name.clone(), rows.unwrap_or(u64::MAX));
+            broken.extend(reason.map(|reason| format!("{database}: {}: {reason}", table.name)));
         }
     }
     let verdict = if broken.is_empty() {
@@ -44,7 +56,11 @@ pub async fn check_tables(server: &ScratchServer) -> Result<(Verdict, u64), Post
     } else {
         Verdict::Critical(summary(&broken))
     };
-    Ok((verdict, bytes))
+    Ok(ReadTables {
+        verdict,
+        bytes,
+        counts,
+    })
 }
 
 /// Leaves nothing but an index scan that visits the heap for a query that is ordered by an index.
@@ -52,26 +68,28 @@ const PLANNER: &str = "
     SET enable_seqscan = off; SET enable_sort = off; SET enable_incremental_sort = off; SET enable_bitmapscan = off;
     SET enable_indexonlyscan = off; SET max_parallel_workers_per_gather = 0; SET row_security = off";
 
-async fn read(connection: &Connection, table: &Table) -> Option<String> {
+/// The rows of `table`, where they can be read, and what is wrong with it.
+async fn read(connection: &Connection, table: &Table) -> (Option<u64>, Option<String>) {
     let scan = format!("COPY (SELECT * FROM {}) TO '/dev/null'", table.name);
     let rows = match run(connection, "to read a table", &scan).await {
         Ok(rows) => rows,
-        Err(error) => return Some(error.to_string()),
+        Err(error) => return (None, Some(error.to_string())),
     };
     if table.key.is_empty() {
-        return None;
+        return (Some(rows), None);
     }
     let ordered = format!(
         "COPY (SELECT * FROM {} ORDER BY {}) TO '/dev/null'",
         table.name, table.key
     );
-    match run(connection, "to read a table by its primary key", &ordered).await {
+    let reason = match run(connection, "to read a table by its primary key", &ordered).await {
         Ok(keyed) if keyed == rows => None,
         Ok(keyed) => Some(format!(
             "{rows} rows by sequential scan, {keyed} through the primary key"
         )),
         Err(error) => Some(error.to_string()),
-    }
+    };
+    (Some(rows), reason)
 }
 
 async fn databases(connection: &Connection) -> Result<Vec<String>, PostgresError> {

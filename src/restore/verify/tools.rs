@@ -7,13 +7,14 @@ use crate::model::Verdict;
 use crate::postgres::Target;
 use crate::process::{self, Finished, ProcessError};
 
-/// Checks every heap and B-tree of every database, and that every heap row is in its indexes.
+/// Checks every heap and B-tree of every database, and where `every_row` that each heap row is in its indexes.
 ///
 /// # Errors
 /// When `pg_amcheck` cannot be run to its end.
 pub async fn check_amcheck(
     bin_directory: &Path,
     target: &Target,
+    every_row: bool,
     deadline: Duration,
 ) -> Result<Verdict, ProcessError> {
     let mut command = process::command(bin_directory.join("pg_amcheck"));
@@ -27,12 +28,8 @@ pub async fn check_amcheck(
             "--username",
             &target.user,
         ])
-        .args([
-            "--all",
-            "--install-missing",
-            "--heapallindexed",
-            "--no-password",
-        ])
+        .args(["--all", "--install-missing", "--no-password"])
+        .args(every_row.then_some("--heapallindexed"))
         // A role may bring timeouts of its own.
         .env(
             "PGOPTIONS",

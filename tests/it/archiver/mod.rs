@@ -184,10 +184,12 @@ fn the_programs_daemon_may_be_killed_or_hang(program: Program) {
         lab.ok(&format!("kill -{signal} {one}"));
         lab.remove_toxic("slow");
         eventually("all are gone", SOON, || {
-            lab.sh(&format!("for each in {before}; do kill -0 $each && exit 1; done"))
-                .code
-                .eq(&0)
-                .then_some(())
+            lab.sh(&format!(
+                "for each in {before}; do kill -0 $each && exit 1; done"
+            ))
+            .code
+            .eq(&0)
+            .then_some(())
         });
         all_that_is_done_is_stored(&lab, &last);
         eventually("it is started again", SOON, || {

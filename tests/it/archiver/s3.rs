@@ -11,19 +11,6 @@ fn answers(lab: &Lab) -> String {
         .stdout
 }
 
-/// Has a real HAProxy answer in S3's place from now on, with `status` to everything.
-fn answer_always(lab: &Lab, status: u16) {
-    let configuration = format!(
-        "defaults\n mode http\n timeout client 5s\n timeout connect 5s\n timeout server 5s\n\
-         frontend s3\n bind 127.0.0.1:7{status}\n http-request return status {status}\n"
-    );
-    let file = format!("/tmp/haproxy-{status}.cfg");
-    lab.write_file(&file, &configuration, "root:root", "0644");
-    lab.ok(&format!("haproxy -D -f {file}"));
-    lab.upstream(&format!("127.0.0.1:7{status}"));
-    assert_eq!(answers(lab), status.to_string());
-}
-
 /// Writes until the archiver failed and nothing is stored any more.
 fn fails(lab: &Lab, writer: &Writer) {
     let failed = lab.sql("SELECT failed_count FROM pg_stat_archiver");
@@ -57,7 +44,8 @@ fn whatever_s3_does_what_is_marked_done_is_stored_and_no_row_is_lost() {
     all_archived(&lab);
 
     for status in [503, 403] {
-        answer_always(&lab, status);
+        lab.answer_always(status);
+        assert_eq!(answers(&lab), status.to_string());
         fails(&lab, &writer);
         lab.upstream("127.0.0.1:7070");
         all_archived(&lab);

@@ -33,6 +33,18 @@ impl Lab {
         );
     }
 
+    /// Has a real HAProxy answer in S3's place from now on, with `status` to everything; [`Lab::upstream`] ends it.
+    pub fn answer_always(&self, status: u16) {
+        let configuration = format!(
+            "defaults\n mode http\n timeout client 5s\n timeout connect 5s\n timeout server 5s\n\
+             frontend s3\n bind 127.0.0.1:7{status}\n http-request return status {status}\n"
+        );
+        let file = format!("/tmp/haproxy-{status}.cfg");
+        self.write_file(&file, &configuration, "root:root", "0644");
+        self.ok(&format!("haproxy -D -f {file}"));
+        self.upstream(&format!("127.0.0.1:7{status}"));
+    }
+
     /// Puts an object straight into S3, past every fault; `path` begins with the bucket.
     pub fn put_object(&self, path: &str, content: &str) {
         let script = r#"printf %s "$CONTENT" | curl -sS --fail-with-body -m 10 --aws-sigv4 aws:amz:us-east-1:s3 \

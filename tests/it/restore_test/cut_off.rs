@@ -143,3 +143,62 @@ fn an_interrupted_test_cleans_up_itself_and_two_never_run_at_once() {
         lab.remove_toxic("slow");
     }
 }
+
+#[test]
+fn what_goes_wrong_in_replay_is_told_for_what_it_is_and_no_verdict_on_the_backup() {
+    let lab = Lab::setup(Program::Walrus).tmpfs(SCRATCH, "300m").start();
+    let last = backed_up(&lab, 6).pop().unwrap();
+    let replaying = |what: &str| {
+        let log = scratch_log(&lab);
+        let over = log.contains(&format!("restored log file \"{last}\""));
+        assert!(!over, "{what}: too late: {log}");
+    };
+    let ended = |test: Background, words: &str| {
+        let tested = Tested::of(test.wait(SOON));
+        tested.not_passed(4, words);
+        assert_eq!(tested.report["recovered_lsn"], Value::Null);
+        lab.remove_toxic("slow");
+    };
+
+    for (whom, words) in [
+        (
+            "pgrep -f '^postgres: xdb restore test: startup'",
+            "terminated by signal 9",
+        ),
+        (
+            "head -1 /var/lib/xdb/restore-test/run-*/data/postmaster.pid",
+            "it was killed, signal: 9",
+        ),
+    ] {
+        let test = test_in_replay(&lab);
+        let process = lab.ok(whom);
+        lab.ok(&format!("kill -KILL {process}"));
+        replaying(whom);
+        ended(test, words);
+        lab.assert_nothing_left_behind();
+    }
+
+    let test = test_in_replay(&lab);
+    // Whatever is free now, and what is freed while it is filled.
+    lab.sh(&format!(
+        "cat /dev/zero >{SCRATCH}/filler; cat /dev/zero >>{SCRATCH}/filler"
+    ));
+    assert_eq!(
+        lab.ok(&format!(
+            "df --output=avail {SCRATCH} | tail -1 | tr -d ' '"
+        )),
+        "0"
+    );
+    replaying("full");
+    ended(test, "the scratch disk became full while WAL was replayed");
+    lab.ok(&format!("rm {SCRATCH}/filler"));
+
+    let test = test_in_replay(&lab);
+    lab.answer_always(403);
+    replaying("403");
+    ended(test, "access denied");
+    lab.upstream("127.0.0.1:7070");
+    lab.assert_nothing_left_behind();
+    lab.config("");
+    restore_test(&lab, &["--sql", &markers("1,2,3,4,5,6")]).passed();
+}

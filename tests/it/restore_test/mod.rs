@@ -2,6 +2,8 @@
 
 mod cut_off;
 mod damage;
+mod detect;
+mod levels;
 mod not_run;
 
 use std::time::Duration;
@@ -154,11 +156,14 @@ fn what_was_written_after_the_backup_comes_back(program: Program) {
     for name in [
         "wal",
         "archive_end",
+        "backup_label",
         "files",
+        "consistent",
         "system_identifier",
         "timeline",
         "end_reached",
         "tables",
+        "row_counts",
         "amcheck",
         "checksums",
     ] {

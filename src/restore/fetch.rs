@@ -1,0 +1,79 @@
+//! The fetch of a backup by the program, and why one failed: looked up in the bucket, not read from the program's words.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::RestoreError;
+use super::preflight::Found;
+use super::scratch::{Scratch, free_bytes};
+use crate::archive::{catalog, command};
+use crate::config::Config;
+use crate::process;
+
+/// Both programs read it.
+const RETRIES: &str = "WALG_DOWNLOAD_FILE_RETRIES";
+
+/// Bytes a second; both programs read it.
+pub const NETWORK_LIMIT: &str = "WALG_NETWORK_RATE_LIMIT";
+
+/// `restore_test.network_limit_mib` as the program reads it.
+pub fn network_limit(config: &Config) -> Option<String> {
+    let limit = config.restore_test.network_limit_mib?;
+    Some((u64::from(limit) << 20).to_string())
+}
+
+/// Fetches the backup that was planned into `scratch`.
+///
+/// # Errors
+/// When the program fails: for want of room, because S3 was lost, or because a tar part is damaged.
+pub async fn fetch(
+    config: &Config,
+    scratch: &Scratch,
+    found: &Found,
+    limit: Duration,
+) -> Result<(), RestoreError> {
+    let name = &found.plan.backup.name;
+    let (program, mut command) = command(config, &found.repository, &scratch.data())?;
+    process::modest(&mut command);
+    command
+        .args(program.backup_fetch(&scratch.data(), name))
+        .current_dir(scratch.path());
+    if let Some(limit) = network_limit(config) {
+        command.env(NETWORK_LIMIT, limit);
+    }
+    if !config.archive.settings.contains_key(RETRIES) {
+        // wal-g's own 15, five minutes apart, would spend hours on one damaged part.
+        command.env(RETRIES, "3");
+    }
+    let finished = process::run(command, limit).await?;
+    if finished.status.success() {
+        return Ok(());
+    }
+    let doing = "the backup was fetched";
+    if is_full(scratch.path(), found) {
+        return Err(RestoreError::DiskFull { doing });
+    }
+    let members = &found.plan.chain;
+    let chain: Vec<_> = members
+        .iter()
+        .filter_map(|name| found.catalog.backup(name))
+        .collect();
+    let corrupt = catalog::find_corrupt_part(&found.bucket, &found.repository, &chain).await;
+    let corrupt = corrupt.map_err(|error| RestoreError::StorageLost {
+        doing,
+        words: error.to_string(),
+    })?;
+    Err(corrupt.map_or_else(
+        || RestoreError::Fetch {
+            program: program.to_string(),
+            name: name.clone(),
+            words: finished.last_words(),
+        },
+        RestoreError::Bad,
+    ))
+}
+
+/// Not even one WAL segment finds room: whatever failed, failed for that.
+pub fn is_full(scratch: &Path, found: &Found) -> bool {
+    free_bytes(scratch).is_ok_and(|free| free < found.catalog.wal.size.bytes())
+}

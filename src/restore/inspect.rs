@@ -1,0 +1,130 @@
+//! What a level asks of the restored server, and of its files once it is shut down.
+
+use super::RestoreError;
+use super::level::Level;
+use super::live::{self, Silent};
+use super::preflight::Found;
+use super::run::{MAINTENANCE, Test};
+use super::scratch::Scratch;
+use super::server::ScratchServer;
+use super::verify::{self, Counts, Recovered};
+use crate::model::Verdict;
+use crate::postgres::{ControlData, Server};
+
+impl Test<'_> {
+    /// Verifies what was recovered; returns the bytes of table data that were read, where they were.
+    pub(super) async fn verify(
+        &mut self,
+        scratch: &Scratch,
+        found: &Found,
+        control: &ControlData,
+        recovered: &Recovered,
+        server: ScratchServer,
+    ) -> Result<Option<u64>, RestoreError> {
+        let level = self.report.level;
+        let bin = &self.loaded.config.postgres.bin_directory;
+        let mut bytes = None;
+        if level == Level::Full {
+            let read = verify::check_tables(&server).await?;
+            bytes = Some(read.bytes);
+            self.report.looked("tables", read.verdict);
+            let rows = self
+                .compare_rows(found, control, recovered, &read.counts)
+                .await;
+            // What cannot be compared is told, and is nobody's fault.
+            self.report.excused.push("row_counts");
+            self.report.looked("row_counts", rows);
+        }
+        if level >= Level::Check {
+            let (target, every_row) = (server.target(MAINTENANCE), level == Level::Full);
+            let amcheck = verify::check_amcheck(bin, &target, every_row, self.left()).await?;
+            self.report.looked("amcheck", amcheck);
+        }
+        if level == Level::Full {
+            self.ask_assertions(&server).await;
+        }
+        for check in &self.options.sql {
+            let answer = verify::check_sql(&server, check, self.left()).await;
+            self.report.looked(format!("sql: {}", check.query), answer);
+        }
+        server.shut_down().await;
+        if level >= Level::Check {
+            if !control.checksums {
+                self.report.excused.push("checksums");
+            }
+            let kept = control.checksums;
+            let checksums =
+                verify::check_checksums(bin, &scratch.data(), kept, self.left()).await?;
+            self.report.looked("checksums", checksums);
+        }
+        Ok(bytes)
+    }
+
+    async fn ask_assertions(&mut self, server: &ScratchServer) {
+        let configured = &self.loaded.config.restore_test.assertions;
+        let directory = self.options.assertions.as_ref().unwrap_or(configured);
+        let assertions = match verify::read_assertions(directory) {
+            Ok(assertions) => assertions,
+            Err(error) => {
+                let reason = format!("cannot read {}: {error}", directory.display());
+                self.report.looked("assertions", Verdict::Unknown(reason));
+                return;
+            }
+        };
+        for assertion in assertions {
+            let answer = verify::check_assertion(server, &assertion, self.left()).await;
+            self.report
+                .looked(format!("assertion: {}", assertion.file), answer);
+        }
+    }
+
+    /// Holds the restored rows against the live server's, which may have moved on since the preflight.
+    async fn compare_rows(
+        &self,
+        found: &Found,
+        control: &ControlData,
+        recovered: &Recovered,
+        counts: &Counts,
+    ) -> Verdict {
+        if let Err(silent) = &found.live {
+            return Verdict::Unknown(silent.reason().to_owned());
+        }
+        let postgres = &self.loaded.config.postgres;
+        let live = live::look(&self.loaded.config).await;
+        let comparable = live
+            .as_ref()
+            .map_err(Silent::reason)
+            .map(|live| judge_comparable(&live.server, found, recovered));
+        match comparable {
+            Err(reason) => Verdict::Unknown(reason.to_owned()),
+            Ok(Err(reason)) => Verdict::Unknown(reason),
+            Ok(Ok(())) => verify::check_rows(&postgres.into(), counts, control.ended_before)
+                .await
+                .unwrap_or_else(|error| Verdict::Unknown(error.to_string())),
+        }
+    }
+}
+
+/// Whether the live server has all the history that was restored.
+fn judge_comparable(live: &Server, found: &Found, recovered: &Recovered) -> Result<(), String> {
+    let backup = &found.plan.backup;
+    if let Some(reason) = found.catalog.why_left(backup) {
+        return Err(format!(
+            "the backup is of another history than the live server: {reason}"
+        ));
+    }
+    if live.timeline < backup.timeline {
+        return Err(format!(
+            "the live server is on timeline {}, the backup on {}",
+            live.timeline, backup.timeline
+        ));
+    }
+    match live.position {
+        Some(position) if position >= recovered.lsn => Ok(()),
+        Some(position) => Err(format!(
+            "the live server has come to {position}, what was restored to {}",
+            recovered.lsn
+        )),
+        None => Err("the live server has replayed nothing yet".to_owned()),
+    }
+}

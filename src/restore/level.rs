@@ -1,0 +1,46 @@
+//! How much of what was restored is looked at.
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// Each looks at what the one before does, and at more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// It starts, is the right cluster on the right timeline, and comes to the end of the archive
+    Start,
+    /// Every file is there, every page's checksum is right, and pg_amcheck finds nothing
+    Check,
+    /// Every row is read twice, indexes are held against tables, rows against the live server, and the assertions are asked
+    #[default]
+    Full,
+}
+
+impl Level {
+    /// The level of `restore_test.level`.
+    pub fn named(word: &str) -> Self {
+        <Self as ValueEnum>::from_str(word, false).expect("the key allows these words alone")
+    }
+
+    /// As the key spells it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Check => "check",
+            Self::Full => "full",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_of_the_key_is_a_level_and_a_later_one_is_more() {
+        let levels = ["start", "check", "full"].map(Level::named);
+        assert!(levels.is_sorted());
+        assert_eq!(levels.map(Level::word), ["start", "check", "full"]);
+        assert_eq!(levels[2], Level::default());
+    }
+}

@@ -1,0 +1,50 @@
+//! The file that makes a directory a restore test's own: without it xdb removes nothing.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Its name in the directory.
+pub const FILE: &str = "xdb-restore-test.json";
+
+/// Who works, or worked, in a directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marker {
+    pub v: u32,
+    pub pid: u32,
+    pub since: Timestamp,
+    /// `None` until it is decided.
+    pub backup: Option<String>,
+    /// The test is over and somebody wants to look at it: no other test removes it.
+    pub kept: bool,
+}
+
+impl Marker {
+    /// Of this process.
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            v: 1,
+            pid: std::process::id(),
+            since: now,
+            backup: None,
+            kept: false,
+        }
+    }
+
+    /// The marker of `directory`; `None` where it has none that can be read.
+    pub fn of(directory: &Path) -> Option<Self> {
+        let text = fs::read(directory.join(FILE)).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// Puts it into `directory`, in the place of an older one.
+    pub fn write(&self, directory: &Path) -> io::Result<()> {
+        let new = directory.join(format!("{FILE}.new"));
+        fs::write(&new, serde_json::to_vec(self)?)?;
+        // At no moment is there half of one.
+        fs::rename(new, directory.join(FILE))
+    }
+}

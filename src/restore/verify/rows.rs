@@ -1,0 +1,281 @@
+//! The restored rows against the live server's: what was there before the backup, and still is, must have come back.
+//!
+//! Counting both and allowing for a difference would be wrong on a busy night. A live row whose inserting transaction had
+//! ended before the backup's checkpoint was in the backup, and as it lives now it lived at every moment since: the restored
+//! table holds at least so many rows, however much is written meanwhile.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Row;
+
+use crate::model::Verdict;
+use crate::postgres::{self, Connection, PostgresError, Target};
+
+/// Bytes of a table that are read on the live server; of a larger one a sample is counted.
+const READ: u64 = 64 << 20;
+/// The share of a sample's count that may be its error.
+const ERROR: f64 = 0.1;
+/// One statement on the live server.
+const STATEMENT: Duration = Duration::from_secs(10);
+/// All of them: the live server has other work.
+const IN_ALL: Duration = Duration::from_secs(120);
+/// Names in one reason; the rest are counted.
+const NAMED: usize = 3;
+
+/// Restored rows by database and table, the latter schema-qualified and quoted.
+pub type Counts = BTreeMap<String, BTreeMap<String, u64>>;
+
+/// What the comparison came to.
+#[derive(Debug, Default)]
+struct Compared {
+    tables: usize,
+    missing: Vec<String>,
+    /// What could not be compared, and why.
+    left_out: Vec<String>,
+}
+
+/// Compares `restored` with the live server `live`, one connection at a time; `ended_before` is the first transaction that
+/// may not have ended at the backup's checkpoint.
+///
+/// # Errors
+/// When the live server cannot be asked at all.
+pub async fn check_rows(
+    live: &Target,
+    restored: &Counts,
+    ended_before: u32,
+) -> Result<Verdict, PostgresError> {
+    let deadline = Instant::now() + IN_ALL;
+    let mut compared = Compared::default();
+    let connection = postgres::connect(live, STATEMENT).await?;
+    let databases = names(&connection, &databases_query(ended_before)).await?;
+    drop(connection);
+    for database in databases {
+        let Some(counts) = restored.get(&database) else {
+            let reason = format!(
+                "database {database} is on the live server since before the backup, and was not restored"
+            );
+            compared.missing.push(reason);
+            continue;
+        };
+        let target = Target {
+            database: database.clone(),
+            ..live.clone()
+        };
+        let looked = compare(&target, counts, ended_before, deadline, &mut compared).await;
+        if let Err(error) = looked {
+            compared.left_out.push(format!("{database}: {error}"));
+        }
+    }
+    Ok(judge(&compared))
+}
+
+async fn compare(
+    live: &Target,
+    restored: &BTreeMap<String, u64>,
+    ended_before: u32,
+    deadline: Instant,
+    compared: &mut Compared,
+) -> Result<(), PostgresError> {
+    let connection = postgres::connect(live, STATEMENT).await?;
+    for table in tables(&connection, ended_before).await? {
+        let named = format!("{}: {}", live.database, table.name);
+        let Some(rows) = restored.get(&table.name) else {
+            let reason = format!(
+                "{named} is on the live server since before the backup, and was not restored"
+            );
+            compared.missing.push(reason);
+            continue;
+        };
+        if Instant::now() > deadline {
+            compared
+                .left_out
+                .push(format!("{named}: there was no time left"));
+            continue;
+        }
+        match count(&connection, &table, ended_before).await {
+            Ok(live) => {
+                compared.tables += 1;
+                compared.missing.extend(judge_table(&named, *rows, live));
+            }
+            // Locked, or cancelled by replay: nothing is known of this one.
+            Err(error) => compared.left_out.push(format!("{named}: {error}")),
+        }
+    }
+    Ok(())
+}
+
+/// A table of the live server.
+struct Table {
+    name: String,
+    bytes: u64,
+}
+
+/// Rows from before the backup.
+#[derive(Debug, Clone, Copy)]
+enum Live {
+    Counted(u64),
+    /// From a sample.
+    About(u64),
+}
+
+fn judge_table(named: &str, restored: u64, live: Live) -> Option<String> {
+    let (least, about, rows) = match live {
+        Live::Counted(rows) => (rows, "", rows),
+        Live::About(rows) => ((rows as f64 * (1.0 - ERROR)) as u64, "about ", rows),
+    };
+    (restored < least).then(|| {
+        format!("{named}: {restored} rows were restored, and {about}{rows} from before the backup are on the live server")
+    })
+}
+
+fn judge(compared: &Compared) -> Verdict {
+    let left_out = match compared.left_out.as_slice() {
+        [] => None,
+        several => Some(format!("not compared: {}", listed(several))),
+    };
+    if !compared.missing.is_empty() {
+        return Verdict::Critical(listed(&compared.missing));
+    }
+    match left_out {
+        None => Verdict::Ok,
+        Some(left_out) => Verdict::Unknown(format!(
+            "{} tables hold all their rows; {left_out}",
+            compared.tables
+        )),
+    }
+}
+
+fn listed(reasons: &[String]) -> String {
+    let named = reasons[..reasons.len().min(NAMED)].join("; ");
+    match reasons.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named}; and {more} more"),
+    }
+}
+
+/// Catalog rows that an older transaction wrote: what was made or renamed since may rightly be missing.
+fn is_older(column: &str, ended_before: u32) -> String {
+    format!("pg_catalog.age({column}) > pg_catalog.age('{ended_before}'::xid)")
+}
+
+fn databases_query(ended_before: u32) -> String {
+    format!(
+        "SELECT datname AS name FROM pg_catalog.pg_database WHERE datallowconn AND {} ORDER BY 1",
+        is_older("xmin", ended_before)
+    )
+}
+
+/// Ordinary tables and materialized views; an unlogged one comes back empty, and rightly so.
+async fn tables(connection: &Connection, ended_before: u32) -> Result<Vec<Table>, PostgresError> {
+    let query = format!(
+        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS name, pg_catalog.pg_relation_size(c.oid) AS bytes
+           FROM pg_catalog.pg_class AS c
+           JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+          WHERE c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND c.relispopulated
+            AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND {} AND {}
+          ORDER BY 1",
+        is_older("c.xmin", ended_before),
+        is_older("n.xmin", ended_before)
+    );
+    let what = "for its tables";
+    let rows = connection
+        .query(&query, &[])
+        .await
+        .map_err(|error| PostgresError::Query { what, error })?;
+    let table = |row: &Row| -> Result<Table, tokio_postgres::Error> {
+        let bytes: Option<i64> = row.try_get("bytes")?;
+        Ok(Table {
+            name: row.try_get("name")?,
+            // NULL where it was dropped a moment ago.
+            bytes: bytes.unwrap_or_default().cast_unsigned(),
+        })
+    };
+    rows.iter()
+        .map(|row| table(row).map_err(|_| PostgresError::Answer { what }))
+        .collect()
+}
+
+async fn names(connection: &Connection, query: &str) -> Result<Vec<String>, PostgresError> {
+    let what = "for its databases";
+    let rows = connection
+        .query(query, &[])
+        .await
+        .map_err(|error| PostgresError::Query { what, error })?;
+    rows.iter()
+        .map(|row| {
+            row.try_get("name")
+                .map_err(|_| PostgresError::Answer { what })
+        })
+        .collect()
+}
+
+async fn count(
+    connection: &Connection,
+    table: &Table,
+    ended_before: u32,
+) -> Result<Live, PostgresError> {
+    let share = READ as f64 / table.bytes.max(1) as f64;
+    let sample = if share < 1.0 {
+        format!("TABLESAMPLE SYSTEM ({})", share * 100.0)
+    } else {
+        String::new()
+    };
+    let query = format!(
+        "SELECT pg_catalog.count(*) FROM ONLY {} {sample} WHERE {}",
+        table.name,
+        is_older("xmin", ended_before)
+    );
+    let what = "for its rows";
+    let row = connection
+        .query_one(&query, &[])
+        .await
+        .map_err(|error| PostgresError::Query { what, error })?;
+    let rows: i64 = row.try_get(0).map_err(|_| PostgresError::Answer { what })?;
+    let rows = rows.cast_unsigned();
+    Ok(if share < 1.0 {
+        Live::About((rows as f64 / share) as u64)
+    } else {
+        Live::Counted(rows)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_lost_rows_is_named_and_one_that_gained_some_is_not() {
+        for (restored, live, lost) in [
+            (10, Live::Counted(10), false),
+            (15, Live::Counted(10), false),
+            (9, Live::Counted(10), true),
+            (905, Live::About(1000), false),
+            (890, Live::About(1000), true),
+        ] {
+            let judged = judge_table("shop: public.orders", restored, live);
+            assert_eq!(judged.is_some(), lost, "{restored} {live:?}");
+        }
+        let reason = judge_table("shop: public.orders", 9, Live::Counted(10)).unwrap();
+        assert!(reason.starts_with("shop: public.orders: 9 rows were restored, and 10"));
+    }
+
+    #[test]
+    fn what_was_not_compared_is_said_and_what_is_missing_comes_first() {
+        let mut compared = Compared {
+            tables: 2,
+            left_out: vec!["shop: a: timeout".to_owned()],
+            ..Compared::default()
+        };
+        assert_eq!(
+            judge(&compared).reason(),
+            Some("2 tables hold all their rows; not compared: shop: a: timeout")
+        );
+        compared.missing = (1..=5).map(|n| format!("t{n}")).collect();
+        assert_eq!(
+            judge(&compared),
+            Verdict::Critical("t1; t2; t3; and 2 more".to_owned())
+        );
+        assert_eq!(judge(&Compared::default()), Verdict::Ok);
+    }
+}
