@@ -178,6 +178,13 @@ fn a_paused_replay_is_seen_in_bytes_and_in_seconds_also_while_the_primary_idles(
     );
     let count = format!("SELECT count(*) FROM ticks WHERE id = {row}");
     assert_eq!(cluster.sql("db2", &count), "0");
+    // A restore test would hold it back further.
+    let tested = cluster.sh(
+        "db2",
+        "runuser -u postgres -- env XDB_RESTORE_TEST_MAX_LAG_MIB=0 xdb restore-test --level start",
+    );
+    assert_eq!(tested.code, 4, "{tested:?}");
+    assert!(tested.stderr.contains("of WAL to replay"), "{tested:?}");
 
     cluster.sql("db2", "SELECT pg_wal_replay_resume()");
     for node in ["db1", "db2"] {

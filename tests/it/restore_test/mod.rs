@@ -1,5 +1,6 @@
 //! `xdb restore-test`: real backups restored, and every way in which one is not what it seems.
 
+mod beside;
 mod cut_off;
 mod damage;
 mod detect;
