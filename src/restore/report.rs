@@ -1,7 +1,9 @@
 //! What a restore test found, as people and programs read it.
 
+use std::fmt;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -20,6 +22,16 @@ pub struct Step {
     pub secs: f64,
     /// What the step moved: stored bytes fetched, WAL replayed, table data read. `None` where it moves none.
     pub bytes: Option<u64>,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<10} {:>7.2} s", self.name, self.secs)?;
+        match self.bytes {
+            Some(bytes) => write!(f, "  {}", ByteSize(bytes)),
+            None => Ok(()),
+        }
+    }
 }
 
 /// How a restore test ended.
@@ -113,7 +125,7 @@ impl Report {
             }
             (Err(error), seen) => {
                 self.conclusion = match &error {
-                    RestoreError::Bad(_) => Conclusion::Failed,
+                    RestoreError::Bad(_) | RestoreError::Unreachable { .. } => Conclusion::Failed,
                     RestoreError::Refused { .. } | RestoreError::Busy { .. } => Conclusion::Refused,
                     _ => Conclusion::NotRun,
                 };

@@ -8,9 +8,11 @@ use super::RestoreError;
 use super::live;
 use super::plan;
 use super::preflight::{Found, preflight};
+use super::reach;
 use super::report::{Report, Step, secs};
 use super::scratch::{Scratch, free_bytes};
-use super::server::{Ended, ScratchServer, configure, restore_command};
+use super::server::{Ended, Recovery, ScratchServer, configure, restore_command};
+use super::until::Until;
 use super::verify::{self, Recovered, SqlCheck};
 use super::words::{is_damage, speaks_of_network};
 use crate::archive::{COULD_NOT_LOOK, catalog, command};
@@ -22,14 +24,19 @@ use crate::process;
 /// The one database that every cluster has.
 const MAINTENANCE: &str = "template1";
 
+/// How long a fast shutdown may take before the server is killed.
+const SHUTDOWN: Duration = Duration::from_secs(60);
+
 /// Both programs read it.
 const RETRIES: &str = "WALG_DOWNLOAD_FILE_RETRIES";
 
 /// What of the configuration a single test may override.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The newest where `None`.
+    /// The newest, or the last one before `until`, where `None`.
     pub backup: Option<String>,
+    /// Where the recovery stops; at the end of the archive where `None`.
+    pub until: Option<Until>,
     pub sql: Vec<SqlCheck>,
 }
 
@@ -49,18 +56,22 @@ pub async fn run(
         progress,
         report: Report::default(),
         deadline,
+        durable: false,
     };
     let outcome = timeout(limit, test.whole()).await;
     let outcome = outcome.unwrap_or(Err(RestoreError::Deadline { after: limit }));
     test.report.conclude(outcome)
 }
 
-struct Test<'a> {
-    loaded: &'a Loaded,
-    options: &'a Options,
-    progress: &'a mut (dyn FnMut(&Step) + Send + Sync),
-    report: Report,
-    deadline: Instant,
+/// A restore under way, for a test or for good.
+pub(super) struct Test<'a> {
+    pub loaded: &'a Loaded,
+    pub options: &'a Options,
+    pub progress: &'a mut (dyn FnMut(&Step) + Send + Sync),
+    pub report: Report,
+    pub deadline: Instant,
+    /// What comes back is kept, and outlives a power cut.
+    pub durable: bool,
 }
 
 impl Test<'_> {
@@ -70,8 +81,7 @@ impl Test<'_> {
         let began = Instant::now();
         let live = &config.postgres.data_directory;
         let scratch = Scratch::open(&config.restore_test.directory, live)?;
-        let backup = self.options.backup.as_deref();
-        let found = preflight(config, backup, &scratch, &mut self.report).await?;
+        let found = preflight(config, self.options, &scratch, &mut self.report).await?;
         self.step("preflight", began, None);
         let outcome = self.restore(&scratch, &found).await;
         let began = Instant::now();
@@ -103,7 +113,7 @@ impl Test<'_> {
         Ok(())
     }
 
-    async fn fetch(&self, scratch: &Scratch, found: &Found) -> Result<(), RestoreError> {
+    pub(super) async fn fetch(&self, scratch: &Scratch, found: &Found) -> Result<(), RestoreError> {
         let name = &found.plan.backup.name;
         let (program, mut command) =
             command(&self.loaded.config, &found.repository, &scratch.data())?;
@@ -141,7 +151,7 @@ impl Test<'_> {
     }
 
     /// Is what was fetched a whole cluster, and safe to start?
-    async fn look_at_fetched(
+    pub(super) async fn look_at_fetched(
         &mut self,
         scratch: &Scratch,
         found: &Found,
@@ -170,7 +180,7 @@ impl Test<'_> {
         }
     }
 
-    async fn recover(
+    pub(super) async fn recover(
         &self,
         scratch: &Scratch,
         found: &Found,
@@ -181,12 +191,13 @@ impl Test<'_> {
             path: "the running xdb".into(),
             source,
         })?;
-        configure(
-            scratch,
-            control,
-            found.plan.path.timeline,
-            &restore_command(&xdb),
-        )?;
+        let recovery = Recovery {
+            timeline: found.plan.path.timeline,
+            until: found.plan.target.as_ref(),
+            restore_command: &restore_command(&xdb),
+            durable: self.durable,
+        };
+        configure(scratch, control, &recovery)?;
         let mut environment = self.loaded.to_environment();
         // wal-fetch has no use for it, and restored code runs in that server.
         environment.retain(|(name, _)| name != "XDB_POSTGRES_PASSWORD");
@@ -226,6 +237,12 @@ impl Test<'_> {
                 words: reason,
             });
         }
+        if let Some(until) = &found.plan.until {
+            let log = std::fs::read_to_string(scratch.log()).unwrap_or_default();
+            if let Some(unreachable) = reach::not_reached(&reason, &log, until) {
+                return Err(unreachable);
+            }
+        }
         if !is_damage(&reason) {
             return Err(RestoreError::Server(reason));
         }
@@ -249,7 +266,7 @@ impl Test<'_> {
             let answer = verify::check_sql(&server, check, self.left()).await;
             self.report.looked(format!("sql: {}", check.query), answer);
         }
-        server.shut_down().await;
+        server.shut_down(SHUTDOWN).await;
         if !control.checksums {
             self.report.excused.push("checksums");
         }
@@ -260,7 +277,7 @@ impl Test<'_> {
     }
 
     /// Which cluster, which timeline, how far.
-    fn judge_point(
+    pub(super) fn judge_point(
         &mut self,
         scratch: &Scratch,
         found: &Found,
@@ -290,15 +307,20 @@ impl Test<'_> {
         let identity = verify::judge_identity(server.system_identifier, backup, live);
         report.looked("system_identifier", identity);
         let path = &found.plan.path;
-        let timeline = verify::judge_timeline(recovered, path.timeline, path.switched_at);
+        // What it stops at may lie before the switch.
+        let switched_at = path.switched_at.filter(|_| found.plan.until.is_none());
+        let timeline = verify::judge_timeline(recovered, path.timeline, switched_at);
         report.looked("timeline", timeline);
         let size = found.catalog.wal.size;
-        let end = live::judge_end(recovered.lsn, path.reachable, path.newest, size);
+        let end = match &found.plan.until {
+            Some(until) => reach::judge_stop(recovered.lsn, recovered.to, until),
+            None => live::judge_end(recovered.lsn, path.reachable, path.newest, size),
+        };
         report.looked("end_reached", end);
         Ok(())
     }
 
-    fn step(&mut self, name: &'static str, began: Instant, bytes: Option<u64>) {
+    pub(super) fn step(&mut self, name: &'static str, began: Instant, bytes: Option<u64>) {
         let step = Step {
             name,
             secs: secs(began.elapsed()),
@@ -313,13 +335,13 @@ impl Test<'_> {
     }
 }
 
-fn refuse_root() -> Result<(), RestoreError> {
+pub(super) fn refuse_root() -> Result<(), RestoreError> {
     if !process::runs_as_root() {
         return Ok(());
     }
     Err(RestoreError::Refused {
         reason: "PostgreSQL cannot be started as root".to_owned(),
-        hint: "run it as the database's user: runuser -u postgres -- xdb restore-test".to_owned(),
+        hint: "run it as the database's user: runuser -u postgres -- xdb …".to_owned(),
     })
 }
 

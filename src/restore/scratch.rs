@@ -29,15 +29,7 @@ impl Scratch {
     /// # Errors
     /// When another test runs, `live` (the live data directory) lies too near, or the directory cannot be used.
     pub fn open(directory: &Path, live: &Path) -> Result<Self, RestoreError> {
-        let private = |path: &Path| {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-            made.map_err(|source| RestoreError::File {
-                operation: "make",
-                path: path.to_owned(),
-                source,
-            })
-        };
-        private(directory)?;
+        make_private(directory)?;
         let directory = directory
             .canonicalize()
             .map_err(|source| RestoreError::File {
@@ -50,9 +42,17 @@ impl Scratch {
         let lock = take_lock(&directory)?;
         sweep(&directory);
         let path = directory.join(format!("{PREFIX}{}", std::process::id()));
+        Self::furnish(path, lock)
+    }
+
+    /// Makes what a restore works in at `path`, for as long as it holds `lock`.
+    ///
+    /// # Errors
+    /// When it cannot be made, or a socket in it could not be reached.
+    pub fn furnish(path: PathBuf, lock: File) -> Result<Self, RestoreError> {
         let scratch = Self { path, _lock: lock };
-        private(&scratch.socket_directory())?;
-        private(&scratch.data())?;
+        make_private(&scratch.socket_directory())?;
+        make_private(&scratch.data())?;
         if scratch
             .socket_directory()
             .join(SOCKET_NAME)
@@ -65,7 +65,9 @@ impl Scratch {
                     "{} is too long a path for a Unix socket",
                     scratch.path.display()
                 ),
-                hint: "set restore_test.directory to a shorter path".to_owned(),
+                hint:
+                    "name a shorter path: restore_test.directory, or --target-dir of `xdb restore`"
+                        .to_owned(),
             });
         }
         Ok(scratch)
@@ -109,6 +111,16 @@ impl Drop for Scratch {
     }
 }
 
+/// Makes `path` and what is missing above it, for nobody else to look into.
+pub fn make_private(path: &Path) -> Result<(), RestoreError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| RestoreError::File {
+        operation: "make",
+        path: path.to_owned(),
+        source,
+    })
+}
+
 /// Bytes that an unprivileged process may still write to the disk of `directory`.
 pub fn free_bytes(directory: &Path) -> Result<u64, RestoreError> {
     let stat = rustix::fs::statvfs(directory).map_err(|error| RestoreError::File {
@@ -143,7 +155,11 @@ fn refuse_near(directory: &Path, live: &Path) -> Result<(), RestoreError> {
     Ok(())
 }
 
-fn take_lock(directory: &Path) -> Result<File, RestoreError> {
+/// Takes the file `lock` in `directory`, which the kernel lets go of when its holder ends.
+///
+/// # Errors
+/// When another restore holds it, or it cannot be made.
+pub fn take_lock(directory: &Path) -> Result<File, RestoreError> {
     let path = directory.join("lock");
     let failed = |source| RestoreError::File {
         operation: "open",
