@@ -1,8 +1,9 @@
 //! The settings that a backup brought: set aside while xdb recovers it, put back with what must stay off until a person
 //! confirms the restored cluster.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::RestoreError;
@@ -102,8 +103,15 @@ fn rename(from: &Path, to: &Path) -> Result<(), RestoreError> {
     }
 }
 
+/// As PostgreSQL makes it: for nobody else to read.
 fn write(path: &Path, content: &str) -> Result<(), RestoreError> {
-    fs::write(path, content).map_err(|source| failed("write", path, source))
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    // One that recovery was configured by is there already, open to others.
+    let _ = fs::remove_file(path);
+    let opened = options.open(path);
+    let written = opened.and_then(|mut file| file.write_all(content.as_bytes()));
+    written.map_err(|source| failed("write", path, source))
 }
 
 fn failed(operation: &'static str, path: &Path, source: std::io::Error) -> RestoreError {

@@ -202,7 +202,7 @@ impl Test<'_> {
         // wal-fetch has no use for it, and restored code runs in that server.
         environment.retain(|(name, _)| name != "XDB_POSTGRES_PASSWORD");
         // A prefetch directory of the live server's must neither serve this drill nor be filled by it.
-        let own = scratch.data().join("pg_wal").to_string_lossy().into_owned();
+        let own = scratch.path().to_string_lossy().into_owned();
         environment.push((
             "XDB_ARCHIVE_SETTINGS_WALG_PREFETCH_DIR".to_owned(),
             own.into(),
