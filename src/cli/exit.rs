@@ -9,6 +9,7 @@ use crate::config::ConfigError;
 use crate::daemon::{DaemonError, NotRun};
 use crate::dump::DumpError;
 use crate::log;
+use crate::restore::{RestoreError, UntilError};
 use crate::store::StoreError;
 use crate::wait::WaitError;
 
@@ -35,6 +36,16 @@ pub fn report(error: &anyhow::Error) -> Exit {
     complain(&log::chain(error.as_ref()), hint(error).as_deref());
     if error.is::<ConfigError>() || error.is::<DefinitionError>() || error.is::<WaitError>() {
         return Exit::Usage;
+    }
+    if error.is::<UntilError>() {
+        return Exit::Usage;
+    }
+    if let Some(error) = error.downcast_ref::<RestoreError>() {
+        return match error {
+            RestoreError::Bad(_) | RestoreError::Unreachable { .. } => Exit::Bad,
+            error if error.is_refusal() => Exit::Refused,
+            _ => Exit::CouldNot,
+        };
     }
     if let Some(error) = error.downcast_ref::<DumpError>() {
         return match error {
@@ -88,6 +99,12 @@ fn hint(error: &anyhow::Error) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<WaitError>() {
         return Some(error.hint().to_owned());
+    }
+    if let Some(error) = error.downcast_ref::<UntilError>() {
+        return Some(error.hint());
+    }
+    if let Some(error) = error.downcast_ref::<RestoreError>() {
+        return error.hint();
     }
     error
         .downcast_ref::<ArchiveError>()

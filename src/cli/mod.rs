@@ -13,6 +13,7 @@ mod output;
 #[cfg(test)]
 mod packaged;
 mod prune;
+mod restore;
 mod restore_test;
 mod run;
 mod status;
@@ -71,6 +72,8 @@ enum Verb {
     /// Dump the databases into the bucket, or list what dumps are there
     #[command(subcommand)]
     Dump(dump::Verb),
+    /// Restore a cluster for good into an empty directory, to the end of the archive or to a moment, and say what comes next
+    Restore(restore::Arguments),
     /// Restore a backup into a scratch directory, recover it to the end of the archive, verify it, and measure RTO and RPO
     RestoreTest(restore_test::Arguments),
     /// Delete the base backups and the WAL that retention does not keep, or show what would go
@@ -167,6 +170,10 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
                     dump::clean_up(&loaded.config).await;
                 }
             })
+        }
+        Verb::Restore(arguments) => {
+            let loaded = load(arguments.flags())?;
+            until_interrupted(restore::run(arguments, &loaded), async {})
         }
         Verb::RestoreTest(arguments) => {
             let loaded = load(arguments.flags())?;

@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use bytesize::ByteSize;
 use clap::Args;
 
 use super::exit::{Exit, complain};
@@ -11,7 +10,7 @@ use super::output::{say, table};
 use crate::config::{Config, Flag, Loaded};
 use crate::daemon;
 use crate::jobs::{self, Job};
-use crate::restore::{self, Conclusion, Level, Options, Report, SqlCheck, Step};
+use crate::restore::{self, Conclusion, Level, Options, Report, SqlCheck, Step, UntilError};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -30,6 +29,9 @@ pub struct Arguments {
     /// Keep what was restored, its server shut down
     #[arg(long)]
     keep: bool,
+    /// Stop at a time with its zone, at an LSN or at a restore point, and not at the end of the archive
+    #[arg(long, value_name = "TIME|LSN|NAME")]
+    until: Option<String>,
     /// A query that must answer true in the restored cluster; may be given again
     #[arg(long, value_name = "QUERY")]
     sql: Vec<String>,
@@ -47,12 +49,14 @@ impl Arguments {
         super::repository_flag(self.repository.as_deref())
     }
 
-    /// Only a test of the newest backup in the configured repository, at the configured level and of nothing more, says
+    /// Only a test of the newest backup in the configured repository, to the end of the archive, at the configured level and
+    /// of nothing more, says
     /// what the job would: no other may end its alert or count as its success.
     fn is_the_job(&self, config: &Config) -> bool {
         let configured = Level::named(&config.restore_test.level);
         self.repository.is_none()
             && self.backup.is_none()
+            && self.until.is_none()
             && self.level.is_none_or(|level| level == configured)
             && self.assertions.is_none()
             && !self.keep
@@ -78,35 +82,28 @@ impl Arguments {
         })
     }
 
-    fn options(&self, config: &Config) -> Options {
+    fn options(&self, config: &Config) -> Result<Options, UntilError> {
         let database = self.database.as_ref().unwrap_or(&config.postgres.database);
         let sql = self.sql.iter().map(|query| SqlCheck {
             database: database.clone(),
             query: query.clone(),
         });
-        Options {
+        Ok(Options {
             backup: self.backup.clone(),
             level: self.level,
             assertions: self.assertions.clone(),
             keep: self.keep,
+            until: self.until.as_deref().map(str::parse).transpose()?,
             sql: sql.collect(),
-        }
+        })
     }
 }
 
 pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
+    let options = arguments.options(&loaded.config)?;
     let mut progress = |step: &Step| {
-        let moved = step
-            .bytes
-            .map(|bytes| format!("  {}", ByteSize(bytes)))
-            .unwrap_or_default();
         // A closed standard error must not end a test that runs.
-        let _ = writeln!(
-            std::io::stderr(),
-            "{:<10} {:>7.2} s{moved}",
-            step.name,
-            step.secs
-        );
+        let _ = writeln!(std::io::stderr(), "{step}");
     };
     if let Some((reason, hint)) = arguments.contradiction(&loaded.config) {
         complain(&reason, Some(hint));
@@ -116,7 +113,7 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
         let test = jobs::restore_test(loaded, &mut progress);
         daemon::run_once(loaded, Job::RestoreTest, test).await
     } else {
-        restore::run(loaded, &arguments.options(&loaded.config), &mut progress).await
+        restore::run(loaded, &options, &mut progress).await
     };
     if arguments.json {
         say(serde_json::to_string_pretty(&report)?)?;

@@ -140,6 +140,7 @@ impl Job {
                 "recovered_to",
                 "rto_secs",
                 "rpo_secs",
+                "steps",
                 "system_identifier",
             ],
             Self::Prune => &["deleted", "deleted_bytes", "system_identifier"],
@@ -252,10 +253,10 @@ mod tests {
 
     #[test]
     fn other_nodes_are_told_the_result_and_not_the_whole_report() {
-        let report = serde_json::json!({ "backup": "base_1", "rto_secs": 1.5, "rpo_secs": null, "steps": [1, 2], "system_identifier": 7 });
+        let report = serde_json::json!({ "backup": "base_1", "rto_secs": 1.5, "rpo_secs": null, "steps": [1, 2], "verifications": [3], "system_identifier": 7 });
         assert_eq!(
             Job::RestoreTest.summary(&report),
-            serde_json::json!({ "backup": "base_1", "recovered_to": null, "rto_secs": 1.5, "rpo_secs": null, "system_identifier": 7 })
+            serde_json::json!({ "backup": "base_1", "recovered_to": null, "rto_secs": 1.5, "rpo_secs": null, "steps": [1, 2], "system_identifier": 7 })
         );
     }
 

@@ -15,7 +15,10 @@ pub enum RestoreError {
     Bad(String),
     #[error("refused: {reason}")]
     Refused { reason: String, hint: String },
-    #[error("another restore test is running in {}", directory.display())]
+    /// The archive does not lead to where the restore is to stop.
+    #[error("{reason}")]
+    Unreachable { reason: String, hint: String },
+    #[error("another restore is running in {}", directory.display())]
     Busy { directory: PathBuf },
     #[error("no backup {name} in {repository}")]
     NoSuchBackup { name: String, repository: String },
@@ -76,13 +79,26 @@ impl From<StorageError> for RestoreError {
 }
 
 impl RestoreError {
+    /// Nothing was tried, for safety or for want of what it takes: said of a restore for good; a test could not be run.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused { .. }
+                | Self::Busy { .. }
+                | Self::NoSpace { .. }
+                | Self::WrongMajor { .. }
+        )
+    }
+
     /// What the operator can do.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Bad(_) => {
                 "do not count on this backup: take a new one with `xdb backup push`, then test that"
             }
-            Self::Refused { hint, .. } => return Some(hint.clone()),
+            Self::Refused { hint, .. } | Self::Unreachable { hint, .. } => {
+                return Some(hint.clone());
+            }
             Self::Busy { .. } => "wait for its end; two would compete for the disk",
             Self::NoSuchBackup { .. } | Self::NoBackup { .. } => {
                 "see what is there with `xdb backup list`"
@@ -95,7 +111,7 @@ impl RestoreError {
                 ));
             }
             Self::NoSpace { .. } | Self::DiskFull { .. } => {
-                "make room, or set restore_test.directory to a larger disk"
+                "make room, or name a larger disk: restore_test.directory, or --target-dir of `xdb restore`"
             }
             Self::WrongMajor { .. } => {
                 "install the backup's major version and set postgres.bin_directory"

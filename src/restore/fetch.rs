@@ -22,7 +22,7 @@ pub fn network_limit(config: &Config) -> Option<String> {
     Some((u64::from(limit) << 20).to_string())
 }
 
-/// Fetches the backup that was planned into `scratch`.
+/// Fetches the backup that was planned into `scratch`; a modest fetch yields to the live server.
 ///
 /// # Errors
 /// When the program fails: for want of room, because S3 was lost, or because a tar part is damaged.
@@ -30,16 +30,19 @@ pub async fn fetch(
     config: &Config,
     scratch: &Scratch,
     found: &Found,
+    modest: bool,
     limit: Duration,
 ) -> Result<(), RestoreError> {
     let name = &found.plan.backup.name;
     let (program, mut command) = command(config, &found.repository, &scratch.data())?;
-    process::modest(&mut command);
     command
         .args(program.backup_fetch(&scratch.data(), name))
         .current_dir(scratch.path());
-    if let Some(limit) = network_limit(config) {
-        command.env(NETWORK_LIMIT, limit);
+    if modest {
+        process::modest(&mut command);
+        if let Some(limit) = network_limit(config) {
+            command.env(NETWORK_LIMIT, limit);
+        }
     }
     if !config.archive.settings.contains_key(RETRIES) {
         // wal-g's own 15, five minutes apart, would spend hours on one damaged part.

@@ -4,7 +4,7 @@ use super::RestoreError;
 use super::level::Level;
 use super::live::{self, Silent};
 use super::preflight::Found;
-use super::run::{MAINTENANCE, Test};
+use super::run::{MAINTENANCE, SHUTDOWN, Test};
 use super::scratch::Scratch;
 use super::server::ScratchServer;
 use super::verify::{self, Counts, Recovered};
@@ -47,7 +47,7 @@ impl Test<'_> {
             let answer = verify::check_sql(&server, check, self.left()).await;
             self.report.looked(format!("sql: {}", check.query), answer);
         }
-        server.shut_down().await;
+        server.shut_down(SHUTDOWN).await;
         if level >= Level::Check {
             if !control.checksums {
                 self.report.excused.push("checksums");

@@ -1,26 +1,36 @@
-//! Restore tests: a real restore into a scratch directory that cannot touch the live cluster, verified and measured.
+//! Restores: tests into a scratch directory that cannot touch the live cluster, verified and measured; and for good.
 //!
 //! Preflight looks, `plan` judges (pure), then fetch, recover, verify, tear down. Never talks to WAL-G's daemon: that
 //! would write the scratch cluster's WAL into the live one.
 
+mod brought;
+mod disaster;
 mod error;
 mod fetch;
+mod forecast;
 mod inspect;
 mod level;
 mod live;
 mod marker;
+mod place;
 mod plan;
 mod preflight;
+mod reach;
 mod report;
 mod run;
 mod scratch;
 mod server;
+mod until;
 mod verify;
 mod watch;
 mod words;
 
+pub use brought::HELD;
+pub use disaster::{Outlook, Request, Restored, outlook, restore};
 pub use error::RestoreError;
+pub use forecast::Forecast;
 pub use level::Level;
 pub use report::{Conclusion, Report, Step};
 pub use run::{Options, run};
+pub use until::{Until, UntilError};
 pub use verify::SqlCheck;

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 
 use super::RestoreError;
+use super::reach::{choose, ends_there, judge_reach};
+use super::until::Until;
 use crate::archive::catalog::{
     Backup, Catalog, RecoveryPath, Sentinel, UnreadHistory, plan_recovery,
 };
@@ -25,31 +27,41 @@ pub struct Plan {
     pub needed_bytes: u64,
     /// Gaps in the WAL on the way; the restore goes on to show what it would give back.
     pub gaps: Verdict,
+    /// Where it is to stop; at the end of the archive where `None`.
+    pub until: Option<Until>,
+    /// The same as PostgreSQL is told it: nothing where the WAL ends there by itself.
+    pub target: Option<Until>,
 }
+
+/// The name of no backup: the newest, or the last one before the target.
+const LATEST: &str = "LATEST";
 
 /// PostgreSQL keeps this much WAL between restartpoints (`max_wal_size`, its default), and half as much again.
 const WAL_KEPT: u64 = 3 << 29;
 
-/// Plans the restore of `name`, or of the newest backup.
+/// Plans the restore of `name`, or of the newest backup, or of the last one before `until`.
 ///
 /// # Errors
 /// [`RestoreError::Bad`] where the listing shows that no restore is possible, [`RestoreError::Refused`] where one would
-/// be dangerous.
+/// be dangerous, [`RestoreError::Unreachable`] where none comes to `until`.
 pub fn plan(
     catalog: &Catalog,
     repository: &Repository,
     name: Option<&str>,
+    until: Option<&Until>,
 ) -> Result<Plan, RestoreError> {
-    let backup = match name {
-        Some(name) => catalog
+    let backup = match (name.filter(|name| *name != LATEST), until) {
+        (Some(name), _) => catalog
             .backup(name)
             .ok_or_else(|| RestoreError::NoSuchBackup {
                 name: name.to_owned(),
                 repository: repository.to_string(),
             })?,
-        None => catalog.newest().ok_or_else(|| RestoreError::NoBackup {
-            repository: repository.to_string(),
-        })?,
+        (None, until) => until
+            .map_or_else(|| Ok(catalog.newest()), |until| choose(catalog, until))?
+            .ok_or_else(|| RestoreError::NoBackup {
+                repository: repository.to_string(),
+            })?,
     };
     if let Some(reason) = catalog.why_unusable(backup) {
         return Err(RestoreError::Bad(format!(
@@ -75,6 +87,9 @@ pub fn plan(
         sentinel.finish_lsn,
     )
     .map_err(unread)?;
+    if let Some(until) = until {
+        judge_reach(catalog, backup, &sentinel, &path, until)?;
+    }
     let stored = |member: &&Backup| {
         member
             .sentinel
@@ -86,7 +101,15 @@ pub fn plan(
         fetch_bytes: chain.iter().map(stored).sum(),
         needed_bytes: sentinel.restored_size() / 10 * 11 + wal,
         chain: chain.iter().map(|member| member.name.clone()).collect(),
-        gaps: judge_gaps(&path, catalog),
+        gaps: match until {
+            // A name may lie on either side of a gap; the others lie before.
+            Some(_) => Verdict::Ok,
+            None => judge_gaps(&path, catalog),
+        },
+        until: until.cloned(),
+        target: until
+            .filter(|until| !ends_there(catalog, &path, until))
+            .cloned(),
         backup: backup.clone(),
         sentinel,
         path,

@@ -6,7 +6,9 @@ use super::RestoreError;
 use super::live::{self, Live, Silent};
 use super::plan::{self, Plan};
 use super::report::Report;
+use super::run::Options;
 use super::scratch::{Scratch, free_bytes, reserve_bytes};
+use super::until::Until;
 use super::watch::may_begin;
 use crate::archive::catalog::{self, Catalog};
 use crate::archive::{self, ArchiveError, Program, retention};
@@ -33,14 +35,55 @@ pub struct Found {
 /// When there is nothing to restore, it would be dangerous, or it cannot be done here.
 pub async fn preflight(
     config: &Config,
-    backup: Option<&str>,
+    options: &Options,
     scratch: &Scratch,
+    report: &mut Report,
+) -> Result<Found, RestoreError> {
+    let (backup, until) = (options.backup.as_deref(), options.until.as_ref());
+    let mut found = look(config, backup, until, report).await?;
+    may_begin(config, found.live.as_ref().ok())?;
+    let Found {
+        catalog,
+        live,
+        plan,
+        ..
+    } = &found;
+    // The end of the archive is of no interest to a test that stops before.
+    if until.is_none() {
+        report.looked("archive_end", live::judge_archive_end(live, catalog));
+        if !matches!(live, Err(Silent::Failed(_))) {
+            // What does not exist here cannot be looked at; a look that failed is another matter.
+            report.excused = vec!["archive_end", "rpo"];
+        }
+        look_at_loss(config, live, plan, catalog, report).await;
+    }
+    judge_version(config, plan).await?;
+    let (directory, data) = (scratch.path(), &config.postgres.data_directory);
+    let reserve = reserve_bytes(directory, data);
+    plan::judge_space(
+        plan,
+        directory,
+        free_bytes(directory)?,
+        reserve,
+        scratch.kept(),
+    )?;
+    look_at_backup(&mut found, report).await?;
+    Ok(found)
+}
+
+/// The server here, the bucket, and the plan that comes of them.
+///
+/// # Errors
+/// When there is nothing to restore, it would be dangerous, or the bucket cannot be read.
+pub async fn look(
+    config: &Config,
+    backup: Option<&str>,
+    until: Option<&Until>,
     report: &mut Report,
 ) -> Result<Found, RestoreError> {
     Program::find(config)?;
     // First the server and the mark, then the bucket: what they say to be archived by now must be in the listing.
     let live = live::look(config).await;
-    may_begin(config, live.as_ref().ok())?;
     let repository = archive::repository(config)?;
     let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
     let mark = archive::high_water(config).await?;
@@ -49,57 +92,60 @@ pub async fn preflight(
     report.backup = backup
         .or(catalog.newest().map(|newest| newest.name.as_str()))
         .map(str::to_owned);
-    let mut plan = plan::plan(&catalog, &repository, backup)?;
+    let mut plan = plan::plan(&catalog, &repository, backup, until)?;
     if plan.gaps != Verdict::Ok {
         // What retention deleted on purpose is none.
         let known = retention::know_pruned(config, &repository, &mut catalog).await;
         known.map_err(ArchiveError::from)?;
-        plan = plan::plan(&catalog, &repository, backup)?;
+        plan = plan::plan(&catalog, &repository, backup, until)?;
     }
+    report.backup = Some(plan.backup.name.clone());
     report.system_identifier = plan.sentinel.system_identifier;
-    let live = same_cluster(live, &plan);
     report.looked("wal", plan.gaps.clone());
-    report.looked("archive_end", live::judge_archive_end(&live, &catalog));
-    if !matches!(live, Err(Silent::Failed(_))) {
-        // What does not exist here cannot be looked at; a look that failed is another matter.
-        report.excused = vec!["archive_end", "rpo"];
-    }
-    look_at_loss(config, &live, &plan, &catalog, report).await;
+    Ok(Found {
+        live: same_cluster(live, &plan),
+        listed: Vec::new(),
+        repository,
+        bucket,
+        catalog,
+        plan,
+    })
+}
 
+/// Are the programs here of the backup's major version?
+///
+/// # Errors
+/// When they are not, or cannot be asked.
+pub async fn judge_version(config: &Config, plan: &Plan) -> Result<(), RestoreError> {
     let bin = &config.postgres.bin_directory;
     let mut version = process::command(bin.join("postgres"));
     version.arg("--version");
     let version = process::run(version, Duration::from_secs(10)).await?;
-    plan::judge_version(
-        &plan.sentinel,
-        &String::from_utf8_lossy(&version.stdout),
-        bin,
-    )?;
-    let (directory, data) = (scratch.path(), &config.postgres.data_directory);
-    let reserve = reserve_bytes(directory, data);
-    plan::judge_space(
-        &plan,
-        directory,
-        free_bytes(directory)?,
-        reserve,
-        scratch.kept(),
-    )?;
+    let version = String::from_utf8_lossy(&version.stdout);
+    plan::judge_version(&plan.sentinel, &version, bin)
+}
+
+/// Are the parts of the backup all there, and which files must come of them?
+///
+/// # Errors
+/// When it is not whole, holds a tablespace, or the bucket cannot be read.
+pub async fn look_at_backup(found: &mut Found, report: &mut Report) -> Result<(), RestoreError> {
+    let Found {
+        repository,
+        bucket,
+        catalog,
+        plan,
+        ..
+    } = &*found;
     let members = plan.chain.iter().filter_map(|name| catalog.backup(name));
     let chain: Vec<_> = members.collect();
-    let parts = catalog::judge_chain(&bucket, &repository, &chain).await?;
+    let parts = catalog::judge_chain(bucket, repository, &chain).await?;
     report.looked("tar_parts", parts.clone());
     if parts != Verdict::Ok {
         return Err(RestoreError::Bad("the backup is not whole".to_owned()));
     }
-    let listed = listed_files(&bucket, &repository, &plan).await?;
-    Ok(Found {
-        repository,
-        bucket,
-        catalog,
-        live,
-        plan,
-        listed,
-    })
+    found.listed = listed_files(bucket, repository, plan).await?;
+    Ok(())
 }
 
 /// A live server that is another cluster's has nothing to say of this backup.

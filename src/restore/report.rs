@@ -1,8 +1,10 @@
 //! What a restore test found, as people and programs read it.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -44,6 +46,16 @@ impl Conditions {
             modest: true,
             fsync: false,
             shared_buffers: SHARED_BUFFERS,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<10} {:>7.2} s", self.name, self.secs)?;
+        match self.bytes {
+            Some(bytes) => write!(f, "  {}", ByteSize(bytes)),
+            None => Ok(()),
         }
     }
 }
@@ -148,7 +160,7 @@ impl Report {
             }
             (Err(error), seen) => {
                 self.conclusion = match &error {
-                    RestoreError::Bad(_) => Conclusion::Failed,
+                    RestoreError::Bad(_) | RestoreError::Unreachable { .. } => Conclusion::Failed,
                     RestoreError::Refused { .. } | RestoreError::Busy { .. } => Conclusion::Refused,
                     _ => Conclusion::NotRun,
                 };

@@ -11,9 +11,11 @@ use super::level::Level;
 use super::live::{self, Silent};
 use super::plan;
 use super::preflight::{Found, preflight};
+use super::reach;
 use super::report::{Conditions, Report, Step, secs};
 use super::scratch::Scratch;
-use super::server::{Ended, ScratchServer, configure, restore_command};
+use super::server::{Ended, Recovery, ScratchServer, configure, restore_command};
+use super::until::Until;
 use super::verify::{self, Recovered, SqlCheck};
 use super::watch::watch;
 use super::words::is_damage;
@@ -26,10 +28,13 @@ use crate::process;
 /// The one database that every cluster has.
 pub(super) const MAINTENANCE: &str = "template1";
 
+/// How long a fast shutdown may take before the server is killed.
+pub(super) const SHUTDOWN: Duration = Duration::from_secs(60);
+
 /// What of the configuration a single test may override.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The newest where `None`.
+    /// The newest, or the last one before `until`, where `None`.
     pub backup: Option<String>,
     /// The configured one where `None`.
     pub level: Option<Level>,
@@ -37,6 +42,8 @@ pub struct Options {
     pub assertions: Option<PathBuf>,
     /// Leave what was restored where it is, its server shut down.
     pub keep: bool,
+    /// Where the recovery stops; at the end of the archive where `None`.
+    pub until: Option<Until>,
     pub sql: Vec<SqlCheck>,
 }
 
@@ -62,18 +69,22 @@ pub async fn run(
             ..Report::default()
         },
         deadline,
+        durable: false,
     };
     let outcome = timeout(limit, test.whole()).await;
     let outcome = outcome.unwrap_or(Err(RestoreError::Deadline { after: limit }));
     test.report.conclude(outcome)
 }
 
+/// A restore under way, for a test or for good.
 pub(super) struct Test<'a> {
-    pub(super) loaded: &'a Loaded,
-    pub(super) options: &'a Options,
-    progress: &'a mut (dyn FnMut(&Step) + Send + Sync),
-    pub(super) report: Report,
-    deadline: Instant,
+    pub loaded: &'a Loaded,
+    pub options: &'a Options,
+    pub progress: &'a mut (dyn FnMut(&Step) + Send + Sync),
+    pub report: Report,
+    pub deadline: Instant,
+    /// What comes back is kept, and outlives a power cut.
+    pub durable: bool,
 }
 
 impl Test<'_> {
@@ -83,8 +94,7 @@ impl Test<'_> {
         let began = Instant::now();
         let live = &config.postgres.data_directory;
         let mut scratch = Scratch::open(&config.restore_test.directory, live)?;
-        let backup = self.options.backup.as_deref();
-        let found = preflight(config, backup, &scratch, &mut self.report).await?;
+        let found = preflight(config, self.options, &scratch, &mut self.report).await?;
         self.refuse_foreign(&found)?;
         scratch.note_backup(&found.plan.backup.name)?;
         self.step("preflight", began, None);
@@ -108,7 +118,7 @@ impl Test<'_> {
 
     async fn restore(&mut self, scratch: &Scratch, found: &Found) -> Result<(), RestoreError> {
         let began = Instant::now();
-        fetch(&self.loaded.config, scratch, found, self.left()).await?;
+        self.fetch(scratch, found).await?;
         self.step("fetch", began, Some(found.plan.fetch_bytes));
         let control = self.look_at_fetched(scratch, found).await?;
 
@@ -150,8 +160,13 @@ impl Test<'_> {
         }
     }
 
+    pub(super) async fn fetch(&self, scratch: &Scratch, found: &Found) -> Result<(), RestoreError> {
+        let config = &self.loaded.config;
+        fetch(config, scratch, found, !self.durable, self.left()).await
+    }
+
     /// Is what was fetched a whole cluster, and safe to start?
-    async fn look_at_fetched(
+    pub(super) async fn look_at_fetched(
         &mut self,
         scratch: &Scratch,
         found: &Found,
@@ -186,7 +201,7 @@ impl Test<'_> {
         }
     }
 
-    async fn recover(
+    pub(super) async fn recover(
         &self,
         scratch: &Scratch,
         found: &Found,
@@ -197,27 +212,28 @@ impl Test<'_> {
             path: "the running xdb".into(),
             source,
         })?;
-        configure(
-            scratch,
-            control,
-            found.plan.path.timeline,
-            &restore_command(&xdb),
-        )?;
+        let recovery = Recovery {
+            timeline: found.plan.path.timeline,
+            until: found.plan.target.as_ref(),
+            restore_command: &restore_command(&xdb),
+            durable: self.durable,
+        };
+        configure(scratch, control, &recovery)?;
         let mut environment = self.loaded.to_environment();
         // wal-fetch has no use for it, and restored code runs in that server.
         environment.retain(|(name, _)| name != "XDB_POSTGRES_PASSWORD");
         // A prefetch directory of the live server's must neither serve this drill nor be filled by it.
-        let own = scratch.data().join("pg_wal").to_string_lossy().into_owned();
+        let own = scratch.path().to_string_lossy().into_owned();
         environment.push((
             "XDB_ARCHIVE_SETTINGS_WALG_PREFETCH_DIR".to_owned(),
             own.into(),
         ));
-        if let Some(limit) = network_limit(&self.loaded.config) {
+        if let Some(limit) = network_limit(&self.loaded.config).filter(|_| !self.durable) {
             let key = format!("XDB_ARCHIVE_SETTINGS_{NETWORK_LIMIT}");
             environment.push((key, limit.into()));
         }
         let settings = &self.loaded.config.postgres;
-        let mut server = ScratchServer::start(scratch, settings, &environment)?;
+        let mut server = ScratchServer::start(scratch, settings, &environment, !self.durable)?;
         let reason = match server.wait_until_open(&scratch.log(), self.deadline).await {
             Ok(()) => {
                 let target = server.target(MAINTENANCE);
@@ -249,6 +265,12 @@ impl Test<'_> {
                 words: reason,
             });
         }
+        if let Some(until) = &found.plan.until {
+            let log = std::fs::read_to_string(scratch.log()).unwrap_or_default();
+            if let Some(unreachable) = reach::not_reached(&reason, &log, until) {
+                return Err(unreachable);
+            }
+        }
         if !is_damage(&reason) {
             return Err(RestoreError::Server(reason));
         }
@@ -258,7 +280,7 @@ impl Test<'_> {
     }
 
     /// Which cluster, which timeline, how far.
-    fn judge_point(
+    pub(super) fn judge_point(
         &mut self,
         scratch: &Scratch,
         found: &Found,
@@ -288,15 +310,20 @@ impl Test<'_> {
         let identity = verify::judge_identity(server.system_identifier, backup, live);
         report.looked("system_identifier", identity);
         let path = &found.plan.path;
-        let timeline = verify::judge_timeline(recovered, path.timeline, path.switched_at);
+        // What it stops at may lie before the switch.
+        let switched_at = path.switched_at.filter(|_| found.plan.until.is_none());
+        let timeline = verify::judge_timeline(recovered, path.timeline, switched_at);
         report.looked("timeline", timeline);
         let size = found.catalog.wal.size;
-        let end = live::judge_end(recovered.lsn, path.reachable, path.newest, size);
+        let end = match &found.plan.until {
+            Some(until) => reach::judge_stop(recovered.lsn, recovered.to, until),
+            None => live::judge_end(recovered.lsn, path.reachable, path.newest, size),
+        };
         report.looked("end_reached", end);
         Ok(())
     }
 
-    fn step(&mut self, name: &'static str, began: Instant, bytes: Option<u64>) {
+    pub(super) fn step(&mut self, name: &'static str, began: Instant, bytes: Option<u64>) {
         let step = Step {
             name,
             secs: secs(began.elapsed()),
@@ -319,13 +346,13 @@ fn sync_all(path: &std::path::Path) {
     }
 }
 
-fn refuse_root() -> Result<(), RestoreError> {
+pub(super) fn refuse_root() -> Result<(), RestoreError> {
     if !process::runs_as_root() {
         return Ok(());
     }
     Err(RestoreError::Refused {
         reason: "PostgreSQL cannot be started as root".to_owned(),
-        hint: "run it as the database's user: runuser -u postgres -- xdb restore-test".to_owned(),
+        hint: "run it as the database's user: runuser -u postgres -- xdb …".to_owned(),
     })
 }
 

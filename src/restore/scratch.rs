@@ -35,15 +35,7 @@ impl Scratch {
     /// # Errors
     /// When another test runs, `live` (the live data directory) lies too near, or the directory cannot be used.
     pub fn open(directory: &Path, live: &Path) -> Result<Self, RestoreError> {
-        let private = |path: &Path| {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-            made.map_err(|source| RestoreError::File {
-                operation: "make",
-                path: path.to_owned(),
-                source,
-            })
-        };
-        private(directory)?;
+        make_private(directory)?;
         let directory = directory
             .canonicalize()
             .map_err(|source| RestoreError::File {
@@ -56,15 +48,30 @@ impl Scratch {
         let lock = take_lock(&directory)?;
         let kept = sweep(&directory);
         let marker = Marker::new(Timestamp::now());
-        let path = make_run(&directory, &marker)?;
+        let path = make_run(&directory)?;
+        Self::furnish(path, marker, kept, lock)
+    }
+
+    /// Makes what a restore works in at `path`, for as long as it holds `lock`.
+    ///
+    /// # Errors
+    /// When it cannot be made, or a socket in it could not be reached.
+    pub fn furnish(
+        path: PathBuf,
+        marker: Marker,
+        kept: Vec<PathBuf>,
+        lock: File,
+    ) -> Result<Self, RestoreError> {
         let scratch = Self {
             path,
             marker,
             kept,
             _lock: lock,
         };
-        private(&scratch.socket_directory())?;
-        private(&scratch.data())?;
+        // Without its marker nothing of it would ever be removed.
+        scratch.mark()?;
+        make_private(&scratch.socket_directory())?;
+        make_private(&scratch.data())?;
         if scratch
             .socket_directory()
             .join(SOCKET_NAME)
@@ -77,7 +84,9 @@ impl Scratch {
                     "{} is too long a path for a Unix socket",
                     scratch.path.display()
                 ),
-                hint: "set restore_test.directory to a shorter path".to_owned(),
+                hint:
+                    "name a shorter path: restore_test.directory, or --target-dir of `xdb restore`"
+                        .to_owned(),
             });
         }
         Ok(scratch)
@@ -165,6 +174,16 @@ impl Drop for Scratch {
     }
 }
 
+/// Makes `path` and what is missing above it, for nobody else to look into.
+pub fn make_private(path: &Path) -> Result<(), RestoreError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| RestoreError::File {
+        operation: "make",
+        path: path.to_owned(),
+        source,
+    })
+}
+
 /// Bytes that an unprivileged process may still write to the disk of `directory`.
 pub fn free_bytes(directory: &Path) -> Result<u64, RestoreError> {
     let stat = rustix::fs::statvfs(directory).map_err(|error| RestoreError::File {
@@ -199,7 +218,11 @@ fn refuse_near(directory: &Path, live: &Path) -> Result<(), RestoreError> {
     Ok(())
 }
 
-fn take_lock(directory: &Path) -> Result<File, RestoreError> {
+/// Takes the file `lock` in `directory`, which the kernel lets go of when its holder ends.
+///
+/// # Errors
+/// When another restore holds it, or it cannot be made.
+pub fn take_lock(directory: &Path) -> Result<File, RestoreError> {
     let path = directory.join("lock");
     let failed = |source| RestoreError::File {
         operation: "open",
@@ -222,12 +245,12 @@ fn take_lock(directory: &Path) -> Result<File, RestoreError> {
 }
 
 /// Makes the directory of a new run, under a name that nothing has: a kept run may be of a process with the same number.
-fn make_run(directory: &Path, marker: &Marker) -> Result<PathBuf, RestoreError> {
-    let mut number = marker.pid;
+fn make_run(directory: &Path) -> Result<PathBuf, RestoreError> {
+    let mut number = std::process::id();
     loop {
         let path = directory.join(format!("{PREFIX}{number}"));
         let made = DirBuilder::new().mode(0o700).create(&path);
-        match made.and_then(|()| marker.write(&path)) {
+        match made {
             Ok(()) => return Ok(path),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
             Err(source) => {

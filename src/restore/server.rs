@@ -12,14 +12,12 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::RestoreError;
 use super::scratch::Scratch;
+use super::until::Until;
 use crate::archive::add_ambient_aws;
 use crate::config::Postgres;
 use crate::model::Timeline;
 use crate::postgres::{self, ControlData, PostgresError, Target};
 use crate::process::{self, Group};
-
-/// How long a fast shutdown may take before it is an immediate one.
-const SHUTDOWN: Duration = Duration::from_secs(60);
 
 pub const SHARED_BUFFERS: &str = "128MB";
 
@@ -28,6 +26,16 @@ pub const SHARED_BUFFERS: &str = "128MB";
 pub struct ScratchServer {
     group: Group,
     target: Target,
+}
+
+/// What a recovery is told beside the numbers of the control file.
+pub struct Recovery<'a> {
+    pub timeline: Timeline,
+    /// Where it stops; at the end of the archive where `None`.
+    pub until: Option<&'a Until>,
+    pub restore_command: &'a str,
+    /// It is kept and must outlive a power cut; that of a test is thrown away.
+    pub durable: bool,
 }
 
 /// Writes the configuration that a restored data directory is started with, and takes away the one it brought.
@@ -40,11 +48,10 @@ pub struct ScratchServer {
 pub fn configure(
     scratch: &Scratch,
     control: &ControlData,
-    timeline: Timeline,
-    restore_command: &str,
+    recovery: &Recovery<'_>,
 ) -> Result<(), RestoreError> {
     let data = scratch.data();
-    let settings = settings(scratch, control, timeline, restore_command);
+    let settings = settings(scratch, control, recovery);
     let files = [
         ("postgresql.conf", settings.as_str()),
         ("postgresql.auto.conf", ""),
@@ -86,12 +93,7 @@ fn own_pg_wal(path: &Path) -> Result<(), RestoreError> {
     })
 }
 
-fn settings(
-    scratch: &Scratch,
-    control: &ControlData,
-    timeline: Timeline,
-    restore_command: &str,
-) -> String {
+fn settings(scratch: &Scratch, control: &ControlData, recovery: &Recovery<'_>) -> String {
     let data = scratch.data();
     let in_data = |name: &str| quoted(&data.join(name).to_string_lossy());
     let mut settings: Vec<(&str, String)> = vec![
@@ -105,8 +107,11 @@ fn settings(
         ("hba_file", in_data("pg_hba.conf")),
         ("ident_file", in_data("pg_ident.conf")),
         ("ssl", "off".to_owned()),
-        ("restore_command", quoted(restore_command)),
-        ("recovery_target_timeline", quoted(&timeline.to_string())),
+        ("restore_command", quoted(recovery.restore_command)),
+        (
+            "recovery_target_timeline",
+            quoted(&recovery.timeline.to_string()),
+        ),
         ("recovery_target_action", "promote".to_owned()),
         // Nobody may look in before the end: then no setting of the primary's can stop the replay either.
         ("hot_standby", "off".to_owned()),
@@ -120,16 +125,12 @@ fn settings(
         // Its files go with the scratch directory, whatever kills the server.
         ("dynamic_shared_memory_type", "mmap".to_owned()),
         ("jit", "off".to_owned()),
-        // It is thrown away: durability costs time and proves nothing.
-        ("fsync", "off".to_owned()),
-        ("full_page_writes", "off".to_owned()),
-        ("synchronous_commit", "off".to_owned()),
         ("logging_collector", "off".to_owned()),
         ("log_destination", "stderr".to_owned()),
         ("log_line_prefix", quoted("%m ")),
         ("log_timezone", quoted("UTC")),
         ("lc_messages", quoted("C")),
-        ("cluster_name", quoted("xdb restore test")),
+        ("cluster_name", quoted("xdb restore")),
         ("wal_level", control.wal_level.clone()),
         (
             "track_commit_timestamp",
@@ -141,6 +142,15 @@ fn settings(
             .to_owned(),
         ),
     ];
+    if !recovery.durable {
+        // It is thrown away: durability costs time and proves nothing.
+        let off = ["fsync", "full_page_writes", "synchronous_commit"];
+        settings.extend(off.map(|name| (name, "off".to_owned())));
+    }
+    if let Some(until) = recovery.until {
+        let target = until.settings();
+        settings.extend(target.map(|(name, value)| (name, quoted(&value))));
+    }
     // From the control file, never from a template: with less, recovery stops.
     settings.extend(
         control
@@ -154,7 +164,8 @@ fn settings(
         .collect()
 }
 
-fn quoted(value: &str) -> String {
+/// As postgresql.conf wants a value that may hold anything.
+pub fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
 }
 
@@ -169,7 +180,8 @@ pub fn restore_command(xdb: &Path) -> String {
 }
 
 impl ScratchServer {
-    /// Starts the server in `scratch`; `environment` is what its `restore_command` finds its configuration in.
+    /// Starts the server in `scratch`; `environment` is what its `restore_command` finds its configuration in. A modest one
+    /// yields to the live server.
     ///
     /// # Errors
     /// When the program cannot be started.
@@ -177,6 +189,7 @@ impl ScratchServer {
         scratch: &Scratch,
         settings: &Postgres,
         environment: &[(String, SecretString)],
+        modest: bool,
     ) -> Result<Self, RestoreError> {
         let log = scratch.log();
         let file = fs::File::create(&log).map_err(|source| RestoreError::File {
@@ -191,7 +204,9 @@ impl ScratchServer {
         })?;
         let mut command = process::command(settings.bin_directory.join("postgres"));
         add_ambient_aws(&mut command);
-        process::modest(&mut command);
+        if modest {
+            process::modest(&mut command);
+        }
         command
             .arg("-D")
             .arg(scratch.data())
@@ -259,9 +274,9 @@ impl ScratchServer {
         }
     }
 
-    /// Shuts the server down so that its data files are consistent for `pg_checksums`.
-    pub async fn shut_down(mut self) {
-        self.group.stop(Signal::INT, SHUTDOWN).await;
+    /// Shuts the server down so that its data files are consistent; after `grace` it is killed.
+    pub async fn shut_down(mut self, grace: Duration) {
+        self.group.stop(Signal::INT, grace).await;
     }
 }
 

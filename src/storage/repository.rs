@@ -1,6 +1,8 @@
 //! Where in S3 something is kept: a bucket and a prefix, from a template of the configuration.
 
 use std::fmt;
+use std::io::ErrorKind;
+use std::path::Path;
 
 use crate::config::Config;
 
@@ -30,7 +32,9 @@ impl UnknownPlaceholder {
             "{account}" => format!(
                 "set cluster.account in xdb.toml, AWS_ACCOUNT_ID in /etc/environment, or the whole {key}"
             ),
-            _ => format!("set the whole {key}, or run where postgres.data_directory is"),
+            _ => format!(
+                "set the whole {key}, or run where postgres.data_directory is or postgres.bin_directory holds the number"
+            ),
         }
     }
 }
@@ -49,7 +53,8 @@ impl fmt::Display for Repository {
 impl Repository {
     /// The repository of `template`, which `key` of `config` holds, its `{account}`, `{cluster}` and `{major}` filled in.
     ///
-    /// The major version is that of `postgres.data_directory`: an upgrade starts a new repository.
+    /// The major version is that of `postgres.data_directory`: an upgrade starts a new repository. Where that is lost, which
+    /// is when a repository is needed most, it is that of the programs, as `postgres.bin_directory` is named.
     ///
     /// # Errors
     /// When a placeholder's value is not known here.
@@ -59,9 +64,14 @@ impl Repository {
         config: &Config,
     ) -> Result<Self, UnknownPlaceholder> {
         let major = || {
-            let version =
-                std::fs::read_to_string(config.postgres.data_directory.join("PG_VERSION")).ok()?;
-            Some(version.trim().to_owned())
+            let settings = &config.postgres;
+            match std::fs::read_to_string(settings.data_directory.join("PG_VERSION")) {
+                Ok(version) => Some(version.trim().to_owned()),
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    named_major(&settings.bin_directory)
+                }
+                Err(_) => None,
+            }
         };
         let account = config.cluster.account.as_deref();
         fill(template, account, &config.cluster.name, major).map_err(|placeholder| {
@@ -81,6 +91,13 @@ impl Repository {
             format!("{}/{path}", self.prefix)
         }
     }
+}
+
+/// The number in `/usr/lib/postgresql/17/bin`.
+fn named_major(bin_directory: &Path) -> Option<String> {
+    let names = bin_directory.iter().filter_map(|name| name.to_str());
+    let mut numbers = names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+    numbers.next_back().map(str::to_owned)
 }
 
 /// The error is the placeholder that is not known.
@@ -128,6 +145,16 @@ mod tests {
                 .key("wal_005/"),
             "wal_005/"
         );
+    }
+
+    #[test]
+    fn the_major_version_is_in_the_directory_of_the_programs() {
+        for (directory, major) in [
+            ("/usr/lib/postgresql/17/bin", Some("17")),
+            ("/usr/local/pgsql/bin", None),
+        ] {
+            assert_eq!(named_major(Path::new(directory)).as_deref(), major);
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod jobs;
 mod locks;
 mod logs;
 mod prune;
+mod restore;
 mod restore_test;
 mod smoke;
 mod systemd;

@@ -2,6 +2,7 @@
 
 mod failover;
 mod faults;
+mod runbooks;
 
 use std::time::Duration;
 

@@ -130,7 +130,7 @@ fn an_interrupted_test_cleans_up_itself_and_two_never_run_at_once() {
     for (signal, code) in [("TERM", 143), ("INT", 130), ("HUP", 143)] {
         let test = test_in_replay(&lab);
         let second = Tested::of(lab.xdb(&["restore-test", "--json"]));
-        second.not_passed(3, "another restore test is running");
+        second.not_passed(3, "another restore is running");
         assert!(test.is_running(), "the second test disturbed the first");
         test.signal(signal);
         assert_eq!(test.wait(SOON).code, code);

@@ -1,0 +1,185 @@
+//! `xdb restore`: a cluster that is kept, and what to do with it next.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use bytesize::ByteSize;
+use clap::Args;
+use jiff::Timestamp;
+
+use super::exit::{Exit, complain};
+use super::output::say;
+use crate::config::{Config, Flag, Loaded};
+use crate::restore::{self, Forecast, HELD, Request, RestoreError, Restored, Step, UntilError};
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// What becomes the data directory: empty, or not there yet
+    #[arg(long, value_name = "DIR")]
+    target_dir: PathBuf,
+    /// The backup to begin with: the newest, or the last one before --until, where not given
+    #[arg(long, value_name = "NAME|LATEST")]
+    backup: Option<String>,
+    /// Stop at a time with its zone, at an LSN or at a restore point, and not at the end of the archive
+    #[arg(long, value_name = "TIME|LSN|NAME")]
+    until: Option<String>,
+    /// Another repository than the configured one
+    #[arg(long, value_name = "s3://BUCKET/PREFIX")]
+    repository: Option<String>,
+    /// Only tell what would be done, how long it takes and what is lost
+    #[arg(long)]
+    plan: bool,
+    /// Print the plan or the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    /// Flags that are configuration.
+    pub fn flags(&self) -> Vec<Flag> {
+        super::repository_flag(self.repository.as_deref())
+    }
+
+    fn request(&self) -> anyhow::Result<Request> {
+        let until = self.until.as_deref().map(str::parse).transpose();
+        Ok(Request {
+            directory: std::path::absolute(&self.target_dir)?,
+            backup: self.backup.clone(),
+            until: until.map_err(|error: UntilError| error)?,
+        })
+    }
+}
+
+pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
+    match restore(&arguments, loaded).await {
+        Err(error) => match error.downcast_ref() {
+            // The usual advice, to take a new backup, is of no use on the day that it is needed.
+            Some(RestoreError::Bad(reason)) => {
+                let hint = "restore another one with --backup: `xdb backup list` shows them";
+                complain(reason, Some(hint));
+                Ok(Exit::Bad)
+            }
+            _ => Err(error),
+        },
+        ended => ended,
+    }
+}
+
+async fn restore(arguments: &Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
+    let config = &loaded.config;
+    let request = arguments.request()?;
+    let mut outlook = restore::outlook(config, &request).await?;
+    let plan = shown(&outlook.forecast);
+    if arguments.plan {
+        if arguments.json {
+            say(serde_json::to_string_pretty(&outlook.forecast)?)?;
+        } else {
+            say(plan)?;
+        }
+        outlook.judge(config).await?;
+        return Ok(Exit::Good);
+    }
+    outlook.judge(config).await?;
+    // What is printed on the way is no part of the result, and nobody may be left to read it.
+    let _ = writeln!(std::io::stderr(), "{plan}");
+    let mut progress = |step: &Step| {
+        let _ = writeln!(std::io::stderr(), "{step}");
+    };
+    let restored = restore::restore(loaded, outlook, &mut progress).await?;
+    if arguments.json {
+        say(serde_json::to_string_pretty(&restored)?)?;
+    } else {
+        say(told(&restored, config))?;
+    }
+    let Some(reason) = &restored.reason else {
+        return Ok(Exit::Good);
+    };
+    let hint = "it is kept: look at what came back before you count on it";
+    complain(reason, Some(hint));
+    Ok(Exit::Bad)
+}
+
+fn shown(plan: &Forecast) -> String {
+    let time = |at: Timestamp| at.strftime("%F %T UTC").to_string();
+    let finished = plan
+        .backup_finished_at
+        .map_or_else(String::new, |at| format!(" (finished {})", time(at)));
+    let wal = plan.wal.as_ref().map_or_else(
+        || "none".to_owned(),
+        |wal| {
+            let (first, last, segments) = (&wal.first, &wal.last, wal.segments);
+            format!(
+                "{first} to {last}, {segments} segments, on timeline {}",
+                plan.timeline
+            )
+        },
+    );
+    let until = plan.until.as_deref().unwrap_or("the end of the archive");
+    let expected = plan.expected_secs.map_or_else(
+        || format!("unknown: {}", plan.expected_by),
+        |secs| format!("about {secs:.1} s, as fast as {}", plan.expected_by),
+    );
+    let lines = [
+        ("backup", format!("{}{finished}", plan.backup)),
+        ("chain", plan.chain.join(" > ")),
+        (
+            "fetch",
+            format!("{} from {}", ByteSize(plan.fetch_bytes), plan.repository),
+        ),
+        ("WAL", wal),
+        ("until", until.to_owned()),
+        (
+            "space",
+            format!(
+                "{} needed, {} free for {}",
+                ByteSize(plan.needed_bytes),
+                ByteSize(plan.free_bytes),
+                plan.directory.display()
+            ),
+        ),
+        ("duration", expected),
+        ("lost", plan.lost.clone()),
+    ];
+    let lines = lines.map(|(name, value)| format!("{name:<10}{value}"));
+    lines.join("\n")
+}
+
+fn told(restored: &Restored, config: &Config) -> String {
+    let commit = restored.recovered_to.map_or_else(
+        || "no commit in the WAL".to_owned(),
+        |at| format!("last commit {}", at.strftime("%F %T%.f UTC")),
+    );
+    let reached = restored.recovered_lsn.zip(restored.timeline);
+    let reached = reached.map_or_else(String::new, |(lsn, timeline)| {
+        format!(" to {lsn} on timeline {timeline}, {commit}")
+    });
+    let (directory, backup, secs) = (&restored.directory, &restored.backup, restored.secs);
+    format!(
+        "{backup} recovered{reached}, in {secs:.1} s\n\
+         {} is whole, on timeline {}, and stopped: it needs the bucket no more, and archives nothing until you say so\n\n{}",
+        directory.display(),
+        restored.new_timeline,
+        next(directory, restored, config)
+    )
+}
+
+/// The commands that follow, to be copied; the runbook says when.
+fn next(directory: &Path, restored: &Restored, config: &Config) -> String {
+    let bin = config.postgres.bin_directory.display();
+    let history = restored.new_timeline.history_file();
+    let reset = HELD.map(|(name, _)| format!("-c 'ALTER SYSTEM RESET {name}'"));
+    let (directory, reset) = (directory.display(), reset.join(" "));
+    format!(
+        "To look at it, beside whatever runs here:\n  \
+           {bin}/pg_ctl -D {directory} -w -l {directory}/look.log -o \"-c listen_addresses= -c port=5432 -c unix_socket_directories={directory} -c default_transaction_read_only=on\" start\n  \
+           psql -h {directory} -d postgres\n  \
+           {bin}/pg_ctl -D {directory} -w stop\n\
+         To make it the primary, once the old one is fenced (runbooks/disaster_restore.md):\n  \
+           start it as this node's server, look at it\n  \
+           psql {reset}\n  \
+           cd {directory} && xdb wal-push pg_wal/{history}\n  \
+           restart it\n  \
+           xdb backup push --full\n  \
+           let the replica rejoin (runbooks/rejoin.md)"
+    )
+}

@@ -1,0 +1,198 @@
+//! `xdb restore`: a cluster that is kept, for the worst day and for "the table as of 10:42".
+//!
+//! The same fetch and recovery as in every restore test, but durable, in an empty directory, and to the end: what comes
+//! out is promoted, stopped, needs the bucket no more, and archives nothing until a person says so.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::forecast::{Forecast, forecast};
+use super::place::{self, Place};
+use super::plan;
+use super::preflight::{Found, judge_version, look, look_at_backup};
+use super::report::{Report, Step, secs};
+use super::run::{Options, Test, refuse_root};
+use super::scratch::free_bytes;
+use super::until::Until;
+use super::{RestoreError, brought};
+use crate::config::{Config, Loaded};
+use crate::model::{Lsn, Timeline, Verdict, Verification};
+use crate::postgres;
+
+/// A person watches a restore, and no clock ends one that goes on; this only ends what hangs for ever.
+const LIMIT: Duration = Duration::from_secs(14 * 24 * 3600);
+/// For the last checkpoint, which writes all that the recovery left in memory.
+const SHUTDOWN: Duration = Duration::from_secs(3600);
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub directory: PathBuf,
+    /// The newest, or the last one before `until`, where `None`.
+    pub backup: Option<String>,
+    pub until: Option<Until>,
+}
+
+/// A restore that was looked at and not begun.
+pub struct Outlook {
+    pub forecast: Forecast,
+    found: Found,
+    report: Report,
+}
+
+/// A cluster that came back; the JSON of `xdb restore --json`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Restored {
+    pub directory: PathBuf,
+    pub backup: String,
+    pub system_identifier: Option<u64>,
+    /// The timeline that was recovered.
+    pub timeline: Option<Timeline>,
+    /// The timeline that the cluster goes on as.
+    pub new_timeline: Timeline,
+    /// End of the last record that was replayed.
+    pub recovered_lsn: Option<Lsn>,
+    /// Commit time of the last transaction that was replayed; `None` where the WAL held none.
+    pub recovered_to: Option<Timestamp>,
+    pub secs: f64,
+    pub steps: Vec<Step>,
+    pub verifications: Vec<Verification>,
+    /// What is wrong with it, though it came back.
+    pub reason: Option<String>,
+}
+
+/// Looks at what the restore would do; touches nothing.
+///
+/// # Errors
+/// When it is refused, there is nothing to restore, or the bucket cannot be read.
+pub async fn outlook(config: &Config, request: &Request) -> Result<Outlook, RestoreError> {
+    refuse_root()?;
+    place::judge(&request.directory)?;
+    let mut report = Report::default();
+    let (backup, until) = (request.backup.as_deref(), request.until.as_ref());
+    let found = look(config, backup, until, &mut report).await?;
+    let free = free_bytes(place::nearest(&request.directory))?;
+    Ok(Outlook {
+        forecast: forecast(config, &found, &request.directory, free).await,
+        found,
+        report,
+    })
+}
+
+impl Outlook {
+    /// Whether it can be done: all the WAL on the way, the programs, the room, the backup's own parts.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn judge(&mut self, config: &Config) -> Result<(), RestoreError> {
+        let plan = &self.found.plan;
+        if let Some(reason) = plan.gaps.reason() {
+            let end = self.forecast.wal.as_ref().map(|wal| wal.to_lsn);
+            return Err(RestoreError::Unreachable {
+                reason: format!("the end of the archive cannot be reached: {reason}"),
+                hint: match end {
+                    Some(end) => {
+                        format!("what lies before comes back with --until {end}; the rest is lost")
+                    }
+                    None => {
+                        "`xdb backup list` shows how far each backup can be recovered".to_owned()
+                    }
+                },
+            });
+        }
+        judge_version(config, plan).await?;
+        plan::judge_space(
+            plan,
+            &self.forecast.directory,
+            self.forecast.free_bytes,
+            0,
+            &[],
+        )?;
+        look_at_backup(&mut self.found, &mut self.report).await
+    }
+}
+
+/// Restores what `outlook` judged; `progress` is told each step as it ends.
+///
+/// # Errors
+/// Why nothing came back; then nothing of it is left either.
+pub async fn restore(
+    loaded: &Loaded,
+    outlook: Outlook,
+    progress: &mut (dyn FnMut(&Step) + Send + Sync),
+) -> Result<Restored, RestoreError> {
+    let began = Instant::now();
+    let Outlook {
+        forecast,
+        found,
+        report,
+    } = outlook;
+    let place = Place::open(&forecast.directory)?;
+    let mut test = Test {
+        loaded,
+        options: &Options::default(),
+        progress,
+        report,
+        deadline: began + LIMIT,
+        durable: true,
+    };
+    let new_timeline = recover(&mut test, &place, &found).await?;
+    let directory = place.directory().to_owned();
+    let sync = Instant::now();
+    place.finish()?;
+    test.step("sync", sync, None);
+    let report = test.report;
+    let bad = |verification: &&Verification| matches!(verification.verdict, Verdict::Critical(_));
+    let bad = report.verifications.iter().find(bad);
+    Ok(Restored {
+        directory,
+        backup: forecast.backup,
+        system_identifier: report.system_identifier,
+        timeline: report.timeline,
+        new_timeline,
+        recovered_lsn: report.recovered_lsn,
+        recovered_to: report.recovered_to,
+        secs: secs(began.elapsed()),
+        reason: bad
+            .map(|bad| format!("{}: {}", bad.name, bad.verdict.reason().unwrap_or_default())),
+        steps: report.steps,
+        verifications: report.verifications,
+    })
+}
+
+/// Fetches, recovers, stops; gives the timeline that the cluster is on then.
+async fn recover(
+    test: &mut Test<'_>,
+    place: &Place,
+    found: &Found,
+) -> Result<Timeline, RestoreError> {
+    let scratch = &place.scratch;
+    let (data, aside) = (scratch.data(), scratch.path().join("brought"));
+    let fetch = Instant::now();
+    test.fetch(scratch, found).await?;
+    test.step("fetch", fetch, Some(found.plan.fetch_bytes));
+    let control = test.look_at_fetched(scratch, found).await?;
+    brought::set_aside(&data, &aside)?;
+
+    let recover = Instant::now();
+    let (server, recovered) = test.recover(scratch, found, &control).await?;
+    let start = found.plan.sentinel.start_lsn;
+    let replayed = recovered.lsn.0.saturating_sub(start.0);
+    test.step("recover", recover, Some(replayed));
+    test.judge_point(scratch, found, &recovered)?;
+
+    let stop = Instant::now();
+    server.shut_down(SHUTDOWN).await;
+    let bin = &test.loaded.config.postgres.bin_directory;
+    let Some((timeline, _)) = postgres::ended_at(bin, &data).await? else {
+        return Err(RestoreError::Server(
+            "it recovered, and did not shut down in order".to_owned(),
+        ));
+    };
+    brought::put_back(&data, &aside, &control)?;
+    test.step("stop", stop, None);
+    Ok(timeline)
+}

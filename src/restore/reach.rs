@@ -1,0 +1,364 @@
+//! Which backup leads to what `--until` names, and whether the archive goes that far. Pure, from the listing.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::RestoreError;
+use super::until::Until;
+use crate::archive::catalog::{Backup, Catalog, RecoveryPath, Sentinel, Window};
+use crate::model::{Lsn, Verdict};
+
+/// S3's clock, which dates segments, and the server's, which dates commits, may differ by this much.
+const CLOCKS: SignedDuration = SignedDuration::from_mins(1);
+
+/// Seconds are what a person would write after `--until`.
+fn words(at: Timestamp) -> String {
+    at.strftime("%F %T UTC").to_string()
+}
+
+/// The backup that finished last before `until`, of those that can be restored; before a restore point's name, the newest.
+///
+/// # Errors
+/// [`RestoreError::Unreachable`] when all of them finished later.
+pub fn choose<'a>(catalog: &'a Catalog, until: &Until) -> Result<Option<&'a Backup>, RestoreError> {
+    let whole = |backup: &&Backup| {
+        backup.finished_at.is_some()
+            && catalog.why_unusable(backup).is_none()
+            && catalog.why_left(backup).is_none()
+    };
+    let all: Vec<&Backup> = catalog.backups.iter().filter(whole).collect();
+    let before = |backup: &&&Backup| match (until, &backup.sentinel) {
+        (Until::Time(at), _) => backup.finished_at.is_some_and(|finished| finished <= *at),
+        (Until::Lsn(lsn), Some(sentinel)) => sentinel.finish_lsn <= *lsn,
+        (Until::Name(_), Some(_)) => true,
+        (_, None) => false,
+    };
+    let last = all
+        .iter()
+        .filter(before)
+        .max_by_key(|backup| backup.finished_at);
+    match (last, all.iter().min_by_key(|backup| backup.finished_at)) {
+        (Some(last), _) => Ok(Some(last)),
+        (None, Some(first)) => Err(too_early(catalog, first, until)),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Whether a recovery of `backup` along `path` can come to `until`.
+///
+/// # Errors
+/// [`RestoreError::Unreachable`], with the backup's window as the hint.
+pub fn judge_reach(
+    catalog: &Catalog,
+    backup: &Backup,
+    sentinel: &Sentinel,
+    path: &RecoveryPath,
+    until: &Until,
+) -> Result<(), RestoreError> {
+    let size = catalog.wal.size;
+    let end = path.reachable.map(|last| last.end(size));
+    let stored = path.reachable.and_then(|last| catalog.wal.get(last));
+    let (too_early_for, too_late) = match until {
+        Until::Time(at) => (
+            backup.finished_at.is_some_and(|finished| *at < finished),
+            stored.is_some_and(|run| {
+                run.last_modified
+                    .saturating_add(CLOCKS)
+                    .is_ok_and(|end| *at > end)
+            }),
+        ),
+        Until::Lsn(lsn) => (
+            *lsn < sentinel.finish_lsn,
+            end.is_some_and(|end| *lsn > end),
+        ),
+        // Only replay finds it.
+        Until::Name(_) => (false, false),
+    };
+    if too_early_for {
+        return Err(too_early(catalog, backup, until));
+    }
+    if !too_late {
+        return Ok(());
+    }
+    let reason = match path.missing.first() {
+        Some(gap) => format!(
+            "{until} cannot be reached: WAL is missing: {}",
+            gap.named(size)
+        ),
+        None => format!("{until} is past the end of the archive"),
+    };
+    Err(RestoreError::Unreachable {
+        reason,
+        hint: window_hint(catalog, backup),
+    })
+}
+
+/// Whether PostgreSQL comes to `until` by itself, because the WAL that can be replayed ends right there.
+///
+/// It would call that too early an end: no record follows before which it could stop.
+pub fn ends_there(catalog: &Catalog, path: &RecoveryPath, until: &Until) -> bool {
+    let end = path.reachable.map(|last| last.end(catalog.wal.size));
+    let Until::Lsn(lsn) = until else {
+        return false;
+    };
+    // Without a gap the archive may grow while it is replayed.
+    !path.missing.is_empty() && end == Some(*lsn)
+}
+
+fn too_early(catalog: &Catalog, backup: &Backup, until: &Until) -> RestoreError {
+    RestoreError::Unreachable {
+        reason: format!("{until} is before the end of {}", backup.name),
+        hint: window_hint(catalog, backup),
+    }
+}
+
+fn window_hint(catalog: &Catalog, backup: &Backup) -> String {
+    match catalog.window(backup) {
+        Some(window) => format!(
+            "{}; `xdb backup list` shows the other backups",
+            window_words(&window, &backup.name)
+        ),
+        None => "`xdb backup list` shows how far each backup can be recovered".to_owned(),
+    }
+}
+
+fn window_words(window: &Window, name: &str) -> String {
+    let from = window.from.map_or_else(|| "its end".to_owned(), words);
+    format!(
+        "{name} can be recovered from {from} ({}) to {} on timeline {}, stored at {}",
+        window.from_lsn,
+        window.to_lsn,
+        window.timeline,
+        words(window.to)
+    )
+}
+
+/// What PostgreSQL's own words for a target that it did not come to mean; `None` where they are about something else.
+///
+/// `log` is the server's, whose last completed transaction tells how far the archive's commits go.
+pub fn not_reached(reason: &str, log: &str, until: &Until) -> Option<RestoreError> {
+    let early = reason.contains("recovery stop point is before consistent recovery point");
+    if early {
+        return Some(RestoreError::Unreachable {
+            reason: format!("{until} is before the end of the backup"),
+            hint: "choose an older one with --backup: `xdb backup list` shows them".to_owned(),
+        });
+    }
+    if !reason.contains("recovery ended before configured recovery target was reached") {
+        return None;
+    }
+    let last = log
+        .lines()
+        .rev()
+        .find_map(|line| line.split_once("last completed transaction was at log time "))
+        .map_or_else(
+            || "no transaction was completed in it".to_owned(),
+            |(_, at)| format!("its last transaction was completed at {at}"),
+        );
+    let (reason, hint) = match until {
+        Until::Time(_) => (
+            format!("the archive ends before {until}: {last}"),
+            "without --until all of it comes back, which is that very transaction; a running primary stores more with `SELECT pg_switch_wal()`",
+        ),
+        Until::Lsn(_) => (
+            format!("no record of the archive follows {until}: {last}"),
+            "without --until all of it comes back",
+        ),
+        Until::Name(_) => (
+            format!("{until} is not in the WAL that follows the backup: {last}"),
+            "one that was made before needs an older backup: `xdb backup list`, then --backup",
+        ),
+    };
+    Some(RestoreError::Unreachable {
+        reason,
+        hint: hint.to_owned(),
+    })
+}
+
+/// Whether the recovery stopped where it was to, by what came back.
+///
+/// PostgreSQL opens only where it met its target; that it met the right one is seen here.
+pub fn judge_stop(recovered: Lsn, to: Option<Timestamp>, until: &Until) -> Verdict {
+    /// Between the end of a record and the next lie padding and page headers, or the empty rest of a segment.
+    const FAR: u64 = 1 << 20;
+    match (until, to) {
+        (Until::Time(at), Some(to)) if to > *at => Verdict::Critical(format!(
+            "a transaction of {} came back, later than {until}",
+            to.strftime("%F %T%.f UTC")
+        )),
+        (Until::Lsn(lsn), _) if recovered.0 > lsn.0 + FAR => {
+            Verdict::Critical(format!("recovery went on to {recovered}, past {until}"))
+        }
+        (Until::Lsn(lsn), _) if recovered.0 + FAR < lsn.0 => {
+            Verdict::Critical(format!("recovery ended at {recovered}, before {until}"))
+        }
+        _ => Verdict::Ok,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::catalog::{Stored, Wal, plan_recovery};
+    use crate::model::{Timeline, WalSegment};
+
+    const SEGMENT: u64 = 16 << 20;
+
+    fn at(minute: i64) -> Timestamp {
+        Timestamp::from_second(minute * 60).unwrap()
+    }
+
+    /// Finishes at its segment's start and a bit, and at so many minutes.
+    fn backup(segment: u64) -> Backup {
+        let start = segment * SEGMENT + 40;
+        let json = format!(
+            r#"{{"LSN":{start},"FinishLSN":{},"PgVersion":170011}}"#,
+            start + 80
+        );
+        Backup {
+            name: format!("base_00000001{segment:016X}"),
+            timeline: Timeline(1),
+            sentinel: Some(Sentinel::parse(json.as_bytes()).unwrap()),
+            damage: None,
+            finished_at: Some(at(i64::try_from(segment).unwrap())),
+        }
+    }
+
+    /// Backups in 2 and 6, WAL from 1 to 9 without `missing`, stored a minute each.
+    fn catalog(missing: &[u64]) -> Catalog {
+        let mut wal = Wal::default();
+        for number in (1..=9).filter(|number| !missing.contains(number)) {
+            let stored = Stored {
+                size: 100,
+                last_modified: at(i64::try_from(number).unwrap() + 1),
+            };
+            let timeline = Timeline(1);
+            wal.add(WalSegment { timeline, number }, stored);
+        }
+        Catalog {
+            backups: vec![backup(2), backup(6)],
+            wal,
+        }
+    }
+
+    fn reached(catalog: &Catalog, until: &Until) -> Result<String, String> {
+        let said = |error: RestoreError| format!("{error} ({})", error.hint().unwrap());
+        let backup = choose(catalog, until).map_err(said)?.unwrap();
+        let sentinel = backup.sentinel.as_ref().unwrap();
+        let (start, finish) = (sentinel.start_lsn, sentinel.finish_lsn);
+        let path = plan_recovery(&catalog.wal, backup.timeline, start, finish).unwrap();
+        judge_reach(catalog, backup, sentinel, &path, until).map_err(said)?;
+        Ok(backup.name.clone())
+    }
+
+    #[test]
+    fn the_last_backup_before_the_target_is_taken() {
+        let catalog = catalog(&[]);
+        for (until, segment) in [
+            (Until::Time(at(2)), 2),
+            (Until::Time(at(5)), 2),
+            (Until::Time(at(6)), 6),
+            (Until::Time(at(9)), 6),
+            (Until::Lsn(Lsn(3 * SEGMENT)), 2),
+            (Until::Lsn(Lsn(10 * SEGMENT)), 6),
+            (Until::Name("x".to_owned()), 6),
+        ] {
+            let name = format!("base_00000001{segment:016X}");
+            assert_eq!(reached(&catalog, &until), Ok(name), "{until}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_reached_is_said_with_the_window() {
+        let catalog_with_gap = catalog(&[8]);
+        let whole = catalog(&[]);
+        for (catalog, until, words) in [
+            (
+                &whole,
+                Until::Time(at(1)),
+                "is before the end of base_000000010000000000000002",
+            ),
+            (&whole, Until::Lsn(Lsn(SEGMENT)), "is before the end of"),
+            (&whole, Until::Time(at(60)), "past the end of the archive"),
+            (
+                &whole,
+                Until::Lsn(Lsn(11 * SEGMENT)),
+                "past the end of the archive",
+            ),
+            (
+                &catalog_with_gap,
+                Until::Time(at(20)),
+                "WAL is missing: 000000010000000000000008",
+            ),
+            (
+                &catalog_with_gap,
+                Until::Lsn(Lsn(9 * SEGMENT)),
+                "WAL is missing",
+            ),
+        ] {
+            let said = reached(catalog, &until).unwrap_err();
+            assert!(said.contains(words), "{until}: {said}");
+            assert!(said.contains("can be recovered from 1970"), "{said}");
+        }
+        assert!(reached(&catalog_with_gap, &Until::Lsn(Lsn(8 * SEGMENT))).is_ok());
+    }
+
+    #[test]
+    fn a_damaged_backup_before_the_target_is_passed_over_for_an_older_one() {
+        // The second's own WAL is gone.
+        let catalog = catalog(&[6]);
+        let until = Until::Lsn(Lsn(6 * SEGMENT));
+        assert_eq!(reached(&catalog, &until), Ok(backup(2).name));
+    }
+
+    #[test]
+    fn only_the_end_before_a_gap_is_come_to_without_a_target() {
+        let ends = |missing: &[u64], segment: u64| {
+            let catalog = catalog(missing);
+            let path = plan_recovery(
+                &catalog.wal,
+                Timeline(1),
+                Lsn(2 * SEGMENT),
+                Lsn(2 * SEGMENT),
+            );
+            ends_there(
+                &catalog,
+                &path.unwrap(),
+                &Until::Lsn(Lsn(segment * SEGMENT)),
+            )
+        };
+        assert!(ends(&[8], 8));
+        assert!(!ends(&[8], 7) && !ends(&[], 10));
+    }
+
+    #[test]
+    fn postgresqls_own_end_is_told_in_words() {
+        let fatal = "FATAL:  recovery ended before configured recovery target was reached";
+        let log = format!(
+            "LOG:  last completed transaction was at log time 2026-11-21 09:41:07+00\n{fatal}\n"
+        );
+        let told =
+            |reason: &str, until: Until| not_reached(reason, &log, &until).map(|e| e.to_string());
+        let late = told(fatal, Until::Time(at(60))).unwrap();
+        assert!(late.contains("2026-11-21 09:41:07+00"), "{late}");
+        let name = told(fatal, Until::Name("x".to_owned())).unwrap();
+        assert!(name.starts_with("the restore point x is not in"), "{name}");
+        let early = "FATAL:  requested recovery stop point is before consistent recovery point";
+        assert!(told(early, Until::Time(at(60))).is_some());
+        assert_eq!(told("PANIC:  bad page", Until::Time(at(60))), None);
+    }
+
+    #[test]
+    fn a_stop_elsewhere_is_no_stop() {
+        let lsn = Lsn(5 * SEGMENT);
+        let (until, time) = (Until::Lsn(lsn), Until::Time(at(5)));
+        assert_eq!(judge_stop(lsn, None, &until), Verdict::Ok);
+        assert_eq!(judge_stop(Lsn(1), Some(at(5)), &time), Verdict::Ok);
+        for (recovered, to, until) in [
+            (Lsn(4 * SEGMENT), None, &until),
+            (Lsn(7 * SEGMENT), None, &until),
+            (Lsn(1), Some(at(6)), &time),
+        ] {
+            assert_ne!(judge_stop(recovered, to, until), Verdict::Ok);
+        }
+    }
+}

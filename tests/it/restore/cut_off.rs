@@ -1,0 +1,79 @@
+//! Restores that are killed, interrupted or cut off from S3 in the middle.
+
+use serde_json::json;
+
+use super::{SOON, TARGET, archive_all, ask_restored, moments, restore};
+use crate::harness::{Background, Lab, Program, eventually};
+
+/// A restore in the middle of its replay, which S3's slowness makes long.
+fn restore_in_replay(lab: &Lab) -> Background<'_> {
+    lab.config(
+        "[archive]\nfetch_timeout = \"3s\"\n[archive.settings]\nWALG_DOWNLOAD_CONCURRENCY = 1",
+    );
+    lab.toxic(
+        "slow",
+        json!({"type": "latency", "attributes": {"latency": 300}}),
+    );
+    let restoring = lab.xdb_in_background(&["restore", "--target-dir", TARGET]);
+    eventually("WAL is being replayed", SOON, || {
+        let log = lab.sh(&format!("cat {TARGET}/xdb-restore/postgresql.log"));
+        log.stdout.contains("restored log file").then_some(())
+    });
+    assert!(restoring.is_running());
+    restoring
+}
+
+fn mended(lab: &Lab) {
+    lab.remove_toxic("slow");
+    lab.config("");
+}
+
+#[test]
+fn a_restore_that_is_cut_off_leaves_nothing_and_one_that_is_killed_says_what_it_is() {
+    let lab = Lab::start_quiet(Program::Walrus);
+    moments(&lab, 1);
+    for id in 2..=6 {
+        lab.sql(&format!("INSERT INTO marker VALUES ({id})"));
+        archive_all(&lab);
+    }
+
+    let restoring = restore_in_replay(&lab);
+    restore(&lab, &[]).failed(3, "another restore is running");
+    lab.proxy_enabled(false);
+    restoring
+        .wait(SOON)
+        .failed(4, "S3 was lost while WAL was replayed");
+    assert_ne!(lab.sh(&format!("ls {TARGET}")).code, 0, "something is left");
+    lab.assert_nothing_left_behind();
+    lab.proxy_enabled(true);
+    mended(&lab);
+
+    // Interrupted, it takes away what it made, and leaves the directory that was there.
+    lab.ok(&format!("install -d -o postgres {TARGET}"));
+    let restoring = restore_in_replay(&lab);
+    restoring.signal("TERM");
+    assert_eq!(restoring.wait(SOON).code, 143);
+    assert_eq!(lab.ok(&format!("ls -A {TARGET}")), "");
+    lab.assert_nothing_left_behind();
+    mended(&lab);
+
+    let restoring = restore_in_replay(&lab);
+    restoring.signal("KILL");
+    assert_eq!(restoring.wait(SOON).code, 137);
+    assert_eq!(
+        lab.ok(&format!("ls -A {TARGET}")),
+        "xdb-restore",
+        "it is marked"
+    );
+    mended(&lab);
+    // The server dies with it; nothing that was begun is gone on with or taken for whole.
+    lab.assert_nothing_left_behind();
+    let refused = restore(&lab, &[]);
+    refused.failed(3, "holds a restore of xdb's that did not end");
+    let (_, command) = refused.stderr.split_once('`').expect("a HINT");
+    let command = command.split('`').next().unwrap();
+    lab.sh_as_postgres(command).succeeded(command);
+    let restored = restore(&lab, &[]);
+    assert_eq!(restored.code, 0, "{restored:?}");
+    assert_eq!(ask_restored(&lab, "SELECT count(*) FROM marker"), "6");
+}
