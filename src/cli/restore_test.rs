@@ -26,7 +26,7 @@ pub struct Arguments {
     /// The directory of *.sql files with questions to the restored data, instead of restore_test.assertions
     #[arg(long, value_name = "DIR")]
     assertions: Option<PathBuf>,
-    /// Keep what was restored, its server shut down
+    /// Keep what was restored, its server shut down; where it is and how it goes is printed
     #[arg(long)]
     keep: bool,
     /// Stop at a time with its zone, at an LSN or at a restore point, and not at the end of the archive

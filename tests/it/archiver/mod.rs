@@ -185,7 +185,7 @@ fn the_programs_daemon_may_be_killed_or_hang(program: Program) {
         lab.remove_toxic("slow");
         eventually("all are gone", SOON, || {
             lab.sh(&format!(
-                "for each in {before}; do kill -0 $each && exit 1; done"
+                "for each in {before}; do kill -0 $each && exit 1; done; true"
             ))
             .code
             .eq(&0)

@@ -40,7 +40,9 @@ fn a_test_yields_to_the_live_server_and_ends_where_that_needs_the_room() {
         (seen == "1").then_some(())
     });
     restore_test(&lab, &[]).not_passed(4, "pg_dump is running on the live server");
-    dump.signal("TERM");
+    lab.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pg_dump'",
+    );
     dump.wait(SOON);
 
     // A volume that is nearly full from the start, and one that fills while the backup is fetched.

@@ -145,7 +145,7 @@ fn an_interrupted_test_cleans_up_itself_and_two_never_run_at_once() {
 }
 
 #[test]
-fn what_goes_wrong_in_replay_is_told_for_what_it_is_and_no_verdict_on_the_backup() {
+fn what_goes_wrong_on_the_way_is_told_for_what_it_is_and_no_verdict_on_the_backup() {
     let lab = Lab::setup(Program::Walrus).tmpfs(SCRATCH, "300m").start();
     let last = backed_up(&lab, 6).pop().unwrap();
     let replaying = |what: &str| {
@@ -198,6 +198,21 @@ fn what_goes_wrong_in_replay_is_told_for_what_it_is_and_no_verdict_on_the_backup
     replaying("403");
     ended(test, "access denied");
     lab.upstream("127.0.0.1:7070");
+
+    // The same in the fetch: xdb looks for itself, and cannot.
+    let trickle = json!({"type": "bandwidth", "attributes": {"rate": 200}});
+    lab.toxic("slow", trickle);
+    let test = lab.xdb_in_background(&["restore-test", "--json"]);
+    eventually("the backup is being fetched", SOON, || {
+        (lab.sh("pgrep -f '^/usr/local/bin/walrus backup-fetch'")
+            .code
+            == 0)
+            .then_some(())
+    });
+    lab.proxy_enabled(false);
+    assert!(test.is_running());
+    ended(test, "S3 was lost while the backup was fetched");
+    lab.proxy_enabled(true);
     lab.assert_nothing_left_behind();
     lab.config("");
     restore_test(&lab, &["--sql", &markers("1,2,3,4,5,6")]).passed();
