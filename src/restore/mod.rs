@@ -16,6 +16,7 @@ mod report;
 mod run;
 mod scratch;
 mod server;
+mod sign;
 mod until;
 mod verify;
 mod words;
