@@ -15,7 +15,7 @@ use super::plan;
 use super::preflight::{Found, judge_version, look, look_at_backup};
 use super::report::{Report, Step, secs};
 use super::run::{Options, Test, refuse_root};
-use super::scratch::free_bytes;
+use super::scratch::{free_bytes, reserve_bytes};
 use super::sign::{self, Tell};
 use super::until::Until;
 use super::{RestoreError, brought};
@@ -105,7 +105,11 @@ impl Outlook {
             });
         }
         judge_version(config, plan).await?;
-        plan::judge_space(plan, &self.forecast.directory, self.forecast.free_bytes, 0)?;
+        // Beside a live cluster, on its own disk, some of that is left to it.
+        let (directory, free) = (&self.forecast.directory, self.forecast.free_bytes);
+        let live = &config.postgres.data_directory;
+        let reserve = reserve_bytes(place::nearest(directory), live);
+        plan::judge_space(plan, directory, free, reserve)?;
         look_at_backup(&mut self.found, &mut self.report).await
     }
 }
