@@ -173,7 +173,12 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         }
         Verb::Restore(arguments) => {
             let loaded = load(arguments.flags())?;
-            until_interrupted(restore::run(arguments, &loaded), async {})
+            let work = async {
+                // A closed terminal must not end a restore of hours: nobody hears of it then, and the cluster is there.
+                let _heard = listen(SignalKind::hangup())?;
+                restore::run(arguments, &loaded).await
+            };
+            until(told_to_end(), work, async {})
         }
         Verb::RestoreTest(arguments) => {
             let loaded = load(arguments.flags())?;

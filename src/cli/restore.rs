@@ -85,7 +85,10 @@ async fn restore(arguments: &Arguments, loaded: &Loaded) -> anyhow::Result<Exit>
     let mut progress = |step: &Step| {
         let _ = writeln!(std::io::stderr(), "{step}");
     };
-    let restored = restore::restore(loaded, outlook, &mut progress).await?;
+    let tell = |sign: &str| {
+        let _ = writeln!(std::io::stderr(), "{sign}");
+    };
+    let restored = restore::restore(loaded, outlook, &mut progress, &tell).await?;
     if arguments.json {
         say(serde_json::to_string_pretty(&restored)?)?;
     } else {

@@ -15,7 +15,8 @@ use super::plan;
 use super::preflight::{Found, judge_version, look, look_at_backup};
 use super::report::{Report, Step, secs};
 use super::run::{Options, Test, refuse_root};
-use super::scratch::free_bytes;
+use super::scratch::{free_bytes, reserve_bytes};
+use super::sign::{self, Tell};
 use super::until::Until;
 use super::{RestoreError, brought};
 use crate::config::{Config, Loaded};
@@ -104,18 +105,16 @@ impl Outlook {
             });
         }
         judge_version(config, plan).await?;
-        plan::judge_space(
-            plan,
-            &self.forecast.directory,
-            self.forecast.free_bytes,
-            0,
-            &[],
-        )?;
+        // Beside a live cluster, on its own disk, some of that is left to it.
+        let (directory, free) = (&self.forecast.directory, self.forecast.free_bytes);
+        let live = &config.postgres.data_directory;
+        let reserve = reserve_bytes(place::nearest(directory), live);
+        plan::judge_space(plan, directory, free, reserve, &[])?;
         look_at_backup(&mut self.found, &mut self.report).await
     }
 }
 
-/// Restores what `outlook` judged; `progress` is told each step as it ends.
+/// Restores what `outlook` judged; `progress` is told each step as it ends, `tell` how far a long one has come.
 ///
 /// # Errors
 /// Why nothing came back; then nothing of it is left either.
@@ -123,6 +122,7 @@ pub async fn restore(
     loaded: &Loaded,
     outlook: Outlook,
     progress: &mut (dyn FnMut(&Step) + Send + Sync),
+    tell: Tell<'_>,
 ) -> Result<Restored, RestoreError> {
     let began = Instant::now();
     let Outlook {
@@ -139,7 +139,7 @@ pub async fn restore(
         deadline: began + LIMIT,
         durable: true,
     };
-    let new_timeline = recover(&mut test, &place, &found).await?;
+    let new_timeline = recover(&mut test, &place, &found, tell).await?;
     let directory = place.directory().to_owned();
     let sync = Instant::now();
     place.finish()?;
@@ -168,17 +168,22 @@ async fn recover(
     test: &mut Test<'_>,
     place: &Place,
     found: &Found,
+    tell: Tell<'_>,
 ) -> Result<Timeline, RestoreError> {
     let scratch = &place.scratch;
     let (data, aside) = (scratch.data(), scratch.path().join("brought"));
     let fetch = Instant::now();
-    test.fetch(scratch, found).await?;
+    let bytes = found.plan.sentinel.restored_size();
+    sign::of_fetch(test.fetch(scratch, found), scratch, bytes, tell).await?;
     test.step("fetch", fetch, Some(found.plan.fetch_bytes));
     let control = test.look_at_fetched(scratch, found).await?;
     brought::set_aside(&data, &aside)?;
 
     let recover = Instant::now();
-    let (server, recovered) = test.recover(scratch, found, &control).await?;
+    let last = found.plan.path.reachable;
+    let last = last.map_or_else(String::new, |last| last.name(found.catalog.wal.size));
+    let recovery = test.recover(scratch, found, &control);
+    let (server, recovered) = sign::of_recovery(recovery, scratch, &last, tell).await?;
     let start = found.plan.sentinel.start_lsn;
     let replayed = recovered.lsn.0.saturating_sub(start.0);
     test.step("recover", recover, Some(replayed));

@@ -20,6 +20,7 @@ mod report;
 mod run;
 mod scratch;
 mod server;
+mod sign;
 mod until;
 mod verify;
 mod watch;

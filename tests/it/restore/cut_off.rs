@@ -51,6 +51,10 @@ fn a_restore_that_is_cut_off_leaves_nothing_and_one_that_is_killed_says_what_it_
     // Interrupted, it takes away what it made, and leaves the directory that was there.
     lab.ok(&format!("install -d -o postgres {TARGET}"));
     let restoring = restore_in_replay(&lab);
+    // A closed terminal is no reason to end it.
+    restoring.signal("HUP");
+    restore(&lab, &[]).failed(3, "another restore is running");
+    assert!(restoring.is_running());
     restoring.signal("TERM");
     assert_eq!(restoring.wait(SOON).code, 143);
     assert_eq!(lab.ok(&format!("ls -A {TARGET}")), "");

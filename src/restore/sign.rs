@@ -1,0 +1,103 @@
+//! Signs of life of a restore that takes long: nobody should have to guess on the worst day whether it goes on.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::scratch::{Scratch, free_bytes};
+
+/// A person is content with that, and a log of hours stays short.
+const EVERY: Duration = Duration::from_secs(20);
+
+/// Where they are told.
+pub type Tell<'a> = &'a (dyn Fn(&str) + Send + Sync);
+
+/// Does `work`, and tells by `say` how far it has come each time that it has not ended yet.
+async fn while_telling<T>(
+    work: impl Future<Output = T>,
+    tell: Tell<'_>,
+    say: impl Fn(Duration) -> String,
+) -> T {
+    let began = Instant::now();
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first is due at once.
+    ticks.tick().await;
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            ended = &mut work => return ended,
+            _ = ticks.tick() => tell(&say(began.elapsed())),
+        }
+    }
+}
+
+/// Does `fetch`, which takes about `bytes` of the disk.
+pub async fn of_fetch<T>(
+    fetch: impl Future<Output = T>,
+    scratch: &Scratch,
+    bytes: u64,
+    tell: Tell<'_>,
+) -> T {
+    let free = |path: &Path| free_bytes(path).unwrap_or_default();
+    let before = free(scratch.path());
+    let say = |elapsed: Duration| {
+        // Whoever else writes there is counted, too: a sign, and no measurement.
+        let written = ByteSize(before.saturating_sub(free(scratch.path())));
+        let (all, secs) = (ByteSize(bytes), elapsed.as_secs());
+        format!("fetching: about {written} of {all} are on the disk after {secs} s")
+    };
+    while_telling(fetch, tell, say).await
+}
+
+/// Does `recovery`, up to the segment `last`.
+pub async fn of_recovery<T>(
+    recovery: impl Future<Output = T>,
+    scratch: &Scratch,
+    last: &str,
+    tell: Tell<'_>,
+) -> T {
+    let say = |elapsed: Duration| {
+        let log = std::fs::read_to_string(scratch.log()).unwrap_or_default();
+        let (at, secs) = (last_restored(&log).unwrap_or("none yet"), elapsed.as_secs());
+        format!("replaying: segment {at}, the last is {last}, after {secs} s")
+    };
+    while_telling(recovery, tell, say).await
+}
+
+/// The segment that PostgreSQL was given last.
+fn last_restored(log: &str) -> Option<&str> {
+    let restored = |line: &'_ str| line.contains("restored log file");
+    let line = log.lines().rev().find(|line| restored(line))?;
+    line.split('"').nth(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn the_log_tells_how_far_a_replay_has_come() {
+        let log = "LOG:  restored log file \"000000010000000000000003\" from archive\n\
+                   LOG:  restored log file \"000000010000000000000004\" from archive\n\
+                   LOG:  consistent recovery state reached at 0/4000028\n";
+        assert_eq!(last_restored(log), Some("000000010000000000000004"));
+        assert_eq!(last_restored("LOG:  starting\n"), None);
+    }
+
+    #[test]
+    fn short_work_gives_no_signs() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let told = Mutex::new(0);
+        let tell = |_: &str| *told.lock().unwrap() += 1;
+        runtime.block_on(while_telling(async {}, &tell, |_| String::new()));
+        assert_eq!(*told.lock().unwrap(), 0);
+    }
+}
