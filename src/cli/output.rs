@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Write};
 
+use bytesize::ByteSize;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use jiff::Timestamp;
@@ -35,6 +36,13 @@ pub fn ago(at: Timestamp, now: Timestamp) -> String {
         _ => (secs / 86_400, "days"),
     };
     format!("{number} {unit} ago")
+}
+
+/// Tells on standard error that a step of a long work is done; a closed one must not end the work.
+pub fn show_step(name: &str, secs: f64, bytes: Option<u64>) {
+    let moved = bytes.map(|bytes| format!("  {}", ByteSize(bytes)));
+    let moved = moved.unwrap_or_default();
+    let _ = writeln!(std::io::stderr(), "{name:<10} {secs:>7.2} s{moved}");
 }
 
 /// Prints `text` as a line. Whoever reads may stop reading (`xdb … | head`): that is no error.

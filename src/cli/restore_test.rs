@@ -1,19 +1,26 @@
 //! `xdb restore-test`: would we get it back, how fast, and how much would be lost?
 
-use std::io::Write;
-
-use bytesize::ByteSize;
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::exit::{Exit, complain};
-use super::output::{say, table};
+use super::history;
+use super::output::{say, show_step, table};
 use crate::config::{Config, Flag, Loaded};
 use crate::daemon;
 use crate::jobs::{self, Job};
-use crate::restore::{self, Conclusion, Options, Report, SqlCheck, Step};
+use crate::restore::{self, Options, Report, SqlCheck, Step};
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List the restore tests that were made, on whatever node, the newest first
+    History(history::Arguments),
+}
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
+    #[command(subcommand)]
+    verb: Option<Verb>,
     /// Another repository than the configured one
     #[arg(long, value_name = "s3://BUCKET/PREFIX")]
     repository: Option<String>,
@@ -57,23 +64,17 @@ impl Arguments {
 }
 
 pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
-    let mut progress = |step: &Step| {
-        let moved = step
-            .bytes
-            .map(|bytes| format!("  {}", ByteSize(bytes)))
-            .unwrap_or_default();
-        // A closed standard error must not end a test that runs.
-        let _ = writeln!(
-            std::io::stderr(),
-            "{:<10} {:>7.2} s{moved}",
-            step.name,
-            step.secs
-        );
-    };
+    if let Some(Verb::History(arguments)) = &arguments.verb {
+        return history::run(arguments, loaded).await;
+    }
+    let mut progress = |step: &Step| show_step(step.name, step.secs, step.bytes);
     let report = if arguments.is_the_job() {
         let test = jobs::restore_test(loaded, &mut progress);
         daemon::run_once(loaded, Job::RestoreTest, test).await
+    } else if arguments.repository.is_none() {
+        restore::prove(loaded, &arguments.options(&loaded.config), &mut progress).await
     } else {
+        // Of another repository, which keeps its own proofs.
         restore::run(loaded, &arguments.options(&loaded.config), &mut progress).await
     };
     if arguments.json {
@@ -84,23 +85,13 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
     if let Some(reason) = &report.reason {
         complain(reason, report.hint.as_deref());
     }
-    Ok(match report.conclusion {
-        Conclusion::Passed => Exit::Good,
-        Conclusion::Failed => Exit::Bad,
-        Conclusion::Refused => Exit::Refused,
-        Conclusion::NotRun => Exit::CouldNot,
-    })
+    Ok(report.conclusion.into())
 }
 
 fn print(report: &Report) -> std::io::Result<()> {
-    let word = match report.conclusion {
-        Conclusion::Passed => "PASSED",
-        Conclusion::Failed => "FAILED",
-        Conclusion::Refused => "REFUSED",
-        Conclusion::NotRun => "NOT RUN",
-    };
     say(format_args!(
-        "{word}: restore test of {}",
+        "{}: restore test of {}",
+        report.conclusion.word(),
         report.backup.as_deref().unwrap_or("no backup")
     ))?;
     if let (Some(lsn), Some(timeline)) = (report.recovered_lsn, report.timeline) {

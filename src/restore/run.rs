@@ -313,13 +313,13 @@ impl Test<'_> {
     }
 }
 
-fn refuse_root() -> Result<(), RestoreError> {
+pub(super) fn refuse_root() -> Result<(), RestoreError> {
     if !process::runs_as_root() {
         return Ok(());
     }
     Err(RestoreError::Refused {
         reason: "PostgreSQL cannot be started as root".to_owned(),
-        hint: "run it as the database's user: runuser -u postgres -- xdb restore-test".to_owned(),
+        hint: "run it as the database's user: runuser -u postgres -- xdb …".to_owned(),
     })
 }
 
@@ -336,7 +336,7 @@ fn refuse_restored_tablespaces(scratch: &Scratch) -> Result<(), RestoreError> {
     }
 }
 
-fn disk_is_full(scratch: &Scratch, words: &str) -> bool {
+pub(super) fn disk_is_full(scratch: &Scratch, words: &str) -> bool {
     const NOTHING_LEFT: u64 = 1 << 20;
     words.contains("No space left on device")
         || free_bytes(scratch.path()).is_ok_and(|free| free < NOTHING_LEFT)

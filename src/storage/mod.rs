@@ -2,6 +2,7 @@
 
 mod client;
 mod conditional;
+mod download;
 mod error;
 mod repository;
 mod shared;
@@ -15,11 +16,12 @@ use aws_sdk_s3::primitives::ByteStream;
 use jiff::Timestamp;
 
 use crate::config::S3;
+pub use download::Download;
 pub use error::{Cause, StorageError};
 pub use repository::{Repository, UnknownPlaceholder};
 pub use shared::{
-    Acknowledgement, ArchiveOf, ClusterLock, HighWater, Holder, Keeper, LockError, Pruned, Shared,
-    SharedError, Success,
+    Acknowledgement, ArchiveOf, ClusterLock, HighWater, Holder, Keeper, LockError, Proof, Pruned,
+    Shared, SharedError, Success,
 };
 pub use upload::{Content, Upload};
 

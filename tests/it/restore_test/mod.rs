@@ -2,6 +2,7 @@
 
 mod cut_off;
 mod damage;
+mod history;
 mod not_run;
 
 use std::time::Duration;
