@@ -6,7 +6,7 @@
 //! - [`daemon`]: samples, schedules, publishes
 //! - [`jobs`]: what the daemon does by schedule
 //! - [`http`]: what it serves
-//! - [`restore`]: restore tests; restores what [`archive`] stored
+//! - [`restore`]: restore tests and dump tests; restores what [`archive`] and [`dump`] stored
 //! - [`archive`]: WAL-G's programs and repository, archiving, base backups
 //! - [`dump`]: each database by pg_dump, streamed into the bucket
 //! - [`checks`]: what is watched: definitions, sampling, judging

@@ -10,7 +10,7 @@ use super::upload::hexadecimal;
 use super::{Bucket, Cause, Content, REQUEST_DEADLINE, StorageError};
 
 /// Bytes of one request.
-const PIECE: u64 = 8 << 20;
+const PIECE: u64 = 4 << 20;
 /// A piece that was cut is asked for again: hours of reading must not end with one connection.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);

@@ -8,6 +8,7 @@ mod compare;
 mod load;
 mod report;
 mod run;
+mod words;
 
 pub use report::DumpReport;
 pub use run::run;
