@@ -1,7 +1,8 @@
-//! One object read piece by piece, so that any size fits into memory and a slow reader keeps no connection waiting.
+//! One object read as it arrives, so that any size fits into little memory, by requests that a slow reader does not wear out.
 
 use std::time::Duration;
 
+use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::time::{sleep, timeout};
@@ -9,9 +10,9 @@ use tokio::time::{sleep, timeout};
 use super::upload::hexadecimal;
 use super::{Bucket, Cause, Content, REQUEST_DEADLINE, StorageError};
 
-/// Bytes of one request.
-const PIECE: u64 = 4 << 20;
-/// A piece that was cut is asked for again: hours of reading must not end with one connection.
+/// Bytes of one request: what reads may stand still for minutes, and S3 ends connections that do.
+const PIECE: u64 = 16 << 20;
+/// What was cut is asked for again: hours of reading must not end with one connection.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -23,6 +24,8 @@ pub struct Download {
     size: u64,
     read: u64,
     hash: Sha256,
+    /// The answer that is being read.
+    body: Option<ByteStream>,
 }
 
 impl Bucket {
@@ -34,50 +37,58 @@ impl Bucket {
             size,
             read: 0,
             hash: Sha256::new(),
+            body: None,
         }
-    }
-
-    /// Up to `length` bytes of `key`, from the byte `from` on.
-    async fn piece(&self, key: &str, from: u64, length: u64) -> Result<Bytes, StorageError> {
-        let range = format!("bytes={from}-{}", from + length - 1);
-        let request = self.client.get_object().bucket(&self.name).key(key);
-        let answer = request.range(range).send().await;
-        let answer = answer.map_err(|e| self.failed("read", key, e))?;
-        // The client's own deadline ends where the body begins.
-        let body = timeout(REQUEST_DEADLINE, answer.body.collect()).await;
-        let body = body.map_err(|e| StorageError::cut(&self.name, key, e))?;
-        let body = body.map_err(|e| StorageError::cut(&self.name, key, e))?;
-        Ok(body.into_bytes())
     }
 }
 
 impl Download {
-    /// The next piece; `None` at the end.
+    /// What has arrived since; `None` at the end.
     ///
     /// # Errors
     /// When it cannot be read, after some tries.
     pub async fn next(&mut self) -> Result<Option<Bytes>, StorageError> {
-        let left = self.size.saturating_sub(self.read);
-        if left == 0 {
-            return Ok(None);
-        }
         let mut tried = 1;
-        let piece = loop {
-            let asked = self.bucket.piece(&self.key, self.read, left.min(PIECE));
-            match asked.await {
-                Err(error) if tried < TRIES && may_pass(&error) => {
+        while self.read < self.size {
+            match self.arrived().await {
+                Ok(Some(bytes)) => {
+                    self.read += bytes.len() as u64;
+                    self.hash.update(&bytes);
+                    return Ok(Some(bytes));
+                }
+                // The end of this answer.
+                Ok(None) => self.body = None,
+                Err(error) if tried == TRIES || !may_pass(&error) => return Err(error),
+                Err(_) => {
+                    self.body = None;
                     tried += 1;
                     sleep(PAUSE).await;
                 }
-                answer => break answer?,
+            }
+        }
+        Ok(None)
+    }
+
+    async fn arrived(&mut self) -> Result<Option<Bytes>, StorageError> {
+        let Self {
+            bucket, key, body, ..
+        } = self;
+        let body = match body {
+            Some(body) => body,
+            None => {
+                let last = self.size.min(self.read + PIECE) - 1;
+                let request = bucket.client.get_object().bucket(&bucket.name).key(&*key);
+                let request = request.range(format!("bytes={}-{last}", self.read));
+                let answer = request.send().await;
+                let answer = answer.map_err(|e| bucket.failed("read", key, e))?;
+                body.insert(answer.body)
             }
         };
-        if piece.is_empty() {
-            return Ok(None);
-        }
-        self.read += piece.len() as u64;
-        self.hash.update(&piece);
-        Ok(Some(piece))
+        // The client's own deadline ends where the body begins.
+        let arrived = timeout(REQUEST_DEADLINE, body.next()).await;
+        let arrived = arrived.map_err(|e| StorageError::cut(&bucket.name, key, e))?;
+        let arrived = arrived.transpose();
+        arrived.map_err(|e| StorageError::cut(&bucket.name, key, e))
     }
 
     /// What was read so far.
