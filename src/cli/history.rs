@@ -26,7 +26,7 @@ const LIMIT: Duration = Duration::from_mins(1);
 )]
 pub struct Arguments {
     /// At most so many tests
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
     /// Print the tests with their reports as JSON
     #[arg(long)]

@@ -12,6 +12,7 @@ use crate::process::{self, Finished};
 use crate::restore::RestoreError;
 use crate::restore::run::disk_is_full;
 use crate::restore::scratch::Scratch;
+use crate::restore::server::tell_end;
 use crate::storage::{Bucket, Cause, Content, Download, StorageError};
 
 /// Where a set is, and where its parts go.
@@ -126,6 +127,7 @@ impl Loader<'_> {
             });
         }
         if finished.status.code().is_none() || server_is_gone(&finished.stderr) {
+            tell_end(&self.scratch.log());
             return Err(RestoreError::Server(format!("{program}: {reason}")));
         }
         if is_missing_here(&reason) {

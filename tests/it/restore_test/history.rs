@@ -89,7 +89,17 @@ fn history_shows_every_test_and_the_newest_proven_backup_is_never_deleted() {
     let second = json!(push(&lab));
     archive_marker(&lab, 2);
     restore_test(&lab, &[]).passed();
+    // Their number is bounded: the oldest go.
+    lab.ok(&format!(
+        "cd {XDB}/proofs && for i in $(seq 100 599); do touch 20200101T000000.000${{i}}Z-base_9.json; done"
+    ));
     restore_test(&lab, &["--backup", first.as_str().unwrap()]).passed();
+    let left = lab.ok(&format!("ls {XDB}/proofs"));
+    assert_eq!(left.lines().count(), 500);
+    assert!(
+        left.starts_with("20200101T000000.000104Z-base_9.json"),
+        "{left}"
+    );
     assert_eq!(
         listed(&lab, &["--limit", "2"]),
         expected(&["passed", "passed"], &[&first, &second])
