@@ -31,7 +31,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "restore",
         &[
-            "archive", "process", "postgres", "storage", "log", "config", "model",
+            "archive", "dump", "process", "postgres", "storage", "log", "config", "model",
         ],
     ),
     (

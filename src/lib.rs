@@ -6,7 +6,7 @@
 //! - [`daemon`]: samples, schedules, publishes
 //! - [`jobs`]: what the daemon does by schedule
 //! - [`http`]: what it serves
-//! - [`restore`]: restore tests, and restores for good, of what [`archive`] stored
+//! - [`restore`]: restore tests, dump tests and restores for good, of what [`archive`] and [`dump`] stored
 //! - [`archive`]: WAL-G's programs and repository, archiving, base backups
 //! - [`dump`]: each database by pg_dump, streamed into the bucket
 //! - [`checks`]: what is watched: definitions, sampling, judging

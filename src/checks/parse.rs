@@ -70,9 +70,10 @@ fn kind(keys: &mut Keys) -> Result<Kind, DefinitionError> {
         },
         "age" => Kind::Age {
             job: match keys.required("job")? {
-                job @ ("base-backup" | "dump" | "restore-test") => job.to_owned(),
+                job @ ("base-backup" | "dump" | "restore-test" | "dump-test") => job.to_owned(),
                 other => {
-                    return Err(keys.expected("job", other, "base-backup, dump or restore-test"));
+                    let jobs = "base-backup, dump, restore-test or dump-test";
+                    return Err(keys.expected("job", other, jobs));
                 }
             },
             limits: keys.ages()?,
@@ -295,7 +296,7 @@ mod tests {
             ),
             (
                 "title = 't'\nkind = 'age'\njob = 'checks'\nwarning = '1h'",
-                "job is \"checks\", expected base-backup, dump or restore-test",
+                "job is \"checks\", expected base-backup, dump, restore-test or dump-test",
             ),
             (
                 "title = 't'\nkind = 'age'\njob = 'dump'\nwarning = 30",

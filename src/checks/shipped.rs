@@ -17,6 +17,10 @@ pub(super) const SHIPPED: &[(&str, &str)] = &[
     ),
     ("dump-age", include_str!("../../checks/dump-age.toml")),
     (
+        "dump-test-age",
+        include_str!("../../checks/dump-test-age.toml"),
+    ),
+    (
         "pgbouncer-clients-waiting",
         include_str!("../../checks/pgbouncer-clients-waiting.toml"),
     ),

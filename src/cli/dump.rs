@@ -1,4 +1,4 @@
-//! `xdb dump push` and `xdb dump list`.
+//! `xdb dump push`, `xdb dump list` and `xdb dump test`.
 
 use std::time::Duration;
 
@@ -6,11 +6,13 @@ use bytesize::ByteSize;
 use clap::Subcommand;
 
 use super::exit::{Exit, complain};
-use super::output::{say, table};
+use super::output::{say, show_step, table};
 use crate::config::{Config, Loaded};
 use crate::daemon;
 use crate::dump::{self, DumpSet, Listed};
 use crate::jobs::{self, Job};
+use crate::restore::dump::DumpReport;
+use crate::restore::{self, Step};
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -26,6 +28,15 @@ pub enum Verb {
     /// List the dump sets in the bucket: complete or not, sizes, databases
     List {
         /// Print the list as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Restore a dump set into a scratch cluster, and compare it with its manifest: databases, tables, rows
+    Test {
+        /// The set to restore, the newest where not given
+        #[arg(long, value_name = "NAME")]
+        set: Option<String>,
+        /// Print the report as JSON
         #[arg(long)]
         json: bool,
     },
@@ -57,8 +68,51 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
                 print_list(&listed)?;
             }
         }
+        Verb::Test { set, json } => return test(loaded, set.as_deref(), json).await,
     }
     Ok(Exit::Good)
+}
+
+async fn test(loaded: &Loaded, set: Option<&str>, json: bool) -> anyhow::Result<Exit> {
+    let config = &loaded.config;
+    let mut progress = |step: &Step| show_step(step);
+    // Only a test of the newest set says what the job would.
+    let report = if set.is_none() {
+        let test = jobs::dump_test(config, &mut progress);
+        daemon::run_once(loaded, Job::DumpTest, test).await
+    } else {
+        restore::dump::run(config, set, &mut progress).await
+    };
+    if json {
+        say(serde_json::to_string_pretty(&report)?)?;
+    } else {
+        print_report(&report)?;
+    }
+    if let Some(reason) = &report.reason {
+        complain(reason, report.hint.as_deref());
+    }
+    Ok(report.conclusion.into())
+}
+
+fn print_report(report: &DumpReport) -> std::io::Result<()> {
+    let set = report.set.as_deref().unwrap_or("no dump");
+    let bytes = ByteSize(report.bytes.unwrap_or_default());
+    say(format_args!(
+        "{}: dump test of {set}, {bytes} stored, in {:.1} s",
+        report.conclusion.word(),
+        report.secs
+    ))?;
+    if report.verifications.is_empty() {
+        return Ok(());
+    }
+    let rows = report.verifications.iter().map(|verification| {
+        vec![
+            verification.name.clone(),
+            verification.verdict.word().to_owned(),
+            verification.verdict.reason().unwrap_or_default().to_owned(),
+        ]
+    });
+    say(table(&["VERIFICATION", "VERDICT", "REASON"], &[], rows).trim_fmt())
 }
 
 /// After an interrupted push: removes what it wrote.

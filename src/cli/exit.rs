@@ -9,7 +9,7 @@ use crate::config::ConfigError;
 use crate::daemon::{DaemonError, NotRun};
 use crate::dump::DumpError;
 use crate::log;
-use crate::restore::{RestoreError, UntilError};
+use crate::restore::{Conclusion, RestoreError, UntilError};
 use crate::store::StoreError;
 use crate::wait::WaitError;
 
@@ -28,6 +28,18 @@ pub enum Exit {
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
+    }
+}
+
+/// How a test ended is how its verb ends.
+impl From<Conclusion> for Exit {
+    fn from(conclusion: Conclusion) -> Self {
+        match conclusion {
+            Conclusion::Passed => Self::Good,
+            Conclusion::Failed => Self::Bad,
+            Conclusion::Refused => Self::Refused,
+            Conclusion::NotRun => Self::CouldNot,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod config_show;
 mod daemon;
 mod dump;
 mod exit;
+mod history;
 mod jobs;
 mod output;
 #[cfg(test)]
@@ -69,12 +70,13 @@ enum Verb {
     /// What waits to be archived, what the archive lacks, and who knows of it
     #[command(subcommand)]
     Archive(archive::Verb),
-    /// Dump the databases into the bucket, or list what dumps are there
+    /// Dump the databases into the bucket, list what dumps are there, or restore one and compare it
     #[command(subcommand)]
     Dump(dump::Verb),
     /// Restore a cluster for good into an empty directory, to the end of the archive or to a moment, and say what comes next
     Restore(restore::Arguments),
-    /// Restore a backup into a scratch directory, recover it to the end of the archive, verify it, and measure RTO and RPO
+    /// Restore a backup into a scratch directory, recover it to the end of the archive, verify it, and measure RTO and RPO;
+    /// or list the tests that were made
     RestoreTest(restore_test::Arguments),
     /// Delete the base backups and the WAL that retention does not keep, or show what would go
     Prune(prune::Arguments),

@@ -6,6 +6,8 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use jiff::Timestamp;
 
+use crate::restore::Step;
+
 /// A table without lines; the columns of `right` are numbers.
 pub fn table(
     header: &[&str],
@@ -35,6 +37,11 @@ pub fn ago(at: Timestamp, now: Timestamp) -> String {
         _ => (secs / 86_400, "days"),
     };
     format!("{number} {unit} ago")
+}
+
+/// Tells on standard error that a step of a long work is done; a closed one must not end the work.
+pub fn show_step(step: &Step) {
+    let _ = writeln!(std::io::stderr(), "{step}");
 }
 
 /// Prints `text` as a line. Whoever reads may stop reading (`xdb … | head`): that is no error.

@@ -1,19 +1,28 @@
 //! `xdb restore-test`: would we get it back, how fast, and how much would be lost?
 
-use std::io::Write;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::exit::{Exit, complain};
-use super::output::{say, table};
+use super::history;
+use super::output::{say, show_step, table};
 use crate::config::{Config, Flag, Loaded};
 use crate::daemon;
 use crate::jobs::{self, Job};
-use crate::restore::{self, Conclusion, Level, Options, Report, SqlCheck, Step, UntilError};
+use crate::restore::{self, Level, Options, Report, SqlCheck, Step, UntilError};
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List the restore tests that were made, on whatever node, the newest first
+    History(history::Arguments),
+}
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
+    #[command(subcommand)]
+    verb: Option<Verb>,
     /// Another repository than the configured one
     #[arg(long, value_name = "s3://BUCKET/PREFIX")]
     repository: Option<String>,
@@ -100,19 +109,22 @@ impl Arguments {
 }
 
 pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
+    if let Some(Verb::History(arguments)) = &arguments.verb {
+        return history::run(arguments, loaded).await;
+    }
     let options = arguments.options(&loaded.config)?;
-    let mut progress = |step: &Step| {
-        // A closed standard error must not end a test that runs.
-        let _ = writeln!(std::io::stderr(), "{step}");
-    };
     if let Some((reason, hint)) = arguments.contradiction(&loaded.config) {
         complain(&reason, Some(hint));
         return Ok(Exit::Usage);
     }
+    let mut progress = |step: &Step| show_step(step);
     let report = if arguments.is_the_job(&loaded.config) {
         let test = jobs::restore_test(loaded, &mut progress);
         daemon::run_once(loaded, Job::RestoreTest, test).await
+    } else if arguments.repository.is_none() {
+        restore::prove(loaded, &options, &mut progress).await
     } else {
+        // Of another repository, which keeps its own proofs.
         restore::run(loaded, &options, &mut progress).await
     };
     if arguments.json {
@@ -123,23 +135,13 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
     if let Some(reason) = &report.reason {
         complain(reason, report.hint.as_deref());
     }
-    Ok(match report.conclusion {
-        Conclusion::Passed => Exit::Good,
-        Conclusion::Failed => Exit::Bad,
-        Conclusion::Refused => Exit::Refused,
-        Conclusion::NotRun => Exit::CouldNot,
-    })
+    Ok(report.conclusion.into())
 }
 
 fn print(report: &Report, config: &Config) -> std::io::Result<()> {
-    let word = match report.conclusion {
-        Conclusion::Passed => "PASSED",
-        Conclusion::Failed => "FAILED",
-        Conclusion::Refused => "REFUSED",
-        Conclusion::NotRun => "NOT RUN",
-    };
     say(format_args!(
-        "{word}: restore test of {}, level {}",
+        "{}: restore test of {}, level {}",
+        report.conclusion.word(),
         report.backup.as_deref().unwrap_or("no backup"),
         report.level.word()
     ))?;

@@ -61,6 +61,6 @@ pub async fn clean_up(job: Job, loaded: &Loaded) {
         Job::BaseBackup => backup::clean_up(loaded).await,
         Job::Dump => dump::clean_up(&loaded.config).await,
         Job::Prune => prune::clean_up(loaded).await,
-        Job::RestoreTest | Job::Checks => {}
+        Job::RestoreTest | Job::DumpTest | Job::Checks => {}
     }
 }

@@ -317,14 +317,14 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Path,
         preset: Text("/var/lib/xdb/restore-test"),
         seeds: &[],
-        about: "Where restore tests restore to; it needs room for the whole cluster.",
+        about: "Where restore tests and dump tests restore to; it needs room for the whole cluster.",
     },
     Key {
         name: "restore_test.timeout",
         kind: Kind::Duration,
         preset: Text("6h"),
         seeds: &[],
-        about: "How long one restore test may take.",
+        about: "How long one restore test or dump test may take.",
     },
     Key {
         name: "restore_test.on_primary",
@@ -508,6 +508,13 @@ pub(super) const KEYS: &[Key] = &[
         preset: Text("0 4 * * *"),
         seeds: &[],
         about: "When the replica tests the newest backup.",
+    },
+    Key {
+        name: "schedule.dump_test",
+        kind: Kind::Schedule,
+        preset: Text("0 5 * * *"),
+        seeds: &[],
+        about: "When the replica restores the newest dump, and compares it with its manifest.",
     },
     Key {
         name: "schedule.prune",

@@ -190,6 +190,7 @@ pub struct Schedule {
     pub base_backup: String,
     pub dump: String,
     pub restore_test: String,
+    pub dump_test: String,
     pub prune: String,
     pub checks: String,
 }
@@ -297,6 +298,7 @@ impl Config {
                 base_backup: values.text("schedule.base_backup"),
                 dump: values.text("schedule.dump"),
                 restore_test: values.text("schedule.restore_test"),
+                dump_test: values.text("schedule.dump_test"),
                 prune: values.text("schedule.prune"),
                 checks: values.text("schedule.checks"),
             },

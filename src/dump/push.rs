@@ -26,16 +26,18 @@ pub async fn push(config: &Config, databases: &[String]) -> Result<DumpSet, Dump
     let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
     let started_at = Timestamp::now();
     let name = SetName::new(started_at, &config.node.hostname);
-    let (server, databases) = look(config, databases).await?;
+    let (server, superuser, databases) = look(config, databases).await?;
     let mut cluster = lock.begin(config, &repository, &name).await?;
 
     let push = Push {
         config,
         bucket: &bucket,
         folder: name.folder(&repository),
+        server,
+        superuser,
     };
     let deadline = config.dump.timeout;
-    let work = timeout(deadline, push.run(&name, started_at, &server, &databases));
+    let work = timeout(deadline, push.run(&name, started_at, &databases));
     let outcome = match cluster.during(work).await {
         Ok(outcome) => outcome.unwrap_or(Err(DumpError::Deadline { after: deadline })),
         Err(lost) => Err(lost.into()),
@@ -58,12 +60,16 @@ pub async fn push(config: &Config, databases: &[String]) -> Result<DumpSet, Dump
 }
 
 /// Asks the server who it is and what it holds, and chooses the databases.
-async fn look(config: &Config, named: &[String]) -> Result<(Server, Vec<String>), DumpError> {
+async fn look(
+    config: &Config,
+    named: &[String],
+) -> Result<(Server, String, Vec<String>), DumpError> {
     let target = (&config.postgres).into();
     let connection = postgres::connect(&target, config.postgres.connect_timeout).await?;
     let server = postgres::server(&connection).await?;
+    let superuser = snapshot::superuser(&connection).await?;
     let there = snapshot::databases(&connection).await?;
-    Ok((server, choose(there, named)?))
+    Ok((server, superuser, choose(there, named)?))
 }
 
 /// Those of `there` that are `named`, all where none is; a name given twice counts once.
@@ -80,6 +86,8 @@ struct Push<'a> {
     config: &'a Config,
     bucket: &'a Bucket,
     folder: String,
+    server: Server,
+    superuser: String,
 }
 
 impl Push<'_> {
@@ -87,7 +95,6 @@ impl Push<'_> {
         &self,
         name: &SetName,
         started_at: Timestamp,
-        server: &Server,
         names: &[String],
     ) -> Result<DumpSet, DumpError> {
         let mut databases = Vec::new();
@@ -104,9 +111,10 @@ impl Push<'_> {
             set: name.to_string(),
             cluster: self.config.cluster.name.clone(),
             node: self.config.node.hostname.clone(),
-            in_recovery: server.in_recovery,
-            system_identifier: server.system_identifier,
-            server_version: server.version,
+            in_recovery: self.server.in_recovery,
+            system_identifier: self.server.system_identifier,
+            server_version: self.server.version,
+            superuser: Some(self.superuser.clone()),
             started_at,
             finished_at: Timestamp::now(),
             databases,
@@ -119,7 +127,7 @@ impl Push<'_> {
     }
 
     async fn database(&self, name: &str) -> Result<DumpedDatabase, DumpError> {
-        let snapshot = Snapshot::take(self.config, name).await?;
+        let snapshot = Snapshot::take(self.config, name, !self.server.in_recovery).await?;
         let counted = async {
             let rows = snapshot.rows().await;
             rows.map_err(|source| DumpError::Count {
@@ -137,6 +145,7 @@ impl Push<'_> {
             dump,
             snapshot_at: snapshot.taken_at,
             finished_at: Timestamp::now(),
+            database_bytes: Some(snapshot.database_bytes),
             rows,
         })
     }

@@ -75,6 +75,8 @@ pub struct DumpSet {
     pub system_identifier: u64,
     /// `server_version_num`, such as 170011.
     pub server_version: u32,
+    /// The role that initdb made: the globals grant memberships in its name. `None` where a first xdb wrote the set.
+    pub superuser: Option<String>,
     pub started_at: Timestamp,
     pub finished_at: Timestamp,
     pub databases: Vec<DumpedDatabase>,
@@ -104,6 +106,8 @@ pub struct DumpedDatabase {
     /// When the snapshot was taken: the dump holds what was committed then.
     pub snapshot_at: Timestamp,
     pub finished_at: Timestamp,
+    /// What it took on the server's disk, indexes included. `None` where a first xdb wrote the set.
+    pub database_bytes: Option<u64>,
     /// Rows a table in the dump's own snapshot, by `schema.table`, quoted where SQL wants it.
     pub rows: BTreeMap<String, u64>,
 }
@@ -192,6 +196,7 @@ mod tests {
             in_recovery: true,
             system_identifier: u64::MAX,
             server_version: 170_011,
+            superuser: Some("postgres".to_owned()),
             started_at: Timestamp::UNIX_EPOCH,
             finished_at: Timestamp::UNIX_EPOCH,
             databases: vec![DumpedDatabase {
@@ -199,6 +204,7 @@ mod tests {
                 dump: object("p/s/app.dump"),
                 snapshot_at: Timestamp::UNIX_EPOCH,
                 finished_at: Timestamp::UNIX_EPOCH,
+                database_bytes: Some(7),
                 rows: BTreeMap::from([("public.t".to_owned(), 3)]),
             }],
             globals: object("p/s/globals.sql"),

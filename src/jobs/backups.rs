@@ -1,4 +1,4 @@
-//! `base-backup`, `dump` and `restore-test`: what their verbs do, as one finding each.
+//! `base-backup`, `dump` and their tests: what their verbs do, as one finding each.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use crate::config::{Config, Loaded};
 use crate::dump::{self, DumpError, DumpSet};
 use crate::log;
 use crate::model::{Finding, Scope, Verdict};
+use crate::restore::dump::DumpReport;
 use crate::restore::{self, Conclusion, Options, Report, Step};
 
 /// Pushes a base backup; gives what the push gave, too.
@@ -110,13 +111,8 @@ pub async fn restore_test(
     progress: &mut (dyn FnMut(&Step) + Send + Sync),
 ) -> (Report, Ran) {
     let watch = Stopwatch::start();
-    let report = restore::run(loaded, &Options::default(), progress).await;
-    let reason = || report.reason.clone().unwrap_or_default();
-    let verdict = match report.conclusion {
-        Conclusion::Passed => Verdict::Ok,
-        Conclusion::Failed => Verdict::Critical(reason()),
-        Conclusion::Refused | Conclusion::NotRun => Verdict::Unknown(reason()),
-    };
+    let report = restore::prove(loaded, &Options::default(), progress).await;
+    let verdict = verdict(report.conclusion, report.reason.as_deref());
     let unknown = matches!(verdict, Verdict::Unknown(_));
     let detail = serde_json::to_value(&report).unwrap_or_default();
     let mut worked = Worked {
@@ -129,4 +125,29 @@ pub async fn restore_test(
     }
     worked.findings.extend(objectives(&report, &loaded.config));
     (report, watch.ran(Job::RestoreTest, worked))
+}
+
+/// Restores the newest dump set; gives the report, too.
+pub async fn dump_test(
+    config: &Config,
+    progress: &mut (dyn FnMut(&Step) + Send + Sync),
+) -> (DumpReport, Ran) {
+    let watch = Stopwatch::start();
+    let report = restore::dump::run(config, None, progress).await;
+    let verdict = verdict(report.conclusion, report.reason.as_deref());
+    let detail = serde_json::to_value(&report).unwrap_or_default();
+    let worked = Worked {
+        not_now: report.not_now,
+        ..Worked::of(Job::DumpTest, config, verdict, detail)
+    };
+    (report, watch.ran(Job::DumpTest, worked))
+}
+
+fn verdict(conclusion: Conclusion, reason: Option<&str>) -> Verdict {
+    let reason = reason.unwrap_or_default().to_owned();
+    match conclusion {
+        Conclusion::Passed => Verdict::Ok,
+        Conclusion::Failed => Verdict::Critical(reason),
+        Conclusion::Refused | Conclusion::NotRun => Verdict::Unknown(reason),
+    }
 }

@@ -4,7 +4,7 @@ mod backups;
 mod checks;
 mod prune;
 
-pub use backups::{base_backup, dump, restore_test};
+pub use backups::{base_backup, dump, dump_test, restore_test};
 pub use prune::prune;
 
 use std::time::{Duration, Instant};
@@ -24,6 +24,7 @@ pub enum Job {
     BaseBackup,
     Dump,
     RestoreTest,
+    DumpTest,
     Prune,
     Checks,
 }
@@ -82,10 +83,11 @@ pub struct Ran {
 }
 
 impl Job {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::BaseBackup,
         Self::Dump,
         Self::RestoreTest,
+        Self::DumpTest,
         Self::Prune,
         Self::Checks,
     ];
@@ -95,6 +97,7 @@ impl Job {
             Self::BaseBackup => "base-backup",
             Self::Dump => "dump",
             Self::RestoreTest => "restore-test",
+            Self::DumpTest => "dump-test",
             Self::Prune => "prune",
             Self::Checks => "checks",
         }
@@ -106,6 +109,7 @@ impl Job {
             Self::BaseBackup => &config.schedule.base_backup,
             Self::Dump => &config.schedule.dump,
             Self::RestoreTest => &config.schedule.restore_test,
+            Self::DumpTest => &config.schedule.dump_test,
             Self::Prune => &config.schedule.prune,
             Self::Checks => &config.schedule.checks,
         }
@@ -115,7 +119,7 @@ impl Job {
         match self {
             Self::BaseBackup | Self::Prune => Where::Primary,
             Self::RestoreTest if config.restore_test.on_primary => Where::Primary,
-            Self::Dump | Self::RestoreTest => Where::Replica,
+            Self::Dump | Self::RestoreTest | Self::DumpTest => Where::Replica,
             Self::Checks => Where::Everywhere,
         }
     }
@@ -143,6 +147,7 @@ impl Job {
                 "steps",
                 "system_identifier",
             ],
+            Self::DumpTest => &["set", "bytes", "secs", "system_identifier"],
             Self::Prune => &["deleted", "deleted_bytes", "system_identifier"],
             Self::Checks => &[],
         };
@@ -152,10 +157,10 @@ impl Job {
         Value::Object(pairs.collect())
     }
 
-    /// Whether `other` may run meanwhile: dumps and restore tests would compete for the replica's disk, and base backups
-    /// are not taken while others are deleted.
+    /// Whether `other` may run meanwhile: dumps and the tests would compete for the replica's disk, and base backups are not
+    /// taken while others are deleted.
     pub fn tolerates(self, other: Self) -> bool {
-        let heavy = |job| matches!(job, Self::Dump | Self::RestoreTest);
+        let heavy = |job| matches!(job, Self::Dump | Self::RestoreTest | Self::DumpTest);
         let writes = |job| matches!(job, Self::BaseBackup | Self::Prune);
         self != other && !(heavy(self) && heavy(other)) && !(writes(self) && writes(other))
     }
@@ -167,6 +172,7 @@ impl Job {
             Self::BaseBackup => base_backup(config, false).await.1,
             Self::Dump => dump(config).await.1,
             Self::RestoreTest => restore_test(&tools.loaded, &mut |_| {}).await.1,
+            Self::DumpTest => dump_test(config, &mut |_| {}).await.1,
             Self::Prune => prune(config).await.1,
             Self::Checks => {
                 let watch = Stopwatch::start();
@@ -242,11 +248,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_job_runs_beside_itself_and_the_heavy_two_not_beside_each_other() {
+    fn no_job_runs_beside_itself_and_the_heavy_three_not_beside_each_other() {
         for job in Job::ALL {
             assert!(!job.tolerates(job), "{job:?}");
         }
-        assert!(!Job::Dump.tolerates(Job::RestoreTest) && !Job::RestoreTest.tolerates(Job::Dump));
+        let heavy = [Job::Dump, Job::RestoreTest, Job::DumpTest];
+        for job in heavy {
+            assert!(heavy.iter().all(|other| !job.tolerates(*other)), "{job:?}");
+        }
         assert!(!Job::Prune.tolerates(Job::BaseBackup));
         assert!(Job::Checks.tolerates(Job::Dump) && Job::BaseBackup.tolerates(Job::Checks));
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::{
     Pid, Signal, kill_process, kill_process_group, set_parent_process_death_signal,
 };
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 use super::ProcessError;
@@ -64,6 +64,10 @@ impl Group {
     /// The child's process id; `None` once nothing is left to signal.
     pub fn id(&self) -> Option<i32> {
         self.id.map(|id| id.as_raw_nonzero().get())
+    }
+
+    pub fn stdin(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
     }
 
     pub fn stdout(&mut self) -> Option<ChildStdout> {

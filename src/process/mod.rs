@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
-use tokio::process::{ChildStderr, ChildStdout, Command};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub use group::Group;
@@ -104,20 +105,10 @@ pub async fn run(command: Command, deadline: Duration) -> Result<Finished, Proce
     let status = group.wait(deadline).await?;
     // What is left of the group holds the pipes and does work that nobody waits for.
     group.kill();
-    let stdout = timeout(DRAIN, stdout)
-        .await
-        .ok()
-        .and_then(Result::ok)
-        .unwrap_or_default();
-    let stderr = timeout(DRAIN, stderr)
-        .await
-        .ok()
-        .and_then(Result::ok)
-        .unwrap_or_default();
     Ok(Finished {
         status,
-        stdout,
-        stderr,
+        stdout: drained(stdout).await,
+        stderr: drained(stderr).await,
     })
 }
 
@@ -144,13 +135,39 @@ pub async fn stream<T, E: From<ProcessError>>(
     let finished = Finished {
         status,
         stdout: Vec::new(),
-        stderr: timeout(DRAIN, stderr)
-            .await
-            .ok()
-            .and_then(Result::ok)
-            .unwrap_or_default(),
+        stderr: drained(stderr).await,
     };
     Ok((finished, consumed))
+}
+
+/// Runs `command` to its end, its standard input written by `produce`, which closes it by dropping it.
+///
+/// The child may end before it has read all of it. Its group is killed when `produce` fails, and when this is dropped;
+/// the deadline is the caller's.
+///
+/// # Errors
+/// As `produce`, or when the program is not there or cannot be started.
+pub async fn feed<T, E: From<ProcessError>>(
+    command: Command,
+    produce: impl AsyncFnOnce(ChildStdin) -> Result<T, E>,
+) -> Result<(Finished, T), E> {
+    let mut command = command;
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut group = Group::start(&mut command, Signal::KILL)?;
+    let stdin = group.stdin().expect("standard input is piped");
+    let stderr = tokio::spawn(last_lines(group.stderr()));
+    let produced = produce(stdin).await?;
+    let status = group.wait(Duration::MAX).await?;
+    group.kill();
+    let finished = Finished {
+        status,
+        stdout: Vec::new(),
+        stderr: drained(stderr).await,
+    };
+    Ok((finished, produced))
 }
 
 /// As [`stream`], where what is said on either pipe counts.
@@ -187,6 +204,11 @@ pub async fn run_attached(
     let status = group.wait(deadline).await?;
     group.release();
     Ok(status)
+}
+
+async fn drained<T: Default>(pipe: JoinHandle<T>) -> T {
+    let read = timeout(DRAIN, pipe).await.ok().and_then(Result::ok);
+    read.unwrap_or_default()
 }
 
 async fn first_bytes(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Conclusion;
 use crate::archive::ArchiveError;
+use crate::dump::DumpError;
 use crate::postgres::PostgresError;
 use crate::process::ProcessError;
 use crate::storage::StorageError;
@@ -24,6 +26,12 @@ pub enum RestoreError {
     NoSuchBackup { name: String, repository: String },
     #[error("{repository} holds no finished backup")]
     NoBackup { repository: String },
+    #[error("no dump set {set} in {repository}")]
+    NoSuchSet { set: String, repository: String },
+    #[error("{repository} holds no finished dump")]
+    NoDump { repository: String },
+    #[error("{set} has no manifest: it is being written, or never finished")]
+    UnfinishedSet { set: String },
     #[error("{} has {free} free, the restore needs {needed}", directory.display())]
     NoSpace {
         directory: PathBuf,
@@ -34,7 +42,7 @@ pub enum RestoreError {
     },
     #[error("the scratch disk became full while {doing}")]
     DiskFull { doing: &'static str },
-    #[error("the backup is of PostgreSQL {wanted}, the programs in {} are of {found}", bin_directory.display())]
+    #[error("what is restored is of PostgreSQL {wanted}, the programs in {} are of {found}", bin_directory.display())]
     WrongMajor {
         wanted: u32,
         found: String,
@@ -67,6 +75,8 @@ pub enum RestoreError {
     #[error(transparent)]
     Archive(#[from] ArchiveError),
     #[error(transparent)]
+    Dump(#[from] DumpError),
+    #[error(transparent)]
     Process(#[from] ProcessError),
     #[error(transparent)]
     Postgres(#[from] PostgresError),
@@ -90,6 +100,23 @@ impl RestoreError {
         )
     }
 
+    /// What a test that ended so says.
+    pub(super) fn conclusion(&self) -> Conclusion {
+        match self {
+            Self::Bad(_) | Self::Unreachable { .. } => Conclusion::Failed,
+            Self::Refused { .. } | Self::Busy { .. } => Conclusion::Refused,
+            _ => Conclusion::NotRun,
+        }
+    }
+
+    /// There is nothing to test yet, or another test is running: it says nothing, and can be asked again.
+    pub(super) fn is_not_now(&self) -> bool {
+        matches!(
+            self,
+            Self::NoBackup { .. } | Self::NoDump { .. } | Self::Busy { .. }
+        )
+    }
+
     /// What the operator can do.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
@@ -110,12 +137,13 @@ impl RestoreError {
                     kept.join(" ")
                 ));
             }
+            Self::NoSuchSet { .. } | Self::NoDump { .. } | Self::UnfinishedSet { .. } => {
+                "see what is there with `xdb dump list`"
+            }
             Self::NoSpace { .. } | Self::DiskFull { .. } => {
                 "make room, or name a larger disk: restore_test.directory, or --target-dir of `xdb restore`"
             }
-            Self::WrongMajor { .. } => {
-                "install the backup's major version and set postgres.bin_directory"
-            }
+            Self::WrongMajor { .. } => "install that major version and set postgres.bin_directory",
             Self::Beside(_) => {
                 "it is tried again by itself; the live server of this node comes first"
             }
@@ -123,7 +151,7 @@ impl RestoreError {
                 "xdb reads histories that are uncompressed, lz4 or zstd: set archive.compression to one of them"
             }
             Self::Server(_) => {
-                "the backup was not judged: the last lines of the scratch server's log are above"
+                "nothing was judged: the last lines of the scratch server's log are above"
             }
             Self::Deadline { .. } => {
                 "set restore_test.timeout higher, or find out what was slow from the steps"
@@ -131,9 +159,10 @@ impl RestoreError {
             Self::Fetch { .. } => {
                 "the backup was not judged: test again, or run the program's backup-fetch by hand"
             }
-            Self::StorageLost { .. } => "the backup was not judged: test again once S3 answers",
+            Self::StorageLost { .. } => "nothing was judged: test again once S3 answers",
             Self::File { .. } => "restore_test.directory must belong to the user that runs xdb",
             Self::Archive(error) => return error.hint(),
+            Self::Dump(error) => return Some(error.hint()),
             Self::Postgres(error) => return Some(error.hint()),
             Self::Process(_) => "check postgres.bin_directory and archive.program",
         };

@@ -5,6 +5,7 @@
 
 mod brought;
 mod disaster;
+pub mod dump;
 mod error;
 mod fetch;
 mod forecast;
@@ -15,6 +16,7 @@ mod marker;
 mod place;
 mod plan;
 mod preflight;
+mod proof;
 mod reach;
 mod report;
 mod run;
@@ -31,6 +33,7 @@ pub use disaster::{Outlook, Request, Restored, outlook, restore};
 pub use error::RestoreError;
 pub use forecast::Forecast;
 pub use level::Level;
+pub use proof::prove;
 pub use report::{Conclusion, Report, Step};
 pub use run::{Options, run};
 pub use until::{Until, UntilError};

@@ -72,6 +72,17 @@ pub enum Conclusion {
     NotRun,
 }
 
+impl Conclusion {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Passed => "PASSED",
+            Self::Failed => "FAILED",
+            Self::Refused => "REFUSED",
+            Self::NotRun => "NOT RUN",
+        }
+    }
+}
+
 /// A restore test's result; the JSON of `xdb restore-test --json`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
@@ -159,16 +170,9 @@ impl Report {
                 };
             }
             (Err(error), seen) => {
-                self.conclusion = match &error {
-                    RestoreError::Bad(_) | RestoreError::Unreachable { .. } => Conclusion::Failed,
-                    RestoreError::Refused { .. } | RestoreError::Busy { .. } => Conclusion::Refused,
-                    _ => Conclusion::NotRun,
-                };
+                self.conclusion = error.conclusion();
                 self.hint = error.hint();
-                self.not_now = matches!(
-                    error,
-                    RestoreError::NoBackup { .. } | RestoreError::Busy { .. }
-                );
+                self.not_now = error.is_not_now();
                 let words = crate::log::chain(&error);
                 self.reason = Some(match seen {
                     Some(seen) if self.conclusion == Conclusion::Failed => {
@@ -183,7 +187,7 @@ impl Report {
 }
 
 /// What keeps a test from passing: the first that is bad, else the first that could not be looked at without excuse.
-fn judge_verifications<'a>(
+pub(super) fn judge_verifications<'a>(
     verifications: &'a [Verification],
     excused: &[&str],
 ) -> Option<&'a Verification> {

@@ -281,7 +281,7 @@ impl ScratchServer {
 }
 
 /// Logs the end of a log that is removed with the scratch directory: one line of it is the reason, the rest the story.
-fn tell_end(log: &Path) {
+pub(super) fn tell_end(log: &Path) {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text
         .lines()

@@ -3,6 +3,7 @@
 mod body;
 mod client;
 mod conditional;
+mod download;
 mod error;
 mod repository;
 mod shared;
@@ -17,11 +18,12 @@ use jiff::Timestamp;
 
 use crate::config::S3;
 pub use body::Body;
+pub use download::Download;
 pub use error::{Cause, StorageError};
 pub use repository::{Repository, UnknownPlaceholder};
 pub use shared::{
-    Acknowledgement, ArchiveOf, ClusterLock, HighWater, Holder, Keeper, LockError, Pruned, Shared,
-    SharedError, Success,
+    Acknowledgement, ArchiveOf, ClusterLock, HighWater, Holder, Keeper, LockError, Proof, Pruned,
+    Shared, SharedError, Success,
 };
 pub use upload::{Content, Upload};
 

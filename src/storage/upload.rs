@@ -104,7 +104,7 @@ impl Upload {
         while !self.in_flight.is_empty() {
             self.one_arrived().await?;
         }
-        let sha256 = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+        let sha256 = hexadecimal(hash);
         Ok(Content { bytes, sha256 })
     }
 
@@ -159,6 +159,10 @@ impl Upload {
 /// The bytes of part `number`, counted from 1.
 fn part_size(number: u64) -> u64 {
     FIRST_PART + number.min(MOST_PARTS).saturating_sub(1) * GROWTH
+}
+
+pub(super) fn hexadecimal(hash: Sha256) -> String {
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// As much of `source` as a part takes; less only at its end.

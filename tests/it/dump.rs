@@ -383,6 +383,8 @@ fn a_streaming_standby_is_dumped() {
         "{PG}/psql -XAtq -d again -c 'SELECT count(*) FROM kept' -c 'SELECT count(*) FROM unlogged'"
     ));
     assert_eq!(counted.succeeded("count"), "700\n0");
+    // Restored it is no standby, and has the unlogged table; that is no difference.
+    lab.xdb(&["dump", "test"]).succeeded("dump test");
     lab.sh_as_postgres(&format!("{PG}/pg_ctl -D /tmp/standby -m immediate stop"));
     lab.assert_nothing_left_behind();
 }

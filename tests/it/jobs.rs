@@ -338,7 +338,7 @@ fn an_old_success_is_an_alert_of_the_cluster_until_the_next_one() {
             alert(&lab, "dump-age").filter(|alert| alert["severity"] == severity)
         })
     };
-    done_by_db9(&lab, "dump", "31 hours ago", &json!({}));
+    done_by_db9(&lab, "dump", "1830 minutes ago", &json!({}));
     assert_eq!(
         severity("warning")["reason"],
         "last succeeded 30 h ago on db9 (limit 30 h)"

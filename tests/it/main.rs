@@ -13,6 +13,7 @@ mod compose;
 mod config;
 mod daemon;
 mod dump;
+mod dump_test;
 mod faults;
 mod harness;
 mod high_water;

@@ -10,10 +10,10 @@ use crate::archive::catalog::{self, Backup, Catalog};
 use crate::archive::{ArchiveError, Program};
 use crate::config::Config;
 use crate::model::WalSegment;
-use crate::storage::{Bucket, Cause, Keeper, Repository, Shared, SharedError};
+use crate::storage::{ArchiveOf, Bucket, Cause, Keeper, Repository, Shared, SharedError};
 
-/// The job whose success proves the backup in its detail.
-const PROOF: &str = "restore-test";
+/// The job whose success proves the backup in its detail, too.
+const TEST: &str = "restore-test";
 /// Small objects read at once.
 const AT_ONCE: usize = 8;
 
@@ -36,20 +36,35 @@ pub(super) async fn look(
     catalog.wal.pruned_before =
         before.and_then(|name| WalSegment::parse(name, catalog.wal.size).ok());
     let keepers = shared.keepers(of).await?;
-    let proof = shared.last_success(PROOF).await?;
-    let proof = proof.filter(|proof| {
-        let of = proof.detail["system_identifier"].as_u64();
-        of.is_none_or(|of| of == system_identifier)
-    });
     Ok(Seen {
         system_identifier,
         folders: folders(bucket, repository).await?,
         marks: marks(bucket, repository, program, &catalog.backups).await?,
         keepers: keepers.into_iter().map(|keeper| keeper.backup).collect(),
         deleting: pruned.map(|pruned| pruned.deleting).unwrap_or_default(),
-        proven: proof.and_then(|proof| proof.detail["backup"].as_str().map(str::to_owned)),
+        proven: proven(&shared, of, &catalog.backups).await?,
         catalog,
     })
+}
+
+/// Those of `backups` that a restore test passed.
+async fn proven(
+    shared: &Shared,
+    of: ArchiveOf<'_>,
+    backups: &[Backup],
+) -> Result<BTreeSet<String>, ArchiveError> {
+    let names: Vec<&str> = backups.iter().map(|it| it.name.as_str()).collect();
+    let proofs = shared.proofs_of(&names).await?.into_iter();
+    let mut proven: BTreeSet<String> = proofs
+        .filter(|proof| proof.proves(of))
+        .map(|proof| proof.backup)
+        .collect();
+    // Where a test's proof could not be written, its success is, as soon as the bucket answers.
+    let success = shared.last_success(TEST).await?;
+    let success = success.filter(|it| it.detail["system_identifier"].as_u64() == Some(of.0));
+    let backup = success.and_then(|it| it.detail["backup"].as_str().map(str::to_owned));
+    proven.extend(backup);
+    Ok(proven)
 }
 
 /// Puts into `catalog`, which was read from `repository`, how far retention has deleted, so that what it took is no loss.

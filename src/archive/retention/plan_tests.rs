@@ -113,7 +113,7 @@ fn seen(backups: Vec<Backup>) -> Seen {
         marks: BTreeMap::new(),
         keepers: BTreeSet::new(),
         deleting: BTreeSet::new(),
-        proven: None,
+        proven: BTreeSet::new(),
         catalog: Catalog { backups, wal },
     }
 }
@@ -266,15 +266,15 @@ fn what_is_never_deleted() {
         );
         assert!(reason(&planned, name).contains(why), "{planned:?}");
     };
-    // The last proven one, though older than a newer one that nobody tested; and all its WAL.
+    // The newest proven one, though older than a newer one that nobody tested; and all its WAL.
     let mut proven = fulls(&[10, 40, 90]);
-    proven.proven = Some(name(40));
-    only(
-        &proven,
-        &name(40),
-        "the last one that a restore test proved",
-    );
+    proven.proven = [name(40)].into();
+    let why = "the newest that a restore test proved";
+    only(&proven, &name(40), why);
     assert_eq!(deleted_wal(&plan(&proven, NOTHING)), [(1, 39)]);
+    // An older one that was tested since takes nothing away from it, nor one that is gone.
+    proven.proven = [name(10), name(40), name(99)].into();
+    only(&proven, &name(40), why);
 
     // The last complete one: the newer one lacks its WAL.
     let mut last = fulls(&[10, 40, 90]);

@@ -96,6 +96,13 @@ impl<'a> Rules<'a> {
             .max_by_key(|backup| (backup.timeline, backup.finished_at))
     }
 
+    /// By backup, not by test: testing an old one once more proves no less of a newer one.
+    fn newest_proven(&self) -> Option<&'a Backup> {
+        let proven = &self.seen.proven;
+        let mut newest_first = self.good.iter().rev().copied();
+        newest_first.find(|backup| proven.contains(&backup.name))
+    }
+
     /// The first rule that keeps `backup`; `None` where none does. Chains are the plan's.
     pub(super) fn why_kept(&self, backup: &Backup) -> Option<Why> {
         let name = backup.name.as_str();
@@ -145,8 +152,11 @@ impl<'a> Rules<'a> {
         {
             return why("the newest complete backup of the newest timeline".to_owned());
         }
-        if self.seen.proven.as_deref() == Some(name) {
-            return why("the last one that a restore test proved".to_owned());
+        if self
+            .newest_proven()
+            .is_some_and(|proven| proven.name == name)
+        {
+            return why("the newest that a restore test proved".to_owned());
         }
         let finished = backup.finished_at?;
         let days = self.policy.window_days.unwrap_or_default();

@@ -21,8 +21,8 @@ pub struct Seen {
     pub keepers: BTreeSet<String>,
     /// Backups whose deletion a stopped run had begun: they may lack parts.
     pub deleting: BTreeSet<String>,
-    /// The backup of the last restore test that passed.
-    pub proven: Option<String>,
+    /// Backups that a restore test passed.
+    pub proven: BTreeSet<String>,
 }
 
 /// The objects of one backup.

@@ -5,6 +5,7 @@
 mod acknowledgement;
 mod high_water;
 mod lock;
+mod proof;
 mod retention;
 mod success;
 
@@ -14,6 +15,7 @@ use crate::config::Config;
 pub use acknowledgement::Acknowledgement;
 pub use high_water::HighWater;
 pub use lock::{ClusterLock, Holder, LockError};
+pub use proof::Proof;
 pub use retention::{ArchiveOf, Keeper, Pruned};
 pub use success::Success;
 

@@ -94,6 +94,8 @@ fn strays<'a>(ps: &'a str, live_postmaster: Option<u32>) -> Vec<&'a str> {
                         | "wal-g"
                         | "pg_dump"
                         | "pg_dumpall"
+                        | "pg_restore"
+                        | "initdb"
                         | "postgres"
                         | "postgres:"
                 )

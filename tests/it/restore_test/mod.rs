@@ -4,6 +4,7 @@ mod beside;
 mod cut_off;
 mod damage;
 mod detect;
+mod history;
 mod levels;
 mod not_run;
 
@@ -152,7 +153,14 @@ fn what_was_written_after_the_backup_comes_back(program: Program) {
         .collect();
     assert_eq!(
         names,
-        ["preflight", "fetch", "recover", "verify", "tear_down"]
+        [
+            "preflight",
+            "fetch",
+            "recover",
+            "sync",
+            "verify",
+            "tear_down"
+        ]
     );
     for name in [
         "wal",

@@ -1,0 +1,112 @@
+//! An empty scratch cluster for a dump: made by `initdb`, reachable by nobody but xdb.
+//!
+//! Databases bring their own encoding and locale; checksums and durability would prove nothing of a dump.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::config::{Config, Postgres};
+use crate::process;
+use crate::restore::RestoreError;
+use crate::restore::scratch::{Scratch, free_bytes};
+use crate::restore::server::{Ended, ScratchServer};
+
+/// In place of what initdb wrote. No statement is logged: the globals set password hashes.
+const SETTINGS: &str = "\
+listen_addresses = ''
+port = 5432
+unix_socket_permissions = 0700
+log_destination = stderr
+log_line_prefix = '%m '
+log_timezone = UTC
+log_statement = none
+log_min_error_statement = panic
+lc_messages = C
+cluster_name = 'xdb dump test'
+restart_after_crash = off
+max_logical_replication_workers = 0
+event_triggers = off
+autovacuum = off
+jit = off
+huge_pages = off
+shared_buffers = 128MB
+dynamic_shared_memory_type = mmap
+wal_level = minimal
+max_wal_senders = 0
+fsync = off
+full_page_writes = off
+synchronous_commit = off
+";
+
+/// Makes a cluster of `superuser` in `scratch`, which is empty, and starts its server.
+///
+/// # Errors
+/// When the programs cannot do it, or `deadline` passes.
+pub async fn start(
+    scratch: &Scratch,
+    config: &Config,
+    superuser: &str,
+    deadline: Instant,
+) -> Result<ScratchServer, RestoreError> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    init(scratch, &config.postgres.bin_directory, superuser, left).await?;
+    let path = scratch.data().join("postgresql.conf");
+    let sockets = scratch.socket_directory().to_string_lossy().into_owned();
+    let sockets = sockets.replace('\\', "\\\\").replace('\'', "''");
+    let text = format!("unix_socket_directories = '{sockets}'\n{SETTINGS}");
+    std::fs::write(&path, text).map_err(|source| RestoreError::File {
+        operation: "write",
+        path,
+        source,
+    })?;
+    let settings = Postgres {
+        user: superuser.to_owned(),
+        ..config.postgres.clone()
+    };
+    let mut server = ScratchServer::start(scratch, &settings, &[], true)?;
+    match server.wait_until_open(&scratch.log(), deadline).await {
+        Ok(()) => Ok(server),
+        Err(Ended::Stopped(reason)) if disk_is_full(scratch, &reason) => {
+            Err(RestoreError::DiskFull { doing: STARTED })
+        }
+        Err(Ended::Stopped(reason) | Ended::Refused(reason)) => Err(RestoreError::Server(reason)),
+        Err(Ended::Killed(status)) => Err(RestoreError::Server(format!("it was killed, {status}"))),
+        Err(Ended::TooSlow) => Err(RestoreError::Deadline {
+            after: config.restore_test.timeout,
+        }),
+    }
+}
+
+const STARTED: &str = "an empty cluster was made";
+
+async fn init(
+    scratch: &Scratch,
+    bin_directory: &Path,
+    superuser: &str,
+    deadline: Duration,
+) -> Result<(), RestoreError> {
+    let mut command = process::command(bin_directory.join("initdb"));
+    command
+        .args(["--auth=trust", "--encoding=UTF8", "--locale=C"])
+        .args(["--no-sync", "--no-instructions"])
+        .arg(format!("--username={superuser}"))
+        .arg("--pgdata")
+        .arg(scratch.data())
+        .current_dir(scratch.path());
+    let finished = process::run(command, deadline).await?;
+    if finished.status.success() {
+        return Ok(());
+    }
+    if disk_is_full(scratch, &finished.stderr) {
+        return Err(RestoreError::DiskFull { doing: STARTED });
+    }
+    let words = finished.last_words();
+    Err(RestoreError::Server(format!("initdb failed: {words}")))
+}
+
+/// Whether `words`, or the disk of `scratch` itself, say that there is no room.
+pub(super) fn disk_is_full(scratch: &Scratch, words: &str) -> bool {
+    const NOTHING_LEFT: u64 = 1 << 20;
+    words.contains("No space left on device")
+        || free_bytes(scratch.path()).is_ok_and(|free| free < NOTHING_LEFT)
+}

@@ -1,0 +1,185 @@
+//! What the bucket holds of a set, put into the scratch cluster by PostgreSQL's own programs.
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::{ChildStdin, Command};
+
+use super::cluster::disk_is_full;
+use super::words::{first_error, is_missing_here, roles_only, server_is_gone, why_no_roles};
+use crate::config::Config;
+use crate::dump::StoredObject;
+use crate::model::Verdict;
+use crate::postgres::Target;
+use crate::process::{self, Finished};
+use crate::restore::RestoreError;
+use crate::restore::scratch::Scratch;
+use crate::restore::server::tell_end;
+use crate::storage::{Bucket, Cause, Content, Download, StorageError};
+
+/// Where a set is, and where its parts go.
+pub struct Loader<'a> {
+    pub config: &'a Config,
+    pub bucket: &'a Bucket,
+    pub scratch: &'a Scratch,
+    /// The scratch server's database that is always there.
+    pub target: Target,
+}
+
+impl Loader<'_> {
+    /// Makes the roles of `globals`, whose every statement may hold a password's hash: none is shown.
+    ///
+    /// # Errors
+    /// What says nothing of the set: S3, the scratch cluster.
+    pub async fn globals(&self, globals: &StoredObject) -> Result<Verdict, RestoreError> {
+        let mut download = self.bucket.download(&globals.key, globals.bytes);
+        let mut sql = Vec::new();
+        loop {
+            match download.next().await {
+                Ok(Some(piece)) => sql.extend_from_slice(&piece),
+                Ok(None) => break,
+                Err(error) => return lost(error),
+            }
+        }
+        if let Some(reason) = why_changed(globals, &download.content()) {
+            return Ok(Verdict::Critical(reason));
+        }
+        let sql = String::from_utf8_lossy(&sql);
+        let script = format!("{}{FOR_XDB}", roles_only(&sql));
+        let mut command = self.client("psql");
+        // Not the statement beside the error: it may be a password's.
+        command.args(["--no-psqlrc", "--quiet", "--set=VERBOSITY=terse"]);
+        let write = async |mut stdin: ChildStdin| {
+            // Where psql has ended early, its own end tells why.
+            let _ = stdin.write_all(script.as_bytes()).await;
+            Ok::<_, RestoreError>(())
+        };
+        let (finished, ()) = process::feed(command, write).await?;
+        match why_no_roles(&finished, &self.target.user) {
+            None => Ok(Verdict::Ok),
+            Some(reason) => self.judge("psql", reason, &finished),
+        }
+    }
+
+    /// Streams `dump` through `pg_restore`, which makes the database of that name, with its encoding and locale.
+    ///
+    /// # Errors
+    /// What says nothing of the dump: S3, the scratch cluster.
+    pub async fn database(&self, dump: &StoredObject) -> Result<Verdict, RestoreError> {
+        let mut command = self.client("pg_restore");
+        // The database postgres is there already, and goes first. Tablespaces lead to the live cluster's disks.
+        command
+            .args(["--format=custom", "--create", "--clean", "--if-exists"])
+            .args(["--no-tablespaces", "--exit-on-error"])
+            .args(["--dbname", &self.target.database]);
+        let mut download = self.bucket.download(&dump.key, dump.bytes);
+        let fed = process::feed(command, async |stdin| pour(&mut download, stdin).await).await;
+        let (finished, ()) = match fed {
+            Ok(fed) => fed,
+            Err(PourError::Process(error)) => return Err(error.into()),
+            Err(PourError::Storage(error)) => return lost(error),
+        };
+        if !finished.status.success() {
+            let reason =
+                first_error(&finished.stderr).unwrap_or_else(|| finished.status.to_string());
+            return self.judge("pg_restore", reason, &finished);
+        }
+        // It need not read what follows the last table.
+        loop {
+            match download.next().await {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(error) => return lost(error),
+            }
+        }
+        Ok(match why_changed(dump, &download.content()) {
+            Some(reason) => Verdict::Critical(reason),
+            None => Verdict::Ok,
+        })
+    }
+
+    fn client(&self, program: &str) -> Command {
+        let target = &self.target;
+        let mut command = process::command(self.config.postgres.bin_directory.join(program));
+        process::modest(&mut command);
+        command
+            .arg("--no-password")
+            .current_dir(self.scratch.path())
+            .env("PGHOST", &target.host)
+            .env("PGPORT", target.port.to_string())
+            .env("PGUSER", &target.user)
+            .env("PGDATABASE", &target.database)
+            // A database's own settings must not stop its restore.
+            .env(
+                "PGOPTIONS",
+                "-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0",
+            );
+        command
+    }
+
+    /// Is it the set that is bad, or the place where it was to be restored?
+    fn judge(
+        &self,
+        program: &'static str,
+        reason: String,
+        finished: &Finished,
+    ) -> Result<Verdict, RestoreError> {
+        if disk_is_full(self.scratch, &finished.stderr) {
+            return Err(RestoreError::DiskFull {
+                doing: "a dump was restored",
+            });
+        }
+        if finished.status.code().is_none() || server_is_gone(&finished.stderr) {
+            tell_end(&self.scratch.log());
+            return Err(RestoreError::Server(format!("{program}: {reason}")));
+        }
+        if is_missing_here(&reason) {
+            return Ok(Verdict::Unknown(format!(
+                "this node lacks what it needs: {reason}"
+            )));
+        }
+        Ok(Verdict::Critical(format!("{program}: {reason}")))
+    }
+}
+
+/// After the roles' own settings: they may shut out the one that restores.
+const FOR_XDB: &str = "\nALTER ROLE CURRENT_USER RESET ALL;\nALTER ROLE CURRENT_USER LOGIN;\n";
+
+#[derive(Debug, thiserror::Error)]
+enum PourError {
+    #[error(transparent)]
+    Process(#[from] process::ProcessError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+async fn pour(download: &mut Download, mut stdin: ChildStdin) -> Result<(), PourError> {
+    while let Some(piece) = download.next().await? {
+        // Where the program has ended, its own end tells why.
+        if stdin.write_all(&piece).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// An object that is gone is the set's fault, all else S3's.
+fn lost(error: StorageError) -> Result<Verdict, RestoreError> {
+    match error.cause() {
+        Some(Cause::NoSuchKey) => Ok(Verdict::Critical(error.to_string())),
+        _ => Err(RestoreError::StorageLost {
+            doing: "a dump was read",
+            words: error.to_string(),
+        }),
+    }
+}
+
+fn why_changed(stored: &StoredObject, read: &Content) -> Option<String> {
+    let key = &stored.key;
+    if read.bytes != stored.bytes {
+        let (read, stored) = (read.bytes, stored.bytes);
+        return Some(format!(
+            "{key} has {read} bytes, its manifest says {stored}"
+        ));
+    }
+    (read.sha256 != stored.sha256)
+        .then(|| format!("{key} is not what was stored: its SHA-256 differs from its manifest's"))
+}

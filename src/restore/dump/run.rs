@@ -1,0 +1,238 @@
+//! One dump restore test, from the look at the bucket to the removal of the scratch directory.
+
+use std::time::{Duration, Instant};
+
+use bytesize::ByteSize;
+use tokio::time::timeout;
+
+use super::DumpReport;
+use super::cluster;
+use super::compare::judge_rows;
+use super::load::Loader;
+use crate::config::Config;
+use crate::dump::{self, DumpSet, DumpedDatabase, Listed, Status};
+use crate::model::Verdict;
+use crate::postgres::{self, PostgresError};
+use crate::restore::live;
+use crate::restore::report::secs;
+use crate::restore::run::refuse_root;
+use crate::restore::scratch::{Scratch, free_bytes, reserve_bytes};
+use crate::restore::server::ScratchServer;
+use crate::restore::watch::{may_begin, watch};
+use crate::restore::{RestoreError, Step};
+use crate::storage::Bucket;
+
+/// The database that is there before any is restored.
+const MAINTENANCE: &str = "template1";
+/// A cluster without databases of its own, its WAL included.
+const EMPTY_CLUSTER: u64 = 64 << 20;
+/// PostgreSQL keeps this much WAL between checkpoints (`max_wal_size`, its default), and half as much again.
+const WAL_KEPT: u64 = 3 << 29;
+
+/// Tests `set`, or the newest one; `progress` is told each step as it ends.
+///
+/// However it ends, there is a report; and whatever the test started or made is gone.
+pub async fn run(
+    config: &Config,
+    set: Option<&str>,
+    progress: &mut (dyn FnMut(&Step) + Send + Sync),
+) -> DumpReport {
+    let (began, limit) = (Instant::now(), config.restore_test.timeout);
+    let mut test = Test {
+        config,
+        progress,
+        report: DumpReport::default(),
+        deadline: began + limit,
+    };
+    let outcome = timeout(limit, test.whole(set)).await;
+    let outcome = outcome.unwrap_or(Err(RestoreError::Deadline { after: limit }));
+    let mut report = test.report.conclude(outcome);
+    report.secs = secs(began.elapsed());
+    report
+}
+
+struct Test<'a> {
+    config: &'a Config,
+    progress: &'a mut (dyn FnMut(&Step) + Send + Sync),
+    report: DumpReport,
+    deadline: Instant,
+}
+
+impl Test<'_> {
+    async fn whole(&mut self, name: Option<&str>) -> Result<(), RestoreError> {
+        refuse_root()?;
+        let began = Instant::now();
+        let live = &self.config.postgres.data_directory;
+        let scratch = Scratch::open(&self.config.restore_test.directory, live)?;
+        let listed = self.choose(name).await?;
+        let set = match (listed.status, listed.manifest) {
+            (Status::Complete, Some(set)) => set,
+            _ => {
+                let reason = listed.reason.unwrap_or_default();
+                self.report.looked("set", Verdict::Critical(reason));
+                return Ok(());
+            }
+        };
+        self.report.looked("set", Verdict::Ok);
+        self.judge_space(&set, &scratch)?;
+        may_begin(self.config, live::look(self.config).await.as_ref().ok())?;
+        self.step("preflight", began, None);
+        let config = self.config;
+        let outcome = tokio::select! {
+            outcome = self.restore(&scratch, &set) => outcome,
+            error = watch(config) => Err(error),
+        };
+        let began = Instant::now();
+        let removed = scratch.remove();
+        self.step("tear_down", began, None);
+        // What the test found comes before what it could not clear away.
+        outcome.and(removed)
+    }
+
+    /// The set of this name, or the newest that is finished, whole or not: a damaged one must not hide behind an older.
+    async fn choose(&mut self, name: Option<&str>) -> Result<Listed, RestoreError> {
+        let repository = dump::repository(self.config)?.to_string();
+        let mut listed = dump::list(self.config).await?.into_iter();
+        let chosen = match name {
+            Some(name) => listed.rfind(|set| set.set == name),
+            None => listed.rfind(|set| set.status != Status::Incomplete),
+        };
+        let chosen = chosen.ok_or_else(|| match name {
+            Some(set) => RestoreError::NoSuchSet {
+                set: set.to_owned(),
+                repository: repository.clone(),
+            },
+            None => RestoreError::NoDump {
+                repository: repository.clone(),
+            },
+        })?;
+        if chosen.status == Status::Incomplete {
+            return Err(RestoreError::UnfinishedSet { set: chosen.set });
+        }
+        self.report.set = Some(chosen.set.clone());
+        self.report.bytes = Some(chosen.stored_bytes);
+        let manifest = chosen.manifest.as_ref();
+        self.report.system_identifier = manifest.map(|set| set.system_identifier);
+        Ok(chosen)
+    }
+
+    fn judge_space(&self, set: &DumpSet, scratch: &Scratch) -> Result<(), RestoreError> {
+        let (directory, live) = (scratch.path(), &self.config.postgres.data_directory);
+        let needed = needed_bytes(set) + reserve_bytes(directory, live);
+        let free = free_bytes(directory)?;
+        if free >= needed {
+            return Ok(());
+        }
+        Err(RestoreError::NoSpace {
+            directory: directory.to_owned(),
+            free: ByteSize(free),
+            needed: ByteSize(needed),
+            kept: scratch.kept().to_vec(),
+        })
+    }
+
+    async fn restore(&mut self, scratch: &Scratch, set: &DumpSet) -> Result<(), RestoreError> {
+        let began = Instant::now();
+        let superuser = set.superuser.as_ref();
+        let superuser = superuser.unwrap_or(&self.config.postgres.user);
+        let server = cluster::start(scratch, self.config, superuser, self.deadline).await?;
+        self.judge_major(scratch, set)?;
+        self.step("init", began, None);
+
+        let began = Instant::now();
+        let repository = dump::repository(self.config)?;
+        let bucket = Bucket::open(&self.config.s3, &repository.bucket).await?;
+        let loader = Loader {
+            config: self.config,
+            bucket: &bucket,
+            scratch,
+            target: server.target(MAINTENANCE),
+        };
+        let globals = loader.globals(&set.globals).await?;
+        self.report.looked("globals", globals.clone());
+        if globals != Verdict::Ok {
+            // Without its roles every database would fail, for no fault of its own.
+            return Ok(());
+        }
+        let mut restored = Vec::new();
+        for database in &set.databases {
+            match loader.database(&database.dump).await? {
+                Verdict::Ok => restored.push(database),
+                bad => self.report.looked(named(database), bad),
+            }
+        }
+        self.step("restore", began, Some(set.bytes()));
+
+        let began = Instant::now();
+        for database in restored {
+            let verdict = compare(&server, database, !set.in_recovery).await?;
+            self.report.looked(named(database), verdict);
+        }
+        self.step("compare", began, None);
+        Ok(())
+    }
+
+    /// Another major version may restore it; that would say nothing of what is restored on the worst day.
+    fn judge_major(&self, scratch: &Scratch, set: &DumpSet) -> Result<(), RestoreError> {
+        let path = scratch.data().join("PG_VERSION");
+        let found = std::fs::read_to_string(&path).map_err(|source| RestoreError::File {
+            operation: "read",
+            path,
+            source,
+        })?;
+        let (wanted, found) = (set.server_version / 10_000, found.trim().to_owned());
+        if wanted.to_string() == found {
+            return Ok(());
+        }
+        Err(RestoreError::WrongMajor {
+            wanted,
+            found,
+            bin_directory: self.config.postgres.bin_directory.clone(),
+        })
+    }
+
+    fn step(&mut self, name: &'static str, began: Instant, bytes: Option<u64>) {
+        let step = Step {
+            name,
+            secs: secs(began.elapsed()),
+            bytes,
+        };
+        (self.progress)(&step);
+        self.report.steps.push(step);
+    }
+}
+
+fn named(database: &DumpedDatabase) -> String {
+    format!("database: {}", database.name)
+}
+
+/// Room on the scratch disk: the databases as they were on the server, and WAL. A first xdb's set does not tell.
+fn needed_bytes(set: &DumpSet) -> u64 {
+    let sizes = set.databases.iter().filter_map(|it| it.database_bytes);
+    let databases: u64 = sizes.sum();
+    EMPTY_CLUSTER + databases + databases.min(WAL_KEPT)
+}
+
+async fn compare(
+    server: &ScratchServer,
+    database: &DumpedDatabase,
+    unlogged: bool,
+) -> Result<Verdict, RestoreError> {
+    let target = server.target(&database.name);
+    let connection = match postgres::connect(&target, Duration::ZERO).await {
+        Ok(connection) => connection,
+        Err(PostgresError::Connect { error, .. }) if is_no_database(&error) => {
+            let reason = "its dump holds a database of another name";
+            return Ok(Verdict::Critical(reason.to_owned()));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let restored = dump::count_rows(&connection, unlogged).await?;
+    Ok(judge_rows(&database.rows, &restored))
+}
+
+fn is_no_database(error: &tokio_postgres::Error) -> bool {
+    error
+        .code()
+        .is_some_and(|code| *code == tokio_postgres::error::SqlState::INVALID_CATALOG_NAME)
+}
