@@ -59,8 +59,8 @@ declare -A prefix=([walrus]=walrus [xdb]=main/pg17)
 if command -v wal-g >/dev/null; then
     peers+=(wal-g) prefix[wal-g]=wal-g command[wal-g]='walrus daemon-client --socket /tmp/wal-g.sock wal-push %f'
 fi
-if [[ -n ${PEERS-} ]]; then
-    read -ra peers <<<"$PEERS"
+if [[ -n ${PEERS-} && $PEERS != *pgbackrest* && $PEERS != *barman* ]]; then
+    :
 elif apt-get -qq -o Acquire::Retries=3 update >/tmp/apt.log 2>&1 && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends pgbackrest barman-cli-cloud python3-boto3 openssl >/tmp/apt.log 2>&1; then
     peers+=(pgbackrest barman)
     prefix[pgbackrest]=pgbackrest/archive/main prefix[barman]=barman
@@ -98,6 +98,8 @@ END
 else
     echo "pgBackRest and barman could not be installed: $(tail -n 1 /tmp/apt.log)"
 fi
+
+[[ -z ${PEERS-} ]] || read -ra peers <<<"$PEERS"
 
 # What was stored must be uploaded again, not compared: the programs' memories end with them.
 start() {

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::RestoreError;
+use super::configure::SHARED_BUFFERS;
 use super::level::Level;
-use super::server::SHARED_BUFFERS;
 use crate::config::Config;
 use crate::model::{Lsn, Timeline, Verdict, Verification};
 

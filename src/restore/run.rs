@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use super::RestoreError;
+use super::configure::{Recovery, configure, restore_command};
 use super::fetch::{NETWORK_LIMIT, fetch, is_full, network_limit};
 use super::level::Level;
 use super::live::{self, Silent};
@@ -14,7 +15,7 @@ use super::preflight::{Found, preflight};
 use super::reach;
 use super::report::{Conditions, Report, Step, secs};
 use super::scratch::Scratch;
-use super::server::{Ended, Recovery, ScratchServer, configure, restore_command};
+use super::server::{Ended, ScratchServer};
 use super::until::Until;
 use super::verify::{self, Recovered, SqlCheck};
 use super::watch::watch;

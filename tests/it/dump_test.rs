@@ -313,7 +313,7 @@ fn s3_cut_is_no_verdict_and_a_killed_test_is_cleaned_up_by_the_next(lab: &Lab) {
 
     let running = in_the_middle(lab);
     let busy = lab.xdb(&["dump", "test"]);
-    busy.failed(3, "another restore test is running");
+    busy.failed(3, "another restore is running");
     running.signal("KILL");
     assert_eq!(running.wait(SOON).code, 137);
     lab.remove_toxic("slow");

@@ -162,7 +162,7 @@ fn what_goes_wrong_on_the_way_is_told_for_what_it_is_and_no_verdict_on_the_backu
 
     for (whom, words) in [
         (
-            "pgrep -f '^postgres: xdb restore test: startup'",
+            "pgrep -f '^postgres: xdb restore: startup'",
             "terminated by signal 9",
         ),
         (
