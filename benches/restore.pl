@@ -140,6 +140,8 @@ echo 'local all all trust' >"$dir/data/pg_hba.conf"
 : >"$dir/data/recovery.signal"
 PGDATA=$dir/data postgres -D "$dir/data" >"$dir/log" 2>&1 &
 until psql -h "$dir" -XAtqc 'SELECT NOT pg_is_in_recovery()' postgres 2>/dev/null | grep -q t; do sleep 0.05; done
+# What the kernel still holds is no restored cluster yet.
+sync -f "$dir/data"
 pg_amcheck -h "$dir" --all --install-missing
 pg_ctl -s -w -m fast -D "$dir/data" stop
 pg_checksums --check -D "$dir/data" >/dev/null

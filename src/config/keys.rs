@@ -224,9 +224,9 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         name: "archive.upload_concurrency",
         kind: Kind::Count,
-        preset: Text("12"),
+        preset: Text("16"),
         seeds: &[],
-        about: "How many WAL segments the daemon stores side by side, while an eighth of the free memory holds 32 MiB for each.",
+        about: "How many WAL segments the daemon stores side by side at most: as the way to S3 is worth, while an eighth of the free memory holds 32 MiB for each.",
     },
     Key {
         name: "archive.fetch_timeout",
