@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::exit::{Exit, complain};
 use super::output::say;
 use crate::config::{Config, Flag, Loaded};
-use crate::restore::{self, Forecast, HELD, Request, RestoreError, Restored, Step, UntilError};
+use crate::restore::{self, Forecast, Held, Request, RestoreError, Restored, Step, UntilError};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -166,11 +166,20 @@ fn told(restored: &Restored, config: &Config) -> String {
     )
 }
 
+/// The `psql` argument that gives a setting back what it was; quoted for a shell.
+fn release(held: &Held) -> String {
+    let sql = match &held.was {
+        Some(was) => format!("ALTER SYSTEM SET {} = {was}", held.name),
+        None => format!("ALTER SYSTEM RESET {}", held.name),
+    };
+    format!("-c '{}'", sql.replace('\'', r"'\''"))
+}
+
 /// The commands that follow, to be copied; the runbook says when.
 fn next(directory: &Path, restored: &Restored, config: &Config) -> String {
     let bin = config.postgres.bin_directory.display();
     let history = restored.new_timeline.history_file();
-    let reset = HELD.map(|(name, _)| format!("-c 'ALTER SYSTEM RESET {name}'"));
+    let reset: Vec<String> = restored.held.iter().map(release).collect();
     let (directory, reset) = (directory.display(), reset.join(" "));
     format!(
         "To look at it, beside whatever runs here:\n  \

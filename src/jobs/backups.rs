@@ -72,8 +72,19 @@ pub async fn dump(config: &Config) -> (Result<DumpSet, DumpError>, Ran) {
     (dumped, watch.ran(Job::Dump, worked))
 }
 
-/// How long restore tests must be unable to run to be worth an alert.
+/// How long a test must be unable to run to be worth an alert.
 const COULD_NOT_RUN: Duration = Duration::from_secs(600);
+
+impl Worked {
+    /// One that could not run is tried again soon: only when that helps nothing somebody must look.
+    fn hold_unknown(&mut self) {
+        for (finding, hold) in &mut self.findings {
+            if matches!(finding.verdict, Verdict::Unknown(_)) {
+                *hold = COULD_NOT_RUN;
+            }
+        }
+    }
+}
 
 /// What was measured, against what is wanted; nothing where either is not known, or the restore was held back.
 fn objectives(report: &Report, config: &Config) -> Vec<(Finding, Duration)> {
@@ -113,16 +124,12 @@ pub async fn restore_test(
     let watch = Stopwatch::start();
     let report = restore::prove(loaded, &Options::default(), progress).await;
     let verdict = verdict(report.conclusion, report.reason.as_deref());
-    let unknown = matches!(verdict, Verdict::Unknown(_));
     let detail = serde_json::to_value(&report).unwrap_or_default();
     let mut worked = Worked {
         not_now: report.not_now,
         ..Worked::of(Job::RestoreTest, &loaded.config, verdict, detail)
     };
-    if unknown {
-        // One that could not run is tried again soon: only when that helps nothing somebody must look.
-        worked.findings[0].1 = COULD_NOT_RUN;
-    }
+    worked.hold_unknown();
     worked.findings.extend(objectives(&report, &loaded.config));
     (report, watch.ran(Job::RestoreTest, worked))
 }
@@ -136,10 +143,11 @@ pub async fn dump_test(
     let report = restore::dump::run(config, None, progress).await;
     let verdict = verdict(report.conclusion, report.reason.as_deref());
     let detail = serde_json::to_value(&report).unwrap_or_default();
-    let worked = Worked {
+    let mut worked = Worked {
         not_now: report.not_now,
         ..Worked::of(Job::DumpTest, config, verdict, detail)
     };
+    worked.hold_unknown();
     (report, watch.ran(Job::DumpTest, worked))
 }
 

@@ -109,6 +109,8 @@ fn settings(scratch: &Scratch, control: &ControlData, recovery: &Recovery<'_>) -
         // Its files go with the scratch directory, whatever kills the server.
         ("dynamic_shared_memory_type", "mmap".to_owned()),
         ("jit", "off".to_owned()),
+        // One that lost a process answers nothing more, rather than from what it recovered by itself.
+        ("restart_after_crash", "off".to_owned()),
         ("logging_collector", "off".to_owned()),
         ("log_destination", "stderr".to_owned()),
         ("log_line_prefix", quoted("%m ")),

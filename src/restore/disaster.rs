@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::RestoreError;
+use super::brought::{self, Held};
 use super::forecast::{Forecast, forecast};
 use super::place::{self, Place};
 use super::plan;
@@ -18,7 +20,6 @@ use super::run::{Options, Test, refuse_root};
 use super::scratch::{free_bytes, reserve_bytes};
 use super::sign::{self, Tell};
 use super::until::Until;
-use super::{RestoreError, brought};
 use crate::config::{Config, Loaded};
 use crate::model::{Lsn, Timeline, Verdict, Verification};
 use crate::postgres;
@@ -54,6 +55,8 @@ pub struct Restored {
     pub timeline: Option<Timeline>,
     /// The timeline that the cluster goes on as.
     pub new_timeline: Timeline,
+    /// Settings that are off until a person says otherwise.
+    pub held: Vec<Held>,
     /// End of the last record that was replayed.
     pub recovered_lsn: Option<Lsn>,
     /// Commit time of the last transaction that was replayed; `None` where the WAL held none.
@@ -139,7 +142,7 @@ pub async fn restore(
         deadline: began + LIMIT,
         durable: true,
     };
-    let new_timeline = recover(&mut test, &place, &found, tell).await?;
+    let (new_timeline, held) = recover(&mut test, &place, &found, tell).await?;
     let directory = place.directory().to_owned();
     let sync = Instant::now();
     place.finish()?;
@@ -153,6 +156,7 @@ pub async fn restore(
         system_identifier: report.system_identifier,
         timeline: report.timeline,
         new_timeline,
+        held,
         recovered_lsn: report.recovered_lsn,
         recovered_to: report.recovered_to,
         secs: secs(began.elapsed()),
@@ -163,13 +167,13 @@ pub async fn restore(
     })
 }
 
-/// Fetches, recovers, stops; gives the timeline that the cluster is on then.
+/// Fetches, recovers, stops; gives the timeline that the cluster is on then, and what is held back in it.
 async fn recover(
     test: &mut Test<'_>,
     place: &Place,
     found: &Found,
     tell: Tell<'_>,
-) -> Result<Timeline, RestoreError> {
+) -> Result<(Timeline, Vec<Held>), RestoreError> {
     let scratch = &place.scratch;
     let (data, aside) = (scratch.data(), scratch.path().join("brought"));
     let fetch = Instant::now();
@@ -197,7 +201,7 @@ async fn recover(
             "it recovered, and did not shut down in order".to_owned(),
         ));
     };
-    brought::put_back(&data, &aside, &control)?;
+    let held = brought::put_back(&data, &aside, &control)?;
     test.step("stop", stop, None);
-    Ok(timeline)
+    Ok((timeline, held))
 }

@@ -160,7 +160,9 @@ impl RestoreError {
                 "the backup was not judged: test again, or run the program's backup-fetch by hand"
             }
             Self::StorageLost { .. } => "nothing was judged: test again once S3 answers",
-            Self::File { .. } => "restore_test.directory must belong to the user that runs xdb",
+            Self::File { .. } => {
+                "restore_test.directory, or --target-dir of `xdb restore`, must belong to the user that runs xdb"
+            }
             Self::Archive(error) => return error.hint(),
             Self::Dump(error) => return Some(error.hint()),
             Self::Postgres(error) => return Some(error.hint()),

@@ -29,7 +29,7 @@ mod verify;
 mod watch;
 mod words;
 
-pub use brought::HELD;
+pub use brought::Held;
 pub use disaster::{Outlook, Request, Restored, outlook, restore};
 pub use error::RestoreError;
 pub use forecast::Forecast;

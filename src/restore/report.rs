@@ -178,6 +178,11 @@ impl Report {
                     Some(seen) if self.conclusion == Conclusion::Failed => {
                         format!("{words} ({seen})")
                     }
+                    // What was found bad is bad, however the test ended.
+                    Some(seen) if damaged && self.conclusion == Conclusion::NotRun => {
+                        self.conclusion = Conclusion::Failed;
+                        format!("{seen} (then: {words})")
+                    }
                     _ => words,
                 });
             }

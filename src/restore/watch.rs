@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use procfs::{Current, Meminfo};
+use tokio::time::timeout;
 
 use super::RestoreError;
 use super::live::{self, Live};
@@ -13,6 +14,9 @@ use crate::config::Config;
 
 /// How often a running test looks at the live server.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// One whose disk is stuck may not answer at all; its volumes are looked at all the same.
+const ANSWERS: Duration = Duration::from_secs(10);
 
 /// What the scratch server and the program take at most, and some more.
 const MEMORY: u64 = 512 << 20;
@@ -39,7 +43,8 @@ pub async fn watch(config: &Config) -> RestoreError {
     loop {
         tokio::time::sleep(LOOK).await;
         // One that does not answer is the test's doing in the worst case only, and its end is no help then.
-        let live = live::look(config).await.ok();
+        let live = timeout(ANSWERS, live::look(config)).await;
+        let live = live.ok().and_then(Result::ok);
         if let Some(reason) = judge_live(config, live.as_ref()) {
             return RestoreError::Beside(reason);
         }

@@ -6,9 +6,11 @@ use crate::archive::DAMAGED;
 ///
 /// Where it ended over a file that `xdb wal-fetch` did not bring, that has read the file and knows.
 pub(super) fn is_damage(reason: &str) -> bool {
-    const ELSEWHERE: [&str; 9] = [
+    const ELSEWHERE: [&str; 11] = [
         "out of memory",
         "Cannot allocate memory",
+        "No space left on device",
+        "Disk quota exceeded",
         "shared memory",
         "Too many open files",
         "command not found",

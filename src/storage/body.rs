@@ -2,8 +2,9 @@
 
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
+use tokio::time::timeout;
 
-use super::{Bucket, StorageError};
+use super::{Bucket, REQUEST_DEADLINE, StorageError};
 
 /// What is left of an object's content.
 pub struct Body {
@@ -37,7 +38,9 @@ impl Body {
     /// # Errors
     /// When the connection breaks off before.
     pub async fn next(&mut self) -> Result<Option<Bytes>, StorageError> {
-        let next = self.stream.try_next().await;
+        // The client's own deadlines end where a body begins.
+        let next = timeout(REQUEST_DEADLINE, self.stream.try_next()).await;
+        let next = next.map_err(|e| StorageError::cut(&self.bucket, &self.key, e))?;
         next.map_err(|e| StorageError::cut(&self.bucket, &self.key, e))
     }
 }

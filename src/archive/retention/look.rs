@@ -47,24 +47,42 @@ pub(super) async fn look(
     })
 }
 
-/// Those of `backups` that a restore test passed.
+/// Those of `backups` whose last restore test passed.
 async fn proven(
     shared: &Shared,
     of: ArchiveOf<'_>,
     backups: &[Backup],
 ) -> Result<BTreeSet<String>, ArchiveError> {
     let names: Vec<&str> = backups.iter().map(|it| it.name.as_str()).collect();
+    // The oldest first: what passed and failed later is proven no more.
     let proofs = shared.proofs_of(&names).await?.into_iter();
-    let mut proven: BTreeSet<String> = proofs
-        .filter(|proof| proof.proves(of))
-        .map(|proof| proof.backup)
-        .collect();
+    let outcomes = proofs
+        .filter(|proof| proof.is_of(of))
+        .map(|proof| (proof.backup, proof.passed));
+    let (mut proven, failed) = last_outcomes(outcomes);
     // Where a test's proof could not be written, its success is, as soon as the bucket answers.
     let success = shared.last_success(TEST).await?;
     let success = success.filter(|it| it.detail["system_identifier"].as_u64() == Some(of.0));
     let backup = success.and_then(|it| it.detail["backup"].as_str().map(str::to_owned));
-    proven.extend(backup);
+    proven.extend(backup.filter(|backup| !failed.contains(backup)));
     Ok(proven)
+}
+
+/// The backups whose last test passed, and those whose last failed.
+fn last_outcomes(
+    tests: impl Iterator<Item = (String, bool)>,
+) -> (BTreeSet<String>, BTreeSet<String>) {
+    let (mut proven, mut failed) = (BTreeSet::new(), BTreeSet::new());
+    for (backup, passed) in tests {
+        let (now, before) = if passed {
+            (&mut proven, &mut failed)
+        } else {
+            (&mut failed, &mut proven)
+        };
+        before.remove(&backup);
+        now.insert(backup);
+    }
+    (proven, failed)
 }
 
 /// Puts into `catalog`, which was read from `repository`, how far retention has deleted, so that what it took is no loss.
@@ -191,4 +209,27 @@ async fn in_metadata(
         ArchiveError::Sentinel { backup, reason }
     })?;
     Ok(Some(metadata.is_permanent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passed_and_failed_later_is_proven_no_more() {
+        let tests = [
+            ("a", true),
+            ("b", true),
+            ("b", false),
+            ("c", false),
+            ("c", true),
+        ];
+        let (proven, failed) = last_outcomes(
+            tests
+                .into_iter()
+                .map(|(name, passed)| (name.to_owned(), passed)),
+        );
+        assert_eq!(proven.into_iter().collect::<Vec<_>>(), ["a", "c"]);
+        assert_eq!(failed.into_iter().collect::<Vec<_>>(), ["b"]);
+    }
 }

@@ -52,10 +52,9 @@ impl Proof {
         })
     }
 
-    /// Whether it proves that its backup, of that cluster in that repository, can be restored.
-    pub fn proves(&self, (system_identifier, repository): ArchiveOf<'_>) -> bool {
-        self.passed
-            && self.system_identifier == Some(system_identifier)
+    /// Whether it is of a backup of that cluster in that repository.
+    pub fn is_of(&self, (system_identifier, repository): ArchiveOf<'_>) -> bool {
+        self.system_identifier == Some(system_identifier)
             && self.repository == repository.to_string()
     }
 
@@ -179,7 +178,8 @@ mod tests {
                 false,
             ),
         ] {
-            assert_eq!(proof(report).unwrap().proves(of), proves, "{what}");
+            let proof = proof(report).unwrap();
+            assert_eq!(proof.passed && proof.is_of(of), proves, "{what}");
         }
         assert_eq!(proof(r#"{"passed":false,"backup":null}"#), None);
     }

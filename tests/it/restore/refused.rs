@@ -98,7 +98,7 @@ fn a_directory_that_holds_anything_and_a_live_server_are_refused() {
         "root:root",
         "0755",
     );
-    refused(TARGET, "the backup is of PostgreSQL 17");
+    refused(TARGET, "what is restored is of PostgreSQL 17");
     lab.config("");
     // The backup's own number says that it takes more than there is.
     let sentinel = lab.ok(&format!("ls {REPOSITORY}/basebackups_005/*_sentinel.json"));
