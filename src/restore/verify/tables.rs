@@ -45,7 +45,7 @@ pub async fn check_tables(server: &ScratchServer) -> Result<ReadTables, Postgres
         let counted = counts.entry(database.clone()).or_default();
         for table in tables(&connection).await? {
             bytes += table.bytes;
-            let (rows, reason) = read(&connection, &table).await;
+            let (rows, reason) = read(&connection, &table).await?;
             // One that cannot be read is named once.
             counted.insert(table.name.clone(), rows.unwrap_or(u64::MAX));
             broken.extend(reason.map(|reason| format!("{database}: {}: {reason}", table.name)));
@@ -69,14 +69,21 @@ const PLANNER: &str = "
     SET enable_indexonlyscan = off; SET max_parallel_workers_per_gather = 0; SET row_security = off";
 
 /// The rows of `table`, where they can be read, and what is wrong with it.
-async fn read(connection: &Connection, table: &Table) -> (Option<u64>, Option<String>) {
+///
+/// # Errors
+/// When the server went away meanwhile, which says nothing of the table.
+async fn read(
+    connection: &Connection,
+    table: &Table,
+) -> Result<(Option<u64>, Option<String>), PostgresError> {
     let scan = format!("COPY (SELECT * FROM {}) TO '/dev/null'", table.name);
     let rows = match run(connection, "to read a table", &scan).await {
         Ok(rows) => rows,
-        Err(error) => return (None, Some(error.to_string())),
+        Err(error) if connection.is_closed() => return Err(error),
+        Err(error) => return Ok((None, Some(error.to_string()))),
     };
     if table.key.is_empty() {
-        return (Some(rows), None);
+        return Ok((Some(rows), None));
     }
     let ordered = format!(
         "COPY (SELECT * FROM {} ORDER BY {}) TO '/dev/null'",
@@ -87,9 +94,10 @@ async fn read(connection: &Connection, table: &Table) -> (Option<u64>, Option<St
         Ok(keyed) => Some(format!(
             "{rows} rows by sequential scan, {keyed} through the primary key"
         )),
+        Err(error) if connection.is_closed() => return Err(error),
         Err(error) => Some(error.to_string()),
     };
-    (Some(rows), reason)
+    Ok((Some(rows), reason))
 }
 
 async fn databases(connection: &Connection) -> Result<Vec<String>, PostgresError> {
