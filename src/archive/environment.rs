@@ -9,6 +9,15 @@ use super::{ArchiveError, Program, Repository};
 use crate::config::Config;
 use crate::process;
 
+/// Whether the program encrypts what it stores: then xdb cannot read it, and what does not unpack is no damage.
+pub fn encrypts(config: &Config) -> bool {
+    const KEYS: [&str; 4] = ["WALG_LIBSODIUM_", "WALG_PGP_", "WALG_GPG_", "WALG_CSE_"];
+    let settings = &config.archive.settings;
+    settings
+        .keys()
+        .any(|name| KEYS.iter().any(|key| name.starts_with(key)))
+}
+
 /// Prepares the WAL-G program of `config` to work on `repository` for the server in `data_directory`.
 ///
 /// # Errors

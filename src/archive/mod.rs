@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::storage::Repository;
 pub use backup::{PushedBackup, push};
 pub use catalog_cache::{Look, forget_catalog, read_catalog};
-pub use environment::{add_ambient_aws, command};
+pub use environment::{add_ambient_aws, command, encrypts};
 pub use error::ArchiveError;
 pub use high_water::{Said, high_water, last_archived, raise_high_water};
 pub use program::Program;

@@ -138,6 +138,9 @@ async fn look_into(
     repository: &Repository,
     name: &str,
 ) -> Result<(), ArchiveError> {
+    if environment::encrypts(config) {
+        return Ok(());
+    }
     let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
     for object in stored_as(&bucket, repository, name).await? {
         let stored = bucket.get(&object.key).await?;

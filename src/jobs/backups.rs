@@ -86,7 +86,9 @@ impl Worked {
     }
 }
 
-/// What was measured, against what is wanted; nothing where either is not known, or the restore was held back.
+/// What was measured, against what is wanted; nothing where nothing is wanted, or the restore was held back.
+///
+/// A test that did not pass leaves a warning of an earlier one as it stands, and raises none.
 fn objectives(report: &Report, config: &Config) -> Vec<(Finding, Duration)> {
     let throttled = report.conditions.is_none_or(|at| at.throttled);
     let rto = report.rto_secs.filter(|_| report.passed && !throttled);
@@ -97,7 +99,13 @@ fn objectives(report: &Report, config: &Config) -> Vec<(Finding, Duration)> {
     ]
     .into_iter()
     .filter_map(|(object, measured, objective)| {
-        let (measured, objective) = (measured?, objective?.as_secs_f64());
+        let objective = objective?.as_secs_f64();
+        let scope = Scope::Node(config.node.hostname.clone());
+        let Some(measured) = measured else {
+            let verdict = Verdict::Unknown("the last restore test did not pass".to_owned());
+            let unknown = Finding::new("restore-objective", scope, object, verdict);
+            return (!report.passed).then_some((unknown, Duration::MAX));
+        };
         let verdict = if measured > objective {
             let name = object.to_uppercase();
             Verdict::Warning(format!(
@@ -106,7 +114,6 @@ fn objectives(report: &Report, config: &Config) -> Vec<(Finding, Duration)> {
         } else {
             Verdict::Ok
         };
-        let scope = Scope::Node(config.node.hostname.clone());
         let mut finding = Finding::new("restore-objective", scope, object, verdict);
         finding.value = Some(measured);
         finding.threshold = Some(objective);

@@ -130,14 +130,7 @@ pub async fn stream<T, E: From<ProcessError>>(
     // Both pipes drain at once: either one left full would stall the child.
     let stderr = tokio::spawn(last_lines(group.stderr()));
     let consumed = consume(stdout).await?;
-    let status = group.wait(Duration::MAX).await?;
-    group.kill();
-    let finished = Finished {
-        status,
-        stdout: Vec::new(),
-        stderr: drained(stderr).await,
-    };
-    Ok((finished, consumed))
+    Ok((ended(group, stderr).await?, consumed))
 }
 
 /// Runs `command` to its end, its standard input written by `produce`, which closes it by dropping it.
@@ -160,14 +153,18 @@ pub async fn feed<T, E: From<ProcessError>>(
     let stdin = group.stdin().expect("standard input is piped");
     let stderr = tokio::spawn(last_lines(group.stderr()));
     let produced = produce(stdin).await?;
+    Ok((ended(group, stderr).await?, produced))
+}
+
+/// The end of a child whose standard output went elsewhere.
+async fn ended(mut group: Group, stderr: JoinHandle<String>) -> Result<Finished, ProcessError> {
     let status = group.wait(Duration::MAX).await?;
     group.kill();
-    let finished = Finished {
+    Ok(Finished {
         status,
         stdout: Vec::new(),
         stderr: drained(stderr).await,
-    };
-    Ok((finished, produced))
+    })
 }
 
 /// As [`stream`], where what is said on either pipe counts.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::RestoreError;
 use super::preflight::Found;
 use super::scratch::{Scratch, free_bytes};
-use crate::archive::{catalog, command};
+use crate::archive::{catalog, command, encrypts};
 use crate::config::Config;
 use crate::process;
 
@@ -61,11 +61,15 @@ pub async fn fetch(
         .iter()
         .filter_map(|name| found.catalog.backup(name))
         .collect();
-    let corrupt = catalog::find_corrupt_part(&found.bucket, &found.repository, &chain).await;
-    let corrupt = corrupt.map_err(|error| RestoreError::StorageLost {
-        doing,
-        words: error.to_string(),
-    })?;
+    let corrupt = if encrypts(config) {
+        None
+    } else {
+        let looked = catalog::find_corrupt_part(&found.bucket, &found.repository, &chain).await;
+        looked.map_err(|error| RestoreError::StorageLost {
+            doing,
+            words: error.to_string(),
+        })?
+    };
     Err(corrupt.map_or_else(
         || RestoreError::Fetch {
             program: program.to_string(),

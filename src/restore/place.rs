@@ -90,7 +90,11 @@ impl Place {
             }
             return Err(failed("move the cluster to", source));
         }
-        self.scratch.remove()?;
+        if let Err(error) = self.scratch.remove() {
+            // The cluster is whole; for that it is not taken back.
+            let work = self.scratch.path().display();
+            tracing::warn!("{error}; remove {work} by hand");
+        }
         let directory = File::open(&self.directory);
         let synced = directory.and_then(|directory| Ok(rustix::fs::syncfs(directory)?));
         synced.map_err(|source| failed("sync", source))

@@ -41,8 +41,11 @@ pub struct Conditions {
 
 impl Conditions {
     pub(super) fn of(config: &Config) -> Self {
+        let limits = ["WALG_NETWORK_RATE_LIMIT", "WALG_DISK_RATE_LIMIT"];
+        let limited = |name: &&str| config.archive.settings.contains_key(*name);
         Self {
-            throttled: config.restore_test.network_limit_mib.is_some(),
+            throttled: config.restore_test.network_limit_mib.is_some()
+                || limits.iter().any(limited),
             modest: true,
             fsync: false,
             shared_buffers: SHARED_BUFFERS,
@@ -89,6 +92,8 @@ pub struct Report {
     pub passed: bool,
     /// How much was looked at.
     pub level: Level,
+    /// Where it was to stop; at the end of the archive where `None`.
+    pub until: Option<String>,
     pub backup: Option<String>,
     pub system_identifier: Option<u64>,
     /// The timeline that was recovered, before the promotion that ends the recovery.
@@ -127,6 +132,7 @@ impl Default for Report {
         Self {
             passed: false,
             level: Level::default(),
+            until: None,
             backup: None,
             system_identifier: None,
             timeline: None,
@@ -257,6 +263,7 @@ mod tests {
             "timeline",
             "recovered_lsn",
             "recovered_to",
+            "until",
             "rto_secs",
             "conditions",
             "rpo_secs",
@@ -267,6 +274,6 @@ mod tests {
         ] {
             assert!(keys.contains(&key), "{key}");
         }
-        assert_eq!(keys.len(), 14);
+        assert_eq!(keys.len(), 15);
     }
 }

@@ -66,6 +66,7 @@ pub async fn run(
         progress,
         report: Report {
             level: options.level.unwrap_or_else(configured),
+            until: options.until.as_ref().map(Until::to_string),
             conditions: Some(Conditions::of(&loaded.config)),
             ..Report::default()
         },
@@ -105,7 +106,12 @@ impl Test<'_> {
             error = watch(config) => Err(error),
         };
         let began = Instant::now();
-        let removed = if self.options.keep {
+        // What fled from a disk that ran full does not go on filling it.
+        let full = matches!(
+            outcome,
+            Err(RestoreError::Beside(_) | RestoreError::DiskFull { .. })
+        );
+        let removed = if self.options.keep && !full {
             let kept = scratch.keep();
             self.report.kept = kept.is_ok().then(|| scratch.path().to_owned());
             kept

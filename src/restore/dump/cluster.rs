@@ -11,7 +11,7 @@ use crate::restore::RestoreError;
 use crate::restore::scratch::{Scratch, free_bytes};
 use crate::restore::server::{Ended, ScratchServer};
 
-/// In place of what initdb wrote. No statement is logged: the globals set password hashes.
+/// In place of what initdb wrote. No statement is logged, and no row in a detail: the globals set password hashes.
 const SETTINGS: &str = "\
 listen_addresses = ''
 port = 5432
@@ -21,6 +21,7 @@ log_line_prefix = '%m '
 log_timezone = UTC
 log_statement = none
 log_min_error_statement = panic
+log_error_verbosity = terse
 lc_messages = C
 cluster_name = 'xdb dump test'
 restart_after_crash = off

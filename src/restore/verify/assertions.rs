@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
-use super::sql::in_words;
+use super::sql::{in_words, is_elsewhere};
 use crate::model::Verdict;
 use crate::postgres::{self, PostgresError};
 use crate::restore::server::ScratchServer;
@@ -91,6 +91,7 @@ pub async fn check_assertion(
         Err(error @ (PostgresError::Connect { .. } | PostgresError::Silent { .. })) => {
             Verdict::Unknown(error.to_string())
         }
+        Err(error) if is_elsewhere(&error) => Verdict::Unknown(error.to_string()),
         Err(error) => Verdict::Critical(in_words(&error)),
     }
 }

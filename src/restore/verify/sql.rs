@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio_postgres::SimpleQueryMessage;
+use tokio_postgres::error::SqlState;
 
 use crate::model::Verdict;
 use crate::postgres::{self, PostgresError};
@@ -31,8 +32,20 @@ pub async fn check_sql(server: &ScratchServer, check: &SqlCheck, limit: Duration
         Err(error @ (PostgresError::Connect { .. } | PostgresError::Silent { .. })) => {
             Verdict::Unknown(error.to_string())
         }
+        Err(error) if is_elsewhere(&error) => Verdict::Unknown(error.to_string()),
         Err(error) => Verdict::Critical(in_words(&error)),
     }
+}
+
+/// The server went away, ran out of something or was stopped: that says nothing of what it was asked for.
+pub(super) fn is_elsewhere(error: &PostgresError) -> bool {
+    let PostgresError::Query { error, .. } = error else {
+        return false;
+    };
+    let class = |code: &SqlState| code.code().get(..2).map(str::to_owned);
+    let class = error.code().and_then(class);
+    // insufficient_resources, operator_intervention, system_error.
+    error.is_closed() || matches!(class.as_deref(), Some("53" | "57" | "58"))
 }
 
 /// A query's failure, with what the pinned `search_path` makes of a name without its schema.

@@ -52,6 +52,11 @@ impl Proof {
         })
     }
 
+    /// Whether its backup came back whole: pages were looked at, and it was recovered to the end of the archive.
+    pub fn proves(&self) -> bool {
+        self.passed && self.report["level"] != "start" && self.report["until"].is_null()
+    }
+
     /// Whether it is of a backup of that cluster in that repository.
     pub fn is_of(&self, (system_identifier, repository): ArchiveOf<'_>) -> bool {
         self.system_identifier == Some(system_identifier)
@@ -172,6 +177,18 @@ mod tests {
                 false,
             ),
             (
+                "a pass at level start",
+                r#"{"passed":true,"level":"start","backup":"base_1","system_identifier":7}"#,
+                (7, &here),
+                false,
+            ),
+            (
+                "a pass that stopped before the end",
+                r#"{"passed":true,"level":"full","until":"0/3000028","backup":"base_1","system_identifier":7}"#,
+                (7, &here),
+                false,
+            ),
+            (
                 "of nobody knows whom",
                 r#"{"passed":true,"backup":"base_1","system_identifier":null}"#,
                 (7, &here),
@@ -179,7 +196,7 @@ mod tests {
             ),
         ] {
             let proof = proof(report).unwrap();
-            assert_eq!(proof.passed && proof.is_of(of), proves, "{what}");
+            assert_eq!(proof.proves() && proof.is_of(of), proves, "{what}");
         }
         assert_eq!(proof(r#"{"passed":false,"backup":null}"#), None);
     }
