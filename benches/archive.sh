@@ -105,7 +105,7 @@ fi
 start() {
     case $1 in
     walrus | wal-g)
-        WALG_S3_PREFIX=s3://walg-test/$1 setpriv --reuid=postgres --regid=postgres --init-groups "$1" daemon "/tmp/$1.sock" >"/tmp/$1.log" 2>&1 &
+        WALG_S3_PREFIX=s3://walg-test/$1 env -u GOGC -u GOMEMLIMIT setpriv --reuid=postgres --regid=postgres --init-groups "$1" daemon "/tmp/$1.sock" >"/tmp/$1.log" 2>&1 &
         until [[ -S /tmp/$1.sock ]]; do sleep 0.05; done ;;
     xdb)
         env -u PGDATA -u AWS_ENDPOINT setpriv --reuid=postgres --regid=postgres --init-groups env HOME=/var/lib/postgresql xdb daemon >/tmp/xdb.log 2>&1 &
@@ -216,7 +216,7 @@ part_one() {
     latency 0
     start walrus
     start xdb
-    postgres env XDB_CONFIG=/etc/xdb/xdb.toml perl /benches/archive_one.pl "${list[@]:0:100}"
+    postgres perl /benches/archive_one.pl "${list[@]}"
     # First the one that has a walrus of its own.
     stop xdb
     stop walrus

@@ -13,7 +13,7 @@ use super::program::ReadyMark;
 use super::wal_client::{block_on, complain, configured, stored_as};
 use super::wal_role::{Here, await_stored, in_recovery, refuse_superseded, stopping};
 use super::{ArchiveError, Program, Repository, catalog, environment};
-use crate::config::Config;
+use crate::config::{Config, usual_state_directory};
 use crate::model::ArchiveFile;
 use crate::process;
 use crate::storage::{Bucket, Object};
@@ -45,12 +45,23 @@ fn try_push(config: Option<PathBuf>, arguments: &[OsString]) -> Result<(), Archi
     if !metadata.is_file() {
         return Err(ArchiveError::NotArchivable { path });
     }
-    let (config, repository) = configured(config)?;
-    match hand_over(&config, &path, &name) {
-        Handed::Stored => return Ok(()),
-        Handed::Refused => {}
+    let hand_over = |state_directory: &Path| match hand_over(state_directory, &path, &name) {
+        Handed::Stored => Ok(true),
+        Handed::Refused => Ok(false),
         // PostgreSQL asks again in a second; two at one file would be worse.
-        Handed::Lost => return Err(ArchiveError::Lost { name }),
+        Handed::Lost => Err(ArchiveError::Lost { name: name.clone() }),
+    };
+    // Reading the configuration would be most of the work; and a daemon that runs goes on while a file is being edited.
+    let usual = config.is_none().then(usual_state_directory).flatten();
+    if let Some(usual) = &usual
+        && hand_over(usual)?
+    {
+        return Ok(());
+    }
+    let (config, repository) = configured(config)?;
+    let directory = &config.node.state_directory;
+    if usual.as_ref() != Some(directory) && hand_over(directory)? {
+        return Ok(());
     }
     let pushed = async {
         tokio::select! {

@@ -14,9 +14,9 @@ pub enum Verb {
 
 pub fn run(verb: &Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
     let Verb::Show = verb;
-    let rows = loaded.effective.iter().map(|effective| {
-        let value = effective.value.clone().unwrap_or_else(|| "-".to_owned());
-        vec![effective.key.clone(), value, effective.source.to_string()]
+    let rows = loaded.effective().into_iter().map(|effective| {
+        let value = effective.value.unwrap_or_else(|| "-".to_owned());
+        vec![effective.key, value, effective.source.to_string()]
     });
     say(table(&["KEY", "VALUE", "SOURCE"], &[], rows).trim_fmt())?;
     Ok(Exit::Good)

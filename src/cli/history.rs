@@ -156,6 +156,7 @@ fn print(tests: &[Test]) -> std::io::Result<()> {
             test.node.clone(),
             text("backup"),
             text("level"),
+            text("until"),
             test.result.to_owned(),
             secs("rto_secs"),
             secs("rpo_secs"),
@@ -168,13 +169,14 @@ fn print(tests: &[Test]) -> std::io::Result<()> {
         "NODE",
         "BACKUP",
         "LEVEL",
+        "UNTIL",
         "RESULT",
         "RTO",
         "RPO",
         "RECOVERED TO (UTC)",
         "SECONDS",
     ];
-    say(table(&header, &[5, 6, 8], rows).trim_fmt())?;
+    say(table(&header, &[6, 7, 9], rows).trim_fmt())?;
     for test in tests {
         if let Some(reason) = &test.reason {
             let at = test.started_at.strftime("%F %T");

@@ -26,7 +26,7 @@ fn default(key: &str) -> String {
         flags: Vec::new(),
     };
     let loaded = config::load(&sources).unwrap();
-    let mut effective = loaded.effective.into_iter();
+    let mut effective = loaded.effective().into_iter();
     let found = effective.find(|effective| effective.key == key).unwrap();
     found.value.unwrap()
 }

@@ -224,7 +224,7 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         name: "archive.upload_concurrency",
         kind: Kind::Count,
-        preset: Text("16"),
+        preset: Text("32"),
         seeds: &[],
         about: "How many WAL segments the daemon stores side by side at most: as the way to S3 is worth, while an eighth of the free memory holds 32 MiB for each.",
     },

@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
 use super::environment;
 use super::error::{ConfigError, Problem};
 use super::file;
 use super::key::{Key, Preset, environment_name};
 use super::keys::{KEYS, SETTINGS};
-use super::kind::{Kind, Value};
+use super::kind::Kind;
 use super::settings;
 use super::source::{Given, Source, Sources};
 use super::typed::{Config, Values};
@@ -25,11 +25,9 @@ const MASK: &str = "********";
 #[derive(Debug, Clone)]
 pub struct Loaded {
     pub config: Config,
-    /// Every key in the order of `xdb.toml`, and every further setting.
-    pub effective: Vec<Effective>,
     /// What was left out of the sources, and why: sentences for an operator.
     pub warnings: Vec<String>,
-    environment: Vec<(String, SecretString)>,
+    chosen: BTreeMap<String, Given>,
     sources: Sources,
 }
 
@@ -53,11 +51,38 @@ impl Loaded {
     pub fn again(&self) -> Result<Option<Self>, ConfigError> {
         let again = load(&self.sources)?;
         let told = |loaded: &Self| -> Vec<(String, String)> {
-            let all = loaded.environment.iter();
-            all.map(|(name, value)| (name.clone(), value.expose_secret().to_owned()))
+            let all = loaded.chosen.values();
+            all.map(|given| (given.key.clone(), given.text.clone()))
                 .collect()
         };
         Ok((told(&again) != told(self)).then_some(again))
+    }
+
+    /// Every key in the order of `xdb.toml`, and every further setting.
+    pub fn effective(&self) -> Vec<Effective> {
+        let settings: Vec<_> = settings(&self.chosen).collect();
+        let mut effective = Vec::new();
+        for (index, key) in KEYS.iter().enumerate() {
+            let (value, source) = value_of(key, &self.chosen).unzip();
+            effective.push(Effective {
+                key: key.name.to_owned(),
+                value: value.map(|value| masked(value, key.kind == Kind::Secret)),
+                source: source.unwrap_or(Source::Default),
+                about: key.about,
+            });
+            let ends_section = KEYS
+                .get(index + 1)
+                .is_none_or(|next| next.section() != key.section());
+            if ends_section && SETTINGS.starts_with(key.section()) {
+                effective.extend(settings.iter().map(|(name, given)| Effective {
+                    key: given.key.clone(),
+                    value: Some(masked(given.text.clone(), settings::is_secret(name))),
+                    source: given.source.clone(),
+                    about: "A further setting for the WAL-G program.",
+                }));
+            }
+        }
+        effective
     }
 
     /// This configuration as variables for a child xdb that must see the same, whatever files say.
@@ -66,10 +91,22 @@ impl Loaded {
     /// arguments. `XDB_CONFIG` keeps the child from reading a file.
     pub fn to_environment(&self) -> Vec<(String, SecretString)> {
         let no_file = ("XDB_CONFIG".to_owned(), SecretString::from("/dev/null"));
+        let given = self.chosen.values();
         std::iter::once(no_file)
-            .chain(self.environment.iter().cloned())
+            .chain(given.map(|given| (environment_name(&given.key), secret(given))))
             .collect()
     }
+}
+
+/// The further settings for the program, by their own names.
+fn settings(chosen: &BTreeMap<String, Given>) -> impl Iterator<Item = (&str, &Given)> {
+    chosen
+        .iter()
+        .filter_map(|(key, given)| Some((key.strip_prefix(SETTINGS)?, given)))
+}
+
+fn secret(given: &Given) -> SecretString {
+    SecretString::from(given.text.as_str())
 }
 
 /// Reads `sources` into one valid configuration.
@@ -101,7 +138,11 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         let Some((text, source)) = value_of(key, &chosen) else {
             continue;
         };
-        match key.kind.parse(&text) {
+        let value = match source {
+            Source::Default => key.kind.trusted(&text),
+            _ => key.kind.parse(&text),
+        };
+        match value {
             Some(value) => {
                 values.insert(key.name, value);
             }
@@ -110,7 +151,13 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         }
     }
     if problems.is_empty() {
-        Ok(finish(values, &chosen, warnings, sources))
+        let settings = settings(&chosen).map(|(name, given)| (name.to_owned(), secret(given)));
+        Ok(Loaded {
+            config: Config::new(&Values(values), settings.collect()),
+            warnings,
+            chosen,
+            sources: sources.clone(),
+        })
     } else {
         Err(ConfigError::Wrong { problems })
     }
@@ -179,55 +226,6 @@ fn kernel_host_name() -> String {
         "localhost".to_owned()
     } else {
         name.to_owned()
-    }
-}
-
-fn finish(
-    values: BTreeMap<&'static str, Value>,
-    chosen: &BTreeMap<String, Given>,
-    warnings: Vec<String>,
-    sources: &Sources,
-) -> Loaded {
-    let settings: Vec<_> = chosen
-        .iter()
-        .filter_map(|(key, given)| Some((key.strip_prefix(SETTINGS)?, given)))
-        .collect();
-    let mut effective = Vec::new();
-    for (index, key) in KEYS.iter().enumerate() {
-        let (value, source) = value_of(key, chosen).unzip();
-        effective.push(Effective {
-            key: key.name.to_owned(),
-            value: value.map(|value| masked(value, key.kind == Kind::Secret)),
-            source: source.unwrap_or(Source::Default),
-            about: key.about,
-        });
-        let ends_section = KEYS
-            .get(index + 1)
-            .is_none_or(|next| next.section() != key.section());
-        if ends_section && SETTINGS.starts_with(key.section()) {
-            effective.extend(settings.iter().map(|(name, given)| Effective {
-                key: given.key.clone(),
-                value: Some(masked(given.text.clone(), settings::is_secret(name))),
-                source: given.source.clone(),
-                about: "A further setting for the WAL-G program.",
-            }));
-        }
-    }
-    let secret = |given: &Given| SecretString::from(given.text.as_str());
-    let settings = settings
-        .iter()
-        .map(|(name, given)| ((*name).to_owned(), secret(given)))
-        .collect();
-    let environment = chosen
-        .values()
-        .map(|given| (environment_name(&given.key), secret(given)))
-        .collect();
-    Loaded {
-        config: Config::new(&Values(values), settings),
-        effective,
-        warnings,
-        environment,
-        sources: sources.clone(),
     }
 }
 

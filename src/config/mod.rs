@@ -26,7 +26,7 @@ mod typed;
 
 pub use error::{ConfigError, Problem};
 pub use load::{Effective, Loaded, load};
-pub use source::{ConfigFile, DEFAULT_FILE, Flag, Source, Sources};
+pub use source::{ConfigFile, DEFAULT_FILE, Flag, Source, Sources, usual_state_directory};
 pub use typed::{
     Archive, Cluster, Config, Dump, Http, Node, PgBouncer, Postgres, Redis, RestoreTest, Retention,
     S3, Schedule, Wait,

@@ -36,7 +36,7 @@ fn as_shipped_it_sets_nothing() {
     let loaded = load_text(PACKAGED);
     assert!(
         loaded
-            .effective
+            .effective()
             .iter()
             .all(|effective| effective.source == Source::Default)
     );
@@ -46,8 +46,8 @@ fn as_shipped_it_sets_nothing() {
 fn uncommented_it_sets_every_key_in_order_to_its_default_or_example() {
     let loaded = load_text(&uncommented());
     let keys: Vec<_> = loaded
-        .effective
-        .iter()
+        .effective()
+        .into_iter()
         .filter(|it| !it.key.starts_with("archive.settings."))
         .collect();
     assert_eq!(keys.len(), KEYS.len());

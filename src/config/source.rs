@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::key::{Key, environment_name};
+
 /// The configuration file that is read when none is named.
 pub const DEFAULT_FILE: &str = "/etc/xdb/xdb.toml";
 const ENVIRONMENT_FILE: &str = "/etc/environment";
@@ -58,9 +60,13 @@ impl Sources {
         config_flag: Option<PathBuf>,
         variables: impl Iterator<Item = (OsString, OsString)>,
     ) -> Self {
-        let process: BTreeMap<String, OsString> = variables
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-            .collect();
+        // One by one: `collect` sorts, and its code would be read from disk for each `wal-push`.
+        let mut process = BTreeMap::new();
+        for (name, value) in variables {
+            if let Ok(name) = name.into_string() {
+                process.insert(name, value);
+            }
+        }
         let variable = process.get("XDB_CONFIG").filter(|value| !value.is_empty());
         let named = config_flag.or_else(|| variable.map(PathBuf::from));
         let usual = || ConfigFile::Default(PathBuf::from(DEFAULT_FILE));
@@ -151,12 +157,35 @@ impl fmt::Display for Source {
     }
 }
 
+/// The state directory as it is where no file names another: what can be known without reading one. `None` where
+/// `XDB_CONFIG` names a file.
+pub fn usual_state_directory() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    if set("XDB_CONFIG").is_some() {
+        return None;
+    }
+    let key = Key::named("node.state_directory")?;
+    let named = set(&environment_name(key.name)).map(PathBuf::from);
+    Some(named.unwrap_or_else(|| PathBuf::from(key.example())))
+}
+
 /// A value that a layer gives a key, still as text.
+#[derive(Clone)]
 pub(super) struct Given {
     /// Dotted.
     pub key: String,
     pub text: String,
     pub source: Source,
+}
+
+/// Without the value, which may be secret.
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Given")
+            .field("key", &self.key)
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]

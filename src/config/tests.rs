@@ -77,7 +77,7 @@ impl Machine {
         let directory = format!("{}/", self.directory.path().display());
         let effective = self
             .load()
-            .effective
+            .effective()
             .into_iter()
             .find(|effective| effective.key == key)
             .unwrap();
@@ -95,12 +95,11 @@ pub(super) fn set(value: &str, source: &str) -> (Option<String>, String) {
 #[test]
 fn nothing_at_all_gives_the_defaults() {
     let machine = Machine::new();
+    let loaded = machine.load();
+    let effective = loaded.effective();
     let Loaded {
-        config,
-        effective,
-        warnings,
-        ..
-    } = machine.load();
+        config, warnings, ..
+    } = loaded;
     assert_eq!(
         (config.cluster.name.as_str(), config.cluster.account),
         ("main", None)
@@ -222,7 +221,7 @@ fn further_settings_are_kept_as_text_and_a_variable_hides_the_file() {
         machine.shown("archive.settings.WALG_E"),
         set("two", "XDB_ARCHIVE_SETTINGS_WALG_E")
     );
-    let effective = machine.load().effective;
+    let effective = machine.load().effective();
     let position = |key: &str| {
         effective
             .iter()

@@ -26,8 +26,10 @@ pub use sweep::kill_all_under;
 
 /// Standard output beyond this is dropped; what xdb reads there is far shorter.
 const STDOUT_LIMIT: u64 = 4 << 20;
-/// Lines of standard error kept for the reason of a failure.
+/// Lines of standard error kept for the reason of a failure, and how many of them are the first: a program's first error
+/// is often the cause of all the others.
 const STDERR_LINES: usize = 40;
+const STDERR_FIRST: usize = 10;
 /// How long output may follow after the child itself ended: a grandchild may hold the pipe for ever.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -56,7 +58,7 @@ pub enum ProcessError {
 pub struct Finished {
     pub status: ExitStatus,
     pub stdout: Vec<u8>,
-    /// The last lines of standard error.
+    /// The first and the last lines of standard error.
     pub stderr: String,
 }
 
@@ -101,7 +103,7 @@ pub async fn run(command: Command, deadline: Duration) -> Result<Finished, Proce
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut group = Group::start(&mut command, Signal::KILL)?;
     let stdout = tokio::spawn(first_bytes(group.stdout()));
-    let stderr = tokio::spawn(last_lines(group.stderr()));
+    let stderr = tokio::spawn(telling_lines(group.stderr()));
     let status = group.wait(deadline).await?;
     // What is left of the group holds the pipes and does work that nobody waits for.
     group.kill();
@@ -128,7 +130,7 @@ pub async fn stream<T, E: From<ProcessError>>(
     let mut group = Group::start(&mut command, Signal::KILL)?;
     let stdout = group.stdout().expect("standard output is piped");
     // Both pipes drain at once: either one left full would stall the child.
-    let stderr = tokio::spawn(last_lines(group.stderr()));
+    let stderr = tokio::spawn(telling_lines(group.stderr()));
     let consumed = consume(stdout).await?;
     Ok((ended(group, stderr).await?, consumed))
 }
@@ -151,7 +153,7 @@ pub async fn feed<T, E: From<ProcessError>>(
         .stderr(Stdio::piped());
     let mut group = Group::start(&mut command, Signal::KILL)?;
     let stdin = group.stdin().expect("standard input is piped");
-    let stderr = tokio::spawn(last_lines(group.stderr()));
+    let stderr = tokio::spawn(telling_lines(group.stderr()));
     let produced = produce(stdin).await?;
     Ok((ended(group, stderr).await?, produced))
 }
@@ -217,7 +219,7 @@ async fn first_bytes(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
     bytes
 }
 
-async fn last_lines(pipe: Option<impl AsyncRead + Unpin>) -> String {
+async fn telling_lines(pipe: Option<impl AsyncRead + Unpin>) -> String {
     let mut kept: VecDeque<String> = VecDeque::new();
     let Some(pipe) = pipe else {
         return String::new();
@@ -231,7 +233,7 @@ async fn last_lines(pipe: Option<impl AsyncRead + Unpin>) -> String {
         .is_ok_and(|read| read > 0)
     {
         if kept.len() == STDERR_LINES {
-            kept.pop_front();
+            kept.remove(STDERR_FIRST);
         }
         kept.push_back(String::from_utf8_lossy(&line).trim_end().to_owned());
         line.clear();
@@ -257,4 +259,19 @@ pub fn find(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path)
         .map(|folder| folder.join(program))
         .find(|path| executable(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_much_standard_error_the_first_and_the_last_lines_are_kept() {
+        let all: String = (1..=100).map(|line| format!("line {line}\n")).collect();
+        let kept = telling_lines(Some(all.as_bytes())).await;
+        let lines: Vec<&str> = kept.lines().collect();
+        assert_eq!(lines.len(), STDERR_LINES);
+        assert_eq!((lines[0], lines[9]), ("line 1", "line 10"));
+        assert_eq!((lines[10], lines[39]), ("line 71", "line 100"));
+    }
 }

@@ -57,10 +57,12 @@ pub enum RestoreError {
     Server(String),
     #[error("not done after {} s", after.as_secs())]
     Deadline { after: Duration },
-    #[error("{program} cannot fetch {name}, every part of which can be unpacked: {words}")]
+    #[error("{program} cannot fetch {name}, {seen}: {words}")]
     Fetch {
         program: String,
         name: String,
+        /// What xdb saw of the backup itself.
+        seen: &'static str,
         words: String,
     },
     #[error("S3 was lost while {doing}: {words}")]

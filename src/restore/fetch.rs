@@ -61,21 +61,22 @@ pub async fn fetch(
         .iter()
         .filter_map(|name| found.catalog.backup(name))
         .collect();
-    let corrupt = if encrypts(config) {
-        None
-    } else {
-        let looked = catalog::find_corrupt_part(&found.bucket, &found.repository, &chain).await;
-        looked.map_err(|error| RestoreError::StorageLost {
-            doing,
-            words: error.to_string(),
-        })?
+    let fetch = |seen| RestoreError::Fetch {
+        program: program.to_string(),
+        name: name.clone(),
+        seen,
+        words: finished.last_words(),
     };
+    if encrypts(config) {
+        return Err(fetch("which is encrypted, and xdb cannot read it"));
+    }
+    let looked = catalog::find_corrupt_part(&found.bucket, &found.repository, &chain).await;
+    let corrupt = looked.map_err(|error| RestoreError::StorageLost {
+        doing,
+        words: error.to_string(),
+    })?;
     Err(corrupt.map_or_else(
-        || RestoreError::Fetch {
-            program: program.to_string(),
-            name: name.clone(),
-            words: finished.last_words(),
-        },
+        || fetch("every part of which can be unpacked"),
         RestoreError::Bad,
     ))
 }

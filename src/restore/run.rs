@@ -154,7 +154,7 @@ impl Test<'_> {
 
     /// A backup of another cluster in this one's own repository is none of this cluster; one that somebody names may be.
     fn refuse_foreign(&self, found: &Found) -> Result<(), RestoreError> {
-        let mut keys = self.loaded.effective.iter();
+        let mut keys = self.loaded.effective().into_iter();
         let named = keys.any(|effective| {
             effective.key == "archive.repository" && matches!(effective.source, Source::Flag { .. })
         });

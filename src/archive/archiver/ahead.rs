@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use procfs::{Current, Meminfo};
@@ -25,8 +26,6 @@ const ANSWERS: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
     queue: VecDeque<String>,
-    /// How long S3 took to answer, the last time last.
-    answers: VecDeque<Duration>,
     /// After a failure one at a time, so that a slow link or a refusing S3 does not get many uploads at once.
     failed: bool,
 }
@@ -60,12 +59,19 @@ impl Ahead {
         self.failed = true;
         self.queue.clear();
     }
+}
 
-    /// S3 took `time` to answer a small question.
-    pub(super) fn answered_in(&mut self, time: Duration) {
-        self.answers.push_back(time);
-        if self.answers.len() > ANSWERS {
-            self.answers.pop_front();
+/// How far away S3 is, by how long it takes to answer small questions.
+#[derive(Debug, Default)]
+pub(super) struct Distance(Mutex<VecDeque<Duration>>);
+
+impl Distance {
+    /// S3 took `time` to answer.
+    pub(super) fn answered_in(&self, time: Duration) {
+        let mut answers = self.answers();
+        answers.push_back(time);
+        if answers.len() > ANSWERS {
+            answers.pop_front();
         }
     }
 
@@ -75,8 +81,12 @@ impl Ahead {
         let free = Meminfo::current()
             .ok()
             .and_then(|memory| memory.mem_available);
-        let way = self.answers.iter().min().copied().unwrap_or_default();
+        let way = self.answers().iter().min().copied().unwrap_or_default();
         at_once(config.archive.upload_concurrency, free, way)
+    }
+
+    fn answers(&self) -> MutexGuard<'_, VecDeque<Duration>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,10 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use super::protocol::{CHECK, ERROR, HEADER, OK, PUSH, frame};
+use super::protocol::{CHECK, ERROR, HEADER, OK, PUSH_FILE, frame, push_file};
 use super::socket;
 use crate::archive::wal_role::is_stopping;
-use crate::config::Config;
 
 /// The daemon says within this time whether it serves.
 const CHECKED: Duration = Duration::from_secs(1);
@@ -26,25 +25,24 @@ pub(in crate::archive) enum Handed {
     Lost,
 }
 
-/// Has the daemon store the file at `path`; it waits as long as the daemon is well.
-pub(in crate::archive) fn hand_over(config: &Config, path: &Path, name: &str) -> Handed {
-    let socket = socket::path(config);
-    // The daemon knows names only: another server's file of the same name is not its.
-    let served = config.postgres.data_directory.join("pg_wal").join(name);
-    if !same_file(path, &served) || !is_well(&socket) {
+/// Has the daemon with this state directory store the file at `path`; it waits as long as the daemon is well.
+pub(in crate::archive) fn hand_over(state_directory: &Path, path: &Path, name: &str) -> Handed {
+    let socket = socket::path(state_directory);
+    // The daemon looks whether this is its server's file of that name: another server has one that is called so, too.
+    let Ok(found) = std::fs::metadata(path) else {
+        return Handed::Refused;
+    };
+    if !is_well(&socket) {
         return Handed::Refused;
     }
-    let stopping = || is_stopping(&config.postgres.data_directory);
-    match push(&socket, name, stopping) {
+    // PostgreSQL runs archive_command in the data directory.
+    let stopping = || std::env::current_dir().is_ok_and(|here| is_stopping(&here));
+    let body = push_file(name, (found.dev(), found.ino()));
+    match push(&socket, &body, stopping) {
         Ok(OK) => Handed::Stored,
         Ok(ERROR) => Handed::Refused,
         _ => Handed::Lost,
     }
-}
-
-fn same_file(one: &Path, other: &Path) -> bool {
-    let identity = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
-    matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 fn is_well(socket: &Path) -> bool {
@@ -54,8 +52,8 @@ fn is_well(socket: &Path) -> bool {
         == Some(OK)
 }
 
-fn push(socket: &Path, name: &str, stopping: impl Fn() -> bool) -> io::Result<u8> {
-    let mut stream = ask(socket, PUSH, name)?;
+fn push(socket: &Path, body: &str, stopping: impl Fn() -> bool) -> io::Result<u8> {
+    let mut stream = ask(socket, PUSH_FILE, body)?;
     stream.set_read_timeout(Some(HEARD))?;
     loop {
         match read(&mut stream) {

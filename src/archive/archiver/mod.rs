@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::log;
 use crate::storage::Bucket;
 use crate::store::Store;
-use ahead::Ahead;
+use ahead::{Ahead, Distance};
 pub(super) use client::{Handed, hand_over};
 use program::{Place, Supervised};
 use protocol::Request;
@@ -42,6 +42,9 @@ const FAR_AHEAD: usize = 64;
 
 /// How often uploads that a killed program left unfinished are looked for.
 const SWEEP: Duration = Duration::from_secs(600);
+
+/// How soon after this server was found to lead the first sweep is made, which tells how far away S3 is.
+const LEADS: Duration = Duration::from_secs(1);
 
 /// How often is looked whether the program's daemon died while nothing was to be stored.
 const DEATHS: Duration = Duration::from_secs(5);
@@ -76,7 +79,7 @@ pub async fn serve(config: &Config, leads: Leads, again: Again, store: Store) {
 
 async fn open(config: &Config) -> Result<(socket::Listening, Means), ArchiveError> {
     let means = means(config).await?;
-    let path = socket::path(config);
+    let path = socket::path(&config.node.state_directory);
     let listening =
         socket::listen(&path).map_err(|source| ArchiveError::Socket { path, source })?;
     Ok((listening, means))
@@ -92,6 +95,7 @@ async fn means(config: &Config) -> Result<Means, ArchiveError> {
         bucket,
         judging: tokio::sync::Mutex::default(),
         judged: Mutex::default(),
+        distance: Distance::default(),
     })
 }
 
@@ -153,6 +157,8 @@ impl Archiver {
                     if (self.leads)().is_some() {
                         let means = self.means.clone();
                         talks.spawn(async move { means.sweep().await });
+                    } else {
+                        sweeps.reset_after(LEADS);
                     }
                 }
                 _ = deaths.tick() => self.program.bury().await,
@@ -185,6 +191,11 @@ impl Archiver {
                 return;
             }
             Request::Push(name) => name,
+            Request::PushFile(name, file) if self.means.is_file(&name, file) => name,
+            Request::PushFile(..) => {
+                let _ = answer.send(false);
+                return;
+            }
         };
         let server = self.means.server();
         if server != self.server {
@@ -244,7 +255,7 @@ impl Archiver {
             self.ahead.stop();
             return;
         };
-        let at_once = self.ahead.at_once(&self.means.config);
+        let at_once = self.means.distance.at_once(&self.means.config);
         while self.uploading.len() < at_once && self.stored.len() < FAR_AHEAD {
             let Some(name) = self.ahead.next() else {
                 return;
@@ -299,9 +310,8 @@ impl Archiver {
                     (name, ended)
                 });
             }
-            Ended::Stored(identity, answered) => {
+            Ended::Stored(identity) => {
                 self.program.does_well();
-                self.ahead.answered_in(answered);
                 let waiting = self.waiting.remove(&name).unwrap_or_default();
                 if waiting.is_empty() {
                     self.stored.insert(name, (identity, Instant::now()));

@@ -9,6 +9,8 @@ const LONGEST_BODY: usize = 255;
 
 pub(super) const CHECK: u8 = b'C';
 pub(super) const PUSH: u8 = b'F';
+/// xdb's own, of no other daemon or client.
+pub(super) const PUSH_FILE: u8 = b'X';
 pub(super) const OK: u8 = b'O';
 pub(super) const ERROR: u8 = b'E';
 
@@ -18,6 +20,8 @@ pub(super) enum Request {
     Check,
     /// The bare name of a file in `pg_wal`.
     Push(String),
+    /// The same, where the name is that of the file with this device and inode.
+    PushFile(String, (u64, u64)),
 }
 
 impl Request {
@@ -30,6 +34,12 @@ impl Request {
                 // No path: only a name that PostgreSQL archives.
                 ArchiveFile::of(name).map(|_| Self::Push(name.to_owned()))
             }
+            PUSH_FILE => {
+                let mut words = std::str::from_utf8(body).ok()?.splitn(3, ' ');
+                let file = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+                let name = words.next()?;
+                ArchiveFile::of(name).map(|_| Self::PushFile(name.to_owned(), file))
+            }
             _ => None,
         }
     }
@@ -41,7 +51,12 @@ pub(super) fn body_length(header: [u8; HEADER]) -> Option<usize> {
     (body <= LONGEST_BODY).then_some(body)
 }
 
-/// A frame of `kind`; a body is a file name or nothing.
+/// The body of [`PUSH_FILE`]; `file` is its device and inode.
+pub(super) fn push_file(name: &str, file: (u64, u64)) -> String {
+    format!("{} {} {name}", file.0, file.1)
+}
+
+/// A frame of `kind`; a body is short.
 pub(super) fn frame(kind: u8, body: &str) -> Vec<u8> {
     let length = u16::try_from(HEADER + body.len()).unwrap_or(u16::MAX);
     let mut frame = vec![kind];
@@ -64,6 +79,11 @@ mod tests {
             Request::parse(push[0], &push[3..]),
             Some(Request::Push(name.to_owned()))
         );
+        let body = push_file(name, (u64::MAX, 7));
+        assert_eq!(
+            Request::parse(PUSH_FILE, body.as_bytes()),
+            Some(Request::PushFile(name.to_owned(), (u64::MAX, 7)))
+        );
         assert_eq!(frame(CHECK, ""), [b'C', 0, 3]);
         assert_eq!(Request::parse(CHECK, b""), Some(Request::Check));
     }
@@ -76,6 +96,9 @@ mod tests {
             (PUSH, b"../../etc/passwd"),
             (PUSH, b"pg_wal/000000010000000000000003"),
             (PUSH, b"\xff"),
+            (PUSH_FILE, b"000000010000000000000003"),
+            (PUSH_FILE, b"1 2"),
+            (PUSH_FILE, b"1 2 ../../etc/passwd"),
             (b'O', b""),
         ] {
             assert_eq!(Request::parse(kind, body), None, "{kind} {body:?}");

@@ -7,11 +7,9 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
 
-use crate::config::Config;
-
-/// Where clients of `config` find it.
-pub(super) fn path(config: &Config) -> PathBuf {
-    config.node.state_directory.join("archive.sock")
+/// Where clients find it.
+pub(super) fn path(state_directory: &Path) -> PathBuf {
+    state_directory.join("archive.sock")
 }
 
 /// Removed when dropped; one that a killed daemon left is replaced by the next.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::time::timeout;
 
+use super::ahead::Distance;
 use super::program::{Place, Worker, longest};
 use super::progress::Progress;
 use crate::archive::wal_client::stored_as;
@@ -38,8 +39,8 @@ pub(super) struct Identity {
 pub(super) enum Ended {
     /// The program's daemon says that it stored what the file held.
     Pushed(Identity),
-    /// The bucket has it, and the file is still the same; how long the bucket took to say so.
-    Stored(Identity, Duration),
+    /// The bucket has it, and the file is still the same.
+    Stored(Identity),
     /// Nothing works at it any more; the client may.
     Refused,
     /// The same, and S3 denied access.
@@ -58,6 +59,7 @@ pub(super) struct Means {
     pub(super) judging: tokio::sync::Mutex<()>,
     /// The timeline, as a segment's name begins, that was found not to be superseded, and when.
     pub(super) judged: Mutex<Option<(String, Instant)>>,
+    pub(super) distance: Distance,
 }
 
 impl Means {
@@ -74,6 +76,11 @@ impl Means {
             changed: (found.ctime(), found.ctime_nsec()),
             modified: (found.mtime(), found.mtime_nsec()),
         })
+    }
+
+    /// Whether `name` is the file of this device and inode.
+    pub(super) fn is_file(&self, name: &str, file: (u64, u64)) -> bool {
+        self.identity(name).is_some_and(|found| found.file == file)
     }
 
     /// Whether `name` is of the cluster that was seen to lead here, by its own first page.
@@ -156,7 +163,8 @@ impl Means {
             }
         };
         if stored == 1 && self.identity(name) == Some(before) {
-            return Ended::Stored(before, asked.elapsed());
+            self.distance.answered_in(asked.elapsed());
+            return Ended::Stored(before);
         }
         if stored != 1 {
             tracing::warn!(
@@ -215,11 +223,13 @@ impl Means {
         let Ok(before) = Timestamp::now().checked_sub(longest(&self.config) + slack) else {
             return;
         };
-        let left = self
-            .bucket
-            .unfinished_uploads(&self.repository.key("wal_005/"))
-            .await;
-        for upload in left.unwrap_or_default() {
+        let asked = Instant::now();
+        let prefix = self.repository.key("wal_005/");
+        let Ok(left) = self.bucket.unfinished_uploads(&prefix).await else {
+            return;
+        };
+        self.distance.answered_in(asked.elapsed());
+        for upload in left {
             if upload.initiated < before {
                 let _ = self.bucket.abort_upload(&upload).await;
             }

@@ -92,7 +92,7 @@ fn from_libpq(role: Wanted, loaded: &Loaded) -> Vec<Flag> {
         let is_free = |effective: &crate::config::Effective| {
             effective.key == key && effective.source == Source::Default
         };
-        loaded.effective.iter().any(is_free)
+        loaded.effective().iter().any(is_free)
     };
     let from = |(key, name): (&'static str, &'static str)| {
         let value = std::env::var(name).ok()?;

@@ -159,6 +159,17 @@ fn a_backlog_goes_through_the_daemon_side_by_side(program: Program) {
     assert_eq!(other.code, 1, "{other:?}");
     assert!(other.stderr.contains("other content"), "{other:?}");
 
+    // A file that is just being edited stops no archiving while the daemon runs.
+    lab.write_file("/etc/xdb/xdb.toml", "[archive", "root:postgres", "0640");
+    assert_eq!(lab.xdb(&["config", "show"]).code, 2);
+    let last = write(&lab, 1);
+    let done = format!("test -e {DATA}/pg_wal/archive_status/{last}.done");
+    eventually("it is archived", SOON, || {
+        (lab.sh(&done).code == 0).then_some(())
+    });
+    lab.config(&config(program, ""));
+    all_that_is_done_is_stored(&lab, &last);
+
     daemon.signal("TERM");
     daemon.wait(SOON);
     assert_eq!(

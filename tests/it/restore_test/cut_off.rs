@@ -217,3 +217,45 @@ fn what_goes_wrong_on_the_way_is_told_for_what_it_is_and_no_verdict_on_the_backu
     lab.config("");
     restore_test(&lab, &["--sql", &markers("1,2,3,4,5,6")]).passed();
 }
+
+#[test]
+fn what_goes_wrong_behind_the_replay_is_no_verdict_on_the_backup_either() {
+    let lab = Lab::start(Program::Walrus);
+    backed_up(&lab, 6);
+    // The server goes away under a question of the operator's: nobody knows what the answer would have been.
+    let slow = "-- database: postgres\nSELECT pg_catalog.pg_sleep(60) IS NULL, 'slept'";
+    lab.write_file(
+        "/etc/xdb/restore-checks/slow.sql",
+        slow,
+        "root:postgres",
+        "0640",
+    );
+    let test = lab.xdb_in_background(&["restore-test", "--json"]);
+    eventually("the assertion is asked", SOON, || {
+        (lab.sh("pgrep -f '^postgres: xdb restore: .* SELECT'").code == 0).then_some(())
+    });
+    let server = lab.ok(&format!("head -1 {SCRATCH}/run-*/data/postmaster.pid"));
+    lab.ok(&format!("kill -KILL {server}"));
+    let tested = Tested::of(test.wait(SOON));
+    tested.not_passed(4, "slow.sql");
+    assert_eq!(tested.verdict("assertion: slow.sql"), "unknown");
+    assert_eq!(lab.sh(&format!("kill -0 {server}")).code, 1);
+    lab.assert_nothing_left_behind();
+    lab.ok("rm /etc/xdb/restore-checks/slow.sql");
+
+    // A directory that cannot be removed: the test is told as it went, and that its room is taken.
+    let test = test_in_replay(&lab);
+    lab.ok(&format!(
+        "cd {SCRATCH}/run-* && install -d -o root -m 0755 held && touch held/file"
+    ));
+    lab.remove_toxic("slow");
+    let tested = Tested::of(test.wait(SOON));
+    tested.not_passed(4, "cannot remove");
+    assert_eq!(tested.verdict("row_counts"), "ok");
+    assert_eq!(lab.sh(&format!("ls {SCRATCH}/run-*/held/file")).code, 0);
+    assert_eq!(lab.sh("pgrep -f '^postgres: xdb restore'").code, 1);
+    lab.ok(&format!("rm -r {SCRATCH}/run-*/held"));
+    lab.config("");
+    // The next start removes what is left.
+    restore_test(&lab, &["--sql", &markers("1,2,3,4,5,6")]).passed();
+}

@@ -204,3 +204,27 @@ fn a_delta_without_its_base_or_across_a_failover_is_found_before_it_is_fetched()
     tested.not_passed(1, "after timeline 2 had left it");
     fetched_nothing(tested);
 }
+
+#[test]
+fn what_is_encrypted_comes_back_and_what_xdb_cannot_read_it_never_calls_damaged() {
+    let lab = Lab::start(Program::Walrus);
+    let key = "0123456789abcdef".repeat(4);
+    lab.config(&format!(
+        "[archive.settings]\nWALG_LIBSODIUM_KEY = \"{key}\"\nWALG_LIBSODIUM_KEY_TRANSFORM = \"hex\""
+    ));
+    let last = backed_up(&lab, 2).pop().unwrap();
+    set_aside(&lab);
+    let unpacked = format!("lz4 -dcq {REPOSITORY}/wal_005/{last}.lz4");
+    assert_ne!(lab.sh(&unpacked).code, 0, "it is encrypted");
+    restore_test(&lab, &[]).passed();
+    let corrupt = "dd if=/dev/zero bs=1 count=64 seek=1000 conv=notrunc status=none";
+    damage(
+        &lab,
+        &format!("{corrupt} of=$(ls basebackups_005/*/tar_partitions/part_001.tar.lz4)"),
+    );
+    restore_test(&lab, &[]).not_passed(4, "which is encrypted");
+    damage(&lab, &format!("{corrupt} of=wal_005/{last}.lz4"));
+    let tested = restore_test(&lab, &[]);
+    tested.not_passed(4, &last);
+    assert!(!tested.output.stdout.contains(&key) && !tested.output.stderr.contains(&key));
+}
