@@ -96,7 +96,7 @@ repository = "s3://walg-test/main/pg17"
 END
     close $out;
     system 'chown root:postgres /etc/xdb/xdb.toml; chmod 0640 /etc/xdb/xdb.toml; install -d -o postgres -m 0700 ' . $WORK;
-    sql("ALTER SYSTEM SET $_") for 'archive_mode = on', q(archive_command = 'xdb wal-push "%p"'), 'max_wal_size = "8GB"', 'checkpoint_timeout = "1d"', 'archive_timeout = 0';
+    sql("ALTER SYSTEM SET $_") for 'archive_mode = on', q(archive_command = 'xdb wal-push "%p"'), 'max_wal_size = "8GB"', 'wal_keep_size = "8GB"', 'checkpoint_timeout = "1d"', 'archive_timeout = 0';
     system qw(sv -w 60 restart postgres);
     sleep 0.2 until eval { sql('SELECT 1') };
     run('', "$BIN/pgbench", '-i', '-q', '-s', $SCALE, 'postgres');
@@ -109,7 +109,11 @@ sub write_wal {
     my $begun = sql(q(SELECT pg_walfile_name(pg_current_wal_lsn())));
     my $count = sub { sql("SELECT ((pg_current_wal_lsn() - '0/0') / 16777216)::int") };
     my $first = $count->();
-    run('', "$BIN/pgbench", qw(-n -c 4 -T 3 postgres)) while $count->() - $first < $until;
+    while ($count->() - $first < $until) {
+        run('', "$BIN/pgbench", qw(-n -c 4 -T 3 postgres));
+        # Each page is written whole once more: days of checkpoints in some seconds.
+        sql('CHECKPOINT');
+    }
     wait_archived();
 }
 
@@ -169,7 +173,12 @@ sub drill {
 # --- replay ------------------------------------------------------------------------------------------
 
 sub replay {
-    write_wal($SEGMENTS);
+    # A bulk load: of a row's update each a segment would take minutes to write.
+    run('', 'createdb', 'loaded');
+    my $count = sub { sql("SELECT ((pg_current_wal_lsn() - '0/0') / 16777216)::int") };
+    my $first = $count->();
+    run('', "$BIN/pgbench", qw(-i -q -s 25 loaded)) while $count->() - $first < $SEGMENTS;
+    wait_archived();
     my $fetched = "$WORK/fetched";
     my $local = "$WORK/wal";
     run('', 'walrus', 'backup-fetch', $fetched, 'LATEST');
@@ -219,6 +228,8 @@ END
         print $out $files{$name};
     }
     system qw(chown -R postgres:), $data;
+    # The last one's would do for this one's.
+    unlink '/tmp/bench.err';
     my $began = time;
     my $pid = start("$BIN/postgres", '-D', $data);
     sleep 0.02 until log_says(qr/database system is ready to accept connections/) || waitpid($pid, WNOHANG) > 0;
