@@ -30,7 +30,7 @@ pub use high_water::{Said, high_water, last_archived, raise_high_water};
 pub use program::Program;
 pub use push_lock::clean_up_push;
 pub use verify::{acknowledge, verify};
-pub use wal_fetch::{COULD_NOT_LOOK, DAMAGED, wal_fetch};
+pub use wal_fetch::{AHEAD, ASKED, COULD_NOT_LOOK, DAMAGED, wal_fetch};
 pub use wal_push::wal_push;
 pub use wal_role::timeline_after;
 

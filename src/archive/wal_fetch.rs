@@ -78,6 +78,9 @@ fn try_fetch(
     let name = name.ok_or_else(|| ArchiveError::NotArchivable {
         path: Path::new(&arguments[0]).to_owned(),
     })?;
+    if take_ahead(name, Path::new(destination)) {
+        return Ok(true);
+    }
     let (config, repository) = configured(config)?;
     if standby {
         let deadline = STANDBY_LOOK + STANDBY_FETCH + LOOK;
@@ -86,6 +89,34 @@ fn try_fetch(
     }
     let deadline = config.archive.fetch_timeout + LOOK + PAUSE;
     block_on(deadline, fetch(&config, &repository, name, destination))
+}
+
+/// Names the directory into which a restore fetches segments ahead of its own replay: `NAME.part` until it is whole.
+pub const AHEAD: &str = "XDB_WAL_AHEAD";
+/// In that directory: the last file that was not found there.
+pub const ASKED: &str = "asked";
+/// How long one is waited for that is on its way.
+const COMES: Duration = Duration::from_secs(30);
+
+/// Takes what a restore fetched ahead; `false` where the file must be fetched.
+fn take_ahead(name: &str, destination: &Path) -> bool {
+    let Some(directory) = std::env::var_os(AHEAD).map(PathBuf::from) else {
+        return false;
+    };
+    let (ready, part) = (directory.join(name), directory.join(format!("{name}.part")));
+    let begun = Instant::now();
+    loop {
+        let comes = part.exists() && begun.elapsed() < COMES;
+        if std::fs::rename(&ready, destination).is_ok() {
+            return true;
+        }
+        if !comes {
+            // So that nothing is fetched that is behind the replay already; without it some work is for nothing.
+            let _ = std::fs::write(directory.join(ASKED), name);
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// Runs the program until it restores the file, the archive is seen not to hold it, or there is no point in going on.

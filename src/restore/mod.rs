@@ -3,6 +3,7 @@
 //! Preflight looks, `plan` judges (pure), then fetch, recover, verify, tear down. Never talks to WAL-G's daemon: that
 //! would write the scratch cluster's WAL into the live one.
 
+mod ahead;
 mod brought;
 mod configure;
 mod disaster;

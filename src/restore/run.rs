@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use super::RestoreError;
+use super::ahead::{Ahead, CONCURRENCY};
 use super::configure::{Recovery, configure, restore_command};
 use super::fetch::{NETWORK_LIMIT, fetch, is_full, network_limit};
 use super::level::Level;
@@ -20,7 +21,7 @@ use super::until::Until;
 use super::verify::{self, Recovered, SqlCheck};
 use super::watch::watch;
 use super::words::is_damage;
-use crate::archive::COULD_NOT_LOOK;
+use crate::archive::{AHEAD, COULD_NOT_LOOK};
 use crate::config::{Loaded, Source};
 use crate::model::Verdict;
 use crate::postgres::{self, ControlData, PostgresError};
@@ -235,6 +236,15 @@ impl Test<'_> {
             "XDB_ARCHIVE_SETTINGS_WALG_PREFETCH_DIR".to_owned(),
             own.into(),
         ));
+        let directory = scratch.path().join("ahead");
+        let ahead = Ahead::start(&self.loaded.config, found, &directory, !self.durable);
+        if ahead.is_some() {
+            let directory = directory.to_string_lossy().into_owned();
+            environment.push((AHEAD.to_owned(), directory.into()));
+            // What is fetched ahead twice is fetched for nothing.
+            let key = format!("XDB_ARCHIVE_SETTINGS_{CONCURRENCY}");
+            environment.push((key, "1".to_owned().into()));
+        }
         if let Some(limit) = network_limit(&self.loaded.config).filter(|_| !self.durable) {
             let key = format!("XDB_ARCHIVE_SETTINGS_{NETWORK_LIMIT}");
             environment.push((key, limit.into()));

@@ -1,7 +1,9 @@
 //! Whether what is stored can be unpacked, read by xdb itself: a program that failed at it calls a damaged object and a
 //! lost S3 by similar names.
 
+use std::fs::File;
 use std::io::{self, Read};
+use std::path::PathBuf;
 
 use bytes::{Buf, Bytes};
 use tokio::sync::mpsc;
@@ -34,10 +36,36 @@ pub async fn find_corrupt_part(
 }
 
 async fn unpack(bucket: &Bucket, part: &Object) -> Result<Result<(), String>, StorageError> {
-    let mut body = bucket.read(&part.key).await?;
+    streamed(bucket, &part.key, read_through).await
+}
+
+/// Unpacks the object `key` into the file at `path`, in bounded memory; returns the file's bytes, or why it cannot be unpacked.
+///
+/// # Errors
+/// When the bucket cannot be read.
+pub async fn unpack_into(
+    bucket: &Bucket,
+    key: &str,
+    path: PathBuf,
+) -> Result<Result<u64, String>, StorageError> {
+    let write = move |key: &str, stored: Arriving| {
+        let mut content = unpacker(key, stored)?;
+        let written = File::create(&path).and_then(|mut file| io::copy(&mut content, &mut file));
+        written.map_err(|error| error.to_string())
+    };
+    streamed(bucket, key, write).await
+}
+
+/// What `consume` makes of the object `key` while it arrives, on a thread of its own.
+async fn streamed<T: Send + 'static>(
+    bucket: &Bucket,
+    key: &str,
+    consume: impl FnOnce(&str, Arriving) -> Result<T, String> + Send + 'static,
+) -> Result<Result<T, String>, StorageError> {
+    let mut body = bucket.read(key).await?;
     let (sender, receiver) = mpsc::channel(4);
-    let key = part.key.clone();
-    let unpacking = tokio::task::spawn_blocking(move || read_through(&key, Arriving::of(receiver)));
+    let key = key.to_owned();
+    let unpacking = tokio::task::spawn_blocking(move || consume(&key, Arriving::of(receiver)));
     while let Some(bytes) = body.next().await? {
         // It has seen enough.
         if sender.send(bytes).await.is_err() {

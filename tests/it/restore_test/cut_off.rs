@@ -98,7 +98,9 @@ fn a_killed_test_leaves_nothing_after_the_next_start(program: Program) {
 fn what_a_killed_test_still_runs_is_ended_by_the_next_start() {
     let lab = Lab::start(Program::Walrus);
     backed_up(&lab, 6);
-    // wal-fetch's prefetch outlives everybody: its own process group, no parent, slow S3.
+    // With a limit the program fetches ahead, and not xdb; its prefetch outlives everybody: its own process group, no
+    // parent, slow S3.
+    lab.config("[restore_test]\nnetwork_limit_mib = 1000");
     lab.toxic(
         "slow",
         json!({"type": "latency", "attributes": {"latency": 1500}}),
@@ -216,6 +218,46 @@ fn what_goes_wrong_on_the_way_is_told_for_what_it_is_and_no_verdict_on_the_backu
     lab.assert_nothing_left_behind();
     lab.config("");
     restore_test(&lab, &["--sql", &markers("1,2,3,4,5,6")]).passed();
+}
+
+#[test]
+fn what_is_fetched_ahead_hides_neither_the_end_of_the_archive_nor_a_lost_s3() {
+    const CALLS: &str = "/tmp/calls.log";
+    let lab = Lab::start(Program::Walrus);
+    let segments = backed_up(&lab, 24);
+    lab.write_file(
+        "/usr/local/bin/walrus-spy",
+        &format!("#!/bin/sh\necho \"$*\" >>{CALLS}\nexec walrus \"$@\"\n"),
+        "root:root",
+        "0755",
+    );
+    lab.ok(&format!("install -m 0666 /dev/null {CALLS}"));
+    lab.config("[archive]\nprogram = \"/usr/local/bin/walrus-spy\"\nfetch_timeout = \"3s\"");
+    let all: Vec<String> = (1..=24).map(|id| id.to_string()).collect();
+    restore_test(&lab, &["--sql", &markers(&all.join(","))]).passed();
+    let calls = lab.ok(&format!("cat {CALLS}"));
+    let by_program = segments
+        .iter()
+        .filter(|name| calls.contains(&format!("wal-fetch {name}")))
+        .count();
+    assert!(by_program < 4, "xdb fetches ahead, and takes that: {calls}");
+
+    lab.toxic(
+        "slow",
+        json!({"type": "latency", "attributes": {"latency": 700}}),
+    );
+    let test = lab.xdb_in_background(&["restore-test", "--json"]);
+    eventually("WAL is being replayed", SOON, || {
+        scratch_log(&lab)
+            .contains("restored log file")
+            .then_some(())
+    });
+    lab.proxy_enabled(false);
+    let log = scratch_log(&lab);
+    assert!(!log.contains(&segments[23]), "cut too late: {log}");
+    let tested = Tested::of(test.wait(SOON));
+    tested.not_passed(4, "S3 was lost while WAL was replayed");
+    lab.assert_nothing_left_behind();
 }
 
 #[test]

@@ -1,0 +1,201 @@
+//! WAL fetched ahead of the replay, for `xdb wal-fetch` to take by renaming it. The program would start twice for each
+//! segment, fetch some again, and have the disk write each before PostgreSQL may read it.
+//!
+//! Nothing depends on it: what is not here `wal-fetch` fetches as ever, and judges. So whatever fails here only ends it.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use secrecy::ExposeSecret;
+use tokio::sync::oneshot;
+
+use super::fetch::{NETWORK_LIMIT, network_limit};
+use super::preflight::Found;
+use crate::archive::{ASKED, catalog, encrypts};
+use crate::config::{Config, S3};
+use crate::model::{SegmentSize, WalSegment};
+use crate::storage::{Bucket, Cause, Repository, StorageError};
+
+/// Segments that are whole and wait: so much room they take on the scratch disk.
+const WAITING: usize = 8;
+/// Segments on their way side by side.
+const AT_ONCE: usize = 4;
+/// Between two looks whether PostgreSQL took one.
+const LOOK: Duration = Duration::from_millis(10);
+/// What tells the program how many to fetch at once; with one it fetches nothing ahead, nor does xdb.
+pub const CONCURRENCY: &str = "WALG_DOWNLOAD_CONCURRENCY";
+
+/// Fetches until it is dropped.
+pub struct Ahead {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ahead {
+    /// Begins to fetch into `directory` what the replay of `found` will ask for; `None` where that is the program's alone:
+    /// the repository is encrypted or of a compression that xdb does not read, or a limit counts the program's bytes.
+    pub fn start(config: &Config, found: &Found, directory: &Path, modest: bool) -> Option<Self> {
+        let settings = &config.archive.settings;
+        let one = settings
+            .get(CONCURRENCY)
+            .is_some_and(|value| value.expose_secret() == "1");
+        let limited =
+            settings.contains_key(NETWORK_LIMIT) || (modest && network_limit(config).is_some());
+        if one || limited || encrypts(config) {
+            return None;
+        }
+        let work = Work {
+            s3: config.s3.clone(),
+            repository: found.repository.clone(),
+            suffix: suffix(&config.archive.compression)?,
+            size: found.catalog.wal.size,
+            directory: directory.to_owned(),
+        };
+        fs::create_dir(directory).ok()?;
+        let segments = on_the_way(found);
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("wal-ahead".to_owned());
+        let thread = thread.spawn(move || {
+            if modest {
+                // On Linux of this thread and those it starts; what may not be done is no reason not to run.
+                let _ = rustix::process::nice(19);
+            }
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            if let Ok(runtime) = runtime {
+                runtime.block_on(async {
+                    tokio::select! {
+                        _ = work.fetch(segments) => {}
+                        _ = stopped => {}
+                    }
+                });
+                runtime.shutdown_background();
+            }
+            // What is half there must not be waited for.
+            let _ = fs::remove_dir_all(&work.directory);
+        });
+        Some(Self {
+            stop: Some(stop),
+            thread: thread.ok(),
+        })
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Every segment that is stored between the backup's start and the end, in the order of the replay; of what several
+/// timelines hold PostgreSQL takes one.
+fn on_the_way(found: &Found) -> Vec<WalSegment> {
+    let (plan, wal) = (&found.plan, &found.catalog.wal);
+    let Some(last) = plan.path.reachable else {
+        return Vec::new();
+    };
+    let first = WalSegment::holding(plan.backup.timeline, plan.sentinel.start_lsn, wal.size);
+    let timelines: Vec<_> = wal
+        .runs
+        .range(plan.backup.timeline..=plan.path.timeline)
+        .map(|(timeline, _)| *timeline)
+        .collect();
+    let of = |number| {
+        timelines.iter().map(move |timeline| WalSegment {
+            timeline: *timeline,
+            number,
+        })
+    };
+    (first.number..=last.number)
+        .flat_map(of)
+        .filter(|segment| wal.get(*segment).is_some())
+        .collect()
+}
+
+/// How the names of objects end; `None` for what xdb does not read.
+fn suffix(compression: &str) -> Option<&'static str> {
+    match compression {
+        "lz4" => Some(".lz4"),
+        "zstd" => Some(".zst"),
+        "none" => Some(""),
+        _ => None,
+    }
+}
+
+struct Work {
+    s3: S3,
+    repository: Repository,
+    suffix: &'static str,
+    size: SegmentSize,
+    directory: PathBuf,
+}
+
+impl Work {
+    async fn fetch(&self, segments: Vec<WalSegment>) -> Result<(), StorageError> {
+        let bucket = Bucket::open(&self.s3, &self.repository.bucket).await?;
+        let arriving = stream::iter(segments).map(|segment| self.fetch_one(&bucket, segment));
+        let mut arriving = arriving.buffered(AT_ONCE);
+        let mut waiting = VecDeque::new();
+        while let Some(arrived) = arriving.next().await {
+            waiting.extend(arrived?);
+            while waiting.len() >= WAITING {
+                tokio::time::sleep(LOOK).await;
+                self.forget_taken(&mut waiting);
+            }
+        }
+        // All are there: what is not taken yet must stay.
+        std::future::pending().await
+    }
+
+    /// Its name once it is whole; `None` where it is of no use any more, or nothing that may be taken.
+    async fn fetch_one(
+        &self,
+        bucket: &Bucket,
+        segment: WalSegment,
+    ) -> Result<Option<String>, StorageError> {
+        let name = segment.name(self.size);
+        if self.is_behind(&name) {
+            return Ok(None);
+        }
+        let part = self.directory.join(format!("{name}.part"));
+        // From now on `wal-fetch` waits for it.
+        let _ = fs::File::create(&part);
+        let key = format!("wal_005/{name}{}", self.suffix);
+        let key = self.repository.key(&key);
+        let whole = match catalog::unpack_into(bucket, &key, part.clone()).await {
+            Ok(unpacked) => unpacked == Ok(self.size.bytes()),
+            Err(error) if matches!(error.cause(), Some(Cause::NoSuchKey)) => false,
+            Err(error) => return Err(error),
+        };
+        if whole && fs::rename(&part, self.directory.join(&name)).is_ok() {
+            return Ok(Some(name));
+        }
+        let _ = fs::remove_file(&part);
+        Ok(None)
+    }
+
+    /// PostgreSQL takes them in order: what is before one that it took, it did not want.
+    fn forget_taken(&self, waiting: &mut VecDeque<String>) {
+        let gone = |name: &String| self.is_behind(name) || !self.directory.join(name).exists();
+        if let Some(last) = waiting.iter().rposition(gone) {
+            for name in waiting.drain(..=last) {
+                let _ = fs::remove_file(self.directory.join(name));
+            }
+        }
+    }
+
+    /// Whether `wal-fetch` was asked for this one or a later one, and did not find it here.
+    fn is_behind(&self, name: &str) -> bool {
+        let asked = fs::read_to_string(self.directory.join(ASKED)).unwrap_or_default();
+        // Behind the timeline, of which a name says nothing to the order.
+        asked.len() == name.len() && asked.get(8..) >= name.get(8..)
+    }
+}
