@@ -173,14 +173,24 @@ sub drill {
 # --- replay ------------------------------------------------------------------------------------------
 
 sub replay {
-    # A bulk load: of a row's update each a segment would take minutes to write.
+    replay_of('a table whose rows are updated', sub {
+        sql('UPDATE pgbench_accounts SET abalance = abalance + 1');
+        sql('VACUUM pgbench_accounts');
+    });
     run('', 'createdb', 'loaded');
+    replay_of('a bulk load', sub { run('', "$BIN/pgbench", qw(-i -q -s 25 loaded)) });
+}
+
+# Replays what WRITE writes into at least SEGMENTS segments, from a backup of just before.
+sub replay_of {
+    my ($what, $write) = @_;
+    run('', qw(xdb backup push --full));
     my $count = sub { sql("SELECT ((pg_current_wal_lsn() - '0/0') / 16777216)::int") };
     my $first = $count->();
-    run('', "$BIN/pgbench", qw(-i -q -s 25 loaded)) while $count->() - $first < $SEGMENTS;
+    $write->() while $count->() - $first < $SEGMENTS;
     wait_archived();
-    my $fetched = "$WORK/fetched";
-    my $local = "$WORK/wal";
+    my ($fetched, $local) = ("$WORK/fetched", "$WORK/wal");
+    remove_tree($fetched, $local);
     run('', 'walrus', 'backup-fetch', $fetched, 'LATEST');
     system qw(install -d -o postgres -m 0700), $local;
     # What `cp` reads: the segments as they are in the repository, uncompressed.
@@ -200,13 +210,15 @@ sub replay {
     }
     latency(0);
     my $base = median(@{ $took{cp} });
-    printf "\n| replay of %d segments, 30 ms S3 latency, median of %d | a segment | × cp |\n| --- | --- | --- |\n", $segments, $ROUNDS;
+    printf "\n| replay of %s, %d segments, 30 ms S3 latency, median of %d | a segment | × cp |\n| --- | --- | --- |\n", $what, $segments, $ROUNDS;
     printf "| %s | %.0f ms | %.2f |\n", $_->[0], median(@{ $took{ $_->[0] } }) / $segments * 1000, median(@{ $took{ $_->[0] } }) / $base
         for @peers;
 }
 
 # Seconds that a restore test says its recovery took.
 sub recovery_of_drill {
+    remove_tree("$WORK/data");
+    system 'sync';
     run('', qw(xdb restore-test --level start --json));
     open my $in, '<', '/tmp/bench.out' or die $!;
     my $report = decode_json(join '', <$in>);

@@ -7,6 +7,7 @@ use super::wal_client::stored_as;
 use super::{ArchiveError, Repository, wal_header};
 use crate::config::Config;
 use crate::model::Timeline;
+use crate::postgres::postmaster_status;
 use crate::storage::Bucket;
 use crate::store::Reader;
 
@@ -27,11 +28,9 @@ pub(super) fn in_recovery(data_directory: &Path) -> bool {
 /// What one file may take of a shutdown, which waits for three attempts at it.
 const LAST_ATTEMPT: Duration = Duration::from_secs(5);
 
-/// Whether the server in `data_directory` is being shut down: the eighth line of `postmaster.pid` (`miscadmin.h`).
+/// Whether the server in `data_directory` is being shut down.
 pub(super) fn is_stopping(data_directory: &Path) -> bool {
-    let file = std::fs::read_to_string(data_directory.join("postmaster.pid"));
-    let status = file.as_deref().unwrap_or_default().lines().nth(7);
-    status.is_some_and(|status| status.trim() == "stopping")
+    postmaster_status(data_directory).as_deref() == Some("stopping")
 }
 
 /// Ends some seconds after the server began to shut down, so that an S3 that hangs does not hold it up.

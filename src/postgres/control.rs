@@ -132,6 +132,14 @@ fn parse_control_data(text: &str) -> Result<ControlData, &'static str> {
     })
 }
 
+/// What the server in `data_directory` is at: `starting`, `standby`, `ready` or `stopping`, as it writes into the eighth
+/// line of `postmaster.pid` (`utils/pidfile.h`); `None` where none runs.
+pub fn postmaster_status(data_directory: &Path) -> Option<String> {
+    let file = std::fs::read_to_string(data_directory.join("postmaster.pid")).ok()?;
+    let status = file.lines().nth(7)?.trim();
+    Some(status.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -166,8 +167,13 @@ impl Work {
             return Ok(None);
         }
         let part = self.directory.join(format!("{name}.part"));
-        // From now on `wal-fetch` waits for it.
-        let _ = fs::File::create(&part);
+        // From now on `wal-fetch` waits for it; PostgreSQL keeps the file, and nobody else may read it.
+        let _ = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&part);
         let key = format!("wal_005/{name}{}", self.suffix);
         let key = self.repository.key(&key);
         let whole = match catalog::unpack_into(bucket, &key, part.clone()).await {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use crate::process::{self, Group};
 pub struct ScratchServer {
     group: Group,
     target: Target,
+    data: PathBuf,
 }
 
 impl ScratchServer {
@@ -71,7 +72,11 @@ impl ScratchServer {
             database: "template1".to_owned(),
             connect_timeout: Duration::from_secs(10),
         };
-        Ok(Self { group, target })
+        Ok(Self {
+            group,
+            target,
+            data: scratch.data(),
+        })
     }
 
     /// Where `database` of this server is reached.
@@ -97,24 +102,27 @@ impl ScratchServer {
                     &fs::read_to_string(log).unwrap_or_default(),
                 )));
             }
-            match postgres::connect(&self.target, Duration::from_secs(10)).await {
-                Ok(connection) => {
-                    let answer = connection
-                        .simple_query("SELECT pg_catalog.pg_is_in_recovery()")
-                        .await;
-                    if answer.is_ok() {
-                        return Ok(());
+            // Asking itself would start a process each time, beside a replay that has the processor to itself.
+            if postgres::postmaster_status(&self.data).as_deref() == Some("ready") {
+                match postgres::connect(&self.target, Duration::from_secs(10)).await {
+                    Ok(connection) => {
+                        let answer = connection
+                            .simple_query("SELECT pg_catalog.pg_is_in_recovery()")
+                            .await;
+                        if answer.is_ok() {
+                            return Ok(());
+                        }
                     }
+                    Err(PostgresError::Connect { error, .. }) if is_final(&error) => {
+                        return Err(Ended::Refused(postgres::in_words(&error)));
+                    }
+                    Err(_) => {}
                 }
-                Err(PostgresError::Connect { error, .. }) if is_final(&error) => {
-                    return Err(Ended::Refused(postgres::in_words(&error)));
-                }
-                Err(_) => {}
             }
             if Instant::now() > deadline {
                 return Err(Ended::TooSlow);
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 

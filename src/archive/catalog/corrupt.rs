@@ -1,8 +1,9 @@
 //! Whether what is stored can be unpacked, read by xdb itself: a program that failed at it calls a damaged object and a
 //! lost S3 by similar names.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::fs::OpenOptions;
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use bytes::{Buf, Bytes};
@@ -11,6 +12,9 @@ use tokio::sync::mpsc;
 use super::{Backup, decompressed, tar_parts, unpacker};
 use crate::model::SegmentSize;
 use crate::storage::{Bucket, Object, Repository, StorageError};
+
+/// Bytes that are written to disk at once.
+const PIECE: usize = 256 << 10;
 
 /// Unpacks every tar part of `chain` and throws the content away; tells the first that cannot be unpacked, and why.
 ///
@@ -50,7 +54,16 @@ pub async fn unpack_into(
 ) -> Result<Result<u64, String>, StorageError> {
     let write = move |key: &str, stored: Arriving| {
         let mut content = unpacker(key, stored)?;
-        let written = File::create(&path).and_then(|mut file| io::copy(&mut content, &mut file));
+        let write = |file| {
+            let mut file = BufWriter::with_capacity(PIECE, file);
+            let written = io::copy(&mut content, &mut file)?;
+            file.flush()?;
+            Ok(written)
+        };
+        // A cluster's own files are nobody else's to read.
+        let mut private = OpenOptions::new();
+        private.write(true).create(true).truncate(true).mode(0o600);
+        let written: io::Result<u64> = private.open(&path).and_then(write);
         written.map_err(|error| error.to_string())
     };
     streamed(bucket, key, write).await
@@ -142,8 +155,6 @@ impl Read for Arriving {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
     #[test]

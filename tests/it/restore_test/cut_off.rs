@@ -266,6 +266,7 @@ fn what_goes_wrong_behind_the_replay_is_no_verdict_on_the_backup_either() {
     backed_up(&lab, 6);
     // The server goes away under a question of the operator's: nobody knows what the answer would have been.
     let slow = "-- database: postgres\nSELECT pg_catalog.pg_sleep(60) IS NULL, 'slept'";
+    lab.ok("install -d /etc/xdb/restore-checks");
     lab.write_file(
         "/etc/xdb/restore-checks/slow.sql",
         slow,
