@@ -205,9 +205,11 @@ fn a_unit_that_boots_before_its_database_starts_the_moment_that_it_is_there() {
     assert_eq!(booted.property("deaf", "Result"), "timeout");
     let journal = booted.journal("deaf");
     assert!(!journal.lines().any(|line| line == "started"), "{journal}");
-    // Also the unit that systemd ended says what was missing.
+    // Also the unit that systemd ended says what was missing, which on a slow machine is still the name.
+    let ended = journal.split("a signal ended the wait after ").nth(1);
+    let missing = |hop: &str| ended.is_some_and(|ended| ended.contains(hop));
     assert!(
-        journal.contains("a signal ended the wait after ") && journal.contains("s: haproxy: "),
+        missing("s: haproxy: ") || missing("s: name: management does not resolve"),
         "{journal}"
     );
 
