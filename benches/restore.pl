@@ -170,6 +170,8 @@ sub drill {
     printf "| xdb restore-test | %.2f s | %.2f | %.1f MB |\n", median(@xdb), median(@xdb) / median(@script), $peak;
 }
 
+my $peak = 0; # of the restore tests whose replay is measured, MB
+
 # --- replay ------------------------------------------------------------------------------------------
 
 sub replay {
@@ -213,13 +215,15 @@ sub replay_of {
     printf "\n| replay of %s, %d segments, 30 ms S3 latency, median of %d | a segment | × cp |\n| --- | --- | --- |\n", $what, $segments, $ROUNDS;
     printf "| %s | %.0f ms | %.2f |\n", $_->[0], median(@{ $took{ $_->[0] } }) / $segments * 1000, median(@{ $took{ $_->[0] } }) / $base
         for @peers;
+    printf "xdb's own peak RSS: %.1f MB\n", $peak;
 }
 
-# Seconds that a restore test says its recovery took.
+# Seconds that a restore test says its recovery took; notes its own peak memory.
 sub recovery_of_drill {
     remove_tree("$WORK/data");
     system 'sync';
-    run('', qw(xdb restore-test --level start --json));
+    my (undef, $mb) = run('xdb', qw(xdb restore-test --level start --json));
+    $peak = $mb if $mb > $peak;
     open my $in, '<', '/tmp/bench.out' or die $!;
     my $report = decode_json(join '', <$in>);
     return (grep { $_->{name} eq 'recover' } @{ $report->{steps} })[0]{secs};

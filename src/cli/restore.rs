@@ -112,7 +112,8 @@ fn shown(plan: &Forecast) -> String {
         |wal| {
             let (first, last, segments) = (&wal.first, &wal.last, wal.segments);
             format!(
-                "{first} to {last}, {segments} segments, on timeline {}",
+                "{first} to {last}, {segments} segment{}, on timeline {}",
+                if segments == 1 { "" } else { "s" },
                 plan.timeline
             )
         },
