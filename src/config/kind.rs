@@ -112,15 +112,6 @@ impl Kind {
         self != Self::Secret && !(matches!(self, Self::Url | Self::RedisUrl) && text.contains('@'))
     }
 
-    /// The value of a default, which a test has judged: PostgreSQL waits for each `wal-push`, and judging six cron
-    /// patterns is a sixth of its work.
-    pub(super) fn trusted(self, text: &str) -> Option<Value> {
-        match self {
-            Self::Schedule => Some(Value::Text(text.to_owned())),
-            _ => self.parse(text),
-        }
-    }
-
     /// Parses `text`; an integer or a boolean comes as its decimal digits or its word.
     ///
     /// `None` when it is not what [`Kind::expected`] says.

@@ -138,11 +138,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         let Some((text, source)) = value_of(key, &chosen) else {
             continue;
         };
-        let value = match source {
-            Source::Default => key.kind.trusted(&text),
-            _ => key.kind.parse(&text),
-        };
-        match value {
+        match key.kind.parse(&text) {
             Some(value) => {
                 values.insert(key.name, value);
             }

@@ -60,13 +60,9 @@ impl Sources {
         config_flag: Option<PathBuf>,
         variables: impl Iterator<Item = (OsString, OsString)>,
     ) -> Self {
-        // One by one: `collect` sorts, and its code would be read from disk for each `wal-push`.
-        let mut process = BTreeMap::new();
-        for (name, value) in variables {
-            if let Ok(name) = name.into_string() {
-                process.insert(name, value);
-            }
-        }
+        let process: BTreeMap<String, OsString> = variables
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+            .collect();
         let variable = process.get("XDB_CONFIG").filter(|value| !value.is_empty());
         let named = config_flag.or_else(|| variable.map(PathBuf::from));
         let usual = || ConfigFile::Default(PathBuf::from(DEFAULT_FILE));

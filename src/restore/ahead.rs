@@ -4,6 +4,7 @@
 //! Nothing depends on it: what is not here `wal-fetch` fetches as ever, and judges. So whatever fails here only ends it.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use secrecy::ExposeSecret;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::fetch::{NETWORK_LIMIT, network_limit};
 use super::preflight::Found;
@@ -21,12 +22,15 @@ use crate::config::{Config, S3};
 use crate::model::{SegmentSize, WalSegment};
 use crate::storage::{Bucket, Cause, Repository, StorageError};
 
-/// Segments that are whole and wait: so much room they take on the scratch disk.
-const WAITING: usize = 8;
+/// Segments that wait or are on their way: so much room they take on the scratch disk.
+pub const MOST: usize = 10;
 /// Segments on their way side by side.
 const AT_ONCE: usize = 4;
 /// Between two looks whether PostgreSQL took one.
 const LOOK: Duration = Duration::from_millis(10);
+/// Between two attempts at one that S3 did not give: a passing fault must not leave the rest of a long recovery to the
+/// program, one segment at a time.
+const PAUSE: Duration = Duration::from_secs(1);
 /// What tells the program how many to fetch at once; with one it fetches nothing ahead, nor does xdb.
 pub const CONCURRENCY: &str = "WALG_DOWNLOAD_CONCURRENCY";
 
@@ -55,6 +59,7 @@ impl Ahead {
             suffix: suffix(&config.archive.compression)?,
             size: found.catalog.wal.size,
             directory: directory.to_owned(),
+            room: Semaphore::new(MOST),
         };
         fs::create_dir(directory).ok()?;
         let segments = on_the_way(found);
@@ -137,55 +142,59 @@ struct Work {
     suffix: &'static str,
     size: SegmentSize,
     directory: PathBuf,
+    /// A permit for each segment that takes room; one begins only where there is some, and is then read without a pause.
+    room: Semaphore,
 }
 
 impl Work {
-    async fn fetch(&self, segments: Vec<WalSegment>) -> Result<(), StorageError> {
+    async fn fetch(&self, segments: Vec<WalSegment>) -> Result<Infallible, StorageError> {
         let bucket = Bucket::open(&self.s3, &self.repository.bucket).await?;
         let arriving = stream::iter(segments).map(|segment| self.fetch_one(&bucket, segment));
         let mut arriving = arriving.buffered(AT_ONCE);
-        let mut waiting = VecDeque::new();
-        while let Some(arrived) = arriving.next().await {
-            waiting.extend(arrived?);
-            while waiting.len() >= WAITING {
-                tokio::time::sleep(LOOK).await;
-                self.forget_taken(&mut waiting);
+        let (mut waiting, mut more) = (VecDeque::new(), true);
+        // Beyond the last one, too: what is not taken yet must stay.
+        loop {
+            tokio::select! {
+                arrived = arriving.next(), if more => match arrived {
+                    Some(arrived) => waiting.extend(arrived),
+                    None => more = false,
+                },
+                () = tokio::time::sleep(LOOK) => self.forget_taken(&mut waiting),
             }
         }
-        // All are there: what is not taken yet must stay.
-        std::future::pending().await
     }
 
     /// Its name once it is whole; `None` where it is of no use any more, or nothing that may be taken.
-    async fn fetch_one(
-        &self,
-        bucket: &Bucket,
-        segment: WalSegment,
-    ) -> Result<Option<String>, StorageError> {
+    async fn fetch_one(&self, bucket: &Bucket, segment: WalSegment) -> Option<String> {
         let name = segment.name(self.size);
-        if self.is_behind(&name) {
-            return Ok(None);
-        }
-        let part = self.directory.join(format!("{name}.part"));
-        // From now on `wal-fetch` waits for it; PostgreSQL keeps the file, and nobody else may read it.
-        let _ = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&part);
         let key = format!("wal_005/{name}{}", self.suffix);
         let key = self.repository.key(&key);
-        let whole = match catalog::unpack_into(bucket, &key, part.clone()).await {
-            Ok(unpacked) => unpacked == Ok(self.size.bytes()),
-            Err(error) if matches!(error.cause(), Some(Cause::NoSuchKey)) => false,
-            Err(error) => return Err(error),
-        };
-        if whole && fs::rename(&part, self.directory.join(&name)).is_ok() {
-            return Ok(Some(name));
+        let part = self.directory.join(format!("{name}.part"));
+        let room = self.room.acquire().await.ok()?;
+        while !self.is_behind(&name) {
+            // From now on `wal-fetch` waits for it; PostgreSQL keeps the file, and nobody else may read it.
+            let _ = fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&part);
+            let unpacked = catalog::unpack_into(bucket, &key, part.clone()).await;
+            let whole = matches!(&unpacked, Ok(Ok(bytes)) if *bytes == self.size.bytes());
+            if whole && fs::rename(&part, self.directory.join(&name)).is_ok() {
+                room.forget();
+                return Some(name);
+            }
+            // No longer waited for: `wal-fetch` looks itself, and tells what is wrong.
+            let _ = fs::remove_file(&part);
+            match unpacked {
+                Err(error) if !matches!(error.cause(), Some(Cause::NoSuchKey)) => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                _ => return None,
+            }
         }
-        let _ = fs::remove_file(&part);
-        Ok(None)
+        None
     }
 
     /// PostgreSQL takes them in order: what is before one that it took, it did not want.
@@ -194,6 +203,7 @@ impl Work {
         if let Some(last) = waiting.iter().rposition(gone) {
             for name in waiting.drain(..=last) {
                 let _ = fs::remove_file(self.directory.join(name));
+                self.room.add_permits(1);
             }
         }
     }

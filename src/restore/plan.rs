@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 
 use super::RestoreError;
+use super::ahead;
 use super::reach::{choose, ends_there, judge_reach};
 use super::until::Until;
 use crate::archive::catalog::{
@@ -23,7 +24,7 @@ pub struct Plan {
     pub chain: Vec<String>,
     /// Stored bytes of the whole chain.
     pub fetch_bytes: u64,
-    /// Room on the scratch disk: the data directory, and WAL between two restartpoints.
+    /// Room on the scratch disk: the data directory, WAL between two restartpoints, and what is fetched ahead.
     pub needed_bytes: u64,
     /// Gaps in the WAL on the way; the restore goes on to show what it would give back.
     pub gaps: Verdict,
@@ -96,7 +97,8 @@ pub fn plan(
             .as_ref()
             .map_or(0, |sentinel| sentinel.compressed_size)
     };
-    let wal = (path.segments * catalog.wal.size.bytes()).min(WAL_KEPT);
+    let size = catalog.wal.size.bytes();
+    let wal = (path.segments * size).min(WAL_KEPT + ahead::MOST as u64 * size);
     Ok(Plan {
         fetch_bytes: chain.iter().map(stored).sum(),
         needed_bytes: sentinel.restored_size() / 10 * 11 + wal,

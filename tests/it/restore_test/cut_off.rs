@@ -1,5 +1,7 @@
 //! Tests that are killed, interrupted or cut off from S3 in the middle.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{SOON, Tested, backed_up, markers, restore_test};
@@ -235,12 +237,12 @@ fn what_is_fetched_ahead_hides_neither_the_end_of_the_archive_nor_a_lost_s3() {
     lab.config("[archive]\nprogram = \"/usr/local/bin/walrus-spy\"\nfetch_timeout = \"3s\"");
     let all: Vec<String> = (1..=24).map(|id| id.to_string()).collect();
     restore_test(&lab, &["--sql", &markers(&all.join(","))]).passed();
-    let calls = lab.ok(&format!("cat {CALLS}"));
-    let by_program = segments
-        .iter()
-        .filter(|name| calls.contains(&format!("wal-fetch {name}")))
-        .count();
-    assert!(by_program < 4, "xdb fetches ahead, and takes that: {calls}");
+    let by_program = || {
+        let calls = lab.ok(&format!("cat {CALLS}"));
+        let called = |name: &&String| calls.contains(&format!("wal-fetch {name}"));
+        segments.iter().filter(called).count()
+    };
+    assert!(by_program() < 4, "xdb fetches ahead, and takes that");
 
     lab.toxic(
         "slow",
@@ -258,6 +260,26 @@ fn what_is_fetched_ahead_hides_neither_the_end_of_the_archive_nor_a_lost_s3() {
     let tested = Tested::of(test.wait(SOON));
     tested.not_passed(4, "S3 was lost while WAL was replayed");
     lab.assert_nothing_left_behind();
+
+    // An S3 that comes back is fetched ahead from again.
+    lab.proxy_enabled(true);
+    lab.config("[archive]\nprogram = \"/usr/local/bin/walrus-spy\"\nfetch_timeout = \"60s\"");
+    lab.ok(&format!("truncate -s 0 {CALLS}"));
+    let test = lab.xdb_in_background(&["restore-test", "--json"]);
+    eventually("WAL is being replayed", SOON, || {
+        scratch_log(&lab)
+            .contains("restored log file")
+            .then_some(())
+    });
+    let before = by_program();
+    lab.proxy_enabled(false);
+    eventually("the program is asked, too", SOON, || {
+        (by_program() > before).then_some(())
+    });
+    lab.proxy_enabled(true);
+    Tested::of(test.wait(Duration::from_secs(120))).passed();
+    let after = by_program();
+    assert!(after < 8, "{after} of {} by the program", segments.len());
 }
 
 #[test]
