@@ -182,8 +182,10 @@ fn a_backlog_goes_through_the_daemon_side_by_side(program: Program) {
 
 fn the_programs_daemon_may_be_killed_or_hang(program: Program) {
     let lab = lab(program, "");
-    let _daemon = start(&lab);
+    assert_eq!(lab.xdb(&["backup", "push"]).code, 0);
+    let daemon = start(&lab);
     all_that_is_done_is_stored(&lab, &write(&lab, 1));
+    let writer = lab.writer();
     for signal in ["KILL", "STOP"] {
         let latency = json!({"type": "latency", "attributes": {"latency": 500}});
         lab.toxic("slow", latency);
@@ -209,13 +211,18 @@ fn the_programs_daemon_may_be_killed_or_hang(program: Program) {
             (!programs_daemons(&lab).is_empty()).then_some(())
         });
     }
+    daemon.signal("TERM");
+    daemon.wait(SOON);
+    lab.judge_archive(writer);
 }
 
 #[test]
 fn a_daemon_that_says_stored_and_stores_elsewhere_is_not_believed() {
     let elsewhere = "[ \"$1\" != daemon ] || export WALG_S3_PREFIX=s3://walg-test/elsewhere";
     let lab = lab(Program::Walrus, elsewhere);
-    let _daemon = start(&lab);
+    assert_eq!(lab.xdb(&["backup", "push"]).code, 0);
+    let daemon = start(&lab);
+    let writer = lab.writer();
     let last = write(&lab, 3);
     all_that_is_done_is_stored(&lab, &last);
     let lied = lab.ok("ls /srv/s3/walg-test/elsewhere/wal_005");
@@ -224,13 +231,18 @@ fn a_daemon_that_says_stored_and_stores_elsewhere_is_not_believed() {
         "the fault did not take effect: {lied}"
     );
     assert!(called(&lab, "wal-push") > 0);
+    daemon.signal("TERM");
+    daemon.wait(SOON);
+    lab.judge_archive(writer);
 }
 
 #[test]
 fn s3_may_be_cut_or_hang_under_the_daemon() {
     let lab = lab(Program::Walrus, "");
-    let _daemon = start(&lab);
+    assert_eq!(lab.xdb(&["backup", "push"]).code, 0);
+    let daemon = start(&lab);
     all_that_is_done_is_stored(&lab, &write(&lab, 1));
+    let writer = lab.writer();
     for hangs in [false, true] {
         if hangs {
             let hang = json!({"type": "timeout", "attributes": {"timeout": 0}});
@@ -257,13 +269,18 @@ fn s3_may_be_cut_or_hang_under_the_daemon() {
             .stdout,
         ""
     );
+    daemon.signal("TERM");
+    daemon.wait(SOON);
+    lab.judge_archive(writer);
 }
 
 #[test]
 fn xdb_may_be_killed_in_a_push_and_stay_away() {
     let lab = lab(Program::Walrus, "");
+    assert_eq!(lab.xdb(&["backup", "push"]).code, 0);
     let daemon = start(&lab);
     all_that_is_done_is_stored(&lab, &write(&lab, 1));
+    let writer = lab.writer();
     lab.toxic(
         "slow",
         json!({"type": "latency", "attributes": {"latency": 500}}),
@@ -280,8 +297,11 @@ fn xdb_may_be_killed_in_a_push_and_stay_away() {
     all_that_is_done_is_stored(&lab, &last);
     assert!(called(&lab, "wal-push") > 0);
     // The stale socket is replaced.
-    let _again = start(&lab);
+    let again = start(&lab);
     let alone = called(&lab, "wal-push");
     all_that_is_done_is_stored(&lab, &write(&lab, 3));
     assert_eq!(called(&lab, "wal-push"), alone);
+    again.signal("TERM");
+    again.wait(SOON);
+    lab.judge_archive(writer);
 }
