@@ -325,8 +325,10 @@ fn a_push_whose_archiving_breaks_is_given_up() {
 }
 
 fn a_killed_push_is_cleaned_up_by_the_next(program: Program) {
-    let lab = Lab::start(program);
+    let lab = Lab::start_quiet(program);
+    let writer = lab.writer();
     let push = push_in_the_middle(&lab);
+    lab.end_segments(&writer, 1);
     push.signal("KILL");
     assert_eq!(push.wait(SOON).code, 137);
     eventually("the program died with xdb", SOON, || {
@@ -339,11 +341,14 @@ fn a_killed_push_is_cleaned_up_by_the_next(program: Program) {
         unfinished(&lab) > 0,
         "the upload is left, as after any kill -9"
     );
+    lab.end_segments(&writer, 1);
     lab.remove_toxic("slow");
     lab.ok("rm /var/lib/postgresql/17/main/base/random");
     let next = lab.xdb(&["backup", "push"]);
     assert_eq!(next.code, 0, "{next:?}");
     lab.assert_nothing_left_behind();
+    lab.end_segments(&writer, 1);
+    lab.judge_archive(writer);
 }
 
 #[test]

@@ -56,9 +56,12 @@ fn backups(lab: &Lab) -> usize {
 #[test]
 fn a_clock_that_jumps_a_day_ahead_and_an_hour_back_raises_no_gap_and_stops_no_job() {
     let lab = Lab::setup(Program::Walrus).with_daemon().start();
-    lab.config(
-        "[redis]\nurl = \"redis://127.0.0.1:6379\"\npassword = \"lab-password\"\n[schedule]\nchecks = \"1s\"",
-    );
+    // Half a day from now: a day ahead passes it once, an hour back and forth does not, whatever the time is.
+    let nightly = lab.ok("date -u -d '12 hours' +'0 %-H * * *'");
+    lab.config(&format!(
+        "[redis]\nurl = \"redis://127.0.0.1:6379\"\npassword = \"lab-password\"\n[schedule]\nchecks = \"1s\"\n\
+         base_backup = \"{nightly}\"",
+    ));
     lab.ok(&format!("mkdir /tmp/clock && echo +0h >{OFFSET}"));
     let daemon = lab.in_background(DAEMON);
     eventually("the first base backup", SOON, || {
