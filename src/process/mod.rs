@@ -2,6 +2,7 @@
 //!
 //! Every child dies with xdb, even after `kill -9` (`PR_SET_PDEATHSIG`). Never a shell, never a secret in an argument.
 
+mod capped;
 mod group;
 mod lock;
 mod modest;
@@ -19,6 +20,7 @@ use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+pub use capped::{MODEST_MEMORY, modest_kills, modest_limit};
 pub use group::Group;
 pub use lock::MarkedLock;
 pub use modest::modest;

@@ -51,6 +51,9 @@ pub enum RestoreError {
     /// The live server beside it needs what the test would take.
     #[error("{0}")]
     Beside(String),
+    /// The kernel ended what runs the test, and nothing else.
+    #[error("it ran out of the {limit} of memory that a restore test may take here")]
+    NoMemory { limit: bytesize::ByteSize },
     #[error("{0}")]
     History(String),
     #[error("the scratch server could not be run: {0}")]
@@ -148,6 +151,9 @@ impl RestoreError {
             Self::WrongMajor { .. } => "install that major version and set postgres.bin_directory",
             Self::Beside(_) => {
                 "it is tried again by itself; the live server of this node comes first"
+            }
+            Self::NoMemory { .. } => {
+                "nothing was judged: a test may take a quarter of this machine's memory; `WALG_DOWNLOAD_CONCURRENCY` below [archive.settings] says how much is fetched at once"
             }
             Self::History(_) => {
                 "xdb reads histories that are uncompressed, lz4 or zstd: set archive.compression to one of them"

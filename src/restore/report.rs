@@ -13,6 +13,7 @@ use super::configure::SHARED_BUFFERS;
 use super::level::Level;
 use crate::config::Config;
 use crate::model::{Lsn, Timeline, Verdict, Verification};
+use crate::process;
 
 /// Seconds to the millisecond: more would be noise.
 pub fn secs(elapsed: Duration) -> f64 {
@@ -35,6 +36,8 @@ pub struct Conditions {
     pub throttled: bool,
     /// Lowest priority of processor and disk.
     pub modest: bool,
+    /// What the program and the scratch server could take together; `None` where nothing held them to any.
+    pub memory_limit_bytes: Option<u64>,
     pub fsync: bool,
     pub shared_buffers: &'static str,
 }
@@ -47,6 +50,7 @@ impl Conditions {
             throttled: config.restore_test.network_limit_mib.is_some()
                 || limits.iter().any(limited),
             modest: true,
+            memory_limit_bytes: process::modest_limit(),
             fsync: false,
             shared_buffers: SHARED_BUFFERS,
         }

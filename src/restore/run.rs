@@ -19,7 +19,7 @@ use super::scratch::Scratch;
 use super::server::{Ended, ScratchServer};
 use super::until::Until;
 use super::verify::{self, Recovered, SqlCheck};
-use super::watch::watch;
+use super::watch::beside;
 use super::words::is_damage;
 use crate::archive::{AHEAD, COULD_NOT_LOOK};
 use crate::config::{Loaded, Source};
@@ -102,10 +102,7 @@ impl Test<'_> {
         scratch.note_backup(&found.plan.backup.name)?;
         self.step("preflight", began, None);
         // Dropped half-way, its children end with the scratch directory's processes.
-        let outcome = tokio::select! {
-            outcome = self.restore(&scratch, &found) => outcome,
-            error = watch(config) => Err(error),
-        };
+        let outcome = beside(config, self.restore(&scratch, &found)).await;
         let began = Instant::now();
         // What fled from a disk that ran full does not go on filling it.
         let full = matches!(

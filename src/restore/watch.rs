@@ -7,19 +7,17 @@ use bytesize::ByteSize;
 use procfs::{Current, Meminfo};
 use tokio::time::timeout;
 
-use super::RestoreError;
 use super::live::{self, Live};
 use super::scratch::free_bytes;
+use super::{Conclusion, RestoreError};
 use crate::config::Config;
+use crate::process::{self, MODEST_MEMORY as MEMORY};
 
 /// How often a running test looks at the live server.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// One whose disk is stuck may not answer at all; its volumes are looked at all the same.
 const ANSWERS: Duration = Duration::from_secs(10);
-
-/// What the scratch server and the program take at most, and some more.
-const MEMORY: u64 = 512 << 20;
 
 /// Whether a test may begin beside the live server.
 ///
@@ -38,8 +36,31 @@ pub fn may_begin(config: &Config, live: Option<&Live>) -> Result<(), RestoreErro
     }
 }
 
+/// Runs `test` for as long as the live server of `config` can do without what it takes.
+///
+/// # Errors
+/// As `test`; [`RestoreError::Beside`] where the live server came first, [`RestoreError::NoMemory`] where the kernel
+/// ended a part of it.
+pub async fn beside(
+    config: &Config,
+    test: impl Future<Output = Result<(), RestoreError>>,
+) -> Result<(), RestoreError> {
+    let killed = process::modest_kills();
+    let outcome = tokio::select! {
+        outcome = test => outcome,
+        error = watch(config) => Err(error),
+    };
+    let judged = matches!(&outcome, Err(error) if error.conclusion() != Conclusion::NotRun);
+    match process::modest_limit() {
+        Some(limit) if !judged && process::modest_kills() > killed => Err(RestoreError::NoMemory {
+            limit: ByteSize(limit),
+        }),
+        _ => outcome,
+    }
+}
+
 /// Watches the live server of `config` beside a running test; ends with the error that ends the test.
-pub async fn watch(config: &Config) -> RestoreError {
+async fn watch(config: &Config) -> RestoreError {
     loop {
         tokio::time::sleep(LOOK).await;
         // One that does not answer is the test's doing in the worst case only, and its end is no help then.

@@ -18,7 +18,7 @@ use crate::restore::report::secs;
 use crate::restore::run::refuse_root;
 use crate::restore::scratch::{Scratch, free_bytes, reserve_bytes};
 use crate::restore::server::ScratchServer;
-use crate::restore::watch::{may_begin, watch};
+use crate::restore::watch::{beside, may_begin};
 use crate::restore::{RestoreError, Step};
 use crate::storage::Bucket;
 
@@ -78,10 +78,7 @@ impl Test<'_> {
         may_begin(self.config, live::look(self.config).await.as_ref().ok())?;
         self.step("preflight", began, None);
         let config = self.config;
-        let outcome = tokio::select! {
-            outcome = self.restore(&scratch, &set) => outcome,
-            error = watch(config) => Err(error),
-        };
+        let outcome = beside(config, self.restore(&scratch, &set)).await;
         let began = Instant::now();
         let removed = scratch.remove();
         self.step("tear_down", began, None);

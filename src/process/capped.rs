@@ -1,0 +1,142 @@
+//! One cgroup for all modest children: where it runs out of memory, the kernel ends them, and nothing else of this node.
+//!
+//! Of cgroups(7), version 2: version 1 hands no user a part of its own.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use procfs::{Current, Meminfo};
+
+/// What a scratch server and the program that fetches take at most, and some more.
+pub const MODEST_MEMORY: u64 = 512 << 20;
+
+const HIERARCHY: &str = "/sys/fs/cgroup";
+
+/// The part of its cgroup that xdb.service puts the daemon into (`DelegateSubgroup=`): what is beside it is xdb's to divide.
+const OWN: &str = "daemon";
+
+/// Goes with the unit's cgroup, which systemd removes.
+const CAPPED: &str = "modest";
+
+#[derive(Debug)]
+struct Capped {
+    directory: PathBuf,
+    procs: File,
+    limit: u64,
+}
+
+static GROUP: LazyLock<Option<Capped>> = LazyLock::new(|| {
+    let made = make();
+    if let Err(error) = &made {
+        tracing::debug!("restore tests have no memory limit of their own: {error}");
+    }
+    made.ok()
+});
+
+/// Where a child writes `0` to join; `None` where xdb has no cgroup to divide.
+pub(super) fn procs() -> Option<BorrowedFd<'static>> {
+    GROUP.as_ref().map(|group| group.procs.as_fd())
+}
+
+/// The bytes that all modest children of this daemon may take together, file pages included; `None` where nothing holds
+/// them to any.
+pub fn modest_limit() -> Option<u64> {
+    GROUP.as_ref().map(|group| group.limit)
+}
+
+/// How many modest children the kernel has ended at [`modest_limit`], ever.
+pub fn modest_kills() -> u64 {
+    let events = |group: &Capped| fs::read_to_string(group.directory.join("memory.events")).ok();
+    let events = GROUP.as_ref().and_then(events);
+    events.map_or(0, |events| kills(&events))
+}
+
+fn kills(events: &str) -> u64 {
+    let count = events
+        .lines()
+        .find_map(|line| line.strip_prefix("oom_kill "));
+    count.and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
+fn make() -> io::Result<Capped> {
+    let own = fs::read_to_string("/proc/self/cgroup")?;
+    let unit = unit(&own).ok_or_else(|| {
+        io::Error::other("only xdb.service on cgroups of version 2 hands one over")
+    })?;
+    let unit = Path::new(HIERARCHY).join(unit);
+    fs::write(unit.join("cgroup.subtree_control"), "+memory")?;
+    let directory = unit.join(CAPPED);
+    match fs::create_dir(&directory) {
+        // A daemon before this one's.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made?,
+    }
+    let memory = Meminfo::current().map_err(io::Error::other)?;
+    let limit = limit(memory.mem_total);
+    fs::write(directory.join("memory.max"), limit.to_string())?;
+    // A scratch server without one of its processes has nothing left to prove.
+    fs::write(directory.join("memory.oom.group"), "1")?;
+    let procs = File::options()
+        .write(true)
+        .open(directory.join("cgroup.procs"))?;
+    Ok(Capped {
+        directory,
+        procs,
+        limit,
+    })
+}
+
+/// The unit's cgroup below the hierarchy, from `/proc/self/cgroup`; `None` where xdb is not in its part of it.
+fn unit(own: &str) -> Option<PathBuf> {
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let own = Path::new(own);
+    if own.file_name()? != OWN {
+        return None;
+    }
+    own.parent().map(Path::to_owned)
+}
+
+/// A quarter of the machine: room for what a replay reads again and again, and most is left to the live server.
+fn limit(total: u64) -> u64 {
+    (total / 4).max(MODEST_MEMORY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_part_that_the_unit_hands_over_is_divided() {
+        let in_unit = "0::/system.slice/xdb.service/daemon\n";
+        assert_eq!(
+            unit(in_unit),
+            Some(PathBuf::from("system.slice/xdb.service"))
+        );
+        let others = [
+            "",
+            "0::/\n",
+            "0::/system.slice/xdb.service\n",
+            "0::/user.slice/user-0.slice/session-1.scope\n",
+            // Version 1 beside an empty version 2.
+            "4:memory:/system.slice/xdb.service/daemon\n0::/\n",
+        ];
+        for other in others {
+            assert_eq!(unit(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_small_machine_still_has_room_for_a_restore() {
+        assert_eq!(limit(1 << 30), MODEST_MEMORY);
+        assert_eq!(limit(16 << 30), 4 << 30);
+    }
+
+    #[test]
+    fn the_kernels_count_of_ended_processes_is_read() {
+        let events = "low 0\nhigh 0\nmax 812\noom 3\noom_kill 2\noom_group_kill 1\n";
+        assert_eq!((kills(events), kills("")), (2, 0));
+    }
+}
