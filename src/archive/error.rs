@@ -55,6 +55,8 @@ pub enum ArchiveError {
     },
     #[error("what the archive holds of {name} is no good: {reason}")]
     Damaged { name: String, reason: String },
+    #[error("{name} makes a tablespace in {location:?}")]
+    Tablespace { name: String, location: String },
     #[error("{name} is stored already, with other content")]
     Differs { name: String },
     #[error("{name} is stored twice, under two compressions")]
@@ -147,6 +149,9 @@ impl ArchiveError {
             }
             Self::Damaged { .. } => {
                 "nothing after it can be recovered: take a base backup with `xdb backup push` now"
+            }
+            Self::Tablespace { .. } => {
+                "a restore does not replay it: it would write into the live tablespace"
             }
             Self::Twice { .. } => {
                 "find out which of the two is right before one is removed: archive.compression was changed"

@@ -19,6 +19,7 @@ mod wal_fetch;
 mod wal_header;
 mod wal_push;
 mod wal_role;
+mod wal_tablespace;
 
 use crate::config::Config;
 use crate::storage::Repository;
@@ -30,9 +31,10 @@ pub use high_water::{Said, high_water, last_archived, raise_high_water};
 pub use program::Program;
 pub use push_lock::clean_up_push;
 pub use verify::{acknowledge, verify};
-pub use wal_fetch::{AHEAD, ASKED, COULD_NOT_LOOK, DAMAGED, wal_fetch};
+pub use wal_fetch::{AHEAD, ASKED, COULD_NOT_LOOK, DAMAGED, MAKES_TABLESPACE, SCRATCH, wal_fetch};
 pub use wal_push::wal_push;
 pub use wal_role::timeline_after;
+pub use wal_tablespace::tablespace_made;
 
 /// The WAL-G repository of `config` (`WALG_S3_PREFIX`).
 ///

@@ -16,6 +16,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use super::wal_client::{block_on, complain, configured, stored_as};
+use super::wal_tablespace::tablespace_made;
 use super::{ArchiveError, Program, Repository, catalog, environment};
 use crate::config::Config;
 use crate::model::ArchiveFile;
@@ -49,6 +50,7 @@ pub fn wal_fetch(config: Option<PathBuf>, arguments: &[OsString]) -> u8 {
             // A restore test reads this: what was not looked at is not bad, nor is what the program alone failed at.
             let verb = match &error {
                 ArchiveError::Damaged { .. } => DAMAGED,
+                ArchiveError::Tablespace { .. } => MAKES_TABLESPACE,
                 ArchiveError::Failed { .. } => "wal-fetch",
                 _ => COULD_NOT_LOOK,
             };
@@ -63,6 +65,11 @@ pub fn wal_fetch(config: Option<PathBuf>, arguments: &[OsString]) -> u8 {
 pub const COULD_NOT_LOOK: &str = "wal-fetch: could not look";
 /// Begins the complaint of one that found the archive damaged.
 pub const DAMAGED: &str = "wal-fetch: damaged";
+
+/// Begins the complaint of one that hands over nothing that leads to a live server's files.
+pub const MAKES_TABLESPACE: &str = "wal-fetch: a tablespace";
+/// Set where a restore replays: a segment that makes a tablespace is not handed over.
+pub const SCRATCH: &str = "XDB_WAL_SCRATCH";
 
 /// `Ok(false)`: the archive does not hold the file.
 fn try_fetch(
@@ -88,7 +95,24 @@ fn try_fetch(
         return block_on(deadline, fetch);
     }
     let deadline = config.archive.fetch_timeout + LOOK + PAUSE;
-    block_on(deadline, fetch(&config, &repository, name, destination))
+    let fetched = block_on(deadline, fetch(&config, &repository, name, destination))?;
+    if fetched && std::env::var_os(SCRATCH).is_some() {
+        refuse_tablespace(name, Path::new(destination))?;
+    }
+    Ok(fetched)
+}
+
+fn refuse_tablespace(name: &str, fetched: &Path) -> Result<(), ArchiveError> {
+    let made = tablespace_made(fetched).map_err(|source| ArchiveError::Segment {
+        path: fetched.to_owned(),
+        source,
+    })?;
+    let Some(location) = made else { return Ok(()) };
+    let _ = std::fs::remove_file(fetched);
+    Err(ArchiveError::Tablespace {
+        name: name.to_owned(),
+        location,
+    })
 }
 
 /// Names the directory into which a restore fetches segments ahead of its own replay: `NAME.part` until it is whole.
@@ -98,7 +122,7 @@ pub const ASKED: &str = "asked";
 /// How long one is waited for that is on its way.
 const COMES: Duration = Duration::from_secs(30);
 
-/// Takes what a restore fetched ahead; `false` where the file must be fetched.
+/// Takes what a restore fetched ahead and has looked into; `false` where the file must be fetched.
 fn take_ahead(name: &str, destination: &Path) -> bool {
     let Some(directory) = std::env::var_os(AHEAD).map(PathBuf::from) else {
         return false;

@@ -13,7 +13,7 @@ use super::settings;
 use super::source::{Flag, Given, Source};
 
 /// Names that begin like a key's and are none: xdb's own, and those of its lab, tests and tools.
-const OTHERS: &[&str] = &["XDB_CONFIG", "XDB_LOG", "XDB_WAL_AHEAD"];
+const OTHERS: &[&str] = &["XDB_CONFIG", "XDB_LOG", "XDB_WAL_AHEAD", "XDB_WAL_SCRATCH"];
 const OTHERS_BEGIN: &[&str] = &["XDB_LAB_", "XDB_CACHE"];
 
 /// What the seed names of `/etc/environment` give, not yet checked: a key set higher up hides it.

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::fetch::{NETWORK_LIMIT, network_limit};
 use super::preflight::Found;
-use crate::archive::{ASKED, catalog, encrypts};
+use crate::archive::{ASKED, catalog, encrypts, tablespace_made};
 use crate::config::{Config, S3};
 use crate::model::{SegmentSize, WalSegment};
 use crate::storage::{Bucket, Cause, Repository, StorageError};
@@ -126,6 +126,12 @@ fn on_the_way(found: &Found) -> Vec<WalSegment> {
         .collect()
 }
 
+/// Whether a segment makes no tablespace; one that does `wal-fetch` refuses.
+async fn leads_nowhere(segment: PathBuf) -> bool {
+    let made = tokio::task::spawn_blocking(move || tablespace_made(&segment)).await;
+    matches!(made, Ok(Ok(None)))
+}
+
 /// How the names of objects end; `None` for what xdb does not read.
 fn suffix(compression: &str) -> Option<&'static str> {
     match compression {
@@ -180,7 +186,8 @@ impl Work {
                 .mode(0o600)
                 .open(&part);
             let unpacked = catalog::unpack_into(bucket, &key, part.clone()).await;
-            let whole = matches!(&unpacked, Ok(Ok(bytes)) if *bytes == self.size.bytes());
+            let whole = matches!(&unpacked, Ok(Ok(bytes)) if *bytes == self.size.bytes())
+                && leads_nowhere(part.clone()).await;
             if whole && fs::rename(&part, self.directory.join(&name)).is_ok() {
                 room.forget();
                 return Some(name);

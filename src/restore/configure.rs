@@ -1,7 +1,7 @@
 //! What a restored data directory is started with: made from nothing but the control file.
 
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use super::RestoreError;
@@ -59,7 +59,24 @@ pub fn configure(
             _ => {}
         }
     }
+    // Beside that `wal-fetch` looks for their records: should it miss one, PostgreSQL cannot link to a live directory.
+    allow_tablespaces(&data, false)?;
     own_pg_wal(&data.join("pg_wal"))
+}
+
+/// Whether the server of `data` may link to the directories of tablespaces.
+///
+/// # Errors
+/// When the directory of the links cannot be changed.
+pub fn allow_tablespaces(data: &Path, allow: bool) -> Result<(), RestoreError> {
+    let path = data.join("pg_tblspc");
+    let mode = if allow { 0o700 } else { 0o500 };
+    let changed = fs::set_permissions(&path, fs::Permissions::from_mode(mode));
+    changed.map_err(|source| RestoreError::File {
+        operation: "change",
+        path,
+        source,
+    })
 }
 
 /// Where the live `pg_wal` is a link to another volume, a backup brings none, or the link: into the live WAL.

@@ -127,6 +127,15 @@ pub fn refuse_tablespace(oid: &str, location: &str) -> RestoreError {
     }
 }
 
+/// The same of one that the WAL makes; `reason` tells where.
+pub fn refuse_new_tablespace(reason: &str) -> RestoreError {
+    RestoreError::Refused {
+        reason: format!("the WAL makes a tablespace after the backup: {reason}"),
+        hint: "replaying that here could write into the live tablespace; with --until before that segment the rest comes back"
+            .to_owned(),
+    }
+}
+
 fn judge_gaps(path: &RecoveryPath, catalog: &Catalog) -> Verdict {
     if let Some(timeline) = path.without_history {
         return Verdict::Critical(format!(

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::RestoreError;
 use super::ahead::{Ahead, CONCURRENCY};
-use super::configure::{Recovery, configure, restore_command};
+use super::configure::{Recovery, allow_tablespaces, configure, restore_command};
 use super::fetch::{NETWORK_LIMIT, fetch, is_full, network_limit};
 use super::level::Level;
 use super::live::{self, Silent};
@@ -21,7 +21,7 @@ use super::until::Until;
 use super::verify::{self, Recovered, SqlCheck};
 use super::watch::beside;
 use super::words::is_damage;
-use crate::archive::{AHEAD, COULD_NOT_LOOK};
+use crate::archive::{AHEAD, COULD_NOT_LOOK, MAKES_TABLESPACE, SCRATCH};
 use crate::config::{Loaded, Source};
 use crate::model::Verdict;
 use crate::postgres::{self, ControlData, PostgresError};
@@ -29,6 +29,9 @@ use crate::process;
 
 /// The one database that every cluster has.
 pub(super) const MAINTENANCE: &str = "template1";
+
+/// PostgreSQL's own words where it may not link to a tablespace.
+const NO_LINK: &str = "could not create symbolic link \"pg_tblspc/";
 
 /// How long a fast shutdown may take before the server is killed.
 pub(super) const SHUTDOWN: Duration = Duration::from_secs(60);
@@ -229,6 +232,7 @@ impl Test<'_> {
         environment.retain(|(name, _)| name != "XDB_POSTGRES_PASSWORD");
         // A prefetch directory of the live server's must neither serve this drill nor be filled by it.
         let own = scratch.path().to_string_lossy().into_owned();
+        environment.push((SCRATCH.to_owned(), "1".to_owned().into()));
         environment.push((
             "XDB_ARCHIVE_SETTINGS_WALG_PREFETCH_DIR".to_owned(),
             own.into(),
@@ -250,6 +254,7 @@ impl Test<'_> {
         let mut server = ScratchServer::start(scratch, settings, &environment, !self.durable)?;
         let reason = match server.wait_until_open(&scratch.log(), self.deadline).await {
             Ok(()) => {
+                allow_tablespaces(&scratch.data(), true)?;
                 let target = server.target(MAINTENANCE);
                 let connection = postgres::connect(&target, self.left()).await?;
                 let recovered = verify::recovered(&connection, &scratch.data()).await?;
@@ -272,6 +277,9 @@ impl Test<'_> {
             return Err(RestoreError::DiskFull {
                 doing: "WAL was replayed",
             });
+        }
+        if reason.contains(MAKES_TABLESPACE) || reason.contains(NO_LINK) {
+            return Err(plan::refuse_new_tablespace(&reason));
         }
         if reason.contains(COULD_NOT_LOOK) {
             return Err(RestoreError::StorageLost {
