@@ -8,7 +8,7 @@ use crate::harness::{Background, Lab, Program, eventually};
 /// A restore in the middle of its replay, which S3's slowness makes long.
 fn restore_in_replay(lab: &Lab) -> Background<'_> {
     lab.config(
-        "[archive]\nfetch_timeout = \"3s\"\n[archive.settings]\nWALG_DOWNLOAD_CONCURRENCY = 1",
+        "[archive]\nfetch_timeout = \"10s\"\n[archive.settings]\nWALG_DOWNLOAD_CONCURRENCY = 1",
     );
     lab.toxic(
         "slow",
