@@ -18,13 +18,14 @@ const RECORD_HEADER: usize = 24;
 const TABLESPACE: u8 = 5;
 /// `XLOG_TBLSPC_CREATE`, in the half of `xl_info` that is the resource manager's (`commands/tablespace.h`).
 const CREATE: u8 = 0x00;
-/// `xl_tblspc_create_rec` is the record's only data: two bytes that say so, an OID, and the path with a zero byte.
-const PATH: usize = RECORD_HEADER + 2 + 4;
+/// `xl_tblspc_create_rec` is the record's only data: an OID, and the path with a zero byte. Before it stand
+/// `XLR_BLOCK_ID_DATA_SHORT` and a byte of length, or `XLR_BLOCK_ID_DATA_LONG` and four.
+const SHORT: u8 = 255;
+const LONG: u8 = 254;
+const OID: usize = 4;
 const LONGEST_PATH: usize = 1024;
 
 /// The directory of the first tablespace that the segment at `path` makes, as much of it as stands in this segment.
-///
-/// A record whose header itself lies across the segment's end is not seen.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -47,6 +48,9 @@ fn find(mut segment: impl Read) -> io::Result<Option<String>> {
     if !fill(&mut segment, &mut page[LONG_PAGE_HEADER..])? {
         return Ok(None);
     }
+    if let Some(path) = ended_here(&page) {
+        return Ok(Some(path));
+    }
     let mut records = Records::default();
     let mut header = LONG_PAGE_HEADER;
     loop {
@@ -58,6 +62,40 @@ fn find(mut segment: impl Read) -> io::Result<Option<String>> {
         }
         header = PAGE_HEADER;
     }
+}
+
+/// The path of a record whose header began in the segment before: eight or sixteen bytes of it are on this first page, with
+/// what `xl_info` and `xl_rmid` say.
+fn ended_here(page: &[u8]) -> Option<String> {
+    let (continued, rest) = continuation(page);
+    let page = &page[LONG_PAGE_HEADER..];
+    let begun = |bytes: &usize| {
+        let data = page.get(*bytes..)?;
+        let (header, length) = match data {
+            [SHORT, length, ..] => (2, usize::from(*length)),
+            [LONG, a, b, c, d, ..] => (5, u32::from_ne_bytes([*a, *b, *c, *d]) as usize),
+            _ => return None,
+        };
+        let (info, manager) = (page[*bytes - 8], page[*bytes - 7]);
+        let makes = manager == TABLESPACE && info & 0xF0 == CREATE;
+        (makes && rest == bytes + header + length).then(|| path(data))
+    };
+    [8, 16].iter().find_map(begun).filter(|_| continued)
+}
+
+/// Whether `page` begins with the rest of a record, and how many bytes of it are left.
+fn continuation(page: &[u8]) -> (bool, usize) {
+    let info = u16::from_ne_bytes([page[2], page[3]]);
+    let rest = u32::from_ne_bytes([page[16], page[17], page[18], page[19]]);
+    (info & CONTINUED != 0, rest as usize)
+}
+
+/// The path in a record's data, as far as it is there.
+fn path(data: &[u8]) -> String {
+    let header = if data.first() == Some(&LONG) { 5 } else { 2 };
+    let path = data.get(header + OID..).unwrap_or_default();
+    let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(path).into_owned()
 }
 
 /// `false` at the end, also where less is left.
@@ -91,13 +129,12 @@ impl Default for Records {
 impl Records {
     /// `Some` where nothing more needs to be read: the path that was found, or `None` behind the last record.
     fn read(&mut self, page: &[u8], header: usize) -> Option<Option<String>> {
-        let continued = u16::from_ne_bytes([page[2], page[3]]) & CONTINUED != 0;
+        let (continued, rest) = continuation(page);
         if !continued {
             // Also where a record was begun and given up.
             *self = Self::default();
         } else if self.begin.is_empty() {
-            let rest = u32::from_ne_bytes([page[16], page[17], page[18], page[19]]);
-            self.skip = aligned(rest as usize);
+            self.skip = aligned(rest);
         }
         let mut at = header;
         while at < page.len() {
@@ -118,7 +155,8 @@ impl Records {
                 return Some(None);
             }
             if begin[17] == TABLESPACE && begin[16] & 0xF0 == CREATE {
-                self.wanted = length.clamp(RECORD_HEADER + 1, PATH + LONGEST_PATH);
+                self.wanted =
+                    length.clamp(RECORD_HEADER + 1, RECORD_HEADER + 5 + OID + LONGEST_PATH);
                 continue;
             }
             self.skip = aligned(length) - RECORD_HEADER;
@@ -132,12 +170,8 @@ impl Records {
     }
 
     fn path(&self) -> Option<String> {
-        if !self.makes() {
-            return None;
-        }
-        let path = self.begin.get(PATH..).unwrap_or_default();
-        let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
-        Some(String::from_utf8_lossy(path).into_owned())
+        let data = self.begin.get(RECORD_HEADER..).unwrap_or_default();
+        self.makes().then(|| path(data))
     }
 }
 
@@ -193,15 +227,29 @@ mod tests {
         pages
     }
 
+    /// These pages as a segment's first: sixteen bytes more of header.
+    fn as_first(pages: &[u8]) -> Vec<u8> {
+        let mut pages = pages.to_vec();
+        pages.splice(
+            PAGE_HEADER..PAGE_HEADER,
+            [0; LONG_PAGE_HEADER - PAGE_HEADER],
+        );
+        pages[36..40].copy_from_slice(&u32::try_from(PAGE).unwrap().to_ne_bytes());
+        pages.resize(pages.len().next_multiple_of(PAGE), 0);
+        pages
+    }
+
     fn made(path: &str) -> (u8, u8, Vec<u8>) {
-        let data = [
-            &[255, 0],
-            &16_390_u32.to_ne_bytes()[..],
-            path.as_bytes(),
-            &[0],
-        ]
-        .concat();
-        (TABLESPACE, CREATE, data)
+        let data = [&16_390_u32.to_ne_bytes()[..], path.as_bytes(), &[0]].concat();
+        let header = match u8::try_from(data.len()) {
+            Ok(length) => vec![SHORT, length],
+            Err(_) => [
+                &[LONG][..],
+                &u32::try_from(data.len()).unwrap().to_ne_bytes(),
+            ]
+            .concat(),
+        };
+        (TABLESPACE, CREATE, [header, data].concat())
     }
 
     #[test]
@@ -220,6 +268,20 @@ mod tests {
     }
 
     #[test]
+    fn one_whose_header_lies_across_two_segments_is_found_in_the_second() {
+        let long = format!("/srv/{}", "deep/".repeat(100));
+        for path in ["/srv/aside", long.as_str()] {
+            for left in [8, 16] {
+                let before = PAGE - LONG_PAGE_HEADER - RECORD_HEADER - left;
+                let whole = segment(&[(10, 0, vec![7; before]), made(path)]);
+                assert_eq!(find(&whole[..PAGE]).unwrap(), None);
+                let found = find(as_first(&whole[PAGE..]).as_slice()).unwrap();
+                assert_eq!(found.as_deref(), Some(path), "{left}");
+            }
+        }
+    }
+
+    #[test]
     fn what_only_looks_like_one_is_none() {
         let like = segment(&[made("/srv/aside")]);
         let dropped = (TABLESPACE, 0x10, vec![255, 4, 0, 0, 0, 0]);
@@ -234,14 +296,8 @@ mod tests {
     #[test]
     fn one_that_began_in_the_segment_before_is_skipped_and_one_that_ends_in_the_next_is_found() {
         let whole = segment(&[(10, 0, vec![7; 9000]), made("/srv/aside")]);
-        let mut second = whole[PAGE..].to_vec();
-        // The second page as a segment's first: sixteen bytes more of header.
-        second.splice(24..24, [0; 16]);
-        second[36..40].copy_from_slice(&u32::try_from(PAGE).unwrap().to_ne_bytes());
-        assert_eq!(
-            find(second.as_slice()).unwrap().as_deref(),
-            Some("/srv/aside")
-        );
+        let found = find(as_first(&whole[PAGE..]).as_slice()).unwrap();
+        assert_eq!(found.as_deref(), Some("/srv/aside"));
         // The first page holds this record's header and the begin of its path.
         let cut = segment(&[(10, 0, vec![7; 8096]), made("/srv/aside")]);
         let found = find(&cut[..PAGE]).unwrap();

@@ -131,7 +131,7 @@ pub fn refuse_tablespace(oid: &str, location: &str) -> RestoreError {
 pub fn refuse_new_tablespace(reason: &str) -> RestoreError {
     RestoreError::Refused {
         reason: format!("the WAL makes a tablespace after the backup: {reason}"),
-        hint: "replaying that here could write into the live tablespace; with --until before that segment the rest comes back"
+        hint: "replaying that here could write into the live tablespace; --until an LSN some megabytes before that segment brings back what lies before"
             .to_owned(),
     }
 }
