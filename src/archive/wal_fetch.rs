@@ -103,16 +103,19 @@ fn try_fetch(
 }
 
 fn refuse_tablespace(name: &str, fetched: &Path) -> Result<(), ArchiveError> {
-    let made = tablespace_made(fetched).map_err(|source| ArchiveError::Segment {
-        path: fetched.to_owned(),
-        source,
-    })?;
-    let Some(location) = made else { return Ok(()) };
+    let error = match tablespace_made(fetched) {
+        Ok(None) => return Ok(()),
+        Ok(Some(location)) => ArchiveError::Tablespace {
+            name: name.to_owned(),
+            location,
+        },
+        Err(source) => ArchiveError::Segment {
+            path: fetched.to_owned(),
+            source,
+        },
+    };
     let _ = std::fs::remove_file(fetched);
-    Err(ArchiveError::Tablespace {
-        name: name.to_owned(),
-        location,
-    })
+    Err(error)
 }
 
 /// Names the directory into which a restore fetches segments ahead of its own replay: `NAME.part` until it is whole.

@@ -71,12 +71,15 @@ pub fn configure(
 pub fn allow_tablespaces(data: &Path, allow: bool) -> Result<(), RestoreError> {
     let path = data.join("pg_tblspc");
     let mode = if allow { 0o700 } else { 0o500 };
-    let changed = fs::set_permissions(&path, fs::Permissions::from_mode(mode));
-    changed.map_err(|source| RestoreError::File {
-        operation: "change",
-        path,
-        source,
-    })
+    match fs::set_permissions(&path, fs::Permissions::from_mode(mode)) {
+        // A backup without it is for PostgreSQL to judge.
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(RestoreError::File {
+            operation: "change",
+            path,
+            source,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Where the live `pg_wal` is a link to another volume, a backup brings none, or the link: into the live WAL.
@@ -193,6 +196,20 @@ fn write(path: &Path, content: &str) -> Result<(), RestoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_link_to_a_tablespace_can_be_made_until_it_is_allowed() {
+        let data = tempfile::tempdir().unwrap();
+        // Missing, it is PostgreSQL's to complain of.
+        allow_tablespaces(data.path(), false).unwrap();
+        let links = data.path().join("pg_tblspc");
+        fs::create_dir(&links).unwrap();
+        for (allow, mode) in [(false, 0o500), (true, 0o700)] {
+            allow_tablespaces(data.path(), allow).unwrap();
+            let found = links.metadata().unwrap().permissions().mode();
+            assert_eq!(found & 0o777, mode);
+        }
+    }
 
     #[test]
     fn a_restored_link_to_the_live_wal_is_replaced_and_a_directory_kept() {

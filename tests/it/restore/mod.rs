@@ -122,6 +122,8 @@ fn a_table_comes_back_as_it_was_at_a_moment(program: Program) {
         "find {TARGET} -perm /077; ls -A {TARGET}/pg_wal | grep wal-g || true"
     ));
     assert_eq!(open, "", "others may read it, or a prefetch is left");
+    // Closed while WAL is replayed, and open for the cluster that it is now.
+    assert_eq!(lab.ok(&format!("stat -c %a {TARGET}/pg_tblspc")), "700");
     // It is a primary that keeps what it is told, with its own settings, and archives nothing.
     let settings = "SELECT pg_is_in_recovery(), current_setting('archive_mode'), current_setting('fsync'), \
                     current_setting('work_mem'), array_agg(id) FROM marker";
