@@ -10,7 +10,9 @@ use jiff::Timestamp;
 use super::exit::{Exit, complain};
 use super::output::say;
 use crate::config::{Config, Flag, Loaded};
-use crate::restore::{self, Forecast, Held, Request, RestoreError, Restored, Step, UntilError};
+use crate::restore::{
+    self, Forecast, Held, Placed, Request, RestoreError, Restored, Step, UntilError,
+};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -123,7 +125,7 @@ fn shown(plan: &Forecast) -> String {
         || format!("unknown: {}", plan.expected_by),
         |secs| format!("about {secs:.1} s, as fast as {}", plan.expected_by),
     );
-    let lines = [
+    let mut lines = vec![
         ("backup", format!("{}{finished}", plan.backup)),
         ("chain", plan.chain.join(" > ")),
         (
@@ -142,9 +144,18 @@ fn shown(plan: &Forecast) -> String {
             ),
         ),
         ("duration", expected),
-        ("lost", plan.lost.clone()),
     ];
-    let lines = lines.map(|(name, value)| format!("{name:<10}{value}"));
+    lines.extend(plan.tablespaces.iter().map(|tablespace| {
+        let (oid, stood) = (&tablespace.oid, &tablespace.location);
+        let placed = plan.directory.join("pg_tblspc").join(oid);
+        let value = format!("the tablespace of {stood} in {}", placed.display());
+        ("placed", value)
+    }));
+    lines.push(("lost", plan.lost.clone()));
+    let lines = lines.iter();
+    let lines: Vec<String> = lines
+        .map(|(name, value)| format!("{name:<10}{value}"))
+        .collect();
     lines.join("\n")
 }
 
@@ -163,7 +174,24 @@ fn told(restored: &Restored, config: &Config) -> String {
          {} is whole, on timeline {}, and stopped: it needs the bucket no more, and archives nothing until you say so\n\n{}",
         directory.display(),
         restored.new_timeline,
-        next(directory, restored, config)
+        placed(&restored.tablespaces) + &next(directory, restored, config)
+    )
+}
+
+/// How tablespaces get out of the data directory again.
+fn placed(tablespaces: &[Placed]) -> String {
+    if tablespaces.is_empty() {
+        return String::new();
+    }
+    let lines = tablespaces.iter().map(|Placed { stood, placed, .. }| {
+        let placed = placed.display();
+        format!(
+            "  cp -a {placed}/. NEW/ && rm -r {placed} && ln -s NEW {placed}   # stood in {stood}\n"
+        )
+    });
+    format!(
+        "To give each tablespace a disk of its own again, before a server or a replica is made of it (NEW: an empty directory of postgres's):\n{}",
+        lines.collect::<String>()
     )
 }
 

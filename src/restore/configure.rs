@@ -1,16 +1,25 @@
 //! What a restored data directory is started with: made from nothing but the control file.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use super::RestoreError;
 use super::scratch::Scratch;
+use super::tablespaces;
 use super::until::Until;
 use crate::model::Timeline;
 use crate::postgres::ControlData;
 
 pub const SHARED_BUFFERS: &str = "128MB";
+
+/// Of the old server's life; the last would have PostgreSQL link to where the tablespaces stood.
+const REMOVED: [&str; 4] = [
+    "standby.signal",
+    "postmaster.pid",
+    "postmaster.opts",
+    tablespaces::MAP,
+];
 
 /// What a recovery is told beside the numbers of the control file.
 pub struct Recovery<'a> {
@@ -18,6 +27,8 @@ pub struct Recovery<'a> {
     /// Where it stops; at the end of the archive where `None`.
     pub until: Option<&'a Until>,
     pub restore_command: &'a str,
+    /// It holds tablespaces, in place.
+    pub tablespaces: bool,
     /// It is kept and must outlive a power cut; that of a test is thrown away.
     pub durable: bool,
 }
@@ -47,7 +58,7 @@ pub fn configure(
     for (name, content) in files {
         write(&data.join(name), content)?;
     }
-    for name in ["standby.signal", "postmaster.pid", "postmaster.opts"] {
+    for name in REMOVED {
         match fs::remove_file(data.join(name)) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                 return Err(RestoreError::File {
@@ -60,26 +71,8 @@ pub fn configure(
         }
     }
     // Beside that `wal-fetch` looks for their records: should it miss one, PostgreSQL cannot link to a live directory.
-    allow_tablespaces(&data, false)?;
+    tablespaces::allow_links(&data, false)?;
     own_pg_wal(&data.join("pg_wal"))
-}
-
-/// Whether the server of `data` may link to the directories of tablespaces.
-///
-/// # Errors
-/// When the directory of the links cannot be changed.
-pub fn allow_tablespaces(data: &Path, allow: bool) -> Result<(), RestoreError> {
-    let path = data.join("pg_tblspc");
-    let mode = if allow { 0o700 } else { 0o500 };
-    match fs::set_permissions(&path, fs::Permissions::from_mode(mode)) {
-        // A backup without it is for PostgreSQL to judge.
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(RestoreError::File {
-            operation: "change",
-            path,
-            source,
-        }),
-        _ => Ok(()),
-    }
 }
 
 /// Where the live `pg_wal` is a link to another volume, a backup brings none, or the link: into the live WAL.
@@ -153,6 +146,9 @@ fn settings(scratch: &Scratch, control: &ControlData, recovery: &Recovery<'_>) -
         let off = ["fsync", "full_page_writes", "synchronous_commit"];
         settings.extend(off.map(|name| (name, "off".to_owned())));
     }
+    if recovery.tablespaces {
+        settings.push(("allow_in_place_tablespaces", "on".to_owned()));
+    }
     if let Some(until) = recovery.until {
         let target = until.settings();
         settings.extend(target.map(|(name, value)| (name, quoted(&value))));
@@ -196,20 +192,6 @@ fn write(path: &Path, content: &str) -> Result<(), RestoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn no_link_to_a_tablespace_can_be_made_until_it_is_allowed() {
-        let data = tempfile::tempdir().unwrap();
-        // Missing, it is PostgreSQL's to complain of.
-        allow_tablespaces(data.path(), false).unwrap();
-        let links = data.path().join("pg_tblspc");
-        fs::create_dir(&links).unwrap();
-        for (allow, mode) in [(false, 0o500), (true, 0o700)] {
-            allow_tablespaces(data.path(), allow).unwrap();
-            let found = links.metadata().unwrap().permissions().mode();
-            assert_eq!(found & 0o777, mode);
-        }
-    }
 
     #[test]
     fn a_restored_link_to_the_live_wal_is_replaced_and_a_directory_kept() {

@@ -19,6 +19,7 @@ use super::report::{Report, Step, secs};
 use super::run::{Options, Test, refuse_root};
 use super::scratch::{free_bytes, reserve_bytes};
 use super::sign::{self, Tell};
+use super::tablespaces::{self, Placed};
 use super::until::Until;
 use crate::config::{Config, Loaded};
 use crate::model::{Lsn, Timeline, Verdict, Verification};
@@ -55,6 +56,8 @@ pub struct Restored {
     pub timeline: Option<Timeline>,
     /// The timeline that the cluster goes on as.
     pub new_timeline: Timeline,
+    /// Tablespaces, each of which wants a place of its own before the server starts.
+    pub tablespaces: Vec<Placed>,
     /// Settings that are off until a person says otherwise.
     pub held: Vec<Held>,
     /// End of the last record that was replayed.
@@ -146,6 +149,7 @@ pub async fn restore(
     let directory = place.directory().to_owned();
     let sync = Instant::now();
     place.finish()?;
+    let tablespaces = tablespaces::placed(&directory, &found.plan.sentinel.tablespaces);
     test.step("sync", sync, None);
     let report = test.report;
     let bad = |verification: &&Verification| matches!(verification.verdict, Verdict::Critical(_));
@@ -156,6 +160,7 @@ pub async fn restore(
         system_identifier: report.system_identifier,
         timeline: report.timeline,
         new_timeline,
+        tablespaces,
         held,
         recovered_lsn: report.recovered_lsn,
         recovered_to: report.recovered_to,

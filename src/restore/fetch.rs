@@ -1,5 +1,6 @@
 //! The fetch of a backup by the program, and why one failed: looked up in the bucket, not read from the program's words.
 
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -38,6 +39,15 @@ pub async fn fetch(
     command
         .args(program.backup_fetch(&scratch.data(), name))
         .current_dir(scratch.path());
+    if let Some((flag, tablespaces)) = program.in_place() {
+        let path = scratch.path().join("tablespaces.json");
+        fs::write(&path, tablespaces).map_err(|source| RestoreError::File {
+            operation: "write",
+            path: path.clone(),
+            source,
+        })?;
+        command.arg(flag).arg(path);
+    }
     if modest {
         process::modest(&mut command);
         if let Some(limit) = network_limit(config) {

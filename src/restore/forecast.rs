@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::live;
 use super::preflight::Found;
+use crate::archive::catalog::Tablespace;
 use crate::config::Config;
 use crate::model::{Lsn, Timeline, WalSegment};
 use crate::storage::{Shared, Success};
@@ -26,6 +27,8 @@ pub struct Forecast {
     pub wal: Option<Replayed>,
     /// The timeline that recovery follows to its end.
     pub timeline: Timeline,
+    /// Those come back as directories in `pg_tblspc`, wherever they stood.
+    pub tablespaces: Vec<Tablespace>,
     /// Where it stops; `None` at the end of the archive.
     pub until: Option<String>,
     pub needed_bytes: u64,
@@ -79,6 +82,7 @@ pub async fn forecast(config: &Config, found: &Found, directory: &Path, free: u6
         chain: plan.chain.clone(),
         fetch_bytes: plan.fetch_bytes,
         timeline: plan.path.timeline,
+        tablespaces: plan.sentinel.tablespaces.clone(),
         until: plan.until.as_ref().map(ToString::to_string),
         needed_bytes: plan.needed_bytes,
         free_bytes: free,

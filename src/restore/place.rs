@@ -181,7 +181,7 @@ pub fn judge(directory: &Path) -> Result<(), RestoreError> {
         return refused(
             format!("{shown} holds a restore of xdb's that did not end"),
             format!(
-                "nothing in it is of use: empty it with `find {shown} -mindepth 1 -delete`, then restore again"
+                "nothing in it is of use: empty it with `chmod -R u+w {shown} && find {shown} -mindepth 1 -delete`, then restore again"
             ),
         );
     }

@@ -76,9 +76,6 @@ pub fn plan(
         .sentinel
         .clone()
         .ok_or_else(|| bad("it never finished".to_owned()))?;
-    if let Some(tablespace) = sentinel.tablespaces.first() {
-        return Err(refuse_tablespace(&tablespace.oid, &tablespace.location));
-    }
     // Not the backup's fault: it may be whole, and nobody can tell from here.
     let unread = |unread: UnreadHistory| RestoreError::History(unread.to_string());
     let path = plan_recovery(
@@ -116,24 +113,6 @@ pub fn plan(
         sentinel,
         path,
     })
-}
-
-/// With a tablespace, a restore would write over the live one's files: both programs re-create its link.
-pub fn refuse_tablespace(oid: &str, location: &str) -> RestoreError {
-    RestoreError::Refused {
-        reason: format!("the backup holds the tablespace {oid} of {location}"),
-        hint: "restoring it here could write into the live tablespace; xdb does not test backups with tablespaces yet"
-            .to_owned(),
-    }
-}
-
-/// The same of one that the WAL makes; `reason` tells where.
-pub fn refuse_new_tablespace(reason: &str) -> RestoreError {
-    RestoreError::Refused {
-        reason: format!("the WAL makes a tablespace after the backup: {reason}"),
-        hint: "replaying that here could write into the live tablespace; --until an LSN some megabytes before that segment brings back what lies before"
-            .to_owned(),
-    }
 }
 
 fn judge_gaps(path: &RecoveryPath, catalog: &Catalog) -> Verdict {

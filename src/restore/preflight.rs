@@ -8,6 +8,7 @@ use super::plan::{self, Plan};
 use super::report::Report;
 use super::run::Options;
 use super::scratch::{Scratch, free_bytes, reserve_bytes};
+use super::tablespaces;
 use super::until::Until;
 use super::watch::may_begin;
 use crate::archive::catalog::{self, Catalog};
@@ -19,6 +20,7 @@ use crate::storage::{Bucket, Cause, Repository};
 
 /// What the preflight found.
 pub struct Found {
+    pub program: Program,
     pub repository: Repository,
     pub bucket: Bucket,
     pub catalog: Catalog,
@@ -81,7 +83,7 @@ pub async fn look(
     until: Option<&Until>,
     report: &mut Report,
 ) -> Result<Found, RestoreError> {
-    Program::find(config)?;
+    let (program, _) = Program::find(config)?;
     // First the server and the mark, then the bucket: what they say to be archived by now must be in the listing.
     let live = live::look(config).await;
     let repository = archive::repository(config)?;
@@ -99,12 +101,14 @@ pub async fn look(
         known.map_err(ArchiveError::from)?;
         plan = plan::plan(&catalog, &repository, backup, until)?;
     }
+    tablespaces::judge(program, &plan.sentinel.tablespaces)?;
     report.backup = Some(plan.backup.name.clone());
     report.system_identifier = plan.sentinel.system_identifier;
     report.looked("wal", plan.gaps.clone());
     Ok(Found {
         live: same_cluster(live, &plan),
         listed: Vec::new(),
+        program,
         repository,
         bucket,
         catalog,
@@ -128,9 +132,10 @@ pub async fn judge_version(config: &Config, plan: &Plan) -> Result<(), RestoreEr
 /// Are the parts of the backup all there, and which files must come of them?
 ///
 /// # Errors
-/// When it is not whole, holds a tablespace, or the bucket cannot be read.
+/// When it is not whole, holds a tablespace that the program cannot place, or the bucket cannot be read.
 pub async fn look_at_backup(found: &mut Found, report: &mut Report) -> Result<(), RestoreError> {
     let Found {
+        program,
         repository,
         bucket,
         catalog,
@@ -144,7 +149,7 @@ pub async fn look_at_backup(found: &mut Found, report: &mut Report) -> Result<()
     if parts != Verdict::Ok {
         return Err(RestoreError::Bad("the backup is not whole".to_owned()));
     }
-    found.listed = listed_files(bucket, repository, plan).await?;
+    found.listed = listed_files(*program, bucket, repository, plan).await?;
     Ok(())
 }
 
@@ -195,6 +200,7 @@ async fn look_at_loss(
 }
 
 async fn listed_files(
+    program: Program,
     bucket: &Bucket,
     repository: &Repository,
     plan: &Plan,
@@ -204,14 +210,6 @@ async fn listed_files(
         Err(ArchiveError::Storage(error)) if error.cause() == Some(&Cause::NoSuchKey) => Vec::new(),
         listed => listed?,
     };
-    let tablespace = listed
-        .iter()
-        .find_map(|path| path.strip_prefix("pg_tblspc/"));
-    match tablespace
-        .and_then(|path| path.split('/').next())
-        .filter(|oid| !oid.is_empty())
-    {
-        Some(oid) => Err(plan::refuse_tablespace(oid, "an unknown place")),
-        None => Ok(listed),
-    }
+    tablespaces::judge_listed(program, &listed)?;
+    Ok(listed)
 }

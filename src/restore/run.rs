@@ -7,16 +7,16 @@ use tokio::time::timeout;
 
 use super::RestoreError;
 use super::ahead::{Ahead, CONCURRENCY};
-use super::configure::{Recovery, allow_tablespaces, configure, restore_command};
+use super::configure::{Recovery, configure, restore_command};
 use super::fetch::{NETWORK_LIMIT, fetch, is_full, network_limit};
 use super::level::Level;
 use super::live::{self, Silent};
-use super::plan;
 use super::preflight::{Found, preflight};
 use super::reach;
 use super::report::{Conditions, Report, Step, secs};
 use super::scratch::Scratch;
 use super::server::{Ended, ScratchServer};
+use super::tablespaces;
 use super::until::Until;
 use super::verify::{self, Recovered, SqlCheck};
 use super::watch::beside;
@@ -30,8 +30,11 @@ use crate::process;
 /// The one database that every cluster has.
 pub(super) const MAINTENANCE: &str = "template1";
 
-/// PostgreSQL's own words where it may not link to a tablespace.
-const NO_LINK: &str = "could not create symbolic link \"pg_tblspc/";
+/// PostgreSQL's own words where it may not link to a tablespace, or make room for one that is gone.
+const NO_LINK: [&str; 2] = [
+    "could not create symbolic link \"pg_tblspc/",
+    "could not create directory \"pg_tblspc/",
+];
 
 /// How long a fast shutdown may take before the server is killed.
 pub(super) const SHUTDOWN: Duration = Duration::from_secs(60);
@@ -179,7 +182,7 @@ impl Test<'_> {
         scratch: &Scratch,
         found: &Found,
     ) -> Result<ControlData, RestoreError> {
-        refuse_restored_tablespaces(scratch)?;
+        tablespaces::refuse_links(&scratch.data())?;
         let unreadable = |source| RestoreError::File {
             operation: "read",
             path: scratch.data(),
@@ -224,6 +227,7 @@ impl Test<'_> {
             timeline: found.plan.path.timeline,
             until: found.plan.target.as_ref(),
             restore_command: &restore_command(&xdb),
+            tablespaces: tablespaces::refuse_links(&scratch.data())? > 0,
             durable: self.durable,
         };
         configure(scratch, control, &recovery)?;
@@ -254,7 +258,8 @@ impl Test<'_> {
         let mut server = ScratchServer::start(scratch, settings, &environment, !self.durable)?;
         let reason = match server.wait_until_open(&scratch.log(), self.deadline).await {
             Ok(()) => {
-                allow_tablespaces(&scratch.data(), true)?;
+                tablespaces::allow_links(&scratch.data(), true)?;
+                tablespaces::clear_dropped(&scratch.data());
                 let target = server.target(MAINTENANCE);
                 let connection = postgres::connect(&target, self.left()).await?;
                 let recovered = verify::recovered(&connection, &scratch.data()).await?;
@@ -278,8 +283,8 @@ impl Test<'_> {
                 doing: "WAL was replayed",
             });
         }
-        if reason.contains(MAKES_TABLESPACE) || reason.contains(NO_LINK) {
-            return Err(plan::refuse_new_tablespace(&reason));
+        if reason.contains(MAKES_TABLESPACE) || NO_LINK.iter().any(|words| reason.contains(words)) {
+            return Err(tablespaces::refuse_new(&reason));
         }
         if reason.contains(COULD_NOT_LOOK) {
             return Err(RestoreError::StorageLost {
@@ -376,17 +381,4 @@ pub(super) fn refuse_root() -> Result<(), RestoreError> {
         reason: "PostgreSQL cannot be started as root".to_owned(),
         hint: "run it as the database's user: runuser -u postgres -- xdb …".to_owned(),
     })
-}
-
-/// The last look before a server is started on what was fetched: a link there leads to live files.
-fn refuse_restored_tablespaces(scratch: &Scratch) -> Result<(), RestoreError> {
-    let folder = scratch.data().join("pg_tblspc");
-    let mut entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-    match entries.next() {
-        Some(entry) => Err(plan::refuse_tablespace(
-            &entry.file_name().to_string_lossy(),
-            "an unknown place",
-        )),
-        None => Ok(()),
-    }
 }

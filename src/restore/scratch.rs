@@ -10,9 +10,11 @@ use rustix::process::geteuid;
 
 use super::RestoreError;
 use super::marker::{self, Marker};
+use super::tablespaces;
 use crate::process::kill_all_under;
 
 const PREFIX: &str = "run-";
+const DATA: &str = "data";
 const SOCKET_NAME: &str = ".s.PGSQL.5432";
 /// `sun_path` of a Unix socket, with its final zero.
 const SOCKET_PATH_LIMIT: usize = 108;
@@ -98,7 +100,7 @@ impl Scratch {
     }
 
     pub fn data(&self) -> PathBuf {
-        self.path.join("data")
+        self.path.join(DATA)
     }
 
     pub fn socket_directory(&self) -> PathBuf {
@@ -129,6 +131,8 @@ impl Scratch {
     /// When the marker cannot be written: the directory is then removed as ever.
     pub fn keep(&mut self) -> Result<(), RestoreError> {
         kill_all_under(&self.path);
+        // Whoever removes it by hand finds nothing closed.
+        let _ = tablespaces::allow_links(&self.data(), true);
         self.marker.kept = true;
         self.mark().inspect_err(|_| self.marker.kept = false)
     }
@@ -324,6 +328,8 @@ fn refuse_open(directory: &Path) -> Result<(), RestoreError> {
 }
 
 fn remove(path: &Path) -> std::io::Result<()> {
+    // Closed while WAL is replayed, it would keep what it holds; that it is not there is as well.
+    let _ = tablespaces::allow_links(&path.join(DATA), true);
     // A prefetch child that was not found yet may re-create a directory while it is removed.
     let mut tries = 3;
     loop {

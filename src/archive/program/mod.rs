@@ -78,6 +78,16 @@ impl Program {
         vec!["backup-fetch".into(), directory.into(), backup.into()]
     }
 
+    /// A flag that names a file, and what that file says, by which a fetch puts tablespaces into the data directory itself.
+    ///
+    /// `None` where it puts them where they stood.
+    pub fn in_place(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::WalG => Some(wal_g::IN_PLACE),
+            Self::Walrus => None,
+        }
+    }
+
     /// Arguments that mark `backup` permanent, or take the mark away.
     pub fn backup_mark(self, backup: &str, permanent: bool) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec!["backup-mark".into(), backup.into()];

@@ -13,6 +13,13 @@ pub(super) fn backup_push(data_directory: &Path, full: bool) -> Vec<OsString> {
     arguments
 }
 
+/// It links to the tablespaces of this list, in place of the backup's own, and brings no `tablespace_map`; what stands below a
+/// link that is not there it writes to directories.
+pub(super) const IN_PLACE: (&str, &str) = (
+    "--restore-spec",
+    r#"{"base_prefix": "/", "tablespaces": []}"#,
+);
+
 /// Its whole log, on standard output. Before 3.0.5 it does not know the first, and all is on standard error.
 pub(super) fn deletion_settings() -> Vec<(&'static str, &'static str)> {
     vec![

@@ -11,7 +11,7 @@ const VOLUME: &str = "/srv/wal";
 fn start() -> Lab {
     let lab = Lab::setup(Program::Walrus)
         .with_daemon()
-        .tmpfs(VOLUME, "400m")
+        .tmpfs(VOLUME, "1000m")
         .start();
     lab.ok("sv -w 30 down postgres");
     let wal = "/var/lib/postgresql/17/main/pg_wal";
@@ -45,9 +45,10 @@ fn a_test_yields_to_the_live_server_and_ends_where_that_needs_the_room() {
     );
     dump.wait(SOON);
 
-    // A volume that is nearly full from the start, and one that fills while the backup is fetched.
+    // A volume that is nearly full from the start, and one that fills while the backup is fetched. Less than the 50 MB of
+    // a twentieth, and room for two segments of the live server, which shall not end for it.
     let fill = format!(
-        "fallocate -l $(( $(df -B1 --output=avail {VOLUME} | tail -1) - 10000000 )) {VOLUME}/filler"
+        "fallocate -l $(( $(df -B1 --output=avail {VOLUME} | tail -1) - 40000000 )) {VOLUME}/filler"
     );
     lab.ok(&fill);
     restore_test(&lab, &[]).not_passed(4, "a twentieth is left to the live server");

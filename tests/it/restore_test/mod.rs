@@ -7,6 +7,7 @@ mod detect;
 mod history;
 mod levels;
 mod not_run;
+mod tablespaces;
 
 use std::time::Duration;
 

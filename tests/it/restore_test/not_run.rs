@@ -2,56 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{REPOSITORY, Tested, archive_marker, backed_up, push, restore_test};
-use crate::harness::{Lab, Program, SCRATCH, Service, for_each_program};
-
-for_each_program!(a_tablespace_is_refused_before_anything_is_fetched);
-
-fn a_tablespace_is_refused_before_anything_is_fetched(program: Program) {
-    let lab = Lab::start(program);
-    lab.ok("install -d -o postgres -m 0700 /srv/tablespace");
-    lab.sql("CREATE TABLESPACE aside LOCATION '/srv/tablespace'");
-    lab.sql("CREATE TABLE precious TABLESPACE aside AS SELECT generate_series(1, 100) AS a");
-    lab.sql("CHECKPOINT");
-    push(&lab);
-    let files = "find /srv/tablespace -type f -printf '%p %i %T@\\n' | sort";
-    let before = lab.ok(files);
-    assert!(!before.is_empty());
-    restore_test(&lab, &[]).not_passed(3, "tablespace");
-    assert_eq!(lab.ok(files), before, "the live tablespace was touched");
-    assert_eq!(lab.sql("SELECT count(*) FROM precious"), "100");
-}
-
-/// The WAL names the live place, too: PostgreSQL would link to it, and write what it replays over the live files.
-#[test]
-fn a_tablespace_made_after_the_backup_leads_to_no_live_file() {
-    let lab = Lab::start(Program::Walrus);
-    backed_up(&lab, 1);
-    lab.ok("install -d -o postgres -m 0700 /srv/tablespace");
-    lab.sql("CREATE TABLESPACE aside LOCATION '/srv/tablespace'");
-    // Nobody else writes there.
-    lab.sql("CREATE TABLE precious WITH (autovacuum_enabled = off) TABLESPACE aside AS SELECT generate_series(1, 100) AS a");
-    archive_marker(&lab, 2);
-    // What the live server did since is not in the archive yet.
-    lab.sql("UPDATE precious SET a = a + 1000");
-    lab.sql("CHECKPOINT");
-    let files = "find /srv/tablespace -printf '%p %i %m %T@ ' -type f -exec md5sum {} + -o -printf '\n' | sort";
-    let before = lab.ok(files);
-    assert!(!lab.ok("find /srv/tablespace -type f").is_empty());
-    restore_test(&lab, &[]).not_passed(3, "a tablespace");
-    let restored = ["restore", "--target-dir", "/var/lib/postgresql/again"];
-    lab.xdb(&restored).failed(3, "a tablespace");
-    assert_eq!(lab.ok(files), before, "the live tablespace was touched");
-    assert_eq!(lab.sql("SELECT min(a) FROM precious"), "1001");
-
-    // Gone since, its place is free for another: a test must not take it either.
-    lab.sql("DROP TABLE precious");
-    lab.sql("DROP TABLESPACE aside");
-    assert_eq!(lab.ok("ls -A /srv/tablespace"), "");
-    restore_test(&lab, &[]).not_passed(3, "a tablespace");
-    assert_eq!(lab.ok("ls -A /srv/tablespace"), "");
-    lab.assert_nothing_left_behind();
-}
+use super::{REPOSITORY, Tested, backed_up, restore_test};
+use crate::harness::{Lab, Program, SCRATCH, Service};
 
 #[test]
 fn a_full_scratch_disk_is_no_verdict_on_the_backup() {

@@ -1,0 +1,143 @@
+//! Tablespaces: a restore test writes to no live one, and what can be restored comes back elsewhere.
+
+use super::{archive_marker, backed_up, push, restore_test};
+use crate::harness::{Lab, Output, Program, for_each_program};
+
+const TARGET: &str = "/var/lib/postgresql/again";
+/// Where a restored tablespace is moved to by hand.
+const OWN: &str = "/srv/own";
+
+for_each_program!(a_tablespace_comes_back_in_another_place_or_is_refused);
+
+/// Every file of the live tablespaces, with what it holds.
+fn live_files(lab: &Lab) -> String {
+    lab.ok("find /srv/tablespace -printf '%p %i %m %T@ ' -type f -exec md5sum {} + -o -printf '\n' | sort")
+}
+
+fn tablespace(lab: &Lab, name: &str) {
+    lab.ok(&format!(
+        "install -d -o postgres -m 0700 /srv/tablespace /srv/tablespace/{name}"
+    ));
+    lab.sql(&format!(
+        "CREATE TABLESPACE {name} LOCATION '/srv/tablespace/{name}'"
+    ));
+}
+
+fn restore(lab: &Lab, arguments: &[&str]) -> Output {
+    lab.xdb(&[&["restore", "--target-dir", TARGET], arguments].concat())
+}
+
+fn a_tablespace_comes_back_in_another_place_or_is_refused(program: Program) {
+    let lab = Lab::start(program);
+    for name in ["aside", "bare", "dropped"] {
+        tablespace(&lab, name);
+    }
+    // Nobody else writes there.
+    let options = "WITH (autovacuum_enabled = off) TABLESPACE aside";
+    lab.sql(&format!(
+        "CREATE TABLE precious {options} AS SELECT generate_series(1, 100) AS a"
+    ));
+    lab.sql("CREATE TABLE gone TABLESPACE dropped AS SELECT 1");
+    backed_up(&lab, 1);
+    lab.sql("UPDATE precious SET a = a + 1000");
+    push(&lab);
+    lab.sql("DROP TABLE gone");
+    lab.sql("DROP TABLESPACE dropped");
+    lab.sql("INSERT INTO precious VALUES (7)");
+    archive_marker(&lab, 2);
+    // What the live server did since is not in the archive yet.
+    lab.sql("UPDATE precious SET a = a + 1000");
+    lab.sql("CHECKPOINT");
+    let before = live_files(&lab);
+    assert!(before.contains("/srv/tablespace/aside/PG_17"), "{before}");
+
+    match program {
+        Program::Walrus => {
+            restore_test(&lab, &[]).not_passed(3, "the backup holds the tablespace");
+            restore(&lab, &[]).failed(3, "the backup holds the tablespace");
+            assert_ne!(lab.sh(&format!("ls {TARGET}")).code, 0);
+        }
+        Program::WalG => comes_back(&lab),
+    }
+    assert_eq!(live_files(&lab), before, "a live tablespace was touched");
+    assert_eq!(lab.sql("SELECT min(a) FROM precious"), "1007");
+    lab.assert_nothing_left_behind();
+}
+
+/// A delta and its base, one tablespace without any file, and one that the WAL drops. A segment may end between two looks.
+fn comes_back(lab: &Lab) {
+    let own = "SELECT count(*) = 101 AND max(a) - min(a) = 1093 FROM public.precious";
+    let tested = restore_test(lab, &["--sql", own]);
+    tested.passed();
+    for verification in ["files", "checksums", "amcheck", "tables"] {
+        assert_eq!(tested.verdict(verification), "ok", "{:?}", tested.output);
+    }
+
+    let plan = restore(lab, &["--plan"]);
+    assert_eq!(plan.code, 0, "{plan:?}");
+    let told =
+        "placed    the tablespace of /srv/tablespace/aside in /var/lib/postgresql/again/pg_tblspc/";
+    assert!(plan.stdout.contains(told), "{plan:?}");
+    let said = restore(lab, &[]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let links = lab.ok(&format!("find {TARGET}/pg_tblspc -type l"));
+    assert_eq!(links, "", "it leads out of the directory");
+
+    // As is printed, to a place of its own each; then it is a server like any other, and can be backed up.
+    let moves = said.stdout.lines().filter(|line| line.contains("NEW"));
+    let moves: Vec<&str> = moves.filter(|line| line.contains("cp -a")).collect();
+    assert_eq!(
+        moves.len(),
+        2,
+        "the dropped one did not come back: {said:?}"
+    );
+    for (number, line) in moves.into_iter().enumerate() {
+        let place = format!("{OWN}/{number}");
+        lab.ok(&format!("install -d -o postgres -m 0700 {OWN} {place}"));
+        let moved = lab.sh_as_postgres(&line.replace("NEW", &place));
+        assert_eq!(moved.code, 0, "{moved:?}");
+    }
+    let bin = "/usr/lib/postgresql/17/bin";
+    let options = format!("-c listen_addresses= -c unix_socket_directories={TARGET}");
+    let asked = lab.sh_as_postgres(&format!(
+        "{bin}/pg_ctl -D {TARGET} -s -w -l {TARGET}/look.log -o '{options}' start &&
+         psql -XAtq -h {TARGET} -d postgres -c '{own}' \
+           -c 'CREATE TABLE later TABLESPACE bare AS SELECT 1' \
+           -c \"SELECT string_agg(pg_tablespace_location(oid), ' ' ORDER BY oid) FROM pg_tablespace WHERE oid > 16383\"
+         {bin}/pg_ctl -D {TARGET} -s -w stop"
+    ));
+    assert_eq!(
+        asked.stdout.trim(),
+        format!("t\n{OWN}/0 {OWN}/1"),
+        "{asked:?}"
+    );
+    lab.ok(&format!("rm -r {TARGET} {OWN}"));
+}
+
+/// The WAL names the live place, too: PostgreSQL would link to it, and write what it replays over the live files.
+#[test]
+fn a_tablespace_made_after_the_backup_leads_to_no_live_file() {
+    let lab = Lab::start(Program::Walrus);
+    backed_up(&lab, 1);
+    tablespace(&lab, "aside");
+    // Nobody else writes there.
+    lab.sql("CREATE TABLE precious WITH (autovacuum_enabled = off) TABLESPACE aside AS SELECT generate_series(1, 100) AS a");
+    archive_marker(&lab, 2);
+    // What the live server did since is not in the archive yet.
+    lab.sql("UPDATE precious SET a = a + 1000");
+    lab.sql("CHECKPOINT");
+    let before = live_files(&lab);
+    assert!(before.contains("/srv/tablespace/aside/PG_17"), "{before}");
+    restore_test(&lab, &[]).not_passed(3, "a tablespace");
+    restore(&lab, &[]).failed(3, "a tablespace");
+    assert_eq!(live_files(&lab), before, "the live tablespace was touched");
+    assert_eq!(lab.sql("SELECT min(a) FROM precious"), "1001");
+
+    // Gone since, its place is free for another: a test must not take it either.
+    lab.sql("DROP TABLE precious");
+    lab.sql("DROP TABLESPACE aside");
+    assert_eq!(lab.ok("ls -A /srv/tablespace/aside"), "");
+    restore_test(&lab, &[]).not_passed(3, "a tablespace");
+    assert_eq!(lab.ok("ls -A /srv/tablespace/aside"), "");
+    lab.assert_nothing_left_behind();
+}
