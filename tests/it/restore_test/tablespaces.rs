@@ -1,7 +1,9 @@
 //! Tablespaces: a restore test writes to no live one, and what can be restored comes back elsewhere.
 
-use super::{archive_marker, backed_up, push, restore_test};
-use crate::harness::{Lab, Output, Program, for_each_program};
+use serde_json::json;
+
+use super::{SOON, archive_marker, backed_up, push, restore_test};
+use crate::harness::{Lab, Output, Program, SCRATCH, eventually, for_each_program};
 
 const TARGET: &str = "/var/lib/postgresql/again";
 /// Where a restored tablespace is moved to by hand.
@@ -72,6 +74,19 @@ fn comes_back(lab: &Lab) {
     for verification in ["files", "checksums", "amcheck", "tables"] {
         assert_eq!(tested.verdict(verification), "ok", "{:?}", tested.output);
     }
+
+    // While WAL is replayed their folder is closed, and goes all the same.
+    let slow = json!({"type": "latency", "attributes": {"latency": 300}});
+    lab.toxic("slow", slow);
+    let test = lab.xdb_in_background(&["restore-test", "--json"]);
+    let mode = format!("stat -c %a {SCRATCH}/run-*/data/pg_tblspc 2>/dev/null || true");
+    eventually("it is closed", SOON, || {
+        (lab.ok(&mode) == "500").then_some(())
+    });
+    test.signal("TERM");
+    assert_eq!(test.wait(SOON).code, 143);
+    lab.assert_nothing_left_behind();
+    lab.remove_toxic("slow");
 
     let plan = restore(lab, &["--plan"]);
     assert_eq!(plan.code, 0, "{plan:?}");
