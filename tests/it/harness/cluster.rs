@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Condvar, Mutex};
 
 use super::Output;
 use super::exec::{AS_POSTGRES, DEADLINE_SECS};
@@ -14,6 +15,28 @@ const IMAGE: &str = "XDB_LAB_IMAGE";
 pub struct Cluster {
     /// `./dev test` removes the clusters of runs that were killed: the name holds the process id.
     project: String,
+    _room: Room,
+}
+
+/// Held by each cluster: a third one at once would have two cores do the work of fifteen containers.
+struct Room;
+
+static LEFT: Mutex<u32> = Mutex::new(2);
+static FREED: Condvar = Condvar::new();
+
+impl Room {
+    fn take() -> Room {
+        let left = LEFT.lock().unwrap();
+        *FREED.wait_while(left, |left| *left == 0).unwrap() -= 1;
+        Room
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        *LEFT.lock().unwrap() += 1;
+        FREED.notify_one();
+    }
 }
 
 impl Cluster {
@@ -21,6 +44,7 @@ impl Cluster {
     pub fn up() -> (Cluster, String) {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let cluster = Cluster {
+            _room: Room::take(),
             project: format!(
                 "xdb-test-{}-{}",
                 std::process::id(),
