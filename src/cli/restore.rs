@@ -184,14 +184,14 @@ fn placed(tablespaces: &[Placed]) -> String {
         return String::new();
     }
     let lines = tablespaces.iter().map(|Placed { stood, placed, .. }| {
-        let placed = placed.display();
+        let placed = placed.to_string_lossy().replace('\'', r"'\''");
         format!(
-            "  cp -a {placed}/. NEW/ && rm -r {placed} && ln -s NEW {placed}   # stood in {stood}\n"
+            "  mkdir -m 700 NEW && cp -a '{placed}'/. NEW/ && sync && rm -r '{placed}' && ln -s NEW '{placed}'   # stood in {stood}\n"
         )
     });
+    let lines: String = lines.collect();
     format!(
-        "To give each tablespace a disk of its own again, before a server or a replica is made of it (NEW: an empty directory of postgres's):\n{}",
-        lines.collect::<String>()
+        "To give each tablespace a disk of its own again, while no server runs here (NEW: the path from / of a directory that is not there yet):\n{lines}"
     )
 }
 

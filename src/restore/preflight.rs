@@ -101,7 +101,8 @@ pub async fn look(
         known.map_err(ArchiveError::from)?;
         plan = plan::plan(&catalog, &repository, backup, until)?;
     }
-    tablespaces::judge(program, &plan.sentinel.tablespaces)?;
+    let live_data = &config.postgres.data_directory;
+    tablespaces::judge(program, &plan.sentinel.tablespaces, live_data)?;
     report.backup = Some(plan.backup.name.clone());
     report.system_identifier = plan.sentinel.system_identifier;
     report.looked("wal", plan.gaps.clone());
@@ -205,11 +206,12 @@ async fn listed_files(
     repository: &Repository,
     plan: &Plan,
 ) -> Result<Vec<String>, RestoreError> {
-    let listed = match catalog::stored_files(bucket, repository, &plan.backup.name).await {
+    let mut listed = match catalog::stored_files(bucket, repository, &plan.backup.name).await {
         // Backups may be taken without the list; the verification then says so.
         Err(ArchiveError::Storage(error)) if error.cause() == Some(&Cause::NoSuchKey) => Vec::new(),
         listed => listed?,
     };
     tablespaces::judge_listed(program, &listed)?;
+    listed.retain(|path| path != tablespaces::MAP);
     Ok(listed)
 }

@@ -21,7 +21,7 @@ use super::until::Until;
 use super::verify::{self, Recovered, SqlCheck};
 use super::watch::beside;
 use super::words::is_damage;
-use crate::archive::{AHEAD, COULD_NOT_LOOK, MAKES_TABLESPACE, SCRATCH};
+use crate::archive::{AHEAD, COULD_NOT_LOOK, SCRATCH};
 use crate::config::{Loaded, Source};
 use crate::model::Verdict;
 use crate::postgres::{self, ControlData, PostgresError};
@@ -29,12 +29,6 @@ use crate::process;
 
 /// The one database that every cluster has.
 pub(super) const MAINTENANCE: &str = "template1";
-
-/// PostgreSQL's own words where it may not link to a tablespace, or make room for one that is gone.
-const NO_LINK: [&str; 2] = [
-    "could not create symbolic link \"pg_tblspc/",
-    "could not create directory \"pg_tblspc/",
-];
 
 /// How long a fast shutdown may take before the server is killed.
 pub(super) const SHUTDOWN: Duration = Duration::from_secs(60);
@@ -182,7 +176,7 @@ impl Test<'_> {
         scratch: &Scratch,
         found: &Found,
     ) -> Result<ControlData, RestoreError> {
-        tablespaces::refuse_links(&scratch.data())?;
+        tablespaces::judge_fetched(&scratch.data(), &found.plan.sentinel.tablespaces)?;
         let unreadable = |source| RestoreError::File {
             operation: "read",
             path: scratch.data(),
@@ -227,7 +221,7 @@ impl Test<'_> {
             timeline: found.plan.path.timeline,
             until: found.plan.target.as_ref(),
             restore_command: &restore_command(&xdb),
-            tablespaces: tablespaces::refuse_links(&scratch.data())? > 0,
+            tablespaces: tablespaces::judge_fetched(&scratch.data(), &[])?,
             durable: self.durable,
         };
         configure(scratch, control, &recovery)?;
@@ -259,9 +253,9 @@ impl Test<'_> {
         let reason = match server.wait_until_open(&scratch.log(), self.deadline).await {
             Ok(()) => {
                 tablespaces::allow_links(&scratch.data(), true)?;
-                tablespaces::clear_dropped(&scratch.data());
                 let target = server.target(MAINTENANCE);
                 let connection = postgres::connect(&target, self.left()).await?;
+                tablespaces::clear_dropped(&connection, &scratch.data()).await?;
                 let recovered = verify::recovered(&connection, &scratch.data()).await?;
                 return Ok((server, recovered));
             }
@@ -283,8 +277,8 @@ impl Test<'_> {
                 doing: "WAL was replayed",
             });
         }
-        if reason.contains(MAKES_TABLESPACE) || NO_LINK.iter().any(|words| reason.contains(words)) {
-            return Err(tablespaces::refuse_new(&reason));
+        if let Some(refused) = tablespaces::refusal(&reason) {
+            return Err(refused);
         }
         if reason.contains(COULD_NOT_LOOK) {
             return Err(RestoreError::StorageLost {

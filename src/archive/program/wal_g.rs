@@ -13,8 +13,8 @@ pub(super) fn backup_push(data_directory: &Path, full: bool) -> Vec<OsString> {
     arguments
 }
 
-/// It links to the tablespaces of this list, in place of the backup's own, and brings no `tablespace_map`; what stands below a
-/// link that is not there it writes to directories.
+/// It links to the tablespaces of this list, in place of the backup's own; what stands below a link that is not there it writes
+/// to directories. The prefix would lead the links.
 pub(super) const IN_PLACE: (&str, &str) = (
     "--restore-spec",
     r#"{"base_prefix": "/", "tablespaces": []}"#,

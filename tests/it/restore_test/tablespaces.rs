@@ -9,7 +9,13 @@ const TARGET: &str = "/var/lib/postgresql/again";
 /// Where a restored tablespace is moved to by hand.
 const OWN: &str = "/srv/own";
 
-for_each_program!(a_tablespace_comes_back_in_another_place_or_is_refused);
+for_each_program!(
+    a_tablespace_comes_back_in_another_place_or_is_refused,
+    a_tablespace_made_after_the_backup_leads_to_no_live_file,
+);
+
+/// Of what is written below, whatever of it is archived by then.
+const PRECIOUS: &str = "SELECT count(*) = 101 AND max(a) - min(a) = 1093 FROM public.precious";
 
 /// Every file of the live tablespaces, with what it holds.
 fn live_files(lab: &Lab) -> String {
@@ -25,13 +31,18 @@ fn tablespace(lab: &Lab, name: &str) {
     ));
 }
 
+fn drop_tablespace(lab: &Lab, name: &str, table: &str) {
+    lab.sql(&format!("DROP TABLE {table}"));
+    lab.sql(&format!("DROP TABLESPACE {name}"));
+}
+
 fn restore(lab: &Lab, arguments: &[&str]) -> Output {
     lab.xdb(&[&["restore", "--target-dir", TARGET], arguments].concat())
 }
 
 fn a_tablespace_comes_back_in_another_place_or_is_refused(program: Program) {
     let lab = Lab::start(program);
-    for name in ["aside", "bare", "dropped"] {
+    for name in ["aside", "bare", "dropped", "early"] {
         tablespace(&lab, name);
     }
     // Nobody else writes there.
@@ -40,11 +51,14 @@ fn a_tablespace_comes_back_in_another_place_or_is_refused(program: Program) {
         "CREATE TABLE precious {options} AS SELECT generate_series(1, 100) AS a"
     ));
     lab.sql("CREATE TABLE gone TABLESPACE dropped AS SELECT 1");
+    lab.sql("CREATE TABLE long_gone TABLESPACE early AS SELECT 1");
     backed_up(&lab, 1);
     lab.sql("UPDATE precious SET a = a + 1000");
-    push(&lab);
-    lab.sql("DROP TABLE gone");
-    lab.sql("DROP TABLESPACE dropped");
+    drop_tablespace(&lab, "early", "long_gone");
+    lab.config("[archive]\ndelta_max_steps = 2");
+    let delta = push(&lab);
+    assert!(delta.contains("_D_"), "{delta} is no delta");
+    drop_tablespace(&lab, "dropped", "gone");
     lab.sql("INSERT INTO precious VALUES (7)");
     archive_marker(&lab, 2);
     // What the live server did since is not in the archive yet.
@@ -64,12 +78,15 @@ fn a_tablespace_comes_back_in_another_place_or_is_refused(program: Program) {
     assert_eq!(live_files(&lab), before, "a live tablespace was touched");
     assert_eq!(lab.sql("SELECT min(a) FROM precious"), "1007");
     lab.assert_nothing_left_behind();
+    if program == Program::WalG {
+        what_walrus_backed_up_comes_back(&lab);
+    }
 }
 
-/// A delta and its base, one tablespace without any file, and one that the WAL drops. A segment may end between two looks.
+/// A delta and its base, one tablespace without any file, one that only the base holds, and one that the WAL drops. A segment may
+/// end between two looks.
 fn comes_back(lab: &Lab) {
-    let own = "SELECT count(*) = 101 AND max(a) - min(a) = 1093 FROM public.precious";
-    let tested = restore_test(lab, &["--sql", own]);
+    let tested = restore_test(lab, &["--sql", PRECIOUS]);
     tested.passed();
     for verification in ["files", "checksums", "amcheck", "tables"] {
         assert_eq!(tested.verdict(verification), "ok", "{:?}", tested.output);
@@ -104,11 +121,16 @@ fn comes_back(lab: &Lab) {
     assert_eq!(
         moves.len(),
         2,
-        "the dropped one did not come back: {said:?}"
+        "the dropped ones did not come back: {said:?}"
     );
+    let left = lab.ok(&format!("ls {TARGET}/pg_tblspc | wc -l"));
+    assert_eq!(
+        left, "2",
+        "a replica would not start with what is left of one"
+    );
+    lab.ok(&format!("install -d -o postgres -m 0700 {OWN}"));
     for (number, line) in moves.into_iter().enumerate() {
         let place = format!("{OWN}/{number}");
-        lab.ok(&format!("install -d -o postgres -m 0700 {OWN} {place}"));
         let moved = lab.sh_as_postgres(&line.replace("NEW", &place));
         assert_eq!(moved.code, 0, "{moved:?}");
     }
@@ -116,7 +138,7 @@ fn comes_back(lab: &Lab) {
     let options = format!("-c listen_addresses= -c unix_socket_directories={TARGET}");
     let asked = lab.sh_as_postgres(&format!(
         "{bin}/pg_ctl -D {TARGET} -s -w -l {TARGET}/look.log -o '{options}' start &&
-         psql -XAtq -h {TARGET} -d postgres -c '{own}' \
+         psql -XAtq -h {TARGET} -d postgres -c '{PRECIOUS}' \
            -c 'CREATE TABLE later TABLESPACE bare AS SELECT 1' \
            -c \"SELECT string_agg(pg_tablespace_location(oid), ' ' ORDER BY oid) FROM pg_tablespace WHERE oid > 16383\"
          {bin}/pg_ctl -D {TARGET} -s -w stop"
@@ -129,10 +151,22 @@ fn comes_back(lab: &Lab) {
     lab.ok(&format!("rm -r {TARGET} {OWN}"));
 }
 
+/// Its list of files names what wal-g does not bring.
+fn what_walrus_backed_up_comes_back(lab: &Lab) {
+    lab.config("[archive]\nprogram = \"/usr/local/bin/walrus\"");
+    let full = lab.xdb_json(&["backup", "push", "--full"]);
+    let full = full["backup"].as_str().unwrap();
+    restore_test(lab, &["--backup", full]).not_passed(3, "the backup holds the tablespace");
+    lab.config("");
+    restore_test(lab, &["--backup", full, "--sql", PRECIOUS]).passed();
+}
+
 /// The WAL names the live place, too: PostgreSQL would link to it, and write what it replays over the live files.
-#[test]
-fn a_tablespace_made_after_the_backup_leads_to_no_live_file() {
-    let lab = Lab::start(Program::Walrus);
+fn a_tablespace_made_after_the_backup_leads_to_no_live_file(program: Program) {
+    let lab = Lab::start(program);
+    if program == Program::WalG {
+        tablespace(&lab, "before");
+    }
     backed_up(&lab, 1);
     tablespace(&lab, "aside");
     // Nobody else writes there.
