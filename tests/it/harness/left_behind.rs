@@ -1,8 +1,9 @@
 //! What a finished, failed or killed xdb must not leave: scratch files, processes, uploads, locks.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::time::Time;
 use super::{Lab, SCRATCH};
 
 /// The keys of every unfinished multipart upload; fails when S3 does not say.
@@ -16,14 +17,14 @@ const UPLOADS: &str = r#"
 impl Lab {
     /// Panics when something is still left after a few seconds, naming it.
     pub fn assert_nothing_left_behind(&self) {
-        let end = Instant::now() + Duration::from_secs(5);
+        let time = Time::start();
         loop {
             let left = self.left_behind();
             if left.is_empty() {
                 return;
             }
             assert!(
-                Instant::now() < end,
+                time.had() < Duration::from_secs(5),
                 "left behind:\n  {}",
                 left.join("\n  ")
             );

@@ -10,11 +10,12 @@ mod exec;
 mod faults;
 mod left_behind;
 mod program;
+mod time;
 mod writer;
 
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use testcontainers::core::{AccessMode, IntoContainerPort, Mount};
 use testcontainers::runners::SyncRunner;
@@ -25,6 +26,7 @@ pub use cluster::Cluster;
 pub use exec::Output;
 pub use program::Program;
 pub(crate) use program::for_each_program;
+use time::Time;
 pub use writer::Writer;
 
 /// Where restore tests put their scratch clusters.
@@ -221,12 +223,12 @@ impl Drop for Lab {
 
 /// Polls until `poll` gives a value, and panics with `what` when it did not before `deadline`.
 pub fn eventually<T>(what: &str, deadline: Duration, mut poll: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + deadline;
+    let time = Time::start();
     loop {
         if let Some(value) = poll() {
             return value;
         }
-        assert!(Instant::now() < end, "not within {deadline:?}: {what}");
+        assert!(time.had() < deadline, "not within {deadline:?}: {what}");
         std::thread::sleep(Duration::from_millis(100));
     }
 }
