@@ -76,11 +76,12 @@ fn a_clock_that_jumps_a_day_ahead_and_an_hour_back_raises_no_gap_and_stops_no_jo
         found.next().unwrap()["verdict"].clone()
     };
     let await_all_known = |hours| {
-        eventually("all is known and well", SOON, || {
+        eventually("all is known and well", SOON * 3, || {
             let status = status_at(&lab, hours);
             let well = |check| told(&status, check) == "ok";
             // The daemon judges each 3 s: by now it has put away what it held against the time before.
-            let judged = looked_at(&status).is_some_and(|ago| (6..60).contains(&ago));
+            // The slower a look, the longer the pause to the next, up to five minutes.
+            let judged = looked_at(&status).is_some_and(|ago| (6..330).contains(&ago));
             (judged && well("recoverability") && well("primary")).then_some(())
         });
     };

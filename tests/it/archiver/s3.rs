@@ -74,18 +74,21 @@ fn whatever_s3_does_what_is_marked_done_is_stored_and_no_row_is_lost() {
 
 #[test]
 fn a_slow_link_is_no_reason_to_kill_an_upload_that_gets_on() {
-    let lab = lab_with(Program::Walrus, "", "push_timeout = \"20s\"");
+    let lab = lab_with(Program::Walrus, "", "push_timeout = \"45s\"");
     assert_eq!(lab.xdb(&["backup", "push"]).code, 0);
     let daemon = start(&lab);
     let writer = lab.writer();
-    lab.end_segments(&writer, 1);
-    all_archived(&lab);
-    let (before, alone) = (programs_daemons(&lab), called(&lab, "wal-push"));
-    assert!(!before.is_empty());
-    // 14 MB that nothing compresses take 20 s and more; nothing moving for 12 s would be the end.
+    let before = eventually("the program's daemons serve", SOON, || {
+        lab.end_segments(&writer, 1);
+        all_archived(&lab);
+        let running = programs_daemons(&lab);
+        (!running.is_empty()).then_some(running)
+    });
+    let alone = called(&lab, "wal-push");
+    // 14 MB that nothing compresses take 45 s and more; nothing moving for 27 s would be the end.
     lab.sql("CREATE TABLE noise (bytes bytea)");
     lab.sql("ALTER TABLE noise ALTER bytes SET STORAGE EXTERNAL");
-    let slow = json!({"type": "bandwidth", "stream": "upstream", "attributes": {"rate": 650}});
+    let slow = json!({"type": "bandwidth", "stream": "upstream", "attributes": {"rate": 290}});
     lab.toxic("slow", slow);
     let began = std::time::Instant::now();
     let archived = lab.sql("SELECT archived_count FROM pg_stat_archiver");
@@ -94,12 +97,12 @@ fn a_slow_link_is_no_reason_to_kill_an_upload_that_gets_on() {
          FROM generate_series(1, 65536) AS g) FROM generate_series(1, 14) AS n",
     );
     lab.end_segments(&writer, 1);
-    eventually("the segment is archived", SOON * 2, || {
+    eventually("the segment is archived", SOON * 4, || {
         let now = lab.sql("SELECT archived_count FROM pg_stat_archiver");
         (now != archived && lab.waiting().is_empty()).then_some(())
     });
     // The fault took effect when it took longer than the deadline.
-    assert!(began.elapsed().as_secs() > 20, "{:?}", began.elapsed());
+    assert!(began.elapsed().as_secs() > 45, "{:?}", began.elapsed());
     assert_eq!(
         (programs_daemons(&lab), called(&lab, "wal-push")),
         (before, alone)

@@ -24,7 +24,7 @@ impl Lab {
                 return;
             }
             assert!(
-                time.had() < Duration::from_secs(5),
+                !time.is_past(Duration::from_secs(5)),
                 "left behind:\n  {}",
                 left.join("\n  ")
             );

@@ -228,7 +228,7 @@ pub fn eventually<T>(what: &str, deadline: Duration, mut poll: impl FnMut() -> O
         if let Some(value) = poll() {
             return value;
         }
-        assert!(time.had() < deadline, "not within {deadline:?}: {what}");
+        assert!(!time.is_past(deadline), "not within {deadline:?}: {what}");
         std::thread::sleep(Duration::from_millis(100));
     }
 }

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 /// Wall time beside had time, at most: what its host forgets for good ends the test all the same.
 const MOST: u32 = 6;
+/// A deadline is what a machine needs that is well and has other tests to do; a slow one may take so many times as long.
+const PATIENCE: u32 = 3;
 
 pub struct Time {
     began: Instant,
@@ -25,8 +27,13 @@ impl Time {
         }
     }
 
+    /// Whether nobody needs to wait any longer for what takes no more than `deadline`.
+    pub fn is_past(&self, deadline: Duration) -> bool {
+        self.had() > deadline * PATIENCE
+    }
+
     /// Since the start, without what was stolen.
-    pub fn had(&self) -> Duration {
+    fn had(&self) -> Duration {
         let now = Ticks::now();
         let (all, stolen) = (now.all - self.ticks.all, now.stolen - self.ticks.stolen);
         let passed = self.began.elapsed();
