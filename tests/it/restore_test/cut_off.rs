@@ -22,7 +22,7 @@ fn scratch_log(lab: &Lab) -> String {
 fn test_in_replay(lab: &Lab) -> Background<'_> {
     // One segment at a time, nothing fetched ahead.
     lab.config(
-        "[archive]\nfetch_timeout = \"3s\"\n[archive.settings]\nWALG_DOWNLOAD_CONCURRENCY = 1",
+        "[archive]\nfetch_timeout = \"10s\"\n[archive.settings]\nWALG_DOWNLOAD_CONCURRENCY = 1",
     );
     lab.toxic(
         "slow",
@@ -234,7 +234,7 @@ fn what_is_fetched_ahead_hides_neither_the_end_of_the_archive_nor_a_lost_s3() {
         "0755",
     );
     lab.ok(&format!("install -m 0666 /dev/null {CALLS}"));
-    lab.config("[archive]\nprogram = \"/usr/local/bin/walrus-spy\"\nfetch_timeout = \"3s\"");
+    lab.config("[archive]\nprogram = \"/usr/local/bin/walrus-spy\"\nfetch_timeout = \"10s\"");
     let all: Vec<String> = (1..=24).map(|id| id.to_string()).collect();
     restore_test(&lab, &["--sql", &markers(&all.join(","))]).passed();
     let by_program = || {
