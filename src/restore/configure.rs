@@ -27,8 +27,6 @@ pub struct Recovery<'a> {
     /// Where it stops; at the end of the archive where `None`.
     pub until: Option<&'a Until>,
     pub restore_command: &'a str,
-    /// It holds tablespaces, in place.
-    pub tablespaces: bool,
     /// It is kept and must outlive a power cut; that of a test is thrown away.
     pub durable: bool,
 }
@@ -46,7 +44,10 @@ pub fn configure(
     recovery: &Recovery<'_>,
 ) -> Result<(), RestoreError> {
     let data = scratch.data();
-    let settings = settings(scratch, control, recovery);
+    let mut settings = settings(scratch, control, recovery);
+    if tablespaces::any(&data)? {
+        settings.push_str("allow_in_place_tablespaces = on\n");
+    }
     let files = [
         ("postgresql.conf", settings.as_str()),
         ("postgresql.auto.conf", ""),
@@ -145,9 +146,6 @@ fn settings(scratch: &Scratch, control: &ControlData, recovery: &Recovery<'_>) -
         // It is thrown away: durability costs time and proves nothing.
         let off = ["fsync", "full_page_writes", "synchronous_commit"];
         settings.extend(off.map(|name| (name, "off".to_owned())));
-    }
-    if recovery.tablespaces {
-        settings.push(("allow_in_place_tablespaces", "on".to_owned()));
     }
     if let Some(until) = recovery.until {
         let target = until.settings();

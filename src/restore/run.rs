@@ -221,7 +221,6 @@ impl Test<'_> {
             timeline: found.plan.path.timeline,
             until: found.plan.target.as_ref(),
             restore_command: &restore_command(&xdb),
-            tablespaces: tablespaces::judge_fetched(&scratch.data(), &[])?,
             durable: self.durable,
         };
         configure(scratch, control, &recovery)?;

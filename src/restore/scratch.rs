@@ -328,7 +328,7 @@ fn refuse_open(directory: &Path) -> Result<(), RestoreError> {
 }
 
 fn remove(path: &Path) -> std::io::Result<()> {
-    // Closed while WAL is replayed, it would keep what it holds; that it is not there is as well.
+    // Closed, as it is while WAL is replayed, it would keep what it holds. There may be none yet.
     let _ = tablespaces::allow_links(&path.join(DATA), true);
     // A prefetch child that was not found yet may re-create a directory while it is removed.
     let mut tries = 3;

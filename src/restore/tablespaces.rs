@@ -16,6 +16,9 @@ use crate::postgres::{Connection, PostgresError};
 /// What lists the tablespaces of a backup and where they stood, for the program and for PostgreSQL.
 pub const MAP: &str = "tablespace_map";
 
+/// Which program can, and how it is asked without a change of what archives.
+const ELSEWHERE: &str = "wal-g reads the same repository and can restore it elsewhere: as postgres, XDB_ARCHIVE_PROGRAM=wal-g xdb …";
+
 /// A tablespace that came back, and where it stood.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Placed {
@@ -58,9 +61,6 @@ pub fn judge(
         None => Ok(()),
     }
 }
-
-/// Which program can, and how it is asked without a change of what archives.
-const ELSEWHERE: &str = "wal-g reads the same repository and can restore it elsewhere: as postgres, XDB_ARCHIVE_PROGRAM=wal-g xdb …";
 
 /// The same of the files that a backup lists, relative to the data directory: its sentinel may not tell of tablespaces.
 ///
@@ -106,11 +106,11 @@ pub fn refusal(reason: &str) -> Option<RestoreError> {
 }
 
 /// The last look before a server is started on `data`: a link there leads to live files, and nothing of `tablespaces` may
-/// be missing. Returns whether there are any.
+/// be missing.
 ///
 /// # Errors
 /// [`RestoreError::Refused`] when there is a link, [`RestoreError::Bad`] when one did not come.
-pub fn judge_fetched(data: &Path, tablespaces: &[Tablespace]) -> Result<bool, RestoreError> {
+pub fn judge_fetched(data: &Path, tablespaces: &[Tablespace]) -> Result<(), RestoreError> {
     let found = entries(data)?;
     if let Some(link) = found.iter().find(|entry| !is_directory(entry)) {
         return Err(RestoreError::Refused {
@@ -127,8 +127,16 @@ pub fn judge_fetched(data: &Path, tablespaces: &[Tablespace]) -> Result<bool, Re
         Some(Tablespace { oid, location }) => Err(RestoreError::Bad(format!(
             "nothing came of the tablespace {oid} of {location}: the program stores none where that is a link itself"
         ))),
-        None => Ok(!found.is_empty()),
+        None => Ok(()),
     }
+}
+
+/// Whether `data` holds any.
+///
+/// # Errors
+/// When that cannot be read.
+pub fn any(data: &Path) -> Result<bool, RestoreError> {
+    Ok(!entries(data)?.is_empty())
 }
 
 /// Whether the server of `data` may link to the directories of tablespaces.
@@ -265,12 +273,14 @@ mod tests {
     fn a_link_and_a_tablespace_that_did_not_come_are_found() {
         let data = tempfile::tempdir().unwrap();
         let data = data.path();
-        assert!(!judge_fetched(data, &[]).unwrap());
+        judge_fetched(data, &[]).unwrap();
+        assert!(!any(data).unwrap());
         let error = judge_fetched(data, &[aside()]).unwrap_err();
         assert!(error.to_string().contains("nothing came of"), "{error}");
         assert_eq!(placed(data, &[aside()]), []);
         fs::create_dir_all(data.join("pg_tblspc/16390/PG_17_1")).unwrap();
-        assert!(judge_fetched(data, &[aside()]).unwrap());
+        judge_fetched(data, &[aside()]).unwrap();
+        assert!(any(data).unwrap());
         let at = data.join("pg_tblspc/16390");
         assert_eq!(placed(data, &[aside()])[0].placed, at);
         std::os::unix::fs::symlink("/srv/aside", data.join("pg_tblspc/7")).unwrap();

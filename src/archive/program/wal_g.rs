@@ -14,7 +14,7 @@ pub(super) fn backup_push(data_directory: &Path, full: bool) -> Vec<OsString> {
 }
 
 /// It links to the tablespaces of this list, in place of the backup's own; what stands below a link that is not there it writes
-/// to directories. The prefix would lead the links.
+/// to directories. The prefix is where links would be made: wal-g wants one named.
 pub(super) const IN_PLACE: (&str, &str) = (
     "--restore-spec",
     r#"{"base_prefix": "/", "tablespaces": []}"#,

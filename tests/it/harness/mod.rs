@@ -222,14 +222,17 @@ impl Drop for Lab {
     }
 }
 
-/// Polls until `poll` gives a value, and panics with `what` when it did not before `deadline`.
+/// Polls until `poll` gives a value, and panics with `what` when it did not before `deadline` is past, as [`Time`] tells that.
 pub fn eventually<T>(what: &str, deadline: Duration, mut poll: impl FnMut() -> Option<T>) -> T {
     let time = Time::start();
     loop {
         if let Some(value) = poll() {
             return value;
         }
-        assert!(!time.is_past(deadline), "not within {deadline:?}: {what}");
+        assert!(
+            !time.is_past(deadline),
+            "not within {deadline:?}, and not with patience: {what}"
+        );
         std::thread::sleep(Duration::from_millis(100));
     }
 }

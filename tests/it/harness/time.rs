@@ -35,9 +35,11 @@ impl Time {
     /// Since the start, without what was stolen.
     fn had(&self) -> Duration {
         let now = Ticks::now();
-        let (all, stolen) = (now.all - self.ticks.all, now.stolen - self.ticks.stolen);
+        // The kernel's counts may step back a little.
+        let all = now.all.saturating_sub(self.ticks.all);
+        let stolen = now.stolen.saturating_sub(self.ticks.stolen);
         let passed = self.began.elapsed();
-        let share = (all - stolen) as f64 / all.max(1) as f64;
+        let share = all.saturating_sub(stolen) as f64 / all.max(1) as f64;
         passed.mul_f64(share).max(passed / MOST)
     }
 }
