@@ -32,7 +32,8 @@ impl Lab {
         }
     }
 
-    fn left_behind(&self) -> Vec<String> {
+    /// What no test may leave, a line each: scratch, locks, unfinished uploads, processes.
+    pub fn left_behind(&self) -> Vec<String> {
         // `lock` is the file that a daemon and a command line share, held or not.
         let files = self.ok(&format!(
             "test ! -d {SCRATCH} || find {SCRATCH} -mindepth 1 -maxdepth 1 ! '(' -name lock -type f ')'"

@@ -54,6 +54,18 @@ macro_rules! for_each_program {
 }
 pub(crate) use for_each_program;
 
+/// A run that is cut off, or whose end nobody keeps, has said by then why each test failed.
+fn tell_failures_at_once() {
+    let print_captured = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let thread = std::thread::current();
+        let test = thread.name().unwrap_or("a thread").to_owned();
+        // Not eprintln!: see above.
+        let _ = writeln!(std::io::stderr(), "\nFAILED {test}: {panic}");
+        print_captured(panic);
+    }));
+}
+
 /// The image that labs start from.
 pub(super) struct Image {
     pub name: String,
@@ -65,6 +77,7 @@ pub(super) struct Image {
 pub(super) fn image() -> &'static Image {
     static IMAGE: OnceLock<Image> = OnceLock::new();
     IMAGE.get_or_init(|| {
+        tell_failures_at_once();
         let image = std::env::var("XDB_LAB_IMAGE").unwrap_or_else(|_| "xdb-lab:latest".to_owned());
         let (name, tag) = image.split_once(':').expect("XDB_LAB_IMAGE is NAME:TAG");
         let inspected = Command::new("docker")
