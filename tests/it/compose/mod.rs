@@ -18,11 +18,12 @@ const AFTER_OTHERS: Duration = Duration::from_secs(120);
 const REFUSED: i32 = 3;
 
 /// psql on the management node, as an application: through HAProxy and PgBouncer. `port` is HAProxy's.
+/// It gives up what HAProxy forgets while a server goes down (lab/cluster/haproxy.cfg).
 fn through_haproxy(cluster: &Cluster, port: u16, password: &str, sql: &str) -> Output {
     cluster.sh(
         "management",
         &format!(
-            "PGPASSWORD={password} /usr/lib/postgresql/17/bin/psql -XAtqw -h 127.0.0.1 -p {port} -U app -d app -c \"{sql}\""
+            "PGCONNECT_TIMEOUT=10 PGPASSWORD={password} /usr/lib/postgresql/17/bin/psql -XAtqw -h 127.0.0.1 -p {port} -U app -d app -c \"{sql}\""
         ),
     )
 }
