@@ -69,6 +69,12 @@ impl View {
         self.in_recovery(now) == Some(false) && self.superseded_by.is_none()
     }
 
+    /// The same by what it last said of itself, however long ago.
+    pub fn led_last(&self) -> bool {
+        let sample = self.sample.as_ref();
+        sample.is_some_and(|sample| !sample.in_recovery) && self.superseded_by.is_none()
+    }
+
     /// The role that is served: `Some(true)` in recovery; `None` when it is not known, or too old.
     pub fn in_recovery(&self, now: Timestamp) -> Option<bool> {
         let sample = self.sample.as_ref()?;

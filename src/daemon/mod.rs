@@ -191,8 +191,11 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
     let seen_here = node.view.clone();
     let leads: archive::archiver::Leads = Arc::new(move || {
         let view = seen_here.borrow();
-        let identifier = view.sample.map(|sample| sample.system_identifier);
-        identifier.filter(|_| view.leads(Timestamp::now()))
+        let sample = view.sample.filter(|_| view.led_last())?;
+        Some(archive::archiver::Leading {
+            system_identifier: sample.system_identifier,
+            is_certain: view.leads(Timestamp::now()),
+        })
     });
     let again: archive::archiver::Again = {
         let known = Mutex::new(loaded.clone());

@@ -12,7 +12,8 @@ use crate::archive::wal_role::is_stopping;
 
 /// The daemon says within this time whether it serves.
 const CHECKED: Duration = Duration::from_secs(1);
-/// Where nothing is heard of a push for this long, the daemon is checked again.
+/// Where nothing is heard of a push for this long, the daemon is checked again. It may be busy with the file: it has as
+/// long again to answer.
 const HEARD: Duration = Duration::from_secs(5);
 
 /// What the daemon made of a file.
@@ -32,7 +33,7 @@ pub(in crate::archive) fn hand_over(state_directory: &Path, path: &Path, name: &
     let Ok(found) = std::fs::metadata(path) else {
         return Handed::Refused;
     };
-    if !is_well(&socket) {
+    if !is_well(&socket, CHECKED) {
         return Handed::Refused;
     }
     // PostgreSQL runs archive_command in the data directory.
@@ -45,21 +46,20 @@ pub(in crate::archive) fn hand_over(state_directory: &Path, path: &Path, name: &
     }
 }
 
-fn is_well(socket: &Path) -> bool {
-    ask(socket, CHECK, "")
+fn is_well(socket: &Path, limit: Duration) -> bool {
+    ask(socket, CHECK, "", limit)
         .and_then(|mut stream| read(&mut stream))
         .ok()
         == Some(OK)
 }
 
 fn push(socket: &Path, body: &str, stopping: impl Fn() -> bool) -> io::Result<u8> {
-    let mut stream = ask(socket, PUSH_FILE, body)?;
-    stream.set_read_timeout(Some(HEARD))?;
+    let mut stream = ask(socket, PUSH_FILE, body, HEARD)?;
     loop {
         match read(&mut stream) {
             // The daemon ends an upload that does not get on; one that is itself stopped does not answer here either.
             // An S3 that hangs must not hold up a shutdown: what is not stored now is archived after the next start.
-            Err(error) if is_timeout(&error) && is_well(socket) && !stopping() => {}
+            Err(error) if is_timeout(&error) && !stopping() && is_well(socket, HEARD) => {}
             answer => return answer,
         }
     }
@@ -72,9 +72,10 @@ fn is_timeout(error: &io::Error) -> bool {
     )
 }
 
-fn ask(socket: &Path, kind: u8, body: &str) -> io::Result<UnixStream> {
+/// Sends a request; each byte of the answer may take as long as `limit`.
+fn ask(socket: &Path, kind: u8, body: &str, limit: Duration) -> io::Result<UnixStream> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(CHECKED))?;
+    stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(CHECKED))?;
     stream.write_all(&frame(kind, body))?;
     Ok(stream)

@@ -52,8 +52,15 @@ const DEATHS: Duration = Duration::from_secs(5);
 /// After a refusal by S3 the settings are read anew, at most this often.
 const CONFIGURED: Duration = Duration::from_secs(30);
 
-/// The system identifier of the server here while it leads; `None` when it does not, or when that is not known.
-pub type Leads = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
+/// The server here leads, by what it last said.
+pub struct Leading {
+    pub system_identifier: u64,
+    /// It said so just now. One that takes no logins goes on asking for its segments to be archived.
+    pub is_certain: bool,
+}
+
+/// `None` when the server here does not lead, or when that was never known.
+pub type Leads = Arc<dyn Fn() -> Option<Leading> + Send + Sync>;
 
 /// Reads the configuration anew, or says what is wrong with it; `None` when nothing was changed.
 pub type Again = Box<dyn Fn() -> Result<Option<Config>, String> + Send + Sync>;
@@ -154,7 +161,8 @@ impl Archiver {
                 },
                 Some(_) = talks.join_next(), if !talks.is_empty() => {}
                 _ = sweeps.tick() => {
-                    if (self.leads)().is_some() {
+                    // Another may lead by now, and these may be its uploads.
+                    if (self.leads)().is_some_and(|leading| leading.is_certain) {
                         let means = self.means.clone();
                         talks.spawn(async move { means.sweep().await });
                     } else {
@@ -181,6 +189,9 @@ impl Archiver {
     async fn take(&mut self, request: Request, answer: oneshot::Sender<bool>) {
         let Some(cluster) = self.leading() else {
             // The client works by itself now: nothing here may be at the same file.
+            if !self.uploading.is_empty() {
+                tracing::warn!("this server does not lead any more: uploads are ended");
+            }
             self.begin_anew().await;
             let _ = answer.send(false);
             return;
@@ -222,8 +233,10 @@ impl Archiver {
         self.push_ahead().await;
     }
 
+    /// The system identifier of the server here while it leads. Each upload asks the bucket, too.
     fn leading(&self) -> Option<u64> {
-        (self.leads)().filter(|_| !self.means.recovers())
+        let leading = (self.leads)().filter(|_| !self.means.recovers())?;
+        Some(leading.system_identifier)
     }
 
     /// Has `name` uploaded, unless that goes on already; `false` when the program's daemon does not run.

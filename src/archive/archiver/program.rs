@@ -24,9 +24,12 @@ use crate::log;
 use crate::process::Group;
 use crate::store::Store;
 
-/// How long the program's daemon may take to listen, and to say that it is well.
+/// How long the program's daemon may take to listen.
 const START: Duration = Duration::from_secs(5);
-const CHECKED: Duration = Duration::from_secs(2);
+/// An upload that goes on for so long has the daemon asked whether it is well, again and again.
+const ASKED: Duration = Duration::from_secs(4);
+/// How long it may take to say so: one that works in a single thread compresses first, on a busy machine for seconds.
+const CHECKED: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// More daemons than this never run: each takes memory, and S3 or the disk is the bound by then.
@@ -97,7 +100,7 @@ impl Place {
             tokio::select! {
                 answer = &mut answered => return Ok(answer? == OK),
                 // One that hangs keeps its connections open.
-                () = tokio::time::sleep(CHECKED * 2) => is_well(&socket).await?,
+                () = tokio::time::sleep(ASKED) => is_well(&socket).await?,
             }
         }
     }

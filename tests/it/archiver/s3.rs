@@ -72,6 +72,18 @@ fn whatever_s3_does_what_is_marked_done_is_stored_and_no_row_is_lost() {
     lab.judge_archive(writer);
 }
 
+/// A link by which 14 MB that nothing compresses take 45 s and more; they are written.
+fn slowly(lab: &Lab) {
+    lab.sql("CREATE TABLE noise (bytes bytea)");
+    lab.sql("ALTER TABLE noise ALTER bytes SET STORAGE EXTERNAL");
+    let slow = json!({"type": "bandwidth", "stream": "upstream", "attributes": {"rate": 290}});
+    lab.toxic("slow", slow);
+    lab.sql(
+        "INSERT INTO noise SELECT (SELECT decode(string_agg(md5(random()::text || g || n), ''), 'hex')
+         FROM generate_series(1, 65536) AS g) FROM generate_series(1, 14) AS n",
+    );
+}
+
 #[test]
 fn a_slow_link_is_no_reason_to_kill_an_upload_that_gets_on() {
     let lab = lab_with(Program::Walrus, "", "push_timeout = \"45s\"");
@@ -85,17 +97,10 @@ fn a_slow_link_is_no_reason_to_kill_an_upload_that_gets_on() {
         (!running.is_empty()).then_some(running)
     });
     let alone = called(&lab, "wal-push");
-    // 14 MB that nothing compresses take 45 s and more; nothing moving for 27 s would be the end.
-    lab.sql("CREATE TABLE noise (bytes bytea)");
-    lab.sql("ALTER TABLE noise ALTER bytes SET STORAGE EXTERNAL");
-    let slow = json!({"type": "bandwidth", "stream": "upstream", "attributes": {"rate": 290}});
-    lab.toxic("slow", slow);
+    // Nothing moving for 27 s would be the end.
     let began = std::time::Instant::now();
     let archived = lab.sql("SELECT archived_count FROM pg_stat_archiver");
-    lab.sql(
-        "INSERT INTO noise SELECT (SELECT decode(string_agg(md5(random()::text || g || n), ''), 'hex')
-         FROM generate_series(1, 65536) AS g) FROM generate_series(1, 14) AS n",
-    );
+    slowly(&lab);
     lab.end_segments(&writer, 1);
     eventually("the segment is archived", SOON * 4, || {
         let now = lab.sql("SELECT archived_count FROM pg_stat_archiver");
@@ -108,6 +113,44 @@ fn a_slow_link_is_no_reason_to_kill_an_upload_that_gets_on() {
         (before, alone)
     );
     lab.remove_toxic("slow");
+    daemon.signal("TERM");
+    daemon.wait(SOON);
+    lab.judge_archive(writer);
+}
+
+#[test]
+fn a_server_that_takes_no_logins_is_archived_all_the_same() {
+    let lab = lab_with(Program::Walrus, "", "");
+    assert_eq!(lab.xdb(&["backup", "push"]).code, 0);
+    let daemon = start(&lab);
+    let writer = lab.writer();
+    lab.end_segments(&writer, 1);
+    all_archived(&lab);
+    slowly(&lab);
+    lab.end_segments(&writer, 1);
+    a_push_is_under_way(&lab);
+    let before = (programs_daemons(&lab), called(&lab, "wal-push"));
+    assert!(!before.0.is_empty(), "the program's daemons run");
+
+    // Its archiver process goes on; nobody gets in, and no session answers.
+    let stopped = "$(head -1 /var/lib/postgresql/17/main/postmaster.pid) $(pgrep -f '^postgres: .*(idle|INSERT|SELECT|UPDATE)')";
+    lab.ok(&format!("kill -STOP {stopped}"));
+    eventually("the daemon does not know the role any more", SOON, || {
+        let said = lab.sh("curl -s -m 5 http://127.0.0.1:8009/primary").stdout;
+        said.contains("the role is not known").then_some(())
+    });
+    // wal-push asks how it is each five seconds.
+    std::thread::sleep(std::time::Duration::from_secs(11));
+    a_push_is_under_way(&lab);
+    assert_eq!(
+        (programs_daemons(&lab), called(&lab, "wal-push")),
+        before,
+        "the upload goes on"
+    );
+    lab.ok(&format!("kill -CONT {stopped}"));
+    lab.remove_toxic("slow");
+    all_archived(&lab);
+    assert_eq!(called(&lab, "wal-push"), before.1);
     daemon.signal("TERM");
     daemon.wait(SOON);
     lab.judge_archive(writer);

@@ -213,7 +213,7 @@ impl Drop for Lab {
     /// A failed test takes its container along, so what the servers said is shown first.
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let logs = self.sh("tail -n 30 /var/log/postgresql/lab.log /var/log/xdb-lab/{s3,pgbouncer,haproxy}.log; ps axfo pid,stat,args");
+            let logs = self.sh("tail -n 30 /var/log/postgresql/lab.log /var/log/xdb-lab/{s3,pgbouncer,haproxy}.log /tmp/background.*/stderr; ps axfo pid,stat,args");
             eprintln!(
                 "--- the lab when the test failed ---\n{}\n{}",
                 logs.stdout, logs.stderr
