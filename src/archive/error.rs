@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::standby::Waits;
 use crate::config::ConfigError;
 use crate::model::Timeline;
 use crate::postgres::PostgresError;
@@ -27,6 +28,8 @@ pub enum ArchiveError {
     Busy,
     #[error("refused: another prune runs on this node")]
     PruneBusy,
+    #[error("refused: another `xdb archive fill` runs on this node")]
+    FillBusy,
     #[error("retention.window_days is not set: nothing is deleted")]
     NoRetention,
     #[error("{program} would delete {what}")]
@@ -77,8 +80,14 @@ pub enum ArchiveError {
         "the server shuts down, and {name} is not stored yet: it is archived after the next start"
     )]
     Stopping { name: String },
-    #[error("the primary has not stored {name} yet; this standby keeps it")]
-    Kept { name: String },
+    #[error("{name} is not stored: {why}; this standby keeps it")]
+    Kept { name: String, why: Waits },
+    #[error("{program} delivered a bad {name}: {reason}")]
+    Delivered {
+        program: String,
+        name: String,
+        reason: String,
+    },
     #[error("refused to archive {name}: timeline {timeline} exists, and this server is not on it")]
     Superseded { name: String, timeline: Timeline },
     #[error("archiving began to fail during the backup, which waits for its WAL")]
@@ -108,7 +117,10 @@ impl ArchiveError {
     pub fn is_busy(&self) -> bool {
         matches!(
             self,
-            Self::Busy | Self::PruneBusy | Self::ClusterLock(LockError::Held { .. })
+            Self::Busy
+                | Self::PruneBusy
+                | Self::FillBusy
+                | Self::ClusterLock(LockError::Held { .. })
         )
     }
 
@@ -128,7 +140,7 @@ impl ArchiveError {
             }
             Self::Refused { hint, .. } => return Some(hint.clone()),
             Self::Busy => "wait for its end; a prune keeps base backups waiting, too",
-            Self::PruneBusy => "wait for its end",
+            Self::PruneBusy | Self::FillBusy => "wait for its end",
             Self::NoRetention => {
                 "set how many days it must be possible to go back; `xdb prune --dry-run` then shows what comes of it"
             }
@@ -163,8 +175,9 @@ impl ArchiveError {
                 "node.state_directory must be a directory that the daemon may write to"
             }
             Self::Stopping { .. } => "nothing is to be done: it is kept until then",
-            Self::Kept { .. } => {
-                "PostgreSQL asks again by itself; if it lasts, see the primary's archiver"
+            Self::Kept { why, .. } => why.hint(),
+            Self::Delivered { .. } => {
+                "the file was not handed to PostgreSQL; the archived copy can be looked at by `xdb restore-test`"
             }
             Self::Superseded { .. } => {
                 "another node was promoted: stop this server and let it rejoin as a standby; its own WAL since then is on no timeline that counts"

@@ -2,6 +2,7 @@
 //!
 //! The programs are driven, never rewritten; what is in the bucket xdb reads for itself.
 
+mod ancestry;
 pub mod archiver;
 mod backup;
 pub mod catalog;
@@ -13,6 +14,8 @@ pub mod program;
 mod push_judge;
 mod push_lock;
 pub mod retention;
+mod segment_header;
+mod standby;
 mod verify;
 mod wal_client;
 mod wal_fetch;
@@ -30,6 +33,7 @@ pub use error::ArchiveError;
 pub use high_water::{Said, high_water, last_archived, raise_high_water};
 pub use program::Program;
 pub use push_lock::clean_up_push;
+pub use segment_header::judge_file;
 pub use verify::{acknowledge, verify};
 pub use wal_fetch::{AHEAD, ASKED, COULD_NOT_LOOK, DAMAGED, MAKES_TABLESPACE, SCRATCH, wal_fetch};
 pub use wal_push::wal_push;
@@ -42,5 +46,4 @@ pub use wal_tablespace::tablespace_made;
 /// When a placeholder's value is not known here.
 pub fn repository(config: &Config) -> Result<Repository, ArchiveError> {
     let template = &config.archive.repository;
-    Ok(Repository::fill("archive.repository", template, config)?)
 }

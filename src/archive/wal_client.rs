@@ -73,3 +73,11 @@ pub(super) fn complain(verb: &'static str, file: Option<PathBuf>, error: &Archiv
         }
     });
 }
+
+/// Prints to PostgreSQL's log why the file `name` is let go though the bucket does not hold it.
+pub(super) fn note(verb: &'static str, name: &str, why: &str) {
+    let _ = writeln!(
+        std::io::stderr(),
+        "xdb {verb}: {name} is not stored and no longer needed: {why}"
+    );
+}

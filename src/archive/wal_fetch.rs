@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::wal_client::{block_on, complain, configured, stored_as};
 use super::wal_tablespace::tablespace_made;
-use super::{ArchiveError, Program, Repository, catalog, environment};
+use super::{ArchiveError, Program, Repository, catalog, environment, segment_header};
 use crate::config::Config;
 use crate::model::ArchiveFile;
 use crate::process;
@@ -51,7 +51,7 @@ pub fn wal_fetch(config: Option<PathBuf>, arguments: &[OsString]) -> u8 {
             let verb = match &error {
                 ArchiveError::Damaged { .. } => DAMAGED,
                 ArchiveError::Tablespace { .. } => MAKES_TABLESPACE,
-                ArchiveError::Failed { .. } => "wal-fetch",
+                ArchiveError::Failed { .. } | ArchiveError::Delivered { .. } => "wal-fetch",
                 _ => COULD_NOT_LOOK,
             };
             complain(verb, config, &error);
@@ -165,9 +165,18 @@ async fn fetch(
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        failures_though_stored += u32::from(matches!(error, ArchiveError::Failed { .. }));
+        // Said at once where it is the archive's own fault; a program that delivered what is not stored may do better.
+        let looked_into = matches!(error, ArchiveError::Delivered { .. })
+            && look_into(config, repository, name).await?;
+        let of_program = matches!(
+            error,
+            ArchiveError::Failed { .. } | ArchiveError::Delivered { .. }
+        );
+        failures_though_stored += u32::from(of_program);
         let passing = match &error {
-            ArchiveError::Failed { .. } => failures_though_stored < 3,
+            ArchiveError::Failed { .. } | ArchiveError::Delivered { .. } => {
+                failures_though_stored < 3
+            }
             ArchiveError::Storage(error) => {
                 matches!(error.cause(), Some(Cause::Unreachable(_) | Cause::Other(_)))
             }
@@ -180,6 +189,10 @@ async fn fetch(
                     look_into(config, repository, name).await?;
                     error
                 }
+                // xdb cannot read what is stored, and no attempt gave anything better.
+                ArchiveError::Delivered { name, reason, .. } if !looked_into => {
+                    ArchiveError::Damaged { name, reason }
+                }
                 error => error,
             });
         }
@@ -187,27 +200,35 @@ async fn fetch(
     }
 }
 
-/// Reads what the archive holds for `name`, after a program failed at it.
+/// Reads what the archive holds for `name`, after a program failed at it; `false` where xdb cannot read it.
 ///
 /// # Errors
-/// [`ArchiveError::Damaged`] where it cannot be unpacked, or unpacks to what is no segment.
+/// [`ArchiveError::Damaged`] where it cannot be unpacked, or unpacks to what is not that segment.
 async fn look_into(
     config: &Config,
     repository: &Repository,
     name: &str,
-) -> Result<(), ArchiveError> {
+) -> Result<bool, ArchiveError> {
     if environment::encrypts(config) {
-        return Ok(());
+        return Ok(false);
     }
+    let cluster = segment_header::cluster_in(&here(config));
+    let mut looked_into = true;
     let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
     for object in stored_as(&bucket, repository, name).await? {
         let stored = bucket.get(&object.key).await?;
-        if let Err(reason) = catalog::judge_stored(&object.key, name, &stored) {
+        looked_into &= catalog::is_read(&object.key);
+        if let Err(reason) = catalog::judge_stored(&object.key, name, &stored, cluster) {
             let name = name.to_owned();
             return Err(ArchiveError::Damaged { name, reason });
         }
     }
-    Ok(())
+    Ok(looked_into)
+}
+
+/// PostgreSQL runs `restore_command` in the data directory: a scratch cluster's is not the configured one.
+fn here(config: &Config) -> PathBuf {
+    std::env::current_dir().unwrap_or_else(|_| config.postgres.data_directory.clone())
 }
 
 /// Tries once, and only what the bucket is seen to hold: the program would ask an S3 that is away for minutes, and a
@@ -238,16 +259,26 @@ async fn attempt(
     destination: &OsStr,
     deadline: Duration,
 ) -> Result<bool, ArchiveError> {
-    // PostgreSQL runs restore_command in the data directory: a scratch cluster's is not the configured one.
-    let here = std::env::current_dir().unwrap_or_else(|_| config.postgres.data_directory.clone());
+    let here = here(config);
     let (program, mut command) = environment::command(config, repository, &here)?;
     command.arg("wal-fetch").arg(name).arg(destination);
     let ended = process::run_attached(command, deadline).await;
-    if ended.as_ref().is_ok_and(ExitStatus::success) && Path::new(destination).is_file() {
-        return Ok(true);
+    let delivered = Path::new(destination);
+    if ended.as_ref().is_ok_and(ExitStatus::success) && delivered.is_file() {
+        // PostgreSQL would end a recovery at a bad one, or ask for it again for ever, and name no cause.
+        let cluster = segment_header::cluster_in(&here);
+        let judged = segment_header::judge_file(name, delivered, cluster);
+        return judged.map(|()| true).map_err(|reason| {
+            let _ = std::fs::remove_file(delivered);
+            ArchiveError::Delivered {
+                program: program.to_string(),
+                name: name.to_owned(),
+                reason,
+            }
+        });
     }
     // Never a half-written file for PostgreSQL to find.
-    let _ = std::fs::remove_file(destination);
+    let _ = std::fs::remove_file(delivered);
     let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
     let look = tokio::time::timeout(LOOK, stored_as(&bucket, repository, name)).await;
     if look

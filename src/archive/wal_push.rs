@@ -8,13 +8,16 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
+use super::ancestry::{self, Place};
 use super::archiver::{Handed, hand_over};
 use super::program::ReadyMark;
-use super::wal_client::{block_on, complain, configured, stored_as};
-use super::wal_role::{Here, await_stored, in_recovery, refuse_superseded, stopping};
-use super::{ArchiveError, Program, Repository, catalog, environment};
+use super::standby::{NeverComes, await_stored};
+use super::wal_client::{block_on, complain, configured, note, stored_as};
+use super::wal_role::{Here, in_recovery, refuse_superseded, stopping};
+use super::{ArchiveError, Program, Repository, catalog, environment, segment_header};
 use crate::config::{Config, usual_state_directory};
 use crate::model::ArchiveFile;
+use crate::postgres;
 use crate::process;
 use crate::storage::{Bucket, Object};
 
@@ -92,7 +95,15 @@ async fn archive(
     Program::find(config)?;
     let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
     if in_recovery(&here) {
-        return await_stored(&bucket, repository, name).await;
+        let never = await_stored(config, &bucket, repository, (&here, name)).await?;
+        if let Some(never) = never {
+            note("wal-push", name, &never.to_string());
+        }
+        return Ok(());
+    }
+    if let Some(left) = left_behind(config, &here, path, name).await {
+        note("wal-push", name, &left.to_string());
+        return Ok(());
     }
     let stored = stored_as(&bucket, repository, name).await?;
     if !stored.is_empty() && same_content(&bucket, &stored, path, name).await? {
@@ -117,8 +128,33 @@ async fn archive(
     }
 }
 
+/// Why the primary here must not store the segment `name`: the server that was promoted, this one or one before it, left
+/// the segment's timeline before its end, and a superseded server wrote the rest alone. The segment of the newer timeline
+/// holds what counts of it.
+async fn left_behind(config: &Config, here: &Path, path: &Path, name: &str) -> Option<NeverComes> {
+    if ArchiveFile::of(name) != Some(ArchiveFile::Segment) || !ancestry::may_be_left(here, name) {
+        return None;
+    }
+    // PostgreSQL writes its timeline into the control file at the promotion; a history may only lie there.
+    let own = match postgres::own_timeline(&config.postgres.bin_directory, here).await {
+        Ok(own) => ancestry::of_timeline(here, own),
+        Err(_) => segment_header::cluster_in(here).and_then(|it| ancestry::followed(here, it)),
+    };
+    let (own, (segment, end)) = own.zip(segment_header::segment_of(name, path))?;
+    let left = |at| NeverComes::Left {
+        timeline: segment.timeline,
+        to: own.timeline,
+        at,
+    };
+    match own.place(segment.timeline) {
+        Place::Current => None,
+        Place::Elsewhere => Some(left(None)),
+        Place::LeftAt(at) => (end > at).then(|| left(Some(at))),
+    }
+}
+
 /// Whether what is stored under `name` is the file at `path`; `false` where xdb cannot read it, and the program decides.
-async fn same_content(
+pub(super) async fn same_content(
     bucket: &Bucket,
     stored: &[Object],
     path: &Path,

@@ -1,7 +1,7 @@
 //! Who may archive: the primary stores, a standby waits for it, a superseded primary does neither.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::wal_client::stored_as;
 use super::{ArchiveError, Repository, wal_header};
@@ -11,9 +11,6 @@ use crate::postgres::postmaster_status;
 use crate::storage::Bucket;
 use crate::store::Reader;
 
-/// How long a standby waits for the primary's upload before PostgreSQL asks again. Its archiver retries three times a
-/// second apart and then each minute, so the usual race must be no failure.
-const WAIT: Duration = Duration::from_secs(15);
 /// The look at the bucket before each push.
 const LOOK: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(500);
@@ -39,29 +36,6 @@ pub(super) async fn stopping(data_directory: &Path) {
         tokio::time::sleep(PAUSE).await;
     }
     tokio::time::sleep(LAST_ATTEMPT).await;
-}
-
-/// Waits until the bucket holds `name`: until then the standby keeps it, and uploads it once promoted.
-///
-/// With `archive_mode=on` a standby would mark what it streams as archived, and a failover would lose what the primary
-/// had not stored.
-pub(super) async fn await_stored(
-    bucket: &Bucket,
-    repository: &Repository,
-    name: &str,
-) -> Result<(), ArchiveError> {
-    let deadline = Instant::now() + WAIT;
-    loop {
-        if !stored_as(bucket, repository, name).await?.is_empty() {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            return Err(ArchiveError::Kept {
-                name: name.to_owned(),
-            });
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
 }
 
 /// Refuses when the bucket, or what this node's daemon remembers, knows a timeline that this server does not: another

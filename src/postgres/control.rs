@@ -54,6 +54,30 @@ pub async fn ended_at(
     Ok(parse_ended_at(&text))
 }
 
+/// The timeline that the primary in `directory` is on: from the moment of a promotion, though its first checkpoint is later.
+///
+/// # Errors
+/// When the program cannot run, or `directory` is no data directory.
+pub async fn own_timeline(
+    bin_directory: &Path,
+    directory: &Path,
+) -> Result<Timeline, PostgresError> {
+    let text = output(bin_directory, directory).await?;
+    parse_own_timeline(&text).ok_or_else(|| PostgresError::NotADataDirectory {
+        directory: directory.to_owned(),
+        reason: "no timeline in its output".to_owned(),
+    })
+}
+
+fn parse_own_timeline(text: &str) -> Option<Timeline> {
+    let lines = lines_of(text);
+    let timeline = |key| lines.get(key)?.parse().ok();
+    let checkpoint: u32 = timeline("Latest checkpoint's TimeLineID")?;
+    // Written at the promotion, and zero after the checkpoint.
+    let promoted = timeline("Min recovery ending loc's timeline")?;
+    Some(Timeline(checkpoint.max(promoted)))
+}
+
 async fn output(bin_directory: &Path, directory: &Path) -> Result<String, PostgresError> {
     let mut command = process::command(bin_directory.join("pg_controldata"));
     command.env("LC_ALL", "C").arg("-D").arg(directory);
@@ -159,6 +183,18 @@ track_commit_timestamp setting:       off
 Bytes per WAL segment:                16777216
 Data page checksum version:           1
 ";
+
+    #[test]
+    fn a_primary_is_on_its_new_timeline_from_the_promotion_on() {
+        for (checkpoint, promoted, own) in [(1, 0, 1), (1, 2, 2), (2, 0, 2)] {
+            let text = format!(
+                "Latest checkpoint's TimeLineID:       {checkpoint}\n\
+                 Min recovery ending loc's timeline:   {promoted}\n"
+            );
+            assert_eq!(parse_own_timeline(&text), Some(Timeline(own)));
+        }
+        assert_eq!(parse_own_timeline(OUTPUT), None);
+    }
 
     #[test]
     fn only_a_primary_that_was_shut_down_has_ended() {

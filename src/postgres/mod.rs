@@ -9,7 +9,7 @@ mod wal_directory;
 
 pub use backup_session::end_backup_sessions;
 pub use connect::{Connection, Target, connect};
-pub use control::{ControlData, control_data, ended_at, postmaster_status};
+pub use control::{ControlData, control_data, ended_at, own_timeline, postmaster_status};
 pub use pool::{Pool, PooledClient};
 pub use server::{Archiver, Server, archiver, heavy_work, server};
 pub use wal_directory::{WalDirectory, wal_directory};

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::fetch::{NETWORK_LIMIT, network_limit};
 use super::preflight::Found;
-use crate::archive::{ASKED, catalog, encrypts, tablespace_made};
+use crate::archive::{ASKED, catalog, encrypts, judge_file, tablespace_made};
 use crate::config::{Config, S3};
 use crate::model::{SegmentSize, WalSegment};
 use crate::storage::{Bucket, Cause, Repository, StorageError};
@@ -58,6 +58,7 @@ impl Ahead {
             repository: found.repository.clone(),
             suffix: suffix(&config.archive.compression)?,
             size: found.catalog.wal.size,
+            cluster: found.plan.sentinel.system_identifier,
             directory: directory.to_owned(),
             room: Semaphore::new(MOST),
         };
@@ -147,6 +148,8 @@ struct Work {
     repository: Repository,
     suffix: &'static str,
     size: SegmentSize,
+    /// The system identifier of the cluster, where the backup tells.
+    cluster: Option<u64>,
     directory: PathBuf,
     /// A permit for each segment that takes room; one begins only where there is some, and is then read without a pause.
     room: Semaphore,
@@ -187,6 +190,7 @@ impl Work {
                 .open(&part);
             let unpacked = catalog::unpack_into(bucket, &key, part.clone()).await;
             let whole = matches!(&unpacked, Ok(Ok(bytes)) if *bytes == self.size.bytes())
+                && judge_file(&name, &part, self.cluster).is_ok()
                 && leads_nowhere(part.clone()).await;
             if whole && fs::rename(&part, self.directory.join(&name)).is_ok() {
                 room.forget();

@@ -13,7 +13,7 @@ use super::program::{Place, Worker, longest};
 use super::progress::Progress;
 use crate::archive::wal_client::stored_as;
 use crate::archive::wal_role::{Here, in_recovery, refuse_superseded};
-use crate::archive::{ArchiveError, Repository, wal_header, wal_push};
+use crate::archive::{ArchiveError, Repository, ancestry, wal_header, wal_push};
 use crate::config::Config;
 use crate::log;
 use crate::model::ArchiveFile;
@@ -110,6 +110,10 @@ impl Means {
         let Some(before) = self.identity(name) else {
             return Ended::Refused;
         };
+        if self.is_of_an_older_timeline(name) {
+            // Whether it may be stored at all `wal-push` looks itself: there are few of these, after a promotion.
+            return Ended::Refused;
+        }
         if let Err(error) = self.refuse_superseded(name).await {
             tracing::warn!("{}", log::chain(&error));
             return Ended::Refused;
@@ -136,6 +140,18 @@ impl Means {
                 Ended::Broken(worker.generation)
             }
         }
+    }
+
+    fn is_of_an_older_timeline(&self, name: &str) -> bool {
+        let data = &self.config.postgres.data_directory;
+        if ArchiveFile::of(name) != Some(ArchiveFile::Segment) || !ancestry::may_be_left(data, name)
+        {
+            return false;
+        }
+        let cluster = wal_header::system_identifier(&self.wal_directory().join(name));
+        let own = cluster.and_then(|cluster| ancestry::followed(data, cluster));
+        let timeline = ancestry::timeline_of(name);
+        own.is_none_or(|own| timeline.is_none_or(|timeline| timeline < own.timeline))
     }
 
     /// Ends when nothing moves for long, or at the longest time that one file may take.

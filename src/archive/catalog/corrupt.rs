@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 use tokio::sync::mpsc;
 
 use super::{Backup, decompressed, tar_parts, unpacker};
-use crate::model::SegmentSize;
+use crate::archive::segment_header;
 use crate::storage::{Bucket, Object, Repository, StorageError};
 
 /// Bytes that are written to disk at once.
@@ -91,21 +91,27 @@ async fn streamed<T: Send + 'static>(
         .unwrap_or_else(|_| Err("the decompressor panicked".to_owned())))
 }
 
-/// Whether the content of the object `key`, which holds the WAL file `name`, can be unpacked, and to a whole segment.
+/// Whether the content of the object `key`, which holds the WAL file `name`, can be unpacked, and to the segment of that
+/// name, of the cluster with this system identifier where that is known.
 ///
 /// # Errors
 /// Why it cannot.
-pub fn judge_stored(key: &str, name: &str, stored: &[u8]) -> Result<(), String> {
+pub fn judge_stored(
+    key: &str,
+    name: &str,
+    stored: &[u8],
+    cluster: Option<u64>,
+) -> Result<(), String> {
     if is_foreign(key) {
         return Ok(());
     }
     let content = decompressed(key, stored)?;
-    let bytes = content.len() as u64;
-    // Histories and the like have any length.
-    if name.len() == 24 && SegmentSize::new(bytes).is_err() {
-        return Err(format!("it unpacks to {bytes} bytes, which is no segment"));
-    }
-    Ok(())
+    segment_header::judge_start(name, &content, content.len() as u64, cluster)
+}
+
+/// Whether xdb reads the compression of the object `key`.
+pub fn is_read(key: &str) -> bool {
+    !is_foreign(key)
 }
 
 /// Of a compression that xdb does not know nothing can be said.
@@ -178,13 +184,17 @@ mod tests {
     #[test]
     fn a_segment_that_lost_its_end_is_none() {
         let name = "000000010000000000000003";
-        let segment = vec![0; 1 << 20];
-        assert_eq!(judge_stored(name, name, &segment), Ok(()));
-        assert!(judge_stored(name, name, &segment[1..]).is_err());
-        assert!(judge_stored(&format!("{name}.lz4"), name, &segment).is_err());
-        assert_eq!(
-            judge_stored("00000002.history", "00000002.history", b"1"),
-            Ok(())
-        );
+        let judge = |key: &str, name: &str, stored: &[u8]| judge_stored(key, name, stored, None);
+        let zeros = vec![0; 1 << 20];
+        for (what, key, content, reason) in [
+            ("cut", name, &zeros[1..], "no segment"),
+            ("zeros", name, &zeros[..], "header"),
+            ("not compressed", "x.lz4", &zeros[..], ""),
+        ] {
+            let judged = judge(key, name, content).unwrap_err();
+            assert!(judged.contains(reason), "{what}: {judged}");
+        }
+        assert_eq!(judge("00000002.history", "00000002.history", b"1"), Ok(()));
+        assert!(is_read("x.zst") && !is_read("x.br"));
     }
 }

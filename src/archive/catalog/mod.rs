@@ -13,7 +13,7 @@ mod wal;
 mod window;
 
 pub use backup::{Backup, Delta, Sentinel, Tablespace};
-pub use corrupt::{find_corrupt_part, judge_stored, unpack_into};
+pub use corrupt::{find_corrupt_part, is_read, judge_stored, unpack_into};
 pub use end::End;
 pub use parts::judge_chain;
 use read::unpacker;

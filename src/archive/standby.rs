@@ -1,0 +1,441 @@
+//! What a standby's archiver may let go: what the bucket holds, and what is proven to come no more.
+//!
+//! Until then the standby keeps the file, and stores it once promoted. Without a proof it waits, also where it could not look.
+
+use std::fmt;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::ancestry::{self, Ancestry, Place};
+use super::wal_client::stored_as;
+use super::{ArchiveError, Repository, segment_header};
+use crate::config::Config;
+use crate::model::{ArchiveFile, Lsn, SegmentSize, Timeline, WalSegment};
+use crate::storage::{Acknowledgement, Bucket, HighWater, Shared, SharedError};
+
+/// How long a standby waits for the primary's upload before PostgreSQL asks again. Its archiver retries three times a
+/// second apart and then each minute, so the usual race must be no failure.
+const WAIT: Duration = Duration::from_secs(15);
+const PAUSE: Duration = Duration::from_millis(500);
+/// The primary stores most files within this time; only then is asked for more than the file itself.
+const USUAL: Duration = Duration::from_secs(5);
+
+/// Waits until the bucket holds `name`, or until it is proven that it can no longer come, and says why.
+///
+/// With `archive_mode=on` a standby would mark what it streams as archived, and a failover would lose what the primary
+/// had not stored.
+///
+/// # Errors
+/// [`ArchiveError::Kept`] where the standby must keep it for now; otherwise when the bucket cannot be asked.
+pub(super) async fn await_stored(
+    config: &Config,
+    bucket: &Bucket,
+    repository: &Repository,
+    (here, name): (&Path, &str),
+) -> Result<Option<NeverComes>, ArchiveError> {
+    let begun = Instant::now();
+    let usual = if is_older(&here.join("pg_wal").join(name), USUAL) {
+        Duration::ZERO
+    } else {
+        USUAL
+    };
+    let mut why = None;
+    loop {
+        if !stored_as(bucket, repository, name).await?.is_empty() {
+            return Ok(None);
+        }
+        if why.is_none() && begun.elapsed() >= usual {
+            match look(config, bucket, repository, (here, name)).await? {
+                Ok(never) => return Ok(Some(never)),
+                Err(waits) => why = Some(waits),
+            }
+        }
+        if let Some(why) = why.take_if(|_| begun.elapsed() > WAIT) {
+            let name = name.to_owned();
+            return Err(ArchiveError::Kept { name, why });
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Whether the file at `path` was last written before.
+fn is_older(path: &Path, age: Duration) -> bool {
+    let modified = std::fs::metadata(path).and_then(|found| found.modified());
+    let elapsed = modified.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
+    elapsed.is_ok_and(|elapsed| elapsed > age)
+}
+
+/// Why a file can come into the bucket no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NeverComes {
+    /// Retention has deleted what precedes this segment.
+    Pruned { before: String },
+    /// A person has acknowledged its loss.
+    Acknowledged { by: String, why: String },
+    /// The timeline that this server follows left the file's timeline before the file's end; or it does not lead here at all.
+    Left {
+        timeline: Timeline,
+        to: Timeline,
+        at: Option<Lsn>,
+    },
+}
+
+impl fmt::Display for NeverComes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pruned { before } => write!(f, "retention has deleted all WAL before {before}"),
+            Self::Acknowledged { by, why } => {
+                write!(f, "{by} has acknowledged its loss: {why}")
+            }
+            Self::Left {
+                timeline,
+                to,
+                at: Some(at),
+            } => write!(
+                f,
+                "timeline {to} left timeline {timeline} at {at}, before the end of this file"
+            ),
+            Self::Left {
+                timeline,
+                to,
+                at: None,
+            } => write!(f, "timeline {timeline} does not lead to timeline {to}"),
+        }
+    }
+}
+
+/// What a file waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Waits {
+    /// The primary has archived up to this segment, and not yet come to the file.
+    Primary { archived: String },
+    /// The primary has archived this later segment, and the bucket lacks the file.
+    Passed { archived: String },
+    /// No primary says how far it has archived.
+    Unknown,
+}
+
+impl fmt::Display for Waits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Primary { archived } => write!(f, "the primary has archived up to {archived}"),
+            Self::Passed { archived } => write!(
+                f,
+                "the primary has passed it without storing it and archived {archived}"
+            ),
+            Self::Unknown => f.write_str("how far the primary has archived is not known"),
+        }
+    }
+}
+
+impl Waits {
+    /// What the operator can do.
+    pub(super) fn hint(&self) -> &'static str {
+        match self {
+            Self::Primary { .. } | Self::Unknown => {
+                "PostgreSQL retries by itself; if it lasts, look at the primary's archiver: `xdb check archiver` there"
+            }
+            Self::Passed { .. } => {
+                "the archive lacks it: this node's daemon stores it, or `xdb archive fill`; where no node has it whole: `xdb archive acknowledge`"
+            }
+        }
+    }
+}
+
+/// What is known of a file that the bucket lacks.
+struct Facts<'a> {
+    name: &'a str,
+    size: SegmentSize,
+    /// The line of the server here.
+    ancestry: Option<&'a Ancestry>,
+    pruned_before: Option<&'a str>,
+    acknowledgements: &'a [Acknowledgement],
+    /// The bucket holds the segment by which the newer timeline replaces a `.partial` one.
+    is_replaced: bool,
+}
+
+impl Facts<'_> {
+    /// Why the file can come no more; `None` where that is not proven.
+    fn judge(&self) -> Option<NeverComes> {
+        self.left()
+            .or_else(|| self.pruned())
+            .or_else(|| self.acknowledged())
+    }
+
+    fn left(&self) -> Option<NeverComes> {
+        let kind = ArchiveFile::of(self.name)?;
+        let ancestry = self.ancestry?;
+        let timeline = ancestry::timeline_of(self.name)?;
+        let left = |at| NeverComes::Left {
+            timeline,
+            to: ancestry.timeline,
+            at,
+        };
+        match ancestry.place(timeline) {
+            Place::Current => None,
+            Place::Elsewhere => Some(left(None)),
+            Place::LeftAt(at) => {
+                let never = match kind {
+                    ArchiveFile::Segment => self.segment()?.end(self.size) > at,
+                    // Written when another server was promoted, which archives it before any segment of its own timeline.
+                    ArchiveFile::Partial => self.is_replaced,
+                    // Only a primary of that timeline writes and stores one.
+                    ArchiveFile::BackupHistory => true,
+                    // Every node that follows has it, and the primary stores it.
+                    ArchiveFile::TimelineHistory => false,
+                };
+                never.then(|| left(Some(at)))
+            }
+        }
+    }
+
+    fn pruned(&self) -> Option<NeverComes> {
+        let before = self.pruned_before?;
+        let precedes = match ArchiveFile::of(self.name)? {
+            // Of timelines that retention has passed nothing is left to follow.
+            ArchiveFile::TimelineHistory => self.name.get(..8)? < before.get(..8)?,
+            _ => self.name.get(..24)? < before,
+        };
+        precedes.then(|| NeverComes::Pruned {
+            before: before.to_owned(),
+        })
+    }
+
+    fn acknowledged(&self) -> Option<NeverComes> {
+        let name = self.name.get(..24)?;
+        // An acknowledgement that has ended only raises the alarm again: what is lost is no less lost.
+        let known = self.acknowledgements.iter().find(|known| {
+            known.first.get(..8) == name.get(..8)
+                && known.first.as_str() <= name
+                && name <= known.last.as_str()
+        })?;
+        Some(NeverComes::Acknowledged {
+            by: known.by.clone(),
+            why: known.why.clone(),
+        })
+    }
+
+    fn segment(&self) -> Option<WalSegment> {
+        WalSegment::parse(self.name.get(..24)?, self.size).ok()
+    }
+}
+
+/// Reads the facts, and judges: why the file can come no more, or what it waits for.
+async fn look(
+    config: &Config,
+    bucket: &Bucket,
+    repository: &Repository,
+    (here, name): (&Path, &str),
+) -> Result<Result<NeverComes, Waits>, ArchiveError> {
+    let cluster = segment_header::cluster_in(here);
+    let size = cluster.and_then(|cluster| segment_size(here, cluster));
+    let (Some(cluster), Some(size)) = (cluster, size) else {
+        return Ok(Err(Waits::Unknown));
+    };
+    let ancestry = ancestry::followed(here, cluster);
+    let mut facts = Facts {
+        name,
+        size,
+        ancestry: ancestry.as_ref(),
+        pruned_before: None,
+        acknowledgements: &[],
+        is_replaced: false,
+    };
+    // Without a question to S3: after a failover there are many of these.
+    if let Some(never) = facts.judge() {
+        return Ok(Ok(never));
+    }
+    let replacement = facts.segment().zip(ancestry.as_ref());
+    if let Some((segment, ancestry)) = replacement
+        && ArchiveFile::of(name) == Some(ArchiveFile::Partial)
+    {
+        facts.is_replaced = is_replaced(bucket, repository, (segment, size), ancestry).await?;
+    }
+    let shared = Shared::open(config).await?;
+    let pruned = shared.pruned((cluster, repository)).await?;
+    let before = pruned.and_then(|pruned| pruned.before);
+    let known = shared.acknowledgements(&repository.to_string()).await?;
+    facts.pruned_before = before.as_deref();
+    facts.acknowledgements = &known;
+    if let Some(never) = facts.judge() {
+        return Ok(Ok(never));
+    }
+    let mark = match shared.high_water().await {
+        Err(SharedError::Content { .. }) => None,
+        mark => mark?,
+    };
+    let mark = mark.filter(|mark| {
+        mark.system_identifier == cluster && mark.repository == repository.to_string()
+    });
+    Ok(Err(waits_for(name, mark.as_ref())))
+}
+
+/// Whether the bucket holds segment `segment` of the timeline that left its own.
+async fn is_replaced(
+    bucket: &Bucket,
+    repository: &Repository,
+    (segment, size): (WalSegment, SegmentSize),
+    ancestry: &Ancestry,
+) -> Result<bool, ArchiveError> {
+    let later = ancestry.history.0.iter().map(|switch| switch.timeline);
+    let later = later.chain([ancestry.timeline]);
+    for timeline in later.filter(|timeline| *timeline > segment.timeline) {
+        let number = segment.number;
+        let name = WalSegment { timeline, number }.name(size);
+        if !stored_as(bucket, repository, &name).await?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// By the primary's high-water mark: it archives a timeline's files in the order of their names, histories first.
+fn waits_for(name: &str, mark: Option<&HighWater>) -> Waits {
+    let Some(mark) = mark else {
+        return Waits::Unknown;
+    };
+    let archived = mark.segment.clone();
+    let of = |name: &str| name.get(..24).unwrap_or(name).to_owned();
+    if of(name) <= of(&archived) {
+        Waits::Passed { archived }
+    } else {
+        Waits::Primary { archived }
+    }
+}
+
+/// The size of the segments in `pg_wal`, by the first that tells.
+fn segment_size(here: &Path, cluster: u64) -> Option<SegmentSize> {
+    let mut names = ancestry::segments(here);
+    names.sort_unstable();
+    let size = |name: &String| {
+        let path = here.join("pg_wal").join(name);
+        segment_header::size_of(name, &path, cluster)
+    };
+    names.iter().find_map(size)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn acknowledged() -> Acknowledgement {
+        let segments = ("000000030000000000000010", "000000030000000000000012");
+        let who = ("anna", "the volume died");
+        let at = Timestamp::UNIX_EPOCH;
+        Acknowledgement::new("s3://b/a", segments, who, at, at)
+    }
+
+    #[test]
+    fn only_what_is_proven_to_come_no_more_is_let_go() {
+        // Timeline 4 left 3 within segment 0x18, and 1 where segment 9 ends.
+        let ancestry = Ancestry {
+            timeline: Timeline(4),
+            history: "1\t0/A000000\tr\n3\t0/180000A0\tr\n".parse().unwrap(),
+        };
+        let known = [acknowledged()];
+        let judge = |name: &str, followed: bool, pruned: Option<&str>, is_replaced: bool| {
+            let facts = Facts {
+                name,
+                size: SegmentSize::default(),
+                ancestry: followed.then_some(&ancestry),
+                pruned_before: pruned,
+                acknowledgements: &known,
+                is_replaced,
+            };
+            facts.judge()
+        };
+        let left = |timeline, at: Option<u64>| {
+            Some(NeverComes::Left {
+                timeline: Timeline(timeline),
+                to: Timeline(4),
+                at: at.map(Lsn),
+            })
+        };
+        let (first, switch) = (Some(0xA00_0000), Some(0x1800_00A0));
+        for (name, never) in [
+            ("000000030000000000000017", None),
+            ("000000030000000000000018", left(3, switch)),
+            ("000000030000000000000019", left(3, switch)),
+            // The switch lies exactly where segment 9 ends: that one is whole.
+            ("000000010000000000000009", None),
+            ("00000001000000000000000A", left(1, first)),
+            ("000000020000000000000003", left(2, None)),
+            ("000000040000000000000018", None),
+            ("000000050000000000000020", None),
+            ("000000030000000000000005.00000028.backup", left(3, switch)),
+            ("000000040000000000000019.00000028.backup", None),
+            ("000000030000000000000018.partial", None),
+            ("00000003.history", None),
+            ("00000002.history", left(2, None)),
+        ] {
+            assert_eq!(judge(name, true, None, false), never, "{name}");
+            if name.len() == 24 {
+                assert_eq!(
+                    judge(name, false, None, false),
+                    None,
+                    "{name} without a history"
+                );
+            }
+        }
+        let partial = "000000030000000000000018.partial";
+        assert_eq!(judge(partial, true, None, true), left(3, switch));
+
+        let before = "000000030000000000000010";
+        for (name, pruned) in [
+            ("00000003000000000000000F", true),
+            ("00000003000000000000000F.00000028.backup", true),
+            ("00000003000000000000000F.partial", true),
+            ("000000020000000000000020", true),
+            ("00000002.history", true),
+            ("00000003.history", false),
+            ("000000030000000000000013", false),
+        ] {
+            let never = judge(name, false, Some(before), false);
+            assert_eq!(
+                matches!(never, Some(NeverComes::Pruned { .. })),
+                pruned,
+                "{name}"
+            );
+        }
+        for (name, lost) in [
+            ("00000003000000000000000F", false),
+            ("000000030000000000000010", true),
+            ("000000030000000000000012", true),
+            ("000000030000000000000012.00000028.backup", true),
+            ("000000030000000000000013", false),
+            ("000000040000000000000011", false),
+            ("00000003.history", false),
+        ] {
+            let never = judge(name, false, None, false);
+            assert_eq!(
+                matches!(never, Some(NeverComes::Acknowledged { .. })),
+                lost,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_mark_tells_whether_the_primary_is_still_to_come() {
+        let archived = "000000030000000000000012";
+        let of = (7, "s3://b/a");
+        let mark = HighWater::new(
+            of,
+            (Timeline(3), archived, Lsn(0)),
+            "db1",
+            Timestamp::UNIX_EPOCH,
+        );
+        for (name, passed) in [
+            ("000000030000000000000011", true),
+            ("000000030000000000000013", false),
+            ("00000003.history", true),
+            ("00000004.history", false),
+        ] {
+            let waits = waits_for(name, Some(&mark));
+            assert_eq!(matches!(waits, Waits::Passed { .. }), passed, "{name}");
+        }
+        assert_eq!(waits_for(archived, None), Waits::Unknown);
+    }
+}
