@@ -9,6 +9,7 @@ pub mod catalog;
 mod catalog_cache;
 mod environment;
 mod error;
+mod fill;
 mod high_water;
 pub mod program;
 mod push_judge;
@@ -30,6 +31,7 @@ pub use backup::{PushedBackup, push};
 pub use catalog_cache::{Look, forget_catalog, read_catalog};
 pub use environment::{add_ambient_aws, command, encrypts};
 pub use error::ArchiveError;
+pub use fill::{Filled, Kept, fill};
 pub use high_water::{Said, high_water, last_archived, raise_high_water};
 pub use program::Program;
 pub use push_lock::clean_up_push;
@@ -46,4 +48,5 @@ pub use wal_tablespace::tablespace_made;
 /// When a placeholder's value is not known here.
 pub fn repository(config: &Config) -> Result<Repository, ArchiveError> {
     let template = &config.archive.repository;
+    Ok(Repository::fill("archive.repository", template, config)?)
 }

@@ -1,4 +1,4 @@
-//! `xdb archive status`, `xdb archive verify` and `xdb archive acknowledge`.
+//! `xdb archive status`, `xdb archive verify`, `xdb archive fill` and `xdb archive acknowledge`.
 
 use bytesize::ByteSize;
 use clap::{Args, Subcommand};
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::exit::{Exit, complain};
 use super::output::{ago, say, table};
 use crate::archive::catalog::{Verified, Window};
-use crate::archive::{self, ArchiveError, Look};
+use crate::archive::{self, ArchiveError, Filled, Look};
 use crate::config::{Flag, Loaded};
 use crate::log;
 use crate::postgres::{WalDirectory, wal_directory};
@@ -29,6 +29,18 @@ pub enum Verb {
         after_help = "Exit codes: 0 nothing is missing that nobody knows of, 1 something is, 4 could not look."
     )]
     Verify(Verify),
+    /// Store what the archive lacks and this node still holds in pg_wal
+    #[command(
+        after_help = "Exit codes: 0 nothing is left to store, 1 a file is missing and this node's is not whole, 3 another run is at work, 4 the check failed."
+    )]
+    Fill {
+        /// Verify and list only
+        #[arg(long)]
+        dry_run: bool,
+        /// Print it as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Say that a loss is known: it stays visible, and is no alarm any more
     Acknowledge(Acknowledge),
 }
@@ -68,7 +80,7 @@ impl Verb {
     pub fn flags(&self) -> Vec<Flag> {
         match self {
             Self::Verify(verify) => super::repository_flag(verify.repository.as_deref()),
-            Self::Status { .. } | Self::Acknowledge(_) => Vec::new(),
+            Self::Status { .. } | Self::Fill { .. } | Self::Acknowledge(_) => Vec::new(),
         }
     }
 }
@@ -103,6 +115,7 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
             }
             Ok(exit(&verified))
         }
+        Verb::Fill { dry_run, json } => fill(loaded, dry_run, json).await,
         Verb::Acknowledge(said) => {
             let last = said.last.as_deref().unwrap_or(&said.first);
             let (segments, who) = ((&*said.first, last), (&*said.by, &*said.why));
@@ -117,6 +130,43 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
             Ok(Exit::Good)
         }
     }
+}
+
+async fn fill(loaded: &Loaded, dry_run: bool, json: bool) -> anyhow::Result<Exit> {
+    let filled = archive::fill(&loaded.config, dry_run).await?;
+    if json {
+        say(serde_json::to_string_pretty(&filled)?)?;
+    } else {
+        print_filled(&filled, dry_run)?;
+    }
+    Ok(if filled.idle.is_some() {
+        Exit::CouldNot
+    } else if filled.kept.is_empty() {
+        Exit::Good
+    } else {
+        Exit::Bad
+    })
+}
+
+fn print_filled(filled: &Filled, dry_run: bool) -> std::io::Result<()> {
+    let verb = if dry_run { "would store" } else { "stored" };
+    for name in &filled.stored {
+        say(format_args!("{verb} {name}"))?;
+    }
+    for kept in &filled.kept {
+        say(format_args!("not stored: {}: {}", kept.name, kept.reason))?;
+    }
+    match &filled.idle {
+        Some(reason) => complain(
+            reason,
+            Some("the primary's daemon sets the mark, each ten seconds"),
+        ),
+        None if filled.stored.is_empty() && filled.kept.is_empty() => {
+            say("the archive lacks nothing that this node holds")?;
+        }
+        None => {}
+    }
+    Ok(())
 }
 
 fn exit(verified: &Verified) -> Exit {

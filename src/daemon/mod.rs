@@ -4,6 +4,7 @@ mod clock;
 mod doubts;
 mod driver;
 mod evidence;
+mod fill;
 mod heartbeat;
 mod high_water;
 mod judge;
@@ -223,6 +224,7 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         () = peers::timelines(&node, &seen, &knowing) => Ok(()),
         () = evidence::keep(&node, &knowing) => Ok(()),
         () = high_water::keep(&node) => Ok(()),
+        () = fill::keep(&node) => Ok(()),
         () = judge::judge(&node, &knowing) => Ok(()),
         () = heartbeat::beat(&node, &shown) => Ok(()),
         () = successes::exchange(&node) => Ok(()),
