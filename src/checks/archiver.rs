@@ -9,8 +9,13 @@ use crate::postgres::Archiver;
 /// What the server says of its archiving.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Archiving {
-    /// `archive_mode` lets this server archive in its role.
-    pub enabled: bool,
+    pub in_recovery: bool,
+    /// `archive_mode`: `off`, `on` or `always`.
+    pub mode: String,
+    /// `archive_command`; empty where it is not set.
+    pub command: String,
+    /// `archive_library`; empty where it is not set.
+    pub library: String,
     pub archiver: Archiver,
     /// `.ready` files: segments, histories and backup labels that wait.
     pub pending: u32,
@@ -21,12 +26,11 @@ pub(super) struct Archiving {
 /// The age of the last success says nothing on a quiet database, so it only explains.
 pub(super) fn judge(archiving: &Archiving, limits: &Limits, now: Timestamp) -> Verdict {
     let Archiving {
-        enabled,
-        archiver,
-        pending,
+        archiver, pending, ..
     } = archiving;
-    if !enabled {
-        return Verdict::Critical("archive_mode is off: no WAL leaves this node".to_owned());
+    let settings = judge_settings(archiving);
+    if matches!(settings, Verdict::Critical(_)) {
+        return settings;
     }
     let last = archiver.last_archived_at.map_or_else(
         || "nothing was archived since the statistics began".to_owned(),
@@ -43,9 +47,72 @@ pub(super) fn judge(archiving: &Archiving, limits: &Limits, now: Timestamp) -> V
             "archive_command fails on {file}; {pending} files wait; {last}"
         ));
     }
-    limits.judge(f64::from(*pending), |limit| {
+    let waiting = limits.judge(f64::from(*pending), |limit| {
         format!("{pending} files wait to be archived (limit {limit}); {last}")
-    })
+    });
+    match waiting {
+        Verdict::Ok => settings,
+        waiting => waiting,
+    }
+}
+
+/// Judges what the settings make of this server in its role: what it loses, at once or when it is promoted.
+fn judge_settings(archiving: &Archiving) -> Verdict {
+    let Archiving {
+        in_recovery,
+        mode,
+        command,
+        library,
+        ..
+    } = archiving;
+    let critical = |reason: &str| Verdict::Critical(reason.to_owned());
+    if mode == "off" {
+        return critical("archive_mode is off: no WAL leaves this node");
+    }
+    if *in_recovery && mode != "always" {
+        return critical(
+            "archive_mode is on: a standby then marks WAL as archived that the primary has not stored, and a failover loses it; set archive_mode = always",
+        );
+    }
+    if library.is_empty() && stores_nothing(command) {
+        let command = command.trim();
+        return Verdict::Critical(format!(
+            "archive_command is {command:?}: it stores nothing, and PostgreSQL takes all WAL for archived"
+        ));
+    }
+    if !library.is_empty() {
+        return match in_recovery {
+            true => Verdict::Warning(format!(
+                "archive_library is {library}: whether it keeps what the primary has not stored is not known; xdb is run by archive_command"
+            )),
+            false => Verdict::Ok,
+        };
+    }
+    match (command.trim(), in_recovery) {
+        ("", false) => critical("archive_command is empty: no WAL leaves this node"),
+        ("", true) => Verdict::Warning(
+            "archive_command is empty: WAL stays in pg_wal, and after a promotion none is archived"
+                .to_owned(),
+        ),
+        (command, true) if !runs_xdb(command) => Verdict::Warning(format!(
+            "archive_command is {command:?} and not xdb wal-push: whether it keeps what the primary has not stored is not known"
+        )),
+        _ => Verdict::Ok,
+    }
+}
+
+/// A command that succeeds and does nothing, as people set it to quiet an archiver.
+fn stores_nothing(command: &str) -> bool {
+    let command = command.trim().trim_end_matches(';').trim_end();
+    let mut words = command.split_whitespace();
+    let program = words.next().unwrap_or_default();
+    let name = program.rsplit('/').next().unwrap_or_default();
+    let alone = !command.contains(['&', '|', ';', '\n', '`', '$']);
+    alone && (matches!(name, "true" | ":") || command == "exit 0" || command == "/bin/exit 0")
+}
+
+fn runs_xdb(command: &str) -> bool {
+    command.contains("xdb") && command.contains("wal-push")
 }
 
 #[cfg(test)]
@@ -61,7 +128,6 @@ mod tests {
             critical: Some(50.0),
         };
         let archiving = |done, failed: Option<i64>, pending| Archiving {
-            enabled: true,
             archiver: Archiver {
                 last_archived_at: Option::map(done, at),
                 last_failed: failed.map(|_| "000000010000000000000002".to_owned()),
@@ -69,6 +135,7 @@ mod tests {
                 ..Archiver::default()
             },
             pending,
+            ..server(false, "on", "xdb wal-push %p", "")
         };
         for (what, archiving, word) in [
             ("quiet for long", archiving(Some(1), None, 0), "ok"),
@@ -89,10 +156,77 @@ mod tests {
                 "archive_command fails on 000000010000000000000002; 3 files wait; last success 100 s ago"
             )
         );
-        let off = Archiving {
-            enabled: false,
-            ..archiving(None, None, 0)
+    }
+
+    fn server(in_recovery: bool, mode: &str, command: &str, library: &str) -> Archiving {
+        Archiving {
+            in_recovery,
+            mode: mode.to_owned(),
+            command: command.to_owned(),
+            library: library.to_owned(),
+            archiver: Archiver::default(),
+            pending: 0,
+        }
+    }
+
+    #[test]
+    fn settings_that_lose_wal_now_or_at_a_promotion_are_told() {
+        let limits = Limits {
+            warning: Some(5.0),
+            critical: Some(50.0),
         };
-        assert_eq!(judge(&off, &limits, now).word(), "critical");
+        let xdb = "xdb wal-push \"%p\"";
+        for (in_recovery, mode, command, library, word) in [
+            (false, "on", xdb, "", "ok"),
+            (false, "always", xdb, "", "ok"),
+            (true, "always", xdb, "", "ok"),
+            (
+                true,
+                "always",
+                "/usr/local/bin/xdb --config /x wal-push %p",
+                "",
+                "ok",
+            ),
+            (true, "on", xdb, "", "critical"),
+            (true, "off", xdb, "", "critical"),
+            (false, "off", xdb, "", "critical"),
+            (false, "on", "", "", "critical"),
+            (true, "always", "", "", "warning"),
+            (true, "always", "  ", "", "warning"),
+            (true, "always", "wal-g wal-push %p", "", "warning"),
+            (false, "on", "wal-g wal-push %p", "", "ok"),
+            (true, "always", "/bin/true", "", "critical"),
+            (false, "on", "/bin/true", "", "critical"),
+            (false, "on", ": %p", "", "critical"),
+            (false, "on", "true && xdb wal-push %p", "", "ok"),
+            (true, "always", "", "basic_archive", "warning"),
+            (false, "on", "", "basic_archive", "ok"),
+        ] {
+            let archiving = server(in_recovery, mode, command, library);
+            let verdict = judge(&archiving, &limits, Timestamp::UNIX_EPOCH);
+            let what = format!("{in_recovery} {mode} {command:?} {library:?}: {verdict:?}");
+            assert_eq!(verdict.word(), word, "{what}");
+        }
+        // What waits is the more urgent, unless all of it is lost anyway.
+        let waiting = |command: &str| Archiving {
+            pending: 50,
+            ..server(true, "always", command, "")
+        };
+        let verdict = judge(&waiting("cp %p /mnt"), &limits, Timestamp::UNIX_EPOCH);
+        assert!(
+            verdict
+                .reason()
+                .unwrap_or_default()
+                .contains("50 files wait"),
+            "{verdict:?}"
+        );
+        let verdict = judge(&waiting("/bin/true"), &limits, Timestamp::UNIX_EPOCH);
+        assert!(
+            verdict
+                .reason()
+                .unwrap_or_default()
+                .contains("stores nothing"),
+            "{verdict:?}"
+        );
     }
 }

@@ -63,7 +63,10 @@ pub(super) fn read_values(rows: &[SimpleQueryRow]) -> Result<Vec<Value>, SampleE
 
 pub(super) async fn archiving(client: &Client) -> Result<Archiving, PostgresError> {
     const QUERY: &str = "
-        SELECT pg_catalog.current_setting('archive_mode') AS archive_mode,
+        SELECT pg_catalog.pg_is_in_recovery() AS in_recovery,
+               pg_catalog.current_setting('archive_mode') AS archive_mode,
+               pg_catalog.current_setting('archive_command') AS archive_command,
+               coalesce(pg_catalog.current_setting('archive_library', true), '') AS archive_library,
                (SELECT pg_catalog.count(*) FROM pg_catalog.pg_ls_archive_statusdir()
                  WHERE name LIKE '%.ready') AS pending";
     let rows = ask(client, QUERY).await?;
@@ -72,7 +75,10 @@ pub(super) async fn archiving(client: &Client) -> Result<Archiving, PostgresErro
         value.ok_or(PostgresError::Answer { what: name })
     };
     Ok(Archiving {
-        enabled: text("archive_mode")? != "off",
+        in_recovery: text("in_recovery")? == "t",
+        mode: text("archive_mode")?.to_owned(),
+        command: text("archive_command")?.to_owned(),
+        library: text("archive_library")?.to_owned(),
         pending: text("pending")?
             .parse()
             .map_err(|_| PostgresError::Answer { what: "pending" })?,
