@@ -24,5 +24,6 @@ mod prune;
 mod restore;
 mod restore_test;
 mod smoke;
+mod standby_archive;
 mod systemd;
 mod wait;

@@ -25,6 +25,45 @@ fn s3(cluster: &Cluster, action: &str) {
     cluster.sh("s3", &sv).succeeded("sv");
 }
 
+/// Three segments that db1's `archive_command` stores nowhere; db2's daemon stores them.
+fn a_gap_is_filled_by_the_standby(cluster: &Cluster) {
+    let reload = "SELECT pg_reload_conf()";
+    cluster.sql("db1", "ALTER SYSTEM SET archive_command = '/bin/true'");
+    cluster.sql("db1", reload);
+    eventually("it is in force", SOON, || {
+        (cluster.sql("db1", "SHOW archive_command") == "/bin/true").then_some(())
+    });
+    let lost: Vec<String> = (0..3)
+        .map(|_| {
+            cluster.sql("db1", "INSERT INTO kept VALUES (0); DELETE FROM kept");
+            cluster.sql("db1", "SELECT pg_walfile_name(pg_switch_wal())")
+        })
+        .collect();
+    let last = &lost[2];
+    eventually("db1 takes them for archived", SOON, || {
+        let archived = cluster.sql("db1", "SELECT last_archived_wal FROM pg_stat_archiver");
+        (&archived >= last).then_some(())
+    });
+    let holds = |name: &String| {
+        archived(cluster)
+            .iter()
+            .any(|stored| stored.starts_with(name.as_str()))
+    };
+    assert!(!holds(last), "{lost:?}");
+    cluster.sql("db1", "ALTER SYSTEM RESET archive_command");
+    cluster.sql("db1", reload);
+    eventually("the archive holds them", MINUTES, || {
+        lost.iter().all(holds).then_some(())
+    });
+    eventually("db2 waits for none of them", MINUTES, || {
+        let waits = waiting(cluster, "db2");
+        let waits_for = |name: &String| waits.iter().any(|mark| mark.starts_with(name.as_str()));
+        (!lost.iter().any(waits_for)).then_some(())
+    });
+    let said = cluster.sh("db2", "cat /var/log/xeroops/xdb-*.log").stdout;
+    assert!(said.contains("stored by this standby"), "{said}");
+}
+
 #[test]
 fn no_committed_row_is_lost_to_a_failover_without_s3_and_the_old_primary_leads_nobody() {
     let (cluster, _) = Cluster::up();
@@ -34,6 +73,7 @@ fn no_committed_row_is_lost_to_a_failover_without_s3_and_the_old_primary_leads_n
         list.stdout.contains("complete").then_some(())
     });
     cluster.sql("db1", "CREATE TABLE kept (id int PRIMARY KEY)");
+    a_gap_is_filled_by_the_standby(&cluster);
 
     s3(&cluster, "down");
     let refused = cluster.sh("db1", "curl -s -m 5 http://s3:7070/").code;

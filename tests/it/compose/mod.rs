@@ -34,6 +34,33 @@ fn unless_refused(what: &str, run: impl Fn() -> Output) -> Output {
     })
 }
 
+/// Two restartpoints on `replica`, which follows `primary`: then nothing waits for its archive, and nothing came of what was left.
+fn archives_through_two_restartpoints(cluster: &Cluster, primary: &str, replica: &str) {
+    for _ in 0..2 {
+        cluster.sql(primary, "SELECT pg_switch_wal()");
+        cluster.sql(primary, "CHECKPOINT");
+        eventually("the checkpoint is replayed", WITHIN_MINUTES, || {
+            let behind =
+                "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn < pg_current_wal_lsn()";
+            (cluster.sql(primary, behind) == "0").then_some(())
+        });
+        cluster.sql(replica, "CHECKPOINT");
+    }
+    let old = "find /var/lib/postgresql/17/main/pg_wal/archive_status -name '*.ready' -mmin +1";
+    let wait = WITHIN_MINUTES;
+    // What waited before the restartpoints is done; what has come since may wait for its moment.
+    let status = "ls /var/lib/postgresql/17/main/pg_wal/archive_status | grep ready$ | sort";
+    let before = cluster.sh(replica, status).stdout;
+    eventually(&format!("{replica} is done with {before:?}"), wait, || {
+        let now = cluster.sh(replica, status).stdout;
+        let done = before
+            .lines()
+            .all(|name| !now.lines().any(|other| other == name));
+        done.then_some(())
+    });
+    assert_eq!(cluster.sh(replica, old).stdout, "", "{replica}");
+}
+
 #[test]
 fn what_is_written_through_haproxy_is_restored_on_the_replica() {
     let (cluster, said) = Cluster::up();

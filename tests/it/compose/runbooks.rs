@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{SOON, through_haproxy, unless_refused};
+use super::{SOON, archives_through_two_restartpoints, through_haproxy, unless_refused};
 use crate::harness::{Cluster, eventually};
 
 const MINUTES: Duration = Duration::from_secs(150);
@@ -154,6 +154,7 @@ fn the_runbooks_lead_through_a_failover_a_rejoin_and_the_loss_of_one_node_and_of
     assert!(seen.contains("db1"), "{seen}");
     follows(&cluster, "db2", "db1");
     assert_eq!(rows(&cluster, "db1"), "1,2");
+    archives_through_two_restartpoints(&cluster, "db2", "db1");
 
     // The replica is lost.
     lose(&cluster, "db1");
