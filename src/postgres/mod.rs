@@ -5,13 +5,17 @@ mod connect;
 mod control;
 mod pool;
 mod server;
+mod wal_commits;
 mod wal_directory;
 
 pub use backup_session::end_backup_sessions;
 pub use connect::{Connection, Target, connect};
 pub use control::{ControlData, control_data, ended_at, own_timeline, postmaster_status};
 pub use pool::{Pool, PooledClient};
-pub use server::{Archiver, Server, archiver, heavy_work, server};
+pub use server::{Archiver, Server, archiver, heavy_work, server, switch_wal};
+pub use wal_commits::{
+    Commit, WalReader, WalStretch, commits, local_history, reached_the_end, stretches,
+};
 pub use wal_directory::{WalDirectory, wal_directory};
 
 use std::path::PathBuf;

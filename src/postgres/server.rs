@@ -134,6 +134,16 @@ pub async fn archiver(client: &Client) -> Result<Archiver, PostgresError> {
     })
 }
 
+/// Ends the segment that `client`'s server, a primary, writes to; does nothing where nothing was written to it.
+///
+/// # Errors
+/// When the query fails: the role needs EXECUTE on `pg_switch_wal()`.
+pub async fn switch_wal(client: &Client) -> Result<(), PostgresError> {
+    const QUERY: &str = "SELECT pg_catalog.pg_switch_wal()::text AS switched_at";
+    one_row(client, "to end a WAL segment", QUERY).await?;
+    Ok(())
+}
+
 async fn one_row(client: &Client, what: &'static str, query: &str) -> Result<Row, PostgresError> {
     client
         .query_one(query, &[])

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
-
 use super::report::secs;
 use crate::archive::catalog::Catalog;
 use crate::config::Config;
@@ -167,46 +165,21 @@ pub async fn measure_rpo(
         .map_err(|error| error.to_string())?;
     let output = String::from_utf8_lossy(&finished.stdout);
     // It exits with 1 at the end of the WAL; only a first segment that it cannot read is a failure.
-    if output.is_empty() && !finished.status.success() && !reached_the_end(&finished.stderr) {
+    if output.is_empty()
+        && !finished.status.success()
+        && !postgres::reached_the_end(&finished.stderr)
+    {
         return Err(format!(
             "the live server's WAL cannot be read: {}",
             finished.last_words()
         ));
     }
-    match first_commit(&output) {
-        Some(lost) if lost <= server.now => {
-            Ok(secs(server.now.duration_since(lost).unsigned_abs()))
+    match postgres::commits(&output).next() {
+        Some(lost) if lost.at <= server.now => {
+            Ok(secs(server.now.duration_since(lost.at).unsigned_abs()))
         }
         _ => Ok(0.0),
     }
-}
-
-fn reached_the_end(stderr: &str) -> bool {
-    let ends = [
-        "error in WAL record",
-        "could not find a valid record",
-        "invalid record length",
-        "end of WAL",
-    ];
-    ends.iter().any(|end| stderr.contains(end))
-}
-
-/// The time of the first commit that `pg_waldump` (in UTC) printed.
-fn first_commit(output: &str) -> Option<Timestamp> {
-    output.lines().find_map(|line| {
-        let (_, description) = line.split_once("desc: COMMIT")?;
-        let words = description.strip_prefix("_PREPARED").unwrap_or(description);
-        // A prepared transaction's number comes first: `COMMIT_PREPARED 746: 2026-11-21 …`.
-        let words = words
-            .split_once(": ")
-            .filter(|(id, _)| id.trim().parse::<u64>().is_ok())
-            .map_or(words, |(_, rest)| rest);
-        let time = words.trim_start().get(..)?.split(" UTC").next()?;
-        let time: DateTime = time.trim().parse().ok()?;
-        time.to_zoned(TimeZone::UTC)
-            .ok()
-            .map(|zoned| zoned.timestamp())
-    })
 }
 
 /// Records longer than this are not expected at the end of a segment, where the last one may be cut.
@@ -245,24 +218,6 @@ pub fn judge_end(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_first_commit_of_a_waldump_is_found() {
-        let output = "\
-rmgr: Transaction len (rec/tot):     34/    34, tx:        745, lsn: 0/03000110, prev 0/030000D8, desc: ABORT 2026-11-21 07:47:11.000000 UTC\n\
-rmgr: Transaction len (rec/tot):     34/    34, tx:        746, lsn: 0/03000110, prev 0/030000D8, desc: COMMIT 2026-11-21 07:47:12.500000 UTC; inval msgs: catcache 7\n";
-        assert_eq!(
-            first_commit(output),
-            Some("2026-11-21T07:47:12.5Z".parse().unwrap())
-        );
-        let prepared =
-            "rmgr: Transaction …, desc: COMMIT_PREPARED 746: 2026-11-21 07:47:13.000000 UTC";
-        assert_eq!(
-            first_commit(prepared),
-            Some("2026-11-21T07:47:13Z".parse().unwrap())
-        );
-        assert_eq!(first_commit(""), None);
-    }
 
     #[test]
     fn the_end_is_reached_only_inside_the_last_segment() {
