@@ -45,11 +45,66 @@ impl Status {
     }
 }
 
+/// Manifests that were read before, by their keys: each with the tag of the object that it was read from.
+#[derive(Debug, Default)]
+pub struct ReadManifests(BTreeMap<String, (String, Manifest)>);
+
+/// What a manifest says, or why it cannot be read.
+type Manifest = Result<DumpSet, String>;
+
 /// Every set below `dump.repository`, the oldest first.
 ///
 /// # Errors
 /// When the bucket cannot be listed, or a manifest that is there cannot be fetched.
 pub async fn list(config: &Config) -> Result<Vec<Listed>, DumpError> {
+    let (bucket, sets) = sets(config).await?;
+    let mut listed = Vec::new();
+    for (set, objects) in sets {
+        let manifest = match manifest_of(&objects) {
+            Some(object) => fetch(&bucket, object).await?,
+            None => None,
+        };
+        listed.push(judge(&set, &objects, manifest));
+    }
+    Ok(listed)
+}
+
+/// The newest set that is complete, and when it was begun.
+///
+/// Older manifests than its own are not read, and one that is in `read` is not fetched again.
+///
+/// # Errors
+/// When the bucket cannot be listed, or a manifest that is there cannot be fetched.
+pub async fn newest_complete(
+    config: &Config,
+    read: &mut ReadManifests,
+) -> Result<Option<(SetName, Timestamp)>, DumpError> {
+    let (bucket, sets) = sets(config).await?;
+    let mut before = std::mem::take(&mut read.0);
+    for (set, objects) in sets.into_iter().rev() {
+        let Some(object) = manifest_of(&objects) else {
+            continue;
+        };
+        let same = |(tag, _): &(String, Manifest)| !tag.is_empty() && *tag == object.tag;
+        let manifest = match before.remove(&object.key).filter(same) {
+            Some((_, manifest)) => Some(manifest),
+            None => fetch(&bucket, object).await?,
+        };
+        let complete = judge_manifest(manifest.as_ref(), &objects).0 == Status::Complete;
+        if let Some(manifest) = manifest {
+            let kept = (object.tag.clone(), manifest);
+            read.0.insert(object.key.clone(), kept);
+        }
+        if complete {
+            let begun_at = set.begun_at();
+            return Ok(Some((set, begun_at)));
+        }
+    }
+    Ok(None)
+}
+
+/// The objects of each set.
+async fn sets(config: &Config) -> Result<(Bucket, BTreeMap<SetName, Vec<Object>>), DumpError> {
     let repository = super::repository(config)?;
     let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
     let prefix = repository.key("");
@@ -62,23 +117,38 @@ pub async fn list(config: &Config) -> Result<Vec<Listed>, DumpError> {
             sets.entry(set).or_default().push(object);
         }
     }
-    let mut listed = Vec::new();
-    for (set, objects) in sets {
-        let key = format!("{}{MANIFEST}", set.folder(&repository));
-        let manifest = match bucket.get(&key).await {
-            Ok(bytes) => Some(bytes),
-            Err(error) if error.cause() == Some(&Cause::NoSuchKey) => None,
-            Err(error) => return Err(error.into()),
-        };
-        listed.push(judge(&set, &objects, manifest.as_deref()));
-    }
-    Ok(listed)
+    Ok((bucket, sets))
 }
 
-/// Judges a set by its objects and the bytes of its manifest; `None` where it has none.
-fn judge(set: &SetName, objects: &[Object], manifest: Option<&[u8]>) -> Listed {
-    let read = manifest.map(read);
-    let (status, reason) = match &read {
+fn manifest_of(objects: &[Object]) -> Option<&Object> {
+    let name = |object: &&Object| object.key.rsplit('/').next() == Some(MANIFEST);
+    objects.iter().find(name)
+}
+
+/// `None` where it was deleted since the listing.
+async fn fetch(bucket: &Bucket, object: &Object) -> Result<Option<Manifest>, DumpError> {
+    match bucket.get(&object.key).await {
+        Ok(bytes) => Ok(Some(self::read(&bytes))),
+        Err(error) if error.cause() == Some(&Cause::NoSuchKey) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Judges a set by its objects and its manifest; `None` where it has none.
+fn judge(set: &SetName, objects: &[Object], manifest: Option<Manifest>) -> Listed {
+    let (status, reason) = judge_manifest(manifest.as_ref(), objects);
+    Listed {
+        set: set.to_string(),
+        status,
+        reason,
+        started_at: set.begun_at(),
+        stored_bytes: objects.iter().map(|object| object.size).sum(),
+        manifest: manifest.and_then(Result::ok),
+    }
+}
+
+fn judge_manifest(manifest: Option<&Manifest>, objects: &[Object]) -> (Status, Option<String>) {
+    match manifest {
         None => (
             Status::Incomplete,
             Some("it has no manifest: it is being written, or never finished".to_owned()),
@@ -88,14 +158,6 @@ fn judge(set: &SetName, objects: &[Object], manifest: Option<&[u8]>) -> Listed {
             Some(reason) => (Status::Damaged, Some(reason)),
             None => (Status::Complete, None),
         },
-    };
-    Listed {
-        set: set.to_string(),
-        status,
-        reason,
-        started_at: set.begun_at(),
-        stored_bytes: objects.iter().map(|object| object.size).sum(),
-        manifest: read.and_then(Result::ok),
     }
 }
 
@@ -145,7 +207,7 @@ mod tests {
                 tag: String::new(),
             })
             .collect();
-        let listed = judge(&set, &objects, manifest.map(str::as_bytes));
+        let listed = judge(&set, &objects, manifest.map(|text| read(text.as_bytes())));
         assert_eq!(listed.started_at, set.begun_at());
         (listed.status, listed.reason.unwrap_or_default())
     }

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::storage::Repository;
 
 pub use error::DumpError;
-pub use list::{Listed, Status, list};
+pub use list::{Listed, ReadManifests, Status, list, newest_complete};
 pub use lock::clean_up;
 pub use push::push;
 pub use set::{DumpSet, DumpedDatabase, SetName, StoredObject};

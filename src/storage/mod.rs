@@ -23,7 +23,7 @@ pub use error::{Cause, StorageError};
 pub use repository::{Repository, UnknownPlaceholder};
 pub use shared::{
     Acknowledgement, ArchiveOf, ClusterLock, HighWater, Holder, Keeper, LockError, Proof, Pruned,
-    Shared, SharedError, Success,
+    ReadProofs, Shared, SharedError, Success,
 };
 pub use upload::{Content, Upload};
 

@@ -21,7 +21,7 @@ pub use read::{decompressed, read, stored_files, tar_parts};
 pub use recovery::{RecoveryPath, Span, UnreadHistory, plan_recovery};
 pub use snapshot::Snapshot;
 pub use verify::{Gap, Verified, WalRange};
-pub use wal::{Run, Stored, Wal};
+pub use wal::{Run, Stored, Wal, archived_segment};
 pub use window::Window;
 
 use serde::{Deserialize, Serialize};

@@ -221,6 +221,13 @@ pub(super) fn archived_name(object: &str) -> Option<(&str, ArchiveFile)> {
     ArchiveFile::of(name).map(|kind| (name, kind))
 }
 
+/// The segment that `object`, a name in `wal_005/`, is the archived copy of; `None` for any other file.
+pub fn archived_segment(object: &str, size: SegmentSize) -> Option<WalSegment> {
+    let (name, kind) = archived_name(object)?;
+    let whole = kind == ArchiveFile::Segment;
+    whole.then(|| WalSegment::parse(name, size).ok()).flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

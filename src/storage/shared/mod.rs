@@ -15,7 +15,7 @@ use crate::config::Config;
 pub use acknowledgement::Acknowledgement;
 pub use high_water::HighWater;
 pub use lock::{ClusterLock, Holder, LockError};
-pub use proof::Proof;
+pub use proof::{Proof, ReadProofs};
 pub use retention::{ArchiveOf, Keeper, Pruned};
 pub use success::Success;
 

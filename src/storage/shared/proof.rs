@@ -1,7 +1,10 @@
 //! What restore tests found, on whatever node: `proofs/{started_at}-{backup}.json`.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use futures_util::{StreamExt, TryStreamExt, stream};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::super::conditional::Condition;
@@ -12,6 +15,10 @@ const FOLDER: &str = "proofs/";
 const KEPT: usize = 500;
 /// Small objects read at once.
 const AT_ONCE: usize = 8;
+
+/// Proofs that were read before, by their keys: none is ever changed.
+#[derive(Debug, Default)]
+pub struct ReadProofs(BTreeMap<String, Proof>);
 
 /// A restore test that judged a backup; the object's JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,6 +57,15 @@ impl Proof {
             passed: report["passed"] == true,
             report,
         })
+    }
+
+    pub fn finished_at(&self) -> Timestamp {
+        // A number that is no duration was not written by xdb.
+        let elapsed = Duration::try_from_secs_f64(self.elapsed_secs).unwrap_or_default();
+        let elapsed = SignedDuration::try_from(elapsed).unwrap_or_default();
+        self.started_at
+            .saturating_add(elapsed)
+            .unwrap_or(self.started_at)
     }
 
     /// Whether its backup came back whole: pages were looked at, and it was recovered to the end of the archive.
@@ -96,6 +112,26 @@ impl Shared {
         keys.reverse();
         keys.truncate(limit);
         self.read_proofs(keys).await
+    }
+
+    /// The same, and only those are fetched that are not in `read`.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked, or one of them cannot be read.
+    pub async fn newest_proofs_since(
+        &self,
+        limit: usize,
+        read: &mut ReadProofs,
+    ) -> Result<Vec<Proof>, SharedError> {
+        let mut keys = self.proof_keys().await?;
+        keys.drain(..keys.len().saturating_sub(limit));
+        read.0.retain(|key, _| keys.contains(key));
+        let unread = keys.into_iter().filter(|key| !read.0.contains_key(key));
+        let unread: Vec<String> = unread.collect();
+        for proof in self.read_proofs(unread).await? {
+            read.0.insert(self.key(&proof.path()), proof);
+        }
+        Ok(read.0.values().rev().cloned().collect())
     }
 
     /// Every proof of one of `backups`, oldest first.
