@@ -3,6 +3,7 @@
 //! The programs are driven, never rewritten; what is in the bucket xdb reads for itself.
 
 mod ancestry;
+mod archive_end;
 pub mod archiver;
 mod backup;
 pub mod catalog;
@@ -14,6 +15,7 @@ mod high_water;
 pub mod program;
 mod push_judge;
 mod push_lock;
+mod restore_speed;
 pub mod retention;
 mod segment_header;
 mod standby;
@@ -27,6 +29,7 @@ mod wal_tablespace;
 
 use crate::config::Config;
 use crate::storage::Repository;
+pub use archive_end::last_in_a_row;
 pub use backup::{PushedBackup, push};
 pub use catalog_cache::{Look, forget_catalog, read_catalog};
 pub use environment::{add_ambient_aws, command, encrypts};
@@ -35,6 +38,7 @@ pub use fill::{Filled, Kept, fill};
 pub use high_water::{Said, high_water, last_archived, raise_high_water};
 pub use program::Program;
 pub use push_lock::clean_up_push;
+pub use restore_speed::{RestoreTime, RestoreWork, expect_restore};
 pub use segment_header::judge_file;
 pub use verify::{acknowledge, verify};
 pub use wal_fetch::{AHEAD, ASKED, COULD_NOT_LOOK, DAMAGED, MAKES_TABLESPACE, SCRATCH, wal_fetch};

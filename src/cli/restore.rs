@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::exit::{Exit, complain};
 use super::output::say;
+use crate::cluster::is_range;
 use crate::config::{Config, Flag, Loaded};
 use crate::restore::{
     self, Forecast, Held, Placed, Request, RestoreError, Restored, Step, UntilError,
@@ -121,10 +122,14 @@ fn shown(plan: &Forecast) -> String {
         },
     );
     let until = plan.until.as_deref().unwrap_or("the end of the archive");
-    let expected = plan.expected_secs.map_or_else(
-        || format!("unknown: {}", plan.expected_by),
-        |secs| format!("about {secs:.1} s, as fast as {}", plan.expected_by),
-    );
+    let range = plan.expected_low_secs.zip(plan.expected_high_secs);
+    let expected = match (plan.expected_secs, range) {
+        (None, _) => format!("unknown: {}", plan.expected_by),
+        (Some(_), Some((low, high))) if is_range(low, high) => {
+            format!("{low:.1} s to {high:.1} s, by {}", plan.expected_by)
+        }
+        (Some(secs), _) => format!("about {secs:.1} s, by {}", plan.expected_by),
+    };
     let mut lines = vec![
         ("backup", format!("{}{finished}", plan.backup)),
         ("chain", plan.chain.join(" > ")),

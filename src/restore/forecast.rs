@@ -1,4 +1,4 @@
-//! What a restore for good will do, take and lose: told before anything is touched.
+//! What a restore for good will do, take and lose: shown before anything is touched.
 
 use std::path::{Path, PathBuf};
 
@@ -8,9 +8,10 @@ use serde::Serialize;
 use super::live;
 use super::preflight::Found;
 use crate::archive::catalog::Tablespace;
+use crate::archive::{RestoreTime, RestoreWork, expect_restore};
 use crate::config::Config;
 use crate::model::{Lsn, Timeline, WalSegment};
-use crate::storage::{Shared, Success};
+use crate::storage::Shared;
 
 /// The plan as people and programs read it.
 #[derive(Debug, Clone, Serialize)]
@@ -33,9 +34,12 @@ pub struct Forecast {
     pub until: Option<String>,
     pub needed_bytes: u64,
     pub free_bytes: u64,
-    /// By the last restore test that passed; `None` where there is none to go by.
+    /// By restore tests, as `xdb status` forecasts it; `None` where there is none to go by.
     pub expected_secs: Option<f64>,
-    /// That test, or why there is none.
+    /// Both ends of the range that those tests allow.
+    pub expected_low_secs: Option<f64>,
+    pub expected_high_secs: Option<f64>,
+    /// Those tests, or why there is none.
     pub expected_by: String,
     /// What will not come back, in words.
     pub lost: String,
@@ -52,28 +56,21 @@ pub struct Replayed {
     pub to_lsn: Lsn,
 }
 
-/// How fast a restore test was, in bytes a second.
-#[derive(Debug, Clone, PartialEq)]
-struct Pace {
-    fetch: f64,
-    replay: f64,
-}
+/// Proofs that are read: more than the forecast rests on, for some may be of another repository.
+const READ: usize = 40;
 
 /// Looks at what is known of the plan in `found`; `free` is the room where `directory` is, or will be.
 pub async fn forecast(config: &Config, found: &Found, directory: &Path, free: u64) -> Forecast {
     let plan = &found.plan;
     let wal = replayed(found);
-    let (pace, expected_by) = match last_test(config).await {
-        Ok(test) => match pace_of(&test) {
-            Some(pace) => (Some(pace), named(&test)),
-            None => (
-                None,
-                format!("{} does not tell how fast it was", named(&test)),
-            ),
-        },
-        Err(reason) => (None, reason),
+    let path = &plan.path;
+    let work = RestoreWork {
+        fetch_bytes: plan.fetch_bytes,
+        wal_segments: path.segments,
+        wal_bytes: path.stored_bytes,
     };
-    let replay_bytes = wal.as_ref().map_or(0, |wal| wal.bytes);
+    let expected = expected(config, &found.repository.to_string(), &work).await;
+    let of = |secs: fn(&RestoreTime) -> f64| expected.as_ref().ok().map(secs);
     Forecast {
         directory: directory.to_owned(),
         repository: found.repository.to_string(),
@@ -86,8 +83,13 @@ pub async fn forecast(config: &Config, found: &Found, directory: &Path, free: u6
         until: plan.until.as_ref().map(ToString::to_string),
         needed_bytes: plan.needed_bytes,
         free_bytes: free,
-        expected_secs: pace.map(|pace| expect(&pace, plan.fetch_bytes, replay_bytes)),
-        expected_by,
+        expected_secs: of(|time| time.secs),
+        expected_low_secs: of(|time| time.low_secs),
+        expected_high_secs: of(|time| time.high_secs),
+        expected_by: match expected {
+            Ok(time) => time.based_on,
+            Err(reason) => reason,
+        },
         lost: lost(config, found).await,
         wal,
     }
@@ -106,45 +108,22 @@ fn replayed(found: &Found) -> Option<Replayed> {
     })
 }
 
-/// The last restore test that passed on any node, as the bucket tells it.
-async fn last_test(config: &Config) -> Result<Success, String> {
+/// By the newest restore tests of this repository on any node.
+async fn expected(
+    config: &Config,
+    repository: &str,
+    work: &RestoreWork,
+) -> Result<RestoreTime, String> {
     let asked = async {
         let shared = Shared::open(config).await?;
-        shared.last_success("restore-test").await
+        shared.newest_proofs(READ).await
     };
-    match asked.await {
-        Ok(Some(success)) => Ok(success),
-        Ok(None) => Err("no restore test has passed yet".to_owned()),
-        Err(error) => Err(format!(
-            "the last restore test is not known: {}",
-            crate::log::chain(&error)
-        )),
-    }
-}
-
-fn named(test: &Success) -> String {
-    let at = test.started_at.strftime("%F %T UTC");
-    format!("the restore test of {at} on {}", test.node)
-}
-
-/// Read from the steps of its report; `None` where they are not there, or moved nothing.
-fn pace_of(test: &Success) -> Option<Pace> {
-    let steps = test.detail["steps"].as_array()?;
-    let rate = |name: &str| {
-        let step = steps.iter().find(|step| step["name"] == name)?;
-        let (bytes, secs) = (step["bytes"].as_f64()?, step["secs"].as_f64()?);
-        (bytes > 0.0 && secs > 0.0).then(|| bytes / secs)
-    };
-    Some(Pace {
-        fetch: rate("fetch")?,
-        replay: rate("recover")?,
-    })
-}
-
-#[expect(clippy::cast_precision_loss, reason = "an estimate")]
-fn expect(pace: &Pace, fetch_bytes: u64, replay_bytes: u64) -> f64 {
-    let secs = fetch_bytes as f64 / pace.fetch + replay_bytes as f64 / pace.replay;
-    (secs * 10.0).round() / 10.0
+    let mut proofs = asked.await.map_err(|error| {
+        let reason = crate::log::chain(&error);
+        format!("the restore tests cannot be read: {reason}")
+    })?;
+    proofs.retain(|proof| proof.repository == repository);
+    expect_restore(work, &proofs)
 }
 
 /// What will not come back: measured against this node's server, else against the high-water mark.
@@ -181,34 +160,5 @@ async fn lost(config: &Config, found: &Found) -> String {
             mark.name(size)
         ),
         Err(unmarked) => format!("unknown: {silent}, and {unmarked}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn the_duration_is_what_the_last_test_would_take_for_as_much() {
-        let test = |detail| {
-            let at = Timestamp::UNIX_EPOCH;
-            Success::new("restore-test", "db2", at, at, detail)
-        };
-        let steps = json!({ "steps": [
-            { "name": "preflight", "secs": 0.2, "bytes": null },
-            { "name": "fetch", "secs": 2.0, "bytes": 200 },
-            { "name": "recover", "secs": 1.0, "bytes": 50 },
-        ]});
-        let pace = pace_of(&test(steps)).unwrap();
-        assert!((expect(&pace, 1000, 500) - 20.0).abs() < 0.01);
-        // What an older xdb kept, and a test that replayed nothing.
-        for detail in [
-            json!({ "rto_secs": 1.0 }),
-            json!({ "steps": [{ "name": "fetch", "secs": 0.0, "bytes": 0 }] }),
-        ] {
-            assert_eq!(pace_of(&test(detail)), None);
-        }
     }
 }

@@ -113,6 +113,9 @@ pub struct Report {
     /// Had the primary burned down when the test began: seconds from the first transaction that is lost until then.
     /// 0 where none is lost, `None` where no server of this cluster could be asked here.
     pub rpo_secs: Option<f64>,
+    /// WAL that was replayed: segments, and their bytes as stored. `None` where it stopped before the end of the archive.
+    pub wal_segments: Option<u64>,
+    pub wal_stored_bytes: Option<u64>,
     pub steps: Vec<Step>,
     pub verifications: Vec<Verification>,
     /// Where what was restored is kept.
@@ -145,6 +148,8 @@ impl Default for Report {
             rto_secs: None,
             conditions: None,
             rpo_secs: None,
+            wal_segments: None,
+            wal_stored_bytes: None,
             steps: Vec::new(),
             verifications: Vec::new(),
             kept: None,
@@ -271,6 +276,8 @@ mod tests {
             "rto_secs",
             "conditions",
             "rpo_secs",
+            "wal_segments",
+            "wal_stored_bytes",
             "steps",
             "verifications",
             "kept",
@@ -278,6 +285,6 @@ mod tests {
         ] {
             assert!(keys.contains(&key), "{key}");
         }
-        assert_eq!(keys.len(), 15);
+        assert_eq!(keys.len(), 17);
     }
 }

@@ -134,6 +134,11 @@ impl Test<'_> {
             .0
             .saturating_sub(found.plan.sentinel.start_lsn.0);
         self.step("recover", recover, Some(replayed));
+        if found.plan.until.is_none() {
+            let path = &found.plan.path;
+            self.report.wal_segments = Some(path.segments);
+            self.report.wal_stored_bytes = Some(path.stored_bytes);
+        }
         // PostgreSQL opens no sooner.
         self.report.looked("consistent", Verdict::Ok);
         // Its fsync is off: what the kernel still holds is no restored cluster yet.

@@ -1,0 +1,51 @@
+//! How far the archive goes on, asked of the bucket by one short listing: between two looks at all of it.
+
+use std::ops::ControlFlow;
+
+use jiff::Timestamp;
+
+use super::ArchiveError;
+use super::catalog::archived_segment;
+use crate::config::Config;
+use crate::model::{SegmentSize, WalSegment};
+use crate::storage::Bucket;
+
+/// The last segment of an unbroken row that begins with `first`, at most `most` of them, and when it was stored; `None`
+/// where `first` is not stored.
+///
+/// # Errors
+/// When the bucket cannot be listed.
+pub async fn last_in_a_row(
+    config: &Config,
+    first: WalSegment,
+    most: u64,
+    size: SegmentSize,
+) -> Result<Option<(WalSegment, Timestamp)>, ArchiveError> {
+    let repository = super::repository(config)?;
+    let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
+    let prefix = repository.key("wal_005/");
+    // All that belongs to a segment begins with its name, so this sorts directly before it.
+    let before = first.number.checked_sub(1).map(|number| {
+        let timeline = first.timeline;
+        format!("{prefix}{}/", WalSegment { timeline, number }.name(size))
+    });
+    let (mut next, mut last) = (first, None);
+    let each = |object: crate::storage::Object| {
+        let name = object.key.strip_prefix(&prefix).unwrap_or_default();
+        match archived_segment(name, size) {
+            Some(found) if found == next => {
+                last = Some((found, object.last_modified));
+                next.number += 1;
+                if next.number - first.number >= most {
+                    return ControlFlow::Break(());
+                }
+                ControlFlow::Continue(())
+            }
+            Some(found) if found > next => ControlFlow::Break(()),
+            // A backup's history, a partial segment, or the segment that was just seen in another compression.
+            _ => ControlFlow::Continue(()),
+        }
+    };
+    bucket.list_each(&prefix, before, each).await?;
+    Ok(last)
+}
