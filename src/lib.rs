@@ -1,4 +1,4 @@
-//! xdb: if the primary burned down now, what would we get back, how fast, and how do we know?
+//! xdb: if the primary is lost now, what do we get back, how fast, and how do we know?
 //!
 //! The rooms, top to bottom; an arrow (`use crate::…`) points down only:
 //!

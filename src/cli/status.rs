@@ -5,15 +5,15 @@ use jiff::Timestamp;
 
 use super::exit::Exit;
 use super::output::{say, table};
-use crate::cluster::{Line, Status, ago};
+use crate::cluster::{Evidence, Line, Status, ago, in_time, is_range, proven, since_proof};
 use crate::config::Loaded;
 use crate::daemon;
 use crate::model::{AlertKey, Finding, Verdict};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The verdict is that of this node's daemon, the same that its HTTP, Redis and the alerts show; without it, of a look made now.\n\
-                  Exit codes: 0 ok, 1 a warning or worse, 4 nothing worse than unknown: something could not be looked at."
+    after_help = "The verdict is that of this node's daemon, the same that its HTTP, Redis and the alerts show; without the daemon, of a check made now.\n\
+                  Exit codes: 0 ok, 1 a warning or worse, 4 nothing worse than unknown: something could not be checked."
 )]
 pub struct Arguments {
     /// Print it as JSON
@@ -86,42 +86,93 @@ fn evidence(status: &Status) -> Vec<String> {
     let Some(evidence) = &status.evidence else {
         return Vec::new();
     };
-    let secs = |secs: Option<f64>| {
-        secs.map_or_else(|| "unknown".to_owned(), |secs| format!("{secs:.1} s"))
+    let unread = |error: &Option<String>| {
+        let error = error.as_ref();
+        error.map_or_else(String::new, |error| format!(" (not read now: {error})"))
     };
-    let recoverable = match &evidence.base_backup {
-        Ok(Some(backup)) => match backup.to {
-            Some((timeline, lsn, at)) => format!(
-                "{} to {lsn} on timeline {timeline}, archived {}",
-                backup.backup,
-                ago(at, status.at)
-            ),
-            None => backup.backup.clone(),
-        },
-        Ok(None) => "nothing".to_owned(),
-        Err(_) => "unknown".to_owned(),
+    let recoverable = match (&evidence.base_backup, &evidence.base_backup_error) {
+        (None, None) => "nothing: there is no base backup".to_owned(),
+        (None, Some(_)) => "unknown".to_owned(),
+        (Some(backup), error) => {
+            let to = backup.to.map_or_else(String::new, |to| {
+                format!(
+                    " to {} on timeline {}, archived {}",
+                    to.lsn,
+                    to.timeline,
+                    ago(to.archived_at, status.at)
+                )
+            });
+            format!("{}{to}{}", backup.backup, unread(error))
+        }
     };
-    let proven = match &evidence.proof {
-        Ok(Some(proof)) => format!(
-            "{}: a restore test passed on {}, RTO {}, RPO {}",
-            ago(proof.at, status.at),
-            proof.node,
-            secs(proof.rto_secs),
-            secs(proof.rpo_secs)
-        ),
-        Ok(None) => "never".to_owned(),
-        Err(_) => "unknown".to_owned(),
-    };
-    let dumped = match &evidence.dump {
-        Ok(Some(dump)) => format!("{}: {}", ago(dump.at, status.at), dump.set),
-        Ok(None) => "never".to_owned(),
-        Err(_) => "unknown".to_owned(),
+    let dumped = match (&evidence.dump, &evidence.dump_error) {
+        (None, None) => "never".to_owned(),
+        (None, Some(_)) => "unknown".to_owned(),
+        (Some(dump), error) => {
+            format!("{}: {}{}", ago(dump.at, status.at), dump.set, unread(error))
+        }
     };
     vec![
         format!("recoverable  {recoverable}"),
-        format!("proven       {proven}"),
+        format!("rpo          {}", rpo(status)),
+        format!("rto          {}", rto(status)),
+        format!("proven       {}", proven_words(status, evidence)),
         format!("dumped       {dumped}"),
     ]
+}
+
+fn rpo(status: &Status) -> String {
+    let rpo = &status.rpo;
+    let most = if rpo.at_most { "at most " } else { "" };
+    let live = match rpo.secs {
+        None => "unknown".to_owned(),
+        Some(0.0) => "0 s: the bucket holds every commit".to_owned(),
+        Some(secs) => format!("{most}{}: older commits are in the bucket", in_time(secs)),
+    };
+    let reason = rpo.reason.as_ref();
+    let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+    format!("{live}{reason}")
+}
+
+fn rto(status: &Status) -> String {
+    let rto = &status.rto;
+    let forecast = match (rto.secs, rto.low_secs, rto.high_secs) {
+        (None, ..) => return format!("unknown: {}", rto.based_on),
+        (Some(_), Some(low), Some(high)) if is_range(low, high) => {
+            format!("{} to {}", in_time(low), in_time(high))
+        }
+        (Some(secs), ..) => format!("about {}", in_time(secs)),
+    };
+    format!("{forecast} for a restore from now, by {}", rto.based_on)
+}
+
+fn proven_words(status: &Status, evidence: &Evidence) -> String {
+    let secs = |secs: Option<f64>| {
+        secs.map_or_else(|| "unknown".to_owned(), |secs| format!("{secs:.1} s"))
+    };
+    let Some(proof) = &evidence.proof else {
+        let error = evidence.proof_error.as_ref();
+        return error.map_or_else(|| "never".to_owned(), |_| "unknown".to_owned());
+    };
+    let mut words = format!(
+        "{}: a restore test passed on {}, RTO {}, RPO {}{}",
+        ago(proof.at, status.at),
+        proof.node,
+        secs(proof.rto_secs),
+        secs(proof.rpo_secs),
+        proven(proof)
+    );
+    let to = evidence.base_backup.as_ref().and_then(|backup| backup.to);
+    if let Some(since) = since_proof(proof, to) {
+        words = format!("{words}; {since}");
+    }
+    if proof.newest_backup_proven == Some(false)
+        && let Some(newest) = &evidence.base_backup
+    {
+        let newest = &newest.backup;
+        words = format!("{words}; the newest base backup {newest} has no passed restore test");
+    }
+    words
 }
 
 fn alert(finding: &Finding) -> String {

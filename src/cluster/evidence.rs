@@ -1,23 +1,71 @@
-//! What the buckets say could be got back.
+//! What the buckets say about a restore, and what the primary says about the commits that they do not hold.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Lsn, Timeline};
 
-/// One look at the buckets; `Err` says why one could not be looked at.
+/// One look at the buckets.
+///
+/// Each part has an `…_error` beside it: why that part could not be read. The part then holds what was last read, or nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
+    /// When the buckets were last asked, whatever they answered.
     pub at: Timestamp,
-    /// The newest base backup that finished.
-    pub base_backup: Result<Option<Recoverable>, String>,
-    /// What else is wrong there; `None` where the bucket could not be looked at.
-    #[serde(default)]
+    /// The newest base backup that finished; `None` where there is none.
+    pub base_backup: Option<Recoverable>,
+    pub base_backup_error: Option<String>,
+    /// When the look that last read `base_backup` began; `None` before the first answer.
+    pub base_backup_read_at: Option<Timestamp>,
+    /// What else is wrong there; `None` where the bucket could not be read.
     pub doubts: Option<Doubts>,
+    /// How long a restore of `base_backup` to the end of the archive takes; `None` without a backup.
+    pub forecast: Option<RestoreForecast>,
     /// The newest complete set of dumps.
-    pub dump: Result<Option<Dumped>, String>,
-    /// The last restore test that passed, on whatever node.
-    pub proof: Result<Option<Proof>, String>,
+    pub dump: Option<Dumped>,
+    pub dump_error: Option<String>,
+    /// The newest restore test that passed, on any node.
+    pub proof: Option<Proof>,
+    pub proof_error: Option<String>,
+}
+
+impl Evidence {
+    /// What is known where no bucket answers, for `reason`.
+    pub fn unread(at: Timestamp, reason: &str) -> Self {
+        let reason = Some(reason.to_owned());
+        Self {
+            at,
+            base_backup: None,
+            base_backup_error: reason.clone(),
+            base_backup_read_at: None,
+            doubts: None,
+            forecast: None,
+            dump: None,
+            dump_error: reason.clone(),
+            proof: None,
+            proof_error: reason,
+        }
+    }
+
+    /// Keeps what `before` knew of each part that could not be read this time.
+    #[must_use]
+    pub fn holding(mut self, before: Option<&Self>) -> Self {
+        let Some(before) = before else {
+            return self;
+        };
+        if self.base_backup_error.is_some() {
+            self.base_backup.clone_from(&before.base_backup);
+            self.base_backup_read_at = before.base_backup_read_at;
+            self.forecast.clone_from(&before.forecast);
+        }
+        if self.dump_error.is_some() {
+            self.dump.clone_from(&before.dump);
+        }
+        if self.proof_error.is_some() {
+            self.proof.clone_from(&before.proof);
+        }
+        self
+    }
 }
 
 /// A base backup, and how far the archive leads from there.
@@ -27,24 +75,46 @@ pub struct Recoverable {
     pub finished_at: Option<Timestamp>,
     /// Why it cannot be restored; `None` when it can.
     pub unusable: Option<String>,
-    /// The end of the last segment before any gap, and when that segment came into the bucket.
-    pub to: Option<(Timeline, Lsn, Timestamp)>,
+    /// Where the archive ends before any gap.
+    pub to: Option<ArchiveEnd>,
     /// WAL that is missing before WAL that is there.
     pub gap: Option<String>,
-    /// Who knows of the gap, until when and why; `None` where nobody does.
-    #[serde(default)]
+    /// Who acknowledged the gap, until when and why; `None` for a gap that is not acknowledged.
     pub acknowledged: Option<String>,
+}
+
+/// The end of the last segment that a restore can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveEnd {
+    pub timeline: Timeline,
+    pub lsn: Lsn,
+    /// When that segment was stored, by the S3 server's clock.
+    pub archived_at: Timestamp,
 }
 
 /// What is wrong in the repository beside the newest backup's own way; each a sentence.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Doubts {
-    /// WAL that nobody knows to be lost, and that only older backups need.
+    /// Unacknowledged missing WAL that only older backups need.
     pub gap: Option<String>,
     /// Backups of another cluster.
     pub foreign: Option<String>,
     /// A backup that cannot be restored, or that was begun long ago and never finished.
     pub incomplete: Option<String>,
+}
+
+/// How long a restore from now would take, by restore tests of this repository.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RestoreForecast {
+    /// The best estimate; `None` where no test can be scaled.
+    pub secs: Option<f64>,
+    /// Both ends of the range that the tests allow.
+    pub low_secs: Option<f64>,
+    pub high_secs: Option<f64>,
+    /// The tests it rests on, or why there is none.
+    pub based_on: String,
+    /// The tests were held back by a network or disk limit, so no objective applies.
+    pub throttled: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +129,11 @@ pub struct Proof {
     pub node: String,
     pub at: Timestamp,
     pub backup: Option<String>,
+    /// Where its recovery ended.
+    pub timeline: Option<Timeline>,
+    pub lsn: Option<Lsn>,
     pub rto_secs: Option<f64>,
     pub rpo_secs: Option<f64>,
+    /// The newest base backup has a restore test that passed; `None` where that is not known.
+    pub newest_backup_proven: Option<bool>,
 }

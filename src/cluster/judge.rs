@@ -2,15 +2,18 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Doubts, Evidence, Line, Peer, Recoverable, View};
+use super::rpo::in_time;
+use super::{Doubts, Evidence, Line, Objectives, Peer, Recoverable, View};
 use crate::model::{Finding, Scope, Verdict};
 
-/// Older evidence is none: looking at the buckets stands still.
-const STALE: SignedDuration = SignedDuration::from_mins(15);
+/// Older evidence is none: the look at the buckets hangs.
+pub(super) const STALE: SignedDuration = SignedDuration::from_mins(15);
 
 /// The checks of [`super::evaluate`] that become alerts themselves; other checks and jobs raise theirs.
-pub const PAGED: [&str; 6] = [
+pub const PAGED: [&str; 8] = [
     "recoverability",
+    "archive-rpo",
+    "restore-objective",
     "wal-gap",
     "foreign-backup",
     "backup-incomplete",
@@ -29,26 +32,58 @@ pub(super) fn finding(check: &str, object: &str, verdict: Verdict) -> Finding {
 pub(super) fn judge_evidence(evidence: Option<&Evidence>, now: Timestamp) -> Vec<Finding> {
     let unknown = |reason: &str| Verdict::Unknown(reason.to_owned());
     let verdicts = match evidence {
-        None => [(); 3].map(|()| unknown("the buckets were not looked at yet")),
+        None => [(); 3].map(|()| unknown("the buckets have not been checked yet")),
         Some(evidence) if now.duration_since(evidence.at) > STALE => {
-            let reason = format!("the buckets were last looked at {}", ago(evidence.at, now));
+            let reason = format!("the buckets were last checked {}", ago(evidence.at, now));
             [(); 3].map(|()| unknown(&reason))
         }
-        Some(evidence) => [
-            judge_backup(&evidence.base_backup),
-            judge_presence(&evidence.proof, "no restore test has passed yet"),
-            judge_presence(&evidence.dump, "there is no complete dump"),
-        ],
+        Some(evidence) => {
+            let Evidence { proof, dump, .. } = evidence;
+            let (proof_error, dump_error) = (&evidence.proof_error, &evidence.dump_error);
+            [
+                match &evidence.base_backup_error {
+                    Some(reason) => unknown(reason),
+                    None => judge_backup(evidence.base_backup.as_ref()),
+                },
+                judge_presence(proof, proof_error, "no restore test has passed yet"),
+                judge_presence(dump, dump_error, "there is no complete dump"),
+            ]
+        }
     };
     let checks = ["recoverability", "proof", "dump"];
     let judged = checks.into_iter().zip(verdicts);
-    // That nobody could look is told once, above; what stands of these goes on.
+    // That the bucket could not be read is one finding, above; an alert on these stays as it is.
     let doubts = evidence.and_then(|evidence| evidence.doubts.as_ref());
     let doubted = doubts.into_iter().flat_map(judge_doubts);
     judged
         .chain(doubted)
         .map(|(check, verdict)| finding(check, "", verdict))
         .collect()
+}
+
+/// Whether a restore from now meets its objective; nothing where none is wanted, or the forecast rests on tests that were held back.
+pub(super) fn judge_forecast(
+    evidence: Option<&Evidence>,
+    objectives: &Objectives,
+) -> Option<Finding> {
+    let objective = objectives.rto?.as_secs_f64();
+    let forecast = evidence?.forecast.as_ref()?;
+    if forecast.throttled {
+        return None;
+    }
+    let secs = forecast.secs?;
+    let verdict = if secs > objective {
+        Verdict::Warning(format!(
+            "a restore from now takes about {}, over its objective of {}",
+            in_time(secs),
+            in_time(objective)
+        ))
+    } else {
+        Verdict::Ok
+    };
+    let mut finding = finding("restore-objective", "forecast", verdict);
+    (finding.value, finding.threshold) = (Some(secs), Some(objective));
+    Some(finding)
 }
 
 fn judge_doubts(doubts: &Doubts) -> [(&'static str, Verdict); 3] {
@@ -69,36 +104,31 @@ fn judge_doubts(doubts: &Doubts) -> [(&'static str, Verdict); 3] {
     ]
 }
 
-fn judge_backup(base_backup: &Result<Option<Recoverable>, String>) -> Verdict {
-    match base_backup {
-        Err(reason) => Verdict::Unknown(reason.clone()),
-        Ok(None) => Verdict::Critical("there is no base backup".to_owned()),
-        Ok(Some(Recoverable {
-            backup,
-            unusable: Some(reason),
-            ..
-        })) => Verdict::Critical(format!("{backup} cannot be restored: {reason}")),
-        Ok(Some(Recoverable {
-            gap: Some(gap),
-            to,
-            acknowledged,
-            ..
-        })) => {
-            let to = to.map_or_else(String::new, |(_, lsn, _)| format!("; it ends at {lsn}"));
-            match acknowledged {
-                None => Verdict::Critical(format!("WAL is missing: {gap}{to}")),
-                Some(told) => Verdict::Warning(format!("WAL is missing: {gap}{to}; {told}")),
-            }
+fn judge_backup(base_backup: Option<&Recoverable>) -> Verdict {
+    let Some(backup) = base_backup else {
+        return Verdict::Critical("there is no base backup".to_owned());
+    };
+    if let Some(reason) = &backup.unusable {
+        return Verdict::Critical(format!("{} cannot be restored: {reason}", backup.backup));
+    }
+    let Some(gap) = &backup.gap else {
+        return Verdict::Ok;
+    };
+    let to = backup.to;
+    let to = to.map_or_else(String::new, |to| format!("; it ends at {}", to.lsn));
+    match &backup.acknowledged {
+        None => Verdict::Critical(format!("WAL is missing: {gap}{to}")),
+        Some(acknowledged) => {
+            Verdict::Warning(format!("WAL is missing: {gap}{to}; {acknowledged}"))
         }
-        Ok(Some(_)) => Verdict::Ok,
     }
 }
 
-fn judge_presence<T>(seen: &Result<Option<T>, String>, absent: &str) -> Verdict {
-    match seen {
-        Err(reason) => Verdict::Unknown(reason.clone()),
-        Ok(None) => Verdict::Warning(absent.to_owned()),
-        Ok(Some(_)) => Verdict::Ok,
+fn judge_presence<T>(found: &Option<T>, error: &Option<String>, absent: &str) -> Verdict {
+    match (error, found) {
+        (Some(reason), _) => Verdict::Unknown(reason.clone()),
+        (None, None) => Verdict::Warning(absent.to_owned()),
+        (None, Some(_)) => Verdict::Ok,
     }
 }
 

@@ -1,25 +1,33 @@
 //! The cluster as one node sees it: itself, its peers, the primary's positions, what the buckets hold; and the one verdict.
 
+mod answer;
 mod ask;
 mod evidence;
 mod judge;
 mod node;
 mod peers;
 mod ring;
+mod rpo;
 mod sample;
 mod status;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_headline;
 mod view;
 
+use jiff::SignedDuration;
+
+pub use answer::{is_range, proven, since_proof};
 pub use ask::{AskError, ask_positions, ask_state, ask_status, own_address};
-pub use evidence::{Doubts, Dumped, Evidence, Proof, Recoverable};
+pub use evidence::{ArchiveEnd, Doubts, Dumped, Evidence, Proof, Recoverable, RestoreForecast};
 pub use judge::{PAGED, ago};
 pub use node::{NodeState, Standing};
 pub use peers::{Peer, speaks_for_cluster};
 pub use ring::{Lag, LsnRing};
+pub use rpo::{LiveRpo, Loss, Objectives, Rpo, in_time};
 pub use sample::Sampler;
-pub use status::{Line, Status, evaluate};
+pub use status::{Line, LiveRto, Status, archive_end, evaluate};
 pub use view::{Sample, View, judge_primary, judge_replica};
 
 /// What a node knows beside itself.
@@ -32,4 +40,10 @@ pub struct Knowledge {
     pub evidence: Option<Evidence>,
     /// This node's own alerts.
     pub alerts: Vec<Standing>,
+    /// What this node measured while it led; `None` before it did.
+    pub rpo: Option<Rpo>,
+    /// By how much the clock of this node's server is ahead of this process's.
+    pub server_ahead: SignedDuration,
+    /// What is wanted of RPO and RTO.
+    pub objectives: Objectives,
 }

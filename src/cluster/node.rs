@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::View;
+use super::{LiveRpo, Rpo, View};
 use crate::model::{AlertKey, AlertState, Severity};
 
 /// The version of this JSON.
@@ -25,6 +25,15 @@ pub struct NodeState {
     pub view: View,
     /// Its alerts that are raised.
     pub alerts: Vec<Standing>,
+    /// What it measured of commits that are not archived; `None` where it never led.
+    #[serde(default)]
+    pub rpo: Option<Rpo>,
+    /// The cluster's RPO as this node shows it; in Redis only.
+    #[serde(default)]
+    pub live_rpo: Option<LiveRpo>,
+    /// Seconds that a restore from now takes, as this node shows it; in Redis only.
+    #[serde(default)]
+    pub rto_secs: Option<f64>,
 }
 
 /// An alert that is raised.
@@ -55,6 +64,9 @@ impl NodeState {
             verdict: None,
             view,
             alerts,
+            rpo: None,
+            live_rpo: None,
+            rto_secs: None,
         }
     }
 

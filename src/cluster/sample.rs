@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::timeout;
 
 use super::Sample;
@@ -18,6 +18,7 @@ const LIMIT: Duration = Duration::from_secs(3);
 pub struct Sampler {
     target: Target,
     connection: Option<Connection>,
+    server_ahead: SignedDuration,
 }
 
 impl Sampler {
@@ -25,7 +26,13 @@ impl Sampler {
         Self {
             target: Target::from(&config.postgres),
             connection: None,
+            server_ahead: SignedDuration::ZERO,
         }
+    }
+
+    /// By how much the server's clock was ahead of this process's at the last sample: nothing, unless one of them was just set.
+    pub fn server_ahead(&self) -> SignedDuration {
+        self.server_ahead
     }
 
     /// Asks the server about itself; a connection that failed is made anew the next time.
@@ -53,8 +60,10 @@ impl Sampler {
             .await
             .map_err(|error| log::chain(&error))?;
         self.connection = Some(connection);
+        let at = Timestamp::now();
+        self.server_ahead = server.now.duration_since(at);
         Ok(Sample {
-            at: Timestamp::now(),
+            at,
             in_recovery: server.in_recovery,
             timeline: server.timeline,
             system_identifier: server.system_identifier,

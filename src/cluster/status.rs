@@ -3,16 +3,18 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::answer::answer;
 use super::judge::{
-    PAGED, ago, finding, judge_evidence, judge_peer, judge_primaries, judge_superseded,
+    PAGED, finding, judge_evidence, judge_forecast, judge_peer, judge_primaries, judge_superseded,
 };
-use super::{Evidence, Knowledge, Peer, Standing, View};
-use crate::model::{AlertKey, Finding, Lsn, Severity, Timeline, Verdict};
+use super::rpo::{LiveRpo, judge_rpo, live_rpo};
+use super::{ArchiveEnd, Evidence, Knowledge, Peer, RestoreForecast, Standing, View};
+use crate::model::{AlertKey, Finding, Lsn, Scope, Severity, Timeline, Verdict};
 
 /// The version of this JSON.
 const VERSION: u32 = 1;
 
-/// What a node makes of all that it knows.
+/// What a node makes of all that it knows: the document of `/api/status` and `xdb status --json`, which the README describes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     pub v: u32,
@@ -22,12 +24,31 @@ pub struct Status {
     pub at: Timestamp,
     /// The worst of the findings, in a word.
     pub verdict: String,
-    /// What would be got back now, in a sentence.
+    /// What a restore gives if the primary is lost now, in a sentence.
     pub answer: String,
     pub nodes: Vec<Line>,
-    /// What the answer is made from; `None` before the buckets were looked at.
+    pub rpo: LiveRpo,
+    pub rto: LiveRto,
+    /// What the answer is made from; `None` before the buckets were checked.
     pub evidence: Option<Evidence>,
     pub findings: Vec<Finding>,
+}
+
+/// How long a restore from now takes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LiveRto {
+    /// The forecast; `None` where it is not known.
+    pub secs: Option<f64>,
+    /// The range that the restore tests allow.
+    pub low_secs: Option<f64>,
+    pub high_secs: Option<f64>,
+    /// The restore tests that it rests on, or why it is not known.
+    pub based_on: String,
+    /// What the newest restore test that passed has measured, and when.
+    pub measured_secs: Option<f64>,
+    pub measured_at: Option<Timestamp>,
+    /// `restore_test.rto_objective`.
+    pub objective_secs: Option<f64>,
 }
 
 /// A node, as the table shows it.
@@ -62,7 +83,17 @@ pub fn evaluate(
     nodes.extend(known.peers.iter().map(|peer| peer_line(peer, known, now)));
     nodes.sort_by(|one, other| one.hostname.cmp(&other.hostname));
 
-    let mut findings = judge_evidence(known.evidence.as_ref(), now);
+    let evidence = known.evidence.as_ref();
+    let rpo = live_rpo(view, known, now);
+    let rto = live_rto(known);
+    let mut findings = judge_evidence(evidence, now);
+    let rpo_verdict = judge_rpo(&rpo, evidence);
+    findings.extend(rpo_verdict.map(|verdict| {
+        let mut finding = finding("archive-rpo", "", verdict);
+        (finding.value, finding.threshold) = (rpo.secs, rpo.warning_secs);
+        finding
+    }));
+    findings.extend(judge_forecast(evidence, &known.objectives));
     let primaries = judge_primaries(&nodes, view, &known.peers, now);
     findings.push(finding("primary", "", primaries));
     findings.push(finding("node", hostname, judge_superseded(view)));
@@ -76,8 +107,9 @@ pub fn evaluate(
         .chain(live.flat_map(|state| &state.alerts));
     for alert in alerts.filter_map(as_finding) {
         let told = |told: &Finding| AlertKey::of(told) == AlertKey::of(&alert);
-        // What is paged from here is judged anew above.
-        if !PAGED.contains(&alert.check.as_str()) && !findings.iter().any(told) {
+        // What is paged from here was judged above; a node's own finding of the same check was not.
+        let paged = alert.scope == Scope::Cluster && PAGED.contains(&alert.check.as_str());
+        if !paged && !findings.iter().any(told) {
             findings.push(alert);
         }
     }
@@ -88,10 +120,38 @@ pub fn evaluate(
         reporter: hostname.to_owned(),
         at: now,
         verdict: verdict.word().to_owned(),
-        answer: answer(&nodes, known.evidence.as_ref(), now),
+        answer: answer(&nodes, evidence, archive_end(view, known), &rpo, now),
         nodes,
+        rpo,
+        rto,
         evidence: known.evidence.clone(),
         findings,
+    }
+}
+
+/// The newest end of the archive that is known: the node that leads looks for it more often than at the buckets as a whole.
+pub fn archive_end(view: &View, known: &Knowledge) -> Option<ArchiveEnd> {
+    let listed = known.evidence.as_ref()?.base_backup.as_ref()?.to;
+    let own = known.rpo.as_ref().filter(|_| view.led_last());
+    let measured = own.and_then(|rpo| rpo.archived);
+    let key = |end: &ArchiveEnd| (end.timeline, end.lsn);
+    listed.into_iter().chain(measured).max_by_key(key)
+}
+
+fn live_rto(known: &Knowledge) -> LiveRto {
+    let evidence = known.evidence.as_ref();
+    let forecast = evidence.and_then(|evidence| evidence.forecast.as_ref());
+    let proof = evidence.and_then(|evidence| evidence.proof.as_ref());
+    let of = |secs: fn(&RestoreForecast) -> Option<f64>| forecast.and_then(secs);
+    let unknown = || "no base backup is known to be recoverable".to_owned();
+    LiveRto {
+        secs: of(|forecast| forecast.secs),
+        low_secs: of(|forecast| forecast.low_secs),
+        high_secs: of(|forecast| forecast.high_secs),
+        based_on: forecast.map_or_else(unknown, |forecast| forecast.based_on.clone()),
+        measured_secs: proof.and_then(|proof| proof.rto_secs),
+        measured_at: proof.map(|proof| proof.at),
+        objective_secs: known.objectives.rto.map(|rto| rto.as_secs_f64()),
     }
 }
 
@@ -164,50 +224,4 @@ fn as_finding(alert: &Standing) -> Option<Finding> {
     let mut finding = Finding::new(key.check, key.scope, key.object, verdict);
     finding.runbook.clone_from(&alert.runbook);
     Some(finding)
-}
-
-/// What would be got back now.
-fn answer(nodes: &[Line], evidence: Option<&Evidence>, now: Timestamp) -> String {
-    let primary = nodes
-        .iter()
-        .find(|node| node.role.as_deref() == Some("primary"));
-    let primary = primary.map_or("the primary", |node| node.hostname.as_str());
-    let lost = format!("if {primary} burned down now,");
-    let Some(evidence) = evidence else {
-        return format!(
-            "{lost} nobody knows what would be got back: the buckets were not looked at yet"
-        );
-    };
-    let back = match &evidence.base_backup {
-        Err(reason) => return format!("{lost} nobody knows what would be got back: {reason}"),
-        Ok(None) => {
-            return format!(
-                "{lost} nothing would be got back from the archive: there is no base backup"
-            );
-        }
-        Ok(Some(backup)) => match (&backup.unusable, backup.to) {
-            (Some(reason), _) => {
-                return format!("{lost} {} could not be restored: {reason}", backup.backup);
-            }
-            (None, Some((_, lsn, at))) => {
-                format!(
-                    "all up to {lsn}, archived {}, would be got back",
-                    ago(at, now)
-                )
-            }
-            (None, None) => "the base backup alone would be got back".to_owned(),
-        },
-    };
-    let proof = match &evidence.proof {
-        Ok(Some(proof)) => {
-            let rto = proof.rto_secs.map_or_else(
-                || "in a time that was not measured".to_owned(),
-                |secs| format!("in about {secs:.1} s"),
-            );
-            format!("{rto}; proven {} on {}", ago(proof.at, now), proof.node)
-        }
-        Ok(None) => "but no restore test has proven it".to_owned(),
-        Err(_) => "but its proof cannot be read".to_owned(),
-    };
-    format!("{lost} {back} {proof}")
 }

@@ -1,17 +1,19 @@
 //! The one verdict, on clusters made by hand.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::*;
 use crate::model::{Finding, Lsn, Severity, Timeline, Verdict};
 
-fn at(second: i64) -> Timestamp {
+pub(super) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-const NOW: i64 = 10_000;
+pub(super) const NOW: i64 = 10_000;
 
-fn view(in_recovery: bool, timeline: u32) -> View {
+pub(super) fn view(in_recovery: bool, timeline: u32) -> View {
     let mut view = View::default();
     view.saw(Sample {
         at: at(NOW),
@@ -24,41 +26,59 @@ fn view(in_recovery: bool, timeline: u32) -> View {
     view
 }
 
-fn peer(hostname: &str, view: View, heard_at: i64) -> Peer {
+pub(super) fn peer(hostname: &str, view: View, heard_at: i64) -> Peer {
     let mut peer = Peer::new(&format!("{hostname}:8009"));
     let state = NodeState::new(hostname, "0.0.0.0:8009", view, Vec::new(), at(NOW));
     peer.heard(state, at(heard_at));
     peer
 }
 
-fn evidence() -> Evidence {
+pub(super) fn evidence() -> Evidence {
     Evidence {
-        at: at(NOW),
-        base_backup: Ok(Some(Recoverable {
+        base_backup: Some(Recoverable {
             backup: "base_1".to_owned(),
             finished_at: Some(at(NOW - 60)),
             unusable: None,
-            to: Some((Timeline(1), Lsn(0x0300_0000), at(NOW - 8))),
+            to: Some(ArchiveEnd {
+                timeline: Timeline(1),
+                lsn: Lsn(0x0300_0000),
+                archived_at: at(NOW - 8),
+            }),
             gap: None,
             acknowledged: None,
-        })),
+        }),
+        base_backup_error: None,
+        base_backup_read_at: Some(at(NOW)),
         doubts: Some(Doubts::default()),
-        dump: Ok(Some(Dumped {
+        forecast: Some(RestoreForecast {
+            secs: Some(1.6),
+            low_secs: Some(1.5),
+            high_secs: Some(1.8),
+            based_on: "4 restore tests".to_owned(),
+            throttled: false,
+        }),
+        dump: Some(Dumped {
             set: "20261121T120000Z".to_owned(),
             at: at(NOW - 50),
-        })),
-        proof: Ok(Some(Proof {
+        }),
+        dump_error: None,
+        proof: Some(Proof {
             node: "db2".to_owned(),
             at: at(NOW - 40),
             backup: Some("base_1".to_owned()),
+            timeline: Some(Timeline(1)),
+            lsn: Some(Lsn(0x0200_0000)),
             rto_secs: Some(2.14),
             rpo_secs: Some(0.0),
-        })),
+            newest_backup_proven: Some(true),
+        }),
+        proof_error: None,
+        ..Evidence::unread(at(NOW), "")
     }
 }
 
 /// db1 leads, db2 follows, and db1 judges.
-fn known() -> Knowledge {
+pub(super) fn known() -> Knowledge {
     let mut positions = LsnRing::default();
     positions.push(at(NOW - 5), Lsn(150));
     positions.push(at(NOW), Lsn(200));
@@ -67,14 +87,25 @@ fn known() -> Knowledge {
         positions,
         evidence: Some(evidence()),
         alerts: Vec::new(),
+        rpo: Some(Rpo {
+            at: at(NOW),
+            archived: None,
+            loss: Loss::Nothing,
+        }),
+        server_ahead: jiff::SignedDuration::ZERO,
+        objectives: Objectives {
+            rpo_warning: Some(Duration::from_mins(5)),
+            rpo_critical: Some(Duration::from_mins(15)),
+            rto: Some(Duration::from_secs(60)),
+        },
     }
 }
 
-fn judged(view: &View, known: &Knowledge) -> Status {
+pub(super) fn judged(view: &View, known: &Knowledge) -> Status {
     evaluate("main", "db1", view, known, at(NOW))
 }
 
-fn verdict(status: &Status, check: &str) -> Verdict {
+pub(super) fn verdict(status: &Status, check: &str) -> Verdict {
     let mut findings = status.findings.iter();
     let found = findings.find(|finding| {
         finding.check == check && (finding.verdict != Verdict::Ok || check != "node")
@@ -89,7 +120,7 @@ fn a_cluster_that_is_well_gets_its_answer() {
         (status.verdict.as_str(), status.answer.as_str()),
         (
             "ok",
-            "if db1 burned down now, all up to 0/3000000, archived 8 s ago, would be got back in about 2.1 s; proven 40 s ago on db2"
+            "If db1 is lost now: recoverable to 0/3000000 (archived 8 s ago), restore takes about 1.6 s; RPO 0 s; last measured RTO 2.1 s; proven 40 s ago on db2: base_1 to 0/2000000"
         )
     );
     let shown: Vec<_> = status
@@ -147,39 +178,36 @@ fn what_the_buckets_lack_is_told_and_what_was_not_seen_is_unknown() {
     };
     let backup = |change: fn(&mut Recoverable)| {
         let mut known = known();
-        if let Some(Ok(Some(backup))) = known
-            .evidence
-            .as_mut()
-            .map(|evidence| &mut evidence.base_backup)
-        {
+        let evidence = known.evidence.as_mut();
+        if let Some(backup) = evidence.and_then(|evidence| evidence.base_backup.as_mut()) {
             change(backup);
         }
         judged(&view(false, 1), &known)
     };
     for (status, check, word, answer) in [
         (
-            with(|evidence| evidence.base_backup = Ok(None)),
+            with(|evidence| evidence.base_backup = None),
             "recoverability",
             "critical",
-            "nothing would be got back",
+            "nothing is recoverable",
         ),
         (
-            with(|evidence| evidence.base_backup = Err("S3 is away".to_owned())),
+            with(|evidence| evidence.base_backup_error = Some("S3 is away".to_owned())),
             "recoverability",
             "unknown",
-            "nobody knows",
+            "because S3 is away",
         ),
         (
             backup(|backup| backup.unusable = Some("a part is gone".to_owned())),
             "recoverability",
             "critical",
-            "could not be restored: a part is gone",
+            "cannot be restored: a part is gone",
         ),
         (
             backup(|backup| backup.gap = Some("0000…3".to_owned())),
             "recoverability",
             "critical",
-            "all up to 0/3000000",
+            "recoverable to 0/3000000 (archived 8 s ago) only, because WAL is missing (0000…3)",
         ),
         (
             backup(|backup| {
@@ -188,16 +216,16 @@ fn what_the_buckets_lack_is_told_and_what_was_not_seen_is_unknown() {
             }),
             "recoverability",
             "warning",
-            "all up to 0/3000000",
+            "recoverable to 0/3000000 (archived 8 s ago) only, because WAL is missing (0000…3)",
         ),
         (
-            with(|evidence| evidence.proof = Ok(None)),
+            with(|evidence| evidence.proof = None),
             "proof",
             "warning",
-            "but no restore test has proven it",
+            "no restore test has passed yet",
         ),
         (
-            with(|evidence| evidence.dump = Ok(None)),
+            with(|evidence| evidence.dump = None),
             "dump",
             "warning",
             "proven 40 s ago",
@@ -206,7 +234,7 @@ fn what_the_buckets_lack_is_told_and_what_was_not_seen_is_unknown() {
             with(|evidence| evidence.at = at(NOW - 2000)),
             "dump",
             "unknown",
-            "all up to",
+            "because the buckets were last checked 33 min ago",
         ),
     ] {
         assert_eq!(verdict(&status, check).word(), word, "{status:?}");

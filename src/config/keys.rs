@@ -243,6 +243,27 @@ pub(super) const KEYS: &[Key] = &[
         about: "How long one base backup may take.",
     },
     Key {
+        name: "archive.rpo_objective",
+        kind: Kind::Duration,
+        preset: Text("5m"),
+        seeds: &[],
+        about: "A commit that is older and not in the bucket raises the warning archive-rpo.",
+    },
+    Key {
+        name: "archive.rpo_critical",
+        kind: Kind::Duration,
+        preset: Unset("15m"),
+        seeds: &[],
+        about: "From this age on archive-rpo is critical; unset, three times archive.rpo_objective.",
+    },
+    Key {
+        name: "archive.switch_wal",
+        kind: Kind::Switch,
+        preset: Text("true"),
+        seeds: &[],
+        about: "The primary's daemon calls pg_switch_wal() when a commit waits for half of archive.rpo_objective in a segment that is not full.",
+    },
+    Key {
         name: "archive.delta_max_steps",
         kind: Kind::Count,
         preset: Text("0"),

@@ -98,6 +98,11 @@ pub struct Archive {
     pub upload_concurrency: u32,
     pub fetch_timeout: Duration,
     pub backup_timeout: Duration,
+    /// From this age of the oldest commit that the bucket does not hold on, it is a warning.
+    pub rpo_objective: Duration,
+    pub rpo_critical: Duration,
+    /// The daemon may end a segment early.
+    pub switch_wal: bool,
     /// Zero makes every backup full.
     pub delta_max_steps: u32,
     /// Further environment for the WAL-G program, by name; some of it is secret.
@@ -245,6 +250,11 @@ impl Config {
                 upload_concurrency: values.count("archive.upload_concurrency"),
                 fetch_timeout: values.duration("archive.fetch_timeout"),
                 backup_timeout: values.duration("archive.backup_timeout"),
+                rpo_objective: values.duration("archive.rpo_objective"),
+                rpo_critical: values
+                    .duration_if_set("archive.rpo_critical")
+                    .unwrap_or_else(|| values.duration("archive.rpo_objective").saturating_mul(3)),
+                switch_wal: values.switch("archive.switch_wal"),
                 delta_max_steps: values.count("archive.delta_max_steps"),
                 settings,
             },

@@ -1,4 +1,4 @@
-//! Looks at the buckets: what could be got back, and when that was last proven.
+//! Looks at the buckets: what can be restored, how long that takes, and when that was last proven.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,16 @@ use tokio::time::timeout;
 use super::Node;
 use super::doubts::doubts;
 use crate::archive::catalog::{Backup, Catalog, Gap, Verified};
-use crate::archive::{self, ArchiveError, Look};
-use crate::cluster::{Doubts, Dumped, Evidence, Knowledge, Proof, Recoverable};
+use crate::archive::{self, ArchiveError, Look, RestoreWork, expect_restore};
+use crate::cluster::{
+    ArchiveEnd, Doubts, Dumped, Evidence, Knowledge, Proof, Recoverable, RestoreForecast,
+};
 use crate::config::Config;
-use crate::dump;
+use crate::dump::{self, ReadManifests};
 use crate::jobs::Job;
 use crate::log;
-use crate::storage::{Acknowledgement, Shared, Success};
+use crate::model::Timeline;
+use crate::storage::{self, Acknowledgement, ReadProofs, Shared, Success};
 use crate::store::Store;
 
 /// The shortest pause between two looks.
@@ -25,28 +28,35 @@ const SHARE: u32 = 20;
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// For one look.
 const LIMIT: Duration = Duration::from_mins(5);
+/// Proofs that are read: more than a forecast rests on, for some may be of another repository.
+const PROOFS: usize = 40;
+
+/// What was fetched before and has not changed: each look asks for the rest only.
+#[derive(Debug, Default)]
+pub(super) struct Fetched {
+    manifests: ReadManifests,
+    proofs: ReadProofs,
+}
 
 /// Keeps the evidence fresh.
 pub(super) async fn keep(node: &Node, known: &watch::Sender<Knowledge>) {
     let config = &node.tools.loaded.config;
     let mut view = node.view.clone();
+    let mut fetched = Fetched::default();
     loop {
         let begin = Instant::now();
         let sample = view.borrow_and_update().sample;
         let identifier = sample.map(|sample| sample.system_identifier);
-        let looked = timeout(LIMIT, look(config, Some(&node.store), identifier)).await;
+        let looking = look(config, Some(&node.store), identifier, &mut fetched);
+        let looked = timeout(LIMIT, looking).await;
         let evidence = looked.unwrap_or_else(|_| {
             let reason = format!("S3 did not answer within {} s", LIMIT.as_secs());
-            Evidence {
-                at: Timestamp::now(),
-                base_backup: Err(reason.clone()),
-                doubts: None,
-                dump: Err(reason.clone()),
-                proof: Err(reason),
-            }
+            Evidence::unread(Timestamp::now(), &reason)
         });
-        let failed = evidence.base_backup.is_err();
-        known.send_modify(|known| known.evidence = Some(evidence));
+        let failed = evidence.base_backup_error.is_some();
+        known.send_modify(|known| {
+            known.evidence = Some(evidence.holding(known.evidence.as_ref()));
+        });
         let pause = if failed {
             PAUSE
         } else {
@@ -56,43 +66,63 @@ pub(super) async fn keep(node: &Node, known: &watch::Sender<Knowledge>) {
     }
 }
 
+/// What was read of the base backups and of the restore tests.
+struct Repository {
+    newest: Option<(Recoverable, Option<RestoreWork>)>,
+    doubts: Doubts,
+}
+
 /// One look; a proof of another cluster than `system_identifier`, where that is known, is none.
 pub(super) async fn look(
     config: &Config,
     store: Option<&Store>,
     system_identifier: Option<u64>,
+    fetched: &mut Fetched,
 ) -> Evidence {
-    let (repository, dump, proof) = tokio::join!(
+    let begun_at = Timestamp::now();
+    let Fetched { manifests, proofs } = fetched;
+    let (repository, dump, tests) = tokio::join!(
         repository(config, store, system_identifier),
-        newest_dump(config),
-        proof(config, system_identifier)
+        dump::newest_complete(config, manifests),
+        tests(config, proofs)
     );
-    let (base_backup, doubts) = match repository {
-        Ok((base_backup, doubts)) => (Ok(base_backup), Some(doubts)),
-        Err(error) => (Err(log::chain(&error)), None),
-    };
-    Evidence {
-        at: Timestamp::now(),
-        base_backup,
-        doubts,
-        dump,
-        proof,
+    let mut evidence = Evidence::unread(Timestamp::now(), "");
+    evidence.dump_error = dump.as_ref().err().map(|error| log::chain(error));
+    evidence.dump = dump.ok().flatten().map(|(set, at)| Dumped {
+        set: set.to_string(),
+        at,
+    });
+    evidence.proof_error = tests.as_ref().err().cloned();
+    evidence.base_backup_error = repository.as_ref().err().map(|error| log::chain(error));
+    if let Ok(Repository { newest, doubts }) = repository {
+        (evidence.doubts, evidence.base_backup_read_at) = (Some(doubts), Some(begun_at));
+        let forecast =
+            |(_, work): &(Recoverable, Option<RestoreWork>)| forecast(work.as_ref(), &tests);
+        evidence.forecast = newest.as_ref().map(forecast);
+        evidence.base_backup = newest.map(|(backup, _)| backup);
     }
+    if let Ok(tests) = tests {
+        let newest = evidence.base_backup.as_ref();
+        evidence.proof = tests.newest(system_identifier, newest.map(|backup| &*backup.backup));
+    }
+    evidence
 }
 
 async fn repository(
     config: &Config,
     store: Option<&Store>,
     system_identifier: Option<u64>,
-) -> Result<(Option<Recoverable>, Doubts), ArchiveError> {
+) -> Result<Repository, ArchiveError> {
     let now = Timestamp::now();
     let repository = archive::repository(config)?;
     let (catalog, verified) = archive::verify(config, Look::Since(store), now).await?;
     let seen = (&catalog, &verified);
     let doubts = doubts(config, &repository, seen, system_identifier, now).await?;
-    let newest = catalog.newest();
-    let newest = newest.map(|newest| recoverable(&catalog, &verified, newest));
-    Ok((newest, doubts))
+    let newest = catalog.newest().map(|newest| {
+        let work = RestoreWork::of(&catalog, newest);
+        (recoverable(&catalog, &verified, newest), work)
+    });
+    Ok(Repository { newest, doubts })
 }
 
 fn recoverable(catalog: &Catalog, verified: &Verified, newest: &Backup) -> Recoverable {
@@ -105,39 +135,110 @@ fn recoverable(catalog: &Catalog, verified: &Verified, newest: &Backup) -> Recov
         unusable: catalog
             .why_unusable(newest)
             .or_else(|| catalog.why_left(newest)),
-        to: window.map(|window| (window.timeline, window.to_lsn, window.to)),
+        to: window.map(|window| ArchiveEnd {
+            timeline: window.timeline,
+            lsn: window.to_lsn,
+            archived_at: window.to,
+        }),
         gap: gap.map(Gap::named),
         acknowledged: acknowledged.map(Acknowledgement::told),
     }
 }
 
-async fn newest_dump(config: &Config) -> Result<Option<Dumped>, String> {
-    let listed = dump::list(config)
-        .await
-        .map_err(|error| log::chain(&error))?;
-    let complete = listed.into_iter().rfind(|set| set.reason.is_none());
-    Ok(complete.map(|set| Dumped {
-        set: set.set,
-        at: set.started_at,
-    }))
+/// By the same function as `xdb restore --plan`.
+fn forecast(work: Option<&RestoreWork>, tests: &Result<Tests, String>) -> RestoreForecast {
+    let expected = match (work, tests) {
+        (None, _) => Err("the newest base backup cannot be restored".to_owned()),
+        (_, Err(reason)) => Err(reason.clone()),
+        (Some(work), Ok(tests)) => expect_restore(work, &tests.proofs),
+    };
+    let time = expected.as_ref().ok();
+    RestoreForecast {
+        secs: time.map(|time| time.secs),
+        low_secs: time.map(|time| time.low_secs),
+        high_secs: time.map(|time| time.high_secs),
+        throttled: time.is_some_and(|time| time.throttled),
+        based_on: match &expected {
+            Ok(time) => time.based_on.clone(),
+            Err(reason) => reason.clone(),
+        },
+    }
 }
 
-/// The last restore test that passed, on whatever node.
-async fn proof(config: &Config, system_identifier: Option<u64>) -> Result<Option<Proof>, String> {
+/// The restore tests of this repository, as the bucket tells them.
+struct Tests {
+    /// Newest first.
+    proofs: Vec<storage::Proof>,
+    /// The job's last success, where an older xdb left no proof.
+    last_success: Option<Success>,
+}
+
+async fn tests(config: &Config, read: &mut ReadProofs) -> Result<Tests, String> {
     let asked = async {
         let shared = Shared::open(config).await?;
-        shared.last_success(Job::RestoreTest.name()).await
+        let proofs = shared.newest_proofs_since(PROOFS, read).await?;
+        let last_success = if proofs.is_empty() {
+            shared.last_success(Job::RestoreTest.name()).await?
+        } else {
+            None
+        };
+        Ok((proofs, last_success))
     };
-    let success = asked.await.map_err(|error| log::chain(&error))?;
-    let of_this = |success: &Success| {
-        let theirs = success.detail["system_identifier"].as_u64();
-        system_identifier.is_none() || theirs.is_none() || theirs == system_identifier
-    };
-    Ok(success.filter(of_this).map(|success| Proof {
-        at: success.finished_at(),
-        backup: success.detail["backup"].as_str().map(str::to_owned),
-        rto_secs: success.detail["rto_secs"].as_f64(),
-        rpo_secs: success.detail["rpo_secs"].as_f64(),
-        node: success.node,
-    }))
+    let asked: Result<_, storage::SharedError> = asked.await;
+    let (mut proofs, last_success) = asked.map_err(|error| log::chain(&error))?;
+    let repository = archive::repository(config).map_err(|error| log::chain(&error))?;
+    let repository = repository.to_string();
+    proofs.retain(|proof| proof.repository == repository);
+    Ok(Tests {
+        proofs,
+        last_success,
+    })
+}
+
+impl Tests {
+    /// The newest that passed, of the cluster `system_identifier` where that is known; `newest_backup` is to be proven.
+    fn newest(&self, system_identifier: Option<u64>, newest_backup: Option<&str>) -> Option<Proof> {
+        let is_of = |theirs: Option<u64>| {
+            system_identifier.is_none() || theirs.is_none() || theirs == system_identifier
+        };
+        let passed = |proof: &&storage::Proof| {
+            proof.passed && proof.report["until"].is_null() && is_of(proof.system_identifier)
+        };
+        let mut all = self.proofs.iter().filter(passed);
+        let proves = |name| {
+            self.proofs
+                .iter()
+                .filter(passed)
+                .any(|proof| proof.backup == name)
+        };
+        let newest_backup_proven = newest_backup.map(proves);
+        if let Some(proof) = all.next() {
+            let report = &proof.report;
+            let lsn = report["recovered_lsn"].as_str();
+            let timeline = report["timeline"].as_u64();
+            return Some(Proof {
+                node: proof.node.clone(),
+                at: proof.finished_at(),
+                backup: Some(proof.backup.clone()),
+                timeline: timeline.and_then(|id| u32::try_from(id).ok()).map(Timeline),
+                lsn: lsn.and_then(|lsn| lsn.parse().ok()),
+                rto_secs: report["rto_secs"].as_f64(),
+                rpo_secs: report["rpo_secs"].as_f64(),
+                newest_backup_proven,
+            });
+        }
+        let success = self.last_success.as_ref();
+        let success = success.filter(|it| is_of(it.detail["system_identifier"].as_u64()))?;
+        let backup = success.detail["backup"].as_str();
+        Some(Proof {
+            node: success.node.clone(),
+            at: success.finished_at(),
+            backup: backup.map(str::to_owned),
+            timeline: None,
+            lsn: None,
+            rto_secs: success.detail["rto_secs"].as_f64(),
+            rpo_secs: success.detail["rpo_secs"].as_f64(),
+            newest_backup_proven: backup.zip(newest_backup).map(|(one, other)| one == other),
+        })
+    }
 }

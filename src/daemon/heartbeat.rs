@@ -21,7 +21,9 @@ pub(super) async fn beat(node: &Node, shown: &Shown) {
         let now = Timestamp::now();
         let mut state = shown.state(now);
         let known = node.tools.known.borrow().clone();
-        state.verdict = Some(judge::status(node, &state.view, &known, now).verdict);
+        let status = judge::status(node, &state.view, &known, now);
+        state.verdict = Some(status.verdict);
+        (state.live_rpo, state.rto_secs) = (Some(status.rpo), status.rto.secs);
         let json = serde_json::to_string(&state).expect("a node's state has text keys only");
         if let Err(error) = node.redis.publish_node(&keys, node.hostname(), &json).await {
             tracing::warn!("the heartbeat did not reach Redis: {error}");

@@ -9,7 +9,7 @@ use super::{Node, every, publish};
 use crate::alerts::{Extent, Judged};
 use crate::cluster::{Knowledge, PAGED, Standing, Status, View, evaluate, speaks_for_cluster};
 use crate::log;
-use crate::model::{Finding, Scope};
+use crate::model::{Finding, Scope, Verdict};
 
 /// Whether this node judges what concerns the cluster as a whole; `None` before the others were asked.
 pub(super) fn speaks(node: &Node, now: Timestamp) -> Option<bool> {
@@ -57,7 +57,7 @@ async fn tell(node: &Node, status: Status, now: Timestamp) {
     let paged = |finding: &Finding| PAGED.contains(&finding.check.as_str());
     let findings = status.findings.into_iter().filter(paged);
     let judged = findings.map(|finding| Judged {
-        hold: hold(&finding.check),
+        hold: hold(&finding),
         finding,
     });
     let recorded = node.alerts.record(judged.collect(), Extent::Whole, now);
@@ -69,12 +69,17 @@ async fn tell(node: &Node, status: Status, now: Timestamp) {
 }
 
 /// How long it must last to be worth an alert.
-fn hold(check: &str) -> Duration {
-    match check {
+fn hold(finding: &Finding) -> Duration {
+    let unknown = matches!(finding.verdict, Verdict::Unknown(_));
+    match finding.check.as_str() {
         // A new cluster has no base backup yet, and segments that are pushed side by side arrive in any order.
         "recoverability" | "wal-gap" | "foreign-backup" | "backup-incomplete" => {
             Duration::from_mins(10)
         }
+        // What could not be measured may be measured soon; an age that is over its limit has lasted already.
+        "archive-rpo" if unknown => Duration::from_mins(10),
+        // A clock that was set makes ages wrong until the next measurement.
+        "archive-rpo" => Duration::from_secs(5),
         // A node is silent only after a minute.
         "node" => Duration::ZERO,
         // A failover takes its time.

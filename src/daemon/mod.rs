@@ -12,11 +12,13 @@ mod observe;
 mod past;
 mod peers;
 mod publish;
+mod rpo;
 mod run_once;
 mod schedule;
 mod status;
 mod successes;
 mod systemd;
+mod unarchived;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -179,7 +181,10 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
     let _only = only_one(&config.node.state_directory)?;
     let listener = listener(&config.http.listen).await?;
     let (seen, view) = watch::channel(View::default());
-    let (knowing, known) = watch::channel(Knowledge::default());
+    let (knowing, known) = watch::channel(Knowledge {
+        objectives: rpo::objectives(&config),
+        ..Knowledge::default()
+    });
     let node = Node::open(&loaded, view.clone(), known.clone())?;
     let shown = Shown {
         cluster: config.cluster.name.clone(),
@@ -225,6 +230,7 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         () = evidence::keep(&node, &knowing) => Ok(()),
         () = high_water::keep(&node) => Ok(()),
         () = fill::keep(&node) => Ok(()),
+        () = rpo::keep(&node, &knowing) => Ok(()),
         () = judge::judge(&node, &knowing) => Ok(()),
         () = heartbeat::beat(&node, &shown) => Ok(()),
         () = successes::exchange(&node) => Ok(()),

@@ -31,7 +31,10 @@ pub(super) async fn roles(
                 seen.send_modify(|view| view.saw(sample));
                 let leads = seen.borrow().leads(sample.at);
                 if let Some(position) = sample.position.filter(|_| leads) {
-                    known.send_modify(|known| known.positions.push(sample.at, position));
+                    known.send_modify(|known| {
+                        known.positions.push(sample.at, position);
+                        known.server_ahead = sampler.server_ahead();
+                    });
                 }
             }
             Err(reason) => seen.send_modify(|view| {

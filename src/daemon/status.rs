@@ -4,7 +4,8 @@ use std::net::{IpAddr, UdpSocket};
 
 use jiff::Timestamp;
 
-use super::evidence;
+use super::evidence::{self, Fetched};
+use super::rpo;
 use crate::cluster::{self, Knowledge, Peer, Sample, Sampler, Standing, Status, View, evaluate};
 use crate::config::Config;
 use crate::log;
@@ -23,14 +24,17 @@ pub async fn status(config: &Config) -> Status {
 async fn without_daemon(config: &Config, away: &str) -> Status {
     let identifier = own_view(config).await.sample;
     let identifier = identifier.map(|sample| sample.system_identifier);
-    let evidence = evidence::look(config, None, identifier).await;
+    let mut fetched = Fetched::default();
+    let evidence = evidence::look(config, None, identifier, &mut fetched).await;
     // After S3, which may take its time: a role is known by what was seen just now.
     let (view, peers) = tokio::join!(own_view(config), ask_peers(config));
     let mut known = Knowledge {
         peers,
         evidence: Some(evidence),
+        objectives: rpo::objectives(config),
         ..Knowledge::default()
     };
+    known.rpo = rpo::measure_once(config, &view, &known).await;
     let away = format!(
         "xdb's daemon does not answer on this node, so nothing is watched here: {away}; see systemctl status xdb"
     );

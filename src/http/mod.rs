@@ -91,11 +91,15 @@ async fn positions(State(shown): State<Shown>) -> Json<LsnRing> {
 impl Shown {
     /// What this node says of itself.
     pub fn state(&self, now: Timestamp) -> NodeState {
-        let (view, alerts) = (
-            self.view.borrow().clone(),
-            self.known.borrow().alerts.clone(),
-        );
-        NodeState::new(&self.hostname, &self.listen, view, alerts, now)
+        let (alerts, rpo) = {
+            let known = self.known.borrow();
+            (known.alerts.clone(), known.rpo.clone())
+        };
+        let view = self.view.borrow().clone();
+        NodeState {
+            rpo,
+            ..NodeState::new(&self.hostname, &self.listen, view, alerts, now)
+        }
     }
 }
 

@@ -168,7 +168,7 @@ fn without_a_daemon_status_looks_by_itself_and_says_first_that_it_is_away() {
     let status: Value = serde_json::from_str(&said.stdout).expect("JSON");
     assert_eq!((said.code, &status["verdict"]), (1, &"critical".into()));
     assert!(
-        status["evidence"]["base_backup"]["Err"].is_string(),
+        status["evidence"]["base_backup_error"].is_string(),
         "{status}"
     );
     assert_eq!(status["nodes"][0]["role"], "primary", "{status}");

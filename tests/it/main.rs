@@ -16,6 +16,7 @@ mod dump;
 mod dump_test;
 mod faults;
 mod harness;
+mod headline;
 mod high_water;
 mod jobs;
 mod locks;
