@@ -1,6 +1,6 @@
 #!/usr/bin/perl
 # Measures restore tests and prints tables; `./dev bench restore` runs it as root in a container of the lab, where nothing else
-# runs. Arguments pick the parts: drill replay clean. SCALE (pgbench), ROUNDS, SEGMENTS and DRILLS may be set.
+# runs. Arguments pick the parts: drill replay clean forecast. SCALE (pgbench), ROUNDS, SEGMENTS and DRILLS may be set.
 use strict;
 use warnings;
 use File::Path qw(remove_tree);
@@ -303,9 +303,39 @@ sub clean {
     printf "| %s | %d | %d |\n", scalar(@raised) ? join('; ', @raised) : 'nothing was raised', $ended{0} // 0, $DRILLS - ($ended{0} // 0);
 }
 
+# --- forecast ----------------------------------------------------------------------------------------
+
+# Ten restores for good, from no WAL since the backup to a busy day's, each beside what `xdb restore --plan` said of it. Before
+# that five restore tests, as of five nights: what a forecast has to go by.
+sub forecast {
+    for my $segments (0, 3, 8, 20, 40) {
+        run('', qw(xdb backup push --full));
+        write_wal($segments);
+        run('', qw(xdb restore-test --level start));
+    }
+    run('', qw(xdb backup push --full));
+    my ($target, $close, @lines) = ("$WORK/restored", 0);
+    my $json = sub { open my $in, '<', '/tmp/bench.out' or die $!; decode_json(join '', <$in>) };
+    for my $segments (0, 1, 2, 3, 4, 6, 8, 10, 12, 16) {
+        write_wal($segments);
+        remove_tree($target);
+        system 'sync';
+        run('', qw(xdb restore --json --plan --target-dir), $target);
+        my $plan = $json->();
+        run('', qw(xdb restore --json --target-dir), $target);
+        my $took = $json->()->{secs};
+        my $off = $took / $plan->{expected_secs} - 1;
+        $close++ if abs($off) <= 0.25;
+        push @lines, sprintf '| %d | %.1f s | %.1f to %.1f s | %.1f s | %+.0f %% |', $plan->{wal}{segments}, $plan->{expected_secs},
+            $plan->{expected_low_secs}, $plan->{expected_high_secs}, $took, $off * 100;
+    }
+    printf "\n| segments to replay | forecast | range | restore | off |\n| --- | --- | --- | --- | --- |\n%s\n%d of 10 are within 25 %%\n",
+        join("\n", @lines), $close;
+}
+
 $| = 1;
 prepare();
-my %parts = (drill => \&drill, replay => \&replay, clean => \&clean);
-for my $part (@ARGV ? @ARGV : qw(drill clean replay)) {
-    ($parts{$part} // die "there is no part $part: drill, replay or clean\n")->();
+my %parts = (drill => \&drill, replay => \&replay, clean => \&clean, forecast => \&forecast);
+for my $part (@ARGV ? @ARGV : qw(drill clean replay forecast)) {
+    ($parts{$part} // die "there is no part $part: drill, replay, clean or forecast\n")->();
 }
