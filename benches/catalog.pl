@@ -13,6 +13,9 @@ my ($BUCKET, $ROUNDS, $PORT) = ('/srv/s3/walg-test', 5, 7071);
 my $BACKUP   = 'base_000000010000000000000000';
 my $SENTINEL = '{"LSN":40,"FinishLSN":80,"PgVersion":170011,"SystemIdentifier":7,"CompressedSize":1000,"UncompressedSize":4000}';
 
+# As many bytes as the sentinel counted.
+my %PARTS = ('part_001.tar.lz4' => 900, 'pg_control.tar.lz4' => 100);
+
 $ENV{AWS_EC2_METADATA_DISABLED} = 'true';
 
 sub row { print '| ', join(' | ', @_), " |\n" }
@@ -105,7 +108,9 @@ sub table {
 
 sub stored {
     my $repository = "$BUCKET/stored";
-    mkdir $_ or die "$_: $!\n" for $repository, "$repository/wal_005", "$repository/basebackups_005", "$repository/basebackups_005/$BACKUP";
+    mkdir $_ or die "$_: $!\n" for $repository, "$repository/wal_005", "$repository/basebackups_005", "$repository/basebackups_005/$BACKUP",
+        "$repository/basebackups_005/$BACKUP/tar_partitions";
+    write_file("$repository/basebackups_005/$BACKUP/tar_partitions/$_", 'x' x $PARTS{$_}) for keys %PARTS;
     write_file("$repository/basebackups_005/${BACKUP}_backup_stop_sentinel.json", $SENTINEL);
     write_file("$repository/wal_005/" . segment($_) . '.lz4', 'x' x 100) for 0 .. $STORED - 1;
     configure('stored', 7070);
@@ -127,8 +132,8 @@ sub page {
     my %asked = @_;
     my ($prefix, $content, $more) = ($asked{prefix} // '', '', '');
     if ($prefix eq 'million/basebackups_005/') {
-        $content = object("$prefix${BACKUP}_backup_stop_sentinel.json", length $SENTINEL)
-            . "<CommonPrefixes><Prefix>$prefix$BACKUP/</Prefix></CommonPrefixes>";
+        $content = join '', map { object("$prefix$BACKUP/tar_partitions/$_", $PARTS{$_}) } sort keys %PARTS;
+        $content .= object("$prefix${BACKUP}_backup_stop_sentinel.json", length $SENTINEL);
     }
     elsif ($prefix eq 'million/wal_005/') {
         my $after = $asked{'continuation-token'} // $asked{'start-after'} // '';

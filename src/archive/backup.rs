@@ -9,11 +9,13 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use serde::Serialize;
 
-use super::catalog::{self, Backup, Catalog, Sentinel};
+use super::catalog::{self, Catalog, Sentinel};
+use super::proofs::learn_tests;
 use super::push_judge::{delta_parent, judge_change, judge_promotion, judge_push};
 use super::push_lock::{ANSWER, NodeLock, PushLock, give_up};
 use super::{ArchiveError, environment};
 use crate::config::Config;
+use crate::model::SegmentSize;
 use crate::postgres::{self, Archiver, Connection, ControlData, Server};
 use crate::process;
 use crate::storage::{Bucket, Repository};
@@ -151,8 +153,8 @@ impl Held<'_> {
         archiver: &Archiver,
         full: bool,
     ) -> Result<(String, Sentinel), ArchiveError> {
-        let (config, bucket, repository) = (self.config, self.bucket, self.repository);
-        let before = catalog::read(bucket, repository).await?;
+        let (config, repository) = (self.config, self.repository);
+        let before = self.read_catalog().await?;
         let refused = judge_push(self.control, server, archiver, &before, repository);
         if let Some((reason, hint)) = refused {
             return Err(ArchiveError::Refused { reason, hint });
@@ -160,10 +162,11 @@ impl Held<'_> {
         let parent = if full {
             None
         } else {
-            self.whole_parent(server, &before).await?
+            self.whole_parent(server, &before)
         };
+        let size = self.control.segment_size;
         tokio::select! {
-            pushed = run_program(config, repository, parent) => pushed?,
+            pushed = run_program(config, repository, (parent, size)) => pushed?,
             broken = archiving_breaks(config, self.connection) => return Err(broken),
         }
         let (backup, sentinel) = self.await_backup(server, &before).await?;
@@ -171,23 +174,21 @@ impl Held<'_> {
         Ok((backup, sentinel))
     }
 
-    /// The backup that a delta builds on, when the bucket holds all of its chain.
-    async fn whole_parent<'a>(
-        &self,
-        server: &Server,
-        before: &'a Catalog,
-    ) -> Result<Option<&'a str>, ArchiveError> {
+    async fn read_catalog(&self) -> Result<Catalog, ArchiveError> {
+        let mut catalog = catalog::read(self.bucket, self.repository).await?;
+        learn_tests(self.config, self.repository, &mut catalog).await?;
+        Ok(catalog)
+    }
+
+    /// The backup that a delta builds on, when it is complete with all of its chain.
+    fn whole_parent<'a>(&self, server: &Server, before: &'a Catalog) -> Option<&'a str> {
         let max_steps = self.config.archive.delta_max_steps;
-        let Some(parent) = delta_parent(before, server, max_steps) else {
-            return Ok(None);
-        };
-        let chain = before.chain(parent).unwrap_or_default();
-        let judged = catalog::judge_chain(self.bucket, self.repository, &chain).await?;
-        if let Some(reason) = judged.reason() {
+        let parent = delta_parent(before, server, max_steps)?;
+        if let Some(reason) = before.status(parent).reason {
             tracing::warn!("a full backup and no delta: {reason}");
-            return Ok(None);
+            return None;
         }
-        Ok(Some(&parent.name))
+        Some(&parent.name)
     }
 
     /// Waits until the new backup and its WAL are listed: an exit status alone proves nothing.
@@ -204,7 +205,7 @@ impl Held<'_> {
             .collect();
         let deadline = Instant::now() + self.config.archive.push_timeout;
         loop {
-            let now = catalog::read(self.bucket, self.repository).await?;
+            let now = self.read_catalog().await?;
             if let Some(reason) = judge_promotion(server, &now) {
                 return Err(ArchiveError::Overtaken { reason });
             }
@@ -214,7 +215,7 @@ impl Held<'_> {
                 .find(|b| b.sentinel.is_some() && !known.contains(b.name.as_str()));
             let reason = match new {
                 None => "no new backup is in the bucket".to_owned(),
-                Some(backup) => match (self.why_bad(&now, backup).await?, &backup.sentinel) {
+                Some(backup) => match (now.status(backup).reason, &backup.sentinel) {
                     (None, Some(sentinel)) => return Ok((backup.name.clone(), sentinel.clone())),
                     (reason, _) => format!(
                         "{} cannot be restored: {}",
@@ -231,19 +232,6 @@ impl Held<'_> {
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-    }
-
-    /// What the bucket lacks of `backup`: WAL, a parent, a part.
-    async fn why_bad(
-        &self,
-        now: &Catalog,
-        backup: &Backup,
-    ) -> Result<Option<String>, ArchiveError> {
-        if let Some(reason) = now.why_unusable(backup) {
-            return Ok(Some(reason));
-        }
-        let judged = catalog::judge_chain(self.bucket, self.repository, &[backup]).await?;
-        Ok(judged.reason().map(str::to_owned))
     }
 
     /// Looks again at who answers: a backup that outlived its server's identity, role or timeline is none to count on.
@@ -296,10 +284,11 @@ async fn archiving_breaks(config: &Config, connection: &Connection) -> ArchiveEr
 async fn run_program(
     config: &Config,
     repository: &Repository,
-    delta_parent: Option<&str>,
+    (delta_parent, size): (Option<&str>, SegmentSize),
 ) -> Result<(), ArchiveError> {
     let directory = &config.postgres.data_directory;
     let (program, mut command) = environment::command(config, repository, directory)?;
+    environment::set_segment_size(&mut command, size);
     command.args(program.backup_push(directory, delta_parent.is_none()));
     if let Some(parent) = delta_parent {
         command.env("WALG_DELTA_FROM_NAME", parent);

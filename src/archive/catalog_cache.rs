@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::ArchiveError;
 use super::catalog::{Catalog, Snapshot};
+use super::proofs::learn_tests;
 use crate::config::Config;
 use crate::log;
 use crate::storage::{Bucket, Repository};
@@ -34,10 +35,11 @@ pub async fn read_catalog(
         Look::Whole => None,
         Look::Since(_) => kept(config, &origin),
     };
-    let snapshot = match kept.as_deref().and_then(Snapshot::of_json) {
+    let mut snapshot = match kept.as_deref().and_then(Snapshot::of_json) {
         Some(snapshot) => snapshot.refresh(&bucket, repository, now).await?,
         None => Snapshot::read(&bucket, repository, now).await?,
     };
+    learn_tests(config, repository, &mut snapshot.catalog).await?;
     let json = snapshot.to_json();
     if kept.as_ref() != Some(&json)
         && let Err(error) = keep(config, look, (origin, kept, json)).await

@@ -7,7 +7,11 @@ use tokio::process::Command;
 
 use super::{ArchiveError, Program, Repository};
 use crate::config::Config;
+use crate::model::{ArchiveFile, SegmentSize};
 use crate::process;
+
+/// The size of WAL segments in MiB, by which both programs reckon names and LSNs; 16 where nothing tells it.
+pub const SEGMENT_SIZE: &str = "WALG_PG_WAL_SIZE";
 
 /// Whether the program encrypts what it stores: then xdb cannot read it, and what does not unpack is no damage.
 pub fn encrypts(config: &Config) -> bool {
@@ -19,6 +23,8 @@ pub fn encrypts(config: &Config) -> bool {
 }
 
 /// Prepares the WAL-G program of `config` to work on `repository` for the server in `data_directory`.
+///
+/// A caller that knows the size of the segments better than the files there calls [`set_segment_size`], too.
 ///
 /// # Errors
 /// As [`Program::find`].
@@ -32,6 +38,9 @@ pub fn command(
     add_ambient_aws(&mut command);
     for (name, value) in &config.archive.settings {
         command.env(name, value.expose_secret());
+    }
+    if let Some(size) = segment_size_in(&data_directory.join("pg_wal")) {
+        set_segment_size(&mut command, size);
     }
     command
         .env("WALG_S3_PREFIX", repository.to_string())
@@ -90,4 +99,44 @@ pub fn add_ambient_aws(command: &mut Command) {
             .is_some_and(|name| name.starts_with("AWS_") && !keys.contains(&name))
     });
     command.envs(ambient);
+}
+
+/// Tells the program how large the WAL segments are.
+pub fn set_segment_size(command: &mut Command, size: SegmentSize) {
+    command.env(SEGMENT_SIZE, size.mebibytes().to_string());
+}
+
+/// The size of the segments in the directory `pg_wal`, which are files of that size; `None` while there is none.
+pub(super) fn segment_size_in(pg_wal: &Path) -> Option<SegmentSize> {
+    let mut files = std::fs::read_dir(pg_wal).ok()?.flatten();
+    files.find_map(|file| {
+        let name = file.file_name();
+        let is_segment = ArchiveFile::of(name.to_str()?) == Some(ArchiveFile::Segment);
+        // Staged segments are links.
+        let bytes = is_segment.then(|| std::fs::metadata(file.path()))?.ok()?;
+        SegmentSize::new(bytes.len()).ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_of_segments_is_that_of_a_whole_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let wal = directory.path();
+        assert_eq!(segment_size_in(&wal.join("none")), None);
+        for (name, bytes) in [
+            ("00000002.history", 1 << 20),
+            ("RECOVERYXLOG", 1 << 20),
+            // Cut by hand.
+            ("000000010000000000000001", 100),
+        ] {
+            std::fs::write(wal.join(name), vec![0; bytes]).unwrap();
+            assert_eq!(segment_size_in(wal), None, "{name}");
+        }
+        std::fs::write(wal.join("000000010000000000000002"), vec![0; 1 << 20]).unwrap();
+        assert_eq!(segment_size_in(wal).map(SegmentSize::bytes), Some(1 << 20));
+    }
 }

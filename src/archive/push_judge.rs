@@ -104,7 +104,7 @@ pub(super) fn delta_parent<'a>(
     let builds = step <= max_steps
         && newest.timeline == server.timeline
         && !sentinel.permanent
-        && catalog.why_unusable(newest).is_none();
+        && catalog.why_no_way(newest).is_none();
     builds.then_some(newest)
 }
 
@@ -141,7 +141,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::archive::catalog::{Delta, Sentinel, Stored, Wal};
+    use crate::archive::catalog::{Delta, Sentinel, Stored, Tests, Wal};
     use crate::model::{SegmentSize, WalSegment};
 
     fn control() -> ControlData {
@@ -189,6 +189,8 @@ mod tests {
             sentinel: Some(Sentinel::parse(json.as_bytes()).unwrap()),
             damage: None,
             finished_at: Some(Timestamp::UNIX_EPOCH),
+            stored: None,
+            tests: Tests::default(),
         }
     }
 

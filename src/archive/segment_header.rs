@@ -53,6 +53,12 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
 
+/// The size of the segment that begins with `start`, at least [`LONG_HEADER`] bytes, by its own header.
+pub(super) fn segment_size(start: &[u8]) -> Option<SegmentSize> {
+    let header = Header::parse(start)?;
+    SegmentSize::new(header.segment_bytes).ok()
+}
+
 /// The system identifier of the cluster in `data_directory`, by its control file; `None` where there is none.
 pub(super) fn cluster_in(data_directory: &Path) -> Option<u64> {
     let mut identifier = [0; 8];

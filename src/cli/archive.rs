@@ -268,10 +268,10 @@ async fn status(loaded: &Loaded, json: bool, now: Timestamp) -> anyhow::Result<E
     let (local, bucket) = (local.ok(), bucket.ok());
     let mut status = Status::of_node(local.as_ref(), now);
     if let Some((catalog, verified)) = bucket {
-        let restorable = |backup: &&_| catalog.why_unusable(backup).is_none();
+        let restorable = |backup: &&_| catalog.is_complete(backup);
         let usable = catalog.backups.iter().filter(restorable);
         status.from = usable.filter_map(|backup| backup.finished_at).min();
-        let newest = catalog.newest();
+        let newest = catalog.newest_to_judge();
         status.window = newest.and_then(|newest| catalog.window(newest));
         (status.last_archived, status.last_archived_at) = catalog.wal.last_stored().unzip();
         status.verified = Some(verified);

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::backup_show;
 use super::exit::{Exit, complain};
 use super::output::{say, table};
-use crate::archive::catalog::{Backup, Catalog, Delta, Window};
+use crate::archive::catalog::{Backup, Catalog, Delta, State, Tested, Window};
 use crate::archive::{self, ArchiveError, Look, retention};
 use crate::config::{Flag, Loaded};
 use crate::daemon;
@@ -29,7 +29,7 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// List what the bucket holds: complete or not, delta chains, sizes, from when to when each can be recovered
+    /// List the backups: status, delta chains, sizes, from when to when each can be recovered
     List(List),
     /// Show one backup: its chain, its sizes, and on each timeline from when to when it can be recovered
     Show {
@@ -123,7 +123,8 @@ pub(super) async fn read(loaded: &Loaded) -> Result<(Bucket, Repository, Catalog
 #[derive(Debug, Serialize)]
 pub(super) struct Listed {
     pub(super) name: String,
-    /// `complete`, `incomplete` (the push never finished), `left` (by a promotion before it finished) or `unusable`; see `reason`.
+    /// `complete`, `incomplete` (the push never finished), `unusable` (the bucket lacks what it needs), `disproved` (a restore
+    /// test failed) or `left` (by a promotion before it finished); see `reason`.
     pub(super) status: &'static str,
     pub(super) reason: Option<String>,
     pub(super) kind: &'static str,
@@ -139,18 +140,25 @@ pub(super) struct Listed {
     pub(super) finished_at: Option<Timestamp>,
     /// What the backup alone takes in the bucket, and what its restore takes on disk.
     pub(super) compressed_bytes: Option<u64>,
+    /// What its tar parts take, by the listing.
+    stored_bytes: Option<u64>,
     pub(super) restored_bytes: Option<u64>,
     pub(super) pg_version: Option<u32>,
     pub(super) system_identifier: Option<u64>,
     pub(super) permanent: Option<bool>,
+    /// The newest restore test that judged it.
+    pub(super) test: Option<Tested>,
     window: Option<Window>,
 }
 
 impl Listed {
     pub(super) fn of(catalog: &Catalog, backup: &Backup) -> Self {
         let sentinel = backup.sentinel.as_ref();
-        let unusable = catalog.why_unusable(backup);
-        let left = catalog.why_left(backup);
+        let status = catalog.status(backup);
+        let reachable = matches!(
+            status.state,
+            State::Complete | State::Disproved | State::Left
+        );
         let delta: Option<&Delta> = sentinel.and_then(|sentinel| sentinel.delta.as_ref());
         let kind = match (sentinel, delta) {
             (None, _) if backup.name.contains("_D_") => "delta",
@@ -159,14 +167,9 @@ impl Listed {
         };
         Self {
             name: backup.name.clone(),
-            status: match (sentinel, &unusable, &left) {
-                (None, ..) if backup.damage.is_none() => "incomplete",
-                (None, ..) | (Some(_), Some(_), _) => "unusable",
-                (Some(_), None, Some(_)) => "left",
-                (Some(_), None, None) => "complete",
-            },
-            window: unusable.is_none().then(|| catalog.window(backup)).flatten(),
-            reason: unusable.or(left),
+            status: status.state.word(),
+            window: reachable.then(|| catalog.window(backup)).flatten(),
+            reason: status.reason,
             kind,
             delta_from: delta.map(|delta| delta.from.clone()),
             delta_full: delta.map(|delta| delta.full.clone()),
@@ -178,11 +181,22 @@ impl Listed {
             started_at: sentinel.and_then(|sentinel| sentinel.started_at),
             finished_at: backup.finished_at,
             compressed_bytes: sentinel.map(|sentinel| sentinel.compressed_size),
+            stored_bytes: backup.stored.as_ref().map(|stored| stored.bytes),
+            test: backup.tests.newest.clone(),
             restored_bytes: sentinel.map(|sentinel| sentinel.restored_size()),
             pg_version: sentinel.map(|sentinel| sentinel.pg_version),
             system_identifier: sentinel.and_then(|sentinel| sentinel.system_identifier),
             permanent: sentinel.map(|sentinel| sentinel.permanent),
         }
+    }
+}
+
+impl Listed {
+    /// Why the newest restore test failed, where that is not the reason of its status.
+    pub(super) fn failed_test(&self) -> Option<String> {
+        let failure = self.test.as_ref()?.failure()?;
+        let reason = self.reason.as_deref().unwrap_or_default();
+        (!reason.contains(&failure)).then_some(failure)
     }
 }
 
@@ -223,6 +237,9 @@ fn print_table(listed: &[Listed]) -> std::io::Result<()> {
     for backup in listed {
         if let Some(reason) = &backup.reason {
             say(format_args!("{}: {reason}", backup.name))?;
+        }
+        if let Some(failure) = backup.failed_test() {
+            say(format_args!("{}: {failure}", backup.name))?;
         }
         let window = backup.window.as_ref();
         if window.is_some_and(|window| window.own_end_only) {

@@ -57,7 +57,7 @@ pub async fn show(loaded: &Loaded, name: &str, json: bool) -> anyhow::Result<Exi
         tablespaces: tablespaces
             .map(|one| (one.oid.clone(), one.location.clone()))
             .collect(),
-        windows: if restorable {
+        windows: if restorable || listed.status == "disproved" {
             catalog.windows(found)
         } else {
             Vec::new()
@@ -86,6 +86,14 @@ fn print(shown: &Shown, cluster: &str) -> std::io::Result<()> {
         listed.name, listed.kind
     ))?;
     say(format_args!("status       {}{reason}", listed.status))?;
+    let tested = match &listed.test {
+        None => "no restore test has judged it".to_owned(),
+        Some(test) => test.failure().unwrap_or_else(|| {
+            let at = time(Some(test.at));
+            format!("the restore test of {at} on {} passed", test.node)
+        }),
+    };
+    say(format_args!("tested       {tested}"))?;
     let (started, finished) = (time(listed.started_at), time(listed.finished_at));
     say(format_args!("taken        {started} to {finished}"))?;
     let lsns = listed.start_lsn.zip(listed.finish_lsn);

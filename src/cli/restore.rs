@@ -20,7 +20,7 @@ pub struct Arguments {
     /// What becomes the data directory: empty, or not there yet
     #[arg(long, value_name = "DIR")]
     target_dir: PathBuf,
-    /// The backup to begin with: the newest, or the last one before --until, where not given
+    /// The backup to begin with; by default the newest complete one, or the last complete one before --until
     #[arg(long, value_name = "NAME|LATEST")]
     backup: Option<String>,
     /// Stop at a time with its zone, at an LSN or at a restore point, and not at the end of the archive
@@ -72,6 +72,15 @@ async fn restore(arguments: &Arguments, loaded: &Loaded) -> anyhow::Result<Exit>
     let config = &loaded.config;
     let request = arguments.request()?;
     let mut outlook = restore::outlook(config, &request).await?;
+    for reason in &outlook.passed_over {
+        let taken = &outlook.forecast.backup;
+        complain(
+            reason,
+            Some(&format!(
+                "{taken} is taken instead; --backup names another one"
+            )),
+        );
+    }
     let plan = shown(&outlook.forecast);
     if arguments.plan {
         if arguments.json {

@@ -1,39 +1,31 @@
-//! What is wrong in the repository beside the newest backup's own way, which is `recoverability`.
+//! What is wrong in the repository beside the way of the backup that a restore begins with, which is `recoverability`.
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::archive::ArchiveError;
-use crate::archive::catalog::{self, Catalog, Gap, Verified};
+use crate::archive::catalog::{Catalog, Gap, Verified};
 use crate::cluster::Doubts;
-use crate::config::Config;
-use crate::storage::{Bucket, Repository};
 
 /// A push that is at work stores a part more often.
 const ABANDONED: SignedDuration = SignedDuration::from_hours(24);
 
-/// Looks for what spoils older backups or tells of another cluster than `own`, this node's.
-///
-/// # Errors
-/// When the bucket cannot be listed.
-pub(super) async fn doubts(
-    config: &Config,
-    repository: &Repository,
+/// Looks for what spoils other backups than the one that a restore begins with, or tells of another cluster than `own`,
+/// this node's. Pure.
+pub(super) fn doubts(
     (catalog, verified): (&Catalog, &Verified),
     own: Option<u64>,
     now: Timestamp,
-) -> Result<Doubts, ArchiveError> {
-    let abandoned = abandoned(config, repository, &verified.unfinished, now).await?;
-    Ok(Doubts {
+) -> Doubts {
+    Doubts {
         gap: older_gap(catalog, verified),
         foreign: foreign(catalog, own),
-        incomplete: abandoned.or_else(|| damaged(catalog)),
-    })
+        incomplete: abandoned(catalog, now).or_else(|| damaged(catalog)),
+    }
 }
 
 /// WAL that nobody knows to be lost, and that the newest backup does not need.
 fn older_gap(catalog: &Catalog, verified: &Verified) -> Option<String> {
-    let newest = catalog.newest().map(|newest| newest.name.as_str());
-    let newest = newest.unwrap_or_default();
+    let newest = catalog.newest_to_judge();
+    let newest = newest.map_or("", |newest| newest.name.as_str());
     let spares_newest = |gap: &&Gap| !gap.cuts_off.iter().any(|name| name == newest);
     let unknown = verified
         .gaps
@@ -61,47 +53,51 @@ fn foreign(catalog: &Catalog, own: Option<u64>) -> Option<String> {
     ))
 }
 
-/// A finished backup beside the newest that cannot be restored, whatever WAL is there.
+/// A finished backup that cannot be counted on, whatever WAL is there: the newest before others, unless `recoverability`
+/// names it.
 fn damaged(catalog: &Catalog) -> Option<String> {
-    let newest = catalog.newest()?;
-    let others = catalog.backups.iter().filter(|one| one.name != newest.name);
-    let finished = others.filter(|one| one.finished_at.is_some());
-    let mut damaged = finished.filter_map(|backup| {
-        let reason = catalog.why_damaged(backup)?;
-        Some(format!("{} cannot be restored: {reason}", backup.name))
+    let judged = catalog.newest_to_judge()?;
+    let others = catalog.backups.iter().filter(|one| one.name != judged.name);
+    let bad = others.filter_map(|backup| {
+        backup.finished_at?;
+        Some((backup, catalog.why_bad(backup)?))
     });
-    damaged.next()
+    let (backup, reason) = bad.max_by_key(|(backup, _)| backup.finished_at)?;
+    let name = &backup.name;
+    Some(match backup.finished_at > judged.finished_at {
+        true => format!(
+            "{name}, the newest, cannot be counted on: {reason}; a restore begins with {}",
+            judged.name
+        ),
+        false => format!("{name} cannot be counted on: {reason}"),
+    })
 }
 
-/// A push that never finished, and that nobody is at any more.
-async fn abandoned(
-    config: &Config,
-    repository: &Repository,
-    unfinished: &[String],
-    now: Timestamp,
-) -> Result<Option<String>, ArchiveError> {
-    if unfinished.is_empty() {
-        return Ok(None);
-    }
-    let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
-    for name in unfinished {
-        let parts = catalog::tar_parts(&bucket, repository, name).await?;
-        let newest = parts.iter().map(|part| part.last_modified).max();
-        if let Some(at) = newest.filter(|at| now.duration_since(*at) > ABANDONED) {
+/// A push that never finished, and that no program works on any more.
+fn abandoned(catalog: &Catalog, now: Timestamp) -> Option<String> {
+    let unfinished = catalog
+        .backups
+        .iter()
+        .filter(|one| one.finished_at.is_none());
+    let mut abandoned = unfinished.filter_map(|backup| {
+        let at = backup.stored.as_ref()?.newest?;
+        let is_old = now.duration_since(at) > ABANDONED;
+        is_old.then(|| {
             let at = at.strftime("%F %T UTC");
-            return Ok(Some(format!(
-                "{name} was never finished: its last part was stored at {at}"
-            )));
-        }
-    }
-    Ok(None)
+            format!(
+                "{} was never finished: its last part was stored at {at}",
+                backup.name
+            )
+        })
+    });
+    abandoned.next()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::catalog::{Backup, Sentinel, Wal};
-    use crate::model::Timeline;
+    use crate::archive::catalog::{Backup, Sentinel, Stored, Tests, Wal};
+    use crate::model::{Timeline, WalSegment};
 
     /// A backup that finished at `second`; its sentinel is damaged where `identifier` is `None`.
     fn backup(second: i64, identifier: Option<u64>) -> Backup {
@@ -115,6 +111,8 @@ mod tests {
             damage: sentinel.is_none().then(|| "cut".to_owned()),
             sentinel,
             finished_at: Some(Timestamp::from_second(second).unwrap()),
+            stored: None,
+            tests: Tests::default(),
         }
     }
 
@@ -145,10 +143,26 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_backup_is_told_unless_it_is_the_newest() {
-        assert_eq!(damaged(&catalog(&[(1, Some(7)), (2, None)])), None);
-        let found = damaged(&catalog(&[(1, None), (2, Some(7))])).unwrap();
-        assert!(found.contains("its sentinel is damaged: cut"), "{found}");
+    fn a_damaged_backup_is_told_unless_recoverability_names_it() {
+        // None can be restored.
+        assert_eq!(damaged(&catalog(&[(2, None)])), None);
+        let good = |mut catalog: Catalog| {
+            let (timeline, number) = (Timeline(1), 0);
+            let stored = Stored {
+                size: 1,
+                last_modified: Timestamp::UNIX_EPOCH,
+            };
+            catalog.wal.add(WalSegment { timeline, number }, stored);
+            damaged(&catalog).unwrap_or_default()
+        };
+        let older = good(catalog(&[(1, None), (2, Some(7))]));
+        assert!(older.contains("its sentinel is damaged: cut"), "{older}");
+        let newest = good(catalog(&[(1, Some(7)), (2, None)]));
+        assert!(
+            newest.contains(", the newest, cannot be counted on"),
+            "{newest}"
+        );
+        assert_eq!(good(catalog(&[(1, Some(7)), (2, Some(7))])), "");
     }
 
     #[test]

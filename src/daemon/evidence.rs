@@ -114,11 +114,10 @@ async fn repository(
     system_identifier: Option<u64>,
 ) -> Result<Repository, ArchiveError> {
     let now = Timestamp::now();
-    let repository = archive::repository(config)?;
     let (catalog, verified) = archive::verify(config, Look::Since(store), now).await?;
     let seen = (&catalog, &verified);
-    let doubts = doubts(config, &repository, seen, system_identifier, now).await?;
-    let newest = catalog.newest().map(|newest| {
+    let doubts = doubts(seen, system_identifier, now);
+    let newest = catalog.newest_to_judge().map(|newest| {
         let work = RestoreWork::of(&catalog, newest);
         (recoverable(&catalog, &verified, newest), work)
     });
@@ -132,9 +131,7 @@ fn recoverable(catalog: &Catalog, verified: &Verified, newest: &Backup) -> Recov
     Recoverable {
         backup: newest.name.clone(),
         finished_at: newest.finished_at,
-        unusable: catalog
-            .why_unusable(newest)
-            .or_else(|| catalog.why_left(newest)),
+        unusable: catalog.status(newest).reason,
         to: window.map(|window| ArchiveEnd {
             timeline: window.timeline,
             lsn: window.to_lsn,

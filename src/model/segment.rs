@@ -48,6 +48,11 @@ impl SegmentSize {
         self.0
     }
 
+    /// As the WAL-G programs are told it.
+    pub fn mebibytes(self) -> u64 {
+        self.0 / MIB
+    }
+
     /// Segments in one 4 GiB "log file", the middle part of a segment's name.
     fn per_log(self) -> u64 {
         (1 << 32) / self.0

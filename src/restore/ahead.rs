@@ -22,8 +22,10 @@ use crate::config::{Config, S3};
 use crate::model::{SegmentSize, WalSegment};
 use crate::storage::{Bucket, Cause, Repository, StorageError};
 
-/// Segments that wait or are on their way: so much room they take on the scratch disk.
-pub const MOST: usize = 10;
+/// Segments that wait or are on their way.
+const MOST: usize = 10;
+/// The room that they take on the scratch disk, but for the two that are always worth it.
+const ROOM: u64 = 320 << 20;
 /// Segments on their way side by side.
 const AT_ONCE: usize = 4;
 /// Between two looks whether PostgreSQL took one.
@@ -33,6 +35,12 @@ const LOOK: Duration = Duration::from_millis(10);
 const PAUSE: Duration = Duration::from_secs(1);
 /// What tells the program how many to fetch at once; with one it fetches nothing ahead, nor does xdb.
 pub const CONCURRENCY: &str = "WALG_DOWNLOAD_CONCURRENCY";
+
+/// How many segments of `size` wait or are on their way at most.
+pub fn most(size: SegmentSize) -> usize {
+    let fit = usize::try_from(ROOM / size.bytes()).unwrap_or(MOST);
+    fit.clamp(2, MOST)
+}
 
 /// Fetches until it is dropped.
 pub struct Ahead {
@@ -60,7 +68,7 @@ impl Ahead {
             size: found.catalog.wal.size,
             cluster: found.plan.sentinel.system_identifier,
             directory: directory.to_owned(),
-            room: Semaphore::new(MOST),
+            room: Semaphore::new(most(found.catalog.wal.size)),
         };
         fs::create_dir(directory).ok()?;
         let segments = on_the_way(found);

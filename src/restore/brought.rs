@@ -119,8 +119,16 @@ fn least(control: &ControlData) -> String {
     let limits: String = limits
         .map(|(name, value)| format!("{name} = {value}\n"))
         .collect();
+    let wal = match control.segment_size.mebibytes() {
+        mebibytes if mebibytes > 16 => {
+            // As initdb writes them; the defaults are too little for two segments of 64 MiB.
+            let (least, most) = (5 * mebibytes, 64 * mebibytes);
+            format!("min_wal_size = {least}MB\nmax_wal_size = {most}MB\n")
+        }
+        _ => String::new(),
+    };
     format!(
-        "# Written by xdb restore: the backup brought no postgresql.conf.\n{limits}wal_level = {}\n",
+        "# Written by xdb restore: the backup brought no postgresql.conf.\n{limits}{wal}wal_level = {}\n",
         control.wal_level
     )
 }

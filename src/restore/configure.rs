@@ -8,7 +8,7 @@ use super::RestoreError;
 use super::scratch::Scratch;
 use super::tablespaces;
 use super::until::Until;
-use crate::model::Timeline;
+use crate::model::{SegmentSize, Timeline};
 use crate::postgres::ControlData;
 
 pub const SHARED_BUFFERS: &str = "128MB";
@@ -142,6 +142,9 @@ fn settings(scratch: &Scratch, control: &ControlData, recovery: &Recovery<'_>) -
             .to_owned(),
         ),
     ];
+    let (least, most) = wal_kept(control.segment_size);
+    settings.push(("min_wal_size", format!("{}MB", least >> 20)));
+    settings.push(("max_wal_size", format!("{}MB", most >> 20)));
     if !recovery.durable {
         // It is thrown away: durability costs time and proves nothing.
         let off = ["fsync", "full_page_writes", "synchronous_commit"];
@@ -162,6 +165,12 @@ fn settings(scratch: &Scratch, control: &ControlData, recovery: &Recovery<'_>) -
         .iter()
         .map(|(name, value)| format!("{name} = {value}\n"))
         .collect()
+}
+
+/// `min_wal_size` and `max_wal_size` in bytes: PostgreSQL's defaults, and at least the two segments that it insists on.
+pub fn wal_kept(size: SegmentSize) -> (u64, u64) {
+    let two = 2 * size.bytes();
+    (two.max(80 << 20), two.max(1 << 30))
 }
 
 /// As postgresql.conf wants a value that may hold anything.
@@ -206,6 +215,19 @@ mod tests {
             !live.join("segment").exists(),
             "the live WAL was written to"
         );
+    }
+
+    #[test]
+    fn two_segments_of_any_size_fit_into_what_is_kept() {
+        for (mebibytes, least, most) in [
+            (1, 80, 1024),
+            (16, 80, 1024),
+            (64, 128, 1024),
+            (1024, 2048, 2048),
+        ] {
+            let size = SegmentSize::new(mebibytes << 20).unwrap();
+            assert_eq!(wal_kept(size), (least << 20, most << 20), "{mebibytes}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::RestoreError;
 use super::brought::{self, Held};
 use super::forecast::{Forecast, forecast};
 use super::place::{self, Place};
-use super::plan;
+use super::plan::{self, Pick};
 use super::preflight::{Found, judge_version, look, look_at_backup};
 use super::report::{Report, Step, secs};
 use super::run::{Options, Test, refuse_root};
@@ -42,6 +42,8 @@ pub struct Request {
 /// A restore that was looked at and not begun.
 pub struct Outlook {
     pub forecast: Forecast,
+    /// Newer backups that were not taken, each with what is known against it; empty where one was named.
+    pub passed_over: Vec<String>,
     found: Found,
     report: Report,
 }
@@ -80,9 +82,15 @@ pub async fn outlook(config: &Config, request: &Request) -> Result<Outlook, Rest
     place::judge(&request.directory)?;
     let mut report = Report::default();
     let (backup, until) = (request.backup.as_deref(), request.until.as_ref());
-    let found = look(config, backup, until, &mut report).await?;
+    let found = look(config, (backup, Pick::Good), until, &mut report).await?;
     let free = free_bytes(place::nearest(&request.directory))?;
+    let is_named = backup.is_some_and(|name| name != plan::LATEST) || until.is_some();
+    let passed_over = match is_named {
+        true => Vec::new(),
+        false => plan::passed_over(&found.catalog, &found.plan.backup),
+    };
     Ok(Outlook {
+        passed_over,
         forecast: forecast(config, &found, &request.directory, free).await,
         found,
         report,
@@ -135,6 +143,7 @@ pub async fn restore(
         forecast,
         found,
         report,
+        ..
     } = outlook;
     let place = Place::open(&forecast.directory)?;
     let mut test = Test {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::RestoreError;
 use super::preflight::Found;
 use super::scratch::{Scratch, free_bytes};
-use crate::archive::{catalog, command, encrypts};
+use crate::archive::{catalog, command, encrypts, set_segment_size};
 use crate::config::Config;
 use crate::process;
 
@@ -36,6 +36,7 @@ pub async fn fetch(
 ) -> Result<(), RestoreError> {
     let name = &found.plan.backup.name;
     let (program, mut command) = command(config, &found.repository, &scratch.data())?;
+    set_segment_size(&mut command, found.catalog.wal.size);
     command
         .args(program.backup_fetch(&scratch.data(), name))
         .current_dir(scratch.path());
@@ -93,5 +94,7 @@ pub async fn fetch(
 
 /// Not even one WAL segment finds room: whatever failed, failed for that.
 pub fn is_full(scratch: &Path, found: &Found) -> bool {
-    free_bytes(scratch).is_ok_and(|free| free < found.catalog.wal.size.bytes())
+    const LEAST: u64 = 16 << 20;
+    let needed = found.catalog.wal.size.bytes().max(LEAST);
+    free_bytes(scratch).is_ok_and(|free| free < needed)
 }

@@ -6,10 +6,11 @@ use bytesize::ByteSize;
 
 use super::RestoreError;
 use super::ahead;
+use super::configure::wal_kept;
 use super::reach::{choose, ends_there, judge_reach};
 use super::until::Until;
 use crate::archive::catalog::{
-    Backup, Catalog, RecoveryPath, Sentinel, UnreadHistory, plan_recovery,
+    Backup, Catalog, RecoveryPath, Sentinel, Status, UnreadHistory, plan_recovery,
 };
 use crate::model::Verdict;
 use crate::storage::Repository;
@@ -35,10 +36,25 @@ pub struct Plan {
 }
 
 /// The name of no backup: the newest, or the last one before the target.
-const LATEST: &str = "LATEST";
+pub const LATEST: &str = "LATEST";
 
-/// PostgreSQL keeps this much WAL between restartpoints (`max_wal_size`, its default), and half as much again.
-const WAL_KEPT: u64 = 3 << 29;
+/// Which backup is meant where none is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pick {
+    /// The one that finished last, whatever is known against it: it is to be tested.
+    Newest,
+    /// The newest that nothing is known against: it is to be restored.
+    Good,
+}
+
+impl Pick {
+    fn of(self, catalog: &Catalog) -> Option<&Backup> {
+        match self {
+            Self::Newest => catalog.newest(),
+            Self::Good => catalog.newest_good(),
+        }
+    }
+}
 
 /// Plans the restore of `name`, or of the newest backup, or of the last one before `until`.
 ///
@@ -48,7 +64,7 @@ const WAL_KEPT: u64 = 3 << 29;
 pub fn plan(
     catalog: &Catalog,
     repository: &Repository,
-    name: Option<&str>,
+    (name, pick): (Option<&str>, Pick),
     until: Option<&Until>,
 ) -> Result<Plan, RestoreError> {
     let backup = match (name.filter(|name| *name != LATEST), until) {
@@ -59,12 +75,10 @@ pub fn plan(
                 repository: repository.to_string(),
             })?,
         (None, until) => until
-            .map_or_else(|| Ok(catalog.newest()), |until| choose(catalog, until))?
-            .ok_or_else(|| RestoreError::NoBackup {
-                repository: repository.to_string(),
-            })?,
+            .map_or_else(|| Ok(pick.of(catalog)), |until| choose(catalog, until))?
+            .ok_or_else(|| none_counts(catalog, repository))?,
     };
-    if let Some(reason) = catalog.why_unusable(backup) {
+    if let Some(reason) = catalog.why_no_way(backup) {
         return Err(RestoreError::Bad(format!(
             "{} cannot be restored: {reason}",
             backup.name
@@ -94,8 +108,10 @@ pub fn plan(
             .as_ref()
             .map_or(0, |sentinel| sentinel.compressed_size)
     };
-    let size = catalog.wal.size.bytes();
-    let wal = (path.segments * size).min(WAL_KEPT + ahead::MOST as u64 * size);
+    let (size, bytes) = (catalog.wal.size, catalog.wal.size.bytes());
+    // PostgreSQL keeps as much WAL between restartpoints, and half as much again.
+    let kept = wal_kept(size).1 / 2 * 3;
+    let wal = (path.segments * bytes).min(kept + ahead::most(size) as u64 * bytes);
     Ok(Plan {
         fetch_bytes: chain.iter().map(stored).sum(),
         needed_bytes: sentinel.restored_size() / 10 * 11 + wal,
@@ -113,6 +129,33 @@ pub fn plan(
         sentinel,
         path,
     })
+}
+
+/// What is known against each backup that finished after `taken`, oldest first.
+pub fn passed_over(catalog: &Catalog, taken: &Backup) -> Vec<String> {
+    let newer = |backup: &&Backup| backup.finished_at > taken.finished_at;
+    let newer = catalog.backups.iter().filter(newer);
+    let judged = newer.filter_map(|backup| {
+        let Status { state, reason } = catalog.status(backup);
+        Some(format!("{} is {}: {}", backup.name, state.word(), reason?))
+    });
+    judged.collect()
+}
+
+/// There is no backup, or the newest of them says why none is taken.
+fn none_counts(catalog: &Catalog, repository: &Repository) -> RestoreError {
+    let Some(newest) = catalog.newest() else {
+        return RestoreError::NoBackup {
+            repository: repository.to_string(),
+        };
+    };
+    let Status { state, reason } = catalog.status(newest);
+    RestoreError::Bad(format!(
+        "no backup can be counted on; the newest, {}, is {}: {}",
+        newest.name,
+        state.word(),
+        reason.unwrap_or_default()
+    ))
 }
 
 fn judge_gaps(path: &RecoveryPath, catalog: &Catalog) -> Verdict {

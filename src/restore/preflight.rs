@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::RestoreError;
 use super::live::{self, Live, Silent};
-use super::plan::{self, Plan};
+use super::plan::{self, Pick, Plan};
 use super::report::Report;
 use super::run::Options;
 use super::scratch::{Scratch, free_bytes, reserve_bytes};
@@ -42,7 +42,7 @@ pub async fn preflight(
     report: &mut Report,
 ) -> Result<Found, RestoreError> {
     let (backup, until) = (options.backup.as_deref(), options.until.as_ref());
-    let mut found = look(config, backup, until, report).await?;
+    let mut found = look(config, (backup, Pick::Newest), until, report).await?;
     may_begin(config, found.live.as_ref().ok())?;
     let Found {
         catalog,
@@ -79,7 +79,7 @@ pub async fn preflight(
 /// When there is nothing to restore, it would be dangerous, or the bucket cannot be read.
 pub async fn look(
     config: &Config,
-    backup: Option<&str>,
+    (backup, pick): (Option<&str>, Pick),
     until: Option<&Until>,
     report: &mut Report,
 ) -> Result<Found, RestoreError> {
@@ -90,16 +90,18 @@ pub async fn look(
     let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
     let mark = archive::high_water(config).await?;
     let mut catalog = catalog::read(&bucket, &repository).await?;
+    let tests = archive::learn_tests(config, &repository, &mut catalog).await;
+    tests.map_err(ArchiveError::from)?;
     catalog.learn_end(mark, &repository);
     report.backup = backup
         .or(catalog.newest().map(|newest| newest.name.as_str()))
         .map(str::to_owned);
-    let mut plan = plan::plan(&catalog, &repository, backup, until)?;
+    let mut plan = plan::plan(&catalog, &repository, (backup, pick), until)?;
     if plan.gaps != Verdict::Ok {
         // What retention deleted on purpose is none.
         let known = retention::know_pruned(config, &repository, &mut catalog).await;
         known.map_err(ArchiveError::from)?;
-        plan = plan::plan(&catalog, &repository, backup, until)?;
+        plan = plan::plan(&catalog, &repository, (backup, pick), until)?;
     }
     let live_data = &config.postgres.data_directory;
     tablespaces::judge(program, &plan.sentinel.tablespaces, live_data)?;
@@ -143,12 +145,16 @@ pub async fn look_at_backup(found: &mut Found, report: &mut Report) -> Result<()
         plan,
         ..
     } = &*found;
-    let members = plan.chain.iter().filter_map(|name| catalog.backup(name));
-    let chain: Vec<_> = members.collect();
-    let parts = catalog::judge_chain(bucket, repository, &chain).await?;
-    report.looked("tar_parts", parts.clone());
-    if parts != Verdict::Ok {
-        return Err(RestoreError::Bad("the backup is not whole".to_owned()));
+    let cut = catalog.why_cut(&plan.backup);
+    report.looked(
+        "tar_parts",
+        cut.clone().map_or(Verdict::Ok, Verdict::Critical),
+    );
+    if let Some(reason) = cut {
+        let backup = &plan.backup.name;
+        return Err(RestoreError::Bad(format!(
+            "{backup} cannot be restored: {reason}"
+        )));
     }
     found.listed = listed_files(*program, bucket, repository, plan).await?;
     Ok(())

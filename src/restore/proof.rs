@@ -13,7 +13,7 @@ use crate::storage::{Proof, Shared, SharedError};
 
 /// Runs a restore test of the cluster's own repository, as [`run`], and keeps what it found as a proof.
 ///
-/// One that could not be run judged no backup, and leaves none.
+/// One that could not be run, or did not come to its target, judged no backup, and leaves none.
 pub async fn prove(
     loaded: &Loaded,
     options: &Options,
@@ -21,7 +21,8 @@ pub async fn prove(
 ) -> Report {
     let (started_at, began) = (Timestamp::now(), Instant::now());
     let report = run(loaded, options, progress).await;
-    if matches!(report.conclusion, Conclusion::Passed | Conclusion::Failed) {
+    let judged = matches!(report.conclusion, Conclusion::Passed | Conclusion::Failed);
+    if judged && !report.target_missed {
         let when = (started_at, secs(began.elapsed()));
         if let Err(error) = keep(&loaded.config, when, &report).await {
             tracing::warn!(

@@ -15,16 +15,12 @@ fn words(at: Timestamp) -> String {
     at.strftime("%F %T UTC").to_string()
 }
 
-/// The backup that finished last before `until`, of those that can be restored; before a restore point's name, the newest.
+/// The backup that finished last before `until`, of the complete ones; before a restore point's name, the newest.
 ///
 /// # Errors
 /// [`RestoreError::Unreachable`] when all of them finished later.
 pub fn choose<'a>(catalog: &'a Catalog, until: &Until) -> Result<Option<&'a Backup>, RestoreError> {
-    let whole = |backup: &&Backup| {
-        backup.finished_at.is_some()
-            && catalog.why_unusable(backup).is_none()
-            && catalog.why_left(backup).is_none()
-    };
+    let whole = |backup: &&Backup| catalog.is_complete(backup);
     let all: Vec<&Backup> = catalog.backups.iter().filter(whole).collect();
     let before = |backup: &&&Backup| match (until, &backup.sentinel) {
         (Until::Time(at), _) => backup.finished_at.is_some_and(|finished| finished <= *at),
@@ -198,7 +194,7 @@ pub fn judge_stop(recovered: Lsn, to: Option<Timestamp>, until: &Until) -> Verdi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::catalog::{Stored, Wal, plan_recovery};
+    use crate::archive::catalog::{Stored, Tests, Wal, plan_recovery};
     use crate::model::{Timeline, WalSegment};
 
     const SEGMENT: u64 = 16 << 20;
@@ -220,6 +216,8 @@ mod tests {
             sentinel: Some(Sentinel::parse(json.as_bytes()).unwrap()),
             damage: None,
             finished_at: Some(at(i64::try_from(segment).unwrap())),
+            stored: None,
+            tests: Tests::default(),
         }
     }
 

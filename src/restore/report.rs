@@ -130,6 +130,9 @@ pub struct Report {
     pub excused: Vec<&'static str>,
     #[serde(skip)]
     pub hint: Option<String>,
+    /// Nothing was bad but the target that was asked for: it says nothing of the backup.
+    #[serde(skip)]
+    pub target_missed: bool,
     #[serde(skip)]
     pub conclusion: Conclusion,
 }
@@ -157,6 +160,7 @@ impl Default for Report {
             not_now: false,
             excused: Vec::new(),
             hint: None,
+            target_missed: false,
             conclusion: Conclusion::NotRun,
         }
     }
@@ -188,6 +192,7 @@ impl Report {
                 self.conclusion = error.conclusion();
                 self.hint = error.hint();
                 self.not_now = error.is_not_now();
+                self.target_missed = matches!(error, RestoreError::Unreachable { .. }) && !damaged;
                 let words = crate::log::chain(&error);
                 self.reason = Some(match seen {
                     Some(seen) if self.conclusion == Conclusion::Failed => {

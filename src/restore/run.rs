@@ -21,7 +21,7 @@ use super::until::Until;
 use super::verify::{self, Recovered, SqlCheck};
 use super::watch::beside;
 use super::words::is_damage;
-use crate::archive::{AHEAD, COULD_NOT_LOOK, SCRATCH};
+use crate::archive::{AHEAD, COULD_NOT_LOOK, SCRATCH, SEGMENT_SIZE};
 use crate::config::{Loaded, Source};
 use crate::model::Verdict;
 use crate::postgres::{self, ControlData, PostgresError};
@@ -239,6 +239,9 @@ impl Test<'_> {
             "XDB_ARCHIVE_SETTINGS_WALG_PREFETCH_DIR".to_owned(),
             own.into(),
         ));
+        let size = found.catalog.wal.size.mebibytes().to_string();
+        let key = format!("XDB_ARCHIVE_SETTINGS_{SEGMENT_SIZE}");
+        environment.push((key, size.into()));
         let directory = scratch.path().join("ahead");
         let ahead = Ahead::start(&self.loaded.config, found, &directory, !self.durable);
         if ahead.is_some() {

@@ -236,6 +236,10 @@ impl Supervised {
         number: usize,
     ) -> Result<Group, ArchiveError> {
         let (_, mut command) = environment::command(config, repository, &self.place.0)?;
+        let live = config.postgres.data_directory.join("pg_wal");
+        if let Some(size) = environment::segment_size_in(&live) {
+            environment::set_segment_size(&mut command, size);
+        }
         let worker = Worker {
             generation: self.generation,
             number,

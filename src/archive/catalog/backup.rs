@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Lsn, Timeline};
+use super::{StoredParts, Tested};
+use crate::model::{Lsn, SegmentSize, Timeline, WalSegment};
 
 /// A backup's folder, with or without the sentinel that makes it a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +18,19 @@ pub struct Backup {
     pub damage: Option<String>,
     /// When it finished, by the server's clock; by S3's where the sentinel does not say. `None` when it did not.
     pub finished_at: Option<Timestamp>,
+    /// What is stored of it; `None` where that was not listed.
+    pub stored: Option<StoredParts>,
+    pub tests: Tests,
+}
+
+/// What restore tests found of a backup.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tests {
+    /// The newest that counts, and the key of its proof.
+    pub newest: Option<Tested>,
+    pub key: Option<String>,
+    /// The keys of newer proofs, none of which counts.
+    pub passed_over: Vec<String>,
 }
 
 impl Backup {
@@ -27,6 +41,14 @@ impl Backup {
             .ok()
             .filter(|id| *id > 0)
             .map(Timeline)
+    }
+
+    /// Whether its name fits where it starts; one that was taken with another segment size in mind has a wrong name.
+    pub fn is_named_after(&self, size: SegmentSize) -> bool {
+        self.sentinel.as_ref().is_none_or(|sentinel| {
+            let start = WalSegment::holding(self.timeline, sentinel.start_lsn, size);
+            Self::segment_of(&self.name) == Some(start.name(size).as_str())
+        })
     }
 
     /// The name of the segment that the backup starts in.
@@ -59,6 +81,10 @@ pub struct Sentinel {
     pub permanent: bool,
     pub delta: Option<Delta>,
     pub tablespaces: Vec<Tablespace>,
+    /// wal-g restores it only with its `files_metadata.json`: releases before version 2 of the sentinel wrote none.
+    pub needs_files_metadata: bool,
+    /// A release that keeps permanent marks in `metadata.json` wrote it.
+    pub has_metadata: bool,
 }
 
 /// What a delta builds on (`DeltaFrom`, `DeltaFullName`, `DeltaCount`).
@@ -106,6 +132,8 @@ impl Sentinel {
             permanent: written.is_permanent,
             delta,
             tablespaces,
+            needs_files_metadata: written.version >= 2 && !written.files_metadata_disabled,
+            has_metadata: written.version >= 2,
         })
     }
 
@@ -141,6 +169,10 @@ struct Written {
     delta_full_name: Option<String>,
     delta_count: Option<u32>,
     spec: Option<serde_json::Value>,
+    #[serde(default)]
+    version: u32,
+    #[serde(default)]
+    files_metadata_disabled: bool,
 }
 
 /// `{"base_prefix": …, "tablespaces": ["16384"], "16384": {"loc": "/srv/a", "link": "pg_tblspc/16384"}}`

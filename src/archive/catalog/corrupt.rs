@@ -70,7 +70,7 @@ pub async fn unpack_into(
 }
 
 /// What `consume` makes of the object `key` while it arrives, on a thread of its own.
-async fn streamed<T: Send + 'static>(
+pub(super) async fn streamed<T: Send + 'static>(
     bucket: &Bucket,
     key: &str,
     consume: impl FnOnce(&str, Arriving) -> Result<T, String> + Send + 'static,
@@ -135,7 +135,7 @@ fn read_through(key: &str, stored: impl Read) -> Result<(), String> {
 }
 
 /// Bytes that another task receives, for a decoder that waits for them on a thread of its own.
-struct Arriving {
+pub(super) struct Arriving {
     receiver: mpsc::Receiver<Bytes>,
     current: Bytes,
 }

@@ -3,23 +3,27 @@
 mod backup;
 mod corrupt;
 mod end;
-mod parts;
+mod left;
 mod read;
 mod recovery;
+mod segment_size;
 mod sentinels;
 mod snapshot;
+mod status;
+mod stored_parts;
 mod verify;
 mod wal;
 mod window;
 
-pub use backup::{Backup, Delta, Sentinel, Tablespace};
+pub use backup::{Backup, Delta, Sentinel, Tablespace, Tests};
 pub use corrupt::{find_corrupt_part, is_read, judge_stored, unpack_into};
 pub use end::End;
-pub use parts::judge_chain;
 use read::unpacker;
 pub use read::{decompressed, read, stored_files, tar_parts};
 pub use recovery::{RecoveryPath, Span, UnreadHistory, plan_recovery};
 pub use snapshot::Snapshot;
+pub use status::{State, Status, Tested};
+pub use stored_parts::StoredParts;
 pub use verify::{Gap, Verified, WalRange};
 pub use wal::{Run, Stored, Wal, archived_segment};
 pub use window::Window;
@@ -77,19 +81,33 @@ impl Catalog {
         Ok(chain)
     }
 
-    /// Why `backup` cannot be restored, as far as names and sentinels tell; `None` when it can.
+    /// Why `backup` cannot be restored, as far as listing and sentinels tell; `None` when it can.
     pub fn why_unusable(&self, backup: &Backup) -> Option<String> {
-        self.why_damaged(backup).or_else(|| {
-            let missing = self.missing_within(backup);
-            missing.first().map(|span| {
-                let named = span.named(self.wal.size);
-                format!("WAL from its start to its finish is missing: {named}")
-            })
-        })
+        self.why_damaged(backup)
+            .or_else(|| self.why_without_wal(backup))
     }
 
     /// The same, apart from WAL that is missing.
     pub fn why_damaged(&self, backup: &Backup) -> Option<String> {
+        self.why_unlinked(backup).or_else(|| self.why_cut(backup))
+    }
+
+    /// Why no way leads from `backup` to its end, whatever is stored of it.
+    pub fn why_no_way(&self, backup: &Backup) -> Option<String> {
+        self.why_unlinked(backup)
+            .or_else(|| self.why_without_wal(backup))
+    }
+
+    fn why_without_wal(&self, backup: &Backup) -> Option<String> {
+        let missing = self.missing_within(backup);
+        missing.first().map(|span| {
+            let named = span.named(self.wal.size);
+            format!("WAL from its start to its finish is missing: {named}")
+        })
+    }
+
+    /// What is wrong with its sentinel, or with what it builds on.
+    fn why_unlinked(&self, backup: &Backup) -> Option<String> {
         if backup.sentinel.is_none() {
             return Some(match &backup.damage {
                 Some(damage) => format!("its sentinel is damaged: {damage}"),

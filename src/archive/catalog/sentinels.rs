@@ -1,11 +1,12 @@
-//! The base backups of a repository, by one listing and the sentinels that are not known yet.
+//! The base backups of a repository: one listing of all that is stored of them, and the sentinels that are not known yet.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::snapshot::{AT_ONCE, Seen, tag_of};
-use super::{Backup, Sentinel};
+use super::{Backup, Sentinel, StoredParts, Tests};
 use crate::storage::{Bucket, Cause, Object, Repository, StorageError};
 
 const SENTINEL: &str = "_backup_stop_sentinel.json";
@@ -18,28 +19,35 @@ pub(super) async fn read(
     seen: &mut Seen,
 ) -> Result<Vec<Backup>, StorageError> {
     let listed = list(bucket, repository).await?;
-    let reads = listed.into_iter().filter_map(|(name, object)| {
+    let reads = listed.into_iter().filter_map(|(name, listed)| {
         let timeline = Backup::timeline_of(&name)?;
-        let Some(object) = object else {
-            return Some(Reading::Known(Backup {
+        let known = known.iter().find(|backup| backup.name == name);
+        let Listed { sentinel, stored } = listed;
+        let Some(object) = sentinel else {
+            return Some(Reading::Known(Box::new(Backup {
                 name,
                 timeline,
                 sentinel: None,
                 damage: None,
                 finished_at: None,
-            }));
+                stored: Some(stored),
+                tests: Tests::default(),
+            })));
         };
         let is_new = seen.insert(name.clone(), tag_of(&object)) != Some(tag_of(&object));
-        let known = known.iter().find(|backup| backup.name == name);
         let known = known.filter(|backup| !is_new && backup.finished_at.is_some());
-        Some(known.map_or(Reading::New(name, object), |known| {
-            Reading::Known(known.clone())
-        }))
+        Some(match known {
+            Some(known) => Reading::Known(Box::new(Backup {
+                stored: Some(stored),
+                ..known.clone()
+            })),
+            None => Reading::New(name, object, stored),
+        })
     });
     let reads = reads.map(|reading| async move {
         match reading {
-            Reading::Known(backup) => Ok(Some(backup)),
-            Reading::New(name, object) => read_one(bucket, name, &object).await,
+            Reading::Known(backup) => Ok(Some(*backup)),
+            Reading::New(name, object, stored) => read_one(bucket, name, &object, stored).await,
         }
     });
     // Boxed: the compiler cannot yet see that a stream of these borrowing futures is Send.
@@ -49,27 +57,36 @@ pub(super) async fn read(
 }
 
 enum Reading {
-    Known(Backup),
-    New(String, Object),
+    Known(Box<Backup>),
+    New(String, Object, StoredParts),
 }
 
-/// The backups' folders and their sentinels, by name.
+/// What is listed under the name of one backup.
+#[derive(Default)]
+struct Listed {
+    sentinel: Option<Object>,
+    stored: StoredParts,
+}
+
+/// The backups' sentinels and parts, by name.
 async fn list(
     bucket: &Bucket,
     repository: &Repository,
-) -> Result<BTreeMap<String, Option<Object>>, StorageError> {
+) -> Result<BTreeMap<String, Listed>, StorageError> {
     let prefix = repository.key("basebackups_005/");
-    let (folders, objects) = bucket.list_level(&prefix).await?;
-    let folders = folders.iter().filter_map(|key| key.strip_prefix(&prefix));
-    let mut backups: BTreeMap<String, Option<Object>> =
-        folders.map(|name| (name.to_owned(), None)).collect();
-    for object in objects {
-        let name = object.key.strip_prefix(&prefix);
-        let name = name.and_then(|name| name.strip_suffix(SENTINEL));
-        if let Some(name) = name.map(str::to_owned) {
-            backups.insert(name, Some(object));
+    let mut backups: BTreeMap<String, Listed> = BTreeMap::new();
+    let each = |object: Object| {
+        let path = object.key.strip_prefix(&prefix).unwrap_or_default();
+        if let Some((name, path)) = path.split_once('/') {
+            let listed = backups.entry(name.to_owned()).or_default();
+            listed.stored.add(path, &object);
+        } else if let Some(name) = path.strip_suffix(SENTINEL) {
+            let name = name.to_owned();
+            backups.entry(name).or_default().sentinel = Some(object);
         }
-    }
+        ControlFlow::Continue(())
+    };
+    bucket.list_each(&prefix, None, each).await?;
     Ok(backups)
 }
 
@@ -78,6 +95,7 @@ async fn read_one(
     bucket: &Bucket,
     name: String,
     object: &Object,
+    stored: StoredParts,
 ) -> Result<Option<Backup>, StorageError> {
     let Some(timeline) = Backup::timeline_of(&name) else {
         return Ok(None);
@@ -97,5 +115,7 @@ async fn read_one(
         sentinel,
         damage,
         finished_at: Some(finished_at.unwrap_or(object.last_modified)),
+        stored: Some(stored),
+        tests: Tests::default(),
     }))
 }

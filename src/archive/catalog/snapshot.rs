@@ -10,14 +10,15 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::read::parse_stored_history;
+use super::segment_size::{self, SizedBy};
 use super::wal::{Stored, archived_name};
-use super::{Backup, Catalog, Span, Wal, sentinels};
+use super::{Catalog, Span, Wal, sentinels};
 use crate::archive::ArchiveError;
-use crate::model::{ArchiveFile, SegmentSize, Timeline, WalSegment};
+use crate::model::{ArchiveFile, Timeline, WalSegment};
 use crate::storage::{Bucket, Cause, Object, Repository, StorageError};
 
 /// Of another version, a kept one is not read.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// All is listed again after this time.
 const WHOLE_AFTER: SignedDuration = SignedDuration::from_hours(24);
 /// Beyond so many holes, one listing of all is the quicker one.
@@ -35,6 +36,8 @@ pub struct Snapshot {
     /// When all of it was last listed.
     listed_at: Timestamp,
     pub catalog: Catalog,
+    /// What tells the size of its segments.
+    sized_by: SizedBy,
     seen: Seen,
 }
 
@@ -65,10 +68,13 @@ impl Snapshot {
                 backups: Vec::new(),
                 wal: Wal::default(),
             },
+            sized_by: SizedBy::Nothing,
             seen: Seen::new(),
         };
         snapshot.read_backups(bucket, repository).await?;
-        snapshot.catalog.wal.size = snapshot.segment_size();
+        let backups = &snapshot.catalog.backups;
+        (snapshot.catalog.wal.size, snapshot.sized_by) =
+            segment_size::find(bucket, repository, backups).await?;
         snapshot
             .read_wal(bucket, repository, vec![(None, None)])
             .await?;
@@ -113,7 +119,14 @@ impl Snapshot {
         self.read_backups(bucket, repository).await?;
         // Whoever deletes a backup deletes WAL with it, which no listing of what is new shows.
         let deleted = known.iter().any(|name| self.catalog.backup(name).is_none());
-        if deleted || self.segment_size() != self.catalog.wal.size {
+        let same_size = match self.sized_by {
+            SizedBy::Header => true,
+            SizedBy::Names => {
+                segment_size::of_names(&self.catalog.backups) == Some(self.catalog.wal.size)
+            }
+            SizedBy::Nothing => false,
+        };
+        if deleted || !same_size {
             return Ok(false);
         }
         let newest = self.catalog.wal.runs.last_key_value();
@@ -140,14 +153,6 @@ impl Snapshot {
         let known = &self.catalog.backups;
         self.catalog.backups = sentinels::read(bucket, repository, known, &mut self.seen).await?;
         Ok(())
-    }
-
-    fn segment_size(&self) -> SegmentSize {
-        let starts = self.catalog.backups.iter().filter_map(|backup| {
-            let sentinel = backup.sentinel.as_ref()?;
-            Some((Backup::segment_of(&backup.name)?, sentinel.start_lsn))
-        });
-        SegmentSize::infer(starts).unwrap_or_default()
     }
 
     /// Takes in what is listed in `wal_005/` between each pair of names.

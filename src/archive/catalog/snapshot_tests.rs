@@ -1,6 +1,7 @@
 //! What is kept of a listing, and where the next one begins.
 
 use super::*;
+use crate::archive::catalog::{Backup, Tests};
 use crate::model::{Lsn, TimelineHistory};
 
 fn object(name: &str, size: u64) -> Object {
@@ -27,6 +28,8 @@ fn snapshot(names: &[&str]) -> Snapshot {
         sentinel: crate::archive::catalog::Sentinel::parse(json).ok(),
         damage: None,
         finished_at: Some(Timestamp::UNIX_EPOCH),
+        stored: None,
+        tests: Tests::default(),
     };
     Snapshot {
         v: VERSION,
@@ -35,6 +38,7 @@ fn snapshot(names: &[&str]) -> Snapshot {
             backups: vec![backup],
             wal,
         },
+        sized_by: SizedBy::Header,
         seen: Seen::from([("base_000000010000000000000000".to_owned(), "t".to_owned())]),
     }
 }
@@ -55,7 +59,7 @@ fn a_snapshot_is_read_as_it_was_kept_and_another_versions_is_none() {
         "",
         "{}",
         &json[..json.len() / 2],
-        &json.replace("\"v\":1", "\"v\":2"),
+        &json.replace("\"v\":2", "\"v\":3"),
     ] {
         assert!(Snapshot::of_json(damaged).is_none(), "{damaged:?}");
     }

@@ -94,8 +94,10 @@ impl Catalog {
                 unfinished.push(backup.name.clone());
                 continue;
             }
-            let damaged = self.why_damaged(backup);
-            problems.extend(damaged.map(|reason| format!("{}: {reason}", backup.name)));
+            problems.extend(
+                self.why_bad(backup)
+                    .map(|reason| format!("{}: {reason}", backup.name)),
+            );
             let (spans, reason) = self.missing_for(backup);
             missing.extend(spans.into_iter().map(|span| (span, &*backup.name)));
             problems.extend(reason.map(|(_, reason)| reason));
@@ -170,6 +172,13 @@ impl Catalog {
             }
             Err(error) => (missing, Some((error.timeline, error.to_string()))),
         }
+    }
+
+    /// What is known against `backup` beside WAL that is missing, which gaps tell.
+    pub fn why_bad(&self, backup: &Backup) -> Option<String> {
+        self.why_damaged(backup)
+            .or_else(|| self.why_doubtful(backup))
+            .or_else(|| self.why_disproved(backup))
     }
 
     /// Two clusters in one prefix.

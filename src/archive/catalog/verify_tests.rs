@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::super::wal::Stored;
-use super::super::{Sentinel, Wal};
+use super::super::{Sentinel, Tests, Wal};
 use super::*;
 use crate::model::Lsn;
 use crate::storage::{HighWater, Repository};
@@ -24,6 +24,8 @@ fn backup(timeline: u32, number: u64) -> Backup {
         sentinel: Some(Sentinel::parse(json.as_bytes()).unwrap()),
         damage: None,
         finished_at: Some(at(i64::try_from(number).unwrap())),
+        stored: None,
+        tests: Tests::default(),
     }
 }
 

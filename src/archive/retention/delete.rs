@@ -154,8 +154,8 @@ impl Deleter<'_> {
     fn command(&self) -> Result<(Program, Command), ArchiveError> {
         let directory = &self.config.postgres.data_directory;
         let (program, mut command) = environment::command(self.config, self.repository, directory)?;
-        // In MiB. By it both reckon which WAL a permanent backup needs.
-        command.env("WALG_PG_WAL_SIZE", (self.size.bytes() >> 20).to_string());
+        // By it both reckon which WAL a permanent backup needs.
+        environment::set_segment_size(&mut command, self.size);
         Ok((program, command))
     }
 }

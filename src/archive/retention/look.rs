@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{Folder, Mark, Seen};
 use crate::archive::catalog::{self, Backup, Catalog};
-use crate::archive::{ArchiveError, Program};
+use crate::archive::{ArchiveError, Program, learn_tests};
 use crate::config::Config;
 use crate::model::WalSegment;
 use crate::storage::{ArchiveOf, Bucket, Cause, Keeper, Repository, Shared, SharedError};
@@ -31,6 +31,7 @@ pub(super) async fn look(
     let shared = Shared::open(config).await?;
     let of = (system_identifier, repository);
     let mut catalog = catalog::read(bucket, repository).await?;
+    learn_tests(config, repository, &mut catalog).await?;
     let pruned = shared.pruned(of).await?;
     let before = pruned.as_ref().and_then(|pruned| pruned.before.as_deref());
     catalog.wal.pruned_before =
@@ -168,15 +169,22 @@ async fn marks(
     program: Program,
     backups: &[Backup],
 ) -> Result<BTreeMap<String, Mark>, ArchiveError> {
-    let finished = backups
-        .iter()
-        .filter_map(|backup| Some((backup.name.clone(), backup.sentinel.as_ref()?.permanent)));
-    let reads = finished.map(|(name, in_sentinel)| async move {
+    let finished = backups.iter().filter_map(|backup| {
+        let sentinel = backup.sentinel.as_ref()?;
+        Some((
+            backup.name.clone(),
+            sentinel.permanent,
+            sentinel.has_metadata,
+        ))
+    });
+    let reads = finished.map(|(name, in_sentinel, has_metadata)| async move {
         let in_metadata = in_metadata(bucket, repository, &name).await?;
         let mark = if program.spares(in_sentinel, in_metadata) {
             Some(Mark::Spared)
         } else if in_sentinel || in_metadata == Some(true) {
             Some(Mark::Elsewhere)
+        } else if has_metadata && in_metadata.is_none() {
+            Some(Mark::Unknown)
         } else {
             None
         };

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Seen;
-use super::rules::{Rules, Why};
+use super::rules::{Rules, Why, why_not_counted};
 use super::wal::{plan_wal, position};
 use crate::archive::catalog::Backup;
 use crate::config::Retention;
@@ -103,13 +103,11 @@ pub fn plan_retention(seen: &Seen, policy: Retention, now: Timestamp) -> Result<
     let rules = Rules::new(seen, policy, now);
     let backups = &seen.catalog.backups;
     let mut kept: BTreeMap<&str, Why> = BTreeMap::new();
+    if rules.newest().is_none() {
+        return Ok(keep_all(seen));
+    }
     for backup in backups {
-        let why = match rules.newest() {
-            Some(_) => rules.why_kept(backup),
-            None => Some(Why::of_last(
-                "no backup can be restored, so nothing is deleted",
-            )),
-        };
+        let why = rules.why_kept(backup);
         kept.extend(why.map(|why| (backup.name.as_str(), why)));
     }
     keep_chains(seen, &mut kept);
@@ -145,6 +143,25 @@ pub fn plan_retention(seen: &Seen, policy: Retention, now: Timestamp) -> Result<
     })
 }
 
+/// Where no backup counts, any of them and any WAL may be the last that is of use.
+fn keep_all(seen: &Seen) -> Plan {
+    let keep = |backup: &Backup| {
+        let nothing = "no backup can be restored, so nothing is deleted";
+        let bad = why_not_counted(seen, backup);
+        BackupPlan {
+            name: backup.name.clone(),
+            action: Action::Keep,
+            reason: bad.map_or_else(|| nothing.to_owned(), |bad| format!("{bad}; {nothing}")),
+            bytes: seen.bytes(backup),
+        }
+    };
+    Plan {
+        backups: seen.catalog.backups.iter().map(keep).collect(),
+        wal: plan_wal(&seen.catalog, None, &BTreeSet::new()),
+        before: None,
+    }
+}
+
 /// Why nothing may be deleted at all: what was read is not whole, or not this cluster's alone.
 fn why_not(seen: &Seen) -> Option<String> {
     for backup in &seen.catalog.backups {
@@ -161,6 +178,16 @@ fn why_not(seen: &Seen) -> Option<String> {
                 backup.name, seen.system_identifier
             ));
         }
+    }
+    // The programs reckon by the segment in its name which WAL is older, and would delete what it needs itself.
+    let size = seen.catalog.wal.size;
+    let misnamed = |backup: &&Backup| !backup.is_named_after(size);
+    if let Some(backup) = seen.catalog.backups.iter().find(misnamed) {
+        return Some(format!(
+            "the name of {} does not fit its start LSN with WAL segments of {} MiB: it was taken with another segment size",
+            backup.name,
+            size.mebibytes()
+        ));
     }
     let mut histories = seen.catalog.wal.histories.iter();
     histories.find_map(|(timeline, history)| {
@@ -219,8 +246,8 @@ fn why_deleted(seen: &Seen, backup: &Backup, policy: Retention) -> String {
     }
     let (days, fulls) = (policy.window_days.unwrap_or_default(), policy.fulls);
     let older = format!("older than the window of {days} days and the newest {fulls} full backups");
-    match seen.catalog.why_unusable(backup) {
-        Some(reason) => format!("{older}; it cannot be restored: {reason}"),
+    match why_not_counted(seen, backup) {
+        Some(reason) => format!("{older}; {reason}"),
         None => older,
     }
 }

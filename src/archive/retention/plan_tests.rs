@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::super::{Folder, Mark};
 use super::*;
-use crate::archive::catalog::{Catalog, Sentinel, Stored, Wal};
+use crate::archive::catalog::{Catalog, Sentinel, Stored, Tests, Wal};
 use crate::model::SegmentSize;
 
 #[path = "plan_tests_marks.rs"]
@@ -58,6 +58,8 @@ fn backup(name: &str, sentinel: &str) -> Backup {
         sentinel: Some(Sentinel::parse(json.as_bytes()).unwrap()),
         damage: None,
         finished_at: Some(at(number)),
+        stored: None,
+        tests: Tests::default(),
     }
 }
 

@@ -6,9 +6,9 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::Seen;
 use super::wal::position;
-use crate::archive::catalog::Backup;
+use super::{Mark, Seen};
+use crate::archive::catalog::{Backup, State};
 use crate::config::Retention;
 
 /// An unfinished backup may be at work for so long.
@@ -31,11 +31,6 @@ impl Why {
             recovers: true,
             keeper: false,
         }
-    }
-
-    /// Where nothing better is there.
-    pub(super) fn of_last(reason: &str) -> Self {
-        Self::recovers(reason)
     }
 
     /// The backup `child`, which is kept, builds on it.
@@ -68,9 +63,10 @@ pub(super) struct Rules<'a> {
 impl<'a> Rules<'a> {
     pub(super) fn new(seen: &'a Seen, policy: Retention, now: Timestamp) -> Self {
         let catalog = &seen.catalog;
-        let good = catalog.backups.iter().filter(|backup| {
-            catalog.why_unusable(backup).is_none() && !seen.deleting.contains(&backup.name)
-        });
+        let good = catalog
+            .backups
+            .iter()
+            .filter(|backup| counts(seen, backup) && !seen.deleting.contains(&backup.name));
         let mut good: Vec<&Backup> = good.collect();
         good.sort_by_key(|backup| backup.finished_at);
         let keepers = keepers(&good, policy);
@@ -113,15 +109,22 @@ impl<'a> Rules<'a> {
                 .then(|| Why::recovers("unfinished, and younger than a day: it may be at work"));
         };
         // Half of it may be gone; a mark keeps what is left.
-        if self.seen.deleting.contains(name) && !permanent {
+        let lost_its_mark = self.seen.marks.get(name) == Some(&Mark::Unknown);
+        if self.seen.deleting.contains(name) && (!permanent || lost_its_mark) {
             return None;
         }
         if sentinel.system_identifier.is_none() {
             return Some(Why::recovers("it does not say of which cluster it is"));
         }
-        self.why_recoverable(backup).or_else(|| {
+        let why = self.why_recoverable(backup).or_else(|| {
             if permanent && !self.seen.is_own_mark(name) {
-                return Some(Why::alone("marked permanent by a person"));
+                let reason = match self.seen.marks.get(name) {
+                    Some(Mark::Unknown) => {
+                        "its metadata.json is missing, so a permanent mark is not ruled out"
+                    }
+                    _ => "marked permanent by a person",
+                };
+                return Some(Why::alone(reason));
             }
             let period = self.keepers.get(name)?;
             Some(Why {
@@ -130,6 +133,13 @@ impl<'a> Rules<'a> {
                     "the last full backup of {period}, to its own end only"
                 ))
             })
+        });
+        why.map(|why| match why_not_counted(self.seen, backup) {
+            Some(bad) => Why {
+                reason: format!("{bad}; {}", why.reason),
+                ..why
+            },
+            None => why,
         })
     }
 
@@ -215,6 +225,26 @@ impl<'a> Rules<'a> {
             .take(fulls)
             .last()
     }
+}
+
+/// Whether `backup` may stand in for an older one.
+fn counts(seen: &Seen, backup: &Backup) -> bool {
+    why_not_counted(seen, backup).is_none()
+}
+
+/// Why no other backup may be deleted for the sake of `backup`.
+pub(super) fn why_not_counted(seen: &Seen, backup: &Backup) -> Option<String> {
+    let status = seen.catalog.status(backup);
+    match status.state {
+        // A restore test that failed for whatever reason has not shown that it replaces another.
+        State::Complete | State::Left => backup.tests.newest.as_ref()?.failure(),
+        state => Some(format!(
+            "{}: {}",
+            state.word(),
+            status.reason.unwrap_or_default()
+        )),
+    }
+    .map(|reason| format!("does not count ({reason})"))
 }
 
 /// Retention has deleted the WAL that followed it.

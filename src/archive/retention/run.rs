@@ -12,6 +12,7 @@ use super::lock::PruneLock;
 use super::look::look;
 use super::wal::position;
 use super::{Action, Plan, Seen, plan_retention};
+use crate::archive::catalog::Catalog;
 use crate::archive::push_judge::judge_server;
 use crate::archive::{self, ArchiveError, Repository};
 use crate::config::Config;
@@ -107,7 +108,8 @@ impl<'a> Place<'a> {
     async fn look_and_plan(&self) -> Result<(Seen, Plan), ArchiveError> {
         let seen = self.look().await?;
         let remembered = remembered(self.config, self.control.system_identifier);
-        let refused = judge_server(&self.control, &self.server, &seen.catalog, remembered);
+        let refused = judge_server(&self.control, &self.server, &seen.catalog, remembered)
+            .or_else(|| self.judge_size(&seen.catalog));
         if let Some((reason, hint)) = refused {
             return Err(ArchiveError::Refused { reason, hint });
         }
@@ -120,6 +122,24 @@ impl<'a> Place<'a> {
         };
         let plan = planned.map_err(refused)?;
         Ok((seen, plan))
+    }
+
+    /// With another segment size the names in the repository mean other positions.
+    fn judge_size(&self, catalog: &Catalog) -> Option<(String, String)> {
+        let (own, stored) = (self.control.segment_size, catalog.wal.size);
+        let differs = own != stored && catalog.wal.timelines().next().is_some();
+        differs.then(|| {
+            (
+                format!(
+                    "WAL segments in {} are of {} MiB, this server's of {} MiB",
+                    self.repository,
+                    stored.mebibytes(),
+                    own.mebibytes()
+                ),
+                "after a change of the segment size archive to a new prefix (archive.repository)"
+                    .to_owned(),
+            )
+        })
     }
 
     async fn prune(&self) -> Result<Report, ArchiveError> {

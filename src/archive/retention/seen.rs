@@ -43,6 +43,8 @@ pub enum Mark {
     Spared,
     /// Where only the other program looks.
     Elsewhere,
+    /// Its `metadata.json`, where wal-g marks, is gone.
+    Unknown,
 }
 
 impl Seen {

@@ -35,6 +35,7 @@ pub fn judge_label(label: Option<&str>, backup: &Backup, sentinel: &Sentinel) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::catalog::Tests;
     use crate::model::Timeline;
 
     const LABEL: &str = "START WAL LOCATION: 0/3000028 (file 000000010000000000000003)\n\
@@ -49,6 +50,8 @@ mod tests {
             sentinel: None,
             damage: None,
             finished_at: None,
+            stored: None,
+            tests: Tests::default(),
         };
         let other_place = LABEL.replace("0/3000028", "0/2000028");
         let other_timeline = LABEL.replace("TIMELINE: 1", "TIMELINE: 2");

@@ -73,6 +73,14 @@ impl Proof {
         self.passed && self.report["level"] != "start" && self.report["until"].is_null()
     }
 
+    /// Whether the proof at `key` is of `backup`.
+    pub fn is_named(key: &str, backup: &str) -> bool {
+        let named = key.strip_suffix(".json").unwrap_or(key);
+        named
+            .strip_suffix(backup)
+            .is_some_and(|rest| rest.ends_with('-'))
+    }
+
     /// Whether it is of a backup of that cluster in that repository.
     pub fn is_of(&self, (system_identifier, repository): ArchiveOf<'_>) -> bool {
         self.system_identifier == Some(system_identifier)
@@ -140,30 +148,35 @@ impl Shared {
     /// When the bucket cannot be asked, or one of them cannot be read.
     pub async fn proofs_of(&self, backups: &[&str]) -> Result<Vec<Proof>, SharedError> {
         let mut keys = self.proof_keys().await?;
-        keys.retain(|key| {
-            let named = key.strip_suffix(".json").unwrap_or(key);
-            backups
-                .iter()
-                .any(|backup| named.ends_with(&format!("-{backup}")))
-        });
+        keys.retain(|key| backups.iter().any(|backup| Proof::is_named(key, backup)));
         self.read_proofs(keys).await
     }
 
-    /// Oldest first: they begin with their time.
-    async fn proof_keys(&self) -> Result<Vec<String>, SharedError> {
+    /// The keys of all proofs, oldest first: they begin with their time.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked.
+    pub async fn proof_keys(&self) -> Result<Vec<String>, SharedError> {
         let listed = self.bucket.list(&self.key(FOLDER)).await?;
         Ok(listed.into_iter().map(|object| object.key).collect())
     }
 
+    /// The proof at `key`; `None` where another node has deleted it since the listing.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is no proof.
+    pub async fn proof_at(&self, key: &str) -> Result<Option<Proof>, SharedError> {
+        let Some((content, _)) = self.bucket.get_tagged(key).await? else {
+            return Ok(None);
+        };
+        let proof = serde_json::from_slice(&content);
+        proof.map(Some).map_err(|error| self.damaged(key, &error))
+    }
+
     async fn read_proofs(&self, keys: Vec<String>) -> Result<Vec<Proof>, SharedError> {
-        let reads = keys.into_iter().map(|key| async move {
-            // Another node may have let go of it meanwhile.
-            let Some((content, _)) = self.bucket.get_tagged(&key).await? else {
-                return Ok(None);
-            };
-            let proof = serde_json::from_slice(&content);
-            proof.map(Some).map_err(|error| self.damaged(&key, &error))
-        });
+        let reads = keys
+            .into_iter()
+            .map(|key| async move { self.proof_at(&key).await });
         // Boxed: the compiler cannot yet see that a stream of these borrowing futures is Send.
         let read: Vec<Option<Proof>> = stream::iter(reads.map(Box::pin))
             .buffered(AT_ONCE)

@@ -1,42 +1,6 @@
-//! Whether the bucket holds what the sentinels of a chain counted: a sentinel alone proves nothing.
+//! Backups that a promotion left behind. Pure.
 
-use super::{Backup, Catalog, Sentinel, tar_parts};
-use crate::model::Verdict;
-use crate::storage::{Bucket, Repository, StorageError};
-
-/// Judges the tar parts of each backup in `chain` by a listing; the first that is not whole decides.
-///
-/// # Errors
-/// When the bucket cannot be listed.
-pub async fn judge_chain(
-    bucket: &Bucket,
-    repository: &Repository,
-    chain: &[&Backup],
-) -> Result<Verdict, StorageError> {
-    for backup in chain {
-        let Some(sentinel) = &backup.sentinel else {
-            continue;
-        };
-        let parts = tar_parts(bucket, repository, &backup.name).await?;
-        let stored = parts.iter().map(|part| part.size).sum();
-        let judged = judge_tar_parts(&backup.name, sentinel, stored);
-        if judged != Verdict::Ok {
-            return Ok(judged);
-        }
-    }
-    Ok(Verdict::Ok)
-}
-
-/// What the stored tar parts of one backup tell: fewer bytes than its sentinel counted means that something was cut.
-fn judge_tar_parts(backup: &str, sentinel: &Sentinel, stored: u64) -> Verdict {
-    if stored < sentinel.compressed_size {
-        return Verdict::Critical(format!(
-            "the tar parts of {backup} hold {stored} bytes, and its sentinel counted {}",
-            sentinel.compressed_size
-        ));
-    }
-    Verdict::Ok
-}
+use super::{Backup, Catalog};
 
 impl Catalog {
     /// Why `backup` leads nowhere that counts: the newest timeline left its history before it was finished.
@@ -66,18 +30,12 @@ impl Catalog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::catalog::Wal;
+    use crate::archive::catalog::{Sentinel, Tests, Wal};
     use crate::model::Timeline;
 
-    fn sentinel(finish: u64, compressed: u64) -> Sentinel {
-        let json = format!(r#"{{"LSN":40,"FinishLSN":{finish},"CompressedSize":{compressed}}}"#);
+    fn sentinel(finish: u64) -> Sentinel {
+        let json = format!(r#"{{"LSN":40,"FinishLSN":{finish}}}"#);
         Sentinel::parse(json.as_bytes()).unwrap()
-    }
-
-    #[test]
-    fn fewer_bytes_than_were_counted_are_a_cut() {
-        assert_eq!(judge_tar_parts("b", &sentinel(80, 100), 101), Verdict::Ok);
-        assert_ne!(judge_tar_parts("b", &sentinel(80, 100), 99), Verdict::Ok);
     }
 
     #[test]
@@ -106,9 +64,11 @@ mod tests {
             let backup = Backup {
                 name: "base_1".to_owned(),
                 timeline: Timeline(timeline),
-                sentinel: Some(sentinel(finish, 1)),
+                sentinel: Some(sentinel(finish)),
                 damage: None,
                 finished_at: None,
+                stored: None,
+                tests: Tests::default(),
             };
             let parsed = histories.iter().map(|(id, text): &(u32, &str)| {
                 (Timeline(*id), text.parse().map_err(|_| "bad".to_owned()))

@@ -1,0 +1,300 @@
+//! What the bucket holds of one backup, and whether that is what its sentinel counted. Pure, from the listing.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Backup, Catalog, Sentinel};
+use crate::storage::Object;
+
+/// The objects below `basebackups_005/{name}/`, summed up.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredParts {
+    /// Tar parts, and their bytes as stored.
+    pub count: u64,
+    pub bytes: u64,
+    /// The first tar part without content.
+    empty: Option<String>,
+    /// How many parts have a number (`part_001.tar.lz4`), and the highest one.
+    numbered: u64,
+    highest: u64,
+    has_control: bool,
+    has_label: bool,
+    has_files_metadata: bool,
+    pub has_metadata: bool,
+    /// When the last object was stored.
+    pub newest: Option<Timestamp>,
+}
+
+impl StoredParts {
+    /// Counts `object`, whose key ends with `path` below the backup's folder.
+    pub(super) fn add(&mut self, path: &str, object: &Object) {
+        self.newest = self.newest.max(Some(object.last_modified));
+        let Some(part) = path.strip_prefix("tar_partitions/") else {
+            self.has_files_metadata |= path == "files_metadata.json" && object.size > 0;
+            self.has_metadata |= path == "metadata.json";
+            return;
+        };
+        if part.is_empty() {
+            return;
+        }
+        self.count += 1;
+        self.bytes += object.size;
+        if object.size == 0 {
+            self.empty.get_or_insert_with(|| part.to_owned());
+        }
+        self.has_control |= part.starts_with("pg_control.tar");
+        self.has_label |= part.starts_with("backup_label.tar");
+        let number = part
+            .strip_prefix("part_")
+            .and_then(|rest| rest.split('.').next());
+        if let Some(number) = number.and_then(|digits| digits.parse().ok()) {
+            self.numbered += 1;
+            self.highest = self.highest.max(number);
+        }
+    }
+
+    /// Why these objects are not the backup that `sentinel` describes.
+    ///
+    /// wal-g counts no `backup_label.tar` in `CompressedSize`, so what is there may be more than was counted.
+    fn why_cut(&self, backup: &str, sentinel: &Sentinel) -> Option<String> {
+        if self.count == 0 {
+            return Some(format!("the tar parts of {backup} are missing"));
+        }
+        let counted = sentinel.compressed_size;
+        if self.bytes < counted {
+            return Some(format!(
+                "the tar parts of {backup} hold {} bytes, and its sentinel counted {counted}",
+                self.bytes
+            ));
+        }
+        if let Some(part) = &self.empty {
+            return Some(format!(
+                "the tar parts of {backup} are cut: {part} is empty"
+            ));
+        }
+        // Both programs write the control file to a part of its own.
+        let lacks = |is_there: bool, part: &str| {
+            (!is_there).then(|| format!("the tar parts of {backup} lack {part}"))
+        };
+        lacks(self.has_control, "pg_control.tar").or_else(|| {
+            lacks(
+                self.has_label || !self.is_by_wal_g(sentinel),
+                "backup_label.tar",
+            )
+        })
+    }
+
+    /// wal-g stores the label in a part of its own, walrus in the last numbered one. Only wal-g writes DataCatalogSize, which
+    /// of a full backup is about as much as it packed; numbers that do not fit what is stored prove nothing.
+    fn is_by_wal_g(&self, sentinel: &Sentinel) -> bool {
+        let packed = sentinel.uncompressed_size;
+        let about = packed / 2..=packed.saturating_mul(2);
+        let is_plausible = (packed / 1000..=packed.saturating_mul(2)).contains(&self.bytes);
+        is_plausible && sentinel.delta.is_none() && about.contains(&sentinel.data_size)
+    }
+
+    /// Why the backup cannot be counted on, though a program may still be able to restore it.
+    fn why_doubtful(&self, backup: &str, sentinel: &Sentinel) -> Option<String> {
+        if sentinel.needs_files_metadata && !self.has_files_metadata {
+            return Some(format!(
+                "files_metadata.json of {backup} is missing or empty"
+            ));
+        }
+        // Releases that wrote no size say nothing of a missing part otherwise.
+        let gap = sentinel.compressed_size == 0 && self.numbered < self.highest;
+        gap.then(|| {
+            let (there, highest) = (self.numbered, self.highest);
+            format!("of the {highest} numbered tar parts of {backup} only {there} are there")
+        })
+    }
+}
+
+impl Catalog {
+    /// Why the bucket holds less than the sentinels of `backup` and of all that it builds on counted.
+    pub fn why_cut(&self, backup: &Backup) -> Option<String> {
+        self.first_of_chain(backup, |stored, name, sentinel| {
+            stored.why_cut(name, sentinel)
+        })
+    }
+
+    /// Why `backup` cannot be counted on, though a program may still be able to restore it.
+    pub(super) fn why_doubtful(&self, backup: &Backup) -> Option<String> {
+        self.first_of_chain(backup, |stored, name, sentinel| {
+            stored.why_doubtful(name, sentinel)
+        })
+    }
+
+    fn first_of_chain(
+        &self,
+        backup: &Backup,
+        judge: impl Fn(&StoredParts, &str, &Sentinel) -> Option<String>,
+    ) -> Option<String> {
+        let chain = self.chain(backup).unwrap_or_default();
+        chain.into_iter().find_map(|member| {
+            let (stored, sentinel) = (member.stored.as_ref()?, member.sentinel.as_ref()?);
+            judge(stored, &member.name, sentinel)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WALRUS: &[(&str, u64)] = &[
+        ("tar_partitions/part_001.tar.lz4", 900),
+        ("tar_partitions/part_002.tar.lz4", 60),
+        ("tar_partitions/pg_control.tar.lz4", 40),
+        ("files_metadata.json", 10),
+        ("metadata.json", 10),
+    ];
+
+    fn stored(objects: &[(&str, u64)]) -> StoredParts {
+        let mut stored = StoredParts::default();
+        for (path, size) in objects {
+            let object = Object {
+                key: format!("basebackups_005/b/{path}"),
+                size: *size,
+                last_modified: Timestamp::UNIX_EPOCH,
+                tag: String::new(),
+            };
+            stored.add(path, &object);
+        }
+        stored
+    }
+
+    fn sentinel(json: &str) -> Sentinel {
+        let json = format!(r#"{{"LSN":40,"FinishLSN":80,"Version":2{json}}}"#);
+        Sentinel::parse(json.as_bytes()).unwrap()
+    }
+
+    /// `WALRUS` with the object `name` of another size, or without it.
+    fn changed(name: &str, size: Option<u64>) -> StoredParts {
+        let objects = WALRUS.iter().filter_map(|(path, bytes)| {
+            let size = if path.contains(name) { size? } else { *bytes };
+            Some((*path, size))
+        });
+        stored(&objects.collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_part_that_is_cut_emptied_or_gone_is_found() {
+        let counted = sentinel(r#","CompressedSize":1000"#);
+        let uncounted = sentinel("");
+        for (what, stored, sentinel, words) in [
+            ("all is there", stored(WALRUS), &counted, None),
+            ("no size was written", stored(WALRUS), &uncounted, None),
+            (
+                "a cut part",
+                changed("part_001", Some(100)),
+                &counted,
+                Some("hold 200 bytes"),
+            ),
+            (
+                "a part is gone",
+                changed("part_002", None),
+                &counted,
+                Some("hold 940 bytes"),
+            ),
+            (
+                "all parts are gone",
+                stored(&WALRUS[3..]),
+                &counted,
+                Some("are missing"),
+            ),
+            (
+                "the same without a size",
+                stored(&WALRUS[3..]),
+                &uncounted,
+                Some("are missing"),
+            ),
+            (
+                "an empty part without a size",
+                changed("part_002", Some(0)),
+                &uncounted,
+                Some("part_002.tar.lz4 is empty"),
+            ),
+            (
+                "no control file",
+                changed("pg_control", None),
+                &uncounted,
+                Some("lack pg_control.tar"),
+            ),
+            (
+                "a sentinel that counts more",
+                stored(WALRUS),
+                &sentinel(r#","CompressedSize":1001"#),
+                Some("counted 1001"),
+            ),
+        ] {
+            let found = stored.why_cut("b", sentinel);
+            assert_eq!(found.is_some(), words.is_some(), "{what}: {found:?}");
+            assert!(
+                found
+                    .unwrap_or_default()
+                    .contains(words.unwrap_or_default()),
+                "{what}"
+            );
+        }
+    }
+
+    #[test]
+    fn wal_g_stores_the_label_in_a_part_that_it_does_not_count() {
+        let wal_g =
+            sentinel(r#","CompressedSize":1000,"UncompressedSize":4000,"DataCatalogSize":5000"#);
+        let with_label = [WALRUS, &[("tar_partitions/backup_label.tar.lz4", 30)]].concat();
+        assert_eq!(stored(&with_label).why_cut("b", &wal_g), None);
+        let found = stored(WALRUS).why_cut("b", &wal_g).unwrap();
+        assert!(found.contains("lack backup_label.tar"), "{found}");
+    }
+
+    #[test]
+    fn a_list_of_files_that_is_gone_and_a_missing_number_are_doubts() {
+        let sized = sentinel(r#","CompressedSize":1000"#);
+        let disabled = sentinel(r#","CompressedSize":1000,"FilesMetadataDisabled":true"#);
+        let old = Sentinel::parse(br#"{"LSN":40,"FinishLSN":80}"#).unwrap();
+        for (what, stored, sentinel, is_doubtful) in [
+            ("all is there", stored(WALRUS), &sized, false),
+            ("no list", changed("files_metadata", None), &sized, true),
+            (
+                "an empty list",
+                changed("files_metadata", Some(0)),
+                &sized,
+                true,
+            ),
+            (
+                "taken without one",
+                changed("files_metadata", None),
+                &disabled,
+                false,
+            ),
+            (
+                "of a release before the list",
+                changed("files_metadata", None),
+                &old,
+                false,
+            ),
+            (
+                "no metadata.json",
+                changed("/metadata", None),
+                &sized,
+                false,
+            ),
+            (
+                "a missing number, no size",
+                changed("part_001", None),
+                &old,
+                true,
+            ),
+            (
+                "a missing number that was not counted",
+                changed("part_001", None),
+                &sized,
+                false,
+            ),
+        ] {
+            let found = stored.why_doubtful("b", sentinel);
+            assert_eq!(found.is_some(), is_doubtful, "{what}: {found:?}");
+        }
+    }
+}

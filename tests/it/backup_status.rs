@@ -1,0 +1,406 @@
+//! What a backup is worth is one judgement: `list`, `show`, `verify`, `prune`, `restore`, `status` and the next push agree.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Lab, Output, Program, eventually, for_each_program};
+
+const SOON: Duration = Duration::from_secs(60);
+const REPOSITORY: &str = "/srv/s3/walg-test/main/pg17";
+const PROOFS: &str = "/srv/s3/walg-test/xdb/main/proofs";
+const TARGET: &str = "/var/lib/postgresql/restored";
+
+for_each_program!(
+    a_broken_backup_is_never_complete_and_no_reason_to_delete_another,
+    a_failed_restore_test_disproves_a_backup_until_one_passes,
+);
+
+/// A lab that keeps one full backup; segments end only where a test ends them.
+fn start(program: Program) -> Lab {
+    let lab = Lab::start_quiet(program);
+    lab.config("[retention]\nwindow_days = 0\nfulls = 1\n[archive]\npush_timeout = \"8s\"");
+    lab.sql("CREATE TABLE kept (at int)");
+    lab
+}
+
+fn archive_row(lab: &Lab, row: usize) {
+    lab.sql(&format!("INSERT INTO kept VALUES ({row})"));
+    let segment = lab.sql("SELECT pg_walfile_name(pg_switch_wal())");
+    eventually("the segment is archived", SOON, || {
+        let listed = lab.sh(&format!("ls {REPOSITORY}/wal_005/{segment}.lz4"));
+        (listed.code == 0).then_some(())
+    });
+}
+
+fn push(lab: &Lab, row: usize) -> String {
+    let pushed = lab.xdb_json(&["backup", "push"]);
+    archive_row(lab, row);
+    pushed["backup"].as_str().unwrap().to_owned()
+}
+
+/// The backup as `backup list --json` shows it.
+fn listed(lab: &Lab, name: &str) -> Value {
+    let listed = lab.xdb_json(&["backup", "list"]);
+    let mut all = listed.as_array().unwrap().iter();
+    let found = all.find(|backup| backup["name"] == name);
+    found
+        .unwrap_or_else(|| panic!("{name} is not in {listed}"))
+        .clone()
+}
+
+fn status(lab: &Lab, name: &str) -> String {
+    listed(lab, name)["status"].as_str().unwrap().to_owned()
+}
+
+fn plan_of<'a>(plan: &'a Value, name: &str) -> &'a Value {
+    let mut all = plan["backups"].as_array().unwrap().iter();
+    all.find(|backup| backup["name"] == name).unwrap()
+}
+
+fn restore_plan(lab: &Lab) -> Output {
+    lab.xdb(&["restore", "--target-dir", TARGET, "--plan", "--json"])
+}
+
+/// That every verb holds `words` against `new`, and that `old` takes its place.
+fn is_no_good(lab: &Lab, (old, new): (&str, &str), state: &str, words: &str) {
+    let seen = listed(lab, new);
+    assert_eq!(seen["status"], state, "{words}: {seen}");
+    assert!(
+        seen["reason"].to_string().contains(words),
+        "{words}: {seen}"
+    );
+    assert_eq!(status(lab, old), "complete", "{words}");
+    let shown = lab.xdb(&["backup", "show", new]);
+    assert_eq!(shown.code, 1, "{words}: {shown:?}");
+    assert!(shown.stdout.contains(words), "{shown:?}");
+    let verified = lab.xdb(&["archive", "verify", "--json"]);
+    assert_eq!(verified.code, 1, "{words}: {verified:?}");
+    assert!(verified.stdout.contains(words), "{verified:?}");
+
+    let planned = restore_plan(lab);
+    assert_eq!(planned.code, 0, "{words}: {planned:?}");
+    let plan: Value = serde_json::from_str(&planned.stdout).unwrap();
+    assert_eq!(plan["backup"], old, "{words}: {plan}");
+    let told = format!("{new} is {state}: ");
+    assert!(planned.stderr.contains(&told), "{planned:?}");
+
+    let dry = lab.xdb_json(&["prune", "--dry-run"]);
+    assert_eq!(plan_of(&dry, old)["action"], "keep", "{words}: {dry}");
+    let kept = plan_of(&dry, new);
+    assert_eq!(kept["action"], "keep", "{words}: {dry}");
+    let reason = kept["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("does not count") && reason.contains(words),
+        "{dry}"
+    );
+    let wal = dry["wal"].as_array().unwrap().iter();
+    let own = old.strip_prefix("base_").unwrap();
+    assert!(
+        wal.clone()
+            .all(|range| range["keep"] == json!(true) || range["last"].as_str() < Some(own)),
+        "{dry}"
+    );
+
+    let status = lab.xdb(&["status", "--json"]);
+    let status: Value = serde_json::from_str(&status.stdout).unwrap();
+    let findings = status["findings"].as_array().unwrap().iter();
+    let mut told = findings.filter(|finding| finding["check"] == "backup-incomplete");
+    let told = told.next().unwrap_or_else(|| panic!("{words}: {status}"));
+    assert_eq!(told["verdict"], "warning", "{told}");
+    assert!(
+        told["reason"]
+            .as_str()
+            .unwrap()
+            .contains(&format!("{new}, the newest")),
+        "{told}"
+    );
+}
+
+fn a_broken_backup_is_never_complete_and_no_reason_to_delete_another(program: Program) {
+    let lab = start(program);
+    let (old, new) = (push(&lab, 1), push(&lab, 2));
+    let parts = format!("{REPOSITORY}/basebackups_005/{new}/tar_partitions");
+    let sentinel = format!("{REPOSITORY}/basebackups_005/{new}_backup_stop_sentinel.json");
+    lab.ok(&format!("cp -a {REPOSITORY} /tmp/whole"));
+    let restore = || {
+        lab.ok(&format!(
+            "rm -rf {REPOSITORY}/basebackups_005 && cp -a /tmp/whole/basebackups_005 {REPOSITORY}/"
+        ));
+    };
+    assert_eq!(
+        (status(&lab, &old), status(&lab, &new)),
+        ("complete".into(), "complete".into())
+    );
+    let edit =
+        |change: &str| format!("jq -c '{change}' {sentinel} >/tmp/s && cat /tmp/s >{sentinel}");
+    for (damage, took, words) in [
+        (
+            format!("truncate -s 100 {parts}/*"),
+            format!("find {parts} -size -101c -type f | grep -q ."),
+            "the tar parts of base_",
+        ),
+        (
+            format!("rm {parts}/*"),
+            format!("! ls {parts}/*"),
+            "are missing",
+        ),
+        (
+            format!("rm {parts}/part_001.tar.lz4"),
+            format!("! ls {parts}/part_001.tar.lz4"),
+            "the tar parts of base_",
+        ),
+        (
+            format!("rm {parts}/pg_control.tar.lz4"),
+            format!("! ls {parts}/pg_control.tar.lz4"),
+            "the tar parts of base_",
+        ),
+        (
+            format!("f=$(ls {parts}/* | head -1) && : >$f"),
+            format!("find {parts} -size 0 -type f | grep -q ."),
+            "the tar parts of base_",
+        ),
+        (
+            edit(".CompressedSize += 1000000"),
+            format!(
+                "! cmp -s {sentinel} /tmp/whole/basebackups_005/{new}_backup_stop_sentinel.json"
+            ),
+            "its sentinel counted",
+        ),
+        (
+            format!("truncate -s 100 {sentinel}"),
+            format!("test $(stat -c %s {sentinel}) = 100"),
+            "its sentinel is damaged",
+        ),
+        (
+            format!("rm {REPOSITORY}/basebackups_005/{new}/files_metadata.json"),
+            format!("! ls {REPOSITORY}/basebackups_005/{new}/files_metadata.json"),
+            "files_metadata.json of base_",
+        ),
+        // Old releases wrote no size.
+        (
+            format!(
+                "{} && rm {parts}/part_001.tar.lz4",
+                edit("del(.CompressedSize)")
+            ),
+            format!("! ls {parts}/part_001.tar.lz4"),
+            "of base_",
+        ),
+    ] {
+        lab.ok(&damage);
+        lab.ok(&took);
+        if words == "its sentinel is damaged" {
+            // By half a look nothing is deleted at all.
+            assert_eq!(status(&lab, &new), "unusable");
+            let refused = lab.xdb(&["prune", "--dry-run"]);
+            refused.failed(3, "the sentinel of");
+        } else {
+            is_no_good(&lab, (&old, &new), "unusable", words);
+        }
+        restore();
+    }
+    // Without a size, and without what only retention reads, a backup is still one.
+    lab.ok(&edit("del(.CompressedSize)"));
+    lab.ok(&format!(
+        "rm {REPOSITORY}/basebackups_005/{old}/metadata.json"
+    ));
+    assert_eq!(
+        (status(&lab, &old), status(&lab, &new)),
+        ("complete".into(), "complete".into())
+    );
+    let dry = lab.xdb_json(&["prune", "--dry-run"]);
+    let reason = &plan_of(&dry, &old)["reason"];
+    assert!(
+        reason
+            .to_string()
+            .contains("permanent mark is not ruled out"),
+        "{dry}"
+    );
+    restore();
+    assert_eq!(lab.xdb(&["archive", "verify"]).code, 0);
+
+    // A real prune does what it says: nothing goes for the sake of a broken backup.
+    lab.ok(&format!("truncate -s 100 {parts}/*"));
+    let segments = lab.ok(&format!("ls {REPOSITORY}/wal_005"));
+    let pruned = lab.xdb_json(&["prune"]);
+    assert_eq!((&pruned["gone"], &pruned["left"]), (&json!([]), &json!([])));
+    assert_eq!(status(&lab, &old), "complete");
+    let own = old.strip_prefix("base_").unwrap();
+    let kept = lab.ok(&format!("ls {REPOSITORY}/wal_005"));
+    let lost = segments.lines().filter(|name| !kept.contains(*name));
+    assert!(
+        lost.clone().all(|name| name < own),
+        "{:?}",
+        lost.collect::<Vec<_>>()
+    );
+    let tested = lab.xdb(&[
+        "restore-test",
+        "--backup",
+        &old,
+        "--sql",
+        "SELECT count(*) = 2 FROM public.kept",
+    ]);
+    assert_eq!(tested.code, 0, "{tested:?}");
+
+    // With no good backup at all nothing is deleted, and nothing is picked.
+    lab.ok(&format!(
+        "rm {REPOSITORY}/basebackups_005/{old}/tar_partitions/*"
+    ));
+    let before = lab.ok(&format!("cd {REPOSITORY} && find . -type f | sort"));
+    let pruned = lab.xdb_json(&["prune"]);
+    assert!(
+        pruned["wal"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|range| range["keep"] == json!(true)),
+        "{pruned}"
+    );
+    assert!(
+        pruned["backups"]
+            .to_string()
+            .contains("so nothing is deleted"),
+        "{pruned}"
+    );
+    assert_eq!(
+        lab.ok(&format!("cd {REPOSITORY} && find . -type f | sort")),
+        before
+    );
+    let planned = restore_plan(&lab);
+    planned.failed(1, "no backup can be counted on");
+
+    // Then a push that works is the one that counts, and the program that stores less than it says is found by both.
+    let third = push(&lab, 3);
+    let pruned = lab.xdb_json(&["prune"]);
+    assert_eq!(
+        plan_of(&pruned, &third)["reason"],
+        "the newest complete backup",
+        "{pruned}"
+    );
+    assert_eq!(plan_of(&pruned, &old)["action"], "delete", "{pruned}");
+    cut_by_the_program(&lab, program);
+    lab.assert_nothing_left_behind();
+}
+
+/// As where S3 answers CompleteMultipartUpload with 200 and an error: the program exits with 0, and a part is not there.
+fn cut_by_the_program(lab: &Lab, program: Program) {
+    let (name, path) = match program {
+        Program::Walrus => ("walrus", program.path()),
+        Program::WalG => ("wal-g", program.path()),
+    };
+    let curl = "curl -sS -X DELETE --aws-sigv4 aws:amz:us-east-1:s3 -u lab:lab-secret-key";
+    let script = format!(
+        "#!/bin/bash\n{path} \"$@\"; code=$?\n[ \"$1\" = backup-push ] || exit $code\n\
+         cd {REPOSITORY} && new=$(ls -t basebackups_005 | grep sentinel | head -1) && new=${{new%_backup*}}\n\
+         {curl} http://127.0.0.1:7070/walg-test/main/pg17/basebackups_005/$new/tar_partitions/part_001.tar.lz4\nexit $code\n"
+    );
+    let fake = format!("/opt/{name}");
+    lab.write_file(&fake, &script, "root:root", "0755");
+    lab.config(&format!(
+        "[retention]\nwindow_days = 0\nfulls = 1\n[archive]\npush_timeout = \"8s\"\nprogram = \"{fake}\""
+    ));
+    let pushed = lab.xdb(&["backup", "push"]);
+    pushed.failed(4, "the tar parts of base_");
+    let listed = lab.xdb_json(&["backup", "list"]);
+    let newest = listed.as_array().unwrap().last().unwrap();
+    assert_eq!(newest["status"], "unusable", "{listed}");
+    let reason = newest["reason"].as_str().unwrap();
+    assert!(pushed.stderr.contains(reason), "{reason}: {pushed:?}");
+}
+
+fn a_failed_restore_test_disproves_a_backup_until_one_passes(program: Program) {
+    let lab = start(program);
+    lab.config("[retention]\nwindow_days = 0\nfulls = 1\n[archive]\ndelta_max_steps = 3");
+    let old = push(&lab, 1);
+    // A full one, so that it stands alone.
+    let pushed = lab.xdb_json(&["backup", "push", "--full"]);
+    let new = pushed["backup"].as_str().unwrap().to_owned();
+    archive_row(&lab, 2);
+    let part = format!("{REPOSITORY}/basebackups_005/{new}/tar_partitions/part_001.tar.lz4");
+    lab.ok(&format!("cp {part} /tmp/part"));
+    let size = lab.ok(&format!("stat -c %s {part}"));
+    lab.ok(&format!(
+        "dd if=/dev/zero of={part} bs=1 count=64 conv=notrunc status=none seek=$(({size} / 2))"
+    ));
+    assert_eq!(lab.ok(&format!("stat -c %s {part}")), size);
+    assert_eq!(status(&lab, &new), "complete", "a listing cannot see it");
+    let tested = lab.xdb(&["restore-test"]);
+    assert_eq!(tested.code, 1, "{tested:?}");
+    assert_eq!(lab.ok(&format!("ls {PROOFS} | wc -l")), "1");
+    is_no_good(&lab, (&old, &new), "disproved", "the restore test of ");
+    let table = lab.xdb(&["backup", "list"]).stdout;
+    assert!(
+        table.contains(&format!("{new}: the restore test of ")),
+        "{table}"
+    );
+
+    // Nothing builds on it, and it is tested again as the newest.
+    let next = lab.xdb(&["backup", "push"]);
+    assert_eq!(next.code, 0, "{next:?}");
+    assert!(
+        next.stdout.contains(": full, ") && next.stderr.contains("a full backup and no delta"),
+        "{next:?}"
+    );
+    let names = lab.xdb_json(&["backup", "list"]);
+    let last = names.as_array().unwrap().last().unwrap()["name"].clone();
+    let last = last.as_str().unwrap();
+    lab.ok(&format!("rm -r {REPOSITORY}/basebackups_005/{last}*"));
+
+    // A delta of a disproved backup is none, either, and another cluster's or repository's proof says nothing.
+    let failed = lab.ok(&format!("ls {PROOFS}"));
+    for change in [
+        ".repository = \"s3://walg-test/other\"",
+        ".system_identifier = 7",
+    ] {
+        lab.ok(&format!(
+            "jq -c '{change}' {PROOFS}/{failed} >/tmp/proof && cp {PROOFS}/{failed} /tmp/kept"
+        ));
+        let proof = lab.ok("cat /tmp/proof");
+        lab.put_object(&format!("walg-test/xdb/main/proofs/{failed}"), &proof);
+        lab.put_object(
+            &format!("walg-test/xdb/main/proofs/20990101T000000.000000Z-{new}.json"),
+            &proof,
+        );
+        lab.ok(&format!("rm {PROOFS}/{failed}"));
+        assert_eq!(status(&lab, &new), "complete", "{change}");
+        let kept = lab.ok("cat /tmp/kept");
+        lab.put_object(&format!("walg-test/xdb/main/proofs/{failed}"), &kept);
+        assert_eq!(status(&lab, &new), "disproved", "{change}");
+        lab.ok(&format!("rm {PROOFS}/2099*"));
+    }
+
+    // A test that passes takes it back, and then it may replace the older one.
+    lab.ok(&format!("cat /tmp/part >{part}"));
+    let tested = lab.xdb(&["restore-test"]);
+    assert_eq!(tested.code, 0, "{tested:?}");
+    assert_eq!(status(&lab, &new), "complete");
+    let shown = lab.xdb(&["backup", "show", "LATEST"]);
+    assert_eq!(shown.code, 0, "{shown:?}");
+    assert!(shown.stdout.contains(" passed"), "{shown:?}");
+    // A target that nobody can reach says nothing of the backup.
+    let missed = lab.xdb(&["restore-test", "--until", "no_such_restore_point"]);
+    assert_eq!(missed.code, 1, "{missed:?}");
+    assert_eq!(status(&lab, &new), "complete");
+    let pruned = lab.xdb_json(&["prune"]);
+    assert_eq!(plan_of(&pruned, &old)["action"], "delete", "{pruned}");
+
+    // Damaged WAL is held against the backup that cannot be recovered through it, with its reason.
+    let kept = push(&lab, 3);
+    lab.xdb_json(&["backup", "push", "--full"]);
+    archive_row(&lab, 4);
+    let newest = lab.xdb_json(&["backup", "list"]);
+    let newest = newest.as_array().unwrap().last().unwrap()["name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let segment = lab.ok(&format!(
+        "ls {REPOSITORY}/wal_005 | grep -E '^[0-9A-F]{{24}}.lz4$' | tail -1"
+    ));
+    lab.ok(&format!("dd if=/dev/zero of={REPOSITORY}/wal_005/{segment} bs=1 seek=100 count=64 conv=notrunc status=none"));
+    let tested = lab.xdb(&["restore-test"]);
+    assert_eq!(tested.code, 1, "{tested:?}");
+    assert_eq!(status(&lab, &newest), "disproved");
+    let dry = lab.xdb_json(&["prune", "--dry-run"]);
+    assert_eq!(plan_of(&dry, &kept)["action"], "keep", "{dry}");
+    lab.assert_nothing_left_behind();
+}
