@@ -11,6 +11,8 @@ use crate::model::SegmentSize;
 
 #[path = "plan_tests_marks.rs"]
 mod marks;
+#[path = "plan_tests_status.rs"]
+mod status;
 
 const SEGMENT: u64 = 16 << 20;
 const NOTHING: Retention = Retention {
