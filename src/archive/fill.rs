@@ -87,6 +87,15 @@ pub async fn fill(config: &Config, dry_run: bool) -> Result<Filled, ArchiveError
     Ok(filled)
 }
 
+/// How many of the segments from `first` to `last`, both included, `pg_wal` of this node holds.
+pub fn held_here(config: &Config, (first, last): (&str, &str)) -> usize {
+    let names = ancestry::segments(&config.postgres.data_directory);
+    let held = names
+        .iter()
+        .filter(|name| (first..=last).contains(&name.as_str()));
+    held.count()
+}
+
 /// A whole file of this node's that the archive lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Candidate {

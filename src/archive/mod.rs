@@ -35,7 +35,7 @@ pub use backup::{PushedBackup, push};
 pub use catalog_cache::{Look, forget_catalog, read_catalog};
 pub use environment::{SEGMENT_SIZE, add_ambient_aws, command, encrypts, set_segment_size};
 pub use error::ArchiveError;
-pub use fill::{Filled, Kept, fill};
+pub use fill::{Filled, Kept, fill, held_here};
 pub use high_water::{Said, high_water, last_archived, raise_high_water};
 pub use program::Program;
 pub use proofs::learn_tests;

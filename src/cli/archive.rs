@@ -9,7 +9,7 @@ use super::exit::{Exit, complain};
 use super::output::{ago, say, table};
 use crate::archive::catalog::{Verified, Window};
 use crate::archive::{self, ArchiveError, Filled, Look};
-use crate::config::{Flag, Loaded};
+use crate::config::{Config, Flag, Loaded};
 use crate::log;
 use crate::postgres::{WalDirectory, wal_directory};
 
@@ -111,7 +111,7 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
             if arguments.json {
                 say(serde_json::to_string_pretty(&verified)?)?;
             } else {
-                print_verified(&verified)?;
+                print_verified(&loaded.config, &verified)?;
             }
             Ok(exit(&verified))
         }
@@ -177,7 +177,7 @@ fn exit(verified: &Verified) -> Exit {
     }
 }
 
-fn print_verified(verified: &Verified) -> std::io::Result<()> {
+fn print_verified(config: &Config, verified: &Verified) -> std::io::Result<()> {
     let rows = verified.wal.iter().map(|range| {
         let bytes = ByteSize(range.bytes).to_string();
         let (first, last) = (range.first.clone(), range.last.clone());
@@ -191,7 +191,7 @@ fn print_verified(verified: &Verified) -> std::io::Result<()> {
     });
     let header = ["TIMELINE", "FROM", "TO", "SEGMENTS", "STORED"];
     say(table(&header, &[0, 3, 4], rows).trim_fmt())?;
-    print_wrong(verified)?;
+    print_wrong(config, verified)?;
     for backup in &verified.unfinished {
         say(format_args!("unfinished: {backup} has no sentinel"))?;
     }
@@ -209,7 +209,7 @@ fn print_verified(verified: &Verified) -> std::io::Result<()> {
     }
 }
 
-fn print_wrong(verified: &Verified) -> std::io::Result<()> {
+fn print_wrong(config: &Config, verified: &Verified) -> std::io::Result<()> {
     for gap in &verified.gaps {
         let known = gap.acknowledged.as_ref();
         let known = known.map_or_else(String::new, |known| format!("; {}", known.told()));
@@ -222,6 +222,13 @@ fn print_wrong(verified: &Verified) -> std::io::Result<()> {
         say(format_args!(
             "MISSING: {named}{end}; it cuts off {cut_off}{known}"
         ))?;
+        let held = archive::held_here(config, (&gap.first, &gap.last));
+        if held > 0 {
+            say(format_args!(
+                "HINT: pg_wal of this node holds {held} of {}: `xdb archive fill` verifies and stores what is whole",
+                gap.segments
+            ))?;
+        }
     }
     for problem in &verified.problems {
         say(format_args!("WRONG: {problem}"))?;
@@ -280,7 +287,7 @@ async fn status(loaded: &Loaded, json: bool, now: Timestamp) -> anyhow::Result<E
     if json {
         say(serde_json::to_string_pretty(&status)?)?;
     } else {
-        status.print(now)?;
+        status.print(config, now)?;
     }
     let bad = status.verified.as_ref().is_some_and(|seen| !seen.is_good());
     Ok(match (bad, status.unknown.is_empty()) {
@@ -310,7 +317,7 @@ impl Status {
         }
     }
 
-    fn print(&self, now: Timestamp) -> std::io::Result<()> {
+    fn print(&self, config: &Config, now: Timestamp) -> std::io::Result<()> {
         let unknown = || "unknown".to_owned();
         let waiting = self.pending_files.zip(self.pending_bytes);
         let waiting = waiting.map_or_else(unknown, |(files, bytes)| {
@@ -359,7 +366,9 @@ impl Status {
             },
         );
         say(format_args!("recoverable    {window}"))?;
-        self.verified.as_ref().map_or(Ok(()), print_wrong)
+        self.verified
+            .as_ref()
+            .map_or(Ok(()), |seen| print_wrong(config, seen))
     }
 }
 

@@ -149,6 +149,11 @@ fn a_gap_is_filled_from_the_standby(lab: &Lab) -> [String; 4] {
         "{planned:?}"
     );
     assert!(!stored(lab, second));
+    let verified = on_db2(lab, "archive verify");
+    assert!(
+        verified.stdout.contains("pg_wal of this node holds 4 of 4"),
+        "{verified:?}"
+    );
     let done = on_db2(lab, "archive fill");
     assert!(
         done.code == 1 && done.stdout.contains(&format!("not stored: {last}: ")),

@@ -127,18 +127,23 @@ impl Catalog {
         }
     }
 
-    /// Whether all that `acknowledgement` names lies in one gap.
+    /// Whether all that `acknowledgement` names lies in one gap; or no backup needs it, but the primary took it for archived,
+    /// none of it is there, and a standby may wait for it.
     pub fn lacks(&self, acknowledgement: &Acknowledgement) -> bool {
         let parse = |name: &str| WalSegment::parse(name, self.wal.size).ok();
-        let (first, last) = (parse(&acknowledgement.first), parse(&acknowledgement.last));
+        let Some((first, last)) = parse(&acknowledgement.first).zip(parse(&acknowledgement.last))
+        else {
+            return false;
+        };
+        if first.timeline != last.timeline || first > last {
+            return false;
+        }
         let gaps = self.verify(&[], acknowledgement.at).gaps;
-        first <= last
-            && gaps.iter().any(|gap| {
-                let (begin, end) = (parse(&gap.first), parse(&gap.last));
-                first.is_some_and(|first| first.timeline == gap.timeline)
-                    && begin <= first
-                    && last <= end
-            })
+        let in_gap = |gap: &Gap| parse(&gap.first) <= Some(first) && Some(last) <= parse(&gap.last);
+        let is_passed = self.wal.mark().is_some_and(|mark| last <= mark);
+        let (from, to) = (first.number, last.number);
+        let stored = self.wal.stored_numbers(first.timeline, from, to);
+        gaps.iter().any(in_gap) || (is_passed && stored.segments == 0)
     }
 
     /// What a recovery of any backup would ask for and not find: segments, and the histories of timelines.

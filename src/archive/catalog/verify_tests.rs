@@ -140,7 +140,7 @@ fn what_is_missing_is_named_with_the_backups_that_it_cuts_off() {
 
 #[test]
 fn a_gap_that_somebody_knows_of_stays_and_is_good_until_its_end() {
-    let catalog = catalog(vec![backup(1, 2)], &[(1, 1..=5), (1, 8..=9)], &[]);
+    let cut = catalog(vec![backup(1, 2)], &[(1, 1..=5), (1, 8..=9)], &[]);
     let both = [known(6, 6, 300), known(7, 7, 250)];
     for (what, known, now, until) in [
         ("nobody", vec![], 200, None),
@@ -156,7 +156,7 @@ fn a_gap_that_somebody_knows_of_stays_and_is_good_until_its_end() {
             Some(400),
         ),
     ] {
-        let verified = catalog.verify(&known, at(now));
+        let verified = cut.verify(&known, at(now));
         assert_eq!(verified.gaps.len(), 1, "{what}");
         let acknowledged = verified.gaps[0].acknowledged.as_ref();
         assert_eq!(acknowledged.map(|one| one.until), until.map(at), "{what}");
@@ -164,13 +164,22 @@ fn a_gap_that_somebody_knows_of_stays_and_is_good_until_its_end() {
     }
     for (first, last, lacks) in [(6, 7, true), (7, 7, true), (5, 6, false), (7, 6, false)] {
         assert_eq!(
-            catalog.lacks(&known(first, last, 300)),
+            cut.lacks(&known(first, last, 300)),
             lacks,
             "{first} to {last}"
         );
     }
+    // No backup needs segment 1, and a standby may wait for it once the primary has passed it.
+    let mut early = catalog(vec![backup(1, 2)], &[(1, 2..=9)], &[]);
+    assert!(!early.lacks(&known(1, 1, 300)));
+    early.wal.end = End::Marked(WalSegment {
+        timeline: Timeline(1),
+        number: 9,
+    });
+    assert!(early.lacks(&known(1, 1, 300)) && !early.lacks(&known(1, 2, 300)));
+    assert!(!early.lacks(&known(10, 10, 300)));
     let odd = Acknowledgement::new("s3://b/p", ("x", "x"), ("a", "w"), at(1), at(2));
-    assert!(!catalog.lacks(&odd));
+    assert!(!cut.lacks(&odd));
 }
 
 #[test]
