@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{SOON, through_haproxy};
+use super::{SOON, archives_through_two_restartpoints, through_haproxy};
 use crate::harness::{Cluster, eventually};
 
 const MINUTES: Duration = Duration::from_secs(150);
@@ -173,5 +173,14 @@ fn no_committed_row_is_lost_to_a_failover_without_s3_and_the_old_primary_leads_n
     assert!(status.stdout.contains("superseded"), "{status:?}");
     let events = cluster.redis("XRANGE xdb:main:alerts:events - +").stdout;
     assert!(!events.contains("primaries at once"), "{events}");
+
+    // It rejoins, and what it wrote alone is in no archive, though its archiver gets on.
+    super::runbooks::rejoin_by_rewind(&cluster);
+    archives_through_two_restartpoints(&cluster, "db2", "db1");
+    assert!(
+        !archived(&cluster).iter().any(of_db1),
+        "{:?}",
+        archived(&cluster)
+    );
     assert_eq!(cluster.down(), Vec::<String>::new());
 }

@@ -75,6 +75,15 @@ fn walk(cluster: &Cluster, runbook: &str, heading: &str) -> String {
     all.iter().map(|block| run(cluster, block)).collect()
 }
 
+/// db1 follows db2 by `pg_rewind`, as rejoin.md says.
+pub(super) fn rejoin_by_rewind(cluster: &Cluster) {
+    walk(cluster, REJOIN, "### A slot on the primary");
+    walk(cluster, REJOIN, "### By pg_rewind");
+    let seen = walk(cluster, REJOIN, "### Start it and look");
+    assert!(seen.contains("db1"), "{seen}");
+    follows(cluster, "db2", "db1");
+}
+
 fn rows(cluster: &Cluster, node: &str) -> String {
     cluster.sql(
         node,
@@ -148,11 +157,7 @@ fn the_runbooks_lead_through_a_failover_a_rejoin_and_the_loss_of_one_node_and_of
     cluster.sql("db1", "INSERT INTO kept VALUES (666)");
     run(&cluster, &fence[0]);
     assert!(run(&cluster, &fence[1]).contains("fenced"));
-    walk(&cluster, REJOIN, "### A slot on the primary");
-    walk(&cluster, REJOIN, "### By pg_rewind");
-    let seen = walk(&cluster, REJOIN, "### Start it and look");
-    assert!(seen.contains("db1"), "{seen}");
-    follows(&cluster, "db2", "db1");
+    rejoin_by_rewind(&cluster);
     assert_eq!(rows(&cluster, "db1"), "1,2");
     archives_through_two_restartpoints(&cluster, "db2", "db1");
 
