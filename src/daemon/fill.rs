@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::{Node, every};
-use crate::archive::{self, Kept};
+use crate::archive::{self, ArchiveError, Filled, Kept};
+use crate::config::Config;
 use crate::log;
 
 /// Between two looks, in seconds.
@@ -17,7 +18,7 @@ const LIMIT: Duration = Duration::from_mins(10);
 /// Looks while this node is a standby; a primary's archive is filled by its own archiver, or by `xdb archive fill`.
 pub(super) async fn keep(node: &Node) {
     let config = &node.tools.loaded.config;
-    let mut told: Vec<Kept> = Vec::new();
+    let mut told = Filled::default();
     let mut failing = false;
     let mut ticks = every(PERIOD_SECS);
     loop {
@@ -25,33 +26,39 @@ pub(super) async fn keep(node: &Node) {
         if node.view.borrow().in_recovery(Timestamp::now()) != Some(true) {
             continue;
         }
-        match timeout(LIMIT, archive::fill(config, false)).await {
-            Ok(Ok(filled)) => {
-                failing = false;
-                if !filled.stored.is_empty() {
-                    let names = filled.stored.join(", ");
-                    tracing::warn!("the archive lacked {names}: stored by this standby");
-                }
-                for kept in filled.kept.iter().filter(|kept| !told.contains(kept)) {
-                    let Kept { name, reason } = kept;
-                    tracing::warn!(
-                        "the archive lacks {name}, and this standby's is not whole: {reason}"
-                    );
-                }
-                told = filled.kept;
+        let error = match timeout(LIMIT, look(config, &told)).await {
+            Ok(Ok(found)) => {
+                (told, failing) = (found, false);
+                continue;
             }
-            Ok(Err(error)) if error.is_busy() => {}
-            // The checks report that S3 is away; once is enough here.
-            _ if failing => {}
-            Ok(Err(error)) => {
-                failing = true;
-                tracing::warn!("the archive's gaps are not filled: {}", log::chain(&error));
-            }
-            Err(_) => {
-                failing = true;
-                let secs = LIMIT.as_secs();
-                tracing::warn!("the archive's gaps are not filled: not done within {secs} s");
-            }
+            Ok(Err(error)) if error.is_busy() => continue,
+            Ok(Err(error)) => log::chain(&error),
+            Err(_) => format!("not done within {} s", LIMIT.as_secs()),
+        };
+        // The checks report that S3 is away; once is enough here.
+        if !failing {
+            tracing::warn!("the archive's gaps are not filled: {error}");
         }
+        failing = true;
     }
+}
+
+/// One look; what was missing at the look before already is stored. Until then the primary may store it itself, and its
+/// daemon sees the gap and reports it.
+async fn look(config: &Config, before: &Filled) -> Result<Filled, ArchiveError> {
+    let found = archive::fill(config, true).await?;
+    for Kept { name, reason } in found.kept.iter().filter(|it| !before.kept.contains(it)) {
+        tracing::warn!("the archive lacks {name}, and this standby's is not whole: {reason}");
+    }
+    if found.stored.iter().any(|name| before.stored.contains(name)) {
+        let filled = archive::fill(config, false).await?;
+        if !filled.stored.is_empty() {
+            let names = filled.stored.join(", ");
+            tracing::warn!("the archive lacked {names}: stored by this standby");
+        }
+    } else if !found.stored.is_empty() {
+        let names = found.stored.join(", ");
+        tracing::warn!("the archive lacks {names}: this standby holds it and stores it soon");
+    }
+    Ok(found)
 }
