@@ -4,6 +4,7 @@ use secrecy::ExposeSecret;
 use tokio::process::Command;
 
 use crate::config::Config;
+use crate::postgres;
 use crate::process::{self, Finished};
 
 /// Dumps `database` as it is in `snapshot` to standard output, in the custom format.
@@ -37,6 +38,8 @@ fn client(config: &Config, program: &str) -> Command {
         .env("PGPORT", settings.port.to_string())
         .env("PGUSER", &settings.user)
         .env("PGAPPNAME", format!("xdb {program}"))
+        // What server, database and role set must change nothing of a dump.
+        .env("PGOPTIONS", postgres::program_options())
         .env(
             "PGCONNECT_TIMEOUT",
             settings.connect_timeout.as_secs().max(1).to_string(),

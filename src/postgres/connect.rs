@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, Config, NoTls};
 
 use super::PostgresError;
+use super::session::{Access, options};
 
 /// Where to connect and as whom.
 #[derive(Debug, Clone)]
@@ -68,7 +69,7 @@ impl Drop for Connection {
 
 /// Logs in to `target`; a statement there may take `statement_timeout`, a lock 5 s.
 ///
-/// Names in queries are schema-qualified; `search_path` is pinned all the same.
+/// The session depends on no setting of the server, the database or the role: [`super::session`].
 ///
 /// # Errors
 /// When the server does not answer in time or refuses.
@@ -76,7 +77,7 @@ pub async fn connect(
     target: &Target,
     statement_timeout: Duration,
 ) -> Result<Connection, PostgresError> {
-    let config = settings(target, statement_timeout);
+    let config = settings(target, statement_timeout, Access::ReadWrite);
     let login = timeout(target.connect_timeout, config.connect(NoTls)).await;
     let silent = |_| PostgresError::Silent {
         target: target.shown(),
@@ -95,7 +96,7 @@ pub async fn connect(
 }
 
 /// What every session of xdb has in common.
-pub(super) fn settings(target: &Target, statement_timeout: Duration) -> Config {
+pub(super) fn settings(target: &Target, statement_timeout: Duration, access: Access) -> Config {
     let mut config = Config::new();
     config
         .host(&target.host)
@@ -106,10 +107,7 @@ pub(super) fn settings(target: &Target, statement_timeout: Duration) -> Config {
         .connect_timeout(target.connect_timeout)
         .keepalives_idle(Duration::from_secs(30))
         .tcp_user_timeout(Duration::from_secs(30))
-        .options(format!(
-            "-c search_path=pg_catalog -c lock_timeout=5s -c statement_timeout={}",
-            statement_timeout.as_millis()
-        ));
+        .options(options(statement_timeout, access));
     if let Some(password) = &target.password {
         config.password(password.expose_secret());
     }

@@ -3,16 +3,20 @@
 mod backup_session;
 mod connect;
 mod control;
+mod life;
 mod pool;
 mod server;
+mod session;
 mod wal_commits;
 mod wal_directory;
 
 pub use backup_session::end_backup_sessions;
 pub use connect::{Connection, Target, connect};
 pub use control::{ControlData, control_data, ended_at, own_timeline, postmaster_status};
+pub use life::Life;
 pub use pool::{Pool, PooledClient};
 pub use server::{Archiver, Server, archiver, heavy_work, server, switch_wal};
+pub use session::program_options;
 pub use wal_commits::{
     Commit, WalReader, WalStretch, commits, local_history, reached_the_end, stretches,
 };

@@ -9,6 +9,7 @@ use deadpool_postgres::{
 use tokio_postgres::{Client, NoTls};
 
 use super::connect::settings;
+use super::session::Access;
 use super::{PostgresError, Target};
 
 const SIZE: usize = 2;
@@ -45,10 +46,7 @@ impl Pool {
     /// # Errors
     /// When the settings make no pool.
     pub fn new(target: &Target, statement_timeout: Duration) -> Result<Self, PostgresError> {
-        let mut config = settings(target, statement_timeout);
-        let options = config.get_options().unwrap_or_default();
-        let options = format!("{options} -c default_transaction_read_only=on");
-        config.options(options);
+        let config = settings(target, statement_timeout, Access::ReadOnly);
         // Fast: a broken connection is seen when it is used, and the check then says so.
         let recycling = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,

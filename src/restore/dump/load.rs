@@ -8,7 +8,7 @@ use super::words::{first_error, is_missing_here, roles_only, server_is_gone, why
 use crate::config::Config;
 use crate::dump::StoredObject;
 use crate::model::Verdict;
-use crate::postgres::Target;
+use crate::postgres::{self, Target};
 use crate::process::{self, Finished};
 use crate::restore::RestoreError;
 use crate::restore::scratch::Scratch;
@@ -108,10 +108,7 @@ impl Loader<'_> {
             .env("PGUSER", &target.user)
             .env("PGDATABASE", &target.database)
             // A database's own settings must not stop its restore.
-            .env(
-                "PGOPTIONS",
-                "-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0",
-            );
+            .env("PGOPTIONS", postgres::program_options());
         command
     }
 

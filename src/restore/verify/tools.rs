@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::model::Verdict;
-use crate::postgres::Target;
+use crate::postgres::{self, Target};
 use crate::process::{self, Finished, ProcessError};
 
 /// Checks every heap and B-tree of every database, and where `every_row` that each heap row is in its indexes.
@@ -30,11 +30,8 @@ pub async fn check_amcheck(
         ])
         .args(["--all", "--install-missing", "--no-password"])
         .args(every_row.then_some("--heapallindexed"))
-        // A role may bring timeouts of its own.
-        .env(
-            "PGOPTIONS",
-            "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0",
-        );
+        // A role may bring settings of its own.
+        .env("PGOPTIONS", postgres::program_options());
     let finished = process::run(command, deadline).await?;
     Ok(judge_amcheck(&finished))
 }
