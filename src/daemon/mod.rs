@@ -40,7 +40,7 @@ use crate::http::{self, Shown};
 use crate::jobs::{Job, Tools};
 use crate::log;
 use crate::postgres::PostgresError;
-use crate::process::MarkedLock;
+use crate::process::{self, MarkedLock};
 use crate::redis::{Redis, RedisError};
 use crate::store::{Store, StoreError};
 pub use past::{Known, known};
@@ -177,6 +177,7 @@ pub fn schedule_of(job: Job, config: &Config) -> Result<Schedule, DaemonError> {
 /// # Errors
 /// When the daemon cannot start, or its HTTP server ends.
 pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
+    let open_files = process::raise_open_files();
     let config = loaded.config.clone();
     let _only = only_one(&config.node.state_directory)?;
     let listener = listener(&config.http.listen).await?;
@@ -220,7 +221,7 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
     let pulse = &node.pulse;
     // Outlives this future, for those that asked before the end; `_open` does not.
     let (_open, closing) = oneshot::channel();
-    let server = tokio::spawn(http::serve(listener, closing, shown.clone()));
+    let server = tokio::spawn(http::serve(listener, closing, shown.clone(), open_files));
     tokio::select! {
         served = server => served.unwrap_or_else(|error| Err(error.into())).map_err(DaemonError::Http),
         () = observe::roles(&config, &seen, &knowing, &pulse.roles) => Ok(()),

@@ -1,10 +1,11 @@
 //! What the daemon serves over HTTP: answers for HAProxy, for its peers and for people. Nothing here changes anything.
 
-mod door;
+mod connections;
 
 use axum::extract::State;
+use axum::handler::Handler;
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing::{MethodFilter, MethodRouter, get};
 use axum::{Json, Router};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
@@ -13,7 +14,6 @@ use tokio::sync::{oneshot, watch};
 use crate::cluster::{
     Knowledge, LsnRing, NodeState, Status, View, evaluate, judge_primary, judge_replica,
 };
-use door::Door;
 
 /// What the answers are made from.
 #[derive(Debug, Clone)]
@@ -27,26 +27,34 @@ pub struct Shown {
 
 /// Serves until the process ends; once `closing` is dropped, only those that were connected already.
 ///
+/// `open_files` is the limit on this process's open files, where it is known.
+///
 /// # Errors
 /// When the server ends.
 pub async fn serve(
     listener: TcpListener,
     closing: oneshot::Receiver<()>,
     shown: Shown,
+    open_files: Option<u64>,
 ) -> std::io::Result<()> {
     let routes = Router::new()
-        .route("/primary", get(primary))
-        .route("/replica", get(replica))
-        .route("/healthz", get(healthz))
+        .route("/primary", checked(primary))
+        .route("/replica", checked(replica))
+        .route("/healthz", checked(healthz))
         .route("/api/status", get(status))
         .route("/api/node", get(node))
         .route("/api/positions", get(positions))
         .with_state(shown);
-    let door = Door {
-        listener: Some(listener),
-        closing,
-    };
-    axum::serve(door, routes).await
+    connections::serve(listener, closing, routes, open_files).await
+}
+
+/// GET, HEAD, and OPTIONS, which `option httpchk` of HAProxy sends where no method is named.
+fn checked<H, T>(handler: H) -> MethodRouter<Shown>
+where
+    H: Handler<T, Shown>,
+    T: 'static,
+{
+    get(handler.clone()).on(MethodFilter::OPTIONS, handler)
 }
 
 type Answer = (StatusCode, String);

@@ -6,6 +6,7 @@ mod capped;
 mod group;
 mod lock;
 mod modest;
+mod open_files;
 mod sweep;
 
 use std::collections::VecDeque;
@@ -24,6 +25,7 @@ pub use capped::{MODEST_MEMORY, modest_kills, modest_limit};
 pub use group::Group;
 pub use lock::MarkedLock;
 pub use modest::modest;
+pub use open_files::raise_open_files;
 pub use sweep::kill_all_under;
 
 /// Standard output beyond this is dropped; what xdb reads there is far shorter.
