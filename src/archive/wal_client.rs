@@ -11,9 +11,9 @@ use crate::config::{self, Config, Sources};
 use crate::log;
 use crate::storage::{Bucket, Object};
 
-/// The configuration and the repository, as every verb sees them.
+/// The configuration and the repository. A wrong value that archiving does not need stops no archiving.
 pub(super) fn configured(file: Option<PathBuf>) -> Result<(Config, Repository), ArchiveError> {
-    let config = config::load(&Sources::from_process(file))?.config;
+    let config = config::load_to_serve(&Sources::from_process(file))?.config;
     let repository = super::repository(&config)?;
     Ok((config, repository))
 }
@@ -67,7 +67,7 @@ pub(super) fn complain(verb: &'static str, file: Option<PathBuf>, error: &Archiv
     // The exit code is what PostgreSQL acts on: nothing about a log file may change it.
     let _ = catch_unwind(|| {
         // Where the configuration cannot be read, nobody knows this node's name.
-        if let Ok(loaded) = config::load(&Sources::from_process(file)) {
+        if let Ok(loaded) = config::load_to_serve(&Sources::from_process(file)) {
             let hostname = &loaded.config.node.hostname;
             log::failure("archive", hostname, format!("{verb}: {message}"));
         }

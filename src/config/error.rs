@@ -38,6 +38,8 @@ pub enum ConfigError {
 /// One wrong key or value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
+    /// The key, section or variable that is wrong, as it is written.
+    pub key: String,
     /// Source, key and what was expected.
     pub message: String,
     pub hint: String,
@@ -86,6 +88,7 @@ impl Problem {
         let expected = key.kind.expected();
         let message = format!("{source}: {} is {got}, expected {expected}", key.name);
         Self {
+            key: key.name.to_owned(),
             message,
             hint: example(source, key),
         }
@@ -107,6 +110,7 @@ impl Problem {
         let hint = nearest(name, known)
             .map_or_else(|| siblings(name), |key| format!("did you mean {key}?"));
         Self {
+            key: name.to_owned(),
             message: format!("{source}: there is no key {name}"),
             hint,
         }
@@ -119,6 +123,7 @@ impl Problem {
             None => list_of_sections(),
         };
         Self {
+            key: name.to_owned(),
             message: format!("{source}: there is no section [{name}]"),
             hint,
         }
@@ -136,6 +141,7 @@ impl Problem {
             homes => format!("did you mean {}?", homes.join(" or ")),
         };
         Self {
+            key: name.to_owned(),
             message: format!("{source}: {name} stands outside of any section"),
             hint,
         }
@@ -144,6 +150,7 @@ impl Problem {
     /// A section that is no table.
     pub(super) fn no_table(source: &Source, name: &str) -> Self {
         Self {
+            key: name.to_owned(),
             message: format!("{source}: {name} is a section, not a value"),
             hint: format!("write [{name}] on a line of its own, and its keys below"),
         }
@@ -159,6 +166,7 @@ impl Problem {
                 .to_owned(),
         };
         Self {
+            key: name.to_owned(),
             message: format!("{name}: there is no such key"),
             hint,
         }
@@ -167,14 +175,25 @@ impl Problem {
     /// A value that is no UTF-8.
     pub(super) fn not_text(source: &Source, key: &str) -> Self {
         Self {
+            key: key.to_owned(),
             message: format!("{source}: the value for {key} is not UTF-8"),
             hint: "write it in UTF-8, or unset it".to_owned(),
+        }
+    }
+
+    /// A file with a secret that every user may read.
+    pub(super) fn exposed(exposed: &ConfigError) -> Self {
+        Self {
+            key: "xdb.toml".to_owned(),
+            message: exposed.to_string(),
+            hint: exposed.hint().unwrap_or_default(),
         }
     }
 
     /// `given` is of no use while `missing` is not set.
     pub(super) fn incomplete(given: &Given, missing: &str) -> Self {
         Self {
+            key: given.key.clone(),
             message: format!(
                 "{}: {} is set, but {missing} is not",
                 given.source, given.key

@@ -16,31 +16,28 @@ use super::source::{ConfigFile, Given, Source};
 /// What every user may do with a file.
 const OTHERS: u32 = 0o007;
 
-/// Reads and checks `file`; problems with single keys go to `problems`.
+/// Reads and checks `file`; problems with single keys go to `problems`. A file that shows a secret to every user is read all
+/// the same, with the complaint beside it.
 ///
 /// # Errors
-/// When the file cannot be read, is not TOML, or shows a secret to every user.
+/// When the file cannot be read or is not TOML.
 pub(super) fn read(
     file: &ConfigFile,
     problems: &mut Vec<Problem>,
-) -> Result<Vec<Given>, ConfigError> {
+) -> Result<(Vec<Given>, Option<ConfigError>), ConfigError> {
     let path = file.path();
     let Some((text, mode)) = read_text(file)? else {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), None));
     };
     let given = parse(path, &text, problems)?;
     let secret = given.iter().find(|given| is_secret(&given.key));
-    match secret {
-        Some(secret) if mode & OTHERS != 0 => {
-            let (path, key) = (path.to_owned(), secret.key.clone());
-            Err(ConfigError::Exposed {
-                path,
-                key,
-                mode: mode & 0o7777,
-            })
-        }
-        _ => Ok(given),
-    }
+    let exposed = secret.filter(|_| mode & OTHERS != 0);
+    let exposed = exposed.map(|secret| ConfigError::Exposed {
+        path: path.to_owned(),
+        key: secret.key.clone(),
+        mode: mode & 0o7777,
+    });
+    Ok((given, exposed))
 }
 
 fn read_text(file: &ConfigFile) -> Result<Option<(Vec<u8>, u32)>, ConfigError> {

@@ -11,6 +11,7 @@ use secrecy::SecretString;
 
 use super::environment;
 use super::error::{ConfigError, Problem};
+use super::faults::{Faults, is_needed_to_serve};
 use super::file;
 use super::key::{Key, Preset, environment_name};
 use super::keys::{KEYS, SETTINGS};
@@ -27,6 +28,8 @@ pub struct Loaded {
     pub config: Config,
     /// What was left out of the sources, and why: sentences for an operator.
     pub warnings: Vec<String>,
+    /// What is wrong in the sources, of [`load_to_serve`] alone; none of it is needed to serve.
+    pub faults: Vec<Problem>,
     chosen: BTreeMap<String, Given>,
     sources: Sources,
 }
@@ -44,12 +47,25 @@ pub struct Effective {
 }
 
 impl Loaded {
-    /// Reads the same sources once more, for files that were changed meanwhile; `None` when they say the same.
+    /// Reads the same sources once more, as they are now.
     ///
     /// # Errors
-    /// As [`load`].
+    /// As [`load_to_serve`].
+    pub fn reread(&self) -> Result<Self, ConfigError> {
+        load_to_serve(&self.sources)
+    }
+
+    /// The same for the archiver; `None` when the sources say the same as before.
+    ///
+    /// # Errors
+    /// As [`load_to_serve`], and when what archiving needs is wrong.
     pub fn again(&self) -> Result<Option<Self>, ConfigError> {
-        let again = load(&self.sources)?;
+        let again = self.reread()?;
+        let needed = ["cluster", "s3", "archive"];
+        if again.config.faults.of_any(&needed).is_some() {
+            let problems = again.faults;
+            return Err(ConfigError::Wrong { problems });
+        }
         let told = |loaded: &Self| -> Vec<(String, String)> {
             let all = loaded.chosen.values();
             all.map(|given| (given.key.clone(), given.text.clone()))
@@ -115,48 +131,94 @@ fn secret(given: &Given) -> SecretString {
 /// When `xdb.toml` is named but missing, cannot be read, is not TOML or shows a secret to every user;
 /// else with all the unknown keys and wrong values of all sources at once.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+    let (loaded, exposed) = read(sources)?;
+    if let Some(exposed) = exposed {
+        return Err(exposed);
+    }
+    if loaded.faults.is_empty() {
+        Ok(loaded)
+    } else {
+        let problems = loaded.faults;
+        Err(ConfigError::Wrong { problems })
+    }
+}
+
+/// The same for a daemon that must serve: what serving does not need may be wrong, and is in [`Loaded::faults`].
+///
+/// A wrong value there counts as not set; [`Config::faults`] says which work must not be done with that.
+///
+/// # Errors
+/// When `xdb.toml` is named but missing, cannot be read or is not TOML, or where the node's identity, its address, its
+/// PostgreSQL or its PgBouncer is set wrongly.
+pub fn load_to_serve(sources: &Sources) -> Result<Loaded, ConfigError> {
+    let (mut loaded, exposed) = read(sources)?;
+    if loaded
+        .faults
+        .iter()
+        .any(|problem| is_needed_to_serve(&problem.key))
+    {
+        let problems = loaded.faults;
+        return Err(ConfigError::Wrong { problems });
+    }
+    loaded.faults.extend(exposed.as_ref().map(Problem::exposed));
+    loaded.config.faults = Faults::of_problems(&loaded.faults);
+    Ok(loaded)
+}
+
+/// Reads everything, with what is wrong beside it, and whether a secret is shown to every user.
+fn read(sources: &Sources) -> Result<(Loaded, Option<ConfigError>), ConfigError> {
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
     let mut chosen = BTreeMap::new();
     let seeded = read_environment_file(&sources.environment_file, &mut problems, &mut warnings);
+    let process = environment::read_process(&sources.process, &mut problems);
+    let (in_file, exposed) = file::read(&sources.file, &mut problems)?;
     for layer in [
         seeded,
-        environment::read_process(&sources.process, &mut problems),
-        file::read(&sources.file, &mut problems)?,
+        process,
+        in_file,
         environment::read_variables(&sources.process, &mut problems),
         environment::read_flags(&sources.flags, &mut problems),
     ] {
         chosen.extend(layer.into_iter().map(|given| (given.key.clone(), given)));
     }
     warnings.extend(drop_foreign_token(&mut chosen));
-    // A key whose value is wrong is not among the chosen: it would look as if it were not set.
-    if problems.is_empty() {
-        problems.extend(judge_key_pair(&chosen));
+    if let Some(problem) = judge_key_pair(&chosen) {
+        for key in KEY_PAIR {
+            chosen.remove(key);
+        }
+        // A key whose value is wrong is not among the chosen: it would look as if it were not set.
+        if !problems
+            .iter()
+            .any(|problem| problem.key.starts_with("s3."))
+        {
+            problems.push(problem);
+        }
     }
     let mut values = BTreeMap::new();
     for key in KEYS {
         let Some((text, source)) = value_of(key, &chosen) else {
             continue;
         };
-        match key.kind.parse(&text) {
-            Some(value) => {
-                values.insert(key.name, value);
-            }
-            // Only of a seed: the other layers have told theirs already.
-            None => problems.push(Problem::text(&source, key, &text)),
+        if let Some(value) = key.kind.parse(&text) {
+            values.insert(key.name, value);
+            continue;
         }
+        // Only of a seed: the other layers have told theirs already.
+        problems.push(Problem::text(&source, key, &text));
+        chosen.remove(key.name);
+        let preset = value_of(key, &chosen).and_then(|(text, _)| key.kind.parse(&text));
+        values.extend(preset.map(|value| (key.name, value)));
     }
-    if problems.is_empty() {
-        let settings = settings(&chosen).map(|(name, given)| (name.to_owned(), secret(given)));
-        Ok(Loaded {
-            config: Config::new(&Values(values), settings.collect()),
-            warnings,
-            chosen,
-            sources: sources.clone(),
-        })
-    } else {
-        Err(ConfigError::Wrong { problems })
-    }
+    let settings = settings(&chosen).map(|(name, given)| (name.to_owned(), secret(given)));
+    let loaded = Loaded {
+        config: Config::new(&Values(values), settings.collect()),
+        warnings,
+        faults: problems,
+        chosen,
+        sources: sources.clone(),
+    };
+    Ok((loaded, exposed))
 }
 
 /// A file that is missing is fine. One that cannot be read is so for pam_env, too; but it is told.
@@ -189,6 +251,12 @@ fn drop_foreign_token(chosen: &mut BTreeMap<String, Given>) -> Option<String> {
         token.source
     ))
 }
+
+const KEY_PAIR: [&str; 3] = [
+    "s3.access_key_id",
+    "s3.secret_access_key",
+    "s3.session_token",
+];
 
 /// The access key is of use only together with its secret, and a token only with both.
 fn judge_key_pair(chosen: &BTreeMap<String, Given>) -> Option<Problem> {

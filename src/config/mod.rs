@@ -5,6 +5,7 @@
 
 mod environment;
 mod error;
+mod faults;
 mod file;
 mod key;
 mod keys;
@@ -25,7 +26,8 @@ mod tests_secrets;
 mod typed;
 
 pub use error::{ConfigError, Problem};
-pub use load::{Effective, Loaded, load};
+pub use faults::Faults;
+pub use load::{Effective, Loaded, load, load_to_serve};
 pub use source::{ConfigFile, DEFAULT_FILE, Flag, Source, Sources, usual_state_directory};
 pub use typed::{
     Archive, Cluster, Config, Dump, Http, Node, PgBouncer, Postgres, Redis, RestoreTest, Retention,

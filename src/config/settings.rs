@@ -71,6 +71,7 @@ pub(super) fn judge_name(source: &Source, name: &str) -> Option<Problem> {
     if let Some((_, instead)) = OWN.iter().find(|(own, _)| *own == name) {
         let message = format!("{source}: {key} is not free: xdb itself tells the program");
         return Some(Problem {
+            key,
             message,
             hint: (*instead).to_owned(),
         });
@@ -84,6 +85,7 @@ pub(super) fn judge_name(source: &Source, name: &str) -> Option<Problem> {
         .any(|prefix| name.len() > prefix.len() && name.starts_with(prefix));
     (!shaped || !(known || OTHERS.contains(&name))).then(|| Problem {
         message: format!("{source}: {key} is no setting of WAL-G"),
+        key,
         hint: format!(
             "a setting's name is upper case and begins with WALG_ or S3_, or is one of {}",
             OTHERS.join(", ")
@@ -94,6 +96,7 @@ pub(super) fn judge_name(source: &Source, name: &str) -> Option<Problem> {
 /// Says why a value is none that can be passed on; `got` describes it without showing it.
 pub(super) fn wrong_value(source: &Source, name: &str, got: &str) -> Problem {
     Problem {
+        key: format!("{SETTINGS}{name}"),
         message: format!(
             "{source}: {SETTINGS}{name} is {got}, expected text, a number or a boolean"
         ),

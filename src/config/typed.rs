@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::faults::Faults;
 use super::kind::Value;
 
 /// One node's whole configuration; its `Debug` shows no secret.
@@ -24,6 +25,8 @@ pub struct Config {
     pub redis: Redis,
     pub http: Http,
     pub schedule: Schedule,
+    /// Empty but in a daemon that serves with wrong values.
+    pub faults: Faults,
 }
 
 #[derive(Debug, Clone)]
@@ -312,6 +315,7 @@ impl Config {
                 prune: values.text("schedule.prune"),
                 checks: values.text("schedule.checks"),
             },
+            faults: Faults::default(),
         }
     }
 }

@@ -16,17 +16,31 @@ pub struct Repository {
 
 /// A template that cannot be filled in here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key} is {template}, and {placeholder} is not known")]
+#[error("{}", self.words())]
 pub struct UnknownPlaceholder {
     /// The configuration key that holds the template.
     pub key: &'static str,
     pub template: String,
     pub placeholder: &'static str,
+    /// What is wrong in the configuration, where that is why.
+    pub fault: Option<String>,
 }
 
 impl UnknownPlaceholder {
+    fn words(&self) -> String {
+        let (key, template, placeholder) = (self.key, &self.template, self.placeholder);
+        match &self.fault {
+            Some(fault) => format!("the configuration is wrong: {fault}"),
+            None => format!("{key} is {template}, and {placeholder} is not known"),
+        }
+    }
+
     /// What the operator can do.
     pub fn hint(&self) -> String {
+        if self.fault.is_some() {
+            return "`xdb config check` names everything that is wrong; correct it and restart xdb"
+                .to_owned();
+        }
         let key = self.key;
         match self.placeholder {
             "{account}" => format!(
@@ -57,12 +71,21 @@ impl Repository {
     /// is when a repository is needed most, it is that of the programs, as `postgres.bin_directory` is named.
     ///
     /// # Errors
-    /// When a placeholder's value is not known here.
+    /// When a placeholder's value is not known here, or the configuration of S3 or of `key`'s section is wrong.
     pub fn fill(
         key: &'static str,
         template: &str,
         config: &Config,
     ) -> Result<Self, UnknownPlaceholder> {
+        let section = key.split('.').next().unwrap_or(key);
+        if let Some(fault) = config.faults.of_any(&["s3", section, "cluster"]) {
+            return Err(UnknownPlaceholder {
+                key,
+                template: template.to_owned(),
+                placeholder: "",
+                fault: Some(fault.to_owned()),
+            });
+        }
         let major = || {
             let settings = &config.postgres;
             match std::fs::read_to_string(settings.data_directory.join("PG_VERSION")) {
@@ -79,6 +102,7 @@ impl Repository {
                 key,
                 template: template.to_owned(),
                 placeholder,
+                fault: None,
             }
         })
     }
@@ -163,6 +187,7 @@ mod tests {
             key: "dump.repository",
             template: "s3://pgdump-{account}/x".to_owned(),
             placeholder: "{account}",
+            fault: None,
         };
         assert_eq!(
             unknown.to_string(),
