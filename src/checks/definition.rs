@@ -54,14 +54,23 @@ pub enum Kind {
     Program {
         oldest: Vec<Oldest>,
     },
-    /// "Could not connect" is critical here, and nowhere else.
+    /// "Could not connect" is critical here and in [`Kind::PgBouncerUp`], and nowhere else.
     PostgresqlUp,
+    /// A login through this node's PgBouncer.
+    PgBouncerUp,
+    /// What is wrong in xdb's own files, and what the daemon does without because of it.
+    Configuration,
 }
 
 impl Kind {
     /// One verdict for all nodes: an alert of it comes from the node that speaks for the cluster.
     pub fn is_about_cluster(&self) -> bool {
         matches!(self, Self::Age { .. })
+    }
+
+    /// The daemon looks every two seconds, whatever `schedule.checks` says: nothing works without these two.
+    pub fn is_vital(&self) -> bool {
+        matches!(self, Self::PostgresqlUp | Self::PgBouncerUp)
     }
 }
 

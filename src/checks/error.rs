@@ -18,9 +18,56 @@ pub enum DefinitionError {
         error: std::io::Error,
     },
     #[error("{file} is not TOML: {message}")]
-    Toml { file: String, message: String },
+    Toml {
+        file: String,
+        line: usize,
+        message: String,
+    },
     #[error("{file}: {message}")]
-    Wrong { file: String, message: String },
+    Wrong {
+        file: String,
+        /// `None` where a key is missing.
+        line: Option<usize>,
+        message: String,
+    },
+}
+
+impl DefinitionError {
+    /// The file that is wrong.
+    pub fn file(&self) -> String {
+        match self {
+            Self::Read { path, .. } => path.display().to_string(),
+            Self::Toml { file, .. } | Self::Wrong { file, .. } => file.clone(),
+        }
+    }
+
+    /// As "/etc/xdb/checks/own.toml:3: kind is \"sequel\", expected …".
+    pub fn with_line(&self) -> String {
+        match self {
+            Self::Read { path, error } => format!("cannot read {}: {error}", path.display()),
+            Self::Toml {
+                file,
+                line,
+                message,
+            } => format!("{file}:{line}: not TOML: {message}"),
+            Self::Wrong {
+                file,
+                line: Some(line),
+                message,
+            } => format!("{file}:{line}: {message}"),
+            Self::Wrong { .. } => self.to_string(),
+        }
+    }
+
+    /// What the operator can do.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => "the file must be readable by the user that runs xdb (postgres)",
+            Self::Toml { .. } | Self::Wrong { .. } => {
+                "the files in checks/ of the package are examples; until it is mended the check of this name is the packaged one, or none"
+            }
+        }
+    }
 }
 
 /// A check could not look.

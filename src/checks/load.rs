@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::parse::parse;
 use super::shipped::SHIPPED;
@@ -11,46 +11,84 @@ use super::{Definition, DefinitionError};
 /// Where an operator's definitions are.
 pub const DIRECTORY: &str = "/etc/xdb/checks";
 
-/// Every check by name: a file `NAME.toml` in `directory` replaces the shipped one, or adds another.
-///
-/// # Errors
-/// When `directory` is there and cannot be read, or a file in it is no definition.
-pub fn load(directory: &Path) -> Result<Vec<Definition>, DefinitionError> {
-    let mut definitions = BTreeMap::new();
-    for (name, text) in SHIPPED {
-        definitions.insert(
-            (*name).to_owned(),
-            parse(name, &format!("checks/{name}.toml"), text)?,
-        );
-    }
-    for (name, definition) in own(directory)? {
-        definitions.insert(name, definition);
-    }
-    Ok(definitions.into_values().collect())
+/// The checks that can be made, and the files that define none.
+#[derive(Debug, Default)]
+pub struct Definitions {
+    pub definitions: Vec<Definition>,
+    /// One for each file in the operator's directory that is wrong.
+    pub faults: Vec<DefinitionError>,
 }
 
-fn own(directory: &Path) -> Result<Vec<(String, Definition)>, DefinitionError> {
-    let unreadable = |path: &Path, error| DefinitionError::Read {
+/// Every check by name: a file `NAME.toml` in `directory` replaces the shipped one, or adds another.
+///
+/// A file that is wrong replaces and adds nothing: the other checks are made all the same.
+pub fn load(directory: &Path) -> Definitions {
+    let mut definitions = BTreeMap::new();
+    let mut faults = Vec::new();
+    let shipped = SHIPPED.iter().map(|(name, text)| {
+        let file = format!("checks/{name}.toml");
+        ((*name).to_owned(), parse(name, &file, text))
+    });
+    let own = files(directory, &mut faults)
+        .into_iter()
+        .map(|(name, path)| {
+            let parsed = read(&name, &path);
+            (name, parsed)
+        });
+    for (name, parsed) in shipped.chain(own.collect::<Vec<_>>()) {
+        match parsed {
+            Ok(definition) => {
+                definitions.insert(name, definition);
+            }
+            Err(fault) => faults.push(fault),
+        }
+    }
+    Definitions {
+        definitions: definitions.into_values().collect(),
+        faults,
+    }
+}
+
+fn read(name: &str, path: &Path) -> Result<Definition, DefinitionError> {
+    let text = std::fs::read_to_string(path).map_err(|error| DefinitionError::Read {
         path: path.to_owned(),
         error,
+    })?;
+    parse(name, &path.display().to_string(), &text)
+}
+
+/// The files in the operator's directory with the names of their checks, in the order of the names.
+fn files(directory: &Path, faults: &mut Vec<DefinitionError>) -> Vec<(String, PathBuf)> {
+    let mut unreadable = |error| {
+        faults.push(DefinitionError::Read {
+            path: directory.to_owned(),
+            error,
+        });
     };
     let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(unreadable(directory, error)),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Vec::new(),
+        Err(error) => {
+            unreadable(error);
+            return Vec::new();
+        }
     };
     let mut found = Vec::new();
     for entry in entries {
-        let path = entry.map_err(|error| unreadable(directory, error))?.path();
-        let name = path.file_stem().and_then(|stem| stem.to_str());
-        let (Some(name), Some("toml")) = (name, path.extension().and_then(|e| e.to_str())) else {
-            continue;
+        let path = match entry {
+            Ok(entry) => entry.path(),
+            Err(error) => {
+                unreadable(error);
+                continue;
+            }
         };
-        let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
-        let definition = parse(name, &path.display().to_string(), &text)?;
-        found.push((name.to_owned(), definition));
+        let name = path.file_stem().and_then(|stem| stem.to_str());
+        if let (Some(name), Some("toml")) = (name, path.extension().and_then(|e| e.to_str())) {
+            found.push((name.to_owned(), path));
+        }
     }
-    Ok(found)
+    found.sort();
+    found
 }
 
 #[cfg(test)]
@@ -63,8 +101,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let write =
             |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
-        let shipped = load(&directory.path().join("missing")).unwrap();
-        assert_eq!(shipped.len(), SHIPPED.len());
+        let shipped = load(&directory.path().join("missing"));
+        assert_eq!(shipped.definitions.len(), SHIPPED.len());
+        assert!(shipped.faults.is_empty(), "{:?}", shipped.faults);
 
         write(
             "archiver.toml",
@@ -75,15 +114,44 @@ mod tests {
             "title = 'own'\nkind = 'sql'\nquery = 'SELECT 1 AS value'\nwarning = 1",
         );
         write("notes.txt", "no check");
-        let loaded = load(directory.path()).unwrap();
+        let loaded = load(directory.path()).definitions;
         assert_eq!(loaded.len(), SHIPPED.len() + 1);
         let archiver = loaded.iter().find(|one| one.name == "archiver").unwrap();
         assert_eq!(archiver.title, "mine");
         let own = loaded.iter().find(|one| one.name == "own").unwrap();
         assert!(matches!(&own.kind, Kind::Sql { query, .. } if query == "SELECT 1 AS value"));
+    }
 
-        write("own.toml", "title = 'own'\nkind = 'sequel'");
-        let error = load(directory.path()).unwrap_err().to_string();
-        assert!(error.contains("own.toml: kind is \"sequel\""), "{error}");
+    #[test]
+    fn a_file_that_is_wrong_costs_its_own_check_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let write = |name: &str, text: &[u8]| std::fs::write(path(name), text).unwrap();
+        write("own.toml", b"title = 'own'\nkind = 'sequel'");
+        write(
+            "archiver.toml",
+            b"title = 'mine'\nkind = 'archiver'\nwarn = 7",
+        );
+        write("latin.toml", b"title = '\xe9'");
+        write("cut.toml", b"title = 'cut");
+        std::fs::create_dir(path("folder.toml")).unwrap();
+        std::os::unix::fs::symlink("nowhere", path("dangling.toml")).unwrap();
+        write("good.toml", b"title = 'good'\nkind = 'postgresql_up'");
+
+        let loaded = load(directory.path());
+        // The packaged archiver, and the good one.
+        assert_eq!(loaded.definitions.len(), SHIPPED.len() + 1);
+        let archiver = loaded.definitions.iter().find(|one| one.name == "archiver");
+        assert_ne!(archiver.unwrap().title, "mine");
+        let files: Vec<_> = loaded.faults.iter().map(DefinitionError::file).collect();
+        let expected = ["archiver", "cut", "dangling", "folder", "latin", "own"];
+        let expected = expected.map(|name| path(&format!("{name}.toml")).display().to_string());
+        assert_eq!(files, expected);
+        let own = loaded.faults.last().unwrap();
+        assert!(
+            own.to_string().contains("own.toml: kind is \"sequel\""),
+            "{own}"
+        );
+        assert!(own.with_line().contains("own.toml:2: kind is"), "{own:?}");
     }
 }

@@ -5,11 +5,13 @@
 
 mod age;
 mod archiver;
+mod configuration;
 mod definition;
 mod error;
 mod load;
 mod parse;
 mod pgbouncer;
+mod pgbouncer_up;
 mod program;
 mod replication_lag;
 mod sample;
@@ -20,7 +22,8 @@ mod wal_volume;
 
 pub use definition::{Definition, Kind, Limits, Metric, Role};
 pub use error::{DefinitionError, SampleError};
-pub use load::{DIRECTORY, load};
+pub use load::{DIRECTORY, Definitions, load};
+pub use pgbouncer_up::{PgBouncerWatch, judge_pgbouncer_up};
 pub use program::{Oldest, Version};
 pub use replication_lag::{LagLimits, Standby, judge_replication_lag};
 pub use sample::{Looked, Sampler};

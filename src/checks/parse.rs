@@ -3,21 +3,21 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use toml_edit::{DocumentMut, Item, TableLike};
+use toml_edit::{Document, Item, TableLike};
 
 use super::program::parse_version;
 use super::{Definition, DefinitionError, Kind, LagLimits, Limits, Metric, Oldest, Role};
 
 /// Reads the text of the check `name`; `file` is how errors call it.
 pub(super) fn parse(name: &str, file: &str, text: &str) -> Result<Definition, DefinitionError> {
-    let document: DocumentMut =
-        text.parse()
-            .map_err(|error: toml_edit::TomlError| DefinitionError::Toml {
-                file: file.to_owned(),
-                message: error.message().to_owned(),
-            })?;
+    let document = Document::parse(text).map_err(|error| DefinitionError::Toml {
+        file: file.to_owned(),
+        line: line_of(text, error.span().map_or(text.len(), |span| span.start)),
+        message: error.message().to_owned(),
+    })?;
     let mut keys = Keys {
         file,
+        text,
         table: document.as_table(),
         read: Vec::new(),
     };
@@ -85,8 +85,10 @@ fn kind(keys: &mut Keys) -> Result<Kind, DefinitionError> {
             oldest: vec![keys.oldest("wal-g")?, keys.oldest("walrus")?],
         },
         "postgresql_up" => Kind::PostgresqlUp,
+        "pgbouncer_up" => Kind::PgBouncerUp,
+        "configuration" => Kind::Configuration,
         other => {
-            let kinds = "sql, pgbouncer, archiver, replication_lag, age, wal_volume, program or postgresql_up";
+            let kinds = "sql, pgbouncer, archiver, replication_lag, age, wal_volume, program, postgresql_up, pgbouncer_up or configuration";
             return Err(keys.expected("kind", other, kinds));
         }
     })
@@ -95,6 +97,7 @@ fn kind(keys: &mut Keys) -> Result<Kind, DefinitionError> {
 /// A file's keys, and which of them were read.
 struct Keys<'a> {
     file: &'a str,
+    text: &'a str,
     table: &'a dyn TableLike,
     read: Vec<&'static str>,
 }
@@ -111,12 +114,12 @@ impl<'a> Keys<'a> {
         };
         let text = item.as_str().map(str::trim).filter(|text| !text.is_empty());
         text.map(Some)
-            .ok_or_else(|| self.wrong(format!("{key} is not text")))
+            .ok_or_else(|| self.wrong(key, format!("{key} is not text")))
     }
 
     fn required(&mut self, key: &'static str) -> Result<&'a str, DefinitionError> {
         self.text(key)?
-            .ok_or_else(|| self.wrong(format!("{key} is missing")))
+            .ok_or_else(|| self.wrong(key, format!("{key} is missing")))
     }
 
     fn number(&mut self, key: &'static str) -> Result<Option<f64>, DefinitionError> {
@@ -130,7 +133,7 @@ impl<'a> Keys<'a> {
         number
             .filter(|number| number.is_finite())
             .map(Some)
-            .ok_or_else(|| self.wrong(format!("{key} is not a number")))
+            .ok_or_else(|| self.wrong(key, format!("{key} is not a number")))
     }
 
     fn duration(&mut self, key: &'static str) -> Result<Duration, DefinitionError> {
@@ -182,9 +185,11 @@ impl<'a> Keys<'a> {
         let Limits { warning, critical } = self.durations()?;
         match (warning, critical) {
             (Some(early), Some(late)) if early < late => {
-                Err(self.wrong("warning is below critical".to_owned()))
+                Err(self.wrong("warning", "warning is below critical".to_owned()))
             }
-            (None, None) => Err(self.wrong("neither warning nor critical is set".to_owned())),
+            (None, None) => {
+                Err(self.wrong("warning", "neither warning nor critical is set".to_owned()))
+            }
             _ => Ok(Limits { warning, critical }),
         }
     }
@@ -207,11 +212,11 @@ impl<'a> Keys<'a> {
             Limits {
                 warning: None,
                 critical: None,
-            } => Err(self.wrong(format!("neither {warning} nor {critical} is set"))),
+            } => Err(self.wrong(warning, format!("neither {warning} nor {critical} is set"))),
             Limits {
                 warning: Some(low),
                 critical: Some(high),
-            } if low > high => Err(self.wrong(format!("{warning} is above {critical}"))),
+            } if low > high => Err(self.wrong(warning, format!("{warning} is above {critical}"))),
             limits => Ok(limits),
         }
     }
@@ -219,21 +224,35 @@ impl<'a> Keys<'a> {
     fn finish(self) -> Result<(), DefinitionError> {
         let unknown = self.table.iter().find(|(key, _)| !self.read.contains(key));
         match unknown {
-            Some((key, _)) => Err(self.wrong(format!("there is no key {key} in this kind"))),
+            Some((key, _)) => Err(self.wrong(key, format!("there is no key {key} in this kind"))),
             None => Ok(()),
         }
     }
 
     fn expected(&self, key: &str, found: &str, expected: &str) -> DefinitionError {
-        self.wrong(format!("{key} is {found:?}, expected {expected}"))
+        self.wrong(key, format!("{key} is {found:?}, expected {expected}"))
     }
 
-    fn wrong(&self, message: String) -> DefinitionError {
+    fn wrong(&self, key: &str, message: String) -> DefinitionError {
+        let span = self.table.get_key_value(key).and_then(|(key, item)| {
+            // The key's own place, or that of what it holds.
+            key.span().or_else(|| item.span())
+        });
         DefinitionError::Wrong {
             file: self.file.to_owned(),
+            line: span.map(|span| line_of(self.text, span.start)),
             message,
         }
     }
+}
+
+/// Counted from 1.
+fn line_of(text: &str, offset: usize) -> usize {
+    1 + text
+        .bytes()
+        .take(offset)
+        .filter(|byte| *byte == b'\n')
+        .count()
 }
 
 #[cfg(test)]

@@ -74,6 +74,7 @@ mod tests {
             cl_waiting,
             sv_active,
             sv_idle: 0,
+            sv_used: 0,
             sv_login: 0,
             maxwait: Duration::from_millis(maxwait),
         }

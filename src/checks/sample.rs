@@ -7,12 +7,15 @@ use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::pgbouncer::{saturation, waiting};
+use super::pgbouncer_up::{PgBouncerWatch, judge_pgbouncer_up};
 use super::program::{self, Asked, FAILURES_WITHIN};
 use super::server::{archiving, ask, in_recovery, read_values, standby, standbys};
 use super::values::Value;
-use super::{Definition, Kind, Metric, Role, SampleError, age, archiver, wal_volume};
+use super::{
+    Definition, Kind, Metric, Role, SampleError, age, archiver, configuration, wal_volume,
+};
 use crate::cluster::LsnRing;
-use crate::config::Config;
+use crate::config::Loaded;
 use crate::log;
 use crate::model::{Finding, Scope, Verdict};
 use crate::pgbouncer::Console;
@@ -28,7 +31,7 @@ const STATEMENT: Duration = Duration::from_secs(5);
 pub struct Sampler {
     target: Target,
     postgres: postgres::Pool,
-    config: Config,
+    loaded: Loaded,
     /// Made when the first check needs it.
     shared: OnceCell<Shared>,
     program: Asked,
@@ -48,22 +51,28 @@ impl Sampler {
     ///
     /// # Errors
     /// When the settings make no pool.
-    pub fn new(config: &Config) -> Result<Self, PostgresError> {
-        let target = Target::from(&config.postgres);
+    pub fn new(loaded: &Loaded) -> Result<Self, PostgresError> {
+        let target = Target::from(&loaded.config.postgres);
         Ok(Self {
             postgres: postgres::Pool::new(&target, STATEMENT)?,
             target,
-            config: config.clone(),
+            loaded: loaded.clone(),
             shared: OnceCell::new(),
             program: Asked::default(),
         })
     }
 
-    fn found(&self, definition: &Definition, object: Option<String>, verdict: Verdict) -> Finding {
+    /// The finding of `definition` about `object`.
+    pub fn found(
+        &self,
+        definition: &Definition,
+        object: Option<String>,
+        verdict: Verdict,
+    ) -> Finding {
         let scope = if definition.kind.is_about_cluster() {
             Scope::Cluster
         } else {
-            Scope::Node(self.config.node.hostname.clone())
+            Scope::Node(self.loaded.config.node.hostname.clone())
         };
         let mut finding =
             Finding::new(&definition.name, scope, object.unwrap_or_default(), verdict);
@@ -107,6 +116,11 @@ impl Sampler {
         }
         Ok(findings(match &definition.kind {
             Kind::PostgresqlUp => vec![(None, self.up().await)],
+            Kind::Configuration => configuration::look(&self.loaded),
+            Kind::PgBouncerUp => {
+                let state = PgBouncerWatch::new(&self.loaded.config).look().await;
+                vec![(None, judge_pgbouncer_up(&state))]
+            }
             Kind::Sql {
                 query,
                 unit,
@@ -117,7 +131,7 @@ impl Sampler {
                 judged(&read_values(&values)?, limits, unit)
             }
             Kind::PgBouncer { metric, limits } => {
-                let console = Console::open(&self.config.pgbouncer).await?;
+                let console = Console::open(&self.loaded.config.pgbouncer).await?;
                 let (values, unit) = match metric {
                     Metric::ClientsWaiting => (waiting(&console.pools().await?), "waiting"),
                     Metric::Saturation => {
@@ -145,12 +159,12 @@ impl Sampler {
                 vec![(None, age::judge(success.as_ref(), limits, now))]
             }
             Kind::WalVolume { limits } => {
-                let wal = wal_directory(&self.config.postgres.data_directory)?;
+                let wal = wal_directory(&self.loaded.config.postgres.data_directory)?;
                 vec![(None, wal_volume::judge(&wal, limits, now))]
             }
             Kind::Program { oldest } => {
-                let program = &self.config.archive.program;
-                let reader = Reader::open(&self.config.node.state_directory)?;
+                let program = &self.loaded.config.archive.program;
+                let reader = Reader::open(&self.loaded.config.node.state_directory)?;
                 let failures =
                     reader.map(|it| it.reading().program_failures(now - FAILURES_WITHIN));
                 let failures = failures.transpose()?.unwrap_or_default();
@@ -171,7 +185,7 @@ impl Sampler {
     }
 
     async fn last_success(&self, job: &str) -> Result<Option<Success>, SampleError> {
-        let open = || Shared::open(&self.config);
+        let open = || Shared::open(&self.loaded.config);
         let shared = self.shared.get_or_try_init(open).await?;
         Ok(shared.last_success(job).await?)
     }
@@ -179,7 +193,7 @@ impl Sampler {
     /// The one check for which "could not connect" is no unknown.
     ///
     /// It logs in anew: a connection that is kept may answer while nobody else gets in.
-    async fn up(&self) -> Verdict {
+    pub async fn up(&self) -> Verdict {
         let asked = async {
             let connection = postgres::connect(&self.target, STATEMENT).await?;
             in_recovery(&connection).await

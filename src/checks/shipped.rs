@@ -15,6 +15,10 @@ pub(super) const SHIPPED: &[(&str, &str)] = &[
         "base-backup-age",
         include_str!("../../checks/base-backup-age.toml"),
     ),
+    (
+        "configuration",
+        include_str!("../../checks/configuration.toml"),
+    ),
     ("dump-age", include_str!("../../checks/dump-age.toml")),
     (
         "dump-test-age",
@@ -27,6 +31,10 @@ pub(super) const SHIPPED: &[(&str, &str)] = &[
     (
         "pgbouncer-saturation",
         include_str!("../../checks/pgbouncer-saturation.toml"),
+    ),
+    (
+        "pgbouncer-up",
+        include_str!("../../checks/pgbouncer-up.toml"),
     ),
     (
         "postgresql-connections",

@@ -1,5 +1,6 @@
 //! `xdb check`: what is watched, looked at now.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use clap::Args;
@@ -7,9 +8,10 @@ use jiff::Timestamp;
 
 use super::exit::{Exit, complain};
 use super::output::{say, table};
-use crate::checks::{self, Definition, Looked, Sampler};
+use crate::checks::{self, Definition, DefinitionError, Definitions, Looked, Sampler};
 use crate::cluster;
 use crate::config::Loaded;
+use crate::log;
 use crate::model::{Finding, Verdict};
 
 #[derive(Debug, Args)]
@@ -26,7 +28,10 @@ pub struct Arguments {
 }
 
 pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
-    let mut definitions = checks::load(Path::new(checks::DIRECTORY))?;
+    let Definitions {
+        mut definitions,
+        faults,
+    } = checks::load(Path::new(checks::DIRECTORY));
     if let Some(name) = &arguments.name {
         let names: Vec<_> = definitions.iter().map(|one| one.name.as_str()).collect();
         let hint = format!("the checks are {}", names.join(", "));
@@ -36,7 +41,7 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
             return Ok(Exit::Usage);
         }
     }
-    let sampler = Sampler::new(&loaded.config)?;
+    let sampler = Sampler::new(loaded)?;
     // Only the daemon has watched the primary; without it a replica's lag is unknown, and says so.
     let address = cluster::own_address(&loaded.config.http.listen);
     let primary = cluster::ask_positions(&address).await.unwrap_or_default();
@@ -53,11 +58,26 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
     } else {
         print(&findings, &elsewhere)?;
     }
+    // Wrong files are reported after the findings of the other checks, and decide the exit code.
+    let named = |fault: &&DefinitionError| {
+        let stem = Path::new(&fault.file()).file_stem().map(OsStr::to_owned);
+        arguments
+            .name
+            .as_ref()
+            .is_none_or(|name| stem.as_deref() == Some(OsStr::new(name)))
+    };
+    let wrong: Vec<_> = faults.iter().filter(named).collect();
+    for fault in &wrong {
+        complain(&log::chain(*fault), Some(fault.hint()));
+    }
+    if !wrong.is_empty() {
+        return Ok(Exit::Usage);
+    }
     Ok(judge_exit(findings.iter().map(|finding| &finding.verdict)))
 }
 
 /// What is known to be bad weighs more than what could not be looked at.
-fn judge_exit<'a>(verdicts: impl Iterator<Item = &'a Verdict>) -> Exit {
+pub(super) fn judge_exit<'a>(verdicts: impl Iterator<Item = &'a Verdict>) -> Exit {
     verdicts.fold(Exit::Good, |worst, verdict| match (verdict, worst) {
         (Verdict::Warning(_) | Verdict::Critical(_), _) | (_, Exit::Bad) => Exit::Bad,
         (Verdict::Unknown(_), _) => Exit::CouldNot,

@@ -16,6 +16,9 @@ pub fn run(loaded: &Loaded) -> anyhow::Result<Exit> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    for fault in &loaded.faults {
+        tracing::error!("left out: {} (HINT: {})", fault.message, fault.hint);
+    }
     let serve = async {
         daemon::run(loaded.clone()).await?;
         Ok(Exit::Good)

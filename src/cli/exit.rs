@@ -4,7 +4,6 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crate::archive::ArchiveError;
-use crate::checks::DefinitionError;
 use crate::config::ConfigError;
 use crate::daemon::{DaemonError, NotRun};
 use crate::dump::DumpError;
@@ -46,7 +45,7 @@ impl From<Conclusion> for Exit {
 /// Prints `error`, its causes and what to do, and tells the exit code.
 pub fn report(error: &anyhow::Error) -> Exit {
     complain(&log::chain(error.as_ref()), hint(error).as_deref());
-    if error.is::<ConfigError>() || error.is::<DefinitionError>() || error.is::<WaitError>() {
+    if error.is::<ConfigError>() || error.is::<WaitError>() {
         return Exit::Usage;
     }
     if error.is::<UntilError>() {

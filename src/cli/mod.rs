@@ -4,6 +4,7 @@ mod archive;
 mod backup;
 mod backup_show;
 mod check;
+mod config_check;
 mod config_show;
 mod daemon;
 mod dump;
@@ -117,20 +118,31 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         }
         Ok(loaded)
     };
+    // What shows faults must not end at one that it could show.
+    let load_to_serve = || -> anyhow::Result<Loaded> {
+        let loaded = config::load_to_serve(&Sources::from_process(cli.config.clone()))?;
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        for fault in &loaded.faults {
+            tracing::warn!("{} (HINT: {})", fault.message, fault.hint);
+        }
+        Ok(loaded)
+    };
     match cli.verb {
         // main() has taken every call of these two that is not a question for help.
         Verb::WalPush { .. } | Verb::WalFetch { .. } => Ok(Exit::Usage),
         Verb::Check(arguments) => {
-            let loaded = load(Vec::new())?;
+            let loaded = load_to_serve()?;
             until_interrupted(check::run(arguments, &loaded), async {})
         }
         Verb::Wait(arguments) => wait::run(&arguments, load),
         Verb::Status(arguments) => {
-            let loaded = load(Vec::new())?;
+            let loaded = load_to_serve()?;
             until_interrupted(status::run(arguments, &loaded), async {})
         }
         Verb::Jobs(arguments) => {
-            let loaded = load(Vec::new())?;
+            let loaded = load_to_serve()?;
             until_interrupted(jobs::run(arguments, &loaded), async {})
         }
         Verb::Run(arguments) => {
@@ -140,8 +152,12 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             };
             until_interrupted(run::run(job, &loaded), run::clean_up(job, &loaded))
         }
-        Verb::Daemon => daemon::run(&load(Vec::new())?),
-        Verb::Config(verb) => config_show::run(&verb, &load(Vec::new())?),
+        // It says by itself, in its log, what it leaves out.
+        Verb::Daemon => daemon::run(&config::load_to_serve(&Sources::from_process(cli.config))?),
+        Verb::Config(config_show::Verb::Show) => config_show::run(&load(Vec::new())?),
+        Verb::Config(config_show::Verb::Check) => {
+            config_check::run(&Sources::from_process(cli.config))
+        }
         Verb::Backup(verb) => {
             let loaded = load(verb.flags())?;
             let pushes = matches!(verb, backup::Verb::Push { .. });

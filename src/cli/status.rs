@@ -3,6 +3,7 @@
 use clap::Args;
 use jiff::Timestamp;
 
+use super::check::judge_exit;
 use super::exit::Exit;
 use super::output::{say, table};
 use crate::cluster::{Evidence, Line, Status, ago, in_time, is_range, proven, since_proof};
@@ -28,11 +29,10 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
     } else {
         print(&status)?;
     }
-    Ok(match status.verdict.as_str() {
-        "ok" => Exit::Good,
-        "unknown" => Exit::CouldNot,
-        _ => Exit::Bad,
-    })
+    // Not by the one worst verdict: a warning that stands counts, whatever else is unknown.
+    Ok(judge_exit(
+        status.findings.iter().map(|finding| &finding.verdict),
+    ))
 }
 
 fn print(status: &Status) -> std::io::Result<()> {

@@ -160,8 +160,16 @@ pub(super) fn judge_primaries(
         .filter(primary)
         .map(|node| node.hostname.as_str())
         .collect();
+    let unreachable = |name: &str| {
+        let mut peers = peers.iter().filter(|peer| peer.name() == name);
+        peers.find_map(|peer| peer.unreachable(now))
+    };
     match primaries.as_slice() {
-        [_] => Verdict::Ok,
+        [one] => unreachable(one).map_or(Verdict::Ok, |reason| {
+            Verdict::Critical(format!(
+                "{one} is the primary and cannot be reached: {reason}"
+            ))
+        }),
         // Nobody to ask: a replica cannot tell whether it has a primary, but for what it streams.
         [] if peers.is_empty() && view.in_recovery(now) == Some(true) => Verdict::Ok,
         [] => {
@@ -171,7 +179,9 @@ pub(super) fn judge_primaries(
             });
             let roles: Vec<_> = roles.collect();
             let told = roles.join(", ");
-            if nodes.iter().any(|node| node.role.is_none()) {
+            if let Some(reason) = lost_primary(view, peers, now) {
+                Verdict::Critical(format!("there is no primary: {told}; {reason}"))
+            } else if nodes.iter().any(|node| node.role.is_none()) {
                 Verdict::Unknown(format!("no primary is known: {told}"))
             } else {
                 Verdict::Critical(format!("there is no primary: {told}"))
@@ -182,6 +192,22 @@ pub(super) fn judge_primaries(
             several.join(" and ")
         )),
     }
+}
+
+/// Why the node that led last does so no more, where that is known.
+fn lost_primary(view: &View, peers: &[Peer], now: Timestamp) -> Option<String> {
+    let down = |view: &View| {
+        let failing = view
+            .failing
+            .as_ref()
+            .filter(|_| view.led_last() && view.down)?;
+        Some(format!(
+            "PostgreSQL on the last primary is down: {}",
+            failing.1
+        ))
+    };
+    let live = peers.iter().filter_map(|peer| peer.live(now));
+    down(view).or_else(|| live.map(|state| &state.view).find_map(down))
 }
 
 pub(super) fn judge_superseded(view: &View) -> Verdict {

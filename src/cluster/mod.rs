@@ -6,6 +6,7 @@ mod evidence;
 mod judge;
 mod node;
 mod peers;
+mod pgbouncer_state;
 mod ring;
 mod rpo;
 mod sample;
@@ -24,9 +25,10 @@ pub use evidence::{ArchiveEnd, Doubts, Dumped, Evidence, Proof, Recoverable, Res
 pub use judge::{PAGED, ago};
 pub use node::{NodeState, Standing};
 pub use peers::{Peer, speaks_for_cluster};
+pub use pgbouncer_state::{PgBouncerCondition, PgBouncerState};
 pub use ring::{Lag, LsnRing};
 pub use rpo::{LiveRpo, Loss, Objectives, Rpo, in_time};
-pub use sample::Sampler;
+pub use sample::{SampleFailure, Sampler};
 pub use status::{Line, LiveRto, Status, archive_end, evaluate};
 pub use view::{Sample, View, judge_primary, judge_replica};
 

@@ -6,6 +6,9 @@ use super::{NodeState, View};
 
 /// A peer that was not heard of for this long is silent: Redis has its heartbeat each 30 s, and is read each 10.
 const SILENT: SignedDuration = SignedDuration::from_secs(60);
+/// A peer that has not answered for this long, and has no newer entry in Redis, is unreachable.
+const UNREACHABLE: SignedDuration = SignedDuration::from_secs(3);
+
 /// Another node, as this one heard of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Peer {
@@ -45,6 +48,14 @@ impl Peer {
     pub fn live(&self, now: Timestamp) -> Option<&NodeState> {
         let (at, state) = self.heard.as_ref()?;
         (now.duration_since(*at) <= SILENT).then_some(state)
+    }
+
+    /// Why it cannot be reached, though it was heard of a short while ago.
+    pub fn unreachable(&self, now: Timestamp) -> Option<&str> {
+        let (since, reason) = self.failing.as_ref()?;
+        let heard_since = self.heard.as_ref().is_some_and(|(at, _)| at > since);
+        let lasts = now.duration_since(*since) >= UNREACHABLE;
+        (lasts && !heard_since).then_some(reason)
     }
 
     /// Takes in what it said over HTTP.
@@ -92,7 +103,9 @@ pub fn speaks_for_cluster(hostname: &str, view: &View, peers: &[Peer], now: Time
     if peers.is_empty() && view.in_recovery(now) == Some(true) {
         return false;
     }
-    let live: Vec<&NodeState> = peers.iter().filter_map(|peer| peer.live(now)).collect();
+    // A primary that cannot be reached cannot raise the alert about itself.
+    let reachable = peers.iter().filter(|peer| peer.unreachable(now).is_none());
+    let live: Vec<&NodeState> = reachable.filter_map(|peer| peer.live(now)).collect();
     let another_leads = live.iter().any(|state| state.view.leads(state.at));
     let before_us = |state: &&NodeState| {
         state.view.superseded_by.is_none() && state.hostname.as_str() < hostname
@@ -192,6 +205,21 @@ mod tests {
             assert_eq!(speaks, db2_speaks, "{what}, db2");
         }
         assert!(speaks_for_cluster("db1", &view(None, 1), &[], at(NOW)));
+    }
+
+    #[test]
+    fn another_node_speaks_for_an_unreachable_primary_until_redis_has_news_of_it() {
+        let replica = view(Some(true), 1);
+        let mut peers = [peer("db1", view(Some(false), 1), NOW - 4)];
+        let speaks = |peers: &[Peer]| speaks_for_cluster("db2", &replica, peers, at(NOW));
+        assert!(!speaks(&peers));
+        peers[0].failed("refused".to_owned(), at(NOW - 2));
+        assert!(!speaks(&peers), "a moment");
+        peers[0].failing = Some((at(NOW - 3), "refused".to_owned()));
+        assert_eq!(peers[0].unreachable(at(NOW)), Some("refused"));
+        assert!(speaks(&peers));
+        peers[0].read_in_redis(&state("db1", view(Some(false), 1), NOW + 1), at(NOW));
+        assert!(!speaks(&peers), "Redis has news of it");
     }
 
     #[test]

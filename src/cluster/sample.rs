@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::Sample;
 use crate::config::Config;
 use crate::log;
-use crate::postgres::{self, Connection, Target};
+use crate::postgres::{self, Connection, Life, PostgresError, Server, Target};
 
 /// For one sample, login included.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -19,6 +19,23 @@ pub struct Sampler {
     target: Target,
     connection: Option<Connection>,
     server_ahead: SignedDuration,
+}
+
+/// Why the server could not be sampled, and what that proves of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SampleFailure {
+    pub life: Life,
+    /// As a sentence.
+    pub reason: String,
+}
+
+impl From<PostgresError> for SampleFailure {
+    fn from(error: PostgresError) -> Self {
+        Self {
+            life: error.life(),
+            reason: log::chain(&error),
+        }
+    }
 }
 
 impl Sampler {
@@ -35,40 +52,51 @@ impl Sampler {
         self.server_ahead
     }
 
-    /// Asks the server about itself; a connection that failed is made anew the next time.
+    /// Queries the server's state. Where the kept session has ended, a new login shows whether the server is down.
     ///
     /// # Errors
-    /// Why it could not be asked, as a sentence.
-    pub async fn sample(&mut self) -> Result<Sample, String> {
+    /// Why it could not be asked.
+    pub async fn sample(&mut self) -> Result<Sample, SampleFailure> {
         let sampled = timeout(LIMIT, self.try_sample()).await;
-        let sampled =
-            sampled.unwrap_or_else(|_| Err(format!("no answer within {} s", LIMIT.as_secs())));
+        let sampled = sampled.unwrap_or_else(|_| {
+            Err(SampleFailure {
+                life: Life::Unknown,
+                reason: format!("no answer within {} s", LIMIT.as_secs()),
+            })
+        });
         if sampled.is_err() {
             self.connection = None;
         }
         sampled
     }
 
-    async fn try_sample(&mut self) -> Result<Sample, String> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => postgres::connect(&self.target, LIMIT)
-                .await
-                .map_err(|error| log::chain(&error))?,
-        };
-        let server = postgres::server(&connection)
-            .await
-            .map_err(|error| log::chain(&error))?;
+    async fn try_sample(&mut self) -> Result<Sample, SampleFailure> {
+        if let Some(connection) = self.connection.take() {
+            match postgres::server(&connection).await {
+                Ok(server) => {
+                    self.connection = Some(connection);
+                    return Ok(self.took(&server));
+                }
+                Err(error) if error.ends_session() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let connection = postgres::connect(&self.target, LIMIT).await?;
+        let server = postgres::server(&connection).await?;
         self.connection = Some(connection);
+        Ok(self.took(&server))
+    }
+
+    fn took(&mut self, server: &Server) -> Sample {
         let at = Timestamp::now();
         self.server_ahead = server.now.duration_since(at);
-        Ok(Sample {
+        Sample {
             at,
             in_recovery: server.in_recovery,
             timeline: server.timeline,
             system_identifier: server.system_identifier,
             streaming: server.streaming,
             position: server.position,
-        })
+        }
     }
 }

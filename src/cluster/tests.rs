@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::model::{Finding, Lsn, Severity, Timeline, Verdict};
+use crate::postgres::Life;
 
 pub(super) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -138,6 +139,46 @@ fn a_cluster_that_is_well_gets_its_answer() {
     assert_eq!(status.nodes[1].lag_secs, Some(5.0));
     let json = serde_json::to_string(&status).unwrap();
     assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status);
+}
+
+#[test]
+fn a_primary_that_is_down_or_cannot_be_reached_is_critical() {
+    let seen_from_db2 = |primary: Peer| {
+        let known = Knowledge {
+            peers: vec![primary],
+            ..known()
+        };
+        let status = evaluate("main", "db2", &view(true, 1), &known, at(NOW));
+        verdict(&status, "primary")
+    };
+    let primary = || peer("db1", view(false, 1), NOW);
+    assert_eq!(seen_from_db2(primary()), Verdict::Ok);
+
+    let mut down = view(false, 1);
+    down.failed(
+        SampleFailure {
+            life: Life::Down,
+            reason: "connection refused".to_owned(),
+        },
+        at(NOW),
+    );
+    let found = seen_from_db2(peer("db1", down.clone(), NOW));
+    assert!(
+        matches!(&found, Verdict::Critical(reason) if reason.contains("is down: connection refused")),
+        "{found:?}"
+    );
+    // So it is on the node itself.
+    let own = verdict(&judged(&down, &known()), "primary");
+    assert!(matches!(own, Verdict::Critical(_)), "{own:?}");
+
+    let mut silent = primary();
+    silent.heard = silent.heard.map(|(_, state)| (at(NOW - 6), state));
+    silent.failing = Some((at(NOW - 5), "no answer".to_owned()));
+    let found = seen_from_db2(silent);
+    assert!(
+        matches!(&found, Verdict::Critical(reason) if reason.contains("cannot be reached: no answer")),
+        "{found:?}"
+    );
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::{PgBouncerCondition, PgBouncerState, SampleFailure};
 use crate::model::{Lsn, Timeline};
+use crate::postgres::Life;
 
 /// What PostgreSQL said of itself at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,8 +29,17 @@ pub struct View {
     pub sample: Option<Sample>,
     /// Since when sampling fails, and why; `None` while it works.
     pub failing: Option<(Timestamp, String)>,
-    /// When a login through PgBouncer last worked.
+    /// The server was known to be down since the last sample: its role must be sampled before it is served again.
+    #[serde(default)]
+    pub down: bool,
+    /// When it last answered anything, an error included.
+    #[serde(default)]
+    pub answered_at: Option<Timestamp>,
+    /// When PgBouncer was last known to live.
     pub pgbouncer_at: Option<Timestamp>,
+    /// The last look at PgBouncer; `None` before the first.
+    #[serde(default)]
+    pub pgbouncer: Option<PgBouncerState>,
     /// The highest timeline of this cluster that anything knows of: a peer, Redis, the bucket, or this node's disk.
     pub highest: Option<Timeline>,
     /// [`View::highest`] where it is above this primary's own: another node was promoted.
@@ -41,7 +52,8 @@ pub struct View {
 
 /// An answer is made from what is at most this old.
 const FRESH: Duration = Duration::from_secs(5);
-/// The last role is held this long when sampling fails: a busy second must not shut an application out.
+/// While PostgreSQL or PgBouncer is silent, its last known state is held this long: a busy second must not shut an
+/// application out. What is known to be down is not held.
 const HELD: Duration = Duration::from_secs(15);
 
 impl View {
@@ -52,7 +64,27 @@ impl View {
             self.highest = None;
         }
         (self.sample, self.failing) = (Some(sample), None);
+        (self.down, self.answered_at) = (false, Some(sample.at));
         self.learn(sample.timeline);
+    }
+
+    /// Takes in that it could not be sampled.
+    pub fn failed(&mut self, failure: SampleFailure, now: Timestamp) {
+        let since = self.failing.as_ref().map_or(now, |(since, _)| *since);
+        self.failing = Some((since, failure.reason));
+        match failure.life {
+            Life::Down => self.down = true,
+            Life::Up => self.answered_at = Some(now),
+            Life::Unknown => {}
+        }
+    }
+
+    /// Takes in one look at PgBouncer.
+    pub fn saw_pgbouncer(&mut self, state: PgBouncerState) {
+        if state.lives() {
+            self.pgbouncer_at = Some(state.at);
+        }
+        self.pgbouncer = Some(state);
     }
 
     /// Takes in a timeline of this cluster that something knows of.
@@ -76,14 +108,23 @@ impl View {
     }
 
     /// The role that is served: `Some(true)` in recovery; `None` when it is not known, or too old.
+    ///
+    /// A server that answers and refuses xdb's own login keeps its last role, unless PgBouncer's login reads another.
     pub fn in_recovery(&self, now: Timestamp) -> Option<bool> {
         let sample = self.sample.as_ref()?;
-        let limit = if self.failing.is_some() { HELD } else { FRESH };
-        (age(sample.at, now) <= limit).then_some(sample.in_recovery)
-    }
-
-    fn pgbouncer_works(&self, now: Timestamp) -> bool {
-        self.pgbouncer_at.is_some_and(|at| age(at, now) <= HELD)
+        if self.failing.is_none() {
+            return (age(sample.at, now) <= FRESH).then_some(sample.in_recovery);
+        }
+        let answered_at = self.answered_at.unwrap_or(sample.at);
+        let is_held = !self.down && age(answered_at, now) <= HELD;
+        let through_pgbouncer = self
+            .pgbouncer
+            .as_ref()
+            .filter(|seen| age(seen.at, now) <= FRESH);
+        let contradicts = through_pgbouncer
+            .and_then(|seen| seen.in_recovery)
+            .is_some_and(|in_recovery| in_recovery != sample.in_recovery);
+        (is_held && !contradicts).then_some(sample.in_recovery)
     }
 }
 
@@ -121,11 +162,22 @@ pub fn judge_replica(view: &View, now: Timestamp) -> Result<(), String> {
     }
 }
 
+/// PgBouncer lives, or was silent for a short while only. One that is full, paused or refuses xdb's own login lives.
 fn through_pgbouncer(view: &View, now: Timestamp) -> Result<(), String> {
-    let works = view.pgbouncer_works(now);
-    works
-        .then_some(())
-        .ok_or_else(|| "a login through this node's PgBouncer does not work".to_owned())
+    let seen = view.pgbouncer.as_ref();
+    if let Some(gone) = seen.filter(|seen| seen.condition == PgBouncerCondition::Gone) {
+        return Err(format!("PgBouncer is down: {}", gone.reason()));
+    }
+    if view.pgbouncer_at.is_some_and(|at| age(at, now) <= HELD) {
+        return Ok(());
+    }
+    Err(match seen {
+        Some(seen) if !seen.lives() => format!(
+            "a login through this node's PgBouncer does not work: {}",
+            seen.reason()
+        ),
+        _ => "a login through this node's PgBouncer was not tried in time".to_owned(),
+    })
 }
 
 fn unknown(view: &View) -> String {
@@ -268,7 +320,7 @@ mod tests {
     #[test]
     fn the_last_role_is_held_for_a_while_when_sampling_fails() {
         let failing = View {
-            failing: Some((at(101), "refused".into())),
+            failing: Some((at(101), "no answer".into())),
             pgbouncer_at: Some(at(112)),
             ..view(false)
         };
@@ -276,7 +328,7 @@ mod tests {
         assert!(
             judge_primary(&failing, at(116))
                 .unwrap_err()
-                .contains("refused")
+                .contains("no answer")
         );
         // Without a failure an old sample means that sampling itself stands still.
         assert!(
@@ -289,5 +341,99 @@ mod tests {
             )
             .is_err()
         );
+    }
+
+    #[test]
+    fn a_server_that_is_known_to_be_down_is_served_no_more_and_one_that_refuses_xdb_is() {
+        let failure = |life| SampleFailure {
+            life,
+            reason: "seen".to_owned(),
+        };
+        let served = |failures: &[(i64, Life)], now| {
+            let mut view = View {
+                pgbouncer_at: Some(at(now)),
+                ..view(false)
+            };
+            for (second, life) in failures {
+                view.failed(failure(*life), at(*second));
+            }
+            judge_primary(&view, at(now)).is_ok()
+        };
+        for (failures, now, expected) in [
+            (&[(101, Life::Unknown)][..], 115, true),
+            (&[(101, Life::Unknown)], 116, false),
+            (&[(101, Life::Down)], 101, false),
+            // What was down may be something else when it is back: it must be sampled first.
+            (&[(101, Life::Down), (102, Life::Unknown)], 103, false),
+            (&[(101, Life::Down), (102, Life::Up)], 103, false),
+            (&[(101, Life::Up), (400, Life::Up)], 401, true),
+            (&[(101, Life::Up), (400, Life::Unknown)], 417, false),
+        ] {
+            assert_eq!(served(failures, now), expected, "{failures:?} at {now}");
+        }
+        // After the next sample all is as before.
+        let mut back = view(false);
+        back.failed(failure(Life::Down), at(101));
+        back.saw(Sample {
+            at: at(103),
+            ..back.sample.unwrap()
+        });
+        assert_eq!(judge_primary(&back, at(104)), Ok(()));
+    }
+
+    #[test]
+    fn a_role_that_pgbouncer_contradicts_is_not_held() {
+        let mut refused = view(true);
+        refused.failed(
+            SampleFailure {
+                life: Life::Up,
+                reason: "too many clients".to_owned(),
+            },
+            at(101),
+        );
+        for (in_recovery, role) in [
+            (None, Some(true)),
+            (Some(true), Some(true)),
+            (Some(false), None),
+        ] {
+            refused.saw_pgbouncer(PgBouncerState {
+                at: at(101),
+                condition: PgBouncerCondition::Serves,
+                reason: None,
+                in_recovery,
+            });
+            assert_eq!(refused.in_recovery(at(102)), role, "{in_recovery:?}");
+        }
+    }
+
+    #[test]
+    fn a_pgbouncer_that_lives_is_served_and_only_silence_is_held() {
+        use PgBouncerCondition::{Gone, Lives, Serves, Silent};
+        for (condition, last_lived, now, expected) in [
+            (Serves, 101, 101, true),
+            (Lives, 101, 101, true),
+            (Silent, 100, 115, true),
+            (Silent, 100, 116, false),
+            (Gone, 100, 101, false),
+        ] {
+            let mut view = view(false);
+            view.saw(Sample {
+                at: at(now),
+                ..view.sample.unwrap()
+            });
+            view.pgbouncer_at = Some(at(last_lived));
+            view.saw_pgbouncer(PgBouncerState {
+                at: at(now),
+                condition,
+                reason: Some("seen".to_owned()),
+                in_recovery: None,
+            });
+            let judged = judge_primary(&view, at(now));
+            assert_eq!(
+                judged.is_ok(),
+                expected,
+                "{condition:?} at {now}: {judged:?}"
+            );
+        }
     }
 }

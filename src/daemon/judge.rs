@@ -29,7 +29,7 @@ pub(super) fn status(node: &Node, view: &View, known: &Knowledge, now: Timestamp
 pub(super) async fn judge(node: &Node, known: &watch::Sender<Knowledge>) {
     // Until it turns out otherwise: alerts of the cluster may be left from before a restart.
     let mut spoke = true;
-    let mut ticks = every(3);
+    let mut ticks = every(2);
     loop {
         ticks.tick().await;
         match node.store.read(|store| store.alerts()).await {
@@ -82,7 +82,9 @@ fn hold(finding: &Finding) -> Duration {
         "archive-rpo" => Duration::from_secs(5),
         // A node is silent only after a minute.
         "node" => Duration::ZERO,
-        // A failover takes its time.
+        // Nothing can be written meanwhile.
+        "primary" if !unknown => Duration::from_secs(2),
+        // Nodes that have just started do not know each other yet.
         _ => Duration::from_secs(20),
     }
 }

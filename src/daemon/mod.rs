@@ -19,6 +19,7 @@ mod status;
 mod successes;
 mod systemd;
 mod unarchived;
+mod vital;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,8 +69,6 @@ pub enum DaemonError {
         #[source]
         source: std::io::Error,
     },
-    #[error("cannot read the checks")]
-    Checks(#[source] checks::DefinitionError),
     #[error("schedule.{job}: {reason}")]
     Schedule { job: &'static str, reason: String },
     #[error("the HTTP server ended")]
@@ -115,7 +114,10 @@ impl Node {
         view: watch::Receiver<View>,
         known: watch::Receiver<Knowledge>,
     ) -> Result<Arc<Self>, DaemonError> {
-        let tools = tools(loaded, view.clone(), known)?;
+        let tools = Tools {
+            watches_vital: true,
+            ..tools(loaded, view.clone(), known)?
+        };
         let config = &loaded.config;
         let opened = Store::open(&config.node.state_directory, Timestamp::now())?;
         if let Some(aside) = opened.set_aside {
@@ -150,10 +152,14 @@ fn tools(
     view: watch::Receiver<View>,
     known: watch::Receiver<Knowledge>,
 ) -> Result<Tools, DaemonError> {
-    let directory = Path::new(checks::DIRECTORY);
+    let checks = checks::load(Path::new(checks::DIRECTORY));
+    for fault in &checks.faults {
+        tracing::warn!("a check is left out: {}", fault.with_line());
+    }
     Ok(Tools {
-        sampler: Sampler::new(&loaded.config)?,
-        definitions: checks::load(directory).map_err(DaemonError::Checks)?,
+        sampler: Sampler::new(loaded)?,
+        definitions: checks.definitions,
+        watches_vital: false,
         loaded: loaded.clone(),
         view,
         known,
@@ -233,6 +239,7 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         () = fill::keep(&node) => Ok(()),
         () = rpo::keep(&node, &knowing) => Ok(()),
         () = judge::judge(&node, &knowing) => Ok(()),
+        () = vital::watch(&node) => Ok(()),
         () = heartbeat::beat(&node, &shown) => Ok(()),
         () = successes::exchange(&node) => Ok(()),
         () = driver.drive() => Ok(()),

@@ -1,16 +1,13 @@
 //! What keeps the node's view of itself fresh: the role each second, and a login through PgBouncer.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::every;
 use super::systemd::Beats;
-use crate::cluster::{Knowledge, Sample, Sampler, View};
+use crate::checks::PgBouncerWatch;
+use crate::cluster::{Knowledge, PgBouncerCondition, Sample, Sampler, View};
 use crate::config::Config;
-use crate::postgres::Target;
-use crate::wait::{self, Hop, Options, Outcome, Tls, Wanted};
 
 /// Samples the role each second, and where a primary is.
 pub(super) async fn roles(
@@ -37,10 +34,7 @@ pub(super) async fn roles(
                     });
                 }
             }
-            Err(reason) => seen.send_modify(|view| {
-                let since = view.failing.as_ref().map(|(since, _)| *since);
-                view.failing = Some((since.unwrap_or_else(Timestamp::now), reason));
-            }),
+            Err(failure) => seen.send_modify(|view| view.failed(failure, Timestamp::now())),
         }
     }
 }
@@ -56,35 +50,24 @@ fn tell_change(before: Option<Sample>, now: Sample) {
     }
 }
 
-/// Logs in through this node's PgBouncer, as an application does.
+/// Logs in through this node's PgBouncer each second, as an application does.
 pub(super) async fn pgbouncer(config: &Config, seen: &watch::Sender<View>) {
-    let limit = Duration::from_secs(3);
-    let own = Target::from(&config.postgres);
-    let host = match config.pgbouncer.host.as_str() {
-        // Over the socket PgBouncer may trust the user; applications come by TCP.
-        host if host.starts_with('/') => "127.0.0.1",
-        host => host,
-    };
-    let target = Target {
-        host: host.to_owned(),
-        port: config.pgbouncer.port,
-        connect_timeout: limit,
-        ..own
-    };
-    let options = Options {
-        target,
-        password_file: None,
-        tls: Tls::none(),
-        wanted: Wanted::Any,
-        front: Hop::PgBouncer,
-        timeout: limit,
-        fail_fast_after: limit,
-    };
-    let mut ticks = every(2);
+    let mut watch = PgBouncerWatch::new(config);
+    let mut ticks = every(1);
     loop {
         ticks.tick().await;
-        if wait::until_ready(&options, |_| {}).await == Outcome::Ready {
-            seen.send_modify(|view| view.pgbouncer_at = Some(Timestamp::now()));
+        let state = watch.look().await;
+        let condition = state.condition;
+        let before = seen.borrow().pgbouncer.as_ref().map(|seen| seen.condition);
+        if before != Some(condition) {
+            match condition {
+                PgBouncerCondition::Serves => tracing::info!("PgBouncer serves"),
+                _ => tracing::warn!(?condition, "PgBouncer: {}", state.reason()),
+            }
+        }
+        seen.send_modify(|view| view.saw_pgbouncer(state));
+        if condition == PgBouncerCondition::Serves {
+            watch.keep_console().await;
         }
     }
 }

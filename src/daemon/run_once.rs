@@ -96,7 +96,8 @@ pub async fn run_job(loaded: &Loaded, job: Job) -> Result<(Outcome, bool), NotRu
 
 /// What the daemon would know of the role.
 async fn look(config: &Config) -> Result<View, String> {
-    let sample = Sampler::new(config).sample().await?;
+    let sampled = Sampler::new(config).sample().await;
+    let sample = sampled.map_err(|failure| failure.reason)?;
     let mut view = View::default();
     view.saw(sample);
     if !sample.in_recovery {

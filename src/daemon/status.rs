@@ -83,7 +83,7 @@ async fn own_view(config: &Config) -> View {
                 .into_iter()
                 .for_each(|timeline| view.learn(timeline));
         }
-        Err(reason) => view.failing = Some((Timestamp::now(), reason)),
+        Err(failure) => view.failed(failure, Timestamp::now()),
     }
     view
 }

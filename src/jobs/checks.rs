@@ -5,12 +5,19 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Tools, Worked};
-use crate::checks::{Definition, Looked};
+use crate::checks::{Definition, Kind, Looked};
 
 pub(super) async fn run(tools: &Tools) -> Worked {
     let speaks = tools.speaks_for_cluster(Timestamp::now());
     let primary = tools.known.borrow().positions.clone();
-    let here = |definition: &&Definition| speaks || !definition.kind.is_about_cluster();
+    let lives = tools.pgbouncer_lives();
+    let here = |definition: &&Definition| {
+        let kind = &definition.kind;
+        (speaks || !kind.is_about_cluster())
+            && !(tools.watches_vital && kind.is_vital())
+            // How full it is says nothing while it is down, which is an alert of its own.
+            && (lives || !matches!(kind, Kind::PgBouncer { .. }))
+    };
     let look = async |definition: &Definition| {
         let looked = tools
             .sampler

@@ -53,6 +53,8 @@ pub struct Tools {
     pub loaded: Loaded,
     pub definitions: Vec<Definition>,
     pub sampler: Sampler,
+    /// The daemon looks at the vital checks by itself, and more often than the job.
+    pub watches_vital: bool,
     /// What the node knows of itself.
     pub view: watch::Receiver<View>,
     /// What it knows of the others.
@@ -60,6 +62,12 @@ pub struct Tools {
 }
 
 impl Tools {
+    /// PgBouncer is known to live, or was not looked at yet.
+    pub fn pgbouncer_lives(&self) -> bool {
+        let view = self.view.borrow();
+        view.pgbouncer.as_ref().is_none_or(|state| state.lives())
+    }
+
     /// Whether this node judges what is about the whole cluster.
     fn speaks_for_cluster(&self, now: Timestamp) -> bool {
         let hostname = &self.loaded.config.node.hostname;
@@ -165,9 +173,29 @@ impl Job {
         self != other && !(heavy(self) && heavy(other)) && !(writes(self) && writes(other))
     }
 
-    /// Runs it once.
+    /// The sections of the configuration that it must not run without.
+    fn needs(self) -> &'static [&'static str] {
+        match self {
+            Self::BaseBackup => &["s3", "archive", "cluster"],
+            Self::Dump => &["s3", "dump", "cluster"],
+            Self::RestoreTest => &["s3", "archive", "restore_test", "cluster"],
+            Self::DumpTest => &["s3", "dump", "restore_test", "cluster"],
+            Self::Prune => &["s3", "archive", "retention", "cluster"],
+            Self::Checks => &[],
+        }
+    }
+
+    /// Runs it once, unless what is configured for it is wrong.
     pub async fn run(self, tools: &Tools) -> Ran {
         let config = &tools.loaded.config;
+        if let Some(fault) = config.faults.of_any(self.needs()) {
+            let verdict = Verdict::Unknown(format!("not run, the configuration is wrong: {fault}"));
+            let worked = Worked {
+                succeeded: false,
+                ..Worked::of(self, config, verdict, Value::Null)
+            };
+            return Stopwatch::start().ran(self, worked);
+        }
         match self {
             Self::BaseBackup => base_backup(config, false).await.1,
             Self::Dump => dump(config).await.1,

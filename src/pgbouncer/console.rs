@@ -58,6 +58,11 @@ impl Console {
         Ok(Self { client, driver })
     }
 
+    /// The session has ended; it answers nothing any more.
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
     /// Every pool: one for each database and user that logged in since the start.
     ///
     /// # Errors
@@ -72,6 +77,15 @@ impl Console {
     /// When the console does not answer, or not as expected.
     pub async fn databases(&self) -> Result<Vec<Database>, PgBouncerError> {
         self.show("SHOW DATABASES", Database::from_row).await
+    }
+
+    /// PAUSE or SUSPEND without a database's name (`SHOW STATE`); a release that does not know the command says `false`.
+    pub async fn is_paused(&self) -> bool {
+        let pair = |row: &Row| Ok((row.get::<String>("key")?, row.get::<String>("value")?));
+        let states = self.show("SHOW STATE", pair).await.unwrap_or_default();
+        states
+            .iter()
+            .any(|(key, value)| matches!(key.as_str(), "paused" | "suspended") && value == "yes")
     }
 
     /// How many clients there are and may be (`SHOW LISTS`, `SHOW CONFIG`).

@@ -15,12 +15,19 @@ pub struct Pool {
     pub cl_waiting: u64,
     pub sv_active: u64,
     pub sv_idle: u64,
+    /// Idle for longer than `server_check_delay`, so that a query tests them before a client gets them.
+    pub sv_used: u64,
     pub sv_login: u64,
     /// How long the first waiting client waits; 0 also for one that is stuck at its login.
     pub maxwait: Duration,
 }
 
 impl Pool {
+    /// Connections to PostgreSQL that are logged in.
+    pub fn servers(&self) -> u64 {
+        self.sv_active + self.sv_idle + self.sv_used
+    }
+
     /// Reads one `SHOW POOLS` row by column name; releases add columns.
     ///
     /// # Errors
@@ -36,6 +43,7 @@ impl Pool {
             cl_waiting: row.get("cl_waiting")?,
             sv_active: row.get("sv_active")?,
             sv_idle: row.get("sv_idle")?,
+            sv_used: row.get("sv_used")?,
             sv_login: row.get("sv_login")?,
             maxwait: whole + remainder,
         })
@@ -126,6 +134,7 @@ mod tests {
         ("cl_waiting", "2"),
         ("sv_active", "3"),
         ("sv_idle", "4"),
+        ("sv_used", "0"),
         ("sv_login", "0"),
         ("maxwait", "31"),
         ("maxwait_us", "203252"),
@@ -144,7 +153,7 @@ mod tests {
     #[test]
     fn a_missing_column_and_a_strange_value_are_errors_and_not_zero() {
         assert_eq!(
-            Pool::from_row(&Row::of(&POOL[..8])),
+            Pool::from_row(&Row::of(&POOL[..9])),
             Err(RowError::Missing("maxwait_us".to_owned()))
         );
         let strange = [POOL, &[("cl_waiting", "many")]].concat();

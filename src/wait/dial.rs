@@ -91,9 +91,18 @@ pub(super) async fn dial(
     resolver: &mut Resolver,
     limit: Duration,
 ) -> Result<(), Failure> {
+    dial_to_stage(options, resolver, limit).await.0.map(|_| ())
+}
+
+/// The same, with how far the attempt came; gives whether the server is in recovery.
+pub(super) async fn dial_to_stage(
+    options: &Options,
+    resolver: &mut Resolver,
+    limit: Duration,
+) -> (Result<bool, Failure>, Stage) {
     let progress = Progress::default();
     let attempts = async {
-        let mut result = Ok(());
+        let mut result = Ok(false);
         for (index, way) in ways(options).iter().enumerate() {
             result = attempt(options, *way, resolver, &progress).await;
             let again = |failure: &Failure| index == 0 && failure.asks_for_the_other_way();
@@ -103,9 +112,10 @@ pub(super) async fn dial(
         }
         result
     };
-    timeout(limit, attempts)
+    let result = timeout(limit, attempts)
         .await
-        .unwrap_or_else(|_| Err(Failure::Silent(progress.stage(), limit)))
+        .unwrap_or_else(|_| Err(Failure::Silent(progress.stage(), limit)));
+    (result, progress.stage())
 }
 
 /// A Unix socket is never encrypted.
@@ -122,7 +132,7 @@ async fn attempt(
     negotiation: Negotiation,
     resolver: &mut Resolver,
     progress: &Progress,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let target = &options.target;
     let refused = |error: io::Error| Failure::Connect(error.kind(), error.to_string());
     progress.heard.store(false, Ordering::Relaxed);
@@ -215,7 +225,8 @@ async fn first_row(client: &Client) -> Result<Option<SimpleQueryRow>, tokio_post
     }))
 }
 
-fn judge(row: &SimpleQueryRow, wanted: Wanted) -> Result<(), Failure> {
+/// Gives whether the server is in recovery.
+fn judge(row: &SimpleQueryRow, wanted: Wanted) -> Result<bool, Failure> {
     let column = |name| row.try_get(name).ok().flatten();
     let in_recovery = match column("in_recovery") {
         Some("t") => true,
@@ -227,7 +238,7 @@ fn judge(row: &SimpleQueryRow, wanted: Wanted) -> Result<(), Failure> {
         // A standby's transactions never write; a primary's do not with default_transaction_read_only.
         Wanted::Primary if column("read_only") != Some("off") => Err(Failure::ReadOnly),
         Wanted::Replica if !in_recovery => Err(Failure::WrongRole { in_recovery }),
-        _ => Ok(()),
+        _ => Ok(in_recovery),
     }
 }
 

@@ -13,6 +13,7 @@ mod heard;
 mod hop;
 mod passfile;
 mod password;
+mod probe;
 mod resolve;
 mod tls;
 mod until_ready;
@@ -23,6 +24,7 @@ pub use connection_url::{UrlPart, parse_url};
 pub use error::WaitError;
 pub use hop::Hop;
 pub use password::PasswordFile;
+pub use probe::{Reached, probe};
 pub use tls::{SslMode, Tls};
 pub use until_ready::{Outcome, until_ready};
 

@@ -1,0 +1,51 @@
+//! `xdb config check`: everything that is wrong in xdb's own files, before a daemon has to start with them.
+
+use std::path::Path;
+
+use super::exit::{Exit, complain};
+use super::output::say;
+use crate::checks;
+use crate::config::{self, ConfigError, Sources};
+use crate::log;
+
+pub fn run(sources: &Sources) -> anyhow::Result<Exit> {
+    let checks = checks::load(Path::new(checks::DIRECTORY));
+    let strict = config::load(sources).err();
+    let serves = config::load_to_serve(sources).is_ok();
+    if let Some(error) = &strict {
+        match error {
+            ConfigError::Wrong { problems } => {
+                for problem in problems {
+                    complain(&problem.message, Some(&problem.hint));
+                }
+            }
+            other => complain(&log::chain(other), other.hint().as_deref()),
+        }
+        // The complaint about a file that is open to every user hides what is wrong inside of it.
+        if let (ConfigError::Exposed { .. }, Ok(loaded)) = (error, config::load_to_serve(sources)) {
+            let file = sources.file.path().display().to_string();
+            for problem in loaded
+                .faults
+                .iter()
+                .filter(|one| one.message.contains(&format!("{file}:")))
+            {
+                complain(&problem.message, Some(&problem.hint));
+            }
+        }
+    }
+    for fault in &checks.faults {
+        complain(&fault.with_line(), Some(fault.hint()));
+    }
+    if strict.is_none() && checks.faults.is_empty() {
+        let file = sources.file.path().display();
+        let count = checks.definitions.len();
+        say(format_args!("{file}: ok, with {count} checks"))?;
+        return Ok(Exit::Good);
+    }
+    say(if serves {
+        "the daemon starts and serves all the same; what is wrong is left out, and is an alert"
+    } else {
+        "the daemon does not start with this"
+    })?;
+    Ok(Exit::Usage)
+}
