@@ -26,6 +26,7 @@ mod prune;
 mod restore;
 mod restore_test;
 mod segment_size;
+mod serving;
 mod smoke;
 mod standby_archive;
 mod systemd;
