@@ -13,9 +13,10 @@ use super::catalog::{self, Catalog, Sentinel};
 use super::proofs::learn_tests;
 use super::push_judge::{delta_parent, judge_change, judge_promotion, judge_push};
 use super::push_lock::{ANSWER, NodeLock, PushLock, give_up};
+use super::wal_role::{position_of, superseded};
 use super::{ArchiveError, environment};
 use crate::config::Config;
-use crate::model::SegmentSize;
+use crate::model::{SegmentSize, Supersession};
 use crate::postgres::{self, Archiver, Connection, ControlData, Server};
 use crate::process;
 use crate::storage::{Bucket, Repository};
@@ -155,7 +156,9 @@ impl Held<'_> {
     ) -> Result<(String, Sentinel), ArchiveError> {
         let (config, repository) = (self.config, self.repository);
         let before = self.read_catalog().await?;
-        let refused = judge_push(self.control, server, archiver, &before, repository);
+        let newer = self.newer(server).await?;
+        let seen = (&before, newer.as_ref());
+        let refused = judge_push(self.control, server, archiver, seen, repository);
         if let Some((reason, hint)) = refused {
             return Err(ArchiveError::Refused { reason, hint });
         }
@@ -169,7 +172,7 @@ impl Held<'_> {
             pushed = run_program(config, repository, (parent, size)) => pushed?,
             broken = archiving_breaks(config, self.connection) => return Err(broken),
         }
-        let (backup, sentinel) = self.await_backup(server, &before).await?;
+        let (backup, sentinel) = self.await_backup(&before).await?;
         self.refuse_change(server, &backup, &sentinel).await?;
         Ok((backup, sentinel))
     }
@@ -192,11 +195,7 @@ impl Held<'_> {
     }
 
     /// Waits until the new backup and its WAL are listed: an exit status alone proves nothing.
-    async fn await_backup(
-        &self,
-        server: &Server,
-        before: &Catalog,
-    ) -> Result<(String, Sentinel), ArchiveError> {
+    async fn await_backup(&self, before: &Catalog) -> Result<(String, Sentinel), ArchiveError> {
         let known: BTreeSet<&str> = before
             .backups
             .iter()
@@ -206,7 +205,9 @@ impl Held<'_> {
         let deadline = Instant::now() + self.config.archive.push_timeout;
         loop {
             let now = self.read_catalog().await?;
-            if let Some(reason) = judge_promotion(server, &now) {
+            let server = postgres::server(self.connection).await?;
+            if let Some(newer) = self.newer(&server).await? {
+                let reason = judge_promotion(&newer);
                 return Err(ArchiveError::Overtaken { reason });
             }
             let new = now
@@ -231,6 +232,14 @@ impl Held<'_> {
                 });
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// The proof that another node was promoted, and that `server` is not the primary any more.
+    async fn newer(&self, server: &Server) -> Result<Option<Supersession>, ArchiveError> {
+        match position_of(self.config, server) {
+            Some(own) => superseded(self.config, &own).await,
+            None => Ok(None),
         }
     }
 

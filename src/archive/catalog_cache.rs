@@ -49,7 +49,7 @@ pub async fn read_catalog(
             log::chain(&error)
         );
     }
-    Ok(snapshot.catalog)
+    Ok(snapshot.into_catalog())
 }
 
 /// Forgets what this node knows of the repository: after a deletion it is not true any more.

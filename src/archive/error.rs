@@ -44,6 +44,14 @@ pub enum ArchiveError {
         #[source]
         source: std::io::Error,
     },
+    #[error("cannot read the control file of {}", directory.display())]
+    NoControlFile { directory: PathBuf },
+    #[error("cannot write to {}", directory.display())]
+    State {
+        directory: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("cannot use the lock {}", path.display())]
     Lock {
         path: PathBuf,
@@ -62,6 +70,15 @@ pub enum ArchiveError {
     Tablespace { name: String, location: String },
     #[error("{name} is stored already, with other content")]
     Differs { name: String },
+    #[error(
+        "refused to archive {name}: {repository} belongs to another cluster, with the system identifier {theirs}; this server's is {own}"
+    )]
+    ForeignPrefix {
+        name: String,
+        repository: String,
+        theirs: u64,
+        own: u64,
+    },
     #[error("{name} is stored twice, under two compressions")]
     Twice { name: String },
     #[error("not done after {} s", after.as_secs())]
@@ -152,7 +169,17 @@ impl ArchiveError {
                 "archive_command is 'xdb wal-push \"%p\"'; only WAL segments, their .partial and .backup files and timeline histories are archived"
             }
             Self::Segment { .. } => "wal-push runs in the data directory, where %p leads to pg_wal",
+            Self::NoControlFile { .. } => {
+                "postgres.data_directory must be that of this node's server, and readable: run it as postgres"
+            }
+            Self::State { .. } => "node.state_directory belongs to the user that runs xdb",
             Self::Lock { .. } => "node.state_directory belongs to the user that runs xdb",
+            Self::ForeignPrefix { .. } => {
+                "one prefix is for one cluster: set archive.repository or cluster.name to a new one; runbooks/foreign-backup.md"
+            }
+            Self::Differs { name } if name.ends_with(".history") => {
+                "another server took the same timeline: move its files out of the prefix as runbooks/foreign-backup.md says, then archiving continues"
+            }
             Self::Differs { .. } => {
                 "two clusters may write to one prefix: compare their system identifiers, and delete nothing before you know"
             }

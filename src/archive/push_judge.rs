@@ -1,7 +1,7 @@
 //! Whether a base backup may be taken, on what it may build, and whether it counts. Pure.
 
 use super::catalog::{Backup, Catalog};
-use crate::model::Timeline;
+use crate::model::Supersession;
 use crate::postgres::{Archiver, ControlData, Server};
 use crate::storage::Repository;
 
@@ -10,11 +10,11 @@ pub(super) fn judge_push(
     control: &ControlData,
     server: &Server,
     archiver: &Archiver,
-    catalog: &Catalog,
+    (catalog, newer): (&Catalog, Option<&Supersession>),
     repository: &Repository,
 ) -> Option<(String, String)> {
     let no = |reason: String, hint: &str| Some((reason, hint.to_owned()));
-    let refused = judge_server(control, server, catalog, None);
+    let refused = judge_server(control, server, newer);
     if refused.is_some() {
         return refused;
     }
@@ -55,12 +55,11 @@ pub(super) fn judge_push(
 }
 
 /// Why `server` may not write base backups or delete them, and what to do: it is not the primary that the repository
-/// belongs to. `remembered` is the highest timeline that this node ever knew of.
+/// belongs to. `newer` proves that another node was promoted.
 pub(super) fn judge_server(
     control: &ControlData,
     server: &Server,
-    catalog: &Catalog,
-    remembered: Option<Timeline>,
+    newer: Option<&Supersession>,
 ) -> Option<(String, String)> {
     let no = |reason: String, hint: &str| Some((reason, hint.to_owned()));
     if server.system_identifier != control.system_identifier {
@@ -78,11 +77,12 @@ pub(super) fn judge_server(
             "base backups are taken and pruned on the primary",
         );
     }
-    let newer = catalog.wal.histories.keys().next_back().copied();
-    let newer = newer.max(remembered);
-    if let Some(timeline) = newer.filter(|timeline| *timeline > server.timeline) {
+    if let Some(newer) = newer {
         return no(
-            format!("timeline {timeline} exists, and this server is not on it"),
+            format!(
+                "timeline {} exists, and this server is not on it",
+                newer.timeline
+            ),
             "another node was promoted: stop this server and let it rejoin as a standby",
         );
     }
@@ -127,13 +127,12 @@ pub(super) fn judge_change(before: &Server, after: &Server) -> Option<String> {
     })
 }
 
-/// The timeline that another node was promoted to while this `server` was backed up.
-pub(super) fn judge_promotion(server: &Server, catalog: &Catalog) -> Option<String> {
-    let newest = catalog.wal.histories.keys().next_back();
-    let newer = newest.filter(|timeline| **timeline > server.timeline)?;
-    Some(format!(
-        "timeline {newer} began during the backup, and this server is not on it"
-    ))
+/// Why a backup does not count that was taken while another node was promoted.
+pub(super) fn judge_promotion(newer: &Supersession) -> String {
+    format!(
+        "timeline {} began during the backup, and this server is not on it",
+        newer.timeline
+    )
 }
 
 #[cfg(test)]
@@ -142,7 +141,7 @@ mod tests {
 
     use super::*;
     use crate::archive::catalog::{Delta, Sentinel, Stored, Tests, Wal};
-    use crate::model::{SegmentSize, WalSegment};
+    use crate::model::{SegmentSize, Timeline, WalSegment};
 
     fn control() -> ControlData {
         ControlData {
@@ -199,7 +198,24 @@ mod tests {
             bucket: "b".into(),
             prefix: "p".into(),
         };
-        judge_push(&control(), server, archiver, catalog, &repository).map(|(reason, _)| reason)
+        let seen = (catalog, None);
+        judge_push(&control(), server, archiver, seen, &repository).map(|(reason, _)| reason)
+    }
+
+    #[test]
+    fn a_server_that_another_one_superseded_writes_no_backups() {
+        let newer = Supersession {
+            system_identifier: 7,
+            timeline: Timeline(2),
+            history: "1\t0/3000000\tr\n".parse().unwrap(),
+            proven_by: "000000020000000000000003".to_owned(),
+            at: Timestamp::UNIX_EPOCH,
+        };
+        assert_eq!(judge_server(&control(), &server(), None), None);
+        let (reason, _) = judge_server(&control(), &server(), Some(&newer)).unwrap();
+        assert!(reason.contains("timeline 2 exists"), "{reason}");
+        let reason = judge_promotion(&newer);
+        assert!(reason.contains("timeline 2 began"), "{reason}");
     }
 
     #[test]
@@ -343,11 +359,5 @@ mod tests {
             let judged = judge_change(&server(), &after).unwrap_or_default();
             assert!(judged.contains(words), "{judged:?}");
         }
-        let mut promoted = catalog(Vec::new());
-        assert_eq!(judge_promotion(&server(), &promoted), None);
-        let history = "1\t0/3000000\tr\n".parse().unwrap();
-        promoted.wal.histories.insert(Timeline(2), Ok(history));
-        let judged = judge_promotion(&server(), &promoted).unwrap_or_default();
-        assert!(judged.contains("timeline 2 began"), "{judged:?}");
     }
 }

@@ -10,16 +10,20 @@
 //! every failure is 1: 126 would shut the standby down, and it asks again by itself.
 
 use std::ffi::{OsStr, OsString};
+use std::io::Write;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use super::timelines::{Timelines, timeline_in};
 use super::wal_client::{block_on, complain, configured, stored_as};
+use super::wal_role::own_history;
 use super::wal_tablespace::tablespace_made;
 use super::{ArchiveError, Program, Repository, catalog, environment, segment_header};
 use crate::config::Config;
-use crate::model::ArchiveFile;
+use crate::model::{ArchiveFile, ServerPosition};
+use crate::postgres::control_file;
 use crate::process;
 use crate::storage::{Bucket, Cause};
 
@@ -161,7 +165,7 @@ async fn fetch(
         let left = deadline
             .saturating_duration_since(Instant::now())
             .max(PAUSE);
-        let error = match attempt(config, repository, name, destination, left).await {
+        let error = match judged_attempt(config, repository, name, destination, left).await {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
@@ -246,10 +250,64 @@ async fn fetch_on_standby(
     let stored = look.map_err(|_| ArchiveError::NoAnswer {
         after: STANDBY_LOOK,
     })??;
-    if stored.is_empty() {
+    if stored.is_empty() || !may_have(config, repository, &bucket, name).await? {
         return Ok(false);
     }
     attempt(config, repository, name, destination, STANDBY_FETCH).await
+}
+
+async fn judged_attempt(
+    config: &Config,
+    repository: &Repository,
+    name: &str,
+    destination: &OsStr,
+    deadline: Duration,
+) -> Result<bool, ArchiveError> {
+    if ArchiveFile::of(name) == Some(ArchiveFile::TimelineHistory) {
+        let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
+        if !may_have(config, repository, &bucket, name).await? {
+            return Ok(false);
+        }
+    }
+    attempt(config, repository, name, destination, deadline).await
+}
+
+/// Whether PostgreSQL may have `name`: not the history of a timeline that is not this cluster's. It would follow it, refuse
+/// to start because of it, or keep it in `pg_wal`.
+async fn may_have(
+    config: &Config,
+    repository: &Repository,
+    bucket: &Bucket,
+    name: &str,
+) -> Result<bool, ArchiveError> {
+    let asked =
+        timeline_in(name).filter(|_| ArchiveFile::of(name) == Some(ArchiveFile::TimelineHistory));
+    let here = std::env::current_dir().unwrap_or_else(|_| config.postgres.data_directory.clone());
+    let (Some(asked), Some(control)) = (asked, control_file(&here)) else {
+        return Ok(true);
+    };
+    // Its own, and those that it came through.
+    if asked <= control.timeline {
+        return Ok(true);
+    }
+    let own = ServerPosition {
+        system_identifier: control.system_identifier,
+        timeline: control.timeline,
+        lsn: control.checkpoint,
+        history: own_history(&here, control.timeline),
+    };
+    let timelines = Timelines::of(config, repository.clone(), bucket.clone());
+    // A restore by xdb names its timeline, and asks for the others only to choose the next number.
+    let may_be_untied = std::env::var_os(SCRATCH).is_some();
+    let refused = timelines.why_not_handed_over(asked, &own, may_be_untied);
+    let Some(reason) = refused.await? else {
+        return Ok(true);
+    };
+    let _ = writeln!(
+        std::io::stderr(),
+        "xdb wal-fetch: {name} is not handed to PostgreSQL: {reason}\nHINT: runbooks/foreign-backup.md"
+    );
+    Ok(false)
 }
 
 async fn attempt(

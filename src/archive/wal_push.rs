@@ -12,8 +12,9 @@ use super::ancestry::{self, Place};
 use super::archiver::{Handed, hand_over};
 use super::program::ReadyMark;
 use super::standby::{NeverComes, await_stored};
+use super::timelines::Timelines;
 use super::wal_client::{block_on, complain, configured, note, stored_as};
-use super::wal_role::{Here, in_recovery, refuse_superseded, stopping};
+use super::wal_role::{Here, in_recovery, refuse_foreign_prefix, refuse_superseded, stopping};
 use super::{ArchiveError, Program, Repository, catalog, environment, segment_header};
 use crate::config::{Config, usual_state_directory};
 use crate::model::ArchiveFile;
@@ -114,7 +115,9 @@ async fn archive(
         state_directory: &config.node.state_directory,
         segment: path,
     };
-    refuse_superseded(&bucket, repository, place, name).await?;
+    refuse_foreign_prefix(&bucket, repository, place, name).await?;
+    let timelines = Timelines::of(config, repository.clone(), bucket.clone());
+    refuse_superseded(&timelines, place, name).await?;
     store(config, repository, &here, path, name).await?;
     match stored_as(&bucket, repository, name).await?.as_slice() {
         [_] => Ok(()),

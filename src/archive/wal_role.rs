@@ -3,23 +3,29 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::wal_client::stored_as;
-use super::{ArchiveError, Repository, wal_header};
+use super::timelines::{Timelines, timeline_in};
+use super::{ArchiveError, Repository, catalog, wal_header};
 use crate::config::Config;
-use crate::model::Timeline;
-use crate::postgres::postmaster_status;
+use crate::model::{
+    ArchiveFile, ServerPosition, Supersession, Timeline, TimelineHistory, WalSegment,
+};
+use crate::postgres::{Server, ServerState, control_file, postmaster_status, segment_size_in};
 use crate::storage::Bucket;
-use crate::store::Reader;
+use crate::store::StateFiles;
 
 /// The look at the bucket before each push.
 const LOOK: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Whether the server in `data_directory` is a standby, or recovers: the signal files go away with the promotion.
+/// Whether the server in `data_directory` is a standby, or recovers.
+///
+/// The signal files go away with the promotion; one that was left beside a running primary makes it no standby.
 pub(super) fn in_recovery(data_directory: &Path) -> bool {
-    ["standby.signal", "recovery.signal"]
+    let signalled = ["standby.signal", "recovery.signal"]
         .iter()
-        .any(|name| data_directory.join(name).exists())
+        .any(|name| data_directory.join(name).exists());
+    let state = || control_file(data_directory).map(|file| file.state);
+    signalled && state() != Some(ServerState::Primary)
 }
 
 /// What one file may take of a shutdown, which waits for three attempts at it.
@@ -38,42 +44,6 @@ pub(super) async fn stopping(data_directory: &Path) {
     tokio::time::sleep(LAST_ATTEMPT).await;
 }
 
-/// Refuses when the bucket, or what this node's daemon remembers, knows a timeline that this server does not: another
-/// node was promoted meanwhile, and what this one writes belongs to a history that was left.
-///
-/// Not being able to look is no reason to stop archiving.
-pub(super) async fn refuse_superseded(
-    bucket: &Bucket,
-    repository: &Repository,
-    here: Here<'_>,
-    name: &str,
-) -> Result<(), ArchiveError> {
-    let written = name
-        .get(..8)
-        .and_then(|digits| u32::from_str_radix(digits, 16).ok())
-        .map(Timeline);
-    let Some(written) = written else {
-        return Ok(());
-    };
-    let own = newest_history(here.data_directory).map_or(written, |own| own.max(written));
-    if let Some(timeline) = remembered(here).filter(|timeline| *timeline > own) {
-        return Err(ArchiveError::Superseded {
-            name: name.to_owned(),
-            timeline,
-        });
-    }
-    let next = own.next();
-    let name_of_next = next.history_file();
-    let look = tokio::time::timeout(LOOK, stored_as(bucket, repository, &name_of_next)).await;
-    match look {
-        Ok(Ok(stored)) if !stored.is_empty() => Err(ArchiveError::Superseded {
-            name: name.to_owned(),
-            timeline: next,
-        }),
-        _ => Ok(()),
-    }
-}
-
 /// Where the server and what this node remembers are.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Here<'a> {
@@ -83,40 +53,136 @@ pub(super) struct Here<'a> {
     pub segment: &'a Path,
 }
 
-/// The highest timeline of the segment's own cluster that this node's daemon ever knew of.
-fn remembered(here: Here<'_>) -> Option<Timeline> {
-    let cluster = wal_header::system_identifier(here.segment)?;
-    let reader = Reader::open(here.state_directory).ok()??;
-    reader.reading().highest_timeline(cluster).ok()?
+/// Refuses when this node remembers, or the bucket holds, the proof that another node was promoted: what this one writes
+/// belongs to a history that was left.
+///
+/// Not being able to look is no reason to stop archiving.
+pub(super) async fn refuse_superseded(
+    timelines: &Timelines,
+    here: Here<'_>,
+    name: &str,
+) -> Result<(), ArchiveError> {
+    let Some(written) = timeline_in(name) else {
+        return Ok(());
+    };
+    let remembered = StateFiles::of(here.state_directory).supersession();
+    if remembered.is_none() {
+        let above = tokio::time::timeout(LOOK, timelines.any_above(written)).await;
+        if !matches!(above, Ok(Ok(true))) {
+            return Ok(());
+        }
+    }
+    let Some(own) = own_position(here, name, written) else {
+        return Ok(());
+    };
+    let look = tokio::time::timeout(LOOK * 2, superseding(timelines, remembered, &own));
+    let proof = look.await.ok().and_then(Result::ok).flatten();
+    match proof {
+        Some(proof) => Err(ArchiveError::Superseded {
+            name: name.to_owned(),
+            timeline: proof.timeline,
+        }),
+        None => Ok(()),
+    }
 }
 
-/// The timeline after `own`, when the archive knows it: then another node was promoted.
+/// Where the server here stands at least, by the file `name` that it has finished and by its control file.
+fn own_position(here: Here<'_>, name: &str, written: Timeline) -> Option<ServerPosition> {
+    let control = control_file(here.data_directory);
+    let identifier = control.as_ref().map(|file| file.system_identifier);
+    let system_identifier = wal_header::system_identifier(here.segment).or(identifier)?;
+    let checkpoint = control.as_ref().map(|file| file.checkpoint);
+    let timeline = control.map_or(written, |file| file.timeline.max(written));
+    let size = segment_size_in(here.data_directory);
+    let segment = name
+        .get(..24)
+        .and_then(|name| WalSegment::parse(name, size).ok());
+    let end = segment.filter(|_| timeline == written);
+    Some(ServerPosition {
+        system_identifier,
+        timeline,
+        lsn: end.map(|segment| segment.end(size)).max(checkpoint)?,
+        history: own_history(here.data_directory, timeline),
+    })
+}
+
+/// The ancestors of the server's own timeline; `None` where its history file is not there.
+pub fn own_history(data_directory: &Path, timeline: Timeline) -> Option<TimelineHistory> {
+    if timeline == Timeline(1) {
+        return Some(TimelineHistory::default());
+    }
+    let path = data_directory.join("pg_wal").join(timeline.history_file());
+    std::fs::read_to_string(path).ok()?.parse().ok()
+}
+
+/// Refuses a `.history` where the prefix holds another cluster's WAL or backups: no other file would collide before it.
+///
+/// The newest backup tells whose the prefix is, and where there is none, its first segment.
 ///
 /// # Errors
-/// When the bucket cannot be looked at.
-pub async fn timeline_after(
-    config: &Config,
-    own: Timeline,
-) -> Result<Option<Timeline>, ArchiveError> {
-    let repository = super::repository(config)?;
-    let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
-    let stored = stored_as(&bucket, &repository, &own.next().history_file()).await?;
-    Ok((!stored.is_empty()).then(|| own.next()))
+/// Also when the bucket cannot be read.
+pub(super) async fn refuse_foreign_prefix(
+    bucket: &Bucket,
+    repository: &Repository,
+    here: Here<'_>,
+    name: &str,
+) -> Result<(), ArchiveError> {
+    if ArchiveFile::of(name) != Some(ArchiveFile::TimelineHistory) {
+        return Ok(());
+    }
+    let Some(own) = control_file(here.data_directory).map(|file| file.system_identifier) else {
+        return Ok(());
+    };
+    match catalog::owners(bucket, repository).await? {
+        owners if owners.is_empty() || owners.contains(&own) => Ok(()),
+        owners => Err(ArchiveError::ForeignPrefix {
+            name: name.to_owned(),
+            repository: repository.to_string(),
+            theirs: owners[0],
+            own,
+        }),
+    }
 }
 
-/// The highest timeline whose history is in `pg_wal`; PostgreSQL never removes those.
-fn newest_history(data_directory: &Path) -> Option<Timeline> {
-    let entries = std::fs::read_dir(data_directory.join("pg_wal")).ok()?;
-    let names = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok());
-    names
-        .filter_map(|name| {
-            u32::from_str_radix(name.strip_suffix(".history")?, 16)
-                .ok()
-                .map(Timeline)
-        })
-        .max()
+/// The proof that another node was promoted, by what this node remembers and by the archive; `None` where there is none.
+///
+/// # Errors
+/// When the bucket cannot be read.
+pub async fn superseded(
+    config: &Config,
+    own: &ServerPosition,
+) -> Result<Option<Supersession>, ArchiveError> {
+    let timelines = Timelines::open(config).await?;
+    let remembered = StateFiles::of(&config.node.state_directory).supersession();
+    superseding(&timelines, remembered, own).await
+}
+
+async fn superseding(
+    timelines: &Timelines,
+    remembered: Option<Supersession>,
+    own: &ServerPosition,
+) -> Result<Option<Supersession>, ArchiveError> {
+    if let Some(proof) = remembered.filter(|proof| proof.supersedes(own)) {
+        let history = Some(&proof.history);
+        let forgotten = timelines.forgotten(own.system_identifier, proof.timeline, history);
+        // Where the bucket does not answer, what this node remembers stands.
+        let forgotten = tokio::time::timeout(LOOK, forgotten).await;
+        if !matches!(forgotten, Ok(Some(_))) {
+            return Ok(Some(proof));
+        }
+    }
+    timelines.superseding(own).await
+}
+
+/// Where `server` stands; `None` for a standby, which nothing supersedes.
+pub fn position_of(config: &Config, server: &Server) -> Option<ServerPosition> {
+    (!server.in_recovery).then_some(())?;
+    Some(ServerPosition {
+        system_identifier: server.system_identifier,
+        timeline: server.timeline,
+        lsn: server.position?,
+        history: own_history(&config.postgres.data_directory, server.timeline),
+    })
 }
 
 #[cfg(test)]
@@ -124,26 +190,58 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_signal_files_and_histories_tell_the_role() {
+    fn the_role_is_what_the_server_is_and_no_stray_signal_file() {
         let data = tempfile::tempdir().unwrap();
+        std::fs::create_dir(data.path().join("global")).unwrap();
+        let control = |state: u32| {
+            let mut bytes = vec![0; 8192];
+            bytes[8..12].copy_from_slice(&1300_u32.to_ne_bytes());
+            bytes[16..20].copy_from_slice(&state.to_ne_bytes());
+            std::fs::write(data.path().join("global/pg_control"), bytes).unwrap();
+        };
         assert!(!in_recovery(data.path()));
-        assert_eq!(newest_history(data.path()), None);
-        std::fs::create_dir(data.path().join("pg_wal")).unwrap();
-        for name in [
-            "pg_wal/00000002.history",
-            "pg_wal/0000000A.history",
-            "pg_wal/x.history",
-            "standby.signal",
-        ] {
-            std::fs::write(data.path().join(name), "").unwrap();
-        }
+        std::fs::write(data.path().join("standby.signal"), "").unwrap();
         assert!(in_recovery(data.path()));
+        for (state, recovers) in [(6, false), (3, false), (5, true), (4, true)] {
+            control(state);
+            assert_eq!(in_recovery(data.path()), recovers, "{state}");
+        }
+        // A promotion removes the signal before it says that it is in production.
+        std::fs::remove_file(data.path().join("standby.signal")).unwrap();
+        assert!(!in_recovery(data.path()));
         assert!(!is_stopping(data.path()));
         for (status, stopping) in [("ready   ", false), ("stopping", true)] {
             let lines = format!("42\n/data\n1\n5432\n/tmp\n*\n1 2\n{status}\n");
             std::fs::write(data.path().join("postmaster.pid"), lines).unwrap();
             assert_eq!(is_stopping(data.path()), stopping, "{status}");
         }
-        assert_eq!(newest_history(data.path()), Some(Timeline(10)));
+    }
+
+    #[test]
+    fn a_server_stands_at_the_end_of_what_it_finished_or_at_its_checkpoint() {
+        let data = tempfile::tempdir().unwrap();
+        std::fs::create_dir(data.path().join("global")).unwrap();
+        let mut bytes = vec![0; 8192];
+        bytes[0] = 7;
+        bytes[8..12].copy_from_slice(&1300_u32.to_ne_bytes());
+        bytes[32..40].copy_from_slice(&0x0580_0000_u64.to_ne_bytes());
+        bytes[48] = 2;
+        std::fs::write(data.path().join("global/pg_control"), bytes).unwrap();
+        for (name, timeline, lsn) in [
+            ("000000020000000000000007", 2, 0x0800_0000),
+            ("000000020000000000000003", 2, 0x0580_0000),
+            // Left over from before its promotion: how long that timeline was says nothing of this one.
+            ("000000010000000000000009", 2, 0x0580_0000),
+            ("00000002.history", 2, 0x0580_0000),
+        ] {
+            let here = Here {
+                data_directory: data.path(),
+                state_directory: data.path(),
+                segment: Path::new("/nowhere"),
+            };
+            let own = own_position(here, name, timeline_in(name).unwrap()).unwrap();
+            let found = (own.system_identifier, own.timeline, own.lsn.0);
+            assert_eq!(found, (7, Timeline(timeline), lsn), "{name}");
+        }
     }
 }

@@ -19,6 +19,7 @@ mod restore;
 mod restore_test;
 mod run;
 mod status;
+mod timeline;
 mod wait;
 
 use std::path::PathBuf;
@@ -71,6 +72,9 @@ enum Verb {
     /// What waits to be archived, what the archive lacks, and who knows of it
     #[command(subcommand)]
     Archive(archive::Verb),
+    /// List the timelines that concern this server, or have the cluster forget one that does not
+    #[command(subcommand)]
+    Timeline(timeline::Verb),
     /// Dump the databases into the bucket, list what dumps are there, or restore one and compare it
     #[command(subcommand)]
     Dump(dump::Verb),
@@ -170,6 +174,10 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Archive(verb) => {
             let loaded = load(verb.flags())?;
             until_interrupted(archive::run(verb, &loaded), async {})
+        }
+        Verb::Timeline(verb) => {
+            let loaded = load(Vec::new())?;
+            until_interrupted(timeline::run(verb, &loaded), async {})
         }
         Verb::Prune(arguments) => {
             let loaded = load(Vec::new())?;

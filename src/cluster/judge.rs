@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::rpo::in_time;
-use super::{Doubts, Evidence, Line, Objectives, Peer, Recoverable, View};
+use super::{Doubts, Evidence, Line, Objectives, Peer, Recoverable, TimelinesSeen, View};
 use crate::model::{Finding, Scope, Verdict};
 
 /// Older evidence is none: the look at the buckets hangs.
@@ -135,7 +135,7 @@ fn judge_presence<T>(found: &Option<T>, error: &Option<String>, absent: &str) ->
 /// One primary, and one cluster.
 pub(super) fn judge_primaries(
     nodes: &[Line],
-    view: &View,
+    (hostname, view): (&str, &View),
     peers: &[Peer],
     now: Timestamp,
 ) -> Verdict {
@@ -152,12 +152,17 @@ pub(super) fn judge_primaries(
             ));
         }
     }
-    // The last words of a node that does not answer any more are no second primary once another was promoted.
-    let left = |node: &&Line| node.trouble.is_some() && node.timeline < view.highest;
-    let primary = |node: &&Line| node.role.as_deref() == Some("primary") && !left(node);
-    let primaries: Vec<&str> = nodes
+    let led: Vec<&Line> = nodes
         .iter()
-        .filter(primary)
+        .filter(|node| node.role.as_deref() == Some("primary"))
+        .collect();
+    // What a server was before it stopped answering is no second primary beside one that answers.
+    let silent = silent_nodes(view, peers, hostname);
+    let answers = |node: &&&Line| !silent.contains(&node.hostname.as_str());
+    let any_answers = led.iter().any(|node| answers(&node));
+    let primaries: Vec<&str> = led
+        .iter()
+        .filter(|node| answers(node) || !any_answers)
         .map(|node| node.hostname.as_str())
         .collect();
     let unreachable = |name: &str| {
@@ -208,6 +213,39 @@ fn lost_primary(view: &View, peers: &[Peer], now: Timestamp) -> Option<String> {
     };
     let live = peers.iter().filter_map(|peer| peer.live(now));
     down(view).or_else(|| live.map(|state| &state.view).find_map(down))
+}
+
+/// Nodes whose server, or whose daemon, does not answer at the moment.
+fn silent_nodes<'a>(view: &View, peers: &'a [Peer], hostname: &'a str) -> Vec<&'a str> {
+    let failing = |peer: &&Peer| {
+        let heard = peer.heard.as_ref();
+        peer.failing.is_some() || heard.is_some_and(|(_, state)| state.view.failing.is_some())
+    };
+    let own = view.failing.is_some().then_some(hostname);
+    own.into_iter()
+        .chain(peers.iter().filter(failing).map(Peer::name))
+        .collect()
+}
+
+/// Timelines that prove nothing: they supersede nobody, and somebody must look at them.
+pub(super) fn judge_timelines(seen: &TimelinesSeen) -> Vec<Finding> {
+    let doubtful: Vec<_> = seen
+        .doubtful
+        .iter()
+        .map(|(timeline, reason)| {
+            format!("the archive holds timeline {timeline}, which is not this cluster's: {reason}")
+        })
+        .collect();
+    let mut findings = Vec::new();
+    if !doubtful.is_empty() {
+        let verdict = Verdict::Critical(doubtful.join("; "));
+        findings.push(finding("foreign-backup", "timeline", verdict));
+    }
+    if !seen.claimed.is_empty() {
+        let verdict = Verdict::Warning(seen.claimed.join("; "));
+        findings.push(finding("foreign-backup", "redis", verdict));
+    }
+    findings
 }
 
 pub(super) fn judge_superseded(view: &View) -> Verdict {

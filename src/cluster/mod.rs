@@ -24,13 +24,26 @@ pub use ask::{AskError, ask_positions, ask_state, ask_status, own_address};
 pub use evidence::{ArchiveEnd, Doubts, Dumped, Evidence, Proof, Recoverable, RestoreForecast};
 pub use judge::{PAGED, ago};
 pub use node::{NodeState, Standing};
-pub use peers::{Peer, speaks_for_cluster};
+pub use peers::{Peer, distinct, prove_by_peer, redis_claim, speaks_for_cluster};
 pub use pgbouncer_state::{PgBouncerCondition, PgBouncerState};
 pub use ring::{Lag, LsnRing};
 pub use rpo::{LiveRpo, Loss, Objectives, Rpo, in_time};
 pub use sample::{SampleFailure, Sampler};
 pub use status::{Line, LiveRto, Status, archive_end, evaluate};
 pub use view::{Sample, View, judge_primary, judge_replica};
+
+use crate::model::{ForgottenTimeline, Timeline};
+
+/// What a primary was told of newer timelines that does not supersede it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TimelinesSeen {
+    /// In the archive: each with the reason why it proves nothing.
+    pub doubtful: Vec<(Timeline, String)>,
+    /// In Redis, a sentence each.
+    pub claimed: Vec<String>,
+    /// Those that a person had the cluster forget.
+    pub forgotten: Vec<ForgottenTimeline>,
+}
 
 /// What a node knows beside itself.
 #[derive(Debug, Clone, Default)]
@@ -48,4 +61,5 @@ pub struct Knowledge {
     pub server_ahead: SignedDuration,
     /// What is wanted of RPO and RTO.
     pub objectives: Objectives,
+    pub timelines: TimelinesSeen,
 }

@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{NodeState, View};
+use crate::model::{Supersession, judge_descent};
 
 /// A peer that was not heard of for this long is silent: Redis has its heartbeat each 30 s, and is read each 10.
 const SILENT: SignedDuration = SignedDuration::from_secs(60);
@@ -92,6 +93,61 @@ impl Peer {
     }
 }
 
+/// The peers by name: a node that is configured by name and by address is one. Of its addresses one that answers stands for it.
+pub fn distinct(peers: &[Peer]) -> Vec<Peer> {
+    let mut distinct: Vec<Peer> = Vec::new();
+    for peer in peers {
+        match distinct
+            .iter_mut()
+            .find(|other| other.name() == peer.name())
+        {
+            Some(other) if other.failing.is_some() && peer.failing.is_none() => {
+                *other = peer.clone();
+            }
+            Some(_) => {}
+            None => distinct.push(peer.clone()),
+        }
+    }
+    distinct
+}
+
+/// The proof that `peer` runs on a timeline that supersedes the primary of `view`.
+///
+/// A peer says so itself over HTTP, and shows the history by which it came there. What others say of it is no proof.
+pub fn prove_by_peer(view: &View, peer: &NodeState, now: Timestamp) -> Option<Supersession> {
+    let own = view.position()?;
+    let theirs = peer.view.sample?;
+    // What its server was before it stopped answering proves nothing of now.
+    peer.view.in_recovery(peer.at)?;
+    if theirs.system_identifier != own.system_identifier {
+        return None;
+    }
+    let history = peer.view.history.clone()?;
+    judge_descent(theirs.timeline, &history, &own).ok()?;
+    Some(Supersession {
+        system_identifier: own.system_identifier,
+        timeline: theirs.timeline,
+        history,
+        proven_by: format!("{} runs on it", peer.hostname),
+        at: now,
+    })
+}
+
+/// What `state`, which was read in Redis, says of a timeline above the primary's own; `None` where it says none.
+///
+/// Whoever has Redis's password can write it: it is shown, and changes nothing.
+pub fn redis_claim(view: &View, state: &NodeState) -> Option<String> {
+    let own = view.position()?;
+    let theirs = state.view.sample?;
+    let claimed = state.view.highest.max(Some(theirs.timeline))?;
+    (theirs.system_identifier == own.system_identifier && claimed > own.timeline).then(|| {
+        format!(
+            "Redis says that {} knows of timeline {claimed}; no peer and no archive proves it, so it changes nothing",
+            state.hostname
+        )
+    })
+}
+
 /// Whether this node judges what concerns the cluster as a whole: the primary, or the survivor.
 ///
 /// Where no node leads, the first by name of those that live; two that cannot hear each other both do. A replica that
@@ -117,7 +173,7 @@ pub fn speaks_for_cluster(hostname: &str, view: &View, peers: &[Peer], now: Time
 mod tests {
     use super::super::Sample;
     use super::*;
-    use crate::model::Timeline;
+    use crate::model::{Lsn, Supersession, Timeline, TimelineHistory};
 
     const NOW: i64 = 10_000;
 
@@ -134,9 +190,15 @@ mod tests {
                 timeline: Timeline(1),
                 system_identifier: 7,
                 streaming: false,
-                position: None,
+                position: Some(Lsn(200)),
             });
-            view.learn(Timeline(highest));
+            view.remember(Supersession {
+                system_identifier: 7,
+                timeline: Timeline(highest),
+                history: "1\t0/64\tr\n".parse().unwrap(),
+                proven_by: "db3 runs on it".to_owned(),
+                at: at(NOW),
+            });
         }
         view
     }
@@ -220,6 +282,102 @@ mod tests {
         assert!(speaks(&peers));
         peers[0].read_in_redis(&state("db1", view(Some(false), 1), NOW + 1), at(NOW));
         assert!(!speaks(&peers), "Redis has news of it");
+    }
+
+    #[test]
+    fn a_node_with_two_addresses_is_one() {
+        let told = state("db2", view(Some(true), 1), NOW);
+        let answering = |address: &str| {
+            let mut peer = Peer::new(address);
+            peer.heard(told.clone(), at(NOW));
+            peer
+        };
+        let failing = |mut peer: Peer| {
+            peer.failed("refused".to_owned(), at(NOW));
+            peer
+        };
+        let (name, ip) = ("db2:8009", "10.0.2.31:8009");
+        for (what, peers, kept) in [
+            (
+                "both answer",
+                vec![answering(name), answering(ip)],
+                vec![name],
+            ),
+            (
+                "the first does not",
+                vec![failing(answering(name)), answering(ip)],
+                vec![ip],
+            ),
+            (
+                "the name was never heard",
+                vec![failing(Peer::new(name)), answering(ip)],
+                vec![ip],
+            ),
+            (
+                "the address was never heard",
+                vec![answering(name), failing(Peer::new(ip))],
+                vec![name, ip],
+            ),
+            (
+                "two nodes",
+                vec![answering(name), Peer::new("db3:8009")],
+                vec![name, "db3:8009"],
+            ),
+        ] {
+            let found = distinct(&peers);
+            let found: Vec<_> = found.iter().map(|peer| peer.address.as_str()).collect();
+            assert_eq!(found, kept, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_peer_proves_a_timeline_that_it_runs_on_and_redis_proves_none() {
+        let own = view(Some(false), 1);
+        let running = |timeline: u32, in_recovery: bool, identifier: u64, history: &str| {
+            let mut view = View::default();
+            view.saw(Sample {
+                at: at(NOW),
+                in_recovery,
+                timeline: Timeline(timeline),
+                system_identifier: identifier,
+                streaming: false,
+                position: Some(Lsn(300)),
+            });
+            let history: Option<TimelineHistory> = history.parse().ok();
+            view.history = history;
+            state("db2", view, NOW)
+        };
+        let left = "1\t0/64\tr\n";
+        for (what, peer, proves) in [
+            ("promoted", running(2, false, 7, left), true),
+            ("follows one that was", running(2, true, 7, left), true),
+            (
+                "left later than we are",
+                running(2, false, 7, "1\t0/640\tr\n"),
+                false,
+            ),
+            ("shows no history", running(2, false, 7, "nonsense"), false),
+            ("another cluster", running(2, false, 8, left), false),
+            ("our own timeline", running(1, true, 7, ""), false),
+            ("absurd", running(4_000_000_000, false, 7, left), false),
+        ] {
+            let proof = prove_by_peer(&own, &peer, at(NOW));
+            assert_eq!(proof.is_some(), proves, "{what}");
+        }
+        let mut silent = running(2, false, 7, left);
+        silent.at = at(NOW + 60);
+        assert_eq!(prove_by_peer(&own, &silent, at(NOW)), None);
+        let standby = view(Some(true), 1);
+        assert_eq!(
+            prove_by_peer(&standby, &running(2, false, 7, left), at(NOW)),
+            None
+        );
+
+        let claim = redis_claim(&own, &running(2, false, 7, left)).unwrap_or_default();
+        assert!(claim.contains("db2 knows of timeline 2"), "{claim}");
+        for quiet in [running(1, true, 7, ""), running(2, false, 8, left)] {
+            assert_eq!(redis_claim(&own, &quiet), None);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::answer::answer;
 use super::judge::{
     PAGED, finding, judge_evidence, judge_forecast, judge_peer, judge_primaries, judge_superseded,
+    judge_timelines,
 };
 use super::rpo::{LiveRpo, judge_rpo, live_rpo};
 use super::{ArchiveEnd, Evidence, Knowledge, Peer, RestoreForecast, Standing, View};
@@ -94,8 +95,9 @@ pub fn evaluate(
         finding
     }));
     findings.extend(judge_forecast(evidence, &known.objectives));
-    let primaries = judge_primaries(&nodes, view, &known.peers, now);
+    let primaries = judge_primaries(&nodes, (hostname, view), &known.peers, now);
     findings.push(finding("primary", "", primaries));
+    findings.extend(judge_timelines(&known.timelines));
     findings.push(finding("node", hostname, judge_superseded(view)));
     for peer in &known.peers {
         findings.push(finding("node", peer.name(), judge_peer(peer, now)));

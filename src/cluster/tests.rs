@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::*;
-use crate::model::{Finding, Lsn, Severity, Timeline, Verdict};
+use crate::model::{Finding, Lsn, Severity, Supersession, Timeline, Verdict};
 use crate::postgres::Life;
 
 pub(super) fn at(second: i64) -> Timestamp {
@@ -99,6 +99,7 @@ pub(super) fn known() -> Knowledge {
             rpo_critical: Some(Duration::from_mins(15)),
             rto: Some(Duration::from_secs(60)),
         },
+        timelines: TimelinesSeen::default(),
     }
 }
 
@@ -289,6 +290,17 @@ fn what_the_buckets_lack_is_told_and_what_was_not_seen_is_unknown() {
     assert_eq!(judged(&view(false, 1), &unseen).verdict, "unknown");
 }
 
+/// The proof that db2 was promoted to timeline 2.
+pub(super) fn promotion() -> Supersession {
+    Supersession {
+        system_identifier: 7,
+        timeline: Timeline(2),
+        history: "1\t0/64\tr\n".parse().unwrap(),
+        proven_by: "db2 runs on it".to_owned(),
+        at: at(NOW),
+    }
+}
+
 #[test]
 fn nodes_are_judged_by_what_they_say_and_by_their_silence() {
     let with = |peers: Vec<Peer>| Knowledge { peers, ..known() };
@@ -297,7 +309,9 @@ fn nodes_are_judged_by_what_they_say_and_by_their_silence() {
         sample.system_identifier = 8;
     }
     let mut superseded = view(false, 1);
-    superseded.learn(Timeline(2));
+    superseded.learn(promotion());
+    let mut fenced = view(false, 1);
+    fenced.failing = Some((at(NOW - 3), "refused".to_owned()));
     for (own, peers, check, words) in [
         (
             view(false, 1),
@@ -310,6 +324,13 @@ fn nodes_are_judged_by_what_they_say_and_by_their_silence() {
             vec![peer("db2", view(true, 1), NOW)],
             "primary",
             "there is no primary: db1 is replica, db2 is replica",
+        ),
+        // Two that do not answer: what they said last still stands.
+        (
+            fenced.clone(),
+            vec![peer("db2", fenced.clone(), NOW)],
+            "primary",
+            "db1 and db2 are primaries at once",
         ),
         (
             view(false, 1),
@@ -343,9 +364,46 @@ fn nodes_are_judged_by_what_they_say_and_by_their_silence() {
             "{words}: {status:?}"
         );
     }
+    // What a server was before it was fenced, or its node fell silent, is no second primary.
+    let mut unreachable = peer("db2", view(false, 1), NOW - 5);
+    unreachable.failed("refused".to_owned(), at(NOW));
+    for (own, other) in [
+        (view(false, 2), peer("db2", fenced.clone(), NOW)),
+        (fenced, peer("db2", view(false, 2), NOW)),
+        (view(false, 2), unreachable),
+    ] {
+        let status = judged(&own, &with(vec![other]));
+        assert_eq!(verdict(&status, "primary"), Verdict::Ok, "{status:?}");
+    }
     // Never heard of: whether it lives, nobody knows.
     let status = judged(&view(false, 1), &with(vec![Peer::new("db2:8009")]));
     assert_eq!(verdict(&status, "node").word(), "unknown");
+}
+
+#[test]
+fn timelines_that_prove_nothing_are_told_and_take_nothing_away() {
+    let mut known = known();
+    assert_eq!(
+        verdict(&judged(&view(false, 1), &known), "foreign-backup"),
+        Verdict::Ok
+    );
+    known.timelines.claimed = vec!["Redis says so".to_owned()];
+    let claimed = judged(&view(false, 1), &known);
+    assert_eq!(claimed.verdict, "warning", "{claimed:?}");
+    known.timelines.doubtful = vec![(Timeline(2), "it does not fit".to_owned())];
+    let status = judged(&view(false, 1), &known);
+    let told = status
+        .findings
+        .iter()
+        .find(|finding| finding.object == "timeline");
+    let told = told
+        .and_then(|finding| finding.verdict.reason())
+        .unwrap_or_default();
+    assert!(
+        told.contains("timeline 2") && told.contains("it does not fit"),
+        "{told}"
+    );
+    assert_eq!(status.nodes[0].role.as_deref(), Some("primary"));
 }
 
 #[test]

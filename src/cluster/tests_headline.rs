@@ -5,9 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::tests::{NOW, at, evidence, judged, known, peer, verdict, view};
+use super::tests::{NOW, at, evidence, judged, known, peer, promotion, verdict, view};
 use super::*;
-use crate::model::{Lsn, Timeline, Verdict};
+use crate::model::{Lsn, Verdict};
 
 fn with(change: impl Fn(&mut Knowledge)) -> Knowledge {
     let mut known = known();
@@ -130,7 +130,7 @@ fn the_headline_tells_one_story_in_every_state() {
     // After a failover the new primary is named, and without a primary none is.
     let old = with(|known| known.peers = vec![peer("db2", view(false, 2), NOW)]);
     let mut superseded = view(false, 1);
-    superseded.learn(Timeline(2));
+    superseded.learn(promotion());
     let answer = judged(&superseded, &old).answer;
     assert!(answer.starts_with("If db2 is lost now: "), "{answer}");
     let none = with(|known| known.peers.clear());

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{PgBouncerCondition, PgBouncerState, SampleFailure};
-use crate::model::{Lsn, Timeline};
+use crate::model::{Lsn, ServerPosition, Supersession, Timeline, TimelineHistory};
 use crate::postgres::Life;
 
 /// What PostgreSQL said of itself at one moment.
@@ -40,10 +40,16 @@ pub struct View {
     /// The last look at PgBouncer; `None` before the first.
     #[serde(default)]
     pub pgbouncer: Option<PgBouncerState>,
-    /// The highest timeline of this cluster that anything knows of: a peer, Redis, the bucket, or this node's disk.
+    /// The highest timeline of this cluster that is proven: this server's own, or the one that supersedes it.
     pub highest: Option<Timeline>,
-    /// [`View::highest`] where it is above this primary's own: another node was promoted.
+    /// The timeline that another node was promoted to, where [`View::proof`] says so of this primary.
     pub superseded_by: Option<Timeline>,
+    /// What proves it; kept while this server is a standby.
+    #[serde(default)]
+    pub proof: Option<Supersession>,
+    /// The ancestors of the server's own timeline; `None` where they are not known.
+    #[serde(default)]
+    pub history: Option<TimelineHistory>,
     /// The peers were asked since the daemon began. Before all were, a primary is not served.
     pub asked_peers: bool,
     /// Likewise the bucket, Redis, and this node's own disk.
@@ -61,11 +67,11 @@ impl View {
     pub fn saw(&mut self, sample: Sample) {
         let another = |last: Sample| last.system_identifier != sample.system_identifier;
         if self.sample.is_some_and(another) {
-            self.highest = None;
+            (self.proof, self.history) = (None, None);
         }
         (self.sample, self.failing) = (Some(sample), None);
         (self.down, self.answered_at) = (false, Some(sample.at));
-        self.learn(sample.timeline);
+        self.judge_proof();
     }
 
     /// Takes in that it could not be sampled.
@@ -87,13 +93,60 @@ impl View {
         self.pgbouncer = Some(state);
     }
 
-    /// Takes in a timeline of this cluster that something knows of.
-    pub fn learn(&mut self, timeline: Timeline) {
-        self.highest = self.highest.max(Some(timeline));
-        let primary = self.sample.filter(|sample| !sample.in_recovery);
-        self.superseded_by = self
-            .highest
-            .filter(|highest| primary.is_some_and(|own| *highest > own.timeline));
+    /// Takes in the ancestors of the server's own timeline.
+    pub fn descends(&mut self, history: Option<TimelineHistory>) {
+        self.history = history;
+        self.judge_proof();
+    }
+
+    /// Takes in the proof that another node was promoted; of several the highest counts. `true` when it is news.
+    pub fn learn(&mut self, proof: Supersession) -> bool {
+        let known = self.proof.as_ref().map(|known| known.timeline);
+        let own = self.position();
+        let is_news = own.is_some_and(|own| proof.supersedes(&own)) && Some(proof.timeline) > known;
+        if is_news {
+            self.remember(proof);
+        }
+        is_news
+    }
+
+    /// Takes in what was proven before this daemon began; whether it supersedes this server shows when that is a primary.
+    pub fn remember(&mut self, proof: Supersession) {
+        let known = self.proof.as_ref().map(|known| known.timeline);
+        if Some(proof.timeline) > known {
+            self.proof = Some(proof);
+            self.judge_proof();
+        }
+    }
+
+    /// Takes the proof back that `is_wrong` names; `true` when there was one.
+    pub fn unlearn(&mut self, is_wrong: impl FnOnce(&Supersession) -> bool) -> bool {
+        let wrong = self.proof.as_ref().is_some_and(is_wrong);
+        if wrong {
+            self.proof = None;
+            self.judge_proof();
+        }
+        wrong
+    }
+
+    fn judge_proof(&mut self) {
+        let own = self.position();
+        let proof = self.proof.as_ref();
+        let proof = proof.filter(|proof| own.is_some_and(|own| proof.supersedes(&own)));
+        self.superseded_by = proof.map(|proof| proof.timeline);
+        let own = self.sample.map(|sample| sample.timeline);
+        self.highest = own.max(self.superseded_by);
+    }
+
+    /// Where this primary stands; `None` for a standby, which nothing supersedes.
+    pub fn position(&self) -> Option<ServerPosition> {
+        let sample = self.sample.filter(|sample| !sample.in_recovery)?;
+        Some(ServerPosition {
+            system_identifier: sample.system_identifier,
+            timeline: sample.timeline,
+            lsn: sample.position?,
+            history: self.history.clone(),
+        })
     }
 
     /// This node is the primary, and no other was promoted after it.
@@ -191,6 +244,7 @@ fn unknown(view: &View) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::TimelineSwitch;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -203,7 +257,7 @@ mod tests {
             timeline: Timeline(1),
             system_identifier: 7,
             streaming: in_recovery,
-            position: None,
+            position: Some(Lsn(200)),
         };
         let mut view = View {
             pgbouncer_at: Some(at(100)),
@@ -228,36 +282,62 @@ mod tests {
         );
     }
 
+    fn proof(timeline: u32, switch: u64) -> Supersession {
+        let left = TimelineSwitch {
+            timeline: Timeline(1),
+            at: Lsn(switch),
+        };
+        Supersession {
+            system_identifier: 7,
+            timeline: Timeline(timeline),
+            history: TimelineHistory(vec![left]),
+            proven_by: "db2 runs on it".to_owned(),
+            at: at(100),
+        }
+    }
+
     #[test]
-    fn a_higher_timeline_supersedes_a_primary_and_no_standby() {
-        for (in_recovery, known, superseded_by) in [
-            (false, 1, None),
-            (false, 2, Some(Timeline(2))),
-            (true, 2, None),
+    fn only_a_proven_timeline_supersedes_a_primary_and_no_standby() {
+        for (what, in_recovery, proof, superseded_by) in [
+            ("left before", false, proof(2, 100), Some(Timeline(2))),
+            ("left later", false, proof(2, 300), None),
+            ("absurd", false, proof(4_000_000_000, 100), None),
+            ("a standby", true, proof(2, 100), None),
         ] {
             let mut view = view(in_recovery);
-            view.learn(Timeline(known));
-            view.learn(Timeline(1));
-            assert_eq!(view.superseded_by, superseded_by, "{in_recovery} {known}");
+            assert_eq!(view.learn(proof.clone()), superseded_by.is_some(), "{what}");
+            assert!(!view.learn(proof), "{what}");
+            assert_eq!(view.superseded_by, superseded_by, "{what}");
         }
-        // It was rewound and follows, then leads again on a timeline of its own.
         let mut view = view(false);
-        view.learn(Timeline(2));
         let sample = view.sample.unwrap();
+        assert!(view.learn(proof(2, 100)));
+        // It was rewound and follows, then leads again on a timeline of its own.
+        view.saw(Sample {
+            in_recovery: true,
+            ..sample
+        });
+        assert_eq!(view.superseded_by, None);
         view.saw(Sample {
             timeline: Timeline(3),
             ..sample
         });
         assert_eq!(view.superseded_by, None);
-        // Another cluster's timelines tell nothing of this one.
-        view.saw(Sample {
-            system_identifier: 8,
-            ..sample
-        });
+        view.saw(sample);
+        assert_eq!(view.superseded_by, Some(Timeline(2)));
+        assert!(!view.unlearn(|proof| proof.timeline == Timeline(3)));
+        assert!(view.unlearn(|proof| proof.timeline == Timeline(2)));
         assert_eq!(
             (view.highest, view.superseded_by),
             (Some(Timeline(1)), None)
         );
+        // Another cluster's timelines tell nothing of this one.
+        view.remember(proof(2, 100));
+        view.saw(Sample {
+            system_identifier: 8,
+            ..sample
+        });
+        assert_eq!((view.proof, view.superseded_by), (None, None));
     }
 
     #[test]

@@ -73,9 +73,7 @@ fn hold(finding: &Finding) -> Duration {
     let unknown = matches!(finding.verdict, Verdict::Unknown(_));
     match finding.check.as_str() {
         // A new cluster has no base backup yet, and segments that are pushed side by side arrive in any order.
-        "recoverability" | "wal-gap" | "foreign-backup" | "backup-incomplete" => {
-            Duration::from_mins(10)
-        }
+        "recoverability" | "wal-gap" | "backup-incomplete" => Duration::from_mins(10),
         // What could not be measured may be measured soon; an age that is over its limit has lasted already.
         "archive-rpo" if unknown => Duration::from_mins(10),
         // A clock that was set makes ages wrong until the next measurement.

@@ -8,6 +8,7 @@ mod fill;
 mod heartbeat;
 mod high_water;
 mod judge;
+mod last_answer;
 mod observe;
 mod past;
 mod peers;
@@ -18,6 +19,7 @@ mod schedule;
 mod status;
 mod successes;
 mod systemd;
+mod timelines;
 mod unarchived;
 mod vital;
 
@@ -227,13 +229,18 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
     let pulse = &node.pulse;
     // Outlives this future, for those that asked before the end; `_open` does not.
     let (_open, closing) = oneshot::channel();
-    let server = tokio::spawn(http::serve(listener, closing, shown.clone(), open_files));
+    let (serving, ready) = (shown.clone(), last_answer::ready(shown.view.clone()));
+    let server = tokio::spawn(async move {
+        ready.await;
+        http::serve(listener, closing, serving, open_files).await
+    });
     tokio::select! {
         served = server => served.unwrap_or_else(|error| Err(error.into())).map_err(DaemonError::Http),
         () = observe::roles(&config, &seen, &knowing, &pulse.roles) => Ok(()),
         () = observe::pgbouncer(&config, &seen) => Ok(()),
         () = peers::peers(&node, &seen, &knowing) => Ok(()),
-        () = peers::timelines(&node, &seen, &knowing) => Ok(()),
+        () = timelines::follow(&node, &seen, &knowing) => Ok(()),
+        () = last_answer::keep(&node) => Ok(()),
         () = evidence::keep(&node, &knowing) => Ok(()),
         () = high_water::keep(&node) => Ok(()),
         () = fill::keep(&node) => Ok(()),

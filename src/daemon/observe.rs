@@ -5,9 +5,11 @@ use tokio::sync::watch;
 
 use super::every;
 use super::systemd::Beats;
+use crate::archive;
 use crate::checks::PgBouncerWatch;
 use crate::cluster::{Knowledge, PgBouncerCondition, Sample, Sampler, View};
 use crate::config::Config;
+use crate::model::TimelineHistory;
 
 /// Samples the role each second, and where a primary is.
 pub(super) async fn roles(
@@ -25,7 +27,11 @@ pub(super) async fn roles(
         match sampled {
             Ok(sample) => {
                 tell_change(seen.borrow().sample, sample);
-                seen.send_modify(|view| view.saw(sample));
+                let history = own_history(config, &seen.borrow(), sample);
+                seen.send_modify(|view| {
+                    view.saw(sample);
+                    view.descends(history);
+                });
                 let leads = seen.borrow().leads(sample.at);
                 if let Some(position) = sample.position.filter(|_| leads) {
                     known.send_modify(|known| {
@@ -37,6 +43,15 @@ pub(super) async fn roles(
             Err(failure) => seen.send_modify(|view| view.failed(failure, Timestamp::now())),
         }
     }
+}
+
+/// The ancestors of the timeline of `sample`, read once a timeline.
+fn own_history(config: &Config, before: &View, sample: Sample) -> Option<TimelineHistory> {
+    let known = before.sample.filter(|last| {
+        (last.system_identifier, last.timeline) == (sample.system_identifier, sample.timeline)
+    });
+    let known = known.and(before.history.clone());
+    known.or_else(|| archive::own_history(&config.postgres.data_directory, sample.timeline))
 }
 
 fn tell_change(before: Option<Sample>, now: Sample) {

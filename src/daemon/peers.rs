@@ -1,20 +1,10 @@
-//! Asks the other nodes each second, and whatever else knows of timelines each ten.
-
-use std::time::Duration;
+//! Asks the other nodes each second.
 
 use jiff::Timestamp;
 use tokio::sync::watch;
-use tokio::time::timeout;
 
-use super::{Node, every};
-use crate::archive;
+use super::{Node, every, timelines};
 use crate::cluster::{self, Knowledge, NodeState, Peer, View};
-use crate::log;
-use crate::model::Timeline;
-use crate::redis::Keys;
-
-/// For one look at the bucket or at Redis: a primary waits for the first before it is served.
-const LOOK: Duration = Duration::from_secs(5);
 
 /// Keeps the peers fresh, and the primary's positions on a replica.
 pub(super) async fn peers(
@@ -23,150 +13,99 @@ pub(super) async fn peers(
     known: &watch::Sender<Knowledge>,
 ) {
     let cluster = &node.tools.loaded.config.cluster;
-    let mut peers: Vec<Peer> = cluster.peers.iter().map(|it| Peer::new(it)).collect();
-    known.send_modify(|known| known.peers.clone_from(&peers));
+    let mut addresses = cluster.peers.clone();
+    let all = addresses.iter().map(|address| Peer::new(address)).collect();
+    known.send_modify(|known| known.peers = all);
     let mut ticks = every(1);
     loop {
         ticks.tick().await;
         // Before the server has said which cluster it is of, what the peers say of timelines is lost.
         let sampled = seen.borrow().sample.is_some();
-        let states = peers.iter().map(|peer| cluster::ask_state(&peer.address));
+        let states = addresses.iter().map(|address| cluster::ask_state(address));
         let states = futures_util::future::join_all(states).await;
-        let mut ourselves = None;
-        for (peer, state) in peers.iter().zip(states) {
-            let now = Timestamp::now();
+        let (mut ourselves, mut answered, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+        for (address, state) in addresses.iter().zip(states) {
             match state {
-                Ok(state) if state.hostname == node.hostname() => {
-                    ourselves = Some(peer.address.clone());
+                Ok(state) if state.hostname == node.hostname() => ourselves.push(address.clone()),
+                // A node's second address: the first one has answered.
+                Ok(state) if answered.contains(&state.hostname) => {
+                    let kept = address_of(known, address, &state.hostname);
+                    let is_other = |peer: &Peer| peer.address != *address;
+                    if kept != *address {
+                        known.send_modify(|known| known.peers.retain(is_other));
+                    }
                 }
                 Ok(state) => {
-                    let first = peer_of(known, &peer.address, |peer| peer.heard.is_none());
-                    learn(seen, &state);
-                    if first {
-                        backfill(known, &peer.address, &state, now).await;
-                    }
-                    let own = seen.borrow().clone();
-                    known.send_modify(|known| {
-                        follow(known, &own, &state, now);
-                        change(known, &peer.address, |peer| peer.heard(state, now));
-                    });
+                    answered.push(state.hostname.clone());
+                    hear(node, (seen, known), address, state).await;
                 }
-                Err(error) => {
-                    let reason = error.to_string();
-                    if peer_of(known, &peer.address, |peer| peer.failing.is_none()) {
-                        tracing::warn!("a peer does not answer: {reason}");
-                    }
-                    known.send_modify(|known| {
-                        change(known, &peer.address, |peer| peer.failed(reason, now));
-                    });
-                }
+                Err(error) => failed.push((address, error.to_string())),
             }
         }
-        // One file serves all nodes, so it may name this one too.
-        if let Some(address) = ourselves {
-            peers.retain(|peer| peer.address != address);
-            known.send_modify(|known| known.peers.retain(|peer| peer.address != address));
+        for (address, reason) in failed {
+            let answers = |peer: &Peer| answered.iter().any(|name| name == peer.name());
+            if !peer_of(known, address, answers) {
+                fail(known, address, reason);
+            }
         }
+        // One file serves all nodes, so it may name this one too, and a node by its name and by its address.
+        addresses.retain(|address| !ourselves.contains(address));
+        known.send_if_modified(|known| {
+            let before = known.peers.len();
+            known
+                .peers
+                .retain(|peer| !ourselves.contains(&peer.address));
+            known.peers = cluster::distinct(&known.peers);
+            known.peers.len() != before
+        });
         if sampled && !seen.borrow().asked_peers {
             seen.send_modify(|view| view.asked_peers = true);
         }
     }
 }
 
-/// Keeps what disk, bucket and Redis know of timelines: an old primary that boots again learns there that it is one.
-///
-/// Not being able to ask changes nothing.
-pub(super) async fn timelines(
+/// Takes in what the peer at `address` says.
+async fn hear(
     node: &Node,
-    seen: &watch::Sender<View>,
-    known: &watch::Sender<Knowledge>,
+    (seen, known): (&watch::Sender<View>, &watch::Sender<Knowledge>),
+    address: &str,
+    state: NodeState,
 ) {
-    let mut ticks = every(10);
-    let mut first_sample = seen.subscribe();
-    // Nothing can be compared before the server has said which timeline it is on.
-    let _ = first_sample.wait_for(|view| view.sample.is_some()).await;
-    loop {
-        ticks.tick().await;
-        let before = seen.borrow().sample.map(|sample| sample.system_identifier);
-        let (remembered, archived, ()) = tokio::join!(
-            remember(node, seen),
-            timeline_in_bucket(node, seen),
-            read_redis(node, seen, known)
-        );
-        for timeline in [remembered, archived].into_iter().flatten() {
-            seen.send_modify(|view| {
-                // Meanwhile the server may have become another cluster's.
-                if view.sample.map(|sample| sample.system_identifier) == before {
-                    view.learn(timeline);
-                }
-            });
-        }
-        if !seen.borrow().asked_archive {
-            seen.send_modify(|view| view.asked_archive = true);
-        }
+    let now = Timestamp::now();
+    let kept = address_of(known, address, &state.hostname);
+    let first = peer_of(known, &kept, |peer| peer.heard.is_none());
+    // Not in the condition: what is borrowed there is held while it is written to below.
+    let proof = cluster::prove_by_peer(&seen.borrow(), &state, now);
+    if let Some(proof) = proof {
+        timelines::learn(node, (seen, known), proof);
     }
-}
-
-/// Keeps the highest timeline on disk; gives it.
-async fn remember(node: &Node, seen: &watch::Sender<View>) -> Option<Timeline> {
-    let (sample, highest) = {
-        let view = seen.borrow();
-        (view.sample?, view.highest?)
-    };
-    let written = node
-        .store
-        .write(move |store| store.see_timeline(sample.system_identifier, highest))
-        .await;
-    written
-        .inspect_err(|error| {
-            tracing::error!("the timeline cannot be kept: {}", log::chain(error));
-        })
-        .ok()
-}
-
-/// Asked of a primary only: a standby follows whatever timeline comes.
-async fn timeline_in_bucket(node: &Node, seen: &watch::Sender<View>) -> Option<Timeline> {
-    let sample = seen.borrow().sample.filter(|sample| !sample.in_recovery)?;
-    let looking = archive::timeline_after(&node.tools.loaded.config, sample.timeline);
-    let reason = match timeout(LOOK, looking).await {
-        Ok(Ok(newer)) => return newer,
-        Ok(Err(error)) => log::chain(&error),
-        Err(_) => format!("no answer within {} s", LOOK.as_secs()),
-    };
-    tracing::warn!("the archive's timelines cannot be looked at: {reason}");
-    None
-}
-
-async fn read_redis(node: &Node, seen: &watch::Sender<View>, known: &watch::Sender<Knowledge>) {
-    let keys = Keys::new(&node.tools.loaded.config.cluster.name);
-    let Ok(Ok(states)) = timeout(LOOK, node.redis.nodes(&keys)).await else {
-        // The heartbeat says that Redis is away.
-        return;
-    };
-    let states = states.iter().filter_map(|(_, json)| NodeState::parse(json));
-    for state in states.filter(|state| state.hostname != node.hostname()) {
-        learn(seen, &state);
-        known.send_modify(|known| {
-            for peer in &mut known.peers {
-                peer.read_in_redis(&state, Timestamp::now());
-            }
-        });
+    if first {
+        backfill(known, address, &state, now).await;
     }
+    let own = seen.borrow().clone();
+    known.send_modify(|known| {
+        follow(known, &own, &state, now);
+        change(known, &kept, |peer| peer.heard(state, now));
+    });
 }
 
-/// What another node knows of this cluster's timelines.
-fn learn(seen: &watch::Sender<View>, state: &NodeState) {
-    let own = seen.borrow().sample.map(|sample| sample.system_identifier);
-    let theirs = state.view.sample.map(|sample| sample.system_identifier);
-    if own.is_some() && own == theirs {
-        seen.send_if_modified(|view| {
-            let before = view.highest;
-            if let Some(timeline) = state.view.highest {
-                view.learn(timeline);
-            }
-            view.highest != before
-        });
+fn fail(known: &watch::Sender<Knowledge>, address: &str, reason: String) {
+    if peer_of(known, address, |peer| peer.failing.is_none()) {
+        tracing::warn!("a peer does not answer: {reason}");
     }
+    let now = Timestamp::now();
+    known.send_modify(|known| change(known, address, |peer| peer.failed(reason, now)));
+}
+
+/// Under which address the node `hostname` is kept that answers at `address`.
+fn address_of(known: &watch::Sender<Knowledge>, address: &str, hostname: &str) -> String {
+    let known = known.borrow();
+    let is_it = |peer: &&Peer| {
+        let heard = peer.heard.as_ref();
+        heard.is_some_and(|(_, state)| state.hostname == hostname)
+    };
+    let kept = known.peers.iter().find(is_it);
+    kept.map_or(address, |peer| &peer.address).to_owned()
 }
 
 /// Takes over the positions that a peer kept while this daemon did not run.

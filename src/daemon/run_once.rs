@@ -100,10 +100,14 @@ async fn look(config: &Config) -> Result<View, String> {
     let sample = sampled.map_err(|failure| failure.reason)?;
     let mut view = View::default();
     view.saw(sample);
-    if !sample.in_recovery {
-        let newer = archive::timeline_after(config, sample.timeline).await;
-        if let Some(timeline) = newer.map_err(|error| log::chain(&error))? {
-            view.learn(timeline);
+    view.descends(archive::own_history(
+        &config.postgres.data_directory,
+        sample.timeline,
+    ));
+    if let Some(own) = view.position() {
+        let proof = archive::superseded(config, &own).await;
+        if let Some(proof) = proof.map_err(|error| log::chain(&error))? {
+            view.learn(proof);
         }
     }
     Ok(view)

@@ -6,11 +6,11 @@ use jiff::Timestamp;
 
 use super::evidence::{self, Fetched};
 use super::rpo;
-use crate::cluster::{self, Knowledge, Peer, Sample, Sampler, Standing, Status, View, evaluate};
+use crate::cluster::{self, Knowledge, Peer, Sampler, Standing, Status, View, evaluate};
 use crate::config::Config;
 use crate::log;
-use crate::model::{Finding, Scope, Timeline, Verdict};
-use crate::store::{Reader, StoreError};
+use crate::model::{Finding, Scope, Supersession, Verdict};
+use crate::store::{Reader, StateFiles, StoreError};
 
 /// Asks the daemon; without it the cluster is judged by one look, and that it is away is the first finding.
 pub async fn status(config: &Config) -> Status {
@@ -79,20 +79,23 @@ async fn own_view(config: &Config) -> View {
     match Sampler::new(config).sample().await {
         Ok(sample) => {
             view.saw(sample);
-            remembered(config, sample)
-                .into_iter()
-                .for_each(|timeline| view.learn(timeline));
+            if let Some(proof) = remembered(config) {
+                view.remember(proof);
+            }
         }
         Err(failure) => view.failed(failure, Timestamp::now()),
     }
     view
 }
 
-/// The highest timeline that this node's daemon ever knew of; a store that cannot be read is told with the alerts.
-fn remembered(config: &Config, sample: Sample) -> Option<Timeline> {
-    let reader = Reader::open(&config.node.state_directory).ok()??;
-    let timeline = reader.reading().highest_timeline(sample.system_identifier);
-    timeline.ok()?
+/// The proof of another node's promotion that this node's daemon kept.
+fn remembered(config: &Config) -> Option<Supersession> {
+    let files = StateFiles::of(&config.node.state_directory);
+    let proof = files.supersession()?;
+    let of = (proof.system_identifier, proof.timeline);
+    let mut forgotten = files.forgotten().into_iter();
+    let is_forgotten = forgotten.any(|one| one.covers(of.0, of.1, Some(&proof.history)));
+    (!is_forgotten).then_some(proof)
 }
 
 async fn ask_peers(config: &Config) -> Vec<Peer> {
@@ -108,7 +111,8 @@ async fn ask_peers(config: &Config) -> Vec<Peer> {
         Some(peer)
     });
     let peers = futures_util::future::join_all(asked).await;
-    peers.into_iter().flatten().collect()
+    let peers: Vec<Peer> = peers.into_iter().flatten().collect();
+    cluster::distinct(&peers)
 }
 
 /// By name, or because only a local address can be bound.

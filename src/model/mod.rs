@@ -5,6 +5,7 @@ mod finding;
 mod lsn;
 mod outcome;
 mod segment;
+mod supersession;
 mod timeline;
 mod verdict;
 
@@ -13,6 +14,9 @@ pub use finding::{Finding, Scope};
 pub use lsn::Lsn;
 pub use outcome::{Outcome, Run};
 pub use segment::{ArchiveFile, SegmentSize, WalSegment};
+pub use supersession::{
+    ForgottenTimeline, ServerPosition, Supersession, judge_descent, judge_number,
+};
 pub use timeline::{Timeline, TimelineHistory, TimelineSwitch};
 pub use verdict::{Verdict, Verification};
 

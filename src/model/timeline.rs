@@ -19,7 +19,7 @@ impl Timeline {
     }
 
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

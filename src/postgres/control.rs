@@ -156,6 +156,12 @@ fn parse_control_data(text: &str) -> Result<ControlData, &'static str> {
     })
 }
 
+/// Which run of the server has `data_directory`: its process, and when it was started; `None` where none runs.
+pub fn postmaster_run(data_directory: &Path) -> Option<String> {
+    let file = std::fs::read_to_string(data_directory.join("postmaster.pid")).ok()?;
+    Some(file.lines().take(3).collect::<Vec<_>>().join(" "))
+}
+
 /// What the server in `data_directory` is at: `starting`, `standby`, `ready` or `stopping`, as it writes into the eighth
 /// line of `postmaster.pid` (`utils/pidfile.h`); `None` where none runs.
 pub fn postmaster_status(data_directory: &Path) -> Option<String> {

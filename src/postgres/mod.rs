@@ -3,6 +3,7 @@
 mod backup_session;
 mod connect;
 mod control;
+mod control_file;
 mod life;
 mod pool;
 mod server;
@@ -12,7 +13,10 @@ mod wal_directory;
 
 pub use backup_session::end_backup_sessions;
 pub use connect::{Connection, Target, connect};
-pub use control::{ControlData, control_data, ended_at, own_timeline, postmaster_status};
+pub use control::{
+    ControlData, control_data, ended_at, own_timeline, postmaster_run, postmaster_status,
+};
+pub use control_file::{ControlFile, ServerState, control_file, segment_size_in};
 pub use life::Life;
 pub use pool::{Pool, PooledClient};
 pub use server::{Archiver, Server, archiver, heavy_work, server, switch_wal};

@@ -4,24 +4,8 @@ use jiff::Timestamp;
 use rusqlite::OptionalExtension;
 
 use super::{Reading, StoreError, Writing, query, time};
-use crate::model::Timeline;
 
 impl Reading<'_> {
-    /// The highest timeline that this node ever knew of in the cluster `system_identifier`.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn highest_timeline(&self, system_identifier: u64) -> Result<Option<Timeline>, StoreError> {
-        let Some(value) = self.fact(&timeline_of(system_identifier))? else {
-            return Ok(None);
-        };
-        let content = |_| StoreError::Content { what: "a timeline" };
-        value
-            .parse()
-            .map(|timeline| Some(Timeline(timeline)))
-            .map_err(content)
-    }
-
     /// When this node's role last changed in the cluster `system_identifier`; `None` when it never did.
     ///
     /// # Errors
@@ -73,24 +57,6 @@ impl Reading<'_> {
 }
 
 impl Writing<'_> {
-    /// Keeps `timeline` when it is higher than what was known; gives the highest.
-    ///
-    /// # Errors
-    /// When the store cannot be read or written.
-    pub fn see_timeline(
-        &self,
-        system_identifier: u64,
-        timeline: Timeline,
-    ) -> Result<Timeline, StoreError> {
-        match self.highest_timeline(system_identifier)? {
-            Some(known) if known >= timeline => Ok(known),
-            _ => {
-                self.set_fact(&timeline_of(system_identifier), &timeline.0.to_string())?;
-                Ok(timeline)
-            }
-        }
-    }
-
     /// Keeps the role that is seen; gives whether it is another than the last one. The first one is no change.
     ///
     /// # Errors
@@ -161,8 +127,4 @@ const REPLICA: &str = "replica";
 
 fn role_of(system_identifier: u64) -> String {
     format!("role.{system_identifier}")
-}
-
-fn timeline_of(system_identifier: u64) -> String {
-    format!("timeline.{system_identifier}")
 }

@@ -5,6 +5,7 @@
 
 mod alerts;
 mod facts;
+mod files;
 mod open;
 mod outbox;
 mod reader;
@@ -13,6 +14,7 @@ mod runs;
 mod tests;
 mod writer;
 
+pub use files::{LastAnswer, StateFiles};
 pub use open::Opened;
 pub use outbox::{OUTBOX_LIMIT, Queued};
 pub use reader::Reader;

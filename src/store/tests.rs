@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::{AlertKey, AlertState, Outcome, Run, Scope, Severity, Timeline, Verdict};
+use crate::model::{AlertKey, AlertState, Outcome, Run, Scope, Severity, Verdict};
 
 fn now() -> Timestamp {
     "2026-05-13T10:14:29.5Z".parse().unwrap()
@@ -76,11 +76,6 @@ async fn what_is_written_is_there_after_a_restart() {
             }
             writing.record_run(&written.1)?;
             writing.record_run(&run_of("dump", 2, false))?;
-            writing.see_timeline(7_500_000_000_000_000_001, Timeline(3))?;
-            assert_eq!(
-                writing.see_timeline(7_500_000_000_000_000_001, Timeline(2))?,
-                Timeline(3)
-            );
             assert_eq!(writing.queue_event("{}")?, 1);
             Ok(())
         })
@@ -103,11 +98,6 @@ async fn what_is_written_is_there_after_a_restart() {
         (successes.len(), successes[0].finished_at),
         (1, run.finished_at)
     );
-    assert_eq!(
-        reading.highest_timeline(7_500_000_000_000_000_001).unwrap(),
-        Some(Timeline(3))
-    );
-    assert_eq!(reading.highest_timeline(1).unwrap(), None);
 
     let store = open(&directory);
     store
@@ -381,10 +371,10 @@ async fn a_catalog_is_kept_for_each_repository_until_all_are_forgotten() {
         let keep = move |writing: &Writing<'_>| writing.keep_catalog(origin, content);
         store.write(keep).await.unwrap();
     }
-    store
-        .write(|w| w.see_timeline(7, Timeline(2)))
-        .await
-        .unwrap();
+    let at = Timestamp::UNIX_EPOCH;
+    store.write(move |w| w.see_role(7, true, at)).await.unwrap();
+    let changed = store.write(move |w| w.see_role(7, false, at)).await;
+    assert!(changed.unwrap());
     let of = |origin: &'static str| store.read(move |reading| reading.catalog(origin));
     assert_eq!(of("s3://a").await.unwrap().as_deref(), Some("3"));
     assert_eq!(of("s3://b").await.unwrap().as_deref(), Some("2"));
@@ -392,6 +382,6 @@ async fn a_catalog_is_kept_for_each_repository_until_all_are_forgotten() {
     store.write(|w| w.forget_catalogs()).await.unwrap();
     assert_eq!(of("s3://a").await.unwrap(), None);
     assert_eq!(of("s3://b").await.unwrap(), None);
-    let known = store.read(|reading| reading.highest_timeline(7)).await;
-    assert_eq!(known.unwrap(), Some(Timeline(2)));
+    let known = store.read(|reading| reading.role_changed_at(7)).await;
+    assert_eq!(known.unwrap(), Some(at));
 }

@@ -423,6 +423,21 @@ fn a_live_standby_outlives_a_lost_s3_keeps_what_is_not_stored_and_archives_once_
                 .then_some(())
         },
     );
+    // The history alone proves nothing; what the new primary wrote ties it to this cluster.
+    lab.sh_as_postgres(
+        "psql -p 5499 -XAtc 'CREATE TABLE mine (a int)' -c 'SELECT pg_switch_wal()'",
+    )
+    .succeeded("the new primary writes");
+    eventually(
+        "a segment of the new timeline is stored",
+        Duration::from_secs(90),
+        || {
+            (lab.sh("ls /srv/s3/walg-test/main/pg17/wal_005/00000002????????????????.*")
+                .code
+                == 0)
+                .then_some(())
+        },
+    );
     lab.sql("INSERT INTO later VALUES (2)");
     let segment = lab.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
     lab.ok(&format!(

@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::interval;
 
 use super::ArchiveError;
+use super::timelines::Timelines;
 use crate::config::Config;
 use crate::log;
 use crate::storage::Bucket;
@@ -98,6 +99,7 @@ async fn means(config: &Config) -> Result<Means, ArchiveError> {
     Ok(Means {
         place: Place::of(config),
         config: config.clone(),
+        timelines: Timelines::of(config, repository.clone(), bucket.clone()),
         repository,
         bucket,
         judging: tokio::sync::Mutex::default(),

@@ -11,12 +11,14 @@ use tokio::time::timeout;
 use super::ahead::Distance;
 use super::program::{Place, Worker, longest};
 use super::progress::Progress;
+use crate::archive::timelines::Timelines;
 use crate::archive::wal_client::stored_as;
-use crate::archive::wal_role::{Here, in_recovery, refuse_superseded};
+use crate::archive::wal_role::{Here, in_recovery, refuse_foreign_prefix, refuse_superseded};
 use crate::archive::{ArchiveError, Repository, ancestry, wal_header, wal_push};
 use crate::config::Config;
 use crate::log;
 use crate::model::ArchiveFile;
+use crate::postgres::postmaster_run;
 use crate::storage::{Bucket, Cause};
 
 /// How long the last look at what supersedes this server counts; five times as long while another look goes on.
@@ -55,6 +57,7 @@ pub(super) struct Means {
     pub(super) repository: Repository,
     pub(super) bucket: Bucket,
     pub(super) place: Place,
+    pub(super) timelines: Timelines,
     /// Held by the upload that looks at what supersedes this server.
     pub(super) judging: tokio::sync::Mutex<()>,
     /// The timeline, as a segment's name begins, that was found not to be superseded, and when.
@@ -100,9 +103,7 @@ impl Means {
 
     /// Which run of the server has the data directory: its process, and when it was started.
     pub(super) fn server(&self) -> Option<String> {
-        let file = self.config.postgres.data_directory.join("postmaster.pid");
-        let text = std::fs::read_to_string(file).ok()?;
-        Some(text.lines().take(3).collect::<Vec<_>>().join(" "))
+        postmaster_run(&self.config.postgres.data_directory)
     }
 
     /// Has the program's daemon store `name`.
@@ -199,6 +200,12 @@ impl Means {
 
     /// The first of many looks for all of them; while one looks again, the others count on the last look.
     async fn refuse_superseded(&self, name: &str) -> Result<(), ArchiveError> {
+        let here = Here {
+            data_directory: &self.config.postgres.data_directory,
+            state_directory: &self.config.node.state_directory,
+            segment: &self.wal_directory().join(name),
+        };
+        refuse_foreign_prefix(&self.bucket, &self.repository, here, name).await?;
         let timeline = name.get(..8).unwrap_or_default();
         let _turn = match (self.judging.try_lock(), self.judged_for(timeline)) {
             (_, Some(age)) if age < JUDGED => return Ok(()),
@@ -209,12 +216,7 @@ impl Means {
         if self.judged_for(timeline).is_some_and(|age| age < JUDGED) {
             return Ok(());
         }
-        let here = Here {
-            data_directory: &self.config.postgres.data_directory,
-            state_directory: &self.config.node.state_directory,
-            segment: &self.wal_directory().join(name),
-        };
-        refuse_superseded(&self.bucket, &self.repository, here, name).await?;
+        refuse_superseded(&self.timelines, here, name).await?;
         *self.judged() = Some((timeline.to_owned(), Instant::now()));
         Ok(())
     }

@@ -3,6 +3,7 @@
 mod backup;
 mod corrupt;
 mod end;
+mod foreign;
 mod left;
 mod read;
 mod recovery;
@@ -18,13 +19,16 @@ mod window;
 pub use backup::{Backup, Delta, Sentinel, Tablespace, Tests};
 pub use corrupt::{find_corrupt_part, is_read, judge_stored, unpack_into};
 pub use end::End;
+pub(in crate::archive) use foreign::owners;
 use read::unpacker;
 pub use read::{decompressed, read, stored_files, tar_parts};
+pub(in crate::archive) use read::{parse_stored_history, stored_header};
 pub use recovery::{RecoveryPath, Span, UnreadHistory, plan_recovery};
 pub use snapshot::Snapshot;
 pub use status::{State, Status, Tested};
 pub use stored_parts::StoredParts;
 pub use verify::{Gap, Verified, WalRange};
+pub(in crate::archive) use wal::archived_name;
 pub use wal::{Run, Stored, Wal, archived_segment};
 pub use window::Window;
 

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::{Catalog, Snapshot};
 use crate::archive::ArchiveError;
+use crate::archive::wal_header::{self, Header};
 use crate::model::{ParseError, TimelineHistory};
 use crate::storage::{Bucket, Object, Repository, StorageError};
 
@@ -19,11 +20,17 @@ use crate::storage::{Bucket, Object, Repository, StorageError};
 /// When the bucket cannot be read.
 pub async fn read(bucket: &Bucket, repository: &Repository) -> Result<Catalog, ArchiveError> {
     let snapshot = Snapshot::read(bucket, repository, Timestamp::now()).await?;
-    Ok(snapshot.catalog)
+    Ok(snapshot.into_catalog())
 }
 
 /// wal-g compresses histories, walrus does not.
-pub(super) fn parse_stored_history(key: &str, stored: &[u8]) -> Result<TimelineHistory, String> {
+///
+/// # Errors
+/// Why it cannot be unpacked, or is no history.
+pub(in crate::archive) fn parse_stored_history(
+    key: &str,
+    stored: &[u8],
+) -> Result<TimelineHistory, String> {
     let text = String::from_utf8(decompressed(key, stored)?).map_err(|error| error.to_string())?;
     text.parse().map_err(|error: ParseError| error.to_string())
 }
@@ -37,6 +44,40 @@ pub fn decompressed(key: &str, stored: &[u8]) -> Result<Vec<u8>, String> {
     let read = unpacker(key, stored)?.read_to_end(&mut content);
     read.map_err(|error| error.to_string())?;
     Ok(content)
+}
+
+/// How much of a stored segment is read before the first attempt at its first page.
+const FIRST_ATTEMPT: usize = 128 << 10;
+
+/// The header of the segment that is stored as `object`; the inner error says why it cannot be read.
+///
+/// Only as much is read as holds the first page.
+///
+/// # Errors
+/// When the bucket cannot be read.
+pub(in crate::archive) async fn stored_header(
+    bucket: &Bucket,
+    object: &Object,
+) -> Result<Result<Header, String>, StorageError> {
+    let mut body = bucket.read(&object.key).await?;
+    let (mut stored, mut enough) = (Vec::new(), FIRST_ATTEMPT);
+    while let Some(bytes) = body.next().await? {
+        stored.extend_from_slice(&bytes);
+        if stored.len() >= enough {
+            if let Ok(header) = header_of(&object.key, &stored) {
+                return Ok(Ok(header));
+            }
+            enough = stored.len() * 2;
+        }
+    }
+    Ok(header_of(&object.key, &stored))
+}
+
+fn header_of(key: &str, stored: &[u8]) -> Result<Header, String> {
+    let mut page = [0; wal_header::HEADER];
+    let read = unpacker(key, stored)?.read_exact(&mut page);
+    read.map_err(|error| error.to_string())?;
+    wal_header::parse(&page).ok_or_else(|| "it begins with no WAL page header".to_owned())
 }
 
 /// What `stored` of the object `key` holds, by its suffix.

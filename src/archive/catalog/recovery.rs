@@ -121,7 +121,11 @@ pub(super) fn follow(
             .keys()
             .copied()
             .chain(wal.mark().map(|mark| mark.timeline))
-            .find(|newer| *newer > target && !wal.histories.contains_key(newer)),
+            .find(|newer| {
+                *newer > target
+                    && !wal.histories.contains_key(newer)
+                    && !wal.foreign.contains_key(newer)
+            }),
         reachable: None,
         newest: None,
         missing: Vec::new(),

@@ -48,6 +48,13 @@ impl Snapshot {
         (kept.v == VERSION).then_some(kept)
     }
 
+    /// What was read, without what is of another cluster.
+    pub fn into_catalog(self) -> Catalog {
+        let mut catalog = self.catalog;
+        catalog.set_foreign_aside();
+        catalog
+    }
+
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("plain values")
     }
@@ -78,6 +85,7 @@ impl Snapshot {
         snapshot
             .read_wal(bucket, repository, vec![(None, None)])
             .await?;
+        snapshot.catalog.read_owners(bucket, repository).await?;
         Ok(snapshot)
     }
 
@@ -109,7 +117,7 @@ impl Snapshot {
         &mut self,
         bucket: &Bucket,
         repository: &Repository,
-    ) -> Result<bool, StorageError> {
+    ) -> Result<bool, ArchiveError> {
         let known: Vec<String> = self
             .catalog
             .backups
@@ -142,6 +150,7 @@ impl Snapshot {
         let holes = holes.chain(histories.into_iter().map(around_history));
         let holes = holes.collect();
         self.read_wal(bucket, repository, holes).await?;
+        self.catalog.read_owners(bucket, repository).await?;
         Ok(true)
     }
 

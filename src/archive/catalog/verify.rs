@@ -88,6 +88,7 @@ impl Catalog {
             .collect();
         let mut missing: Vec<(Span, &str)> = Vec::new();
         let mut problems = self.strangers();
+        problems.extend(self.wal.foreign.values().cloned());
         let mut unfinished = Vec::new();
         for backup in &self.backups {
             if backup.finished_at.is_none() {

@@ -61,6 +61,12 @@ pub struct Wal {
     pub runs: BTreeMap<Timeline, Vec<Run>>,
     /// Each timeline's history, or why it could not be read.
     pub histories: BTreeMap<Timeline, Result<TimelineHistory, String>>,
+    /// The system identifier in the WAL of a timeline that no backup was taken on; `None` where the WAL cannot be read.
+    #[serde(default)]
+    pub owners: BTreeMap<Timeline, Option<u64>>,
+    /// Timelines that are not of the backups' cluster, each with the reason; their histories are not in `histories`.
+    #[serde(skip)]
+    pub foreign: BTreeMap<Timeline, String>,
     /// How far it is known to have come; no listing tells that.
     #[serde(skip)]
     pub end: End,
@@ -213,7 +219,7 @@ pub(super) struct InSpan {
 }
 
 /// The name of an archived file without its compression's suffix, as PostgreSQL knows it.
-pub(super) fn archived_name(object: &str) -> Option<(&str, ArchiveFile)> {
+pub(in crate::archive) fn archived_name(object: &str) -> Option<(&str, ArchiveFile)> {
     let name = match object.rsplit_once('.') {
         Some((name, suffix)) if COMPRESSIONS.contains(&suffix) => name,
         _ => object,

@@ -189,6 +189,9 @@ fn why_not(seen: &Seen) -> Option<String> {
             size.mebibytes()
         ));
     }
+    if let Some(reason) = seen.catalog.wal.foreign.values().next() {
+        return Some(reason.clone());
+    }
     let mut histories = seen.catalog.wal.histories.iter();
     histories.find_map(|(timeline, history)| {
         let reason = history.as_ref().err()?;

@@ -14,13 +14,12 @@ use super::wal::position;
 use super::{Action, Plan, Seen, plan_retention};
 use crate::archive::catalog::Catalog;
 use crate::archive::push_judge::judge_server;
-use crate::archive::{self, ArchiveError, Repository};
+use crate::archive::{self, ArchiveError, Relation, Repository, Timelines};
 use crate::config::Config;
-use crate::model::{Timeline, WalSegment};
+use crate::model::WalSegment;
 use crate::postgres::{self, ControlData, Server};
 use crate::process;
 use crate::storage::{ArchiveOf, Bucket, Keeper, Pruned, Shared};
-use crate::store::Reader;
 
 /// How long a question to PostgreSQL may take.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -107,10 +106,13 @@ impl<'a> Place<'a> {
 
     async fn look_and_plan(&self) -> Result<(Seen, Plan), ArchiveError> {
         let seen = self.look().await?;
-        let remembered = remembered(self.config, self.control.system_identifier);
-        let refused = judge_server(&self.control, &self.server, &seen.catalog, remembered)
+        let newer = match archive::position_of(self.config, &self.server) {
+            Some(own) => archive::superseded(self.config, &own).await?,
+            None => None,
+        };
+        let refused = judge_server(&self.control, &self.server, newer.as_ref())
             .or_else(|| self.judge_size(&seen.catalog));
-        if let Some((reason, hint)) = refused {
+        if let Some((reason, hint)) = refused.or(self.why_doubtful().await?) {
             return Err(ArchiveError::Refused { reason, hint });
         }
         let planned = plan_retention(&seen, self.config.retention, Timestamp::now());
@@ -140,6 +142,24 @@ impl<'a> Place<'a> {
                     .to_owned(),
             )
         })
+    }
+
+    /// Why nothing is deleted though this server is the primary: a newer timeline that proves nothing may yet be this cluster's.
+    async fn why_doubtful(&self) -> Result<Option<(String, String)>, ArchiveError> {
+        let Some(own) = archive::position_of(self.config, &self.server) else {
+            return Ok(None);
+        };
+        let newer = Timelines::open(self.config).await?.newer(&own, &[]).await?;
+        Ok(newer.into_iter().find_map(|newer| {
+            let Relation::Doubtful(reason) = newer.relation else {
+                return None;
+            };
+            let timeline = newer.timeline;
+            Some((
+                format!("timeline {timeline} exists, and this server is not on it; {reason}"),
+                "find out whose it is: `xdb timeline list`, runbooks/foreign-backup.md".to_owned(),
+            ))
+        }))
     }
 
     async fn prune(&self) -> Result<Report, ArchiveError> {
@@ -271,10 +291,4 @@ fn deletions<'a>(seen: &Seen, plan: &'a Plan) -> (Vec<Deletion<'a>>, Vec<&'a str
         }
     }
     (deletions, unfinished)
-}
-
-/// The highest timeline that this node's daemon ever knew of.
-fn remembered(config: &Config, system_identifier: u64) -> Option<Timeline> {
-    let reader = Reader::open(&config.node.state_directory).ok()??;
-    reader.reading().highest_timeline(system_identifier).ok()?
 }

@@ -3,6 +3,7 @@
 //! Never below the WAL-G prefix: its programs list, judge and delete what is there.
 
 mod acknowledgement;
+mod forgotten;
 mod high_water;
 mod lock;
 mod proof;

@@ -1,0 +1,208 @@
+//! `xdb timeline list` and `xdb timeline forget`.
+
+use anyhow::Context;
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::exit::{Exit, complain};
+use super::output::{say, table};
+use crate::archive::{self, ArchiveError, Relation, Timelines};
+use crate::cluster;
+use crate::config::{Config, Loaded};
+use crate::log;
+use crate::model::{ServerPosition, Timeline, TimelineHistory};
+use crate::postgres::control_file;
+use crate::store::StateFiles;
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// List this server's timeline, the newer ones in the archive, and what each of them is to this server
+    #[command(
+        after_help = "Exit codes: 0 no newer timeline concerns this server, 1 one supersedes it or is not this cluster's, 4 check failed."
+    )]
+    List {
+        /// Print it as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have the cluster forget a timeline that is not its successor: a clone's, or that of a promotion that was undone
+    #[command(
+        after_help = "Exit codes: 0 forgotten on all nodes, 3 refused, 4 it could not be kept, or on this node only."
+    )]
+    Forget {
+        /// The timeline, as `xdb timeline list` shows it
+        timeline: u32,
+        /// Why it is not the cluster's successor
+        #[arg(long, required_unless_present = "undo", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        why: Option<String>,
+        /// Who decided so; without it, who logged in
+        #[arg(long, env = "SUDO_USER", hide_env_values = true, required_unless_present = "undo", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        by: Option<String>,
+        /// Move the timeline's files out of the archive, to xdb/{cluster}/set-aside/
+        #[arg(long, conflicts_with = "undo")]
+        set_aside: bool,
+        /// Take it back: the timeline counts again. Run it on both nodes
+        #[arg(long)]
+        undo: bool,
+    },
+}
+
+/// A line of the list.
+#[derive(Debug, Serialize)]
+struct Line {
+    timeline: Timeline,
+    /// `own`, `supersedes`, `forgotten` or `doubtful`.
+    relation: &'static str,
+    detail: String,
+    history: Option<TimelineHistory>,
+}
+
+pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
+    let config = &loaded.config;
+    match verb {
+        Verb::List { json } => list(config, json).await,
+        Verb::Forget {
+            timeline,
+            undo: true,
+            ..
+        } => {
+            archive::remember_timeline(config, Timeline(timeline)).await?;
+            say(format_args!("timeline {timeline} counts again"))?;
+            Ok(Exit::Good)
+        }
+        Verb::Forget {
+            timeline,
+            why,
+            by,
+            set_aside,
+            ..
+        } => {
+            let (by, why) = (by.unwrap_or_default(), why.unwrap_or_default());
+            refuse_running(config, Timeline(timeline)).await?;
+            let who = (&*by, &*why);
+            let done = archive::forget_timeline(config, Timeline(timeline), who, set_aside).await?;
+            if let Some(error) = &done.here_only {
+                complain(
+                    &format!(
+                        "timeline {timeline} is forgotten on this node only: {}",
+                        log::chain(error)
+                    ),
+                    Some("run it on the other node, too, or again once S3 answers"),
+                );
+                return Ok(Exit::CouldNot);
+            }
+            say(format_args!(
+                "timeline {timeline} is forgotten on all nodes"
+            ))?;
+            if done.moved > 0 {
+                let (cluster, moved) = (&config.cluster.name, done.moved);
+                say(format_args!(
+                    "{moved} files moved to xdb/{cluster}/set-aside/timeline-{timeline:08X}/"
+                ))?;
+            }
+            if done.left > 0 {
+                say(format_args!(
+                    "{} files of it are still in the archive. A server that is promoted takes the same number, and its archiver then \
+                     stops: move them with `xdb timeline forget {timeline} --set-aside …`",
+                    done.left
+                ))?;
+            }
+            Ok(Exit::Good)
+        }
+    }
+}
+
+/// A timeline that a configured peer's primary runs on is no mistake.
+async fn refuse_running(config: &Config, timeline: Timeline) -> Result<(), ArchiveError> {
+    for address in &config.cluster.peers {
+        let Ok(state) = cluster::ask_state(address).await else {
+            continue;
+        };
+        let leads = state.view.in_recovery(state.at) == Some(false);
+        let on = state.view.sample.map(|sample| sample.timeline);
+        if leads && on == Some(timeline) {
+            return Err(ArchiveError::Refused {
+                reason: format!("{} is a primary on timeline {timeline}", state.hostname),
+                hint: format!(
+                    "stop PostgreSQL on {} first, if this server is to lead (runbooks/node.md)",
+                    state.hostname
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+async fn list(config: &Config, json: bool) -> anyhow::Result<Exit> {
+    let own = own_position(config).await?;
+    let newer = Timelines::open(config).await?.newer(&own, &[]).await?;
+    let mut lines = vec![Line {
+        timeline: own.timeline,
+        relation: "own",
+        detail: format!("this server is at {}", own.lsn),
+        history: own.history.clone(),
+    }];
+    lines.extend(newer.into_iter().map(|newer| {
+        let (relation, detail) = match newer.relation {
+            Relation::Supersedes(proof) => ("supersedes", format!("proven by {}", proof.proven_by)),
+            Relation::Forgotten(it) => ("forgotten", format!("by {}: {}", it.by, it.why)),
+            Relation::Doubtful(reason) => ("doubtful", reason),
+        };
+        Line {
+            timeline: newer.timeline,
+            relation,
+            detail,
+            history: newer.history,
+        }
+    }));
+    let remembered = StateFiles::of(&config.node.state_directory).supersession();
+    let remembered = remembered.filter(|proof| proof.supersedes(&own));
+    if let Some(proof) =
+        remembered.filter(|proof| lines.iter().all(|it| it.timeline != proof.timeline))
+    {
+        lines.push(Line {
+            timeline: proof.timeline,
+            relation: "supersedes",
+            detail: format!("remembered on this node: {}", proof.proven_by),
+            history: Some(proof.history),
+        });
+    }
+    if json {
+        say(serde_json::to_string_pretty(&lines)?)?;
+    } else {
+        let rows = lines.iter().map(|line| {
+            let number = line.timeline.to_string();
+            vec![number, line.relation.to_owned(), line.detail.clone()]
+        });
+        say(table(&["TIMELINE", "RELATION", "DETAIL"], &[0], rows).trim_fmt())?;
+    }
+    let concerns = |line: &Line| matches!(line.relation, "supersedes" | "doubtful");
+    Ok(if lines.iter().any(concerns) {
+        Exit::Bad
+    } else {
+        Exit::Good
+    })
+}
+
+/// By the running server; where it does not answer, by its control file.
+async fn own_position(config: &Config) -> anyhow::Result<ServerPosition> {
+    let sampled = cluster::Sampler::new(config).sample().await.ok();
+    let (identifier, timeline, lsn) = match sampled {
+        Some(sample) => (
+            sample.system_identifier,
+            sample.timeline,
+            sample.position.unwrap_or_default(),
+        ),
+        None => {
+            let file = control_file(&config.postgres.data_directory);
+            let file = file.context("PostgreSQL does not answer, and its control file cannot be read: postgres.data_directory must be this server's")?;
+            (file.system_identifier, file.timeline, file.checkpoint)
+        }
+    };
+    Ok(ServerPosition {
+        system_identifier: identifier,
+        timeline,
+        lsn,
+        history: archive::own_history(&config.postgres.data_directory, timeline),
+    })
+}

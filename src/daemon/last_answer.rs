@@ -1,0 +1,76 @@
+//! Remembers over a restart of the daemon that `/primary` was served a moment ago.
+//!
+//! A daemon that has just begun asks the peers, the archive and Redis before it serves a primary. Where one of them hangs, the
+//! wait would end every session of a server that has not changed.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::{Node, every};
+use crate::cluster::{View, judge_primary};
+use crate::postgres::postmaster_run;
+use crate::store::{LastAnswer, StateFiles};
+
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// Keeps the answer fresh while it is 200.
+pub(super) async fn keep(node: &Node) {
+    let config = &node.tools.loaded.config;
+    let files = StateFiles::of(&config.node.state_directory);
+    let mut ticks = every(PERIOD.as_secs());
+    let mut failing = false;
+    loop {
+        ticks.tick().await;
+        let now = Timestamp::now();
+        let view = node.view.borrow().clone();
+        let run = postmaster_run(&config.postgres.data_directory);
+        let (Ok(()), Some(sample), Some(server)) = (judge_primary(&view, now), view.sample, run)
+        else {
+            continue;
+        };
+        let kept = files.keep_last_answer(&LastAnswer {
+            v: 1,
+            at: now,
+            server,
+            system_identifier: sample.system_identifier,
+            timeline: sample.timeline,
+        });
+        if let Err(error) = &kept
+            && !failing
+        {
+            tracing::warn!(
+                "a restart of this daemon will not serve the primary at once: its last answer cannot be kept: {error}"
+            );
+        }
+        failing = kept.is_err();
+    }
+}
+
+/// Ends once there is something to answer, at the latest after three seconds: who asks before waits in the socket. A 503 in
+/// the first moments of a daemon says nothing of its server.
+pub(super) async fn ready(mut view: watch::Receiver<View>) {
+    const PATIENCE: Duration = Duration::from_secs(3);
+    let known = view.wait_for(|view| {
+        let standby = view.sample.is_some_and(|sample| sample.in_recovery);
+        let is_judged = standby || view.asked_peers && view.asked_archive;
+        view.failing.is_some() || view.sample.is_some() && view.pgbouncer.is_some() && is_judged
+    });
+    let _ = tokio::time::timeout(PATIENCE, known).await;
+}
+
+/// Serves a primary that was served a moment ago and was not restarted since, before all others are asked again.
+pub(super) fn take_up(node: &Node, seen: &watch::Sender<View>) {
+    let config = &node.tools.loaded.config;
+    let last = StateFiles::of(&config.node.state_directory).last_answer();
+    let run = postmaster_run(&config.postgres.data_directory);
+    let sample = seen.borrow().sample.filter(|sample| !sample.in_recovery);
+    let (Some(last), Some(run), Some(sample)) = (last, run, sample) else {
+        return;
+    };
+    let of = (sample.system_identifier, sample.timeline);
+    if last.holds(&run, of, Timestamp::now()) {
+        seen.send_modify(|view| (view.asked_peers, view.asked_archive) = (true, true));
+    }
+}
