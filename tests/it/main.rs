@@ -30,4 +30,5 @@ mod serving;
 mod smoke;
 mod standby_archive;
 mod systemd;
+mod timelines;
 mod wait;
