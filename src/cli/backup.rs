@@ -127,6 +127,8 @@ pub(super) struct Listed {
     /// test failed) or `left` (by a promotion before it finished); see `reason`.
     pub(super) status: &'static str,
     pub(super) reason: Option<String>,
+    /// What is wrong with it and does not keep it from being restored.
+    pub(super) note: Option<&'static str>,
     pub(super) kind: &'static str,
     pub(super) delta_from: Option<String>,
     delta_full: Option<String>,
@@ -170,6 +172,9 @@ impl Listed {
             status: status.state.word(),
             window: reachable.then(|| catalog.window(backup)).flatten(),
             reason: status.reason,
+            note: backup.lost_its_marks().then_some(
+                "its metadata.json is missing, so a permanent mark is not ruled out: retention keeps it",
+            ),
             kind,
             delta_from: delta.map(|delta| delta.from.clone()),
             delta_full: delta.map(|delta| delta.full.clone()),
@@ -237,6 +242,9 @@ fn print_table(listed: &[Listed]) -> std::io::Result<()> {
     for backup in listed {
         if let Some(reason) = &backup.reason {
             say(format_args!("{}: {reason}", backup.name))?;
+        }
+        if let Some(note) = backup.note {
+            say(format_args!("{}: {note}", backup.name))?;
         }
         if let Some(failure) = backup.failed_test() {
             say(format_args!("{}: {failure}", backup.name))?;

@@ -86,6 +86,9 @@ fn print(shown: &Shown, cluster: &str) -> std::io::Result<()> {
         listed.name, listed.kind
     ))?;
     say(format_args!("status       {}{reason}", listed.status))?;
+    if let Some(note) = listed.note {
+        say(format_args!("note         {note}"))?;
+    }
     let tested = match &listed.test {
         None => "no restore test has judged it".to_owned(),
         Some(test) => test.failure().unwrap_or_else(|| {

@@ -208,6 +208,11 @@ fn a_broken_backup_is_never_complete_and_no_reason_to_delete_another(program: Pr
         (status(&lab, &old), status(&lab, &new)),
         ("complete".into(), "complete".into())
     );
+    let table = lab.xdb(&["backup", "list"]).stdout;
+    assert!(
+        table.contains(&format!("{old}: its metadata.json is missing")),
+        "{table}"
+    );
     let dry = lab.xdb_json(&["prune", "--dry-run"]);
     let reason = &plan_of(&dry, &old)["reason"];
     assert!(

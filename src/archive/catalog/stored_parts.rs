@@ -20,7 +20,7 @@ pub struct StoredParts {
     has_control: bool,
     has_label: bool,
     has_files_metadata: bool,
-    pub has_metadata: bool,
+    has_metadata: bool,
     /// When the last object was stored.
     pub newest: Option<Timestamp>,
 }
@@ -106,6 +106,14 @@ impl StoredParts {
             let (there, highest) = (self.numbered, self.highest);
             format!("of the {highest} numbered tar parts of {backup} only {there} are there")
         })
+    }
+}
+
+impl Backup {
+    /// Its `metadata.json`, where wal-g keeps a permanent mark, is gone; a restore does without.
+    pub fn lost_its_marks(&self) -> bool {
+        let written = self.sentinel.as_ref().is_some_and(|it| it.has_metadata);
+        written && self.stored.as_ref().is_some_and(|it| !it.has_metadata)
     }
 }
 
