@@ -86,8 +86,8 @@ fn a_pgbouncer_that_lives_is_served_however_full_or_paused() {
             login(&lab).starts_with("0 1").then_some(())
         });
     }
-    // It takes no connection as long as the session that suspended it stays.
-    let suspend = "(echo 'SUSPEND;'; sleep 25) | PGPASSWORD=lab-password /usr/lib/postgresql/17/bin/psql -h 127.0.0.1 -p 6432 -U postgres pgbouncer";
+    // It takes no connection until the session that suspended it resumes it.
+    let suspend = "(echo 'SUSPEND;'; sleep 25; echo 'RESUME;') | PGPASSWORD=lab-password /usr/lib/postgresql/17/bin/psql -h 127.0.0.1 -p 6432 -U postgres pgbouncer";
     let suspended = lab.in_background(&["bash", "-c", suspend]);
     eventually("PgBouncer is suspended", SOON, || {
         login(&lab).contains("timeout expired").then_some(())
