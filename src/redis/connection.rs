@@ -78,7 +78,7 @@ impl Redis {
             server: self.server.clone(),
             reason: match failure {
                 Failure::Silent => format!("no answer within {:?}", self.timeout),
-                Failure::Lost(error) | Failure::Refused(error) => error.to_string(),
+                Failure::Lost(error) | Failure::Refused(error) => told(&error),
             },
         })
     }
@@ -117,15 +117,31 @@ impl Redis {
         let answer = timeout(self.timeout, command.query_async(&mut connection)).await;
         let failure = match answer {
             Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) if error.is_io_error() || error.is_unrecoverable_error() => {
-                Failure::Lost(error)
-            }
+            Ok(Err(error)) if is_lost(&error) => Failure::Lost(error),
             Ok(Err(error)) => return Err(Failure::Refused(error)),
             Err(_) => Failure::Silent,
         };
         *self.connection.lock().await = None;
         Err(failure)
     }
+}
+
+/// Redis's own word, such as READONLY, which the crate leaves out of some errors, and its message.
+fn told(error: &::redis::RedisError) -> String {
+    let text = error.to_string();
+    match error.code() {
+        Some(code) if !text.contains(code) => format!("{code} ({text})"),
+        _ => text,
+    }
+}
+
+/// Whether another connection may do better: it is cut, or leads to a server that takes no writes any more. After a
+/// failover of Redis the name may lead to another one.
+fn is_lost(error: &::redis::RedisError) -> bool {
+    /// What a replica says, one that lost its master, and one that reads its data.
+    const ELSEWHERE: [&str; 3] = ["READONLY", "MASTERDOWN", "LOADING"];
+    let says = |word: &&str| error.code() == Some(*word) || error.to_string().contains(*word);
+    error.is_io_error() || error.is_unrecoverable_error() || ELSEWHERE.iter().any(says)
 }
 
 enum Failure {
@@ -137,6 +153,36 @@ enum Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_takes_no_writes_any_more_is_left() {
+        let answer = |text: &str| {
+            let mut parser = ::redis::Parser::new();
+            let value = parser
+                .parse_value(format!("-{text}\r\n").as_bytes())
+                .unwrap();
+            value.extract_error().unwrap_err()
+        };
+        for (text, lost) in [
+            (
+                "READONLY You can't write against a read only replica.",
+                true,
+            ),
+            (
+                "ERR Error running script: READONLY You can't write against a read only replica.",
+                true,
+            ),
+            ("LOADING Redis is loading the dataset in memory", true),
+            ("MASTERDOWN Link with MASTER is down", true),
+            (
+                "OOM command not allowed when used memory > 'maxmemory'.",
+                false,
+            ),
+            ("MISCONF Redis is configured to save RDB snapshots", false),
+        ] {
+            assert_eq!(is_lost(&answer(text)), lost, "{text}");
+        }
+    }
 
     #[test]
     fn no_password_is_shown() {

@@ -34,6 +34,18 @@ impl RedisError {
             {
                 "check redis.user and redis.password (or REDIS_PASSWORD)"
             }
+            Self::Command { reason, .. } if reason.contains("READONLY") => {
+                "redis.url leads to a replica: let it lead to the Redis that takes writes"
+            }
+            Self::Command { reason, .. } if reason.contains("MISCONF") => {
+                "Redis cannot save to its disk and refuses writes: free space there, see its log"
+            }
+            Self::Command { reason, .. } if reason.contains("OOM") => {
+                "Redis has reached maxmemory: raise it, or delete what other programs left there"
+            }
+            Self::Command { reason, .. } if reason.contains("LOADING") => {
+                "Redis has just started and reads its data; xdb tries again"
+            }
             Self::Connect { .. } => {
                 "is Redis running there? check redis.url and its security group"
             }
