@@ -66,7 +66,7 @@ impl Alerts {
         let reporter = self.hostname.clone();
         self.store
             .write(move |writing| {
-                let mut book = Book::open(writing, reporter, now);
+                let mut book = Book::open(writing, reporter.clone(), now);
                 for judged in &judged {
                     book.take(judged)?;
                 }
@@ -91,7 +91,7 @@ impl Alerts {
         let (reporter, reason) = (self.hostname.clone(), reason.to_owned());
         self.store
             .write(move |writing| {
-                let mut book = Book::open(writing, reporter, now);
+                let mut book = Book::open(writing, reporter.clone(), now);
                 for (key, state) in writing.alerts()? {
                     if which(&key) {
                         book.end(&key, &state, &reason)?;

@@ -33,7 +33,7 @@ pub async fn read_catalog(
     let origin = origin(config, repository);
     let kept = match look {
         Look::Whole => None,
-        Look::Since(_) => kept(config, &origin),
+        Look::Since(store) => kept(config, store, &origin).await,
     };
     let mut snapshot = match kept.as_deref().and_then(Snapshot::of_json) {
         Some(snapshot) => snapshot.refresh(&bucket, repository, now).await?,
@@ -75,7 +75,13 @@ fn origin(config: &Config, repository: &Repository) -> String {
     format!("{repository} at {endpoint} {region}")
 }
 
-fn kept(config: &Config, origin: &str) -> Option<String> {
+/// A daemon asks its own store: the file may be locked, and nothing else in the daemon may wait for that.
+async fn kept(config: &Config, store: Option<&Store>, origin: &str) -> Option<String> {
+    if let Some(store) = store {
+        let origin = origin.to_owned();
+        let read = store.read(move |reading| reading.catalog(&origin)).await;
+        return read.ok().flatten();
+    }
     let reader = Reader::open(&config.node.state_directory).ok()??;
     reader.reading().catalog(origin).ok()?
 }

@@ -6,7 +6,6 @@ use crate::pgbouncer::PgBouncerError;
 use crate::postgres::PostgresError;
 use crate::process::ProcessError;
 use crate::storage::SharedError;
-use crate::store::StoreError;
 
 /// A check's file is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -79,8 +78,6 @@ pub enum SampleError {
     PgBouncer(#[from] PgBouncerError),
     #[error(transparent)]
     Shared(#[from] SharedError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
     #[error(transparent)]
     Process(#[from] ProcessError),
     #[error("the query gives no column \"value\"")]

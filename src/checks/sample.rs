@@ -21,7 +21,7 @@ use crate::model::{Finding, Scope, Verdict};
 use crate::pgbouncer::Console;
 use crate::postgres::{self, PostgresError, Target, wal_directory};
 use crate::storage::{Shared, Success};
-use crate::store::Reader;
+use crate::store::{Reader, StoreError};
 
 /// For one statement, and for one look at the bucket; a lock is waited for less long.
 const STATEMENT: Duration = Duration::from_secs(5);
@@ -164,13 +164,13 @@ impl Sampler {
             }
             Kind::Program { oldest } => {
                 let program = &self.loaded.config.archive.program;
-                let reader = Reader::open(&self.loaded.config.node.state_directory)?;
-                let failures =
-                    reader.map(|it| it.reading().program_failures(now - FAILURES_WITHIN));
-                let failures = failures.transpose()?.unwrap_or_default();
+                let daemon = match self.program_failures(now) {
+                    Ok(failures) => program::judge_daemon(failures),
+                    Err(error) => Verdict::Unknown(log::chain(&error)),
+                };
                 vec![
                     (None, self.program.look(program, oldest).await?),
-                    (Some("daemon".to_owned()), program::judge_daemon(failures)),
+                    (Some("daemon".to_owned()), daemon),
                 ]
             }
             Kind::ReplicationLag { limits } => {
@@ -182,6 +182,12 @@ impl Sampler {
                 }
             }
         }))
+    }
+
+    fn program_failures(&self, now: Timestamp) -> Result<usize, StoreError> {
+        let reader = Reader::open(&self.loaded.config.node.state_directory)?;
+        let failures = reader.map(|it| it.reading().program_failures(now - FAILURES_WITHIN));
+        Ok(failures.transpose()?.unwrap_or_default())
     }
 
     async fn last_success(&self, job: &str) -> Result<Option<Success>, SampleError> {

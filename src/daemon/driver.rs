@@ -147,7 +147,7 @@ impl Driver {
         let sample = self.node.view.borrow().sample;
         let identifier = sample.map(|sample| sample.system_identifier);
         let read =
-            move |store: &Reading<'_>| known(Some(store), job, &hostname, success, identifier);
+            move |store: &Reading<'_>| known(Some(store), job, &hostname, success.clone(), identifier);
         Ok(self.node.store.read(read).await?.past)
     }
 }

@@ -43,7 +43,7 @@ use crate::http::{self, Shown};
 use crate::jobs::{Job, Tools};
 use crate::log;
 use crate::postgres::PostgresError;
-use crate::process::{self, MarkedLock};
+use crate::process::{self, NodeLock};
 use crate::redis::{Redis, RedisError};
 use crate::store::{Store, StoreError};
 pub use past::{Known, known};
@@ -113,6 +113,7 @@ impl Node {
     /// Opens what is local; nothing is asked of PostgreSQL, Redis or S3 yet.
     fn open(
         loaded: &Loaded,
+        store: Store,
         view: watch::Receiver<View>,
         known: watch::Receiver<Knowledge>,
     ) -> Result<Arc<Self>, DaemonError> {
@@ -121,20 +122,9 @@ impl Node {
             ..tools(loaded, view.clone(), known)?
         };
         let config = &loaded.config;
-        let opened = Store::open(&config.node.state_directory, Timestamp::now())?;
-        if let Some(aside) = opened.set_aside {
-            tracing::warn!(
-                "the state was damaged and begins anew; the old file is {}",
-                aside.display()
-            );
-        }
         Ok(Arc::new(Self {
-            alerts: Alerts::new(
-                opened.store.clone(),
-                &config.cluster.name,
-                &config.node.hostname,
-            ),
-            store: opened.store,
+            alerts: Alerts::new(store.clone(), &config.cluster.name, &config.node.hostname),
+            store,
             redis: Redis::new(&config.redis)?,
             tools: Arc::new(tools),
             view,
@@ -194,7 +184,8 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         objectives: rpo::objectives(&config),
         ..Knowledge::default()
     });
-    let node = Node::open(&loaded, view.clone(), known.clone())?;
+    let store = Store::serve(&config.node.state_directory);
+    let node = Node::open(&loaded, store, view.clone(), known.clone())?;
     let shown = Shown {
         cluster: config.cluster.name.clone(),
         hostname: config.node.hostname.clone(),
@@ -256,14 +247,16 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
 }
 
 /// Two daemons would run each job twice and tell each event twice, wherever they serve.
-fn only_one(directory: &Path) -> Result<MarkedLock, DaemonError> {
-    let path = directory.join("daemon.lock");
-    match MarkedLock::take(&path) {
+fn only_one(directory: &Path) -> Result<NodeLock, DaemonError> {
+    match NodeLock::take(directory, "daemon.lock") {
         Ok(Some(lock)) => Ok(lock),
         Ok(None) => Err(DaemonError::Running {
             directory: directory.to_owned(),
         }),
-        Err(source) => Err(DaemonError::Lock { path, source }),
+        Err(source) => Err(DaemonError::Lock {
+            path: directory.to_owned(),
+            source,
+        }),
     }
 }
 

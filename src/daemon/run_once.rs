@@ -13,6 +13,7 @@ use crate::config::{Config, Loaded};
 use crate::jobs::{Job, Ran};
 use crate::log;
 use crate::model::Outcome;
+use crate::store::Store;
 
 /// Does `work`, publishes what it came to as the daemon does, and gives what it gave.
 ///
@@ -38,10 +39,17 @@ pub async fn run_once<T>(loaded: &Loaded, job: Job, work: impl Future<Output = (
 }
 
 fn open(loaded: &Loaded) -> Result<Arc<Node>, DaemonError> {
+    let opened = Store::open(&loaded.config.node.state_directory, Timestamp::now())?;
+    if let Some(aside) = opened.set_aside {
+        tracing::warn!(
+            "the state was damaged and begins anew; the old file is {}",
+            aside.display()
+        );
+    }
     // Nobody samples here: what is published does not depend on the role.
     let (_, view) = watch::channel(View::default());
     let (_, known) = watch::channel(Knowledge::default());
-    Node::open(loaded, view, known)
+    Node::open(loaded, opened.store, view, known)
 }
 
 /// Why a job cannot be run here by hand.

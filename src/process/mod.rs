@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 pub use capped::{MODEST_MEMORY, modest_kills, modest_limit};
 pub use group::Group;
-pub use lock::MarkedLock;
+pub use lock::{MarkedLock, NodeLock};
 pub use modest::modest;
 pub use open_files::raise_open_files;
 pub use sweep::kill_all_under;

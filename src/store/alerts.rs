@@ -40,6 +40,41 @@ impl Reading<'_> {
     }
 }
 
+impl Reading<'_> {
+    /// Those that can be read, where damage hides others.
+    pub(super) fn readable_alerts(&self) -> Vec<(AlertKey, AlertState)> {
+        let Ok(mut statement) = self.0.prepare(&format!("SELECT {COLUMNS} FROM alerts")) else {
+            return Vec::new();
+        };
+        let Ok(rows) = statement.query_map([], raw_alert) else {
+            return Vec::new();
+        };
+        let readable = rows.map_while(|row| match row {
+            // Damage ends the reading; a value of the wrong kind is that row's alone.
+            Err(error) if error.sqlite_error_code().is_some() => None,
+            row => Some(row.ok()),
+        });
+        readable
+            .flatten()
+            .filter_map(|raw| raw.parse().ok())
+            .collect()
+    }
+
+    /// In memory: those that ended since it was filled.
+    pub(super) fn ended_alerts(&self) -> Result<Vec<AlertKey>, StoreError> {
+        let collect = || {
+            let mut statement = self.0.prepare("SELECT key FROM ended")?;
+            let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+            rows.collect::<Result<Vec<_>, _>>()
+        };
+        let keys = collect().map_err(query("read the ended alerts in"))?;
+        Ok(keys
+            .iter()
+            .filter_map(|key| AlertKey::parse(key).ok())
+            .collect())
+    }
+}
+
 impl Writing<'_> {
     /// Keeps the alert as it now stands; `None` forgets it.
     ///

@@ -1,5 +1,7 @@
 //! Small things that a node must not forget.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use rusqlite::OptionalExtension;
 
@@ -37,12 +39,33 @@ impl Reading<'_> {
         Ok(times.filter(|at| *at >= since.as_microsecond()).count())
     }
 
+    /// Names that the cluster had before, under which alerts may stand in Redis.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn former_cluster_names(&self) -> Result<Vec<String>, StoreError> {
+        let names = self.fact(FORMER_CLUSTERS)?.unwrap_or_default();
+        Ok(names.split_whitespace().map(str::to_owned).collect())
+    }
+
     /// What was last read of the repository `origin`.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn catalog(&self, origin: &str) -> Result<Option<String>, StoreError> {
         self.fact(&format!("{CATALOG}{origin}"))
+    }
+
+    /// All but the catalogs, which can be read from the bucket again.
+    pub(super) fn lasting_facts(&self) -> Result<BTreeMap<String, String>, StoreError> {
+        let collect = || {
+            let mut statement = self
+                .0
+                .prepare("SELECT name, value FROM facts WHERE substr(name, 1, length(?1)) <> ?1")?;
+            let rows = statement.query_map([CATALOG], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect::<Result<_, _>>()
+        };
+        collect().map_err(query("read the facts in"))
     }
 
     pub(super) fn fact(&self, name: &str) -> Result<Option<String>, StoreError> {
@@ -111,6 +134,44 @@ impl Writing<'_> {
         deleted.map(|_| ()).map_err(query("forget a catalog in"))
     }
 
+    /// Notes the cluster's configured name; whether it was another before.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub fn see_cluster_name(&self, name: &str) -> Result<bool, StoreError> {
+        let known = self.fact(CLUSTER)?;
+        if known.as_deref() == Some(name) {
+            return Ok(false);
+        }
+        self.set_fact(CLUSTER, name)?;
+        let Some(former) = known else {
+            return Ok(false);
+        };
+        let mut names = self.former_cluster_names()?;
+        names.retain(|one| *one != former && one != name);
+        names.push(former);
+        self.set_fact(FORMER_CLUSTERS, &names.join(" "))?;
+        Ok(true)
+    }
+
+    /// Forgets a former name, of which nothing is left.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub fn forget_cluster_name(&self, former: &str) -> Result<(), StoreError> {
+        let mut names = self.former_cluster_names()?;
+        names.retain(|one| one != former);
+        self.set_fact(FORMER_CLUSTERS, &names.join(" "))
+    }
+
+    pub(super) fn forget_fact(&self, name: &str) -> Result<(), StoreError> {
+        let deleted = self
+            .0
+            .0
+            .execute("DELETE FROM facts WHERE name = ?1", [name]);
+        deleted.map(|_| ()).map_err(query("forget a fact in"))
+    }
+
     pub(super) fn set_fact(&self, name: &str, value: &str) -> Result<(), StoreError> {
         let written = self.0.0.execute(
             "INSERT OR REPLACE INTO facts (name, value) VALUES (?1, ?2)",
@@ -120,6 +181,10 @@ impl Writing<'_> {
     }
 }
 
+/// A random name of the file that it is in.
+pub(super) const STORE: &str = "store";
+const CLUSTER: &str = "cluster";
+const FORMER_CLUSTERS: &str = "former names of the cluster";
 const CATALOG: &str = "catalog of ";
 const PROGRAM_FAILURES: &str = "failures of the program's daemon";
 const PRIMARY: &str = "primary";

@@ -2,9 +2,12 @@
 //!
 //! Losing it loses nothing of the user's. It must not judge what it keeps, nor talk to anything but
 //! its file: one thread writes in the daemon, command lines read through connections of their own.
+//! The daemon's works in memory while the file cannot be used.
 
 mod alerts;
+mod backing;
 mod facts;
+mod fault;
 mod files;
 mod open;
 mod outbox;
@@ -12,8 +15,12 @@ mod reader;
 mod runs;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_memory;
+mod transfer;
 mod writer;
 
+pub use fault::Fault;
 pub use files::{LastAnswer, StateFiles};
 pub use open::Opened;
 pub use outbox::{OUTBOX_LIMIT, Queued};
@@ -74,6 +81,8 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
+    #[error("{} was deleted, replaced or cut under the running daemon", path.display())]
+    Replaced { path: PathBuf },
     #[error("cannot {what} the store")]
     Query {
         what: &'static str,
@@ -87,6 +96,16 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the file is the reason, and not what was asked of it.
+    fn is_of_file(&self) -> bool {
+        match self {
+            Self::Query { source, .. } => {
+                source.sqlite_error_code() != Some(ErrorCode::ConstraintViolation)
+            }
+            _ => true,
+        }
+    }
+
     /// What the operator can do.
     pub fn hint(&self) -> &'static str {
         match self {
@@ -101,8 +120,12 @@ impl StoreError {
                 "the daemon moves it aside and begins anew at its next start; no data of yours is in it"
             }
             Self::MoveAside { .. } => "move the file away by hand; no data of yours is in it",
+            Self::Replaced { .. } => {
+                "leave the files of node.state_directory to xdb; it writes a new one by itself"
+            }
             Self::Query { source, .. } => match source.sqlite_error_code() {
                 Some(ErrorCode::DiskFull) => "free space where node.state_directory is",
+                Some(ErrorCode::ReadOnly) => "make node.state_directory writable for xdb's user",
                 Some(ErrorCode::DatabaseBusy) => {
                     "another xdb held the store for over 5 s; try again"
                 }
@@ -112,6 +135,10 @@ impl StoreError {
             Self::Ended => "restart xdb; its log tells why",
         }
     }
+}
+
+fn log_chain(error: &StoreError) -> String {
+    crate::log::chain(error)
 }
 
 fn query(what: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {

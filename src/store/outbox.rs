@@ -37,6 +37,23 @@ impl Reading<'_> {
         select().map_err(query("read the outbox of"))
     }
 
+    /// Every event that waits, oldest first.
+    pub(super) fn queued(&self) -> Result<Vec<Queued>, StoreError> {
+        let collect = || {
+            let mut statement = self
+                .0
+                .prepare("SELECT seq, event FROM outbox ORDER BY seq")?;
+            let rows = statement.query_map([], |row| {
+                Ok(Queued {
+                    seq: row.get("seq")?,
+                    event: row.get("event")?,
+                })
+            })?;
+            rows.collect::<Result<_, _>>()
+        };
+        collect().map_err(query("read the outbox of"))
+    }
+
     /// How many events wait.
     ///
     /// # Errors
@@ -85,6 +102,37 @@ impl Writing<'_> {
         queue().map_err(query("queue an event in"))
     }
 
+    /// Puts an event at its number, which is free or its own.
+    pub(super) fn put_event(&self, queued: &Queued) -> Result<(), StoreError> {
+        let put = self.0.0.execute(
+            "INSERT OR REPLACE INTO outbox (seq, event) VALUES (?1, ?2)",
+            (queued.seq, &queued.event),
+        );
+        put.map(|_| ()).map_err(query("queue an event in"))
+    }
+
+    /// Makes `last` the number that was handed out last.
+    pub(super) fn set_sequence(&self, last: i64) -> Result<(), StoreError> {
+        let set = || {
+            let connection = self.0.0;
+            connection.execute("DELETE FROM sqlite_sequence WHERE name = 'outbox'", [])?;
+            connection.execute(
+                "INSERT INTO sqlite_sequence (name, seq) VALUES ('outbox', ?1)",
+                [last],
+            )
+        };
+        set().map(|_| ()).map_err(query("renumber the outbox of"))
+    }
+
+    /// Forgets all that waits: it was meant for consumers that are not served any more.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn clear_outbox(&self) -> Result<(), StoreError> {
+        let cleared = self.0.0.execute("DELETE FROM outbox", []);
+        cleared.map(|_| ()).map_err(query("clear the outbox of"))
+    }
+
     /// Takes out an event that Redis has confirmed; one that is out already counts as taken out.
     ///
     /// # Errors
@@ -108,22 +156,15 @@ impl Writing<'_> {
             return Ok(());
         }
         self.set_fact(ANCHORED, "yes")?;
-        let renumber = || {
+        let renumber = || -> rusqlite::Result<()> {
             // In two steps: a number must not meet one that is yet to move.
             self.0
                 .0
                 .execute("UPDATE outbox SET seq = -(seq + ?1)", [delivered])?;
             self.0.0.execute("UPDATE outbox SET seq = -seq", [])?;
-            self.0
-                .0
-                .execute("DELETE FROM sqlite_sequence WHERE name = 'outbox'", [])?;
-            self.0.0.execute(
-                "INSERT INTO sqlite_sequence (name, seq) VALUES ('outbox', ?1)",
-                [last + delivered],
-            )
+            Ok(())
         };
-        renumber()
-            .map(|_| ())
-            .map_err(query("renumber the outbox of"))
+        renumber().map_err(query("renumber the outbox of"))?;
+        self.set_sequence(last + delivered)
     }
 }

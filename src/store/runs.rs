@@ -58,6 +58,42 @@ impl Reading<'_> {
             .transpose()
     }
 
+    /// The newest runs and each job's last good one, oldest first; those that can be read, where damage hides others.
+    pub(super) fn readable_runs(&self) -> Vec<Run> {
+        let select = "SELECT job, target, started_us, finished_us, verdict, reason, succeeded, detail FROM runs
+             WHERE id IN (SELECT id FROM runs ORDER BY id DESC LIMIT ?1)
+                OR id IN (SELECT max(id) FROM runs WHERE succeeded GROUP BY job) ORDER BY id";
+        let Ok(mut statement) = self.0.prepare(select) else {
+            return Vec::new();
+        };
+        let Ok(rows) = statement.query_map([KEPT_RUNS], raw_run) else {
+            return Vec::new();
+        };
+        let readable = rows.map_while(|row| match row {
+            // Damage ends the reading; a value of the wrong kind is that row's alone.
+            Err(error) if error.sqlite_error_code().is_some() => None,
+            row => Some(row.ok()),
+        });
+        readable
+            .flatten()
+            .filter_map(|raw| raw.parse().ok())
+            .collect()
+    }
+
+    /// Whether this very run is kept.
+    pub(super) fn has_run(&self, run: &Run) -> Result<bool, StoreError> {
+        let found = self.0.query_row(
+            "SELECT EXISTS (SELECT 1 FROM runs WHERE job = ?1 AND started_us = ?2 AND finished_us = ?3)",
+            params![
+                run.job,
+                run.started_at.as_microsecond(),
+                run.finished_at.as_microsecond()
+            ],
+            |row| row.get(0),
+        );
+        found.map_err(query("read the runs in"))
+    }
+
     /// When each job last succeeded, by job and target.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ fn open(directory: &TempDir) -> Store {
     opened.store
 }
 
-fn run_of(job: &str, seconds: i64, succeeded: bool) -> Run {
+pub(super) fn run_of(job: &str, seconds: i64, succeeded: bool) -> Run {
     let outcome = Outcome {
         job: job.to_owned(),
         target: String::new(),
@@ -32,7 +32,7 @@ fn run_of(job: &str, seconds: i64, succeeded: bool) -> Run {
     }
 }
 
-fn alert() -> (AlertKey, AlertState) {
+pub(super) fn alert() -> (AlertKey, AlertState) {
     let key = AlertKey {
         check: "lag".to_owned(),
         scope: Scope::Cluster,
