@@ -1,5 +1,7 @@
 //! The outbox into Redis: in order, and each event once.
 
+use std::sync::atomic::Ordering;
+
 use redis::cmd;
 
 use super::event::{Event, Kind};
@@ -26,7 +28,7 @@ impl Alerts {
         if self.next().await?.is_none() {
             return Ok(told);
         }
-        self.anchor(redis).await?;
+        self.note_lost_redis(redis).await?;
         while let Some(queued) = self.next().await? {
             if let Ok(event) = serde_json::from_str(&queued.event) {
                 told += u64::from(self.send(redis, &queued, &event).await?);
@@ -40,11 +42,14 @@ impl Alerts {
         Ok(told)
     }
 
-    /// Numbers go on after what Redis has seen, also when this store is new.
-    async fn anchor(&self, redis: &Redis) -> Result<(), AlertsError> {
+    /// Numbers go on after what Redis has seen, also when this store is new; notes whether Redis lost what it held.
+    pub(super) async fn note_lost_redis(&self, redis: &Redis) -> Result<(), AlertsError> {
         let mut get = cmd("GET");
         get.arg(self.keys.delivered(&self.hostname));
         let delivered: Option<String> = redis.ask("read what was delivered", &get).await?;
+        if delivered.is_none() {
+            self.redis_lost_all.store(true, Ordering::Relaxed);
+        }
         let delivered = delivered.and_then(|text| text.parse().ok()).unwrap_or(0);
         self.store
             .write(move |writing| writing.anchor_outbox(delivered))

@@ -5,6 +5,8 @@
 
 mod deliver;
 mod event;
+mod former;
+mod judges;
 mod reconcile;
 mod record;
 mod transition;

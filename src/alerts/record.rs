@@ -1,13 +1,15 @@
 //! Findings into the store: each change of an alert together with its event.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 use super::event::{Alert, Event, Kind};
+use super::judges::Judges;
 use super::transition::{Transition, transition};
 use crate::model::{AlertKey, AlertState, Finding, Scope, Verdict};
 use crate::redis::Keys;
@@ -18,9 +20,16 @@ use crate::store::{Store, StoreError, Writing};
 pub struct Alerts {
     pub(super) store: Store,
     pub(super) keys: Keys,
+    pub(super) cluster: String,
     pub(super) hostname: String,
     /// One delivery or reconciliation at a time: the hash must not be set from what is over.
     pub(super) turn: Arc<Mutex<()>>,
+    judges: Arc<StdMutex<Judges>>,
+    /// Checks that are judged by a job's run, perhaps once a day: their alerts stand until the next one.
+    by_run: Arc<[&'static str]>,
+    /// Redis knew nothing of this node when it was last asked.
+    pub(super) redis_lost_all: Arc<AtomicBool>,
+    changed: Arc<Notify>,
 }
 
 /// A finding, and how long it must last before it is an alert.
@@ -45,9 +54,41 @@ impl Alerts {
         Self {
             store,
             keys: Keys::new(cluster),
+            cluster: cluster.to_owned(),
             hostname: hostname.to_owned(),
             turn: Arc::default(),
+            judges: Arc::default(),
+            by_run: Arc::default(),
+            redis_lost_all: Arc::default(),
+            changed: Arc::default(),
         }
+    }
+
+    /// Names the checks whose alerts stand until a later run of the same job, however long that takes.
+    #[must_use]
+    pub fn judged_by_run(self, checks: &[&'static str]) -> Self {
+        Self {
+            by_run: checks.into(),
+            ..self
+        }
+    }
+
+    pub(super) fn stands_by_last_run(&self, key: &AlertKey) -> bool {
+        self.by_run.contains(&key.check.as_str())
+    }
+
+    pub(super) fn judges(&self) -> MutexGuard<'_, Judges> {
+        self.judges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends when the reason, value or severity of a raised alert has changed without an event.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Says that a run of all checks was recorded.
+    pub fn round_ended(&self) {
+        self.judges().round_ended();
     }
 
     /// Takes findings in; gives the events that now wait for delivery.
@@ -64,18 +105,51 @@ impl Alerts {
         now: Timestamp,
     ) -> Result<Vec<Event>, StoreError> {
         let reporter = self.hostname.clone();
-        self.store
-            .write(move |writing| {
-                let mut book = Book::open(writing, reporter.clone(), now);
-                for judged in &judged {
-                    book.take(judged)?;
-                }
-                if extent == Extent::Whole {
-                    book.resolve_the_gone(&judged)?;
-                }
-                Ok(book.events)
-            })
-            .await
+        self.judges().saw(&judged, now);
+        let recorded = self.store.write(move |writing| {
+            let mut book = Book::open(writing, reporter.clone(), now);
+            for judged in &judged {
+                book.take(judged)?;
+            }
+            if extent == Extent::Whole {
+                book.resolve_the_gone(&judged)?;
+            }
+            Ok((book.events, book.changed))
+        });
+        let (events, changed) = recorded.await?;
+        if changed {
+            self.changed.notify_one();
+        }
+        Ok(events)
+    }
+
+    /// Ends the alerts of `scopes` that nothing has judged for two runs of the checks and a minute: a removed check,
+    /// an entry in Redis that no node wrote. `stands` names those that stand without being judged.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written; then nothing has changed.
+    pub async fn end_abandoned(
+        &self,
+        scopes: &[Scope],
+        stands: impl Fn(&AlertKey) -> bool,
+        now: Timestamp,
+    ) -> Result<Vec<Event>, StoreError> {
+        let alerts = self.store.read(|reading| reading.alerts()).await?;
+        let candidates = alerts
+            .iter()
+            .map(|(key, _)| key)
+            .filter(|key| scopes.contains(&key.scope) && !stands(key));
+        let abandoned = self.judges().abandoned(candidates, now);
+        if abandoned.is_empty() {
+            return Ok(Vec::new());
+        }
+        let which = move |key: &AlertKey| abandoned.contains(key);
+        self.resolve(
+            which,
+            "no check or job of this node judges it any more",
+            now,
+        )
+        .await
     }
 
     /// Resolves every alert of `which`, because of a role change, a removed check, or the like.
@@ -89,17 +163,20 @@ impl Alerts {
         now: Timestamp,
     ) -> Result<Vec<Event>, StoreError> {
         let (reporter, reason) = (self.hostname.clone(), reason.to_owned());
-        self.store
-            .write(move |writing| {
-                let mut book = Book::open(writing, reporter.clone(), now);
-                for (key, state) in writing.alerts()? {
-                    if which(&key) {
-                        book.end(&key, &state, &reason)?;
-                    }
+        let resolved = self.store.write(move |writing| {
+            let mut book = Book::open(writing, reporter.clone(), now);
+            for (key, state) in writing.alerts()? {
+                if which(&key) {
+                    book.end(&key, &state, &reason)?;
                 }
-                Ok(book.events)
-            })
-            .await
+            }
+            Ok(book.events)
+        });
+        let events = resolved.await?;
+        for event in &events {
+            self.judges().forget(&event.alert.key());
+        }
+        Ok(events)
     }
 
     /// Forgets every alert of `which`, and tells nobody: another node answers for them now.
@@ -124,20 +201,23 @@ impl Alerts {
 }
 
 /// One transaction's work.
-struct Book<'a, 'b> {
+pub(super) struct Book<'a, 'b> {
     writing: &'a Writing<'b>,
     reporter: String,
     now: Timestamp,
-    events: Vec<Event>,
+    pub(super) events: Vec<Event>,
+    /// A raised alert is not as it was, and no event says so.
+    changed: bool,
 }
 
 impl<'a, 'b> Book<'a, 'b> {
-    fn open(writing: &'a Writing<'b>, reporter: String, now: Timestamp) -> Self {
+    pub(super) fn open(writing: &'a Writing<'b>, reporter: String, now: Timestamp) -> Self {
         Self {
             writing,
             reporter,
             now,
             events: Vec::new(),
+            changed: false,
         }
     }
 
@@ -147,11 +227,11 @@ impl<'a, 'b> Book<'a, 'b> {
         let step = transition(previous.as_ref(), &judged.finding, self.now, judged.hold);
         let (kind, state) = match step {
             Transition::Silent(state) => {
-                return if state == previous {
-                    Ok(())
-                } else {
-                    self.writing.set_alert(&key, state.as_ref())
-                };
+                if state == previous {
+                    return Ok(());
+                }
+                self.changed |= previous.is_some_and(|known| known.raised_at.is_some());
+                return self.writing.set_alert(&key, state.as_ref());
             }
             Transition::Raise(state) => (Kind::Raised, state),
             Transition::Escalate(state) => (Kind::Escalated, state),
@@ -166,7 +246,8 @@ impl<'a, 'b> Book<'a, 'b> {
         for Judged { finding, .. } in judged {
             let look = looks.entry((&finding.check, &finding.scope));
             let (blind, objects) = look.or_default();
-            *blind |= matches!(finding.verdict, Verdict::Unknown(_));
+            // Of an unknown object the others were seen; an unknown check saw none.
+            *blind |= finding.object.is_empty() && matches!(finding.verdict, Verdict::Unknown(_));
             objects.insert(&finding.object);
         }
         for (key, state) in self.writing.alerts()? {
@@ -191,7 +272,12 @@ impl<'a, 'b> Book<'a, 'b> {
         self.tell(key, Kind::Resolved, &state)
     }
 
-    fn tell(&mut self, key: &AlertKey, kind: Kind, state: &AlertState) -> Result<(), StoreError> {
+    pub(super) fn tell(
+        &mut self,
+        key: &AlertKey,
+        kind: Kind,
+        state: &AlertState,
+    ) -> Result<(), StoreError> {
         let lasts = (kind != Kind::Resolved).then_some(state);
         self.writing.set_alert(key, lasts)?;
         let event = Event {

@@ -23,7 +23,7 @@ pub enum Transition {
 /// Judges `finding` against what was known of its alert.
 ///
 /// Findings must be other than ok for all of `hold` before the alert is raised. Unknown is never
-/// ok: it raises an alert of its own, keeps `hold` running, and leaves a raised alert as it stands.
+/// ok: it raises an alert of its own, keeps `hold` running, and leaves the severity of a raised alert as it stands.
 pub fn transition(
     previous: Option<&AlertState>,
     finding: &Finding,
@@ -62,13 +62,26 @@ pub fn transition(
         };
     };
     if severity == Severity::Unknown && raised.severity != Severity::Unknown {
-        return Transition::Silent(Some(raised.clone()));
+        return Transition::Silent(Some(not_seen(raised, finding)));
     }
     let current = current(raised.since, raised.raised_at);
     match severity.cmp(&raised.severity) {
         Ordering::Greater => Transition::Escalate(current),
         Ordering::Equal => Transition::Silent(Some(current)),
         Ordering::Less => Transition::Lower(current),
+    }
+}
+
+/// Parts what was known from why it cannot be checked.
+const NOT_SEEN: &str = "; cannot be checked now: ";
+
+/// The alert as it was known, with why it cannot be checked.
+fn not_seen(raised: &AlertState, finding: &Finding) -> AlertState {
+    let known = raised.reason.split(NOT_SEEN).next().unwrap_or_default();
+    let why = finding.verdict.reason().unwrap_or_default();
+    AlertState {
+        reason: format!("{known}{NOT_SEEN}{why}"),
+        ..raised.clone()
     }
 }
 
@@ -267,6 +280,19 @@ mod tests {
             at(2),
             Duration::ZERO,
         );
-        assert_eq!(unseen, Transition::Silent(Some(later)));
+        let reason = "is warning; cannot be checked now: is unknown";
+        let expected = AlertState {
+            reason: reason.to_owned(),
+            ..later
+        };
+        assert_eq!(unseen, Transition::Silent(Some(expected.clone())));
+        // Said once, however long it lasts.
+        let again = transition(
+            Some(&expected),
+            &finding("unknown", 0.0),
+            at(3),
+            Duration::ZERO,
+        );
+        assert_eq!(again, Transition::Silent(Some(expected)));
     }
 }

@@ -146,8 +146,9 @@ impl Driver {
         let success = self.node.successes.get(job);
         let sample = self.node.view.borrow().sample;
         let identifier = sample.map(|sample| sample.system_identifier);
-        let read =
-            move |store: &Reading<'_>| known(Some(store), job, &hostname, success.clone(), identifier);
+        let read = move |store: &Reading<'_>| {
+            known(Some(store), job, &hostname, success.clone(), identifier)
+        };
         Ok(self.node.store.read(read).await?.past)
     }
 }

@@ -1,21 +1,43 @@
 //! This node's key in Redis each 30 s, and the alerts that wait there for Redis to be back.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::{sleep, timeout};
 
-use super::{Node, judge};
+use super::{Node, judge, publish};
 use crate::alerts::AlertsError;
-use crate::cluster::Knowledge;
+use crate::cluster::{Knowledge, NodeState, PAGED};
 use crate::http::Shown;
+use crate::jobs::Job;
+use crate::log;
 use crate::model::{AlertKey, Scope};
-use crate::redis::Keys;
+use crate::redis::{Keys, RedisError};
 
 const PERIOD: Duration = Duration::from_secs(30);
+/// A changed reason is shown after this at the earliest.
+const SHORTEST: Duration = Duration::from_secs(5);
+/// A node that is neither configured nor heard of for this long, once its key is gone too, is no member any more.
+const DEPARTED: SignedDuration = SignedDuration::from_secs(30);
+/// After a start, a key of the cluster's former name that another daemon writes has been written once more.
+const FORMER: SignedDuration = SignedDuration::from_secs(40);
+
+/// What the heartbeat remembers.
+struct Pulse {
+    keys: Keys,
+    began: Timestamp,
+    /// Nodes with alerts that are no members, since when.
+    strangers: BTreeMap<String, Timestamp>,
+}
 
 /// Shows this node, and mends what Redis lost.
 pub(super) async fn beat(node: &Node, shown: &Shown) {
-    let keys = Keys::new(&node.tools.loaded.config.cluster.name);
+    let mut pulse = Pulse {
+        keys: Keys::new(&node.tools.loaded.config.cluster.name),
+        began: Timestamp::now(),
+        strangers: BTreeMap::new(),
+    };
     let mut view = node.view.clone();
     loop {
         let now = Timestamp::now();
@@ -25,38 +47,185 @@ pub(super) async fn beat(node: &Node, shown: &Shown) {
         state.verdict = Some(status.verdict);
         (state.live_rpo, state.rto_secs) = (Some(status.rpo), status.rto.secs);
         let json = serde_json::to_string(&state).expect("a node's state has text keys only");
-        if let Err(error) = node.redis.publish_node(&keys, node.hostname(), &json).await {
-            tracing::warn!("the heartbeat did not reach Redis: {error}");
-        } else if let Err(error) = mend(node, &known, now).await {
-            tracing::warn!("alerts in Redis cannot be compared: {error}");
-        }
-        super::publish::deliver(node).await;
+        let published = node
+            .redis
+            .publish_node(&pulse.keys, node.hostname(), &json)
+            .await;
+        let failure = match published {
+            Err(error) => Some(AlertsError::Redis(error)),
+            Ok(()) => mend(node, &mut pulse, &known, now).await.err(),
+        };
+        note(node, failure.as_ref(), now);
+        publish::deliver(node).await;
         super::successes::show(node).await;
         // A change of role is shown at once.
         let role = view.borrow().sample.map(|sample| sample.in_recovery);
         let changed = view.wait_for(|view| view.sample.map(|sample| sample.in_recovery) != role);
-        let _ = tokio::time::timeout(PERIOD, changed).await;
+        let news = async {
+            sleep(SHORTEST).await;
+            node.alerts.changed().await;
+        };
+        tokio::select! {
+            _ = timeout(PERIOD, changed) => {}
+            () = news => {}
+        }
     }
 }
 
-/// Makes Redis show the alerts that this node answers for; a silent peer's end here, for it cannot end them itself.
-async fn mend(node: &Node, known: &Knowledge, now: Timestamp) -> Result<(), AlertsError> {
+fn note(node: &Node, failure: Option<&AlertsError>, now: Timestamp) {
+    let of_redis = match failure {
+        Some(AlertsError::Redis(error)) => Some(format!("{error}; HINT: {}", error.hint())),
+        Some(AlertsError::Store(error)) => {
+            tracing::error!(
+                "alerts cannot be compared, the store fails: {}",
+                log::chain(error)
+            );
+            None
+        }
+        None => None,
+    };
+    if let Some(reason) = &of_redis {
+        tracing::warn!("the heartbeat did not reach Redis: {reason}");
+    }
+    node.outages.redis.noted(of_redis, now);
+}
+
+/// Makes Redis show the alerts that this node answers for, and ends those that no node answers for.
+async fn mend(
+    node: &Node,
+    pulse: &mut Pulse,
+    known: &Knowledge,
+    now: Timestamp,
+) -> Result<(), AlertsError> {
+    leave_former_names(node, pulse, now).await?;
     let mut scopes = vec![Scope::Node(node.hostname().to_owned())];
-    let mut silent = Vec::new();
-    if judge::speaks(node, now) == Some(true) {
+    let speaks = judge::speaks(node, now) == Some(true);
+    let (mut silent, mut departed) = (Vec::new(), Vec::new());
+    if speaks {
         scopes.push(Scope::Cluster);
+        // A silent peer cannot end its alerts itself.
         let peers = known.peers.iter().filter(|peer| peer.live(now).is_none());
         silent.extend(peers.map(|peer| Scope::Node(peer.name().to_owned())));
+        departed = departed_nodes(node, pulse, known, now).await?;
     }
-    scopes.extend(silent.iter().cloned());
+    let own = scopes.clone();
+    scopes.extend(silent.iter().chain(&departed).cloned());
     node.alerts.reconcile(&node.redis, &scopes).await?;
-    let of_silent = move |key: &AlertKey| silent.contains(&key.scope);
-    let ended = node
-        .alerts
-        .resolve(of_silent, "the node is silent", now)
-        .await?;
+    end(node, silent, "the node is silent", now).await?;
+    end(
+        node,
+        departed,
+        "no node of this name is in the cluster",
+        now,
+    )
+    .await?;
+    if !speaks {
+        // This node's own former name, say: the one that speaks for the cluster ends them in Redis.
+        let others = move |key: &AlertKey| key.scope != Scope::Cluster && !own.contains(&key.scope);
+        node.alerts.forget(others).await?;
+        scopes = vec![Scope::Node(node.hostname().to_owned())];
+    }
+    end_abandoned(node, &scopes, now).await
+}
+
+async fn end(
+    node: &Node,
+    scopes: Vec<Scope>,
+    reason: &str,
+    now: Timestamp,
+) -> Result<(), AlertsError> {
+    let which = move |key: &AlertKey| scopes.contains(&key.scope);
+    let ended = node.alerts.resolve(which, reason, now).await?;
     if !ended.is_empty() {
-        tracing::info!(events = ended.len(), "a silent node's alerts were ended");
+        tracing::info!(events = ended.len(), "alerts were ended: {reason}");
     }
     Ok(())
+}
+
+/// Ends what no check and no job judges any more.
+async fn end_abandoned(node: &Node, scopes: &[Scope], now: Timestamp) -> Result<(), AlertsError> {
+    let view = node.view.borrow().clone();
+    let config = &node.tools.loaded.config;
+    let in_recovery = view.in_recovery(now);
+    let stands = |key: &AlertKey| {
+        if key.scope == Scope::Cluster {
+            // While the bucket cannot be looked at, what is known of it stands.
+            return PAGED.contains(&key.check.as_str());
+        }
+        let job = Job::named(&key.check).filter(|job| *job != Job::Checks);
+        // Which jobs run here is known with the role.
+        job.is_some_and(|job| {
+            in_recovery.is_none() || super::driver::belongs(job, config, &view, now)
+        })
+    };
+    let ended = node.alerts.end_abandoned(scopes, stands, now).await?;
+    for event in &ended {
+        let key = event.alert.key();
+        tracing::info!(alert = %key, "an alert was ended: {}", event.alert.reason);
+    }
+    Ok(())
+}
+
+/// The nodes with alerts that are neither this one, a configured peer, nor heard of in Redis, for a while.
+async fn departed_nodes(
+    node: &Node,
+    pulse: &mut Pulse,
+    known: &Knowledge,
+    now: Timestamp,
+) -> Result<Vec<Scope>, AlertsError> {
+    let live = node.redis.nodes(&pulse.keys).await?;
+    let is_member = |name: &String| {
+        let peers = known.peers.iter();
+        let is_peer = |peer: &crate::cluster::Peer| peer.name() == name || peer.host() == name;
+        name == node.hostname()
+            || peers.into_iter().any(is_peer)
+            || live.iter().any(|(hostname, _)| hostname == name)
+    };
+    let mut strangers = BTreeMap::new();
+    for name in node.alerts.nodes_with_alerts(&node.redis).await? {
+        if !is_member(&name) {
+            let since = pulse.strangers.get(&name).copied().unwrap_or(now);
+            strangers.insert(name, since);
+        }
+    }
+    pulse.strangers = strangers;
+    let departed = pulse.strangers.iter().filter(|(_, since)| {
+        let passed = now.duration_since(**since);
+        passed >= DEPARTED
+    });
+    Ok(departed
+        .map(|(name, _)| Scope::Node(name.clone()))
+        .collect())
+}
+
+/// Ends what stands under a name that the cluster had before.
+async fn leave_former_names(node: &Node, pulse: &Pulse, now: Timestamp) -> Result<(), AlertsError> {
+    let former = node.alerts.former_names().await?;
+    if now.duration_since(pulse.began) < FORMER {
+        return Ok(());
+    }
+    for name in former {
+        let live = live_under(node, &name, pulse.began).await?;
+        if node.alerts.end_former(&node.redis, &name, &live).await? {
+            tracing::info!("alerts under the cluster's former name {name} were ended");
+        }
+    }
+    Ok(())
+}
+
+/// The nodes that still go by the cluster's former name; this node's own last words are not among them.
+async fn live_under(
+    node: &Node,
+    former: &str,
+    began: Timestamp,
+) -> Result<Vec<String>, RedisError> {
+    let nodes = node.redis.nodes(&Keys::new(former)).await?;
+    let lives = |(hostname, json): &(String, String)| {
+        hostname != node.hostname() || NodeState::parse(json).is_some_and(|state| state.at > began)
+    };
+    Ok(nodes
+        .into_iter()
+        .filter(lives)
+        .map(|(name, _)| name)
+        .collect())
 }

@@ -5,11 +5,21 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::{Node, every, publish};
+use super::{Node, every, outages, publish};
 use crate::alerts::{Extent, Judged};
 use crate::cluster::{Knowledge, PAGED, Standing, Status, View, evaluate, speaks_for_cluster};
+use crate::jobs::Job;
 use crate::log;
 use crate::model::{Finding, Scope, Verdict};
+
+/// Alerts on the cluster that are judged by a look at the bucket: while that fails, they stand.
+const JUDGED_BY_LOOK: [&str; 3] = ["wal-gap", "foreign-backup", "backup-incomplete"];
+
+/// Checks whose alerts stand until the next run, or the next look, judges them.
+pub(super) fn judged_by_run() -> Vec<&'static str> {
+    let jobs = Job::ALL.into_iter().filter(|job| *job != Job::Checks);
+    jobs.map(Job::name).chain(JUDGED_BY_LOOK).collect()
+}
 
 /// Whether this node judges what concerns the cluster as a whole; `None` before the others were asked.
 pub(super) fn speaks(node: &Node, now: Timestamp) -> Option<bool> {
@@ -32,11 +42,12 @@ pub(super) async fn judge(node: &Node, known: &watch::Sender<Knowledge>) {
     let mut ticks = every(2);
     loop {
         ticks.tick().await;
+        let now = Timestamp::now();
+        record(node, outages::judge(node, now), now).await;
         match node.store.read(|store| store.alerts()).await {
             Ok(alerts) => known.send_modify(|known| known.alerts = Standing::of(&alerts)),
             Err(error) => tracing::error!("the alerts cannot be read: {}", log::chain(&error)),
         }
-        let now = Timestamp::now();
         let speaks = speaks(node, now);
         if speaks == Some(true) {
             spoke = true;
@@ -60,8 +71,11 @@ async fn tell(node: &Node, status: Status, now: Timestamp) {
         hold: hold(&finding),
         finding,
     });
-    let recorded = node.alerts.record(judged.collect(), Extent::Whole, now);
-    match recorded.await {
+    record(node, judged.collect(), now).await;
+}
+
+async fn record(node: &Node, judged: Vec<Judged>, now: Timestamp) {
+    match node.alerts.record(judged, Extent::Whole, now).await {
         Ok(events) if events.is_empty() => {}
         Ok(_) => publish::deliver(node).await,
         Err(error) => tracing::error!("alerts cannot be kept: {}", log::chain(&error)),

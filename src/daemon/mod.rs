@@ -10,6 +10,7 @@ mod high_water;
 mod judge;
 mod last_answer;
 mod observe;
+mod outages;
 mod past;
 mod peers;
 mod publish;
@@ -46,6 +47,7 @@ use crate::postgres::PostgresError;
 use crate::process::{self, NodeLock};
 use crate::redis::{Redis, RedisError};
 use crate::store::{Store, StoreError};
+use outages::Outages;
 pub use past::{Known, known};
 pub use run_once::{NotRun, run_job, run_once};
 pub use schedule::{Schedule, next_run};
@@ -106,6 +108,7 @@ struct Node {
     redis: Redis,
     view: watch::Receiver<View>,
     successes: Successes,
+    outages: Outages,
     pulse: Pulse,
 }
 
@@ -123,12 +126,14 @@ impl Node {
         };
         let config = &loaded.config;
         Ok(Arc::new(Self {
-            alerts: Alerts::new(store.clone(), &config.cluster.name, &config.node.hostname),
+            alerts: Alerts::new(store.clone(), &config.cluster.name, &config.node.hostname)
+                .judged_by_run(&judge::judged_by_run()),
             store,
             redis: Redis::new(&config.redis)?,
             tools: Arc::new(tools),
             view,
             successes: Successes::default(),
+            outages: Outages::default(),
             pulse: Pulse::default(),
         }))
     }
@@ -240,6 +245,7 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         () = vital::watch(&node) => Ok(()),
         () = heartbeat::beat(&node, &shown) => Ok(()),
         () = successes::exchange(&node) => Ok(()),
+        () = outages::watch_s3(&node) => Ok(()),
         () = driver.drive() => Ok(()),
         () = archive::archiver::serve(&config, leads, again, node.store.clone()) => Ok(()),
         () = pulse.keep_watchdog_quiet() => Ok(()),

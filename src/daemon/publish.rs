@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::{Node, successes};
-use crate::alerts::{Extent, Judged};
+use super::{Node, outages, successes};
+use crate::alerts::{AlertsError, Extent, Judged};
 use crate::jobs::{Job, Ran};
 use crate::model::{AlertKey, Run, Verdict};
 
@@ -34,7 +34,10 @@ pub(super) async fn keep(node: &Node, job: Job, ran: Ran) {
             ),
         }
     }
-    let judged = ran.outcome.findings.into_iter().zip(ran.holds);
+    let mut findings = ran.outcome.findings;
+    let s3 = node.outages.s3.known().map(|(_, reason)| reason);
+    outages::name_cause(&mut findings, s3.as_deref());
+    let judged = findings.into_iter().zip(ran.holds);
     let judged = judged
         .map(|(finding, hold)| Judged { finding, hold })
         .collect();
@@ -44,6 +47,9 @@ pub(super) async fn keep(node: &Node, job: Job, ran: Ran) {
             "alerts cannot be kept: {}",
             crate::log::chain(&error)
         );
+    }
+    if job == Job::Checks {
+        node.alerts.round_ended();
     }
     deliver(node).await;
 }
@@ -65,7 +71,15 @@ pub(super) async fn deliver(node: &Node) {
     match node.alerts.deliver(&node.redis).await {
         Ok(0) => {}
         Ok(events) => tracing::info!(events, "alerts delivered"),
-        Err(error) => tracing::warn!("alerts wait for Redis: {error}"),
+        Err(AlertsError::Redis(error)) => {
+            tracing::warn!("alerts wait for Redis: {error}; HINT: {}", error.hint());
+        }
+        Err(AlertsError::Store(error)) => {
+            tracing::error!(
+                "alerts wait, the store fails: {}",
+                crate::log::chain(&error)
+            );
+        }
     }
 }
 

@@ -458,6 +458,118 @@ fn the_survivor_takes_over_and_a_late_peer_ends_nothing_of_it() {
 }
 
 #[test]
+fn what_somebody_else_ended_and_still_stands_is_raised_again() {
+    let bench = Bench::start();
+    let (first, second) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let db1_node = bench.node("db1", first.path());
+    let db2_node = bench.node("db2", second.path());
+    let (disk, lag) = (("disk", db1(), warning()), ("lag", db1(), critical()));
+    bench.record(&db1_node, &[disk.clone(), lag]);
+    assert_eq!(bench.deliver(&db1_node).unwrap(), 2);
+    // db1 is silent: the survivor ends its alerts.
+    bench.reconcile(&db2_node, &[db1()]);
+    assert_eq!(bench.resolve(&db2_node, db1()).len(), 2);
+    assert_eq!(bench.deliver(&db2_node).unwrap(), 2);
+    assert_eq!(bench.active(), [""; 0]);
+
+    // A new process of db1 does not know yet what still stands; one of them does.
+    let db1_node = bench.node("db1", first.path());
+    bench.reconcile(&db1_node, &[]);
+    assert_eq!(bench.active(), [""; 0]);
+    bench.record(&db1_node, &[("lag", db1(), Verdict::Ok), disk]);
+    bench.reconcile(&db1_node, &[]);
+    assert_eq!(bench.active(), ["disk/db1/db2 warning by db1"]);
+    let expected = [
+        "raised disk/db1/db2",
+        "raised lag/db1/db2",
+        "resolved disk/db1/db2",
+        "resolved lag/db1/db2",
+        "raised disk/db1/db2",
+    ];
+    assert_eq!(bench.events(), expected);
+
+    // Removed by hand while this process knows that it stands.
+    let mut delete = cmd("HDEL");
+    delete.arg(ACTIVE).arg("disk/db1/db2");
+    let deleted: i64 = delete.query(&mut bench.consumer()).unwrap();
+    assert_eq!(deleted, 1);
+    bench.reconcile(&db1_node, &[]);
+    assert_eq!(bench.active(), ["disk/db1/db2 warning by db1"]);
+    assert_eq!(bench.events().len(), expected.len() + 1);
+    bench.reconcile(&db1_node, &[]);
+    assert_eq!(bench.events().len(), expected.len() + 1, "once");
+    assert_eq!(bench.queued(&db1_node), 0);
+}
+
+#[test]
+fn a_redis_that_takes_no_writes_loses_no_event_and_is_connected_to_again() {
+    let (bench, directory) = (Bench::start(), TempDir::new().unwrap());
+    let node = bench.node("db1", directory.path());
+    bench.record(&node, &[("disk", db1(), warning())]);
+    assert_eq!(bench.deliver(&node).unwrap(), 1);
+    let tell = |words: &[&str]| {
+        let mut command = cmd(words[0]);
+        command.arg(&words[1..]);
+        let said: String = command.query(&mut bench.consumer()).unwrap();
+        said
+    };
+    let connections = || -> i64 {
+        let said: String = cmd("INFO")
+            .arg("stats")
+            .query(&mut bench.consumer())
+            .unwrap();
+        let line = said
+            .lines()
+            .find(|line| line.starts_with("total_connections_received"));
+        line.unwrap()
+            .split(':')
+            .nth(1)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap()
+    };
+    for (what, verdict, fault, repair, hint, again) in [
+        (
+            "a replica after a failover",
+            warning(),
+            &["REPLICAOF", "127.0.0.1", "1"][..],
+            &["REPLICAOF", "NO", "ONE"][..],
+            "replica",
+            true,
+        ),
+        (
+            "no memory",
+            critical(),
+            &["CONFIG", "SET", "maxmemory", "1"],
+            &["CONFIG", "SET", "maxmemory", "0"],
+            "maxmemory",
+            false,
+        ),
+    ] {
+        tell(fault);
+        bench.record(&node, &[("lag", db1(), verdict)]);
+        let before = connections();
+        let error = bench.deliver(&node).unwrap_err();
+        assert!(matches!(error, AlertsError::Redis(_)), "{what}: {error:?}");
+        assert!(error.hint().contains(hint), "{what}: {error}");
+        // One of them is the question itself.
+        assert_eq!(connections() > before + 1, again, "{what}");
+        assert_eq!(bench.queued(&node), 1, "{what}");
+        tell(repair);
+        assert_eq!(bench.deliver(&node).unwrap(), 1, "{what}");
+    }
+    assert_eq!(
+        bench.events(),
+        [
+            "raised disk/db1/db2",
+            "raised lag/db1/db2",
+            "escalated lag/db1/db2"
+        ]
+    );
+}
+
+#[test]
 fn live_keys_vanish_by_themselves() {
     let bench = Bench::start();
     let (redis, keys) = (bench.redis("lab-password"), Keys::new("main"));

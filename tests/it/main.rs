@@ -1,6 +1,7 @@
 //! Tests against real servers: each starts a container of its own from the image `xdb-lab`
 //! (`./dev image` builds it), so they run in any order and side by side.
 
+mod alert_ends;
 mod alerts;
 mod archive;
 mod archive_faults;
@@ -29,6 +30,7 @@ mod segment_size;
 mod serving;
 mod smoke;
 mod standby_archive;
+mod state_store;
 mod systemd;
 mod timelines;
 mod wait;

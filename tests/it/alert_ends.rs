@@ -1,0 +1,187 @@
+//! Alerts that somebody else removed, that nothing judges any more, or whose cluster has another name; and the cause that is known.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::{Background, Lab, Program, Service, eventually};
+
+const SOON: Duration = Duration::from_secs(90);
+/// Two runs of the checks, a minute, and a heartbeat.
+const MINUTES: Duration = Duration::from_secs(240);
+
+fn configure(lab: &Lab, cluster: &str) {
+    lab.config(&format!(
+        "[cluster]\nname = \"{cluster}\"\n[schedule]\nchecks = \"1s\"\n\
+         [redis]\nurl = \"redis://127.0.0.1:6379\"\npassword = \"lab-password\"",
+    ));
+}
+
+fn start(lab: &Lab) -> Background<'_> {
+    let daemon = lab.xdb_in_background(&["daemon"]);
+    eventually("the daemon answers", SOON, || {
+        (lab.sh("curl -sf -m 5 http://127.0.0.1:8009/healthz").code == 0).then_some(())
+    });
+    daemon
+}
+
+fn stop(daemon: Background<'_>) {
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(SOON).code, 143);
+}
+
+fn redis(lab: &Lab, command: &str) -> String {
+    let said = lab.ok(&format!(
+        "redis-cli --no-auth-warning --raw -a lab-password {command}"
+    ));
+    said.trim().to_owned()
+}
+
+/// A node's alert as the cluster's hash shows it.
+fn alert(lab: &Lab, cluster: &str, check: &str) -> Option<Value> {
+    let key = format!("HGET xdb:{cluster}:alerts:active {check}/$(hostname)/");
+    serde_json::from_str(&redis(lab, &key)).ok()
+}
+
+/// The kinds of a check's events in the cluster's stream, in order.
+fn story(lab: &Lab, cluster: &str, check: &str) -> Vec<String> {
+    let stream = redis(lab, &format!("XRANGE xdb:{cluster}:alerts:events - +"));
+    let events = stream
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    events
+        .filter(|event| event["check"] == check)
+        .filter_map(|event| event["kind"].as_str().map(str::to_owned))
+        .collect()
+}
+
+/// Puts a field into the hash that no daemon wrote.
+fn plant(lab: &Lab, check: &str, node: &str, json: &str) {
+    lab.ok(&format!(
+        "redis-cli --no-auth-warning -a lab-password HSET xdb:main:alerts:active {check}/{node}/ '{json}'"
+    ));
+}
+
+fn planted(check: &str, node: &str) -> String {
+    format!(
+        r#"{{"v":1,"check":"{check}","node":"{node}","object":"","severity":"critical","since":"2026-05-13T10:14:29Z","reason":"planted","value":null,"threshold":null,"runbook":null,"reporter":"{node}"}}"#
+    )
+}
+
+#[test]
+fn hash_stream_and_channel_tell_one_story_whatever_others_do_to_them() {
+    let lab = Lab::setup(Program::Walrus).with_daemon().start();
+    configure(&lab, "main");
+    let daemon = start(&lab);
+    eventually("a base backup is there", SOON, || {
+        let list = lab.xdb(&["backup", "list"]);
+        list.stdout.contains("complete").then_some(())
+    });
+    s3_is_named(&lab);
+    let hostname = lab.ok("hostname");
+    // Of a check that is not there any more, of a node that is gone, and one that cannot be read.
+    plant(
+        &lab,
+        "removed-check",
+        &hostname,
+        &planted("removed-check", &hostname),
+    );
+    plant(&lab, "archiver", "old-db", &planted("archiver", "old-db"));
+    plant(&lab, "garbage", &hostname, "no JSON");
+    let daemon = raised_again(&lab, daemon);
+    for check in ["removed-check", "archiver", "garbage"] {
+        eventually(&format!("{check} ends, and is told"), MINUTES, || {
+            let gone = !redis(&lab, "HKEYS xdb:main:alerts:active").contains(check);
+            let last = story(&lab, "main", check).pop();
+            (gone && last.as_deref() == Some("resolved")).then_some(())
+        });
+    }
+    renamed(&lab, daemon);
+}
+
+/// The first alert of an outage is the one that names it, and it follows what is seen.
+fn s3_is_named(lab: &Lab) {
+    let before = redis(lab, "XLEN xdb:main:alerts:events");
+    lab.proxy_enabled(false);
+    assert_ne!(lab.sh("curl -s -m 3 http://127.0.0.1:7000/").code, 0);
+    let alert_of_s3 = eventually("the outage is an alert", SOON, || alert(lab, "main", "s3"));
+    let reason = |alert: &Value| alert["reason"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(alert_of_s3["severity"], "critical", "{alert_of_s3}");
+    assert!(
+        reason(&alert_of_s3).contains("S3 does not answer"),
+        "{alert_of_s3}"
+    );
+    let stream = redis(lab, "XRANGE xdb:main:alerts:events - +");
+    let events: Vec<Value> = stream
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let first = &events[before.parse::<usize>().unwrap()];
+    assert_eq!(first["check"], "s3", "{events:?}");
+
+    // S3 answers again, but refuses: the standing alert says so.
+    lab.answer_always(503);
+    eventually("the reason follows", SOON, || {
+        let alert = alert(lab, "main", "s3")?;
+        (!reason(&alert).contains("does not answer")).then_some(())
+    });
+    assert_eq!(story(lab, "main", "s3"), ["raised"]);
+    lab.upstream("127.0.0.1:7070");
+    eventually("the outage is over", SOON, || {
+        alert(lab, "main", "s3").is_none().then_some(())
+    });
+    assert_eq!(story(lab, "main", "s3"), ["raised", "resolved"]);
+}
+
+/// By hand while the daemon runs, and by the survivor while it does not.
+fn raised_again<'a>(lab: &'a Lab, daemon: Background<'a>) -> Background<'a> {
+    const CHECK: &str = "postgresql-up";
+    lab.service("postgres", Service::Down);
+    assert_eq!(lab.sh("pgrep -x postgres").code, 1);
+    eventually("the alert is raised", SOON, || alert(lab, "main", CHECK));
+    let delete = format!("HDEL xdb:main:alerts:active {CHECK}/$(hostname)/");
+    assert_eq!(redis(lab, &delete), "1");
+    eventually("it is shown and told again", SOON, || {
+        let twice = story(lab, "main", CHECK) == ["raised", "raised"];
+        (twice && alert(lab, "main", CHECK).is_some()).then_some(())
+    });
+
+    stop(daemon);
+    assert_eq!(redis(lab, &delete), "1");
+    let daemon = start(lab);
+    eventually("it is told once more", SOON, || {
+        let told = story(lab, "main", CHECK).len() == 3;
+        (told && alert(lab, "main", CHECK).is_some()).then_some(())
+    });
+    lab.service("postgres", Service::Up);
+    eventually("it is over", SOON, || {
+        alert(lab, "main", CHECK).is_none().then_some(())
+    });
+    daemon
+}
+
+/// The alert of a PostgreSQL that is down ends under the old name and stands under the new one.
+fn renamed(lab: &Lab, daemon: Background<'_>) {
+    const CHECK: &str = "postgresql-up";
+    lab.service("postgres", Service::Down);
+    assert_eq!(lab.sh("pgrep -x postgres").code, 1);
+    eventually("the alert is raised", SOON, || alert(lab, "main", CHECK));
+    stop(daemon);
+    configure(lab, "other");
+    let daemon = start(lab);
+    eventually("nothing stands under the old name", MINUTES, || {
+        (redis(lab, "HLEN xdb:main:alerts:active") == "0").then_some(())
+    });
+    let last = story(lab, "main", CHECK).pop();
+    assert_eq!(last.as_deref(), Some("resolved"));
+    eventually("it stands under the new name", SOON, || {
+        alert(lab, "other", CHECK)
+    });
+    assert_eq!(story(lab, "other", CHECK), ["raised"]);
+    lab.service("postgres", Service::Up);
+    eventually("it is over", SOON, || {
+        alert(lab, "other", CHECK).is_none().then_some(())
+    });
+    assert_eq!(story(lab, "other", CHECK), ["raised", "resolved"]);
+    stop(daemon);
+}
