@@ -15,6 +15,12 @@ pub enum Cause {
     NoSuchKey,
     /// A conditional write came too late: the object is not as it was expected.
     Unmet,
+    /// S3 refused every one of many conditional writes.
+    Unsettled(String),
+    /// HTTP 501: the server does not know what was asked, or a header of it.
+    NotImplemented(String),
+    /// A listing that does not hold all that it should.
+    CutShort(String),
     /// HTTP 401 or 403, with S3's own code, such as `SignatureDoesNotMatch`.
     Denied(String),
     /// Neither the configuration nor the AWS chain holds credentials.
@@ -30,6 +36,9 @@ impl fmt::Display for Cause {
             Self::NoSuchBucket => f.write_str("no such bucket"),
             Self::NoSuchKey => f.write_str("no such object"),
             Self::Unmet => f.write_str("it was changed meanwhile"),
+            Self::Unsettled(why) => f.write_str(why),
+            Self::NotImplemented(what) => write!(f, "not implemented by this S3 server ({what})"),
+            Self::CutShort(why) => write!(f, "the listing is incomplete: {why}"),
             Self::Denied(code) => write!(f, "access denied ({code})"),
             Self::NoCredentials => f.write_str("no credentials"),
             Self::Other(what) => f.write_str(what),
@@ -62,35 +71,27 @@ impl StorageError {
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
-        let (bucket, key) = (bucket.to_owned(), key.to_owned());
+        Self::of(operation, bucket, key, cause_of(&error))
+    }
+
+    pub(super) fn of(operation: &'static str, bucket: &str, key: &str, cause: Cause) -> Self {
         Self::Request {
             operation,
-            bucket,
-            key,
-            cause: cause_of(&error),
+            bucket: bucket.to_owned(),
+            key: key.to_owned(),
+            cause,
         }
     }
 
     /// A body that ended before its length.
     pub(super) fn cut(bucket: &str, key: &str, error: impl std::error::Error) -> Self {
-        let cause = Cause::Unreachable(innermost(&error));
-        Self::Request {
-            operation: "read",
-            bucket: bucket.to_owned(),
-            key: key.to_owned(),
-            cause,
-        }
+        Self::of("read", bucket, key, Cause::Unreachable(innermost(&error)))
     }
 
     /// What was to be sent could not be read to its end.
     pub(super) fn unread(bucket: &str, key: &str, error: &dyn std::error::Error) -> Self {
         let cause = Cause::Other(format!("what is sent cannot be read: {error}"));
-        Self::Request {
-            operation: "upload",
-            bucket: bucket.to_owned(),
-            key: key.to_owned(),
-            cause,
-        }
+        Self::of("upload", bucket, key, cause)
     }
 
     /// Why the request failed; `None` when none was made.
@@ -106,7 +107,7 @@ impl StorageError {
         match self {
             Self::NoRegion => "set s3.region in xdb.toml, or AWS_REGION in /etc/environment".to_owned(),
             Self::CaCertificate { .. } => "s3.ca_cert_file names a readable PEM file".to_owned(),
-            Self::Request { bucket, cause, .. } => match cause {
+            Self::Request { bucket, key, cause, .. } => match cause {
                 Cause::Unreachable(_) => {
                     "check s3.endpoint, the VPC endpoint and its security group; `xdb config show` tells where it came from"
                         .to_owned()
@@ -116,6 +117,17 @@ impl StorageError {
                 }
                 Cause::NoSuchKey => "list what is there with `xdb backup list` or `xdb dump list`".to_owned(),
                 Cause::Unmet => "another node wrote it; try again".to_owned(),
+                Cause::Unsettled(_) => format!(
+                    "the S3 server, and any proxy before it, must honour If-None-Match and If-Match; \
+                     a delete marker can be removed: aws s3api list-object-versions --bucket {bucket} --prefix {key}"
+                ),
+                Cause::NotImplemented(_) => {
+                    "xdb needs an S3 server that knows multipart uploads and conditional writes".to_owned()
+                }
+                Cause::CutShort(_) => {
+                    "the S3 server, or a proxy before it, answers with less than it has: try again, then check s3.endpoint"
+                        .to_owned()
+                }
                 Cause::Denied(_) => {
                     format!("check s3.access_key_id and s3.secret_access_key, or the instance role's policy for {bucket}")
                 }
@@ -140,6 +152,7 @@ where
                 ("NoSuchKey" | "NoSuchUpload" | "NotFound", _) => Cause::NoSuchKey,
                 ("PreconditionFailed" | "ConditionalRequestConflict", _) => Cause::Unmet,
                 (_, 401 | 403) => Cause::Denied(code.to_owned()),
+                ("NotImplemented", _) | (_, 501) => Cause::NotImplemented(code.to_owned()),
                 (_, status) => {
                     let message = answer.err().message().unwrap_or("no message");
                     Cause::Other(format!("HTTP {status}, {code}: {message}"))

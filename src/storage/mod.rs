@@ -5,11 +5,11 @@ mod client;
 mod conditional;
 mod download;
 mod error;
+mod listing;
 mod repository;
 mod shared;
 mod upload;
 
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -67,80 +67,6 @@ impl Bucket {
 
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    /// Every object whose key starts with `prefix`, in the order of their keys.
-    ///
-    /// # Errors
-    /// When the bucket cannot be listed.
-    pub async fn list(&self, prefix: &str) -> Result<Vec<Object>, StorageError> {
-        let mut objects = Vec::new();
-        let each = |object| {
-            objects.push(object);
-            ControlFlow::Continue(())
-        };
-        self.list_each(prefix, None, each).await?;
-        Ok(objects)
-    }
-
-    /// Hands every object whose key starts with `prefix`, and comes after `after`, to `each`, until that breaks off.
-    ///
-    /// One page at a time is held in memory. `after` need not be the key of an object.
-    ///
-    /// # Errors
-    /// When the bucket cannot be listed.
-    pub async fn list_each(
-        &self,
-        prefix: &str,
-        after: Option<String>,
-        mut each: impl FnMut(Object) -> ControlFlow<()> + Send,
-    ) -> Result<(), StorageError> {
-        let request = self
-            .client
-            .list_objects_v2()
-            .bucket(&self.name)
-            .prefix(prefix)
-            .set_start_after(after);
-        let mut pages = request.into_paginator().send();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|e| self.failed("list", prefix, e))?;
-            for listed in page.contents().iter().filter_map(object) {
-                if each(listed).is_break() {
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The "folders" directly below `prefix` (which ends in `/`), without their trailing slash, and the objects there.
-    ///
-    /// # Errors
-    /// When the bucket cannot be listed.
-    pub async fn list_level(
-        &self,
-        prefix: &str,
-    ) -> Result<(Vec<String>, Vec<Object>), StorageError> {
-        let request = self
-            .client
-            .list_objects_v2()
-            .bucket(&self.name)
-            .prefix(prefix)
-            .delimiter("/");
-        let mut pages = request.into_paginator().send();
-        let (mut folders, mut objects) = (Vec::new(), Vec::new());
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|e| self.failed("list", prefix, e))?;
-            for folder in page
-                .common_prefixes()
-                .iter()
-                .filter_map(|common| common.prefix())
-            {
-                folders.push(folder.trim_end_matches('/').to_owned());
-            }
-            objects.extend(page.contents().iter().filter_map(object));
-        }
-        Ok((folders, objects))
     }
 
     /// The whole content of one object; for small objects only, it is held in memory.
@@ -202,50 +128,6 @@ impl Bucket {
         }
     }
 
-    /// Uploads below `prefix` that nobody completed or aborted: they cost money and show in no listing.
-    ///
-    /// # Errors
-    /// When the bucket cannot be listed.
-    pub async fn unfinished_uploads(
-        &self,
-        prefix: &str,
-    ) -> Result<Vec<UnfinishedUpload>, StorageError> {
-        let mut uploads = Vec::new();
-        let (mut key_marker, mut id_marker) = (None, None);
-        loop {
-            let request = self
-                .client
-                .list_multipart_uploads()
-                .bucket(&self.name)
-                .prefix(prefix);
-            let request = request
-                .set_key_marker(key_marker)
-                .set_upload_id_marker(id_marker);
-            let page = request
-                .send()
-                .await
-                .map_err(|e| self.failed("list the uploads of", prefix, e))?;
-            for upload in page.uploads() {
-                let (Some(key), Some(id)) = (upload.key(), upload.upload_id()) else {
-                    continue;
-                };
-                // Some servers take the prefix for a hint.
-                if key.starts_with(prefix) {
-                    uploads.push(UnfinishedUpload {
-                        key: key.to_owned(),
-                        upload_id: id.to_owned(),
-                        initiated: upload.initiated().map_or(Timestamp::UNIX_EPOCH, timestamp),
-                    });
-                }
-            }
-            if page.is_truncated() != Some(true) {
-                return Ok(uploads);
-            }
-            key_marker = page.next_key_marker().map(str::to_owned);
-            id_marker = page.next_upload_id_marker().map(str::to_owned);
-        }
-    }
-
     /// Gives up an unfinished upload; one that is gone already counts as given up.
     ///
     /// # Errors
@@ -278,20 +160,3 @@ impl Bucket {
 
 /// How long one request may take, retries included; listings are many requests.
 pub(crate) const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
-
-fn object(listed: &aws_sdk_s3::types::Object) -> Option<Object> {
-    Some(Object {
-        key: listed.key()?.to_owned(),
-        size: listed
-            .size()
-            .and_then(|size| size.try_into().ok())
-            .unwrap_or_default(),
-        last_modified: timestamp(listed.last_modified()?),
-        tag: listed.e_tag().unwrap_or_default().to_owned(),
-    })
-}
-
-fn timestamp(time: &aws_sdk_s3::primitives::DateTime) -> Timestamp {
-    let nanoseconds = i32::try_from(time.subsec_nanos()).unwrap_or_default();
-    Timestamp::new(time.secs(), nanoseconds).unwrap_or(Timestamp::UNIX_EPOCH)
-}
