@@ -62,6 +62,7 @@ pub fn report(error: &anyhow::Error) -> Exit {
         return match error {
             DumpError::Placeholder(_) | DumpError::NoDatabase { .. } => Exit::Usage,
             error if error.is_busy() => Exit::Refused,
+            DumpError::ClusterLock(lock) if lock.is_refusal() => Exit::Refused,
             DumpError::Failed { .. } => Exit::Bad,
             _ => Exit::CouldNot,
         };
@@ -76,6 +77,7 @@ pub fn report(error: &anyhow::Error) -> Exit {
         Some(ArchiveError::Refused { .. }) => Exit::Refused,
         Some(ArchiveError::Overtaken { .. }) => Exit::Bad,
         Some(error) if error.is_busy() => Exit::Refused,
+        Some(ArchiveError::ClusterLock(lock)) if lock.is_refusal() => Exit::Refused,
         Some(
             ArchiveError::Config(_)
             | ArchiveError::Placeholder(_)

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::super::conditional::Condition;
+use super::super::conditional::Step;
 use super::{Shared, SharedError};
 use crate::model::{Lsn, Timeline};
 
@@ -57,7 +57,10 @@ impl Shared {
     /// # Errors
     /// When the bucket cannot be asked, or the object cannot be read.
     pub async fn high_water(&self) -> Result<Option<HighWater>, SharedError> {
-        Ok(self.tagged_high_water().await?.map(|(mark, _)| mark))
+        let there = self.bucket.get_tagged(&self.key(KEY)).await?;
+        there
+            .map(|(content, _)| self.read_high_water(&content))
+            .transpose()
     }
 
     /// Sets the mark to `mark` unless it is there already, or further; gives the one that stands.
@@ -65,33 +68,24 @@ impl Shared {
     /// # Errors
     /// When the bucket cannot be asked or written.
     pub async fn raise_high_water(&self, mark: HighWater) -> Result<HighWater, SharedError> {
-        let content = serde_json::to_vec(&mark).expect("plain values");
-        loop {
-            let there = self.tagged_high_water().await?;
-            let condition = match &there {
-                Some((other, _)) if !mark.is_beyond(other) => return Ok(other.clone()),
-                Some((_, tag)) => Condition::Unchanged(tag),
-                None => Condition::Absent,
-            };
-            let key = self.key(KEY);
-            if self
-                .bucket
-                .put_if(&key, &content, condition)
-                .await?
-                .is_some()
-            {
-                return Ok(mark);
-            }
-        }
+        let key = self.key(KEY);
+        let decide = |there: Option<&[u8]>| -> Result<Step<HighWater>, SharedError> {
+            let there = there.map(|content| self.read_high_water(content));
+            Ok(match there.transpose()? {
+                Some(other) if !mark.is_beyond(&other) => Step::Keep(other),
+                _ => {
+                    let content = serde_json::to_vec(&mark).expect("plain values");
+                    Step::Write(content, mark.clone())
+                }
+            })
+        };
+        let (stands, _) = self.bucket.update(&key, decide).await?;
+        Ok(stands)
     }
 
-    async fn tagged_high_water(&self) -> Result<Option<(HighWater, String)>, SharedError> {
+    fn read_high_water(&self, content: &[u8]) -> Result<HighWater, SharedError> {
         let key = self.key(KEY);
-        let Some((content, tag)) = self.bucket.get_tagged(&key).await? else {
-            return Ok(None);
-        };
-        let mark = serde_json::from_slice(&content).map_err(|error| self.damaged(&key, &error))?;
-        Ok(Some((mark, tag)))
+        serde_json::from_slice(content).map_err(|error| self.damaged(&key, &error))
     }
 }
 

@@ -6,6 +6,7 @@ mod acknowledgement;
 mod forgotten;
 mod high_water;
 mod lock;
+mod probe;
 mod proof;
 mod retention;
 mod success;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::super::conditional::Condition;
+use super::super::conditional::Step;
 use super::{Shared, SharedError};
 
 /// One run that succeeded; the object's JSON.
@@ -60,7 +60,11 @@ impl Shared {
     /// # Errors
     /// When the bucket cannot be asked, or the object cannot be read.
     pub async fn last_success(&self, job: &str) -> Result<Option<Success>, SharedError> {
-        Ok(self.tagged_success(job).await?.map(|(success, _)| success))
+        let key = self.success_key(job);
+        let there = self.bucket.get_tagged(&key).await?;
+        there
+            .map(|(content, _)| self.read_success(&key, &content))
+            .transpose()
     }
 
     /// Keeps `success` unless a later one is there, and gives the later of the two.
@@ -71,38 +75,27 @@ impl Shared {
     /// When the bucket cannot be asked or written.
     pub async fn keep_success(&self, success: Success) -> Result<Success, SharedError> {
         let key = self.success_key(&success.job);
-        let content = serde_json::to_vec(&success).expect("a success is plain values");
-        loop {
-            let there = self.tagged_success(&success.job).await?;
-            let condition = match &there {
-                Some((other, _))
+        let decide = |there: Option<&[u8]>| -> Result<Step<Success>, SharedError> {
+            let there = there.map(|content| self.read_success(&key, content));
+            Ok(match there.transpose()? {
+                Some(other)
                     if other.finished_at() >= success.finished_at()
                         && !other.is_of_future(Timestamp::now()) =>
                 {
-                    return Ok(other.clone());
+                    Step::Keep(other)
                 }
-                Some((_, tag)) => Condition::Unchanged(tag),
-                None => Condition::Absent,
-            };
-            if self
-                .bucket
-                .put_if(&key, &content, condition)
-                .await?
-                .is_some()
-            {
-                return Ok(success);
-            }
-        }
+                _ => {
+                    let content = serde_json::to_vec(&success).expect("a success is plain values");
+                    Step::Write(content, success.clone())
+                }
+            })
+        };
+        let (stands, _) = self.bucket.update(&key, decide).await?;
+        Ok(stands)
     }
 
-    async fn tagged_success(&self, job: &str) -> Result<Option<(Success, String)>, SharedError> {
-        let key = self.success_key(job);
-        let Some((content, tag)) = self.bucket.get_tagged(&key).await? else {
-            return Ok(None);
-        };
-        let success = serde_json::from_slice(&content);
-        let success = success.map_err(|error| self.damaged(&key, &error))?;
-        Ok(Some((success, tag)))
+    fn read_success(&self, key: &str, content: &[u8]) -> Result<Success, SharedError> {
+        serde_json::from_slice(content).map_err(|error| self.damaged(key, &error))
     }
 
     fn success_key(&self, job: &str) -> String {
