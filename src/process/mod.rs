@@ -3,15 +3,18 @@
 //! Every child dies with xdb, even after `kill -9` (`PR_SET_PDEATHSIG`). Never a shell, never a secret in an argument.
 
 mod capped;
+mod finished;
 mod group;
 mod lock;
 mod modest;
 mod open_files;
+mod running;
+mod search;
 mod sweep;
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -22,10 +25,13 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub use capped::{MODEST_MEMORY, modest_kills, modest_limit};
+pub use finished::Finished;
 pub use group::Group;
 pub use lock::{MarkedLock, NodeLock};
 pub use modest::modest;
 pub use open_files::raise_open_files;
+pub use running::running;
+pub use search::{find, find_with};
 pub use sweep::kill_all_under;
 
 /// Standard output beyond this is dropped; what xdb reads there is far shorter.
@@ -57,29 +63,9 @@ pub enum ProcessError {
     Deadline { program: PathBuf, after: Duration },
 }
 
-/// What a child that ended on its own left.
-#[derive(Debug)]
-pub struct Finished {
-    pub status: ExitStatus,
-    pub stdout: Vec<u8>,
-    /// The first and the last lines of standard error.
-    pub stderr: String,
-}
-
-impl Finished {
-    /// The last non-empty line of standard error, or the exit status in words.
-    pub fn last_words(&self) -> String {
-        let line = self
-            .stderr
-            .lines()
-            .rev()
-            .map(str::trim)
-            .find(|line| !line.is_empty());
-        line.map_or_else(|| self.status.to_string(), str::to_owned)
-    }
-}
-
 /// Prepares `program` with an empty environment but for `PATH`, `HOME`, `LANG` and its time zone.
+///
+/// The first two are there also where this process has none.
 ///
 /// Messages are parsed, so their language is fixed.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
@@ -89,11 +75,11 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
         .env("LC_ALL", "C.UTF-8")
         // What they say ends in logs.
         .env("NO_COLOR", "1")
+        .env("PATH", search::path())
+        .env("HOME", search::home())
         .stdin(Stdio::null());
-    for name in ["PATH", "HOME", "TZ"] {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
-        }
+    if let Some(zone) = std::env::var_os("TZ") {
+        command.env("TZ", zone);
     }
     command
 }
@@ -248,21 +234,6 @@ async fn telling_lines(pipe: Option<impl AsyncRead + Unpin>) -> String {
 /// PostgreSQL does not run as root, and what root makes is nobody else's to clean up.
 pub fn runs_as_root() -> bool {
     rustix::process::geteuid().is_root()
-}
-
-/// Finds `program` as `execvp` would: a path as it is, a bare name on `PATH`.
-pub fn find(program: &str) -> Option<PathBuf> {
-    let executable = |path: &Path| {
-        rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file()
-    };
-    if program.contains('/') {
-        let path = PathBuf::from(program);
-        return executable(&path).then_some(path);
-    }
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|folder| folder.join(program))
-        .find(|path| executable(path))
 }
 
 #[cfg(test)]
