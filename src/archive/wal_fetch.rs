@@ -213,14 +213,18 @@ async fn look_into(
     repository: &Repository,
     name: &str,
 ) -> Result<bool, ArchiveError> {
-    if environment::encrypts(config) {
-        return Ok(false);
-    }
     let cluster = segment_header::cluster_in(&here(config));
     let mut looked_into = true;
     let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
     for object in stored_as(&bucket, repository, name).await? {
         let stored = bucket.get(&object.key).await?;
+        // What begins as its name says is not encrypted, whatever the settings are.
+        if environment::encrypts(config)
+            && catalog::begins_as_named(&object.key, &stored) != Some(true)
+        {
+            looked_into = false;
+            continue;
+        }
         looked_into &= catalog::is_read(&object.key);
         if let Err(reason) = catalog::judge_stored(&object.key, name, &stored, cluster) {
             let name = name.to_owned();

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::RestoreError;
 use super::preflight::Found;
 use super::scratch::{Scratch, free_bytes};
-use crate::archive::{catalog, command, encrypts, set_segment_size};
+use crate::archive::catalog::{self, Parts};
+use crate::archive::{command, set_segment_size};
 use crate::config::Config;
 use crate::process;
 
@@ -78,18 +79,16 @@ pub async fn fetch(
         seen,
         words: finished.last_words(),
     };
-    if encrypts(config) {
-        return Err(fetch("which is encrypted, and xdb cannot read it"));
-    }
-    let looked = catalog::find_corrupt_part(&found.bucket, &found.repository, &chain).await;
-    let corrupt = looked.map_err(|error| RestoreError::StorageLost {
+    let looked = catalog::judge_parts(&found.bucket, &found.repository, &chain).await;
+    let parts = looked.map_err(|error| RestoreError::StorageLost {
         doing,
         words: error.to_string(),
     })?;
-    Err(corrupt.map_or_else(
-        || fetch("every part of which can be unpacked"),
-        RestoreError::Bad,
-    ))
+    Err(match parts {
+        Parts::Corrupt(reason) => RestoreError::Bad(reason),
+        Parts::Encrypted => fetch("which is encrypted, and xdb cannot read it"),
+        Parts::Whole => fetch("every part of which can be unpacked"),
+    })
 }
 
 /// Not even one WAL segment finds room: whatever failed, failed for that.

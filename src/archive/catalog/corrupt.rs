@@ -16,31 +16,112 @@ use crate::storage::{Bucket, Object, Repository, StorageError};
 /// Bytes that are written to disk at once.
 const PIECE: usize = 256 << 10;
 
-/// Unpacks every tar part of `chain` and throws the content away; tells the first that cannot be unpacked, and why.
+/// How far into an object the mark of its format may be: that of tar is the farthest.
+const MARK_END: usize = 262;
+
+/// What the tar parts of a chain of backups turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parts {
+    /// Each of them can be unpacked.
+    Whole,
+    /// The first that cannot be, and why.
+    Corrupt(String),
+    /// None of a backup's parts begins as its name says: xdb cannot read them.
+    Encrypted,
+}
+
+/// Unpacks every tar part of `chain` and throws the content away.
 ///
 /// # Errors
 /// When the bucket cannot be read.
-pub async fn find_corrupt_part(
+pub async fn judge_parts(
     bucket: &Bucket,
     repository: &Repository,
     chain: &[&Backup],
-) -> Result<Option<String>, StorageError> {
+) -> Result<Parts, StorageError> {
+    let mut judged = Parts::Whole;
     for backup in chain {
+        let mut read = Vec::new();
         for part in tar_parts(bucket, repository, &backup.name).await? {
-            let name = part.key.rsplit('/').next().unwrap_or_default();
-            if let Err(reason) = unpack(bucket, &part).await? {
-                let backup = &backup.name;
-                return Ok(Some(format!(
-                    "the tar part {name} of {backup} cannot be unpacked: {reason}"
-                )));
-            }
+            let name = part.key.rsplit('/').next().unwrap_or_default().to_owned();
+            read.push((name, unpack(bucket, &part).await?));
+        }
+        match judge_backup(&backup.name, &read) {
+            Parts::Whole => {}
+            corrupt @ Parts::Corrupt(_) => return Ok(corrupt),
+            Parts::Encrypted => judged = Parts::Encrypted,
         }
     }
-    Ok(None)
+    Ok(judged)
 }
 
-async fn unpack(bucket: &Bucket, part: &Object) -> Result<Result<(), String>, StorageError> {
-    streamed(bucket, &part.key, read_through).await
+/// What one tar part turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Whole,
+    /// It does not begin as its name says.
+    Other,
+    Corrupt(String),
+}
+
+/// By the objects themselves and not by settings, which may have changed, or be ignored by the program: where one part of
+/// a backup is not encrypted, none is.
+fn judge_backup(backup: &str, parts: &[(String, Part)]) -> Parts {
+    if !parts.is_empty() && parts.iter().all(|(_, part)| *part == Part::Other) {
+        return Parts::Encrypted;
+    }
+    let reason = |(name, part): &(String, Part)| match part {
+        Part::Whole => None,
+        Part::Other => Some((
+            name.clone(),
+            "it does not begin as its name says".to_owned(),
+        )),
+        Part::Corrupt(reason) => Some((name.clone(), reason.clone())),
+    };
+    parts
+        .iter()
+        .find_map(reason)
+        .map_or(Parts::Whole, |(name, reason)| {
+            let of = format!("the tar part {name} of {backup}");
+            Parts::Corrupt(format!("{of} cannot be unpacked: {reason}"))
+        })
+}
+
+async fn unpack(bucket: &Bucket, part: &Object) -> Result<Part, StorageError> {
+    let read = |key: &str, mut stored: Arriving| {
+        let mut head = Vec::new();
+        let begun = (&mut stored).take(MARK_END as u64).read_to_end(&mut head);
+        begun.map_err(|error| error.to_string())?;
+        if begins_as_named(key, &head) == Some(false) {
+            // Neither is what a program that encrypts would write.
+            if head.iter().all(|byte| *byte == 0) {
+                return Err("it is empty, or zeroes".to_owned());
+            }
+            return Ok(Part::Other);
+        }
+        read_through(key, Read::chain(head.as_slice(), stored)).map(|()| Part::Whole)
+    };
+    let read = streamed(bucket, &part.key, read).await?;
+    Ok(read.unwrap_or_else(Part::Corrupt))
+}
+
+/// Whether the object `key`, which begins with `head`, has the format that its suffix names; `None` where that cannot be told.
+///
+/// Neither an encrypted object nor one whose begin is damaged has it.
+pub fn begins_as_named(key: &str, head: &[u8]) -> Option<bool> {
+    // Frames that readers skip, of both formats.
+    let skippable =
+        || head.len() >= 4 && head[0] & 0xF0 == 0x50 && head[1..4] == [0x2A, 0x4D, 0x18];
+    match key.rsplit_once('.').map(|(_, suffix)| suffix) {
+        Some("lz4") => Some(head.starts_with(&[0x04, 0x22, 0x4D, 0x18]) || skippable()),
+        Some("zst") => Some(head.starts_with(&[0x28, 0xB5, 0x2F, 0xFD]) || skippable()),
+        Some("tar") => {
+            let header = head.get(257..MARK_END) == Some(b"ustar");
+            // An archive without members is zeroes.
+            Some(header || head.iter().all(|byte| *byte == 0))
+        }
+        _ => None,
+    }
 }
 
 /// Unpacks the object `key` into the file at `path`, in bounded memory; returns the file's bytes, or why it cannot be unpacked.
@@ -179,6 +260,45 @@ mod tests {
             assert!(read_through(key, stored).is_err(), "{what}");
         }
         assert_eq!(read_through("part_001.tar.br", cut), Ok(()));
+    }
+
+    #[test]
+    fn a_backup_is_encrypted_when_no_part_begins_as_it_is_named() {
+        let lz4 = [0x04, 0x22, 0x4D, 0x18, 0x64];
+        let mut tar = vec![b'x'; 257];
+        tar.extend(b"ustar\0");
+        for (key, head, expected) in [
+            ("a/part_001.tar.lz4", &lz4[..], Some(true)),
+            ("a/part_001.tar.lz4", b"\x85\x02", Some(false)),
+            ("a/part_001.tar.lz4", b"", Some(false)),
+            ("a/part_001.tar.zst", &[0x28, 0xB5, 0x2F, 0xFD], Some(true)),
+            ("a/part_001.tar.zst", &lz4[..], Some(false)),
+            ("a/part_001.tar", tar.as_slice(), Some(true)),
+            ("a/part_001.tar", &[0; 512], Some(true)),
+            ("a/part_001.tar", b"\x85\x02", Some(false)),
+            ("a/part_001.tar.br", &lz4[..], None),
+            ("000000010000000000000003", &lz4[..], None),
+        ] {
+            assert_eq!(begins_as_named(key, head), expected, "{key} {head:?}");
+        }
+        let parts = |parts: &[Part]| {
+            let named = parts
+                .iter()
+                .cloned()
+                .map(|part| ("part_001".to_owned(), part));
+            judge_backup("base_1", &named.collect::<Vec<_>>())
+        };
+        let cut = || Part::Corrupt("cut".to_owned());
+        assert_eq!(parts(&[]), Parts::Whole);
+        assert_eq!(parts(&[Part::Whole, Part::Whole]), Parts::Whole);
+        assert_eq!(parts(&[Part::Other, Part::Other]), Parts::Encrypted);
+        for damaged in [
+            [Part::Whole, Part::Other],
+            [Part::Other, cut()],
+            [cut(), Part::Whole],
+        ] {
+            assert!(matches!(parts(&damaged), Parts::Corrupt(_)), "{damaged:?}");
+        }
     }
 
     #[test]

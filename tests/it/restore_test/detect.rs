@@ -228,3 +228,26 @@ fn what_is_encrypted_comes_back_and_what_xdb_cannot_read_it_never_calls_damaged(
     tested.not_passed(4, &last);
     assert!(!tested.output.stdout.contains(&key) && !tested.output.stderr.contains(&key));
 }
+
+#[test]
+fn a_backup_is_judged_as_it_is_stored_and_not_as_the_settings_are_by_now() {
+    let lab = Lab::start(Program::Walrus);
+    backed_up(&lab, 1);
+    set_aside(&lab);
+    let key = "0123456789abcdef".repeat(4);
+    lab.config(&format!(
+        "[archive.settings]\nWALG_LIBSODIUM_KEY = \"{key}\"\nWALG_LIBSODIUM_KEY_TRANSFORM = \"hex\""
+    ));
+    let part = "basebackups_005/*/tar_partitions/part_001.tar.lz4";
+    lab.ok(&format!("lz4 -tq {REPOSITORY}/{part}"));
+    // The program takes it for encrypted, and fails; xdb can read it.
+    let tested = restore_test(&lab, &[]);
+    tested.not_passed(4, "every part of which can be unpacked");
+    damage(
+        &lab,
+        &format!(
+            "dd if=/dev/zero bs=1 count=64 seek=1000 conv=notrunc status=none of=$(ls {part})"
+        ),
+    );
+    restore_test(&lab, &[]).not_passed(1, "cannot be unpacked");
+}
