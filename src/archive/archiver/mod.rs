@@ -171,7 +171,12 @@ impl Archiver {
                         sweeps.reset_after(LEADS);
                     }
                 }
-                _ = deaths.tick() => self.program.bury().await,
+                _ = deaths.tick() => {
+                    self.program.bury().await;
+                    if self.work.is_empty() {
+                        self.program.give_memory_back().await;
+                    }
+                }
                 Some(()) = heard(&mut hang_up) => self.configure_again().await,
                 Some((request, answer)) = asked.recv() => self.take(request, answer).await,
                 Some(ended) = self.work.join_next(), if !self.work.is_empty() => {

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::progress::Progress;
+use super::progress::{Progress, memory};
 use super::protocol::{CHECK, HEADER, OK, PUSH, frame};
 use crate::archive::{ArchiveError, Program, Repository, environment};
 use crate::config::Config;
@@ -34,6 +34,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// More daemons than this never run: each takes memory, and S3 or the disk is the bound by then.
 const MOST: usize = 4;
+
+/// Daemons that were idle for so long are ended where they keep more memory than [`LEAN`]: wal-g's keeps what a load took
+/// for hours, and the next file starts them again within a moment.
+const IDLE: Duration = Duration::from_secs(60);
+const LEAN: u64 = 64 << 20;
 
 /// How long one file may take however well it gets on.
 pub(super) fn longest(config: &Config) -> Duration {
@@ -149,6 +154,8 @@ pub(super) struct Supervised {
     pub(super) generation: u64,
     failures: u32,
     not_before: Option<Instant>,
+    /// When a file was last handed to one of them.
+    used_at: Instant,
     /// Where its failures are noted, for the check of them.
     store: Store,
 }
@@ -161,12 +168,14 @@ impl Supervised {
             generation: 0,
             failures: 0,
             not_before: None,
+            used_at: Instant::now(),
             store,
         }
     }
 
     /// Starts them where they do not run; `false` while they may not be started again yet, or cannot be.
     pub(super) async fn ensure(&mut self, config: &Config, repository: &Repository) -> bool {
+        self.used_at = Instant::now();
         self.bury().await;
         if !self.running.is_empty() {
             return true;
@@ -282,6 +291,16 @@ impl Supervised {
         }
     }
 
+    /// Ends them where they are idle and keep memory that others could use; nothing is under way.
+    pub(super) async fn give_memory_back(&mut self) {
+        let ids = self.running.iter().filter_map(|(group, _)| group.id());
+        let bytes: u64 = ids.filter_map(memory).sum();
+        if is_kept_for_nothing(self.used_at.elapsed(), bytes) {
+            tracing::debug!("the program's daemons kept {bytes} bytes while idle, and are ended");
+            self.end().await;
+        }
+    }
+
     async fn back_off(&mut self) {
         let now = Timestamp::now();
         let noted = self
@@ -301,6 +320,10 @@ impl Supervised {
     }
 }
 
+fn is_kept_for_nothing(idle: Duration, bytes: u64) -> bool {
+    idle >= IDLE && bytes > LEAN
+}
+
 /// How many daemons of `program` run side by side: one that works in a single thread cannot use a second processor.
 fn daemons(program: Program) -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -308,5 +331,19 @@ fn daemons(program: Program) -> usize {
         processors.min(MOST)
     } else {
         1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_given_back_only_after_a_load_and_while_idle() {
+        let (second, mib) = (Duration::from_secs(1), 1 << 20);
+        assert!(is_kept_for_nothing(IDLE, 195 * mib));
+        assert!(!is_kept_for_nothing(IDLE - second, 195 * mib));
+        assert!(!is_kept_for_nothing(IDLE * 60, 32 * mib));
+        assert!(!is_kept_for_nothing(IDLE * 60, 0), "none runs");
     }
 }

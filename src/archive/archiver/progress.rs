@@ -39,6 +39,15 @@ impl Progress {
     }
 }
 
+/// The resident memory of a process, in bytes; `None` where it cannot be seen.
+pub(super) fn memory(process: i32) -> Option<u64> {
+    let pages = Process::new(process)
+        .and_then(|it| it.statm())
+        .ok()?
+        .resident;
+    Some(pages * procfs::page_size())
+}
+
 fn look(process: i32) -> ProcResult<Mark> {
     let process = Process::new(process)?;
     let sockets: Vec<u64> = process
@@ -95,6 +104,13 @@ mod tests {
             after.iter().any(|c| c.0 == before.0 && c.2 > before.2),
             "{after:?}"
         );
+    }
+
+    #[test]
+    fn the_memory_of_a_process_is_seen() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(memory(own).is_some_and(|bytes| bytes > 1 << 20));
+        assert_eq!(memory(-1), None);
     }
 
     #[test]

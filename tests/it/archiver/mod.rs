@@ -305,3 +305,34 @@ fn xdb_may_be_killed_in_a_push_and_stay_away() {
     again.wait(SOON);
     lab.judge_archive(writer);
 }
+
+#[test]
+fn daemons_that_keep_memory_after_a_load_are_ended_and_start_again_with_the_next_segment() {
+    let lab = lab_with(Program::Walrus, "", "");
+    // As large as wal-g's after a load, for as long as the real daemon below it runs.
+    let path = Program::Walrus.path();
+    let fat = "$fat = 'x' x 100_000_000; $SIG{TERM} = sub { exit }; system(@ARGV)";
+    lab.write_file(
+        &format!("{path}-spy"),
+        &format!(
+            "#!/bin/sh\necho \"$1\" >>{SPY_LOG}\n[ \"$1\" = daemon ] && exec perl -e \"{}\" {path} \"$@\"\nexec {path} \"$@\"\n",
+            fat.replace('$', "\\$")
+        ),
+        "root:root",
+        "0755",
+    );
+    lab.sql("ALTER SYSTEM SET archive_timeout = 0");
+    lab.sql("SELECT pg_reload_conf()");
+    let daemon = start(&lab);
+    all_that_is_done_is_stored(&lab, &write(&lab, 3));
+    let daemons = called(&lab, "daemon");
+    let fat = lab.ok("ps -eo rss=,args= | awk '/[p]erl.*daemon/ { sum += $1 } END { print sum }'");
+    assert!(fat.parse::<u64>().unwrap() > 80_000, "{fat} KiB");
+    eventually("idle daemons give their memory back", SOON * 3, || {
+        programs_daemons(&lab).is_empty().then_some(())
+    });
+    all_that_is_done_is_stored(&lab, &write(&lab, 1));
+    assert!(called(&lab, "daemon") > daemons, "it was started again");
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(SOON).code, 143);
+}
