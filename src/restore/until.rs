@@ -25,6 +25,8 @@ pub enum UntilError {
     NoZone(String),
     #[error("--until: {0} is no time")]
     NoTime(String),
+    #[error("--until: {0} has a second 60")]
+    LeapSecond(String),
     #[error("--until: {0} is no LSN")]
     NoLsn(String),
     #[error("--until: {0:?} is no name of a restore point")]
@@ -40,6 +42,9 @@ impl UntilError {
             }
             Self::NoTime(_) => {
                 "write date, time and zone: '2026-11-21 10:42:00+01', 2026-11-21T09:42:00Z".to_owned()
+            }
+            Self::LeapSecond(_) => {
+                "PostgreSQL has no leap seconds: write 59.999999, or the next minute".to_owned()
             }
             Self::NoLsn(_) => "write it as PostgreSQL does: 0/3000028".to_owned(),
             Self::NoName(_) => {
@@ -93,12 +98,24 @@ fn time(text: &str) -> Result<Timestamp, UntilError> {
     // xdb itself prints times so.
     let utc = text.strip_suffix(" UTC").map(|civil| format!("{civil}Z"));
     if let Ok(at) = utc.as_deref().unwrap_or(text).parse() {
+        // Read as 59: what was committed in the second before the given one would be lost.
+        if has_second_60(text) {
+            return Err(UntilError::LeapSecond(text.to_owned()));
+        }
         return Ok(at);
     }
     Err(match text.parse::<DateTime>() {
         Ok(_) => UntilError::NoZone(text.to_owned()),
         Err(_) => UntilError::NoTime(text.to_owned()),
     })
+}
+
+/// Whether the time of day in `text`, with or without colons, ends in a second 60.
+fn has_second_60(text: &str) -> bool {
+    // After the date and its separator; what follows the seconds is a fraction or the zone.
+    let digits = text.bytes().skip(11).filter(|byte| *byte != b':');
+    let time: Vec<u8> = digits.take_while(u8::is_ascii_digit).collect();
+    time.get(4..6) == Some(b"60")
 }
 
 impl Until {
@@ -165,6 +182,34 @@ mod tests {
             assert_eq!(
                 text.parse::<Until>(),
                 Err(UntilError::NoTime(text.to_owned()))
+            );
+        }
+    }
+
+    #[test]
+    fn a_second_60_is_refused_however_it_is_written() {
+        for text in [
+            "2026-11-21T09:42:60Z",
+            "2026-11-21 09:42:60.5+00",
+            "2026-11-21 10:42:60+01:00",
+            "2026-11-21 09:42:60 UTC",
+            "2026-11-21T094260Z",
+            "2026-12-31T23:59:60Z",
+        ] {
+            assert!(text.parse::<Until>().is_err(), "{text}");
+        }
+        let error = "2026-11-21T09:42:60Z".parse::<Until>().unwrap_err();
+        assert!(matches!(error, UntilError::LeapSecond(_)), "{error:?}");
+        assert!(error.hint().contains("59.999999"));
+        for text in [
+            "2026-11-21T09:42:59.60Z",
+            "2026-11-21 09:42:06+00",
+            "2026-11-21T00:60:00Z",
+        ] {
+            let read = text.parse::<Until>();
+            assert!(
+                !matches!(read, Err(UntilError::LeapSecond(_))),
+                "{text}: {read:?}"
             );
         }
     }

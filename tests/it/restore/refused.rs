@@ -38,6 +38,11 @@ fn a_target_that_the_archive_does_not_lead_to_is_refused_with_the_window() {
             "{refused:?}"
         );
     }
+    // PostgreSQL would read a second 60 as the next minute, and xdb's reader as the second before.
+    for until in ["2026-11-21 09:42:60Z", "2026-11-21T094260+00"] {
+        let refused = lab.xdb(&["restore-test", "--until", until]);
+        refused.failed(2, &format!("{until} has a second 60"));
+    }
     // A restore point that nobody made: only replay can tell, and nothing of it stays.
     let refused = restore(&lab, &["--until", "nobody_made_it"]);
     refused.failed(1, "the restore point nobody_made_it is not in the WAL");
