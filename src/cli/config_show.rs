@@ -4,7 +4,8 @@ use clap::Subcommand;
 
 use super::exit::Exit;
 use super::output::{say, table};
-use crate::config::Loaded;
+use crate::config::{Config, Loaded};
+use crate::storage::Repository;
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -18,10 +19,36 @@ pub enum Verb {
 }
 
 pub fn run(loaded: &Loaded) -> anyhow::Result<Exit> {
-    let rows = loaded.effective().into_iter().map(|effective| {
+    let mut rows = Vec::new();
+    for effective in loaded.effective() {
+        let filled = filled_in(&effective.key, &loaded.config);
         let value = effective.value.unwrap_or_else(|| "-".to_owned());
-        vec![effective.key, value, effective.source.to_string()]
-    });
+        rows.push(vec![
+            effective.key.clone(),
+            value,
+            effective.source.to_string(),
+        ]);
+        if let Some(filled) = filled {
+            rows.push(vec![
+                format!("{}, filled in", effective.key),
+                filled,
+                String::new(),
+            ]);
+        }
+    }
     say(table(&["KEY", "VALUE", "SOURCE"], &[], rows).trim_fmt())?;
     Ok(Exit::Good)
+}
+
+/// What a repository's template is on this node, or why it cannot be told; `None` for every other key.
+fn filled_in(key: &str, config: &Config) -> Option<String> {
+    let (key, template) = match key {
+        "archive.repository" => ("archive.repository", &config.archive.repository),
+        "dump.repository" => ("dump.repository", &config.dump.repository),
+        _ => return None,
+    };
+    Some(match Repository::fill(key, template, config) {
+        Ok(repository) => repository.to_string(),
+        Err(unknown) => format!("unknown: {} is not known here", unknown.placeholder),
+    })
 }

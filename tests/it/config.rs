@@ -40,6 +40,22 @@ fn every_source_has_its_rank_and_no_secret_is_shown() {
     for secret in ["lab-password", "lab-secret-key", "hush"] {
         assert!(!format!("{shown:?}").contains(secret), "{shown:?}");
     }
+    // What a template is on this node, and what is missing for it.
+    let filled = lab.sh_as_postgres(
+        "XDB_ARCHIVE_REPOSITORY='s3://walg-{account}/{cluster}/pg{major}' AWS_ACCOUNT_ID=4711 xdb config show",
+    );
+    for shown in [
+        "archive.repository, filled in   s3://walg-4711/main/pg17",
+        "dump.repository, filled in      s3://pgdump-test/main",
+    ] {
+        assert!(filled.stdout.contains(shown), "{filled:?}");
+    }
+    let unknown =
+        lab.sh_as_postgres("XDB_DUMP_REPOSITORY='s3://dumps-{account}/main' xdb config show");
+    assert!(
+        unknown.stdout.contains("{account} is not known here"),
+        "{unknown:?}"
+    );
     // Without a file the seed environment speaks.
     let seeded = lab.sh_as_postgres("env -u HOSTNAME XDB_CONFIG=/dev/null xdb config show");
     assert!(
