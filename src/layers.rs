@@ -47,6 +47,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "checks",
         &[
+            "archive",
             "wait",
             "cluster",
             "process",

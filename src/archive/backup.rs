@@ -12,10 +12,11 @@ use serde::Serialize;
 use super::catalog::{self, Catalog, Sentinel};
 use super::proofs::learn_tests;
 use super::push_judge::{delta_parent, judge_change, judge_promotion, judge_push};
-use super::push_lock::{ANSWER, NodeLock, PushLock, give_up};
+use super::push_lock::{ANSWER, Begun, NodeLock, PushLock, give_up};
 use super::wal_role::{position_of, superseded};
 use super::{ArchiveError, environment};
 use crate::config::Config;
+use crate::log;
 use crate::model::{SegmentSize, Supersession};
 use crate::postgres::{self, Archiver, Connection, ControlData, Server};
 use crate::process;
@@ -135,15 +136,21 @@ impl Held<'_> {
     ) -> Result<(String, Sentinel), ArchiveError> {
         lock.give_up_marked(self.config, self.bucket, self.repository)
             .await?;
-        let since = lock.mark(Timestamp::now())?;
-        let pushed = self.push_marked(server, archiver, full).await;
-        // What cannot be given up now stays marked for the next push.
+        // A standby is refused later, and begins nothing.
+        let segment = postgres::current_segment(self.connection).await.ok();
+        let begun = Begun::now(segment);
+        lock.mark(&begun)?;
+        let pushed = self.push_marked(server, archiver, full, begun.since).await;
         let given_up = match &pushed {
             Ok(_) => Ok(()),
-            Err(_) => give_up(self.config, self.bucket, self.repository, since).await,
+            Err(_) => give_up(self.config, self.bucket, self.repository, &begun).await,
         };
-        if given_up.is_ok() {
-            lock.clear()?;
+        match given_up {
+            Ok(()) => lock.clear()?,
+            Err(error) => tracing::warn!(
+                "what the push left stays until the next one: {}",
+                log::chain(&error)
+            ),
         }
         pushed
     }
@@ -153,6 +160,7 @@ impl Held<'_> {
         server: &Server,
         archiver: &Archiver,
         full: bool,
+        since: Timestamp,
     ) -> Result<(String, Sentinel), ArchiveError> {
         let (config, repository) = (self.config, self.repository);
         let before = self.read_catalog().await?;
@@ -169,7 +177,7 @@ impl Held<'_> {
         };
         let size = self.control.segment_size;
         tokio::select! {
-            pushed = run_program(config, repository, (parent, size)) => pushed?,
+            pushed = run_program(config, repository, (parent, size), since) => pushed?,
             broken = archiving_breaks(config, self.connection) => return Err(broken),
         }
         let (backup, sentinel) = self.await_backup(&before).await?;
@@ -294,11 +302,13 @@ async fn run_program(
     config: &Config,
     repository: &Repository,
     (delta_parent, size): (Option<&str>, SegmentSize),
+    since: Timestamp,
 ) -> Result<(), ArchiveError> {
     let directory = &config.postgres.data_directory;
     let (program, mut command) = environment::command(config, repository, directory)?;
     environment::set_segment_size(&mut command, size);
     command.args(program.backup_push(directory, delta_parent.is_none()));
+    command.env("PGAPPNAME", program.session_name(since));
     if let Some(parent) = delta_parent {
         command.env("WALG_DELTA_FROM_NAME", parent);
     }

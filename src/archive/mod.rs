@@ -40,7 +40,7 @@ pub use error::ArchiveError;
 pub use fill::{Filled, Kept, fill, held_here};
 pub use forget::{Forgotten, forget_timeline, remember_timeline};
 pub use high_water::{Said, high_water, last_archived, raise_high_water};
-pub use program::Program;
+pub use program::{Program, Trial, try_settings};
 pub use proofs::learn_tests;
 pub use push_lock::clean_up_push;
 pub use restore_speed::{RestoreTime, RestoreWork, expect_restore};

@@ -1,18 +1,21 @@
 //! One base backup at a time, on this node and in the cluster, and what a killed one left in the bucket.
 
+use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{ArchiveError, Program};
 use crate::config::Config;
 use crate::postgres::{self, PostgresError};
-use crate::process::MarkedLock;
-use crate::storage::{Bucket, ClusterLock, LockError, Repository, Shared};
+use crate::process::{self, MarkedLock};
+use crate::storage::{Bucket, ClusterLock, LockError, Repository, Shared, UnfinishedUpload};
 
 /// How long a question to PostgreSQL may take.
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
+/// How long a program that was killed may take to go.
+const GONE: Duration = Duration::from_secs(3);
 /// What is locked, as the bucket and messages call it.
 const WORK: &str = "base-backup";
 /// The mark of a lock under which nothing was begun that could be left unfinished.
@@ -77,7 +80,7 @@ pub async fn clean_up_push(config: &Config) -> Result<(), ArchiveError> {
     given_up
 }
 
-/// The node's lock; its mark is when the push that holds it began, or [`NOTHING_BEGUN`].
+/// The node's lock; its mark is the push that holds it, as [`Begun`], or [`NOTHING_BEGUN`].
 pub(super) struct NodeLock {
     path: PathBuf,
     lock: MarkedLock,
@@ -104,9 +107,9 @@ impl NodeLock {
         set.map_err(|source| self.failed(source))
     }
 
-    /// When the push began that was stopped before its end; `None` where none was.
-    fn since(&mut self) -> Result<Option<Timestamp>, ArchiveError> {
-        Ok(self.read()?.parse().ok())
+    /// The push that was stopped before its end; `None` where none was.
+    fn begun(&mut self) -> Result<Option<Begun>, ArchiveError> {
+        Ok(Begun::parse(&self.read()?))
     }
 
     /// Gives up what a push that was stopped began, and nothing where none was; the cluster's lock is held.
@@ -118,16 +121,15 @@ impl NodeLock {
         bucket: &Bucket,
         repository: &Repository,
     ) -> Result<(), ArchiveError> {
-        if let Some(since) = self.since()? {
-            give_up(config, bucket, repository, since).await?;
+        if let Some(begun) = self.begun()? {
+            give_up(config, bucket, repository, &begun).await?;
             self.set(NOTHING_BEGUN)?;
         }
         Ok(())
     }
 
-    pub(super) fn mark(&mut self, since: Timestamp) -> Result<Timestamp, ArchiveError> {
-        self.set(&since.to_string())?;
-        Ok(since)
+    pub(super) fn mark(&mut self, begun: &Begun) -> Result<(), ArchiveError> {
+        self.set(&begun.to_string())
     }
 
     pub(super) fn clear(&mut self) -> Result<(), ArchiveError> {
@@ -142,21 +144,98 @@ impl NodeLock {
     }
 }
 
-/// Gives up what a push that began at `since` left: its session on the server, its uploads in the bucket.
+/// What tells a push of xdb from one by hand: `2026-11-21T01:00:00Z 000000010000000000000007`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Begun {
+    pub(super) since: Timestamp,
+    /// The WAL segment that was written then: the backup begins in a later one. `None` where it is not known.
+    segment: Option<String>,
+}
+
+impl Begun {
+    /// Before anything of it is begun.
+    pub(super) fn now(segment: Option<String>) -> Self {
+        let since = Timestamp::now();
+        Self { since, segment }
+    }
+
+    fn parse(mark: &str) -> Option<Self> {
+        let (since, segment) = match mark.split_once(' ') {
+            Some((since, segment)) => (since, Some(segment.to_owned())),
+            None => (mark, None),
+        };
+        let since = since.parse().ok()?;
+        Some(Self { since, segment })
+    }
+
+    /// Whether the upload may be of this push: not one of a backup that began before.
+    fn may_own(&self, upload: &UnfinishedUpload) -> bool {
+        // S3's clock may be behind ours.
+        let since = self.since.checked_sub(SignedDuration::from_mins(5));
+        if upload.initiated < since.unwrap_or(self.since) {
+            return false;
+        }
+        let named = upload.key.split_once("basebackups_005/base_");
+        let began_in = named.and_then(|(_, name)| name.get(..24));
+        match (began_in, &self.segment) {
+            (Some(began_in), Some(segment)) => began_in >= segment.as_str(),
+            _ => true,
+        }
+    }
+}
+
+impl fmt::Display for Begun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.since)?;
+        match &self.segment {
+            Some(segment) => write!(f, " {segment}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Gives up what a push left that is gone: its session on the server, its uploads in the bucket.
+///
+/// A push by hand is left alone: neither its uploads nor walrus's sessions can be told from those of xdb's own.
+///
+/// # Errors
+/// While a push by hand runs here; when the server or the bucket cannot be asked.
 pub(super) async fn give_up(
     config: &Config,
     bucket: &Bucket,
     repository: &Repository,
-    since: Timestamp,
+    begun: &Begun,
 ) -> Result<(), ArchiveError> {
+    if let Some(process) = push_by_hand().await {
+        return Err(ArchiveError::Refused {
+            reason: format!(
+                "process {process} pushes a base backup that xdb did not start, and what an earlier push left cannot be told from its uploads"
+            ),
+            hint: "wait for its end; the next `xdb backup push` or `xdb prune` then cleans up"
+                .to_owned(),
+        });
+    }
     let (ended, aborted) = tokio::join!(
-        end_sessions(config, since),
-        abort_uploads(bucket, repository, since)
+        end_sessions(config, begun),
+        abort_uploads(bucket, repository, begun)
     );
     ended.and(aborted)
 }
 
-async fn end_sessions(config: &Config, since: Timestamp) -> Result<(), ArchiveError> {
+/// A process that pushes a base backup; the caller's own program was killed, and may take a moment to go.
+async fn push_by_hand() -> Option<i32> {
+    let give_up = Instant::now() + GONE;
+    loop {
+        let pushes = process::running(|path| Program::of(path).is_some(), "backup-push");
+        let found = pushes.into_iter().next();
+        if found.is_none() || Instant::now() > give_up {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn end_sessions(config: &Config, begun: &Begun) -> Result<(), ArchiveError> {
     // Without a program, none began anything.
     let Ok((program, _)) = Program::find(config) else {
         return Ok(());
@@ -166,27 +245,71 @@ async fn end_sessions(config: &Config, since: Timestamp) -> Result<(), ArchiveEr
         Err(PostgresError::Connect { error, .. }) if error.as_db_error().is_none() => return Ok(()),
         connection => connection?,
     };
-    postgres::end_backup_sessions(&connection, &program.to_string(), since).await?;
+    let name = program.session_name(begun.since);
+    postgres::end_backup_sessions(&connection, &name, begun.since).await?;
     Ok(())
 }
 
-/// Only one push runs at a time, so the uploads of base backups begun since `since` are nobody's.
+/// Of xdb's own only one push runs at a time, and that one is gone.
 async fn abort_uploads(
     bucket: &Bucket,
     repository: &Repository,
-    since: Timestamp,
+    begun: &Begun,
 ) -> Result<(), ArchiveError> {
-    // S3's clock may be behind ours.
-    let since = since
-        .checked_sub(jiff::SignedDuration::from_mins(5))
-        .unwrap_or(since);
-    for upload in bucket
-        .unfinished_uploads(&repository.key("basebackups_005/"))
-        .await?
-    {
-        if upload.initiated >= since {
+    let prefix = repository.key("basebackups_005/");
+    for upload in bucket.unfinished_uploads(&prefix).await? {
+        if begun.may_own(&upload) {
             bucket.abort_upload(&upload).await?;
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_is_of_a_push_only_where_its_backup_began_later() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let mark = "2026-11-21T01:00:00Z 000000020000000100000007";
+        let begun = Begun::parse(mark).unwrap();
+        assert_eq!(begun.to_string(), mark);
+        let own = |begun: &Begun, name: &str, initiated: &str| {
+            begun.may_own(&UnfinishedUpload {
+                key: format!("main/pg17/basebackups_005/{name}/tar_partitions/part_001.tar.lz4"),
+                upload_id: "1".to_owned(),
+                initiated: at(initiated),
+            })
+        };
+        let later = "2026-11-21T01:00:09Z";
+        for (name, initiated, expected) in [
+            ("base_000000020000000100000008", later, true),
+            ("base_000000020000000100000007", later, true),
+            (
+                "base_000000020000000100000008_D_000000020000000100000001",
+                later,
+                true,
+            ),
+            (
+                "base_000000020000000100000008",
+                "2026-11-21T00:57:00Z",
+                true,
+            ),
+            (
+                "base_000000020000000100000008",
+                "2026-11-21T00:54:00Z",
+                false,
+            ),
+            ("base_000000020000000100000006", later, false),
+            ("base_0000000100000009000000FF", later, false),
+        ] {
+            assert_eq!(own(&begun, name, initiated), expected, "{name} {initiated}");
+        }
+        // As a release before this one marked it.
+        let old = Begun::parse("2026-11-21T01:00:00Z").unwrap();
+        assert!(own(&old, "base_000000020000000100000006", later));
+        assert_eq!(Begun::parse(NOTHING_BEGUN), None);
+        assert_eq!(Begun::parse(""), None);
+    }
 }

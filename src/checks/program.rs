@@ -1,13 +1,20 @@
-//! Whether `archive.program` is there, and how old it is; asked anew only when its file changed.
+//! Whether `archive.program` is there, how old it is, and whether it can do what is configured; asked again only when its
+//! file changed, or after a bad answer.
 
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use jiff::SignedDuration;
 
 use super::SampleError;
+use crate::archive::{ArchiveError, Program, Trial, try_settings};
+use crate::config::Config;
 use crate::model::Verdict;
+use crate::postgres::{self, LoginMethod};
 use crate::process;
 
 /// `--version` does nothing else.
@@ -29,47 +36,148 @@ pub struct Oldest {
     pub version: Version,
 }
 
-/// Which file answered what.
-type Answer = (PathBuf, Option<SystemTime>, String);
+/// A program's file, and when it was changed.
+type File = (PathBuf, Option<SystemTime>);
 
 /// What the program said last.
 #[derive(Debug, Default)]
-pub(super) struct Asked(Mutex<Option<Answer>>);
+pub(super) struct Asked {
+    version: Mutex<Option<(File, String)>>,
+    /// The file that could do what is configured.
+    able: Mutex<Option<File>>,
+}
 
 impl Asked {
-    /// Looks for `program` and judges its version.
+    /// Looks for the program of `config`, judges its version, and tries what is configured.
     ///
     /// # Errors
     /// When it cannot be run.
     pub(super) async fn look(
         &self,
-        program: &str,
+        config: &Config,
         oldest: &[Oldest],
     ) -> Result<Verdict, SampleError> {
+        let program = &config.archive.program;
         let Some(path) = process::find(program) else {
             return Ok(Verdict::Critical(format!(
                 "there is no WAL-G program {program}: nothing can be archived"
             )));
         };
-        let said = self.version(&path).await?;
-        Ok(judge(&path, &said, oldest))
+        let changed = path.metadata().and_then(|file| file.modified()).ok();
+        let file = (path, changed);
+        let judged = judge(&file.0, &self.version(&file).await?, oldest);
+        if judged != Verdict::Ok {
+            return Ok(judged);
+        }
+        if let Some(verdict) = judge_for_server(config, &file.0) {
+            return Ok(verdict);
+        }
+        let program = match Program::find(config) {
+            Ok((program, _)) => program,
+            Err(error) => return Ok(Verdict::Critical(reason_with_hint(&error))),
+        };
+        if let Some(reason) = why_no_login(config, program).await {
+            return Ok(Verdict::Critical(reason));
+        }
+        Ok(self.try_settings(config, file).await)
     }
 
-    async fn version(&self, path: &Path) -> Result<String, SampleError> {
-        let changed = path.metadata().and_then(|file| file.modified()).ok();
-        let known = self.0.lock().ok().and_then(|known| known.clone());
-        if let Some((_, _, said)) = known.filter(|(of, at, _)| of == path && *at == changed) {
-            return Ok(said);
+    async fn version(&self, file: &File) -> Result<String, SampleError> {
+        let known = || self.version.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, said)) = known().as_ref().filter(|(of, _)| of == file) {
+            return Ok(said.clone());
         }
-        let mut command = process::command(path);
+        let mut command = process::command(&file.0);
         command.arg("--version");
         let finished = process::run(command, ANSWER).await?;
         let said = String::from_utf8_lossy(&finished.stdout).into_owned();
-        if let Ok(mut known) = self.0.lock() {
-            *known = Some((path.to_owned(), changed, said.clone()));
-        }
+        *known() = Some((file.clone(), said.clone()));
         Ok(said)
     }
+
+    async fn try_settings(&self, config: &Config, file: File) -> Verdict {
+        let able = || self.able.lock().unwrap_or_else(PoisonError::into_inner);
+        if able().as_ref() == Some(&file) {
+            return Verdict::Ok;
+        }
+        match try_settings(config).await {
+            Ok(Trial::Works) => {
+                *able() = Some(file);
+                Verdict::Ok
+            }
+            Ok(Trial::Fails(reason)) => Verdict::Critical(reason),
+            Ok(Trial::Unknown(reason)) => {
+                Verdict::Unknown(format!("the program could not be tried: {reason}"))
+            }
+            Err(error) => Verdict::Critical(reason_with_hint(&error)),
+        }
+    }
+}
+
+fn reason_with_hint(error: &ArchiveError) -> String {
+    let hint = error.hint().map(|hint| format!(": {hint}"));
+    format!("{error}{}", hint.unwrap_or_default())
+}
+
+/// Whether PostgreSQL's `archive_command` runs the program that was found here at `path`; `None` where it does, or where
+/// the server cannot be looked at.
+///
+/// While xdb's daemon stores the segments its own environment counts, and the server's when the daemon is away.
+fn judge_for_server(config: &Config, path: &Path) -> Option<Verdict> {
+    let program = &config.archive.program;
+    if program.contains('/') {
+        return (!program.starts_with('/')).then(|| {
+            Verdict::Critical(format!(
+                "archive.program = {program:?} leads elsewhere from another working directory: write the whole path"
+            ))
+        });
+    }
+    let pid = fs::read_to_string(config.postgres.data_directory.join("postmaster.pid")).ok()?;
+    let environment = fs::read(format!("/proc/{}/environ", pid.lines().next()?.trim())).ok()?;
+    let (path, cure) = (path.display(), "set archive.program to the whole path");
+    match process::find_with(program, path_of(&environment)) {
+        None => Some(Verdict::Critical(format!(
+            "PostgreSQL's archive_command does not find {program}, which is {path} here: {cure}"
+        ))),
+        Some(seen) if seen.display().to_string() != path.to_string() => {
+            let seen = seen.display();
+            Some(Verdict::Warning(format!(
+                "PostgreSQL's archive_command runs {seen}, and {program} is {path} here: {cure}"
+            )))
+        }
+        Some(_) => None,
+    }
+}
+
+/// `PATH` in the environment of a process, as `/proc` shows it.
+fn path_of(environment: &[u8]) -> Option<&OsStr> {
+    let variables = environment.split(|byte| *byte == 0);
+    let path = variables
+        .into_iter()
+        .find_map(|variable| variable.strip_prefix(b"PATH="));
+    path.map(OsStr::from_bytes)
+}
+
+/// Why the program cannot log in to this node's server for a base backup; `None` where it can, or the server is away.
+async fn why_no_login(config: &Config, program: Program) -> Option<String> {
+    if program.logs_in_by(LoginMethod::Md5) {
+        return None;
+    }
+    let target = (&config.postgres).into();
+    let method = postgres::login_method(&target).await.ok()??;
+    if program.logs_in_by(method) {
+        return None;
+    }
+    let user = &config.postgres.user;
+    Some(match method {
+        LoginMethod::Md5 => format!(
+            "{program} cannot log in for base backups: the server asks {user} for an md5 password; \
+             set password_encryption to scram-sha-256 and the password again, or use wal-g"
+        ),
+        _ => format!(
+            "{program} cannot log in for base backups by the way that pg_hba.conf wants for {user}"
+        ),
+    })
 }
 
 /// Judges how often the program's daemon failed within [`FAILURES_WITHIN`].
@@ -121,6 +229,14 @@ fn shown(version: &[u32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_path_of_another_process_is_read_from_its_environment() {
+        let path = |environment: &str| path_of(environment.as_bytes()).map(OsStr::to_owned);
+        assert_eq!(path("A=1\0PATH=/bin:/opt\0B=2\0"), Some("/bin:/opt".into()));
+        assert_eq!(path("A=1\0PG_PATH=/bin\0"), None);
+        assert_eq!(path(""), None);
+    }
 
     #[test]
     fn a_daemon_that_fails_again_and_again_is_told() {

@@ -163,13 +163,12 @@ impl Sampler {
                 vec![(None, wal_volume::judge(&wal, limits, now))]
             }
             Kind::Program { oldest } => {
-                let program = &self.loaded.config.archive.program;
                 let daemon = match self.program_failures(now) {
                     Ok(failures) => program::judge_daemon(failures),
                     Err(error) => Verdict::Unknown(log::chain(&error)),
                 };
                 vec![
-                    (None, self.program.look(program, oldest).await?),
+                    (None, self.program.look(&self.loaded.config, oldest).await?),
                     (Some("daemon".to_owned()), daemon),
                 ]
             }

@@ -198,7 +198,7 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Text,
         preset: Text("wal-g"),
         seeds: &[],
-        about: "The WAL-G program, wal-g or walrus: a name on PATH or a path.",
+        about: "The WAL-G program, wal-g or walrus: a name on PATH or in a usual directory, or a whole path.",
     },
     Key {
         name: "archive.repository",

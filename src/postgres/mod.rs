@@ -5,19 +5,21 @@ mod connect;
 mod control;
 mod control_file;
 mod life;
+mod login_method;
 mod pool;
 mod server;
 mod session;
 mod wal_commits;
 mod wal_directory;
 
-pub use backup_session::end_backup_sessions;
+pub use backup_session::{current_segment, end_backup_sessions};
 pub use connect::{Connection, Target, connect};
 pub use control::{
     ControlData, control_data, ended_at, own_timeline, postmaster_run, postmaster_status,
 };
 pub use control_file::{ControlFile, ServerState, control_file, segment_size_in};
 pub use life::Life;
+pub use login_method::{LoginMethod, login_method};
 pub use pool::{Pool, PooledClient};
 pub use server::{Archiver, Server, archiver, heavy_work, server, switch_wal};
 pub use session::program_options;

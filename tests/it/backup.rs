@@ -369,3 +369,62 @@ fn an_interrupted_push_cleans_up_itself() {
     assert_eq!(first.wait(SOON).code, 143);
     lab.assert_nothing_left_behind();
 }
+
+#[test]
+fn a_program_that_is_killed_and_a_push_by_hand_beside_it_are_told_apart() {
+    let lab = Lab::start(Program::Walrus);
+    let kill = "pkill -KILL -f '^/usr/local/bin/walrus backup-push'";
+    let push = push_in_the_middle(&lab);
+    lab.ok(kill);
+    let killed = push.wait(SOON);
+    killed.failed(4, "killed by signal 9 (SIGKILL");
+    lab.remove_toxic("slow");
+    lab.assert_nothing_left_behind();
+
+    // By hand: the program itself under another name of its file's path, so that only xdb's own is killed.
+    lab.toxic(
+        "slow",
+        json!({"type": "bandwidth", "stream": "upstream", "attributes": {"rate": 1000}}),
+    );
+    lab.ok("mkdir -p /opt/hand && cp /usr/local/bin/walrus /opt/hand/walrus");
+    let by_hand = lab.in_background(&[
+        "env",
+        "AWS_ACCESS_KEY_ID=lab",
+        "AWS_SECRET_ACCESS_KEY=lab-secret-key",
+        "AWS_REGION=us-east-1",
+        "AWS_ENDPOINT=http://127.0.0.1:7000",
+        "AWS_S3_FORCE_PATH_STYLE=true",
+        "WALG_S3_PREFIX=s3://walg-test/main/pg17",
+        "PGHOST=/var/run/postgresql",
+        "PGUSER=postgres",
+        "/opt/hand/walrus",
+        "backup-push",
+        "/var/lib/postgresql/17/main",
+    ]);
+    eventually("the push by hand uploads", SOON, || {
+        (unfinished(&lab) > 0).then_some(())
+    });
+    let sessions =
+        || lab.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'walrus'");
+    assert_eq!(sessions(), "1");
+    let push = lab.xdb_in_background(&["backup", "push"]);
+    eventually("both push", SOON, || (sessions() == "2").then_some(()));
+    eventually("xdb's program is there to be killed", SOON, || {
+        (lab.sh(kill).code == 0).then_some(())
+    });
+    push.wait(SOON).failed(4, "killed by signal 9 (SIGKILL");
+    assert!(by_hand.is_running() && unfinished(&lab) > 0);
+    lab.xdb(&["backup", "push"])
+        .failed(3, "pushes a base backup that xdb did not start");
+    lab.remove_toxic("slow");
+    let by_hand = by_hand.wait(Duration::from_secs(120));
+    assert_eq!(by_hand.code, 0, "{by_hand:?}");
+    lab.ok("rm /var/lib/postgresql/17/main/base/random");
+    assert_eq!(lab.xdb(&["backup", "push"]).code, 0);
+    let complete = listed(&lab)
+        .iter()
+        .filter(|it| it["status"] == "complete")
+        .count();
+    assert_eq!(complete, 2);
+    lab.assert_nothing_left_behind();
+}

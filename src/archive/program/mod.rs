@@ -1,15 +1,20 @@
 //! The two programs that speak WAL-G's repository format, and where they differ.
 
+mod trial;
 mod wal_g;
 mod walrus;
 
+pub use trial::{Trial, try_settings};
 pub use walrus::ReadyMark;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
 use crate::config::Config;
+use crate::postgres::LoginMethod;
 use crate::process;
 
 use super::ArchiveError;
@@ -54,7 +59,8 @@ impl Program {
         })
     }
 
-    fn of(path: &Path) -> Option<Self> {
+    /// The dialect of the program at `path`, by its file name.
+    pub fn of(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_str()?;
         if name.contains("walrus") {
             Some(Self::Walrus)
@@ -70,6 +76,14 @@ impl Program {
         match self {
             Self::WalG => wal_g::backup_push(data_directory, full),
             Self::Walrus => walrus::backup_push(data_directory, full),
+        }
+    }
+
+    /// The application name of the sessions of a push that began at `since`: its own, where the program takes a name.
+    pub fn session_name(self, since: Timestamp) -> String {
+        match self {
+            Self::WalG => format!("wal-g, xdb {since}"),
+            Self::Walrus => self.to_string(),
         }
     }
 
@@ -136,6 +150,16 @@ impl Program {
     /// Whether its daemon reads, compresses and sends all files in one thread, as a profile of 0.4.1 shows for `walrus`.
     pub fn daemon_is_single_threaded(self) -> bool {
         self == Self::Walrus
+    }
+
+    /// Whether it can answer a server that asks for a password in this way.
+    pub fn logs_in_by(self, method: LoginMethod) -> bool {
+        match (self, method) {
+            (Self::WalG, _) => true,
+            // Its message is "MD5 password auth not supported".
+            (Self::Walrus, LoginMethod::Md5 | LoginMethod::Other) => false,
+            (Self::Walrus, LoginMethod::Free | LoginMethod::Cleartext | LoginMethod::Scram) => true,
+        }
     }
 
     /// Settings that only this program reads.

@@ -45,6 +45,27 @@ impl Lab {
         self.upstream(&format!("127.0.0.1:7{status}"));
     }
 
+    /// Puts a proxy in S3's place that spoils one thing, as s3_between.pl names it; [`Lab::upstream`] ends it.
+    pub fn s3_between(&self, port: u16, fault: &str) {
+        let script = "/tmp/s3_between.pl";
+        self.write_file(script, include_str!("s3_between.pl"), "root:root", "0644");
+        self.ok(&format!(
+            "setsid perl {script} {port} {fault} >/tmp/s3_between.{port} 2>&1 </dev/null & \
+             until curl -s -o /dev/null -m 2 http://127.0.0.1:{port}/; do sleep 0.05; done"
+        ));
+        self.upstream(&format!("127.0.0.1:{port}"));
+    }
+
+    /// One request to S3 by the way that xdb takes; its status, and its body in a second line and after.
+    pub fn s3(&self, method: &str, path: &str, more: &str) -> (u16, String) {
+        let answered = self.ok(&format!(
+            "curl -sS -m 20 --aws-sigv4 aws:amz:us-east-1:s3 --user lab:lab-secret-key -X {method} {more} \
+             -o /tmp/s3.body -w '%{{http_code}}' 'http://127.0.0.1:7000/{path}'; echo; cat /tmp/s3.body"
+        ));
+        let (code, body) = answered.split_once('\n').unwrap_or((&answered, ""));
+        (code.parse().expect("a status"), body.to_owned())
+    }
+
     /// Puts an object straight into S3, past every fault; `path` begins with the bucket.
     pub fn put_object(&self, path: &str, content: &str) {
         let script = r#"printf %s "$CONTENT" | curl -sS --fail-with-body -m 10 --aws-sigv4 aws:amz:us-east-1:s3 \
