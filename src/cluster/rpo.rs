@@ -77,7 +77,11 @@ impl Rpo {
         let age = |at: Timestamp| Some(now.duration_since(at).as_secs_f64().max(0.0));
         let (secs, at_most, oldest, reason) = match &self.loss {
             Loss::Nothing => (Some(0.0), false, None, None),
-            Loss::Since { commit_at } => (age(*commit_at), false, Some(*commit_at), None),
+            // A loss is never shown as none, however young it is.
+            Loss::Since { commit_at } => {
+                let secs = age(*commit_at).map(|secs| secs.max(0.1));
+                (secs, false, Some(*commit_at), None)
+            }
             Loss::AtMostSince { at, reason } => (age(*at), true, None, Some(reason.clone())),
             Loss::Unknown { reason } => (None, false, None, Some(reason.clone())),
         };

@@ -88,7 +88,9 @@ pub fn evaluate(
     let rpo = live_rpo(view, known, now);
     let rto = live_rto(known);
     let mut findings = judge_evidence(evidence, now);
-    let rpo_verdict = judge_rpo(&rpo, evidence);
+    // A replica that was told of no peers cannot ask its primary, and does not speak for the cluster.
+    let alone = known.peers.is_empty() && view.in_recovery(now) == Some(true);
+    let rpo_verdict = judge_rpo(&rpo, evidence).filter(|_| !alone);
     findings.extend(rpo_verdict.map(|verdict| {
         let mut finding = finding("archive-rpo", "", verdict);
         (finding.value, finding.threshold) = (rpo.secs, rpo.warning_secs);

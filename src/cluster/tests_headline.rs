@@ -221,6 +221,13 @@ fn the_rpo_is_judged_by_its_objective_and_what_is_not_known_is_not_ok() {
         let status = judged(&view(false, 1), &known);
         assert_eq!(verdict(&status, "archive-rpo").word(), word, "{what}");
     }
+    // A commit of this very moment is a loss.
+    let young = judged(&view(false, 1), &lost(NOW)).rpo;
+    assert_eq!(young.secs, Some(0.1));
+    // A replica without peers has nobody to ask.
+    let alone = with(|known| (known.peers, known.rpo) = (Vec::new(), None));
+    let status = judged(&view(true, 1), &alone);
+    assert_eq!(status.verdict, "ok", "{status:?}");
     let slow = with_forecast(|forecast| forecast.secs = Some(61.0));
     let found = verdict(&judged(&view(false, 1), &slow), "restore-objective");
     assert_eq!(

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::unarchived::{listed_end, loss, newer_end, resume_at, waited};
+use super::unarchived::{OwnEnd, is_ahead, listed_end, loss, newer_end, resume_at, waited};
 use super::{Node, every};
 use crate::archive;
 use crate::cluster::{ArchiveEnd, Evidence, Knowledge, Loss, Objectives, Rpo, Sample, View};
@@ -75,8 +75,8 @@ struct Tracker<'a> {
     config: &'a Config,
     /// Of the server whose system identifier stands beside it.
     segment_size: Option<(u64, SegmentSize)>,
-    /// The archive's end by a listing of this node's own, and when that was begun.
-    end: Option<(Timestamp, ArchiveEnd)>,
+    /// The archive's end by a listing of this node's own.
+    end: Option<OwnEnd>,
     /// Whole segments behind the archive's end, as far as that is known.
     next: Option<(WalStretch, SegmentSize)>,
     listed: Option<Instant>,
@@ -141,6 +141,14 @@ impl<'a> Tracker<'a> {
             ));
         }
         let whole = |next: &&WalStretch| next.to.0 - next.from.0 >= size.bytes();
+        let seen_at = self.end.filter(|own| own.end == end).map(|own| own.seen_at);
+        let seen_at = seen_at.or(evidence.map(|evidence| evidence.at));
+        if is_ahead(end, seen_at, sample) {
+            return Err(format!(
+                "the archive ends at {}, and this server has written only to {position}: the archive holds the WAL of another server",
+                end.lsn
+            ));
+        }
         self.next = stretches.first().filter(whole).map(|next| (*next, size));
         Ok((end, size, stretches))
     }
@@ -175,7 +183,11 @@ impl<'a> Tracker<'a> {
                 lsn: last.end(size),
                 archived_at,
             };
-            self.end = Some((begun, end));
+            self.end = Some(OwnEnd {
+                begun_at: begun,
+                seen_at: Timestamp::now(),
+                end,
+            });
         }
     }
 

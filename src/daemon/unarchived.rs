@@ -33,21 +33,32 @@ pub(super) fn listed_end(evidence: Option<&Evidence>) -> Result<ArchiveEnd, Stri
     backup.to.ok_or_else(none)
 }
 
+/// The archive's end by a listing of this node's own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OwnEnd {
+    pub begun_at: Timestamp,
+    pub seen_at: Timestamp,
+    pub end: ArchiveEnd,
+}
+
+/// Whether the archive, as it was seen at `seen_at`, holds more of the server's timeline than the server had written later, in `sample`.
+pub(super) fn is_ahead(end: ArchiveEnd, seen_at: Option<Timestamp>, sample: Sample) -> bool {
+    end.timeline == sample.timeline
+        && seen_at.is_some_and(|seen_at| seen_at < sample.at)
+        && sample.position.is_some_and(|position| position < end.lsn)
+}
+
 /// A listing of this node's own counts until a look at all of the repository begins after it, which sees what was deleted, too.
 pub(super) fn newer_end(
     listed: ArchiveEnd,
     read_at: Option<Timestamp>,
-    own: Option<(Timestamp, ArchiveEnd)>,
+    own: Option<OwnEnd>,
 ) -> ArchiveEnd {
     let key = |end: &ArchiveEnd| (end.timeline, end.lsn);
-    match own {
-        Some((begun, own))
-            if read_at.is_none_or(|read| read <= begun) && key(&own) > key(&listed) =>
-        {
-            own
-        }
-        _ => listed,
-    }
+    let counts = |own: &OwnEnd| {
+        read_at.is_none_or(|read| read <= own.begun_at) && key(&own.end) > key(&listed)
+    };
+    own.filter(counts).map_or(listed, |own| own.end)
 }
 
 /// Where reading goes on after WAL was read to `read`: a record may have been cut there, and may cross into its segment.
@@ -105,6 +116,40 @@ mod tests {
         }
     }
 
+    fn own_end(begun: i64, end: ArchiveEnd) -> OwnEnd {
+        OwnEnd {
+            begun_at: at(begun),
+            seen_at: at(begun + 1),
+            end,
+        }
+    }
+
+    fn sample(position: u64) -> Sample {
+        Sample {
+            at: at(100),
+            in_recovery: false,
+            timeline: Timeline(1),
+            system_identifier: 7,
+            streaming: false,
+            position: Some(Lsn(position)),
+        }
+    }
+
+    #[test]
+    fn an_archive_ahead_of_the_server_is_of_another_one() {
+        for (end, seen_at, ahead) in [
+            (end(1, 300), Some(99), false),
+            (end(1, 301), Some(99), true),
+            // It was archived after the server was sampled.
+            (end(1, 301), Some(100), false),
+            (end(2, 301), Some(99), false),
+            (end(1, 301), None, false),
+        ] {
+            let found = is_ahead(end, seen_at.map(at), sample(300));
+            assert_eq!(found, ahead, "{end:?} {seen_at:?}");
+        }
+    }
+
     #[test]
     fn the_newer_of_two_listings_tells_the_archives_end() {
         let listed = end(1, 100);
@@ -115,11 +160,11 @@ mod tests {
             (Some(12), Some((11, 200)), 100),
             (Some(10), Some((11, 50)), 100),
         ] {
-            let own = own.map(|(begun, lsn)| (at(begun), end(1, lsn)));
+            let own = own.map(|(begun, lsn)| own_end(begun, end(1, lsn)));
             let newer = newer_end(listed, read_at.map(at), own);
             assert_eq!(newer.lsn, Lsn(expected), "{read_at:?} {own:?}");
         }
-        let own = Some((at(11), end(2, 90)));
+        let own = Some(own_end(11, end(2, 90)));
         assert_eq!(newer_end(listed, Some(at(10)), own), end(2, 90));
     }
 
@@ -139,14 +184,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_at_most_as_old_as_the_position() {
-        let sample = Sample {
-            at: at(100),
-            in_recovery: false,
-            timeline: Timeline(1),
-            system_identifier: 7,
-            streaming: false,
-            position: Some(Lsn(300)),
-        };
+        let sample = sample(300);
         let mut known = Knowledge::default();
         known.positions.push(at(80), Lsn(100));
         known.positions.push(at(90), Lsn(300));
