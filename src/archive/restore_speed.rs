@@ -49,7 +49,8 @@ pub struct RestoreTime {
 
 /// The newest tests are the ones that are most like a restore of now.
 const NEWEST: usize = 20;
-/// An explanation counts where it misses the tests by no more than the best one does and this share of their times.
+/// An explanation counts where it misses the tests by no more than the best one does and this share of their times. Its own
+/// prediction may be off by as much as it misses them.
 const TOLERATED: f64 = 0.08;
 
 /// One restore test, as its proof tells.
@@ -152,53 +153,60 @@ struct Fitted {
     high: f64,
 }
 
+/// One explanation of the times: what it predicts, and by which share it is likely to miss that.
+#[derive(Debug, Clone, Copy)]
+struct Explanation {
+    predicted: f64,
+    /// `None` where it has as many costs as there are cases, and so misses none of them.
+    missed: Option<f64>,
+}
+
 /// Explains the times of `cases` by each selection of their quantities, with no cost below zero, and predicts that of `wanted`.
 fn fit(cases: &[(Vec<f64>, f64)], wanted: &[f64]) -> Fitted {
-    let mut explained: Vec<(f64, f64, u32)> = Vec::new();
-    for selection in 1_u32..(1 << wanted.len()) {
-        let chosen: Vec<usize> = (0..wanted.len())
-            .filter(|index| selection & (1 << index) != 0)
-            .collect();
-        if let Some(costs) = least_squares(cases, &chosen) {
-            let sum = |quantities: &[f64]| -> f64 {
-                let terms = chosen.iter().zip(&costs);
-                terms.map(|(index, cost)| quantities[*index] * cost).sum()
-            };
-            let missed = missed(cases, sum);
-            explained.push((missed, sum(wanted), selection.count_ones()));
-        }
-    }
-    let least = explained
-        .iter()
-        .map(|(missed, ..)| *missed)
-        .fold(f64::INFINITY, f64::min);
-    let counts = explained
-        .iter()
-        .filter(|(missed, ..)| *missed <= least + TOLERATED);
-    let predicted: Vec<f64> = counts.map(|(_, predicted, _)| *predicted).collect();
-    let low = predicted.iter().copied().fold(f64::INFINITY, f64::min);
-    let high = predicted.iter().copied().fold(0.0, f64::max);
-    if !low.is_finite() {
-        // Nothing took any time.
-        return Fitted {
-            best: 0.0,
-            low: 0.0,
-            high: 0.0,
+    let explain = |selection: u32| {
+        let chosen = (0..wanted.len()).filter(|index| selection & (1 << index) != 0);
+        let chosen: Vec<usize> = chosen.collect();
+        let costs = least_squares(cases, &chosen)?;
+        let sum = |quantities: &[f64]| -> f64 {
+            let terms = chosen.iter().zip(&costs);
+            terms.map(|(index, cost)| quantities[*index] * cost).sum()
         };
-    }
+        // Each cost that was fitted hides some of what it misses.
+        let free = cases
+            .len()
+            .checked_sub(chosen.len())
+            .filter(|free| *free > 0);
+        let hidden = free.map(|free| float(cases.len() as u64) / float(free as u64));
+        Some(Explanation {
+            predicted: sum(wanted),
+            missed: hidden.map(|hidden| missed(cases, sum) * hidden),
+        })
+    };
+    let explained: Vec<Explanation> = (1..(1 << wanted.len())).filter_map(explain).collect();
+    let misses = explained.iter().filter_map(|one| one.missed);
+    let least = misses.fold(f64::INFINITY, f64::min);
+    let mut counts = explained;
+    counts.retain(|one| one.missed.is_none_or(|missed| missed <= least + TOLERATED));
     // Of what fits about as well as the best, the middle: none of it is known to be wrong.
-    let mut sorted = predicted;
-    sorted.sort_by(f64::total_cmp);
+    counts.sort_by(|one, other| one.predicted.total_cmp(&other.predicted));
+    let predicted: Vec<f64> = counts.iter().map(|one| one.predicted).collect();
+    // What is missed is a share of what was measured.
+    let share = |one: &Explanation| one.missed.unwrap_or(0.0).min(0.9);
+    let low = counts.iter().map(|one| one.predicted / (1.0 + share(one)));
+    let high = counts.iter().map(|one| one.predicted / (1.0 - share(one)));
     Fitted {
-        best: middle(&sorted),
-        low,
-        high,
+        best: middle(&predicted),
+        low: low.reduce(f64::min).unwrap_or_default(),
+        high: high.reduce(f64::max).unwrap_or_default(),
     }
 }
 
+/// 0 of none: nothing took any time.
 fn middle(sorted: &[f64]) -> f64 {
     let half = sorted.len() / 2;
-    if sorted.len().is_multiple_of(2) {
+    if sorted.is_empty() {
+        0.0
+    } else if sorted.len().is_multiple_of(2) {
         f64::midpoint(sorted[half - 1], sorted[half])
     } else {
         sorted[half]
@@ -361,6 +369,23 @@ mod tests {
         // As much as was tested takes as long.
         let same = expect_restore(&work(10, 4, 4), &[test(1, work(10, 4, 4), 1.0, 3.0)]).unwrap();
         assert_eq!((same.low_secs, same.secs, same.high_secs), (3.0, 3.0, 3.0));
+    }
+
+    #[test]
+    fn tests_that_contradict_each_other_give_a_range() {
+        let steady = |day, secs| test(day, work(10, 4, 4), 1.0, secs);
+        let tests = [
+            steady(1, 3.0),
+            steady(2, 6.0),
+            steady(3, 3.0),
+            steady(4, 6.0),
+        ];
+        let time = expect_restore(&work(10, 4, 4), &tests).unwrap();
+        assert!(time.low_secs < 3.5 && time.high_secs > 5.0, "{time:?}");
+        // Two tests are explained by two costs without a miss, and by one nearly as well.
+        let two = [steady(1, 3.0), test(2, work(10, 6, 6), 1.0, 3.1)];
+        let time = expect_restore(&work(10, 60, 60), &two).unwrap();
+        assert!(time.high_secs > time.low_secs * 1.4, "{time:?}");
     }
 
     #[test]
