@@ -122,10 +122,10 @@ impl Shared {
         self.read_proofs(keys).await
     }
 
-    /// The same, and only those are fetched that are not in `read`.
+    /// The same, but for those that are damaged, and only those are fetched that are not in `read`.
     ///
     /// # Errors
-    /// When the bucket cannot be asked, or one of them cannot be read.
+    /// When the bucket cannot be asked.
     pub async fn newest_proofs_since(
         &self,
         limit: usize,
@@ -136,9 +136,18 @@ impl Shared {
         read.0.retain(|key, _| keys.contains(key));
         let unread = keys.into_iter().filter(|key| !read.0.contains_key(key));
         let unread: Vec<String> = unread.collect();
-        for proof in self.read_proofs(unread).await? {
-            read.0.insert(self.key(&proof.path()), proof);
-        }
+        let reads = unread.into_iter().map(|key| async move {
+            match self.proof_at(&key).await {
+                // One that is damaged hides no other.
+                Err(SharedError::Content { .. }) => Ok(None),
+                proof => Ok::<_, SharedError>(proof?.map(|proof| (key, proof))),
+            }
+        });
+        let fetched: Vec<Option<(String, Proof)>> = stream::iter(reads.map(Box::pin))
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        read.0.extend(fetched.into_iter().flatten());
         Ok(read.0.values().rev().cloned().collect())
     }
 
