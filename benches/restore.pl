@@ -67,6 +67,8 @@ sub latency {
 }
 
 sub wait_archived {
+    # Where nothing was written since the last switch there is no segment to end.
+    sql(q(SELECT pg_logical_emit_message(true, 'bench', 'the last of its segment')));
     my $last = sql('SELECT pg_walfile_name(pg_switch_wal())');
     my $status = "$DATA/pg_wal/archive_status";
     sleep 0.1 while !-e "$status/$last.done";
