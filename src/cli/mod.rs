@@ -232,6 +232,9 @@ fn until_interrupted(
     until(interrupted(), work, clean_up)
 }
 
+/// As much as the main thread has.
+const THREAD_STACK: usize = 8 << 20;
+
 /// The same where other signals mean other things.
 fn until(
     signal: impl Future<Output = anyhow::Result<Exit>>,
@@ -240,6 +243,8 @@ fn until(
 ) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        // A job's future is large, and more so without optimization; the default of 2 MiB is too small for it.
+        .thread_stack_size(THREAD_STACK)
         .enable_all()
         .build();
     runtime

@@ -197,11 +197,12 @@ impl Job {
             return Stopwatch::start().ran(self, worked);
         }
         match self {
-            Self::BaseBackup => base_backup(config, false).await.1,
-            Self::Dump => dump(config).await.1,
-            Self::RestoreTest => restore_test(&tools.loaded, &mut |_| {}).await.1,
-            Self::DumpTest => dump_test(config, &mut |_| {}).await.1,
-            Self::Prune => prune(config).await.1,
+            // Boxed: together they are too large for a thread's stack.
+            Self::BaseBackup => Box::pin(base_backup(config, false)).await.1,
+            Self::Dump => Box::pin(dump(config)).await.1,
+            Self::RestoreTest => Box::pin(restore_test(&tools.loaded, &mut |_| {})).await.1,
+            Self::DumpTest => Box::pin(dump_test(config, &mut |_| {})).await.1,
+            Self::Prune => Box::pin(prune(config)).await.1,
             Self::Checks => {
                 let watch = Stopwatch::start();
                 watch.ran(self, checks::run(tools).await)
