@@ -17,7 +17,7 @@ pub struct Evidence {
     pub base_backup_error: Option<String>,
     /// When the look that last read `base_backup` began; `None` before the first answer.
     pub base_backup_read_at: Option<Timestamp>,
-    /// What else is wrong there; `None` where the bucket could not be read.
+    /// What else is wrong there; `None` where the bucket has not been read yet.
     pub doubts: Option<Doubts>,
     /// How long a restore of `base_backup` to the end of the archive takes; `None` without a backup.
     pub forecast: Option<RestoreForecast>,
@@ -57,6 +57,8 @@ impl Evidence {
             self.base_backup.clone_from(&before.base_backup);
             self.base_backup_read_at = before.base_backup_read_at;
             self.forecast.clone_from(&before.forecast);
+            // A doubt that was known is judged on: without it, its alert would end with the next finding of its check.
+            self.doubts.clone_from(&before.doubts);
         }
         if self.dump_error.is_some() {
             self.dump.clone_from(&before.dump);

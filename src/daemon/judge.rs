@@ -7,7 +7,9 @@ use tokio::sync::watch;
 
 use super::{Node, every, outages, publish};
 use crate::alerts::{Extent, Judged};
-use crate::cluster::{Knowledge, PAGED, Standing, Status, View, evaluate, speaks_for_cluster};
+use crate::cluster::{
+    Evidence, Knowledge, PAGED, Standing, Status, View, evaluate, speaks_for_cluster,
+};
 use crate::jobs::Job;
 use crate::log;
 use crate::model::{Finding, Scope, Verdict};
@@ -66,16 +68,33 @@ pub(super) async fn judge(node: &Node, known: &watch::Sender<Knowledge>) {
 
 async fn tell(node: &Node, status: Status, now: Timestamp) {
     let paged = |finding: &Finding| PAGED.contains(&finding.check.as_str());
+    let looked = has_looked(status.evidence.as_ref());
     let findings = status.findings.into_iter().filter(paged);
     let judged = findings.map(|finding| Judged {
         hold: hold(&finding),
         finding,
     });
-    record(node, judged.collect(), now).await;
+    let (whole, part) = judged.partition(|one| is_whole(&one.finding, looked));
+    record(node, whole, now).await;
+    record_to(node, part, Extent::Part, now).await;
+}
+
+fn has_looked(evidence: Option<&Evidence>) -> bool {
+    evidence.is_some_and(|evidence| evidence.doubts.is_some())
+}
+
+/// Whether a finding says that its check has no other object than those found. After a restart without S3 only Redis and
+/// the list of timelines tell of a foreign backup: an alert on what the bucket showed before stands.
+fn is_whole(finding: &Finding, looked: bool) -> bool {
+    looked || !JUDGED_BY_LOOK.contains(&finding.check.as_str())
 }
 
 async fn record(node: &Node, judged: Vec<Judged>, now: Timestamp) {
-    match node.alerts.record(judged, Extent::Whole, now).await {
+    record_to(node, judged, Extent::Whole, now).await;
+}
+
+async fn record_to(node: &Node, judged: Vec<Judged>, extent: Extent, now: Timestamp) {
+    match node.alerts.record(judged, extent, now).await {
         Ok(events) if events.is_empty() => {}
         Ok(_) => publish::deliver(node).await,
         Err(error) => tracing::error!("alerts cannot be kept: {}", log::chain(&error)),
@@ -98,5 +117,28 @@ fn hold(finding: &Finding) -> Duration {
         "primary" if !unknown => Duration::from_secs(2),
         // Nodes that have just started do not know each other yet.
         _ => Duration::from_secs(20),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_doubt_that_redis_raised_ends_no_other_before_the_bucket_was_read() {
+        let finding = |check, object| {
+            let verdict = Verdict::Warning("is doubtful".to_owned());
+            Finding::new(check, Scope::Cluster, object, verdict)
+        };
+        for (check, looked, whole) in [
+            ("foreign-backup", true, true),
+            ("foreign-backup", false, false),
+            ("primary", false, true),
+        ] {
+            let found = is_whole(&finding(check, "redis"), looked);
+            assert_eq!(found, whole, "{check} {looked}");
+        }
+        let unread = Evidence::unread(Timestamp::UNIX_EPOCH, "S3 does not answer");
+        assert!(!has_looked(None) && !has_looked(Some(&unread)));
     }
 }
