@@ -59,6 +59,8 @@ impl Driver {
                         Ok((id, ran)) => (id, Ok(ran)),
                         Err(error) => (error.id(), Err(error.to_string())),
                     };
+                    // Before the store is asked: several runs may end while its volume hangs.
+                    self.node.pulse.driver.beat();
                     if let Some((job, started_at)) = running.remove(&id) {
                         let ran = ran.unwrap_or_else(|reason| Some(broken(job, config, started_at, &reason)));
                         if let Some(ran) = ran {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 
 use super::{Node, every};
 use crate::cluster::{View, judge_primary};
@@ -30,13 +31,17 @@ pub(super) async fn keep(node: &Node) {
         else {
             continue;
         };
-        let kept = files.keep_last_answer(&LastAnswer {
+        let answer = LastAnswer {
             v: 1,
             at: now,
             server,
             system_identifier: sample.system_identifier,
             timeline: sample.timeline,
-        });
+        };
+        let files = files.clone();
+        // On a thread of its own: on a volume that hangs, the write blocks, and the daemon must not.
+        let writing = spawn_blocking(move || files.keep_last_answer(&answer));
+        let kept = writing.await.unwrap_or_else(|error| Err(error.into()));
         if let Err(error) = &kept
             && !failing
         {

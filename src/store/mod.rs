@@ -91,6 +91,8 @@ pub enum StoreError {
     },
     #[error("cannot read {what} in the store")]
     Content { what: &'static str },
+    #[error("the state store did not answer within {secs} s")]
+    NoAnswer { secs: u64 },
     #[error("the store's writer has ended")]
     Ended,
 }
@@ -117,7 +119,7 @@ impl StoreError {
                 "a newer xdb was here: install that again, or move the file away; no data of yours is in it"
             }
             Self::Damaged { .. } => {
-                "the daemon moves it aside and begins anew at its next start; no data of yours is in it"
+                "the daemon moves the file aside within a minute and writes a new one; no data of yours is in it"
             }
             Self::MoveAside { .. } => "move the file away by hand; no data of yours is in it",
             Self::Replaced { .. } => {
@@ -127,11 +129,14 @@ impl StoreError {
                 Some(ErrorCode::DiskFull) => "free space where node.state_directory is",
                 Some(ErrorCode::ReadOnly) => "make node.state_directory writable for xdb's user",
                 Some(ErrorCode::DatabaseBusy) => {
-                    "another xdb held the store for over 5 s; try again"
+                    "another process holds a lock on the store; `fuser -v` on xdb.db shows it; try again"
                 }
                 _ => "the words after the colon are SQLite's own",
             },
             Self::Content { .. } => "move xdb.db away and restart xdb; no data of yours is in it",
+            Self::NoAnswer { .. } => {
+                "look whether the volume of node.state_directory hangs: dmesg, findmnt -T /var/lib/xdb"
+            }
             Self::Ended => "restart xdb; its log tells why",
         }
     }

@@ -246,6 +246,7 @@ fn two_processes_may_make_and_write_the_store_at_once() {
             scope.spawn(|| {
                 let store = Store::open(directory.path(), now()).unwrap().store;
                 let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_time()
                     .build()
                     .unwrap();
                 for _ in 0..25 {

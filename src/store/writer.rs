@@ -2,12 +2,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::backing::Backing;
 use super::fault::Fault;
@@ -17,6 +19,10 @@ use super::{Reading, StoreError, Writing, log_chain, query};
 const CHECKPOINT_EVERY: u32 = 1000;
 /// An idle writer looks after its file this often.
 const IDLE: Duration = Duration::from_secs(3);
+/// For one answer of the writer. A volume that hangs blocks its thread, and must not block the daemon.
+const DAEMON_DEADLINE: Duration = Duration::from_secs(5);
+/// A command line's, which waits for a lock first.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 type Work = Box<dyn FnOnce(&mut Backing) + Send>;
 
@@ -25,6 +31,9 @@ type Work = Box<dyn FnOnce(&mut Backing) + Send>;
 pub struct Store {
     queue: mpsc::Sender<Work>,
     fault: Arc<Mutex<Option<Fault>>>,
+    deadline: Duration,
+    /// The writer has not ended the work of a caller that gave up.
+    stalled: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -36,23 +45,33 @@ impl Store {
         let directory = state_directory.to_owned();
         let fault = Arc::new(Mutex::new(None));
         let shown = fault.clone();
-        Self::start(fault, move || Backing::serving(directory, shown))
+        Self::start(fault, DAEMON_DEADLINE, move || {
+            Backing::serving(directory, shown)
+        })
     }
 
     pub(super) fn of_file(connection: Connection) -> Self {
-        Self::start(Arc::default(), || Ok(Backing::file(connection)))
+        Self::start(Arc::default(), DEADLINE, || Ok(Backing::file(connection)))
     }
 
     fn start(
         fault: Arc<Mutex<Option<Fault>>>,
+        deadline: Duration,
         open: impl FnOnce() -> Result<Backing, StoreError> + Send + 'static,
     ) -> Self {
         let (queue, works) = mpsc::channel::<Work>();
+        let stalled = Arc::new(AtomicBool::new(false));
+        let stall = stalled.clone();
         std::thread::spawn(move || match open() {
-            Ok(backing) => serve_works(&works, backing),
+            Ok(backing) => serve_works(&works, backing, &stall),
             Err(error) => tracing::error!("the store's writer ends: {}", log_chain(&error)),
         });
-        Self { queue, fault }
+        Self {
+            queue,
+            fault,
+            deadline,
+            stalled,
+        }
     }
 
     /// Why the file is not used at the moment; `None` while it is.
@@ -66,8 +85,8 @@ impl Store {
     /// What was begun is finished even when the caller stops waiting.
     ///
     /// # Errors
-    /// Those of `work`, and when the transaction cannot begin (another process writes for over 5 s)
-    /// or end (full disk).
+    /// Those of `work`; when the transaction cannot begin (another process writes for too long) or end (full disk);
+    /// and when the writer does not answer in time: `work` may be done later then.
     pub async fn write<T: Send + 'static>(
         &self,
         work: impl Fn(&Writing<'_>) -> Result<T, StoreError> + Send + 'static,
@@ -86,7 +105,7 @@ impl Store {
     /// Runs `work` on one state of the store.
     ///
     /// # Errors
-    /// Those of `work`.
+    /// Those of `work`, and when the writer does not answer in time.
     pub async fn read<T: Send + 'static>(
         &self,
         work: impl Fn(&Reading<'_>) -> Result<T, StoreError> + Send + 'static,
@@ -102,19 +121,36 @@ impl Store {
         &self,
         work: impl Fn(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        // What waits for a hung volume would only add up.
+        if self.stalled.load(Ordering::Relaxed) {
+            return Err(self.no_answer());
+        }
         let (sender, receiver) = oneshot::channel();
         let work = Box::new(move |backing: &mut Backing| {
             // The caller may have stopped waiting: the work is done all the same.
             let _ = sender.send(backing.run(work));
         });
         self.queue.send(work).map_err(|_| StoreError::Ended)?;
-        receiver.await.map_err(|_| StoreError::Ended)?
+        let Ok(answer) = timeout(self.deadline, receiver).await else {
+            self.stalled.store(true, Ordering::Relaxed);
+            return Err(self.no_answer());
+        };
+        answer.map_err(|_| StoreError::Ended)?
+    }
+
+    fn no_answer(&self) -> StoreError {
+        StoreError::NoAnswer {
+            secs: self.deadline.as_secs(),
+        }
     }
 }
 
-fn serve_works(works: &mpsc::Receiver<Work>, mut backing: Backing) {
+fn serve_works(works: &mpsc::Receiver<Work>, mut backing: Backing, stalled: &AtomicBool) {
     let mut done: u32 = 0;
     loop {
+        if stalled.swap(false, Ordering::Relaxed) {
+            tracing::info!("the state store answers again");
+        }
         // A panic rolls its transaction back, and its caller gets an error; the next goes on.
         let worked = match works.recv_timeout(IDLE) {
             Ok(work) => catch_unwind(AssertUnwindSafe(|| work(&mut backing))),
@@ -130,5 +166,32 @@ fn serve_works(works: &mpsc::Receiver<Work>, mut backing: Backing) {
             let connection = backing.connection();
             let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::open::open_in_memory;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_volume_that_hangs_makes_callers_fail_and_not_wait() {
+        let (release, released) = mpsc::channel::<()>();
+        let store = Store::start(Arc::default(), Duration::from_millis(100), move || {
+            let _ = released.recv();
+            open_in_memory().map(Backing::file)
+        });
+        for _ in 0..2 {
+            let error = store.read(|reading| reading.alerts()).await.unwrap_err();
+            assert!(matches!(error, StoreError::NoAnswer { .. }), "{error}");
+        }
+        release.send(()).unwrap();
+        for _ in 0..200 {
+            if store.read(|reading| reading.alerts()).await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the store did not answer again");
     }
 }
