@@ -15,11 +15,13 @@ use super::open::{file, open_again, open_in_memory, read_what_is_readable};
 use super::transfer::{Seed, copy_back, seed};
 use super::{StoreError, log_chain};
 
-/// Between two attempts to use the file again; doubled after each one, for as long as the file serves only briefly.
+/// Between two attempts to use the file; doubled after each failure, for as long as the file serves only briefly.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(3);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// A file that served this long is taken for good.
-const STEADY: Duration = Duration::from_secs(120);
+/// After this time without a failure, the next failure is a new one.
+const STEADY: Duration = Duration::from_secs(30);
+/// After this time without a failure, the fault is over: a file that fails every few seconds is one lasting fault.
+const SETTLED: Duration = Duration::from_secs(5);
 
 /// What the writer thread owns.
 pub(super) struct Backing {
@@ -44,7 +46,16 @@ enum Place {
 struct Fallback {
     directory: PathBuf,
     fault: Arc<Mutex<Option<Fault>>>,
+    /// The last one; zero before the first failure.
     pause: Duration,
+}
+
+/// The pause after a failure of a file that had served for `served`.
+fn next_pause(before: Duration, served: Duration) -> Duration {
+    if served >= STEADY {
+        return SHORTEST_PAUSE;
+    }
+    (before * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
 }
 
 impl Backing {
@@ -78,7 +89,7 @@ impl Backing {
             fallback: Some(Fallback {
                 directory,
                 fault,
-                pause: SHORTEST_PAUSE,
+                pause: Duration::ZERO,
             }),
         };
         backing.take_back();
@@ -113,10 +124,16 @@ impl Backing {
     pub(super) fn look_after(&mut self) {
         match &mut self.place {
             Place::File {
-                watch: Some(watch), ..
+                watch: Some(watch),
+                since,
+                ..
             } => {
                 if let Err(error) = watch.look() {
                     self.fall_back(&error);
+                } else if since.elapsed() >= SETTLED
+                    && let Some(fallback) = &self.fallback
+                {
+                    fallback.recovered();
                 }
             }
             Place::Memory { retry_at, .. } if *retry_at <= Instant::now() => self.take_back(),
@@ -147,9 +164,7 @@ impl Backing {
             }
         };
         let seed = seed(connection, &memory, true);
-        if since.elapsed() >= STEADY {
-            fallback.pause = SHORTEST_PAUSE;
-        }
+        fallback.pause = next_pause(fallback.pause, since.elapsed());
         fallback.failed(error);
         self.place = Place::Memory {
             connection: memory,
@@ -183,7 +198,6 @@ impl Backing {
                         aside.display()
                     );
                 }
-                fallback.recovered();
                 self.place = Place::File {
                     connection: opened.connection,
                     watch: Some(FileWatch::new(&file(&fallback.directory))),
@@ -192,8 +206,8 @@ impl Backing {
             }
             Err(error) => {
                 fallback.failed(&error);
+                fallback.pause = next_pause(fallback.pause, Duration::ZERO);
                 *retry_at = Instant::now() + fallback.pause;
-                fallback.pause = (fallback.pause * 2).min(LONGEST_PAUSE);
             }
         }
     }
@@ -255,5 +269,20 @@ impl Fallback {
                 "the state store is used again after {secs} s; what memory held is written to it"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_serves_only_briefly_is_tried_less_and_less_often() {
+        let mut pause = Duration::ZERO;
+        for (served, expected) in [(1, 3), (0, 6), (29, 12), (0, 24), (6, 48), (0, 60), (1, 60)] {
+            pause = next_pause(pause, Duration::from_secs(served));
+            assert_eq!(pause.as_secs(), expected);
+        }
+        assert_eq!(next_pause(pause, STEADY), SHORTEST_PAUSE);
     }
 }
