@@ -61,15 +61,20 @@ pub(super) fn judge_evidence(evidence: Option<&Evidence>, now: Timestamp) -> Vec
         .collect()
 }
 
-/// Whether a restore from now meets its objective; nothing where none is wanted, or the forecast rests on tests that were held back.
+/// Whether a restore from now meets its objective: ok where none is wanted, or the tests were held back, so that an alert
+/// of before ends; nothing where the forecast is unknown.
 pub(super) fn judge_forecast(
     evidence: Option<&Evidence>,
     objectives: &Objectives,
 ) -> Option<Finding> {
-    let objective = objectives.rto?.as_secs_f64();
+    let ok = || Some(finding("restore-objective", "forecast", Verdict::Ok));
+    let Some(objective) = objectives.rto else {
+        return ok();
+    };
+    let objective = objective.as_secs_f64();
     let forecast = evidence?.forecast.as_ref()?;
     if forecast.throttled {
-        return None;
+        return ok();
     }
     let secs = forecast.secs?;
     let verdict = if secs > objective {

@@ -245,6 +245,41 @@ fn the_rpo_is_judged_by_its_objective_and_what_is_not_known_is_not_ok() {
 }
 
 #[test]
+fn a_warning_on_the_restore_time_ends_with_its_objective_and_stands_while_the_forecast_is_unknown()
+{
+    let states: [(&str, Knowledge, bool); 5] = [
+        (
+            "no objective",
+            with(|known| known.objectives.rto = None),
+            true,
+        ),
+        (
+            "no objective, no look",
+            with(|known| (known.objectives.rto, known.evidence) = (None, None)),
+            true,
+        ),
+        (
+            "throttled",
+            with_forecast(|forecast| (forecast.throttled, forecast.secs) = (true, None)),
+            true,
+        ),
+        (
+            "no estimate",
+            with_forecast(|forecast| forecast.secs = None),
+            false,
+        ),
+        ("no look", with(|known| known.evidence = None), false),
+    ];
+    for (what, known, judges) in states {
+        let status = judged(&view(false, 1), &known);
+        let mut findings = status.findings.iter();
+        let found = findings.find(|one| one.check == "restore-objective");
+        assert_eq!(found.is_some(), judges, "{what}");
+        assert!(found.is_none_or(|one| one.verdict == Verdict::Ok), "{what}");
+    }
+}
+
+#[test]
 fn what_could_not_be_read_holds_what_was_read_before() {
     let before = evidence();
     let now = Evidence::unread(at(NOW + 15), "S3 does not answer").holding(Some(&before));
