@@ -47,13 +47,22 @@ impl Alerts {
         let mut get = cmd("GET");
         get.arg(self.keys.delivered(&self.hostname));
         let delivered: Option<String> = redis.ask("read what was delivered", &get).await?;
-        if delivered.is_none() {
+        let lost = delivered.is_none();
+        if lost {
             self.redis_lost_all.store(true, Ordering::Relaxed);
         }
         let delivered = delivered.and_then(|text| text.parse().ok()).unwrap_or(0);
         self.store
             .write(move |writing| writing.anchor_outbox(delivered))
             .await?;
+        if lost {
+            // A node that has delivered nothing yet must not take each later look for a loss.
+            let mut set = cmd("SET");
+            set.arg(self.keys.delivered(&self.hostname))
+                .arg(0)
+                .arg("NX");
+            let _: Option<String> = redis.ask("note what was delivered", &set).await?;
+        }
         Ok(())
     }
 
