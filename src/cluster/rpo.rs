@@ -70,6 +70,8 @@ pub struct LiveRpo {
 
 /// A measurement that is older is not of now.
 const STALE: SignedDuration = SignedDuration::from_secs(60);
+/// A measurement that is older does not say that there is no loss: commits may have come since.
+const FRESH: SignedDuration = SignedDuration::from_secs(5);
 
 impl Rpo {
     /// As it is at `now` of the clock that it was measured by.
@@ -119,7 +121,7 @@ pub(super) fn live_rpo(view: &View, known: &Knowledge, now: Timestamp) -> LiveRp
         let Some(rpo) = &known.rpo else {
             return unknown("it has not been measured yet");
         };
-        return held(rpo.shown(now, objectives), now.duration_since(rpo.at), "");
+        return held(rpo, now, objectives, "");
     }
     let led = known
         .peers
@@ -137,13 +139,16 @@ pub(super) fn live_rpo(view: &View, known: &Knowledge, now: Timestamp) -> LiveRp
     // By the primary's own clock, and then the time since it was heard.
     let since_heard = now.duration_since(*heard_at).max(SignedDuration::ZERO);
     let their_now = state.at.checked_add(since_heard).unwrap_or(state.at);
-    let age = their_now.duration_since(rpo.at);
-    held(rpo.shown(their_now, objectives), age, &state.hostname)
+    held(rpo, their_now, objectives, &state.hostname)
 }
 
-/// A measurement of long ago: a loss that was known then goes on to age, and that there was none then says nothing of now.
-fn held(mut rpo: LiveRpo, age: SignedDuration, node: &str) -> LiveRpo {
-    if age <= STALE {
+/// A measurement of a while ago: a known loss ages on. Where there was none, a loss is at most as old as the measurement,
+/// and after a minute the RPO is unknown.
+fn held(measured: &Rpo, now: Timestamp, objectives: &Objectives, node: &str) -> LiveRpo {
+    let mut rpo = measured.shown(now, objectives);
+    let age = now.duration_since(measured.at);
+    let bounded = measured.loss == Loss::Nothing && age > FRESH;
+    if age <= STALE && !bounded {
         return rpo;
     }
     let by = if node.is_empty() {
@@ -152,8 +157,11 @@ fn held(mut rpo: LiveRpo, age: SignedDuration, node: &str) -> LiveRpo {
         format!(" by {node}")
     };
     let reason = format!("last measured{by} {} s ago", age.as_secs());
-    if rpo.oldest_commit_at.is_none() {
-        rpo.secs = None;
+    if age > STALE && rpo.oldest_commit_at.is_none() {
+        (rpo.secs, rpo.at_most) = (None, false);
+    } else if bounded {
+        let secs = (age.as_secs_f64() * 10.0).round() / 10.0;
+        (rpo.secs, rpo.at_most) = (Some(secs), true);
     }
     rpo.reason = Some(reason);
     rpo

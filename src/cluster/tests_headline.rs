@@ -172,6 +172,12 @@ fn a_replica_shows_the_primarys_rpo_by_the_primarys_clock() {
         on_the_replica(Loss::Nothing, ahead, NOW - 2).secs,
         Some(0.0)
     );
+    // Commits may have come since a measurement that is some seconds old.
+    let rpo = on_the_replica(Loss::Nothing, NOW - 20, NOW - 20);
+    assert_eq!((rpo.secs, rpo.at_most), (Some(20.0), true));
+    assert_eq!(rpo.reason.as_deref(), Some("last measured by db1 20 s ago"));
+    let rpo = on_the_replica(Loss::Nothing, NOW - 5, NOW - 5);
+    assert_eq!((rpo.secs, rpo.at_most), (Some(0.0), false));
     // Silent for long: a loss ages, and that there was none says nothing of now.
     let rpo = on_the_replica(since(NOW - 200), NOW - 90, NOW - 90);
     assert_eq!(rpo.secs, Some(200.0));
