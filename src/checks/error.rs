@@ -16,6 +16,8 @@ pub enum DefinitionError {
         #[source]
         error: std::io::Error,
     },
+    #[error("{} cannot define a check: xdb raises the alert of this name itself", path.display())]
+    Reserved { path: PathBuf },
     #[error("{file} is not TOML: {message}")]
     Toml {
         file: String,
@@ -35,7 +37,7 @@ impl DefinitionError {
     /// The file that is wrong.
     pub fn file(&self) -> String {
         match self {
-            Self::Read { path, .. } => path.display().to_string(),
+            Self::Read { path, .. } | Self::Reserved { path } => path.display().to_string(),
             Self::Toml { file, .. } | Self::Wrong { file, .. } => file.clone(),
         }
     }
@@ -54,7 +56,7 @@ impl DefinitionError {
                 line: Some(line),
                 message,
             } => format!("{file}:{line}: {message}"),
-            Self::Wrong { .. } => self.to_string(),
+            Self::Wrong { .. } | Self::Reserved { .. } => self.to_string(),
         }
     }
 
@@ -62,6 +64,7 @@ impl DefinitionError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Read { .. } => "the file must be readable by the user that runs xdb (postgres)",
+            Self::Reserved { .. } => "give the file another name",
             Self::Toml { .. } | Self::Wrong { .. } => {
                 "the files in checks/ of the package are examples; until it is mended the check of this name is the packaged one, or none"
             }

@@ -7,9 +7,23 @@ use std::path::{Path, PathBuf};
 use super::parse::parse;
 use super::shipped::SHIPPED;
 use super::{Definition, DefinitionError};
+use crate::cluster::PAGED;
 
 /// Where an operator's definitions are.
 pub const DIRECTORY: &str = "/etc/xdb/checks";
+
+/// Alerts that xdb raises beside those of [`PAGED`]: of its jobs, and of what the daemon depends on.
+pub const BUILT_IN: [&str; 9] = [
+    "base-backup",
+    "dump",
+    "restore-test",
+    "dump-test",
+    "prune",
+    "checks",
+    "s3",
+    "redis",
+    "state-store",
+];
 
 /// The checks that can be made, and the files that define none.
 #[derive(Debug, Default)]
@@ -49,7 +63,17 @@ pub fn load(directory: &Path) -> Definitions {
     }
 }
 
+/// Two judges of one alert would raise and resolve it in turn.
+fn is_reserved(name: &str) -> bool {
+    PAGED.contains(&name) || BUILT_IN.contains(&name)
+}
+
 fn read(name: &str, path: &Path) -> Result<Definition, DefinitionError> {
+    if is_reserved(name) {
+        return Err(DefinitionError::Reserved {
+            path: path.to_owned(),
+        });
+    }
     let text = std::fs::read_to_string(path).map_err(|error| DefinitionError::Read {
         path: path.to_owned(),
         error,
@@ -120,6 +144,24 @@ mod tests {
         assert_eq!(archiver.title, "mine");
         let own = loaded.iter().find(|one| one.name == "own").unwrap();
         assert!(matches!(&own.kind, Kind::Sql { query, .. } if query == "SELECT 1 AS value"));
+    }
+
+    #[test]
+    fn a_file_with_the_name_of_an_alert_of_xdb_is_refused() {
+        assert!(SHIPPED.iter().all(|(name, _)| !is_reserved(name)));
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["primary", "dump", "state-store"] {
+            let path = directory.path().join(format!("{name}.toml"));
+            std::fs::write(&path, "title = 'mine'\nkind = 'postgresql_up'").unwrap();
+        }
+        let loaded = load(directory.path());
+        assert_eq!(loaded.definitions.len(), SHIPPED.len());
+        let faults: Vec<_> = loaded.faults.iter().map(ToString::to_string).collect();
+        assert_eq!(faults.len(), 3, "{faults:?}");
+        assert!(
+            faults[0].contains("raises the alert of this name itself"),
+            "{faults:?}"
+        );
     }
 
     #[test]

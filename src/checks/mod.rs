@@ -22,6 +22,8 @@ mod wal_volume;
 
 pub use definition::{Definition, Kind, Limits, Metric, Role};
 pub use error::{DefinitionError, SampleError};
+#[cfg(test)]
+pub use load::BUILT_IN;
 pub use load::{DIRECTORY, Definitions, load};
 pub use pgbouncer_up::{PgBouncerWatch, judge_pgbouncer_up};
 pub use program::{Oldest, Version};

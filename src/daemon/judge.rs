@@ -123,6 +123,7 @@ fn hold(finding: &Finding) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checks;
 
     #[test]
     fn a_doubt_that_redis_raised_ends_no_other_before_the_bucket_was_read() {
@@ -140,5 +141,13 @@ mod tests {
         }
         let unread = Evidence::unread(Timestamp::UNIX_EPOCH, "S3 does not answer");
         assert!(!has_looked(None) && !has_looked(Some(&unread)));
+    }
+
+    #[test]
+    fn no_check_file_can_take_the_name_of_an_alert_that_is_made_here() {
+        let jobs = Job::ALL.into_iter().map(Job::name);
+        for name in jobs.chain(["s3", "redis", "state-store"]) {
+            assert!(checks::BUILT_IN.contains(&name), "{name}");
+        }
     }
 }
