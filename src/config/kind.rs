@@ -96,7 +96,7 @@ impl Kind {
             Self::Listen => "an address and a port, such as 0.0.0.0:8009".to_owned(),
             Self::Hosts => "hosts between commas, such as 10.0.2.30, 10.0.2.31:8009".to_owned(),
             Self::Schedule => {
-                "a cron pattern (minute, hour, day, month, weekday; UTC) such as 0 1 * * *, or a duration such as 5m"
+                "a cron pattern (minute, hour, day, month, weekday; UTC) of a date that exists, such as 0 1 * * *, or a duration such as 5m"
                     .to_owned()
             }
             Self::Repository => {
@@ -143,13 +143,17 @@ impl Kind {
             Self::Repository => as_text(is_repository(text)),
             Self::Listen => as_text(text.parse::<std::net::SocketAddr>().is_ok()),
             Self::Hosts => as_text(plain && text.split(',').all(|host| is_host(host.trim()))),
-            Self::Schedule => as_text(
-                plain
-                    && (Self::Duration.parse(text).is_some()
-                        || croner::Cron::from_str(text).is_ok()),
-            ),
+            Self::Schedule => {
+                as_text(plain && (Self::Duration.parse(text).is_some() || is_cron(text)))
+            }
         }
     }
+}
+
+/// Whether `text` is a pattern that comes at some time: not the 30th of February.
+fn is_cron(text: &str) -> bool {
+    let epoch = jiff::Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC);
+    croner::Cron::from_str(text).is_ok_and(|cron| cron.find_next_occurrence(&epoch, false).is_ok())
 }
 
 fn is_name(text: &str) -> bool {
@@ -381,6 +385,20 @@ mod tests {
             "https://b/p",
         ] {
             assert!(!is_repository(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_schedule_comes_at_some_time() {
+        for (text, good) in [
+            ("0 1 * * *", true),
+            ("5m", true),
+            ("0 0 29 2 *", true),
+            ("0 0 30 2 *", false),
+            ("0 0 31 4,6,9,11 *", false),
+            ("whenever", false),
+        ] {
+            assert_eq!(Kind::Schedule.parse(text).is_some(), good, "{text}");
         }
     }
 
