@@ -111,8 +111,10 @@ fn the_live_rpo_is_the_age_of_the_oldest_commit_that_the_bucket_does_not_hold() 
     });
     eventually("it was measured since", SOON, || {
         let rpo = &status(&lab)["rpo"];
-        assert_eq!(rpo["secs"], 0.0, "{rpo}");
-        (rpo["measured_at"] != ahead).then_some(())
+        // On a busy machine a measurement can be some seconds old, and is then an upper bound.
+        let is_bound = rpo["at_most"] == true;
+        assert!(is_bound || rpo["secs"] == 0.0, "{rpo}");
+        (!is_bound && rpo["measured_at"] != ahead).then_some(())
     });
 
     // A commit that waits ages, is told, and is over once it is archived.
