@@ -318,8 +318,8 @@ fn what_is_never_deleted() {
     };
     late.catalog.wal.add(start, stored);
     late.catalog.backups.push(full(&on(2, 70)));
-    only(&late, &name(95), "the newest complete backup");
-    only(&late, &on(2, 70), "of the newest timeline");
+    only(&late, &on(2, 70), "the newest complete backup");
+    assert_eq!(with(&plan(&late, NOTHING), Action::Delete), names(&[95]));
 
     // An unfinished one that may be at work, and what lies after it; an older one goes.
     let mut at_work = seen(vec![

@@ -54,7 +54,7 @@ pub(super) struct Rules<'a> {
     seen: &'a Seen,
     policy: Retention,
     now: Timestamp,
-    /// Backups that can be restored, oldest first.
+    /// Backups that may stand in for an older one, oldest first.
     good: Vec<&'a Backup>,
     /// The last full backup of a period, for those whose turn it is; with the period.
     keepers: BTreeMap<&'a str, String>,
@@ -62,13 +62,7 @@ pub(super) struct Rules<'a> {
 
 impl<'a> Rules<'a> {
     pub(super) fn new(seen: &'a Seen, policy: Retention, now: Timestamp) -> Self {
-        let catalog = &seen.catalog;
-        let good = catalog
-            .backups
-            .iter()
-            .filter(|backup| counts(seen, backup) && !seen.deleting.contains(&backup.name));
-        let mut good: Vec<&Backup> = good.collect();
-        good.sort_by_key(|backup| backup.finished_at);
+        let good = good(seen);
         let keepers = keepers(&good, policy);
         Self {
             seen,
@@ -227,9 +221,24 @@ impl<'a> Rules<'a> {
     }
 }
 
-/// Whether `backup` may stand in for an older one.
-fn counts(seen: &Seen, backup: &Backup) -> bool {
-    why_not_counted(seen, backup).is_none()
+/// The backups that may stand in for an older one, oldest first.
+///
+/// A backup that a promotion left does not lead to the newest timeline, however new it is. It counts only where no backup does,
+/// as in a restore; otherwise it is kept by its age.
+fn good(seen: &Seen) -> Vec<&Backup> {
+    let backups = seen.catalog.backups.iter();
+    let stay = backups.filter(|backup| !seen.deleting.contains(&backup.name));
+    let of = |state| {
+        let is_of = move |backup: &&Backup| seen.catalog.status(backup).state == state;
+        stay.clone().filter(is_of).collect::<Vec<_>>()
+    };
+    let mut good = of(State::Complete);
+    if good.is_empty() {
+        good = of(State::Left);
+    }
+    good.retain(|backup| why_not_counted(seen, backup).is_none());
+    good.sort_by_key(|backup| backup.finished_at);
+    good
 }
 
 /// Why no other backup may be deleted for the sake of `backup`.
