@@ -10,13 +10,15 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::unarchived::{OwnEnd, is_ahead, listed_end, loss, newer_end, resume_at, waited};
+use super::unarchived::{
+    OwnEnd, is_ahead, is_same_wal, listed_end, loss, newer_end, resume_at, waited,
+};
 use super::{Node, every};
 use crate::archive;
 use crate::cluster::{ArchiveEnd, Evidence, Knowledge, Loss, Objectives, Rpo, Sample, View};
 use crate::config::Config;
 use crate::log;
-use crate::model::{Lsn, SegmentSize, WalSegment};
+use crate::model::{Lsn, SegmentSize, Timeline, WalSegment};
 use crate::postgres::{self, Commit, PostgresError, Target, WalReader, WalStretch};
 
 /// For one question to the server, and for one listing.
@@ -53,6 +55,9 @@ pub(super) async fn keep(node: &Node, known: &watch::Sender<Knowledge>) {
         let Some(sample) = view.sample.filter(|_| view.leads(Timestamp::now())) else {
             continue;
         };
+        if !tracker.is_of(sample) {
+            tracker = Tracker::new(config);
+        }
         let knowledge = known.borrow().clone();
         let rpo = tracker.measure(sample, &knowledge).await;
         known.send_modify(|known| known.rpo = Some(rpo.clone()));
@@ -73,6 +78,8 @@ pub(super) async fn measure_once(config: &Config, view: &View, known: &Knowledge
 
 struct Tracker<'a> {
     config: &'a Config,
+    /// The system identifier and the timeline that all of this is about; `None` before the first sample.
+    of: Option<(u64, Timeline)>,
     /// Of the server whose system identifier stands beside it.
     segment_size: Option<(u64, SegmentSize)>,
     /// The archive's end by a listing of this node's own.
@@ -91,6 +98,7 @@ impl<'a> Tracker<'a> {
     fn new(config: &'a Config) -> Self {
         Self {
             config,
+            of: None,
             segment_size: None,
             end: None,
             next: None,
@@ -101,7 +109,13 @@ impl<'a> Tracker<'a> {
         }
     }
 
+    fn is_of(&self, sample: Sample) -> bool {
+        let read_to = self.read_to.max(self.first.map(|first| first.end));
+        self.of.is_none_or(|of| is_same_wal(of, read_to, sample))
+    }
+
     async fn measure(&mut self, sample: Sample, known: &Knowledge) -> Rpo {
+        self.of = Some((sample.system_identifier, sample.timeline));
         let evidence = known.evidence.as_ref();
         let (archived, loss) = match self.archive_end(sample, evidence).await {
             Err(reason) => (None, Loss::Unknown { reason }),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cluster::{ArchiveEnd, Evidence, Knowledge, Loss, Rpo, Sample};
-use crate::model::{Lsn, SegmentSize};
+use crate::model::{Lsn, SegmentSize, Timeline};
 use crate::postgres::Commit;
 
 /// A record that crosses into a segment may begin within this distance before it.
@@ -46,6 +46,14 @@ pub(super) fn is_ahead(end: ArchiveEnd, seen_at: Option<Timestamp>, sample: Samp
     end.timeline == sample.timeline
         && seen_at.is_some_and(|seen_at| seen_at < sample.at)
         && sample.position.is_some_and(|position| position < end.lsn)
+}
+
+/// Whether the WAL of the system identifier and timeline `of`, read to `read_to`, is still the WAL of the sampled server.
+///
+/// A cluster that was restored in place has other WAL at the same positions, and may never be sampled in recovery.
+pub(super) fn is_same_wal(of: (u64, Timeline), read_to: Option<Lsn>, sample: Sample) -> bool {
+    let went_back = sample.position.is_some_and(|at| Some(at) < read_to);
+    (sample.system_identifier, sample.timeline) == of && !went_back
 }
 
 /// A listing of this node's own counts until a look at all of the repository begins after it, which sees what was deleted, too.
@@ -102,7 +110,6 @@ pub(super) fn loss(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Timeline;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -147,6 +154,25 @@ mod tests {
         ] {
             let found = is_ahead(end, seen_at.map(at), sample(300));
             assert_eq!(found, ahead, "{end:?} {seen_at:?}");
+        }
+    }
+
+    #[test]
+    fn the_wal_of_a_server_that_was_restored_in_place_is_read_from_the_beginning() {
+        let of = (7, Timeline(1));
+        for (what, of, read_to, same) in [
+            ("nothing was read", of, None, true),
+            ("it has written more", of, Some(299), true),
+            ("it is idle", of, Some(300), true),
+            ("it went back", of, Some(301), false),
+            ("another timeline", (7, Timeline(2)), Some(200), false),
+            ("another cluster", (8, Timeline(1)), Some(200), false),
+        ] {
+            assert_eq!(
+                is_same_wal(of, read_to.map(Lsn), sample(300)),
+                same,
+                "{what}"
+            );
         }
     }
 
