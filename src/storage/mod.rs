@@ -15,6 +15,7 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use jiff::Timestamp;
+use tokio::time::timeout;
 
 use crate::config::S3;
 pub use body::Body;
@@ -79,7 +80,9 @@ impl Bucket {
             .send()
             .await
             .map_err(|e| self.failed("read", key, e))?;
-        let body = answer.body.collect().await;
+        // The client's own deadline ends where the body begins.
+        let body = timeout(REQUEST_DEADLINE, answer.body.collect()).await;
+        let body = body.map_err(|e| StorageError::cut(&self.name, key, e))?;
         let body = body.map_err(|e| StorageError::cut(&self.name, key, e))?;
         Ok(body.into_bytes().into())
     }
