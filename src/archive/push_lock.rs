@@ -65,14 +65,17 @@ pub async fn clean_up_push(config: &Config) -> Result<(), ArchiveError> {
     if node.read()?.is_empty() {
         return Ok(());
     }
-    let cluster = match take_cluster(config).await {
+    let mut cluster = match take_cluster(config).await {
         // Another node pushes by now, and what is unfinished may be its own: the mark stays for the next push here.
         Err(LockError::Held { .. }) => return Ok(()),
         taken => taken?,
     };
     let repository = super::repository(config)?;
     let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
-    let given_up = node.give_up_marked(config, &bucket, &repository).await;
+    // There may be more uploads than the lock outlives without a refresh.
+    let work = node.give_up_marked(config, &bucket, &repository);
+    let given_up = cluster.during(work).await;
+    let given_up = given_up.map_err(ArchiveError::from).flatten();
     if given_up.is_ok() {
         node.clear()?;
     }

@@ -27,7 +27,7 @@ impl PruneLock {
     ) -> Result<Self, ArchiveError> {
         let mut node = NodeLock::take(config)?;
         node.set("pruning")?;
-        let cluster = match take_cluster(config).await {
+        let mut cluster = match take_cluster(config).await {
             Ok(cluster) => cluster,
             Err(error) => {
                 node.clear()?;
@@ -42,7 +42,9 @@ impl PruneLock {
                 return Err(error);
             }
         };
-        let aborted = push.node.give_up_marked(config, bucket, repository).await;
+        let work = push.node.give_up_marked(config, bucket, repository);
+        let aborted = cluster.during(push.cluster.during(work)).await.flatten();
+        let aborted = aborted.map_err(ArchiveError::from).flatten();
         let lock = Self {
             node,
             cluster,
