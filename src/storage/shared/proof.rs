@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::conditional::Condition;
 use super::{ArchiveOf, Shared, SharedError};
+use crate::log;
 
 const FOLDER: &str = "proofs/";
 /// The newest are kept: one a day for more than a year.
@@ -111,10 +112,10 @@ impl Shared {
         Ok(())
     }
 
-    /// The newest proofs, at most `limit` of them, newest first.
+    /// The newest proofs, at most `limit` of them, newest first, without the damaged ones.
     ///
     /// # Errors
-    /// When the bucket cannot be asked, or one of them cannot be read.
+    /// When the bucket cannot be asked.
     pub async fn newest_proofs(&self, limit: usize) -> Result<Vec<Proof>, SharedError> {
         let mut keys = self.proof_keys().await?;
         keys.reverse();
@@ -122,7 +123,7 @@ impl Shared {
         self.read_proofs(keys).await
     }
 
-    /// The same, but for those that are damaged, and only those are fetched that are not in `read`.
+    /// The same; only those are fetched that are not in `read`.
     ///
     /// # Errors
     /// When the bucket cannot be asked.
@@ -151,10 +152,10 @@ impl Shared {
         Ok(read.0.values().rev().cloned().collect())
     }
 
-    /// Every proof of one of `backups`, oldest first.
+    /// Every proof of one of `backups`, oldest first, without the damaged ones.
     ///
     /// # Errors
-    /// When the bucket cannot be asked, or one of them cannot be read.
+    /// When the bucket cannot be asked.
     pub async fn proofs_of(&self, backups: &[&str]) -> Result<Vec<Proof>, SharedError> {
         let mut keys = self.proof_keys().await?;
         keys.retain(|key| backups.iter().any(|backup| Proof::is_named(key, backup)));
@@ -185,7 +186,7 @@ impl Shared {
     async fn read_proofs(&self, keys: Vec<String>) -> Result<Vec<Proof>, SharedError> {
         let reads = keys
             .into_iter()
-            .map(|key| async move { self.proof_at(&key).await });
+            .map(|key| async move { unless_damaged(self.proof_at(&key).await) });
         // Boxed: the compiler cannot yet see that a stream of these borrowing futures is Send.
         let read: Vec<Option<Proof>> = stream::iter(reads.map(Box::pin))
             .buffered(AT_ONCE)
@@ -195,10 +196,22 @@ impl Shared {
     }
 }
 
+/// A damaged proof counts as none, so that it hides no other and stops no prune.
+fn unless_damaged(read: Result<Option<Proof>, SharedError>) -> Result<Option<Proof>, SharedError> {
+    match read {
+        Err(error @ SharedError::Content { .. }) => {
+            let reason = log::chain(&error);
+            tracing::warn!("a restore test's proof does not count: {reason}");
+            Ok(None)
+        }
+        read => read,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::Repository;
+    use crate::storage::{Repository, StorageError};
 
     fn proof(report: &str) -> Option<Proof> {
         let at = "2026-11-21T04:00:00.123456Z".parse().unwrap();
@@ -257,5 +270,18 @@ mod tests {
             assert_eq!(proof.proves() && proof.is_of(of), proves, "{what}");
         }
         assert_eq!(proof(r#"{"passed":false,"backup":null}"#), None);
+    }
+
+    #[test]
+    fn a_damaged_proof_counts_as_none_and_an_unread_one_does_not() {
+        let damaged = SharedError::Content {
+            bucket: "b".to_owned(),
+            key: "proofs/1".to_owned(),
+            reason: "EOF".to_owned(),
+        };
+        assert_eq!(unless_damaged(Err(damaged)).unwrap(), None);
+        assert!(unless_damaged(Err(StorageError::NoRegion.into())).is_err());
+        let whole = proof(r#"{"passed":true,"backup":"base_1"}"#);
+        assert_eq!(unless_damaged(Ok(whole.clone())).unwrap(), whole);
     }
 }
