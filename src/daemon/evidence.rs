@@ -193,22 +193,18 @@ async fn tests(config: &Config, read: &mut ReadProofs) -> Result<Tests, String> 
 }
 
 impl Tests {
-    /// The newest that passed, of the cluster `system_identifier` where that is known; `newest_backup` is to be proven.
+    /// The newest that proves its backup, of the cluster `system_identifier` where that is known; `newest_backup` is to be proven.
     fn newest(&self, system_identifier: Option<u64>, newest_backup: Option<&str>) -> Option<Proof> {
         let is_of = |theirs: Option<u64>| {
             system_identifier.is_none() || theirs.is_none() || theirs == system_identifier
         };
-        let passed = |proof: &&storage::Proof| {
-            proof.passed && proof.report["until"].is_null() && is_of(proof.system_identifier)
+        let proves = |proof: &&storage::Proof| proof.proves() && is_of(proof.system_identifier);
+        let mut all = self.proofs.iter().filter(proves);
+        let is_proven = |name| {
+            let mut all = self.proofs.iter().filter(proves);
+            all.any(|proof| proof.backup == name)
         };
-        let mut all = self.proofs.iter().filter(passed);
-        let proves = |name| {
-            self.proofs
-                .iter()
-                .filter(passed)
-                .any(|proof| proof.backup == name)
-        };
-        let newest_backup_proven = newest_backup.map(proves);
+        let newest_backup_proven = newest_backup.map(is_proven);
         if let Some(proof) = all.next() {
             let report = &proof.report;
             let lsn = report["recovered_lsn"].as_str();
@@ -237,5 +233,40 @@ impl Tests {
             rpo_secs: success.detail["rpo_secs"].as_f64(),
             newest_backup_proven: backup.zip(newest_backup).map(|(one, other)| one == other),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_test_that_only_started_the_server_proves_nothing() {
+        let proof = |backup: &str, level: &str, passed: bool| {
+            let report =
+                json!({"backup": backup, "level": level, "passed": passed, "system_identifier": 7});
+            storage::Proof::new("db2", "s3://b/p", (Timestamp::UNIX_EPOCH, 1.0), report).unwrap()
+        };
+        let mut tests = Tests {
+            proofs: vec![
+                proof("base_3", "start", true),
+                proof("base_3", "full", false),
+                proof("base_2", "full", true),
+            ],
+            last_success: None,
+        };
+        let newest = |tests: &Tests, of, name| {
+            let found = tests.newest(of, Some(name))?;
+            Some((found.backup?, found.newest_backup_proven?))
+        };
+        let found = newest(&tests, Some(7), "base_3");
+        assert_eq!(found, Some(("base_2".to_owned(), false)));
+        let found = newest(&tests, None, "base_2");
+        assert_eq!(found, Some(("base_2".to_owned(), true)));
+        assert_eq!(newest(&tests, Some(8), "base_2"), None);
+        tests.proofs.truncate(2);
+        assert_eq!(newest(&tests, Some(7), "base_3"), None);
     }
 }
