@@ -84,10 +84,10 @@ pub async fn outlook(config: &Config, request: &Request) -> Result<Outlook, Rest
     let (backup, until) = (request.backup.as_deref(), request.until.as_ref());
     let found = look(config, (backup, Pick::Good), until, &mut report).await?;
     let free = free_bytes(place::nearest(&request.directory))?;
-    let is_named = backup.is_some_and(|name| name != plan::LATEST) || until.is_some();
+    let is_named = backup.is_some_and(|name| name != plan::LATEST);
     let passed_over = match is_named {
         true => Vec::new(),
-        false => plan::passed_over(&found.catalog, &found.plan.backup),
+        false => plan::passed_over(&found.catalog, &found.plan.backup, until),
     };
     Ok(Outlook {
         passed_over,

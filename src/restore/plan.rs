@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use super::RestoreError;
 use super::ahead;
 use super::configure::wal_kept;
-use super::reach::{choose, ends_there, judge_reach};
+use super::reach::{choose, ends_there, finished_before, judge_reach};
 use super::until::Until;
 use crate::archive::catalog::{
     Backup, Catalog, RecoveryPath, Sentinel, Status, UnreadHistory, plan_recovery,
@@ -131,9 +131,12 @@ pub fn plan(
     })
 }
 
-/// What is known against each backup that finished after `taken`, oldest first.
-pub fn passed_over(catalog: &Catalog, taken: &Backup) -> Vec<String> {
-    let newer = |backup: &&Backup| backup.finished_at > taken.finished_at;
+/// What is known against each backup that finished after `taken`, and before `until` where that is asked for, oldest first.
+pub fn passed_over(catalog: &Catalog, taken: &Backup, until: Option<&Until>) -> Vec<String> {
+    let newer = |backup: &&Backup| {
+        backup.finished_at > taken.finished_at
+            && until.is_none_or(|until| finished_before(backup, until))
+    };
     let newer = catalog.backups.iter().filter(newer);
     let judged = newer.filter_map(|backup| {
         let Status { state, reason } = catalog.status(backup);
@@ -224,7 +227,11 @@ pub fn judge_version(
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::archive::catalog::{Tests, Wal};
+    use crate::model::Timeline;
 
     fn sentinel(version: u32) -> Sentinel {
         let json = format!(r#"{{"LSN":40,"FinishLSN":80,"PgVersion":{version}}}"#);
@@ -238,5 +245,35 @@ mod tests {
         assert!(judge_version(&sentinel(170_011), debian, bin).is_ok());
         assert!(judge_version(&sentinel(170_011), "postgres (PostgreSQL) 18beta1", bin).is_err());
         assert!(judge_version(&sentinel(0), debian, bin).is_ok());
+    }
+
+    #[test]
+    fn only_what_finished_before_the_target_was_passed_over() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        // Without any WAL none of them is complete.
+        let backup = |number: u64| Backup {
+            name: format!("base_00000001{number:016X}"),
+            timeline: Timeline(1),
+            sentinel: Some(sentinel(170_011)),
+            damage: None,
+            finished_at: Some(at(i64::try_from(number).unwrap())),
+            stored: None,
+            tests: Tests::default(),
+        };
+        let catalog = Catalog {
+            backups: vec![backup(2), backup(4), backup(6)],
+            wal: Wal::default(),
+        };
+        let named = |until: Option<Until>| {
+            let all = passed_over(&catalog, &catalog.backups[0], until.as_ref());
+            assert!(
+                all.iter().all(|said| said.contains(" is unusable: ")),
+                "{all:?}"
+            );
+            all.len()
+        };
+        assert_eq!(named(None), 2);
+        assert_eq!(named(Some(Until::Time(at(5)))), 1);
+        assert_eq!(named(Some(Until::Time(at(3)))), 0);
     }
 }

@@ -22,20 +22,24 @@ fn words(at: Timestamp) -> String {
 pub fn choose<'a>(catalog: &'a Catalog, until: &Until) -> Result<Option<&'a Backup>, RestoreError> {
     let whole = |backup: &&Backup| catalog.is_complete(backup);
     let all: Vec<&Backup> = catalog.backups.iter().filter(whole).collect();
-    let before = |backup: &&&Backup| match (until, &backup.sentinel) {
-        (Until::Time(at), _) => backup.finished_at.is_some_and(|finished| finished <= *at),
-        (Until::Lsn(lsn), Some(sentinel)) => sentinel.finish_lsn <= *lsn,
-        (Until::Name(_), Some(_)) => true,
-        (_, None) => false,
-    };
     let last = all
         .iter()
-        .filter(before)
+        .filter(|backup| finished_before(backup, until))
         .max_by_key(|backup| backup.finished_at);
     match (last, all.iter().min_by_key(|backup| backup.finished_at)) {
         (Some(last), _) => Ok(Some(last)),
         (None, Some(first)) => Err(too_early(catalog, first, until)),
         (None, None) => Ok(None),
+    }
+}
+
+/// Whether `backup` finished before `until`; before a restore point's name, any may have.
+pub fn finished_before(backup: &Backup, until: &Until) -> bool {
+    match (until, &backup.sentinel) {
+        (Until::Time(at), _) => backup.finished_at.is_some_and(|finished| finished <= *at),
+        (Until::Lsn(lsn), Some(sentinel)) => sentinel.finish_lsn <= *lsn,
+        (Until::Name(_), Some(_)) => true,
+        (_, None) => false,
     }
 }
 
