@@ -58,16 +58,22 @@ impl WalReader {
         let before = Lsn(from.0.saturating_sub(BEFORE));
         if self.holds(timeline, before) {
             let near = Lsn(from.0.saturating_add(BEFORE).min(end.0));
-            let output = self.dump(timeline, (before, near), None).await?;
-            if let Some(commit) = commits(&output).find(|commit| commit.end > from) {
+            let dump = self.dump(timeline, (before, near), None).await?;
+            if let Some(commit) = commits(&dump.output).find(|commit| commit.end > from) {
                 return Ok(Some(commit));
             }
+            judge_before(&dump, before, from)?;
         }
-        let output = self.dump(timeline, (from, end), Some(MOST)).await?;
-        if let Some(commit) = commits(&output).next() {
+        let dump = self.dump(timeline, (from, end), Some(MOST)).await?;
+        if let Some(commit) = commits(&dump.output).next() {
             return Ok(Some(commit));
         }
-        let printed = output.lines().count();
+        judge_end(&dump, end)?;
+        let output = dump.output;
+        let printed = output
+            .lines()
+            .filter(|line| line.contains("desc: "))
+            .count();
         Ok(output
             .lines()
             .find_map(transaction)
@@ -90,7 +96,7 @@ impl WalReader {
         timeline: Timeline,
         (from, to): (Lsn, Lsn),
         limit: Option<usize>,
-    ) -> Result<String, String> {
+    ) -> Result<Dump, String> {
         let mut command = process::command(self.bin_directory.join("pg_waldump"));
         command
             .env("TZ", "UTC")
@@ -105,16 +111,59 @@ impl WalReader {
         let finished = process::run(command, LIMIT)
             .await
             .map_err(|error| error.to_string())?;
-        let output = String::from_utf8_lossy(&finished.stdout).into_owned();
-        // It exits with 1 at the end of the WAL; only a first segment that it cannot read is a failure.
-        if output.is_empty() && !finished.status.success() && !reached_the_end(&finished.stderr) {
-            return Err(format!(
-                "the server's WAL cannot be read: {}",
-                finished.last_words()
-            ));
-        }
-        Ok(output)
+        let failure = (!finished.status.success()).then(|| finished.last_words());
+        Ok(Dump {
+            output: String::from_utf8_lossy(&finished.stdout).into_owned(),
+            failure: failure.map(|last_words| Failure {
+                last_words,
+                stderr: finished.stderr,
+            }),
+        })
     }
+}
+
+/// What one run of `pg_waldump` printed.
+struct Dump {
+    output: String,
+    failure: Option<Failure>,
+}
+
+struct Failure {
+    last_words: String,
+    stderr: String,
+}
+
+impl Failure {
+    fn told(&self) -> String {
+        format!("the server's WAL cannot be read: {}", self.last_words)
+    }
+}
+
+/// Judges how a run ended that read to `to`: it fails at the end of the WAL, too.
+///
+/// # Errors
+/// Where it failed elsewhere: commits may follow.
+fn judge_end(dump: &Dump, to: Lsn) -> Result<(), String> {
+    let Some(failure) = &dump.failure else {
+        return Ok(());
+    };
+    let stopped = stopped_at(&failure.stderr);
+    let is_end = stopped.is_some_and(|at| at.0.saturating_add(PAGE) >= to.0);
+    if is_end { Ok(()) } else { Err(failure.told()) }
+}
+
+/// Likewise for a run from `before` that looks for a record across `from`.
+///
+/// # Errors
+/// Where it failed in between: such a record may follow.
+fn judge_before(dump: &Dump, before: Lsn, from: Lsn) -> Result<(), String> {
+    let stopped = dump.failure.as_ref().and_then(|it| stopped_at(&it.stderr));
+    // The end of a segment that was switched is empty.
+    let is_empty = stopped.is_some_and(|at| at.0 < before.0.saturating_add(PAGE));
+    if is_empty {
+        return Ok(());
+    }
+    judge_end(dump, from)
 }
 
 /// The history of `timeline` in `data_directory`; empty where there is none, as on timeline 1.
@@ -160,18 +209,19 @@ pub fn stretches(
     stretches
 }
 
-pub fn reached_the_end(stderr: &str) -> bool {
-    let ends = [
-        "error in WAL record",
-        "could not find a valid record",
-        "invalid record length",
-        "end of WAL",
-    ];
-    ends.iter().any(|end| stderr.contains(end))
+/// Where `pg_waldump` met no valid record; `None` where it failed for another reason.
+fn stopped_at(stderr: &str) -> Option<Lsn> {
+    let ends = ["error in WAL record at", "could not find a valid record"];
+    let line = stderr
+        .lines()
+        .find(|line| ends.iter().any(|end| line.contains(end)))?;
+    // `error in WAL record at 0/3000110: invalid record length at 0/3000148: …`: first the last valid record, then what follows it.
+    let mut words = line.split_whitespace().rev();
+    words.find_map(|word| word.trim_matches([':', ',', ';']).parse().ok())
 }
 
 /// The commits that `pg_waldump` (in UTC) printed, in their order.
-pub fn commits(output: &str) -> impl Iterator<Item = Commit> + '_ {
+fn commits(output: &str) -> impl Iterator<Item = Commit> + '_ {
     let commits = output.lines().filter(|line| line.contains("desc: COMMIT"));
     commits.filter_map(transaction)
 }
@@ -223,6 +273,78 @@ rmgr: Transaction len (rec/tot):     34/    34, tx:        747, lsn: 0/03000200,
         assert_eq!(commits("").next(), None);
         let first = output.lines().find_map(transaction).unwrap();
         assert_eq!(first.at, "2026-11-21T07:47:11Z".parse().unwrap());
+    }
+
+    fn failed(stderr: &str) -> Dump {
+        Dump {
+            output: String::new(),
+            failure: Some(Failure {
+                last_words: stderr.to_owned(),
+                stderr: stderr.to_owned(),
+            }),
+        }
+    }
+
+    #[test]
+    fn only_an_error_where_reading_was_to_end_is_the_end_of_the_wal() {
+        let to = Lsn(0x0300_8000);
+        for (stderr, is_end) in [
+            (
+                "pg_waldump: error: error in WAL record at 0/3007FD0: invalid record length at 0/3008000: expected at least 24, got 0",
+                true,
+            ),
+            (
+                "pg_waldump: error: error in WAL record at 0/3005F00: unexpected pageaddr 0/1006000 in WAL segment 000000010000000000000003, LSN 0/3006000, offset 24576",
+                true,
+            ),
+            (
+                "pg_waldump: error: could not find a valid record after 0/3007000",
+                true,
+            ),
+            (
+                "pg_waldump: error: error in WAL record at 0/3000110: invalid record length at 0/3000148: expected at least 24, got 0",
+                false,
+            ),
+            // The LSN within the damaged record is not its place.
+            (
+                "pg_waldump: error: error in WAL record at 0/3000110: record with incorrect prev-link 0/3008000 at 0/3000148",
+                false,
+            ),
+            (
+                "pg_waldump: error: could not find a valid record after 0/3000000",
+                false,
+            ),
+            (
+                "pg_waldump: error: could not open file \"000000010000000000000003\": No such file or directory",
+                false,
+            ),
+        ] {
+            assert_eq!(judge_end(&failed(stderr), to).is_ok(), is_end, "{stderr}");
+        }
+        let whole = Dump {
+            output: String::new(),
+            failure: None,
+        };
+        assert_eq!(judge_end(&whole, to), Ok(()));
+    }
+
+    #[test]
+    fn before_the_archives_end_only_an_empty_rest_of_a_segment_may_lie() {
+        let (before, from) = (Lsn(0x02FF_0000), Lsn(0x0300_0000));
+        for (stderr, expected) in [
+            ("error: could not find a valid record after 0/2FF0000", true),
+            (
+                "error: error in WAL record at 0/2FF8000: invalid magic number 0000 in WAL segment 000000010000000000000002, LSN 0/2FFA000, offset 16752640",
+                false,
+            ),
+            (
+                "error: error in WAL record at 0/3000110: invalid record length at 0/3000148: expected at least 24, got 0",
+                true,
+            ),
+        ] {
+            let judged = judge_before(&failed(stderr), before, from);
+            assert_eq!(judged.is_ok(), expected, "{stderr}");
+        }
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::report::secs;
 use crate::archive::catalog::Catalog;
 use crate::config::Config;
 use crate::model::{Lsn, SegmentSize, Timeline, Verdict, WalSegment};
-use crate::postgres::{self, Archiver, PostgresError, Server};
-use crate::process;
+use crate::postgres::{self, Archiver, Commit, PostgresError, Server, WalReader, WalStretch};
 
 /// This node's server as it was when the test began.
 #[derive(Debug)]
@@ -120,7 +121,7 @@ fn judge_mark(silent: &Silent, catalog: &Catalog) -> Verdict {
 /// Seconds of committed work that a loss of the primary at `live`'s moment would have cost.
 ///
 /// From the first commit past `archived`, the end of what the archive held then, to that moment; 0 where there is none. Read from the live server's own WAL
-/// with `pg_waldump`: an idle primary loses nothing, however old its last commit.
+/// with `pg_waldump`, as the live RPO is: an idle primary loses nothing, however old its last commit.
 ///
 /// # Errors
 /// Why it is not known, as a sentence.
@@ -143,47 +144,49 @@ pub async fn measure_rpo(
             server.timeline
         ));
     }
-    let end = server
-        .wal_end
-        .ok_or("this standby has received no WAL yet")?;
+    // A primary's WAL can be read as far as it is written, not as far as it is inserted.
+    let end = match server.in_recovery {
+        true => server
+            .wal_end
+            .ok_or("this standby has received no WAL yet")?,
+        false => server
+            .position
+            .ok_or("the server does not tell its position")?,
+    };
     // A segment begins with a page header, which is no record: nothing was written past the last switch.
     const PAGE_HEADER: u64 = 40;
     let begins_segment = archived.0.is_multiple_of(server.segment_size.bytes());
     if end <= archived || begins_segment && end.0 - archived.0 <= PAGE_HEADER {
         return Ok(0.0);
     }
-    let mut command = process::command(config.postgres.bin_directory.join("pg_waldump"));
-    command
-        .env("TZ", "UTC")
-        .args(["--rmgr=Transaction", "--limit=1000", "--path"])
-        .arg(server.data_directory.join("pg_wal"))
-        .arg(format!("--timeline={timeline}"))
-        .arg(format!("--start={archived}"))
-        .arg(format!("--end={end}"));
-    let finished = process::run(command, Duration::from_secs(60))
-        .await
-        .map_err(|error| error.to_string())?;
-    let output = String::from_utf8_lossy(&finished.stdout);
-    // It exits with 1 at the end of the WAL; only a first segment that it cannot read is a failure.
-    if output.is_empty()
-        && !finished.status.success()
-        && !postgres::reached_the_end(&finished.stderr)
-    {
-        return Err(format!(
-            "the live server's WAL cannot be read: {}",
-            finished.last_words()
-        ));
-    }
-    match postgres::commits(&output).next() {
-        Some(lost) if lost.at <= server.now => {
-            Ok(secs(server.now.duration_since(lost.at).unsigned_abs()))
-        }
-        _ => Ok(0.0),
-    }
+    let reader = WalReader {
+        bin_directory: config.postgres.bin_directory.clone(),
+        data_directory: server.data_directory.clone(),
+        segment_size: server.segment_size,
+    };
+    let stretch = WalStretch {
+        timeline,
+        from: archived,
+        to: end,
+    };
+    let first = reader.first_commit(stretch).await?;
+    Ok(first.map_or(0.0, |first| lost_secs(first, server.now)))
+}
+
+/// Never 0: the commit is lost, whatever the clocks of this node and of the primary make of its age.
+fn lost_secs(first: Commit, now: Timestamp) -> f64 {
+    const LEAST: f64 = 0.1;
+    let age = Duration::try_from(now.duration_since(first.at));
+    age.map_or(LEAST, |age| secs(age).max(LEAST))
 }
 
 /// Records longer than this are not expected at the end of a segment, where the last one may be cut.
 const LONGEST_RECORD: u64 = 1 << 20;
+
+/// In small segments less of that, or the end of the segment before would be taken for this one's.
+fn longest_record(size: SegmentSize) -> u64 {
+    LONGEST_RECORD.min(size.bytes() / 4)
+}
 
 /// Whether replay came to the end that the listing promised.
 ///
@@ -200,7 +203,7 @@ pub fn judge_end(
         (_, None) | (None, _) => {
             Verdict::Critical("the archive holds no WAL for this backup".to_owned())
         }
-        (Some(reachable), _) if recovered.0 + LONGEST_RECORD < reachable.end(size).0 => {
+        (Some(reachable), _) if recovered.0 + longest_record(size) < reachable.end(size).0 => {
             Verdict::Critical(format!(
                 "recovery ended at {recovered}, before the end of the segment {} that the archive goes up to",
                 name(reachable)
@@ -220,8 +223,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_commit_that_is_lost_is_a_loss_whatever_the_clocks_say() {
+        let at = |millisecond| Timestamp::from_millisecond(millisecond).unwrap();
+        for (committed, expected) in [(500, 1.5), (1999, 0.1), (2000, 0.1), (9000, 0.1)] {
+            let commit = Commit {
+                end: Lsn(1),
+                at: at(committed),
+            };
+            let lost = lost_secs(commit, at(2000));
+            assert!((lost - expected).abs() < 1e-9, "{committed}: {lost}");
+        }
+    }
+
+    #[test]
     fn the_end_is_reached_only_inside_the_last_segment() {
-        let size = SegmentSize::default();
+        check_ends(SegmentSize::default());
+        check_ends(SegmentSize::new(1 << 20).unwrap());
+        let size = SegmentSize::new(1 << 20).unwrap();
+        assert_eq!(longest_record(size), 256 << 10);
+    }
+
+    fn check_ends(size: SegmentSize) {
         let segment = |number| {
             Some(WalSegment {
                 timeline: Timeline(1),
