@@ -301,16 +301,21 @@ impl Place<'_> {
         dry_run: bool,
     ) -> Result<Result<(), String>, ArchiveError> {
         let name = &candidate.name;
-        let copied = self.copy(name);
+        let (data, staging, of) = (self.data().to_owned(), self.staging.clone(), name.clone());
+        let copied = process::on_a_thread(move || copy(&data, &staging, &of)).await;
         let copy = match copied {
             Ok(copy) => copy,
             Err(error) => return Ok(Err(format!("it cannot be copied: {error}"))),
         };
         let judged = match &candidate.history {
-            None => match segment_header::judge_pages(name, &copy, cluster) {
-                Ok(()) => self.judge_records(name, &copy).await?,
-                bad => bad,
-            },
+            None => {
+                let (of, file) = (name.clone(), copy.clone());
+                let judge = move || segment_header::judge_pages(&of, &file, cluster);
+                match process::on_a_thread(judge).await {
+                    Ok(()) => self.judge_records(name, &copy).await?,
+                    bad => bad,
+                }
+            }
             Some(history) => judge_history(&copy, history),
         };
         if judged.is_err() || dry_run {
@@ -325,17 +330,6 @@ impl Place<'_> {
         }
         self.push(name, &copy).await?;
         self.compare(name, &copy).await
-    }
-
-    /// Copies `name` where the program finds it and nothing else.
-    fn copy(&self, name: &str) -> std::io::Result<PathBuf> {
-        let _ = std::fs::remove_dir_all(&self.staging);
-        let mut private = std::fs::DirBuilder::new();
-        private.mode(0o700).recursive(true);
-        private.create(self.staging.join("pg_wal/archive_status"))?;
-        let copy = self.staging.join("pg_wal").join(name);
-        std::fs::copy(self.data().join("pg_wal").join(name), &copy)?;
-        Ok(copy)
     }
 
     /// Has `pg_waldump` read every record with its checksum, up to the segment's end or the switch in it.
@@ -398,6 +392,17 @@ impl Place<'_> {
             _ => Err(ArchiveError::Twice { name }),
         }
     }
+}
+
+/// Copies `name` of the server in `data` to `staging`, where the program finds it and nothing else.
+fn copy(data: &Path, staging: &Path, name: &str) -> std::io::Result<PathBuf> {
+    let _ = std::fs::remove_dir_all(staging);
+    let mut private = std::fs::DirBuilder::new();
+    private.mode(0o700).recursive(true);
+    private.create(staging.join("pg_wal/archive_status"))?;
+    let copy = staging.join("pg_wal").join(name);
+    std::fs::copy(data.join("pg_wal").join(name), &copy)?;
+    Ok(copy)
 }
 
 fn judge_history(copy: &Path, expected: &TimelineHistory) -> Result<(), String> {

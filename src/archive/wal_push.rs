@@ -163,20 +163,28 @@ pub(super) async fn same_content(
     path: &Path,
     name: &str,
 ) -> Result<bool, ArchiveError> {
-    let file = std::fs::read(path).map_err(|source| ArchiveError::Segment {
-        path: path.to_owned(),
-        source,
-    })?;
     for object in stored {
         let bytes = bucket.get(&object.key).await?;
-        // Encrypted, or compressed in a way that xdb does not read.
-        let Ok(content) = catalog::decompressed(&object.key, &bytes) else {
-            return Ok(false);
+        let (key, file) = (object.key.clone(), path.to_owned());
+        let compare = move || {
+            let file = std::fs::read(file)?;
+            // Encrypted, or compressed in a way that xdb does not read.
+            let content = catalog::decompressed(&key, &bytes).ok();
+            Ok::<_, std::io::Error>(content.map(|content| content == file))
         };
-        if content != file {
-            return Err(ArchiveError::Differs {
-                name: name.to_owned(),
-            });
+        let same = process::on_a_thread(compare).await;
+        let same = same.map_err(|source| ArchiveError::Segment {
+            path: path.to_owned(),
+            source,
+        })?;
+        match same {
+            None => return Ok(false),
+            Some(true) => {}
+            Some(false) => {
+                return Err(ArchiveError::Differs {
+                    name: name.to_owned(),
+                });
+            }
         }
     }
     Ok(true)

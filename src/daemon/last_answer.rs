@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 
 use super::{Node, every};
 use crate::cluster::{View, judge_primary};
 use crate::postgres::postmaster_run;
+use crate::process;
 use crate::store::{LastAnswer, StateFiles};
 
 const PERIOD: Duration = Duration::from_secs(5);
@@ -26,22 +26,23 @@ pub(super) async fn keep(node: &Node) {
         ticks.tick().await;
         let now = Timestamp::now();
         let view = node.view.borrow().clone();
-        let run = postmaster_run(&config.postgres.data_directory);
-        let (Ok(()), Some(sample), Some(server)) = (judge_primary(&view, now), view.sample, run)
-        else {
+        let (Ok(()), Some(sample)) = (judge_primary(&view, now), view.sample) else {
             continue;
         };
-        let answer = LastAnswer {
-            v: 1,
-            at: now,
-            server,
-            system_identifier: sample.system_identifier,
-            timeline: sample.timeline,
+        let (files, data) = (files.clone(), config.postgres.data_directory.clone());
+        let keep = move || {
+            let server = postmaster_run(&data)?;
+            Some(files.keep_last_answer(&LastAnswer {
+                v: 1,
+                at: now,
+                server,
+                system_identifier: sample.system_identifier,
+                timeline: sample.timeline,
+            }))
         };
-        let files = files.clone();
-        // On a thread of its own: on a volume that hangs, the write blocks, and the daemon must not.
-        let writing = spawn_blocking(move || files.keep_last_answer(&answer));
-        let kept = writing.await.unwrap_or_else(|error| Err(error.into()));
+        let Some(kept) = process::on_a_thread(keep).await else {
+            continue;
+        };
         if let Err(error) = &kept
             && !failing
         {
@@ -66,10 +67,12 @@ pub(super) async fn ready(mut view: watch::Receiver<View>) {
 }
 
 /// Serves a primary that was served a moment ago and was not restarted since, before all others are asked again.
-pub(super) fn take_up(node: &Node, seen: &watch::Sender<View>) {
+pub(super) async fn take_up(node: &Node, seen: &watch::Sender<View>) {
     let config = &node.tools.loaded.config;
-    let last = StateFiles::of(&config.node.state_directory).last_answer();
-    let run = postmaster_run(&config.postgres.data_directory);
+    let files = StateFiles::of(&config.node.state_directory);
+    let data = config.postgres.data_directory.clone();
+    let read = move || (files.last_answer(), postmaster_run(&data));
+    let (last, run) = process::on_a_thread(read).await;
     let sample = seen.borrow().sample.filter(|sample| !sample.in_recovery);
     let (Some(last), Some(run), Some(sample)) = (last, run, sample) else {
         return;

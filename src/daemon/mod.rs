@@ -24,6 +24,7 @@ mod timelines;
 mod unarchived;
 mod vital;
 
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -32,6 +33,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use crate::alerts::Alerts;
@@ -222,7 +224,6 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
     tracing::info!(listen = %config.http.listen, "the daemon serves");
     // Where no systemd listens, this says nothing.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    let pulse = &node.pulse;
     // Outlives this future, for those that asked before the end; `_open` does not.
     let (_open, closing) = oneshot::channel();
     let (serving, ready) = (shown.clone(), last_answer::ready(shown.view.clone()));
@@ -230,12 +231,10 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         ready.await;
         http::serve(listener, closing, serving, open_files).await
     });
+    let tasks = own_tasks(&node, driver, (&seen, &knowing));
     tokio::select! {
         served = server => served.unwrap_or_else(|error| Err(error.into())).map_err(DaemonError::Http),
-        () = observe::roles(&config, &seen, &knowing, &pulse.roles) => Ok(()),
-        () = observe::pgbouncer(&config, &seen) => Ok(()),
-        () = peers::peers(&node, &seen, &knowing) => Ok(()),
-        () = timelines::follow(&node, &seen, &knowing) => Ok(()),
+        () = until_one_ends(tasks) => Ok(()),
         () = last_answer::keep(&node) => Ok(()),
         () = evidence::keep(&node, &knowing) => Ok(()),
         () = high_water::keep(&node) => Ok(()),
@@ -246,9 +245,42 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         () = heartbeat::beat(&node, &shown) => Ok(()),
         () = successes::exchange(&node) => Ok(()),
         () = outages::watch_s3(&node) => Ok(()),
-        () = driver.drive() => Ok(()),
         () = archive::archiver::serve(&config, leads, again, node.store.clone()) => Ok(()),
-        () = pulse.keep_watchdog_quiet() => Ok(()),
+    }
+}
+
+/// What the answers to HAProxy and to systemd depend on, each a task of its own: the rest shares one task, and a file there
+/// that takes long to read holds up the rest only. They are ended when the set is dropped.
+fn own_tasks(
+    node: &Arc<Node>,
+    driver: driver::Driver,
+    (seen, known): (&watch::Sender<View>, &watch::Sender<Knowledge>),
+) -> JoinSet<()> {
+    let parts = || (node.clone(), seen.clone(), known.clone());
+    let mut tasks = JoinSet::new();
+    let (of, seen, known) = parts();
+    tasks.spawn(async move {
+        let config = &of.tools.loaded.config;
+        observe::roles(config, &seen, &known, &of.pulse.roles).await;
+    });
+    let (of, seen, _) = parts();
+    tasks.spawn(async move { observe::pgbouncer(&of.tools.loaded.config, &seen).await });
+    let (of, seen, known) = parts();
+    tasks.spawn(async move { peers::peers(&of, &seen, &known).await });
+    let (of, seen, known) = parts();
+    tasks.spawn(async move { timelines::follow(&of, &seen, &known).await });
+    tasks.spawn(async move { driver.drive().await });
+    let of = node.clone();
+    tasks.spawn(async move { of.pulse.keep_watchdog_quiet().await });
+    tasks
+}
+
+/// A panic in one of `tasks` ends the daemon, as a panic in any of its loops does.
+async fn until_one_ends(mut tasks: JoinSet<()>) {
+    if let Some(Err(error)) = tasks.join_next().await
+        && let Ok(panic) = error.try_into_panic()
+    {
+        resume_unwind(panic);
     }
 }
 
@@ -336,4 +368,54 @@ fn every(secs: u64) -> Interval {
     let mut ticks = interval(Duration::from_secs(secs));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     ticks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build();
+        runtime.unwrap()
+    }
+
+    #[test]
+    fn a_loop_that_blocks_holds_up_no_task() {
+        let pulse = Arc::new(Pulse::default());
+        let (begun, blocked) = std::sync::mpsc::channel();
+        let of = pulse.clone();
+        runtime().block_on(async {
+            let mut tasks = JoinSet::new();
+            tasks.spawn(async move {
+                loop {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    of.roles.beat();
+                    of.driver.beat();
+                    let _ = begun.send(());
+                }
+            });
+            tokio::select! {
+                () = until_one_ends(tasks) => {}
+                // It blocks the thread of the daemon's loops until the task has turned three times more.
+                () = async { blocked.iter().take(3).for_each(drop) } => {}
+            }
+        });
+        let turned = pulse.turned_since([0, 0]).unwrap();
+        assert!(turned[0] >= 3, "{turned:?}");
+    }
+
+    #[test]
+    fn a_task_that_panics_ends_the_daemon_with_its_panic() {
+        let ended = std::panic::catch_unwind(|| {
+            runtime().block_on(async {
+                let mut tasks = JoinSet::new();
+                tasks.spawn(async { panic!("in a task") });
+                until_one_ends(tasks).await;
+            });
+        });
+        assert_eq!(ended.unwrap_err().downcast_ref(), Some(&"in a task"));
+    }
 }

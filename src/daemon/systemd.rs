@@ -62,7 +62,7 @@ impl Pulse {
     }
 
     /// Both counts, once both loops have turned.
-    fn turned_since(&self, told: [u64; 2]) -> Option<[u64; 2]> {
+    pub(super) fn turned_since(&self, told: [u64; 2]) -> Option<[u64; 2]> {
         let counts = [&self.roles, &self.driver].map(|beats| beats.0.load(Ordering::Relaxed));
         (counts[0] != told[0] && counts[1] != told[1]).then_some(counts)
     }

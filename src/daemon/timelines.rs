@@ -13,6 +13,7 @@ use crate::archive::{Relation, Timelines};
 use crate::cluster::{Knowledge, NodeState, View, redis_claim};
 use crate::log;
 use crate::model::{ForgottenTimeline, Supersession, Timeline};
+use crate::process;
 use crate::redis::Keys;
 use crate::store::StateFiles;
 
@@ -33,11 +34,13 @@ pub(super) async fn follow(
     let mut first_sample = seen.subscribe();
     // Nothing can be compared before the server has said which timeline it is on.
     let _ = first_sample.wait_for(|view| view.sample.is_some()).await;
-    known.send_modify(|known| known.timelines.forgotten = files.forgotten());
-    if let Some(proof) = files.supersession().filter(|it| !is_forgotten(known, it)) {
+    let (forgotten, proof) =
+        process::on_a_thread(move || (files.forgotten(), files.supersession())).await;
+    known.send_modify(|known| known.timelines.forgotten = forgotten);
+    if let Some(proof) = proof.filter(|it| !is_forgotten(known, it)) {
         seen.send_modify(|view| view.remember(proof));
     }
-    last_answer::take_up(node, seen);
+    last_answer::take_up(node, seen).await;
     let mut archive = None;
     loop {
         ticks.tick().await;
@@ -80,9 +83,13 @@ pub(super) fn learn(node: &Node, (seen, known): Senders<'_>, proof: Supersession
         tracing::error!(
             "another node was promoted to timeline {timeline}: {proven_by}; this server must not lead"
         );
-        if let Err(error) = files(node).keep_supersession(&proof) {
-            tracing::error!("the proof of that cannot be kept on this node: {error}");
-        }
+        let files = files(node);
+        // Not awaited: a volume that hangs must not keep the next proof away.
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = files.keep_supersession(&proof) {
+                tracing::error!("the proof of that cannot be kept on this node: {error}");
+            }
+        });
     }
 }
 
@@ -150,7 +157,8 @@ fn peers_on(known: &watch::Sender<Knowledge>, system_identifier: u64) -> Vec<(St
 /// Takes back what a person had the cluster forget, on this node or on another.
 async fn forget(node: &Node, (seen, known): Senders<'_>, archive: &Timelines) {
     let files = files(node);
-    let mut forgotten = files.forgotten();
+    let read = files.clone();
+    let mut forgotten = process::on_a_thread(move || read.forgotten()).await;
     let proof = seen.borrow().proof.clone();
     if let Some(proof) = proof {
         let history = Some(&proof.history);
@@ -168,8 +176,12 @@ async fn forget(node: &Node, (seen, known): Senders<'_>, archive: &Timelines) {
             if !forgotten.contains(&found) {
                 forgotten.push(found);
             }
-            let kept = files.keep_forgotten(&forgotten);
-            if let Err(error) = kept.and_then(|()| files.drop_supersession()) {
+            let forgotten = forgotten.clone();
+            let keep = move || {
+                let kept = files.keep_forgotten(&forgotten);
+                kept.and_then(|()| files.drop_supersession())
+            };
+            if let Err(error) = process::on_a_thread(keep).await {
                 tracing::error!("that a timeline is forgotten cannot be kept here: {error}");
             }
         }

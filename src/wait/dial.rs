@@ -1,10 +1,9 @@
 //! One attempt: resolve, connect, log in, ask for the role; one deadline around everything.
 
-use std::cell::Cell;
 use std::error::Error as _;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
@@ -71,14 +70,22 @@ impl Failure {
 /// How far an attempt is, for whoever ends it.
 #[derive(Default)]
 struct Progress {
-    stage: Cell<Option<Stage>>,
+    stage: Mutex<Option<Stage>>,
     /// Something came from the other side of the present connection.
     heard: Arc<AtomicBool>,
 }
 
 impl Progress {
+    fn reached(&self) -> MutexGuard<'_, Option<Stage>> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reach(&self, stage: Stage) {
+        *self.reached() = Some(stage);
+    }
+
     fn stage(&self) -> Stage {
-        match self.stage.get() {
+        match *self.reached() {
             Some(Stage::Greet) if self.heard.load(Ordering::Relaxed) => Stage::Login,
             stage => stage.unwrap_or(Stage::Name),
         }
@@ -137,14 +144,14 @@ async fn attempt(
     let refused = |error: io::Error| Failure::Connect(error.kind(), error.to_string());
     progress.heard.store(false, Ordering::Relaxed);
     let row = if target.host.starts_with('/') {
-        progress.stage.set(Some(Stage::Connect));
+        progress.reach(Stage::Connect);
         let socket = format!("{}/.s.PGSQL.{}", target.host, target.port);
         let stream = UnixStream::connect(socket).await.map_err(refused)?;
         ask(options, negotiation, stream, progress).await?
     } else {
-        progress.stage.set(Some(Stage::Name));
+        progress.reach(Stage::Name);
         let addresses = resolver.addresses(target).await.map_err(Failure::Name)?;
-        progress.stage.set(Some(Stage::Connect));
+        progress.reach(Stage::Connect);
         let stream = TcpStream::connect(addresses.as_slice())
             .await
             .map_err(refused)?;
@@ -164,7 +171,7 @@ async fn ask<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    progress.stage.set(Some(Stage::Greet));
+    progress.reach(Stage::Greet);
     let config = settings(options, negotiation)?;
     let stream = Heard::new(stream, &progress.heard);
     let failed = |error| failure(progress.stage(), &error);
@@ -175,7 +182,7 @@ where
         .map_err(failed)?;
 
     // A login proves nothing: PgBouncer with a cached welcome gives it while PostgreSQL is down.
-    progress.stage.set(Some(Stage::Ask));
+    progress.reach(Stage::Ask);
     let answer = {
         let asked = first_row(&client);
         tokio::pin!(asked);
