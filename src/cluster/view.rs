@@ -35,6 +35,9 @@ pub struct View {
     /// When it last answered anything, an error included.
     #[serde(default)]
     pub answered_at: Option<Timestamp>,
+    /// How far this primary has written at least, by its `pg_wal`, while it cannot be sampled.
+    #[serde(default)]
+    pub written: Option<Lsn>,
     /// When PgBouncer was last known to live.
     pub pgbouncer_at: Option<Timestamp>,
     /// The last look at PgBouncer; `None` before the first.
@@ -70,7 +73,7 @@ impl View {
             (self.proof, self.history) = (None, None);
         }
         (self.sample, self.failing) = (Some(sample), None);
-        (self.down, self.answered_at) = (false, Some(sample.at));
+        (self.down, self.answered_at, self.written) = (false, Some(sample.at), None);
         self.judge_proof();
     }
 
@@ -82,6 +85,15 @@ impl View {
             Life::Down => self.down = true,
             Life::Up => self.answered_at = Some(now),
             Life::Unknown => {}
+        }
+    }
+
+    /// Takes in how far the server of `sample` has written since, by its `pg_wal`. Its role may be held for long, and another
+    /// node may have been promoted from WAL behind the sample.
+    pub fn wrote(&mut self, sample: &Sample, written: Lsn) {
+        if self.failing.is_some() && self.sample.as_ref() == Some(sample) {
+            self.written = self.written.max(Some(written));
+            self.judge_proof();
         }
     }
 
@@ -144,7 +156,7 @@ impl View {
         Some(ServerPosition {
             system_identifier: sample.system_identifier,
             timeline: sample.timeline,
-            lsn: sample.position?,
+            lsn: sample.position.max(self.written)?,
             history: self.history.clone(),
         })
     }
@@ -338,6 +350,60 @@ mod tests {
             ..sample
         });
         assert_eq!((view.proof, view.superseded_by), (None, None));
+    }
+
+    #[test]
+    fn a_primary_that_cannot_be_sampled_is_superseded_by_what_left_it_after_the_sample() {
+        let refused = || SampleFailure {
+            life: Life::Up,
+            reason: "too many clients".to_owned(),
+        };
+        for (what, in_recovery, failing, written, switch, superseded_by) in [
+            ("wrote on", false, true, Some(300), 250, Some(Timeline(2))),
+            (
+                "up to there",
+                false,
+                true,
+                Some(250),
+                250,
+                Some(Timeline(2)),
+            ),
+            ("not so far", false, true, Some(240), 250, None),
+            ("nothing known", false, true, None, 250, None),
+            ("left before", false, true, None, 200, Some(Timeline(2))),
+            ("sampled again", false, false, Some(300), 250, None),
+            ("a standby", true, true, Some(300), 250, None),
+        ] {
+            let mut view = view(in_recovery);
+            let sample = view.sample.unwrap();
+            if failing {
+                view.failed(refused(), at(101));
+            }
+            if let Some(written) = written {
+                view.wrote(&sample, Lsn(written));
+            }
+            view.learn(proof(2, switch));
+            assert_eq!(view.superseded_by, superseded_by, "{what}");
+        }
+        // What was remembered before is judged as soon as enough is written; and a sample counts for more.
+        let mut view = view(false);
+        let sample = view.sample.unwrap();
+        view.remember(proof(2, 250));
+        view.failed(refused(), at(101));
+        assert_eq!(view.superseded_by, None);
+        view.wrote(&sample, Lsn(300));
+        assert_eq!(view.superseded_by, Some(Timeline(2)));
+        assert!(judge_primary(&view, at(102)).is_err());
+        let again = Sample {
+            at: at(103),
+            position: Some(Lsn(240)),
+            ..sample
+        };
+        view.saw(again);
+        assert_eq!((view.superseded_by, view.written), (None, None));
+        view.failed(refused(), at(104));
+        view.wrote(&sample, Lsn(300));
+        assert_eq!(view.written, None, "of a sample before");
     }
 
     #[test]

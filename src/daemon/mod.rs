@@ -265,6 +265,8 @@ fn own_tasks(
     });
     let (of, seen, _) = parts();
     tasks.spawn(async move { observe::pgbouncer(&of.tools.loaded.config, &seen).await });
+    let (of, seen, _) = parts();
+    tasks.spawn(async move { observe::written(&of.tools.loaded.config, &seen).await });
     let (of, seen, known) = parts();
     tasks.spawn(async move { peers::peers(&of, &seen, &known).await });
     let (of, seen, known) = parts();

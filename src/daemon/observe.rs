@@ -10,6 +10,7 @@ use crate::checks::PgBouncerWatch;
 use crate::cluster::{Knowledge, PgBouncerCondition, Sample, Sampler, View};
 use crate::config::Config;
 use crate::model::TimelineHistory;
+use crate::{postgres, process};
 
 /// Samples the role each second, and where a primary is.
 pub(super) async fn roles(
@@ -62,6 +63,30 @@ fn tell_change(before: Option<Sample>, now: Sample) {
             "primary"
         };
         tracing::info!(timeline = now.timeline.0, "this node is the {role}");
+    }
+}
+
+/// Reads from `pg_wal` how far a primary has written that cannot be sampled: a proof of a promotion is judged by that.
+///
+/// Beside the sampling, which a volume that hangs must not hold up.
+pub(super) async fn written(config: &Config, seen: &watch::Sender<View>) {
+    let mut ticks = every(1);
+    loop {
+        ticks.tick().await;
+        let last = {
+            let view = seen.borrow();
+            let sample = view.sample.filter(|_| view.failing.is_some());
+            sample.zip(view.position().map(|own| own.lsn))
+        };
+        let Some((sample, from)) = last else {
+            continue;
+        };
+        let data = config.postgres.data_directory.clone();
+        let (identifier, timeline) = (sample.system_identifier, sample.timeline);
+        let read = move || postgres::written_after(&data, identifier, timeline, from);
+        if let Some(written) = process::on_a_thread(read).await {
+            seen.send_modify(|view| view.wrote(&sample, written));
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod server;
 mod session;
 mod wal_commits;
 mod wal_directory;
+mod wal_written;
 
 pub use backup_session::{current_segment, end_backup_sessions};
 pub use connect::{Connection, Target, connect};
@@ -25,6 +26,7 @@ pub use server::{Archiver, Server, archiver, heavy_work, server, switch_wal};
 pub use session::program_options;
 pub use wal_commits::{Commit, WalReader, WalStretch, local_history, stretches};
 pub use wal_directory::{WalDirectory, wal_directory};
+pub use wal_written::written_after;
 
 use std::path::PathBuf;
 
