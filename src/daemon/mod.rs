@@ -23,6 +23,7 @@ mod systemd;
 mod timelines;
 mod unarchived;
 mod vital;
+mod wal_pace;
 
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};

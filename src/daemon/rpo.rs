@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::unarchived::{
     OwnEnd, is_ahead, is_same_wal, listed_end, loss, newer_end, resume_at, waited,
 };
+use super::wal_pace::Pace;
 use super::{Node, every};
 use crate::archive;
 use crate::cluster::{ArchiveEnd, Evidence, Knowledge, Loss, Objectives, Rpo, Sample, View};
@@ -27,8 +28,6 @@ const LIMIT: Duration = Duration::from_secs(5);
 const LISTED_SOON: Duration = Duration::from_secs(2);
 /// Likewise while it waits there.
 const LISTED_SELDOM: Duration = Duration::from_secs(15);
-/// WAL that one run of `pg_waldump` reads.
-const READ_AT_ONCE: u64 = 1 << 29;
 
 /// What `config` wants of RPO and RTO.
 pub(super) fn objectives(config: &Config) -> Objectives {
@@ -91,6 +90,7 @@ struct Tracker<'a> {
     first: Option<Commit>,
     /// No commit lies between the archive's end and this.
     read_to: Option<Lsn>,
+    pace: Pace,
     switched: Option<Instant>,
 }
 
@@ -105,6 +105,7 @@ impl<'a> Tracker<'a> {
             listed: None,
             first: None,
             read_to: None,
+            pace: Pace::default(),
             switched: None,
         }
     }
@@ -248,8 +249,12 @@ impl<'a> Tracker<'a> {
         for mut stretch in unread {
             let to = stretch.to;
             while stretch.from < to {
-                stretch.to = to.min(Lsn(stretch.from.0.saturating_add(READ_AT_ONCE)));
-                let found = reader.first_commit(stretch).await?;
+                let begun = Instant::now();
+                self.pace.may_read(begun)?;
+                let at_once = self.pace.at_once();
+                stretch.to = to.min(Lsn(stretch.from.0.saturating_add(at_once)));
+                let found = reader.first_commit(stretch).await;
+                let found = self.pace.ran(found, begun.elapsed(), Instant::now())?;
                 if let Some(found) = found.filter(|found| found.end > end.lsn) {
                     self.first = Some(found);
                     return Ok(Some(found));
