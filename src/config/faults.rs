@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::error::Problem;
-use super::key::Key;
+use super::error::{Problem, sections};
+use super::key::{Key, environment_name};
 use super::keys::KEYS;
 use super::kind::Kind;
 use super::nearest::nearest;
@@ -49,33 +49,67 @@ impl Faults {
     }
 }
 
-/// Whether the daemon cannot serve without the right value of `key`, which may be a section's name.
+/// Whether the daemon cannot serve without the right value of `key`, which may be the name of a section or a variable.
+///
+/// A misspelt name counts as the one that was meant: with its default the daemon would serve another server's role.
 pub(super) fn is_needed_to_serve(key: &str) -> bool {
-    SERVING.contains(&key)
-        || SERVING_KEYS.contains(&key)
-        || key == "cluster"
-        || Key::named(key).is_some_and(|key| SERVING.contains(&key.section()))
+    let serves = |key: &Key| SERVING.contains(&key.section()) || SERVING_KEYS.contains(&key.name);
+    if let Some(known) = Key::named(key) {
+        return serves(known);
+    }
+    let is_serving = |section: &str| SERVING.contains(&section) || section == "cluster";
+    let (section, is_dotted) = key.split_once('.').map_or((key, false), |it| (it.0, true));
+    if sections().contains(&section) {
+        return is_serving(section);
+    }
+    let known = sections().into_iter().map(str::to_owned);
+    // Above the first section, a key belongs to none.
+    let stands_outside = || KEYS.iter().any(|it| serves(it) && it.leaf() == key);
+    meant(key).is_some_and(serves)
+        || nearest(section, known).is_some_and(|it| is_serving(&it))
+        || !is_dotted && stands_outside()
+}
+
+/// The key that is called `name`, or that a misspelt key or variable most likely means.
+fn meant(name: &str) -> Option<&'static Key> {
+    let spelt = |key: &Key| {
+        if name.starts_with("XDB_") {
+            environment_name(key.name)
+        } else {
+            key.name.to_owned()
+        }
+    };
+    let nearest = nearest(name, KEYS.iter().map(spelt))?;
+    KEYS.iter().find(|key| spelt(key) == nearest)
 }
 
 /// The section that must not work with the default of `key`; `None` where the default does no harm.
 fn guarded_section(key: &str) -> Option<&'static str> {
+    let meant = meant(key);
     let section = key.split('.').next().unwrap_or(key);
-    let is_harmless = |key: &Key| {
-        // A time or a number of uploads: the default is as safe as any other.
-        matches!(section, "archive" | "dump") && matches!(key.kind, Kind::Duration | Kind::Count)
+    let section = match meant {
+        Some(meant) if key.starts_with("XDB_") => meant.section(),
+        _ => section,
     };
-    if Key::named(key).is_some_and(is_harmless) {
+    if meant.is_some_and(|meant| meant.section() == section && is_harmless(meant)) {
         return None;
     }
     let guarded = |section: &str| GUARDED.iter().find(|guarded| **guarded == section).copied();
-    let is_section = KEYS.iter().any(|key| key.section() == section);
-    if is_section {
+    if sections().contains(&section) {
         guarded(section)
     } else {
         // A mistyped section hides all its keys.
         let known = GUARDED.iter().map(|section| (*section).to_owned());
         nearest(section, known).and_then(|section| guarded(&section))
     }
+}
+
+/// Whether the default of `key` is as safe as any other value: a time, a number of uploads, how a segment is compressed or
+/// whether it ends early. Archiving must not stop because of it.
+fn is_harmless(key: &Key) -> bool {
+    const HARMLESS: &[&str] = &["archive.switch_wal", "archive.compression"];
+    let is_limit = matches!(key.kind, Kind::Duration | Kind::Count);
+    HARMLESS.contains(&key.name) || matches!(key.section(), "archive" | "dump") && is_limit
 }
 
 #[cfg(test)]
@@ -93,8 +127,25 @@ mod tests {
             ("cluster.peers", true),
             ("postgres", true),
             ("cluster.account", false),
-            // A name that is no key sets nothing.
-            ("postgres.prot", false),
+            // A misspelt name leaves the default, which may be another server's.
+            ("postgres.prot", true),
+            ("postgres.data_directroy", true),
+            ("postgres.nonsense", true),
+            ("postgress", true),
+            ("node.hostnam", true),
+            ("pgbouncer.prot", true),
+            ("http.listn", true),
+            ("cluster.peer", true),
+            ("clutser", true),
+            ("data_directory", true),
+            ("XDB_POSTGRES_PROT", true),
+            ("XDB_CLUSTER_PEER", true),
+            ("XDB_CLUSTER_ACOUNT", false),
+            ("XDB_S3_ENDPONT", false),
+            ("XDB_NOTHING", false),
+            ("nonsense", false),
+            ("wait.prot", false),
+            ("repository", false),
             ("s3.endpoint", false),
             ("schedule.dump", false),
             ("wait.port", false),
@@ -112,6 +163,14 @@ mod tests {
             ("archive.settings.WALG_FILE_PREFIX", Some("archive")),
             ("archive.repositry", Some("archive")),
             ("archive.push_timeout", None),
+            ("archive.push_timeot", None),
+            ("archive.switch_wal", None),
+            ("archive.swich_wal", None),
+            ("archive.compression", None),
+            ("archive.nonsense", Some("archive")),
+            ("XDB_ARCHIVE_REPOSITRY", Some("archive")),
+            ("XDB_ARCHIVE_SWICH_WAL", None),
+            ("XDB_RETENTION_FULS", Some("retention")),
             ("retention.fulls", Some("retention")),
             ("restore_test.timeout", Some("restore_test")),
             ("dump.repository", Some("dump")),

@@ -102,10 +102,15 @@ fn what_serving_does_not_need_may_be_wrong_and_is_told() {
     assert!(checks.stdout.contains("\"archiver\""), "{checks:?}");
 
     // What serving needs: the running daemon says that it could not start again, and a new one says why.
-    lab.config(&format!("{REDIS}[postgres]\nport = 70000"));
+    lab.config(&format!("{REDIS}[postgres]\nprot = 5433"));
     eventually("the next start would fail", SOON, || {
         alert(&lab, "configuration", "critical")
     });
+    daemon.signal("HUP");
+    assert_eq!(not_served(&lab, "primary", 2), [""; 0]);
+    let misspelt = lab.xdb(&["status"]);
+    misspelt.failed(2, "postgres.prot");
+    lab.config(&format!("{REDIS}[postgres]\nport = 70000"));
     serves(&lab, "primary");
     daemon.signal("TERM");
     assert_eq!(daemon.wait(SOON).code, 143);
