@@ -5,6 +5,7 @@ mod configuration;
 mod http;
 mod pgbouncer;
 mod sessions;
+mod state;
 
 use std::time::Duration;
 
