@@ -24,7 +24,7 @@ pub use error::{Cause, StorageError};
 pub use repository::{Repository, UnknownPlaceholder};
 pub use shared::{
     Acknowledgement, ArchiveOf, ClusterLock, HighWater, Holder, Keeper, LockError, Proof, Pruned,
-    ReadProofs, Shared, SharedError, Success,
+    ReadProofs, Shared, SharedError, Success, set_aside_folder,
 };
 pub use upload::{Content, Upload};
 

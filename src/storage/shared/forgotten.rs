@@ -1,26 +1,35 @@
 //! Timelines that a person had the cluster forget: `forgotten-timelines/{system identifier}-{timeline}.json`, and what was
-//! moved out of the archive: `set-aside/timeline-{timeline}/{name}`.
+//! moved out of the archive: `set-aside/timeline-{timeline}-{time}/{name}`.
+
+use jiff::Timestamp;
 
 use super::{Shared, SharedError};
-use crate::model::{ForgottenTimeline, Timeline};
+use crate::model::{ForgottenTimeline, ForgottenTimelines, Timeline};
 
 const FOLDER: &str = "forgotten-timelines/";
 
 impl Shared {
-    /// Every forgotten timeline of the cluster `system_identifier`.
+    /// Every forgotten timeline of the cluster `system_identifier`; a damaged record hides no other.
     ///
     /// # Errors
-    /// When the bucket cannot be asked, or one of them cannot be read.
+    /// When the bucket cannot be asked.
     pub async fn forgotten_timelines(
         &self,
         system_identifier: u64,
-    ) -> Result<Vec<ForgottenTimeline>, SharedError> {
-        let mut found = Vec::new();
+    ) -> Result<ForgottenTimelines, SharedError> {
+        let mut found = ForgottenTimelines::default();
         let of_cluster = self.key(&format!("{FOLDER}{system_identifier}-"));
         for object in self.bucket.list(&of_cluster).await? {
             let content = self.bucket.get(&object.key).await?;
-            let read = serde_json::from_slice(&content);
-            found.push(read.map_err(|error| self.damaged(&object.key, &error))?);
+            match serde_json::from_slice(&content) {
+                Ok(forgotten) => found.known.push(forgotten),
+                Err(error) => {
+                    let reason = self.damaged(&object.key, &error).to_string();
+                    tracing::warn!("what was forgotten cannot be read: {reason}");
+                    let timeline = timeline_of(&object.key).map(|it| (it, reason));
+                    found.unreadable.extend(timeline);
+                }
+            }
         }
         Ok(found)
     }
@@ -48,13 +57,13 @@ impl Shared {
         Ok(self.bucket.delete(&key).await?)
     }
 
-    /// Moves the object `key` of the same bucket to `set-aside/`, where no recovery looks.
+    /// Moves the object `key` of the same bucket to `folder` of `set-aside/`, where no recovery looks.
     ///
     /// # Errors
     /// When the bucket cannot be read or written; then the object is still where it was.
-    pub async fn set_aside(&self, key: &str, timeline: Timeline) -> Result<(), SharedError> {
+    pub async fn set_aside(&self, key: &str, folder: &str) -> Result<(), SharedError> {
         let name = key.rsplit('/').next().unwrap_or(key);
-        let aside = self.key(&format!("set-aside/timeline-{:08X}/{name}", timeline.0));
+        let aside = self.key(&format!("set-aside/{folder}/{name}"));
         let content = self.bucket.get(key).await?;
         self.bucket.put(&aside, content).await?;
         Ok(self.bucket.delete(key).await?)
@@ -65,5 +74,43 @@ impl Shared {
             "{FOLDER}{system_identifier}-{:08X}.json",
             timeline.0
         ))
+    }
+}
+
+/// Where the files of `timeline` are moved at `now`: a number is used again after they were, and nothing is overwritten.
+pub fn set_aside_folder(timeline: Timeline, now: Timestamp) -> String {
+    let time = now.strftime("%Y%m%dT%H%M%SZ");
+    format!("timeline-{:08X}-{time}", timeline.0)
+}
+
+/// The timeline in the name of a record.
+fn timeline_of(key: &str) -> Option<Timeline> {
+    let (_, digits) = key.strip_suffix(".json")?.rsplit_once('-')?;
+    u32::from_str_radix(digits, 16).ok().map(Timeline)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_aside_later_has_another_folder() {
+        let folder = |second| {
+            let now = Timestamp::from_second(second).unwrap();
+            set_aside_folder(Timeline(18), now)
+        };
+        assert_eq!(folder(0), "timeline-00000012-19700101T000000Z");
+        assert_ne!(folder(0), folder(1));
+    }
+
+    #[test]
+    fn a_records_name_tells_its_timeline() {
+        for (key, timeline) in [
+            ("xdb/my-main/forgotten-timelines/77-00000012.json", Some(18)),
+            ("xdb/my-main/forgotten-timelines/77-12", None),
+            ("xdb/my-main/forgotten-timelines/77-new.json", None),
+        ] {
+            assert_eq!(timeline_of(key), timeline.map(Timeline), "{key}");
+        }
     }
 }

@@ -15,6 +15,7 @@ use super::{Bucket, Repository, StorageError, UnknownPlaceholder};
 use crate::config::Config;
 
 pub use acknowledgement::Acknowledgement;
+pub use forgotten::set_aside_folder;
 pub use high_water::HighWater;
 pub use lock::{ClusterLock, Holder, LockError};
 pub use proof::{Proof, ReadProofs};
