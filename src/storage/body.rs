@@ -4,7 +4,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::{Bucket, REQUEST_DEADLINE, StorageError};
+use super::{Bucket, Cause, REQUEST_DEADLINE, StorageError};
 
 /// What is left of an object's content.
 pub struct Body {
@@ -29,6 +29,23 @@ impl Bucket {
             bucket: self.name.clone(),
             key: key.to_owned(),
         })
+    }
+
+    /// The whole content of an object of at most `most` bytes.
+    ///
+    /// # Errors
+    /// When it is not there, cannot be read, or is larger.
+    pub async fn get_at_most(&self, key: &str, most: u64) -> Result<Vec<u8>, StorageError> {
+        let mut body = self.read(key).await?;
+        let mut content = Vec::new();
+        while let Some(bytes) = body.next().await? {
+            content.extend_from_slice(&bytes);
+            if content.len() as u64 > most {
+                let cause = Cause::Other(format!("it has more than {most} bytes"));
+                return Err(StorageError::of("read", &self.name, key, cause));
+            }
+        }
+        Ok(content)
     }
 }
 

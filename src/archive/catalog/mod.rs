@@ -21,8 +21,8 @@ pub use corrupt::{Parts, begins_as_named, is_read, judge_parts, judge_stored, un
 pub use end::End;
 pub(in crate::archive) use foreign::owners;
 use read::unpacker;
+pub(in crate::archive) use read::{HISTORY_LIMIT, parse_stored_history, stored_header};
 pub use read::{decompressed, read, stored_files, tar_parts};
-pub(in crate::archive) use read::{parse_stored_history, stored_header};
 pub use recovery::{RecoveryPath, Span, UnreadHistory, plan_recovery};
 pub use snapshot::Snapshot;
 pub use status::{State, Status, Tested};

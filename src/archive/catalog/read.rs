@@ -23,6 +23,11 @@ pub async fn read(bucket: &Bucket, repository: &Repository) -> Result<Catalog, A
     Ok(snapshot.into_catalog())
 }
 
+/// Bytes of a timeline's history: PostgreSQL's have a line a promotion.
+pub(in crate::archive) const HISTORY_LIMIT: u64 = 1 << 20;
+/// Of the largest segment that PostgreSQL knows.
+const SEGMENT_LIMIT: u64 = 1 << 30;
+
 /// wal-g compresses histories, walrus does not.
 ///
 /// # Errors
@@ -31,7 +36,8 @@ pub(in crate::archive) fn parse_stored_history(
     key: &str,
     stored: &[u8],
 ) -> Result<TimelineHistory, String> {
-    let text = String::from_utf8(decompressed(key, stored)?).map_err(|error| error.to_string())?;
+    let content = decompressed_within(key, stored, HISTORY_LIMIT)?;
+    let text = String::from_utf8(content).map_err(|error| error.to_string())?;
     text.parse().map_err(|error: ParseError| error.to_string())
 }
 
@@ -40,14 +46,24 @@ pub(in crate::archive) fn parse_stored_history(
 /// # Errors
 /// Why it cannot be read: damaged, encrypted, or of a compression that xdb does not know.
 pub fn decompressed(key: &str, stored: &[u8]) -> Result<Vec<u8>, String> {
+    decompressed_within(key, stored, SEGMENT_LIMIT)
+}
+
+fn decompressed_within(key: &str, stored: &[u8], most: u64) -> Result<Vec<u8>, String> {
     let mut content = Vec::new();
-    let read = unpacker(key, stored)?.read_to_end(&mut content);
+    let unpacked = unpacker(key, stored)?.take(most + 1);
+    let read = { unpacked }.read_to_end(&mut content);
     read.map_err(|error| error.to_string())?;
+    if content.len() as u64 > most {
+        return Err(format!("it unpacks to more than {most} bytes"));
+    }
     Ok(content)
 }
 
 /// How much of a stored segment is read before the first attempt at its first page.
 const FIRST_ATTEMPT: usize = 128 << 10;
+/// More than the largest compressed block, which is unpacked as a whole: who shows no header until then has none.
+const LAST_ATTEMPT: usize = 16 << 20;
 
 /// The header of the segment that is stored as `object`; the inner error says why it cannot be read.
 ///
@@ -67,7 +83,10 @@ pub(in crate::archive) async fn stored_header(
             if let Ok(header) = header_of(&object.key, &stored) {
                 return Ok(Ok(header));
             }
-            enough = stored.len() * 2;
+            if stored.len() >= LAST_ATTEMPT {
+                break;
+            }
+            enough = (stored.len() * 2).min(LAST_ATTEMPT);
         }
     }
     Ok(header_of(&object.key, &stored))
@@ -174,5 +193,18 @@ mod tests {
                 .unwrap_err()
                 .contains("br")
         );
+    }
+
+    #[test]
+    fn a_history_that_unpacks_to_very_much_is_refused() {
+        let zeros = vec![b'\n'; 4 << 20];
+        let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+        encoder.write_all(&zeros).unwrap();
+        let bomb = encoder.finish().unwrap();
+        assert!(bomb.len() < 1 << 17, "{}", bomb.len());
+        let refused = parse_stored_history("a/00000002.history.lz4", &bomb).unwrap_err();
+        assert!(refused.contains("more than"), "{refused}");
+        let content = decompressed("a/000000010000000000000001.lz4", &bomb);
+        assert_eq!(content.map(|it| it.len()), Ok(4 << 20));
     }
 }
