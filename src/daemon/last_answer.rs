@@ -43,6 +43,10 @@ pub(super) async fn keep(node: &Node) {
         let Some(kept) = process::on_a_thread(keep).await else {
             continue;
         };
+        // Learned while it was written.
+        if node.view.borrow().superseded_by.is_some() {
+            void(node);
+        }
         if let Err(error) = &kept
             && !failing
         {
@@ -51,6 +55,14 @@ pub(super) async fn keep(node: &Node) {
             );
         }
         failing = kept.is_err();
+    }
+}
+
+/// A restarted daemon must not serve a primary that was superseded meanwhile.
+pub(super) fn void(node: &Node) {
+    let files = StateFiles::of(&node.tools.loaded.config.node.state_directory);
+    if let Err(error) = files.void_last_answer() {
+        tracing::error!("the last answer cannot be taken back on this node: {error}");
     }
 }
 

@@ -104,6 +104,24 @@ impl StateFiles {
             .write_all_at(&json, 0)
     }
 
+    /// Takes the last answer back, in place: a full disk must not keep it.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be written.
+    pub fn void_last_answer(&self) -> io::Result<()> {
+        let file = OpenOptions::new()
+            .write(true)
+            .open(self.directory.join(LAST_ANSWER));
+        match file {
+            Ok(file) => {
+                let bytes = usize::try_from(file.metadata()?.len()).unwrap_or(ANSWER_BYTES);
+                file.write_all_at(&vec![b' '; bytes.min(ANSWER_BYTES)], 0)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let content = fs::read(self.directory.join(name)).ok()?;
         serde_json::from_slice(&content).ok()
@@ -165,6 +183,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let files = StateFiles::of(directory.path());
         assert_eq!((files.last_answer(), files.supersession()), (None, None));
+        files.void_last_answer().unwrap();
         files.keep_last_answer(&answer()).unwrap();
         let shorter = LastAnswer {
             server: String::new(),
@@ -172,6 +191,10 @@ mod tests {
         };
         files.keep_last_answer(&shorter).unwrap();
         assert_eq!(files.last_answer(), Some(shorter));
+        files.void_last_answer().unwrap();
+        assert_eq!(files.last_answer(), None);
+        files.keep_last_answer(&answer()).unwrap();
+        assert_eq!(files.last_answer(), Some(answer()));
         let proof = Supersession {
             system_identifier: 7,
             timeline: Timeline(2),
