@@ -4,9 +4,9 @@ use jiff::Timestamp;
 
 use super::{ArchiveError, Timelines};
 use crate::config::Config;
-use crate::model::{ForgottenTimeline, Lsn, ServerPosition, Timeline, TimelineHistory};
+use crate::model::{ForgottenTimeline, Timeline, TimelineHistory};
 use crate::postgres::{ControlFile, control_file};
-use crate::storage::{Bucket, Shared};
+use crate::storage::{Bucket, Shared, set_aside_folder};
 use crate::store::StateFiles;
 
 /// What became of it.
@@ -15,22 +15,29 @@ pub struct Forgotten {
     pub timeline: ForgottenTimeline,
     /// Objects that were moved out of the archive.
     pub moved: usize,
+    /// Where they are, below `set-aside/`.
+    pub folder: String,
     /// Objects of the timeline that are in the archive still.
     pub left: usize,
     /// Why the other nodes do not learn of it; `None` where they do.
     pub here_only: Option<ArchiveError>,
 }
 
+/// What the peers that answer show of a timeline: `None` where none is on it; inside, its history where one knows that.
+pub type ShownByPeers = Option<Option<TimelineHistory>>;
+
 /// Has this cluster forget `timeline`, on all nodes; with `set_aside` its files are moved out of the archive, too.
 ///
 /// # Errors
-/// [`ArchiveError::Refused`] where this server is on the timeline or came through it; otherwise when nothing can be kept on
-/// this node, or a file cannot be moved.
+/// [`ArchiveError::Refused`] where this server is on the timeline or came through it, or where nothing shows such a timeline;
+/// otherwise when the archive cannot be asked for one that only it may know, nothing can be kept on this node, or a file
+/// cannot be moved.
 pub async fn forget_timeline(
     config: &Config,
     timeline: Timeline,
     (by, why): (&str, &str),
     set_aside: bool,
+    shown: ShownByPeers,
 ) -> Result<Forgotten, ArchiveError> {
     let control = own_control_file(config)?;
     if timeline <= control.timeline {
@@ -47,7 +54,7 @@ pub async fn forget_timeline(
     let kept = kept.filter(|proof| proof.timeline == timeline);
     let history = match &kept {
         Some(proof) => Some(proof.history.clone()),
-        None => archived_history(config, &control, timeline).await,
+        None => choose_history(timeline, archived_history(config, timeline).await, shown)?,
     };
     let forgotten = ForgottenTimeline {
         v: 1,
@@ -70,14 +77,16 @@ pub async fn forget_timeline(
             .map_err(|source| keep(config, source))?;
     }
     let shared = share(config, &forgotten).await;
+    let folder = set_aside_folder(timeline, forgotten.at);
     let (moved, left) = match (&shared, set_aside) {
-        (Ok(()), true) => (move_files(config, timeline).await?, 0),
+        (Ok(()), true) => (move_files(config, timeline, &folder).await?, 0),
         (Ok(()), false) => (0, files_of(config, timeline).await?.1.len()),
         (Err(_), _) => (0, 0),
     };
     Ok(Forgotten {
         timeline: forgotten,
         moved,
+        folder,
         left,
         here_only: shared.err(),
     })
@@ -89,15 +98,50 @@ pub async fn forget_timeline(
 /// When this node's files cannot be written, or the bucket cannot.
 pub async fn remember_timeline(config: &Config, timeline: Timeline) -> Result<(), ArchiveError> {
     let control = own_control_file(config)?;
+    let shared = Shared::open(config).await?;
+    let identifier = control.system_identifier;
+    let unshared = shared.remember_timeline(identifier, timeline).await;
+    // After the bucket: the daemon keeps here what it reads there.
     let files = StateFiles::of(&config.node.state_directory);
     let mut all = files.forgotten();
     all.retain(|one| one.timeline != timeline);
     files
         .keep_forgotten(&all)
         .map_err(|source| keep(config, source))?;
-    let shared = Shared::open(config).await?;
-    let identifier = control.system_identifier;
-    Ok(shared.remember_timeline(identifier, timeline).await?)
+    Ok(unshared?)
+}
+
+async fn archived_history(config: &Config, timeline: Timeline) -> Shown {
+    Timelines::open(config)
+        .await?
+        .stored_history(timeline)
+        .await
+}
+
+/// As [`ShownByPeers`], of the archive.
+type Shown = Result<ShownByPeers, ArchiveError>;
+
+/// What is forgotten of `timeline`: a number alone would be a later promotion's, too.
+fn choose_history(
+    timeline: Timeline,
+    archived: Shown,
+    shown: ShownByPeers,
+) -> Result<Option<TimelineHistory>, ArchiveError> {
+    match (archived, shown) {
+        (Ok(Some(Some(history))), _) | (_, Some(Some(history))) => Ok(Some(history)),
+        (Err(error), _) => Err(error),
+        (Ok(None), None) => Err(unknown(timeline)),
+        (Ok(_), _) => Ok(None),
+    }
+}
+
+fn unknown(timeline: Timeline) -> ArchiveError {
+    ArchiveError::Refused {
+        reason: format!(
+            "neither the archive, nor a peer, nor a proof kept on this node shows timeline {timeline}"
+        ),
+        hint: "`xdb timeline list` shows the timelines that are known".to_owned(),
+    }
 }
 
 fn own_control_file(config: &Config) -> Result<ControlFile, ArchiveError> {
@@ -119,22 +163,6 @@ async fn share(config: &Config, forgotten: &ForgottenTimeline) -> Result<(), Arc
     Ok(shared.forget_timeline(forgotten).await?)
 }
 
-async fn archived_history(
-    config: &Config,
-    control: &ControlFile,
-    timeline: Timeline,
-) -> Option<TimelineHistory> {
-    let own = ServerPosition {
-        system_identifier: control.system_identifier,
-        timeline: control.timeline,
-        lsn: Lsn(u64::MAX),
-        history: None,
-    };
-    let newer = Timelines::open(config).await.ok()?.newer(&own, &[]).await;
-    let mut newer = newer.ok()?.into_iter();
-    newer.find(|it| it.timeline == timeline)?.history
-}
-
 /// The keys of all that the archive holds of `timeline`.
 async fn files_of(
     config: &Config,
@@ -148,11 +176,60 @@ async fn files_of(
     Ok((Shared::open(config).await?, keys))
 }
 
-async fn move_files(config: &Config, timeline: Timeline) -> Result<usize, ArchiveError> {
+async fn move_files(
+    config: &Config,
+    timeline: Timeline,
+    folder: &str,
+) -> Result<usize, ArchiveError> {
     let (shared, keys) = files_of(config, timeline).await?;
     for key in &keys {
-        shared.set_aside(key, timeline).await?;
+        shared.set_aside(key, folder).await?;
     }
     super::forget_catalog(config).await;
     Ok(keys.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_something_shows_can_be_forgotten() {
+        let history = |text: &str| text.parse::<TimelineHistory>().unwrap();
+        let (archived, theirs) = (history("1\t0/5000000\tr\n"), history("1\t0/6000000\tr\n"));
+        let away = || ArchiveError::Usage("S3 is away".to_owned());
+        let choose = |archived, shown| choose_history(Timeline(2), archived, shown);
+        for (what, found, shown, expected) in [
+            ("a typo", Ok(None), None, Err("shows timeline 2")),
+            ("away", Err(away()), None, Err("S3 is away")),
+            ("away, a number", Err(away()), Some(None), Err("S3 is away")),
+            (
+                "away, a peer",
+                Err(away()),
+                Some(Some(theirs.clone())),
+                Ok(Some(&theirs)),
+            ),
+            (
+                "a peer",
+                Ok(None),
+                Some(Some(theirs.clone())),
+                Ok(Some(&theirs)),
+            ),
+            ("WAL alone", Ok(Some(None)), None, Ok(None)),
+            (
+                "both",
+                Ok(Some(Some(archived.clone()))),
+                Some(Some(theirs.clone())),
+                Ok(Some(&archived)),
+            ),
+        ] {
+            match (choose(found, shown), expected) {
+                (Err(error), Err(words)) => {
+                    assert!(error.to_string().contains(words), "{what}: {error}");
+                }
+                (Ok(chosen), Ok(expected)) => assert_eq!(chosen.as_ref(), expected, "{what}"),
+                (chosen, _) => panic!("{what}: {chosen:?}"),
+            }
+        }
+    }
 }

@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use super::exit::{Exit, complain};
 use super::output::{say, table};
-use crate::archive::{self, ArchiveError, Relation, Timelines};
-use crate::cluster;
+use crate::archive::{self, ArchiveError, Relation, ShownByPeers, Timelines};
+use crate::cluster::{self, View};
 use crate::config::{Config, Loaded};
+use crate::daemon;
 use crate::log;
 use crate::model::{ServerPosition, Timeline, TimelineHistory};
 use crate::postgres::control_file;
@@ -41,6 +42,9 @@ pub enum Verb {
         /// Move the timeline's files out of the archive, to xdb/{cluster}/set-aside/
         #[arg(long, conflicts_with = "undo")]
         set_aside: bool,
+        /// Forget it though a configured peer does not answer: that peer must not be a primary on the timeline
+        #[arg(long, conflicts_with = "undo")]
+        force: bool,
         /// Take it back: the timeline counts again. Run it on both nodes
         #[arg(long)]
         undo: bool,
@@ -75,12 +79,14 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
             why,
             by,
             set_aside,
+            force,
             ..
         } => {
             let (by, why) = (by.unwrap_or_default(), why.unwrap_or_default());
-            refuse_running(config, Timeline(timeline)).await?;
-            let who = (&*by, &*why);
-            let done = archive::forget_timeline(config, Timeline(timeline), who, set_aside).await?;
+            let shown = ask_peers(config, Timeline(timeline), force).await?;
+            let (timeline_id, who) = (Timeline(timeline), (&*by, &*why));
+            let forgetting = archive::forget_timeline(config, timeline_id, who, set_aside, shown);
+            let done = forgetting.await?;
             if let Some(error) = &done.here_only {
                 complain(
                     &format!(
@@ -95,9 +101,9 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
                 "timeline {timeline} is forgotten on all nodes"
             ))?;
             if done.moved > 0 {
-                let (cluster, moved) = (&config.cluster.name, done.moved);
+                let (cluster, moved, folder) = (&config.cluster.name, done.moved, done.folder);
                 say(format_args!(
-                    "{moved} files moved to xdb/{cluster}/set-aside/timeline-{timeline:08X}/"
+                    "{moved} files moved to xdb/{cluster}/set-aside/{folder}/"
                 ))?;
             }
             if done.left > 0 {
@@ -112,11 +118,26 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
     }
 }
 
-/// A timeline that a configured peer's primary runs on is no mistake.
-async fn refuse_running(config: &Config, timeline: Timeline) -> Result<(), ArchiveError> {
+/// What the configured peers show of `timeline`. One that a primary runs on is no mistake, and neither may be one of a peer
+/// that does not answer.
+async fn ask_peers(
+    config: &Config,
+    timeline: Timeline,
+    force: bool,
+) -> Result<ShownByPeers, ArchiveError> {
+    let mut shown = None;
     for address in &config.cluster.peers {
-        let Ok(state) = cluster::ask_state(address).await else {
-            continue;
+        let state = match cluster::ask_state(address).await {
+            Ok(state) if state.hostname == config.node.hostname => continue,
+            Ok(state) => state,
+            Err(_) if force || daemon::is_this_node(config, address) => continue,
+            Err(error) => {
+                return Err(ArchiveError::Refused {
+                    reason: format!("the peer {address} may be a primary on timeline {timeline}: {}", log::chain(&error)),
+                    hint: "start its daemon, or repeat this with --force where its PostgreSQL is stopped for good"
+                        .to_owned(),
+                });
+            }
         };
         let leads = state.view.in_recovery(state.at) == Some(false);
         let on = state.view.sample.map(|sample| sample.timeline);
@@ -129,13 +150,23 @@ async fn refuse_running(config: &Config, timeline: Timeline) -> Result<(), Archi
                 ),
             });
         }
+        shown = shown.or_else(|| shown_by(&state.view, timeline));
     }
-    Ok(())
+    Ok(shown)
+}
+
+fn shown_by(view: &View, timeline: Timeline) -> ShownByPeers {
+    let proof = view.proof.as_ref().filter(|it| it.timeline == timeline);
+    if let Some(proof) = proof {
+        return Some(Some(proof.history.clone()));
+    }
+    let is_on = view.sample.is_some_and(|it| it.timeline == timeline);
+    is_on.then(|| view.history.clone())
 }
 
 async fn list(config: &Config, json: bool) -> anyhow::Result<Exit> {
     let own = own_position(config).await?;
-    let newer = Timelines::open(config).await?.newer(&own, &[]).await?;
+    let newer = Timelines::open(config).await?.newer(&own).await?;
     let mut lines = vec![Line {
         timeline: own.timeline,
         relation: "own",

@@ -54,7 +54,7 @@ use outages::Outages;
 pub use past::{Known, known};
 pub use run_once::{NotRun, run_job, run_once};
 pub use schedule::{Schedule, next_run};
-pub use status::status;
+pub use status::{is_this_node, status};
 use successes::Successes;
 use systemd::Pulse;
 

@@ -115,6 +115,11 @@ async fn ask_peers(config: &Config) -> Vec<Peer> {
     cluster::distinct(&peers)
 }
 
+/// Whether the peer `address` is this node, whose daemon need not answer.
+pub fn is_this_node(config: &Config, address: &str) -> bool {
+    is_own(Peer::new(address).host(), &config.node.hostname)
+}
+
 /// By name, or because only a local address can be bound.
 fn is_own(host: &str, hostname: &str) -> bool {
     let address = host.trim_matches(['[', ']']).parse::<IpAddr>();

@@ -15,7 +15,8 @@ pub use lsn::Lsn;
 pub use outcome::{Outcome, Run};
 pub use segment::{ArchiveFile, SegmentSize, WalSegment};
 pub use supersession::{
-    ForgottenTimeline, ServerPosition, Supersession, judge_descent, judge_number,
+    ForgottenTimeline, ForgottenTimelines, ServerPosition, Supersession, judge_descent,
+    judge_number,
 };
 pub use timeline::{Timeline, TimelineHistory, TimelineSwitch};
 pub use verdict::{Verdict, Verification};

@@ -64,9 +64,57 @@ impl ForgottenTimeline {
     ) -> bool {
         let same_history = match (&self.history, history) {
             (Some(known), Some(history)) => known == history,
-            _ => true,
+            // A later promotion to the number has a history: it is not what was forgotten.
+            (None, Some(_)) => false,
+            (_, None) => true,
         };
         (self.system_identifier, self.timeline) == (system_identifier, timeline) && same_history
+    }
+
+    /// Whether `proof` is about the timeline that was forgotten.
+    pub fn voids(&self, proof: &Supersession) -> bool {
+        let history = Some(&proof.history);
+        self.covers(proof.system_identifier, proof.timeline, history)
+    }
+}
+
+/// Every timeline that a person had a cluster forget, as far as that can be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ForgottenTimelines {
+    pub known: Vec<ForgottenTimeline>,
+    /// Kept, and damaged: why, by timeline.
+    pub unreadable: Vec<(Timeline, String)>,
+}
+
+impl ForgottenTimelines {
+    /// Adds those of `more` that are not known yet.
+    pub fn add(&mut self, more: Vec<ForgottenTimeline>) {
+        for one in more {
+            if !self.known.contains(&one) {
+                self.known.push(one);
+            }
+        }
+    }
+
+    /// Who had the timeline with this history forgotten; `None` where nobody had.
+    ///
+    /// # Errors
+    /// When what was kept of that number is damaged: it may say so.
+    pub fn find(
+        &self,
+        system_identifier: u64,
+        timeline: Timeline,
+        history: Option<&TimelineHistory>,
+    ) -> Result<Option<&ForgottenTimeline>, String> {
+        let covers = |one: &&ForgottenTimeline| one.covers(system_identifier, timeline, history);
+        let found = self.known.iter().find(covers);
+        let damaged = self.unreadable.iter().find(|(of, _)| *of == timeline);
+        match (found, damaged) {
+            (None, Some((_, reason))) => Err(format!(
+                "a person may have had it forgotten, but that record is damaged: {reason}"
+            )),
+            (found, _) => Ok(found),
+        }
     }
 }
 
@@ -99,7 +147,7 @@ pub fn judge_descent(
             own.timeline
         )),
         Some(switch) if switch > own.lsn => Err(format!(
-            "it left timeline {} at {switch}, which this server, at {}, has not reached",
+            "it left timeline {} at {switch}, which this server, at {}, has not reached; a server restored from an old copy is superseded once it writes past that",
             own.timeline, own.lsn
         )),
         Some(switch) => Ok(switch),
@@ -232,6 +280,22 @@ mod tests {
         assert!(!known.covers(7, Timeline(2), Some(&other)));
         assert!(!known.covers(7, Timeline(3), Some(&one)));
         assert!(!known.covers(8, Timeline(2), Some(&one)));
-        assert!(forgotten(None).covers(7, Timeline(2), Some(&other)));
+        // Declared before the timeline had a history: a promotion to that number is another one.
+        assert!(!forgotten(None).covers(7, Timeline(2), Some(&other)));
+        assert!(forgotten(None).covers(7, Timeline(2), None));
+
+        let mut all = ForgottenTimelines {
+            known: vec![known.clone()],
+            unreadable: vec![
+                (Timeline(2), "cut".to_owned()),
+                (Timeline(3), "cut".to_owned()),
+            ],
+        };
+        all.add(vec![known.clone()]);
+        assert_eq!(all.known.len(), 1);
+        assert_eq!(all.find(7, Timeline(2), Some(&one)), Ok(Some(&known)));
+        assert!(all.find(7, Timeline(2), Some(&other)).is_err());
+        assert!(all.find(7, Timeline(3), Some(&one)).is_err());
+        assert_eq!(all.find(7, Timeline(4), Some(&one)), Ok(None));
     }
 }
