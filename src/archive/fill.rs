@@ -13,11 +13,15 @@ use std::process::ExitStatus;
 use serde::Serialize;
 
 use super::ancestry::{self, Ancestry};
+use super::timelines::{NewerTimeline, Relation, Timelines};
 use super::wal_client::stored_as;
 use super::wal_role::in_recovery;
 use super::{ArchiveError, Repository, catalog, environment, segment_header};
 use crate::config::Config;
-use crate::model::{ArchiveFile, Lsn, SegmentSize, Timeline, TimelineHistory, WalSegment};
+use crate::model::{
+    ArchiveFile, Lsn, SegmentSize, ServerPosition, Timeline, TimelineHistory, WalSegment,
+    judge_descent,
+};
 use crate::process::{self, MarkedLock};
 use crate::storage::{Bucket, HighWater, Shared};
 
@@ -215,7 +219,7 @@ impl Place<'_> {
         };
         let pruned = shared.pruned((cluster, &self.repository)).await?;
         Ok(self
-            .superseded_at(timeline)
+            .superseded_at(cluster, &ancestry)
             .await?
             .map(|superseded_at| Line {
                 ancestry,
@@ -226,26 +230,21 @@ impl Place<'_> {
             }))
     }
 
-    /// Where the next timeline, should the archive know it, left `timeline`; or why that is not known.
+    /// Where a newer timeline in the archive left that of `line`; or why that is not known.
     async fn superseded_at(
         &self,
-        timeline: Timeline,
+        cluster: u64,
+        line: &Ancestry,
     ) -> Result<Result<Option<Lsn>, String>, ArchiveError> {
-        let Some(next) = timeline.0.checked_add(1).map(Timeline) else {
-            return Ok(Ok(None));
+        let own = ServerPosition {
+            system_identifier: cluster,
+            timeline: line.timeline,
+            // Wherever it left: a server that is on the old one may have written on.
+            lsn: Lsn(u64::MAX),
+            history: Some(line.history.clone()),
         };
-        let name = next.history_file();
-        if stored_as(&self.bucket, &self.repository, &name)
-            .await?
-            .is_empty()
-        {
-            return Ok(Ok(None));
-        }
-        let newer = ancestry::stored(&self.bucket, &self.repository, next).await?;
-        Ok(match newer {
-            Some(newer) => Ok(newer.history.switched_from(timeline)),
-            None => Err(format!("the history of timeline {next} cannot be read")),
-        })
+        let timelines = Timelines::of(self.config, self.repository.clone(), self.bucket.clone());
+        Ok(left_at(&own, &timelines.newer(&own).await?))
     }
 
     /// Those of `names` that the bucket does not list.
@@ -405,6 +404,30 @@ fn copy(data: &Path, staging: &Path, name: &str) -> std::io::Result<PathBuf> {
     Ok(copy)
 }
 
+/// Where the first of `newer` that can lead on from `own` left it. One that nothing ties to the cluster yet counts, too: nothing is stored that may
+/// belong to a history that was left.
+///
+/// # Errors
+/// When the history of one cannot be read.
+fn left_at(own: &ServerPosition, newer: &[NewerTimeline]) -> Result<Option<Lsn>, String> {
+    let counted = newer
+        .iter()
+        .filter(|it| !matches!(it.relation, Relation::Forgotten(_)));
+    let mut left = None;
+    for newer in counted {
+        if newer.is_unread {
+            return Err(format!(
+                "the history of timeline {} cannot be read",
+                newer.timeline
+            ));
+        }
+        let history = newer.history.as_ref();
+        let switch = history.map(|history| judge_descent(newer.timeline, history, own));
+        left = switch.and_then(Result::ok).into_iter().chain(left).min();
+    }
+    Ok(left)
+}
+
 fn judge_history(copy: &Path, expected: &TimelineHistory) -> Result<(), String> {
     let text = std::fs::read_to_string(copy).map_err(|error| error.to_string())?;
     let history: TimelineHistory = text.parse().map_err(|error| format!("{error}"))?;
@@ -491,6 +514,44 @@ mod tests {
             ("00000003000000000000000C", false),
         ] {
             assert_eq!(superseded.wants(name), wanted, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_timeline_ends_where_any_newer_one_left_it() {
+        let newer = |timeline: u32, history: &str, is_unread: bool| NewerTimeline {
+            timeline: Timeline(timeline),
+            history: Some(history.parse().unwrap()).filter(|_| !is_unread),
+            is_unread,
+            relation: Relation::Doubtful("nothing ties it".to_owned()),
+        };
+        let own = ServerPosition {
+            system_identifier: 7,
+            timeline: Timeline(2),
+            lsn: Lsn(u64::MAX),
+            history: Some("1\t0/50\tr\n".parse().unwrap()),
+        };
+        let (of_1, of_2) = ("1\t0/50\tr\n", "1\t0/50\tr\n2\t0/70\tr\n");
+        for (what, newer, left) in [
+            ("none", vec![], Ok(None)),
+            (
+                "not the next number",
+                vec![newer(5, of_2, false)],
+                Ok(Some(Lsn(0x70))),
+            ),
+            (
+                "the first of two",
+                vec![
+                    newer(4, "1\t0/50\tr\n2\t0/90\tr\n", false),
+                    newer(5, of_2, false),
+                ],
+                Ok(Some(Lsn(0x70))),
+            ),
+            ("of another one", vec![newer(3, of_1, false)], Ok(None)),
+            ("absurd", vec![newer(4_000_000_000, of_2, false)], Ok(None)),
+            ("unread", vec![newer(3, of_2, true)], Err(())),
+        ] {
+            assert_eq!(left_at(&own, &newer).map_err(|_| ()), left, "{what}");
         }
     }
 
