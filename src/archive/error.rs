@@ -99,6 +99,8 @@ pub enum ArchiveError {
     Stopping { name: String },
     #[error("{name} is not stored: {why}; this standby keeps it")]
     Kept { name: String, why: Waits },
+    #[error("{name} is not handed to PostgreSQL: {reason}")]
+    Unproven { name: String, reason: String },
     #[error("{program} delivered a bad {name}: {reason}")]
     Delivered {
         program: String,
@@ -205,6 +207,10 @@ impl ArchiveError {
             Self::Kept { why, .. } => why.hint(),
             Self::Delivered { .. } => {
                 "the file was not handed to PostgreSQL; the archived copy can be looked at by `xdb restore-test`"
+            }
+            Self::Unproven { .. } => {
+                "without it the recovery would end too early, or follow another cluster: decide whose timeline it is, then remove it \
+                 with `xdb timeline forget N --set-aside` (runbooks/foreign-backup.md)"
             }
             Self::Superseded { .. } => {
                 "another node was promoted: stop this server and let it rejoin as a standby; its own WAL since then is on no timeline that counts"

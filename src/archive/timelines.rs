@@ -1,26 +1,22 @@
 //! The timelines in the archive that are newer than a server's own, and what each of them is to it.
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
+use tokio::time::timeout;
 
-use super::catalog::{archived_name, parse_stored_history, stored_header};
+use super::catalog::{self, archived_name};
+use super::timeline_files::{History, TimelineFiles, key_name};
 use super::wal_client::stored_as;
-use super::wal_header::{self, Header};
-use super::{ArchiveError, Repository, environment};
+use super::{ArchiveError, Repository};
 use crate::config::Config;
 use crate::log;
 use crate::model::{
-    ArchiveFile, ForgottenTimeline, Lsn, SegmentSize, ServerPosition, Supersession, Timeline,
-    TimelineHistory, WalSegment, judge_descent, judge_number,
+    ArchiveFile, ForgottenTimeline, ForgottenTimelines, Lsn, SegmentSize, ServerPosition,
+    Supersession, Timeline, TimelineHistory, WalSegment, judge_descent, judge_number,
 };
-use crate::postgres;
-use crate::process;
 use crate::storage::{Bucket, Object, Shared};
 use crate::store::StateFiles;
 
@@ -28,8 +24,12 @@ use crate::store::StateFiles;
 const MOST: usize = 64;
 /// Of each timeline its history and some segments: they stand first.
 const LISTED: usize = 4;
-/// For one fetch by the WAL-G program of a segment that xdb cannot read.
-const FETCH: Duration = Duration::from_secs(20);
+/// Objects of one page of a listing.
+const PAGE: usize = 1000;
+/// Timelines that are judged at once.
+const AT_ONCE: usize = 8;
+/// For one timeline, where nobody else sets a limit.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// What a newer timeline is to a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,33 +47,97 @@ pub enum Relation {
 pub struct NewerTimeline {
     pub timeline: Timeline,
     pub history: Option<TimelineHistory>,
+    /// The archive holds a history of it that cannot be read.
+    pub is_unread: bool,
     pub relation: Relation,
 }
 
-/// What ties a timeline to a system identifier.
+/// A peer that answers, and the timeline that its server runs on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Tie {
-    /// Named by the object.
-    Ours(String),
-    Foreign(String),
-    /// No segment of it is stored, or none can be read.
-    Nothing,
+pub struct PeerOn {
+    pub name: String,
+    pub timeline: Timeline,
+    pub history: Option<TimelineHistory>,
 }
 
-/// Looks at the timelines of one repository; keeps what it read of segments.
+/// What ties a timeline to a system identifier: what its stored segments say of their cluster.
+#[derive(Debug, Default)]
+struct Tie {
+    /// The segment that is of this cluster.
+    ours: Option<String>,
+    /// Why one is of another cluster.
+    foreign: Option<String>,
+    /// Why one could not be read.
+    unread: Option<ArchiveError>,
+}
+
+impl Tie {
+    /// What proves that a timeline whose history fits is this cluster's, where `peer` runs on it, too.
+    ///
+    /// # Errors
+    /// Why nothing does. A foreign segment outranks a peer: the archive's history is then not the peer's.
+    fn judge(self, peer: Option<&str>) -> Result<String, String> {
+        if let Some(segment) = self.ours {
+            return Ok(segment);
+        }
+        if let Some(reason) = self.foreign {
+            return Err(reason);
+        }
+        match (peer, self.unread) {
+            (Some(name), _) => Ok(format!("{name} runs on it")),
+            (None, Some(error)) => Err(log::chain(&error)),
+            (None, None) => Err(UNTIED.to_owned()),
+        }
+    }
+}
+
+const UNTIED: &str = "no stored segment ties it to this cluster";
+
+/// Looks at the timelines of one repository; keeps what it read of them.
 pub struct Timelines {
     config: Config,
     repository: Repository,
     bucket: Bucket,
-    size: SegmentSize,
-    /// By key: the version that was read, and its header.
-    headers: Mutex<HashMap<String, (String, Option<Header>)>>,
+    files: TimelineFiles,
 }
 
 /// What a timeline begins with in `wal_005/`.
+#[derive(Debug)]
 struct Listed {
     timeline: Timeline,
     objects: Vec<Object>,
+}
+
+/// Sorts a listing by timelines.
+#[derive(Debug)]
+struct Listing {
+    found: Vec<Listed>,
+    most: usize,
+    /// Of the page.
+    seen: usize,
+    is_broken_off: bool,
+}
+
+impl Listing {
+    /// Breaks off where it has enough, or where a timeline that is longer than a page is better skipped.
+    fn take(&mut self, timeline: Timeline, object: Object) -> ControlFlow<()> {
+        self.seen += 1;
+        let is_full = self.found.len() == self.most;
+        let last = self.found.last_mut();
+        match last.filter(|last| last.timeline == timeline) {
+            Some(last) if last.objects.len() < LISTED => last.objects.push(object),
+            Some(_) if !is_full && self.seen < PAGE => {}
+            None if !is_full => self.found.push(Listed {
+                timeline,
+                objects: vec![object],
+            }),
+            _ => {
+                self.is_broken_off = true;
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 impl Timelines {
@@ -89,28 +153,69 @@ impl Timelines {
 
     pub(super) fn of(config: &Config, repository: Repository, bucket: Bucket) -> Self {
         Self {
-            size: postgres::segment_size_in(&config.postgres.data_directory),
+            files: TimelineFiles::of(config, repository.clone(), bucket.clone()),
             config: config.clone(),
             repository,
             bucket,
-            headers: Mutex::default(),
         }
     }
 
-    /// Judges each timeline above that of `own`; a peer of `peers` that runs on one ties it to the cluster.
+    pub(super) fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// Judges each timeline above that of `own`, in the order of their numbers.
     ///
     /// # Errors
-    /// When the bucket cannot be read.
-    pub async fn newer(
+    /// When the bucket cannot be read, or not what concerns one of them.
+    pub async fn newer(&self, own: &ServerPosition) -> Result<Vec<NewerTimeline>, ArchiveError> {
+        let mut newer = Vec::new();
+        let each = |found| {
+            newer.push(found);
+            ControlFlow::Continue(())
+        };
+        let unread = self.look(own, &[], LIMIT, each).await?;
+        if let Some((_, error)) = unread.into_iter().next() {
+            return Err(error);
+        }
+        newer.sort_by_key(|newer| newer.timeline);
+        Ok(newer)
+    }
+
+    /// Hands each timeline above that of `own` to `each` as soon as it is judged, until that breaks off. A peer of `peers` that
+    /// runs on one ties it to the cluster. Returns those that could not be judged within `limit`.
+    ///
+    /// # Errors
+    /// When the bucket cannot be listed, or it is not known what was forgotten.
+    pub async fn look(
         &self,
         own: &ServerPosition,
-        peers: &[(String, Timeline)],
-    ) -> Result<Vec<NewerTimeline>, ArchiveError> {
-        let mut newer = Vec::new();
-        for listed in self.list_above(own.timeline).await? {
-            newer.push(self.judge(&listed, own, peers).await?);
+        peers: &[PeerOn],
+        limit: Duration,
+        mut each: impl FnMut(NewerTimeline) -> ControlFlow<()>,
+    ) -> Result<Vec<(Timeline, ArchiveError)>, ArchiveError> {
+        let listed = self.list(own.timeline, MOST).await?;
+        if listed.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(newer)
+        let forgotten = self.forgotten(own.system_identifier).await?;
+        let judging: Vec<_> = listed
+            .into_iter()
+            .map(|listed| self.judge_within(limit, listed, own, peers, &forgotten))
+            .collect();
+        let mut judging = stream::iter(judging).buffer_unordered(AT_ONCE);
+        let mut unread = Vec::new();
+        while let Some((timeline, judged)) = judging.next().await {
+            match judged {
+                Ok(newer) => {
+                    if each(newer).is_break() {
+                        break;
+                    }
+                }
+                Err(error) => unread.push((timeline, error)),
+            }
+        }
+        Ok(unread)
     }
 
     /// The proof in the archive that supersedes a server at `own`; `None` where there is none.
@@ -121,83 +226,135 @@ impl Timelines {
         &self,
         own: &ServerPosition,
     ) -> Result<Option<Supersession>, ArchiveError> {
-        let newer = self.newer(own, &[]).await?;
-        Ok(newer.into_iter().find_map(|newer| match newer.relation {
-            Relation::Supersedes(proof) => Some(proof),
-            Relation::Forgotten(_) | Relation::Doubtful(_) => None,
-        }))
+        let mut proof = None;
+        let each = |newer: NewerTimeline| match newer.relation {
+            Relation::Supersedes(found) => {
+                proof = Some(found);
+                ControlFlow::Break(())
+            }
+            Relation::Forgotten(_) | Relation::Doubtful(_) => ControlFlow::Continue(()),
+        };
+        let unread = self.look(own, &[], LIMIT, each).await?;
+        match (proof, unread.into_iter().next()) {
+            (None, Some((_, error))) => Err(error),
+            (proof, _) => Ok(proof),
+        }
     }
 
     /// Whether the archive holds anything of a timeline above `own`: one request in most cases.
     pub(super) async fn any_above(&self, own: Timeline) -> Result<bool, ArchiveError> {
-        Ok(self.next_above(own).await?.is_some())
+        Ok(!self.list(own, 1).await?.is_empty())
     }
 
-    async fn list_above(&self, own: Timeline) -> Result<Vec<Listed>, ArchiveError> {
-        let mut found = Vec::new();
-        let mut last = own;
-        while let Some(listed) = self.next_above(last).await? {
-            last = listed.timeline;
-            found.push(listed);
-            if found.len() == MOST {
-                break;
-            }
-        }
-        Ok(found)
+    /// The system identifiers of those who own the repository.
+    ///
+    /// # Errors
+    /// When the bucket cannot be read.
+    pub(super) async fn owners(&self) -> Result<Vec<u64>, ArchiveError> {
+        catalog::owners(&self.bucket, &self.repository).await
     }
 
-    async fn next_above(&self, timeline: Timeline) -> Result<Option<Listed>, ArchiveError> {
-        let prefix = self.repository.key("wal_005/");
-        // Sorts behind all that belongs to the timeline.
-        let after = format!("{prefix}{:08X}~", timeline.0);
-        let mut found: Option<Listed> = None;
-        let each = |object: Object| {
-            let name = object.key.strip_prefix(&prefix).and_then(archived_name);
-            let Some(of) = name.and_then(|(name, _)| timeline_in(name)) else {
-                return ControlFlow::Continue(());
-            };
-            let listed = found.get_or_insert(Listed {
-                timeline: of,
-                objects: Vec::new(),
-            });
-            if listed.timeline != of || listed.objects.len() == LISTED {
-                return ControlFlow::Break(());
-            }
-            listed.objects.push(object);
-            ControlFlow::Continue(())
+    /// The history of `timeline`, where the archive holds anything of that; the inner one is `None` where it cannot be read.
+    ///
+    /// # Errors
+    /// When the bucket cannot be read.
+    pub(super) async fn stored_history(
+        &self,
+        timeline: Timeline,
+    ) -> Result<Option<Option<TimelineHistory>>, ArchiveError> {
+        let Some(listed) = self.listed(timeline).await? else {
+            return Ok(None);
         };
-        self.bucket.list_each(&prefix, Some(after), each).await?;
-        Ok(found)
+        match self.files.history(timeline, &listed.objects).await? {
+            History::Read(history) => Ok(Some(Some(history))),
+            History::Absent | History::Bad(_) => Ok(Some(None)),
+            History::Unread(error) => Err(error),
+        }
+    }
+
+    async fn listed(&self, timeline: Timeline) -> Result<Option<Listed>, ArchiveError> {
+        let before = Timeline(timeline.0.saturating_sub(1));
+        let listed = self.list(before, 1).await?.pop();
+        Ok(listed.filter(|listed| listed.timeline == timeline))
+    }
+
+    /// At most `most` timelines above `above`.
+    async fn list(&self, above: Timeline, most: usize) -> Result<Vec<Listed>, ArchiveError> {
+        let prefix = self.repository.key("wal_005/");
+        let mut listing = Listing {
+            found: Vec::new(),
+            most,
+            seen: 0,
+            is_broken_off: false,
+        };
+        let mut last = above;
+        loop {
+            // Sorts behind all that belongs to the timeline.
+            let after = format!("{prefix}{:08X}~", last.0);
+            (listing.seen, listing.is_broken_off) = (0, false);
+            let each = |object: Object| {
+                let name = object.key.strip_prefix(&prefix).and_then(archived_name);
+                match name.and_then(|(name, _)| timeline_in(name)) {
+                    Some(timeline) => listing.take(timeline, object),
+                    None => ControlFlow::Continue(()),
+                }
+            };
+            self.bucket.list_each(&prefix, Some(after), each).await?;
+            let reached = listing.found.last().map_or(last, |found| found.timeline);
+            if !listing.is_broken_off || listing.found.len() == most || reached <= last {
+                return Ok(listing.found);
+            }
+            last = reached;
+        }
+    }
+
+    async fn judge_within(
+        &self,
+        limit: Duration,
+        listed: Listed,
+        own: &ServerPosition,
+        peers: &[PeerOn],
+        forgotten: &ForgottenTimelines,
+    ) -> (Timeline, Result<NewerTimeline, ArchiveError>) {
+        let judged = timeout(limit, self.judge(&listed, own, peers, forgotten)).await;
+        let late = Err(ArchiveError::NoAnswer { after: limit });
+        (listed.timeline, judged.unwrap_or(late))
     }
 
     async fn judge(
         &self,
         listed: &Listed,
         own: &ServerPosition,
-        peers: &[(String, Timeline)],
+        peers: &[PeerOn],
+        forgotten: &ForgottenTimelines,
     ) -> Result<NewerTimeline, ArchiveError> {
         let timeline = listed.timeline;
-        let history = match self.history(listed).await? {
+        let unread = match self.files.history(timeline, &listed.objects).await? {
+            History::Absent => Ok(None),
+            History::Read(history) => Ok(Some(history)),
+            History::Bad(reason) => Err(reason),
+            History::Unread(error) => Err(log::chain(&error)),
+        };
+        let history = match unread {
             Ok(history) => history,
             Err(reason) => {
-                let relation = Relation::Doubtful(format!("its history cannot be read: {reason}"));
                 return Ok(NewerTimeline {
                     timeline,
                     history: None,
-                    relation,
+                    is_unread: true,
+                    relation: Relation::Doubtful(format!("its history cannot be read: {reason}")),
                 });
             }
         };
-        let forgotten = self
-            .forgotten(own.system_identifier, timeline, history.as_ref())
-            .await;
-        let relation = match (forgotten, &history) {
-            (Some(forgotten), _) => Relation::Forgotten(forgotten),
-            (None, None) => match judge_number(timeline, own.timeline) {
+        let is_forgotten = forgotten.find(own.system_identifier, timeline, history.as_ref());
+        let relation = match (is_forgotten, &history) {
+            (Ok(Some(forgotten)), _) => Relation::Forgotten(forgotten.clone()),
+            (Err(reason), _) => Relation::Doubtful(reason),
+            (Ok(None), None) => match judge_number(timeline, own.timeline) {
                 Err(reason) => Relation::Doubtful(reason),
                 Ok(()) => Relation::Doubtful(self.without_history(listed, own).await?),
             },
-            (None, Some(history)) => match judge_descent(timeline, history, own) {
+            (Ok(None), Some(history)) => match judge_descent(timeline, history, own) {
                 Err(reason) => Relation::Doubtful(reason),
                 Ok(_) => self.tied(listed, history, own, peers).await?,
             },
@@ -205,6 +362,7 @@ impl Timelines {
         Ok(NewerTimeline {
             timeline,
             history,
+            is_unread: false,
             relation,
         })
     }
@@ -215,10 +373,8 @@ impl Timelines {
         own: &ServerPosition,
     ) -> Result<String, ArchiveError> {
         let tie = self.tie(listed, None, own.system_identifier).await?;
-        Ok(match tie {
-            Tie::Foreign(reason) => reason,
-            Tie::Ours(_) | Tie::Nothing => "the archive holds WAL and no history of it".to_owned(),
-        })
+        let foreign = tie.foreign.filter(|_| tie.ours.is_none());
+        Ok(foreign.unwrap_or_else(|| "the archive holds WAL and no history of it".to_owned()))
     }
 
     /// Of a timeline whose history fits.
@@ -227,54 +383,29 @@ impl Timelines {
         listed: &Listed,
         history: &TimelineHistory,
         own: &ServerPosition,
-        peers: &[(String, Timeline)],
+        peers: &[PeerOn],
     ) -> Result<Relation, ArchiveError> {
         let identifier = own.system_identifier;
         let tie = self.tie(listed, Some(history), identifier).await?;
-        let peer = peers.iter().find(|(_, on)| *on == listed.timeline);
-        let proven_by = match (tie, peer) {
-            (Tie::Ours(object), _) => format!("{object} in {}", self.repository),
-            (_, Some((name, _))) => format!("{name} runs on it"),
-            (Tie::Foreign(reason), None) => return Ok(Relation::Doubtful(reason)),
-            (Tie::Nothing, None) => {
-                return Ok(Relation::Doubtful(
-                    "no stored segment ties it to this cluster".to_owned(),
-                ));
-            }
+        let runs_on = |peer: &&PeerOn| {
+            let same = peer.history.as_ref().is_none_or(|theirs| theirs == history);
+            peer.timeline == listed.timeline && same
         };
-        Ok(Relation::Supersedes(Supersession {
-            system_identifier: identifier,
-            timeline: listed.timeline,
-            history: history.clone(),
-            proven_by,
-            at: Timestamp::now(),
-        }))
-    }
-
-    /// `Ok(None)` where none is stored; the inner error says why it cannot be read.
-    async fn history(
-        &self,
-        listed: &Listed,
-    ) -> Result<Result<Option<TimelineHistory>, String>, ArchiveError> {
-        let name = listed.timeline.history_file();
-        let is_history =
-            |object: &&Object| key_name(&object.key).is_some_and(|(found, _)| found == name);
-        let Some(object) = listed.objects.iter().find(is_history) else {
-            return Ok(Ok(None));
-        };
-        let stored = self.bucket.get(&object.key).await?;
-        let read = parse_stored_history(&object.key, &stored);
-        let program_reads = environment::encrypts(&self.config)
-            || [".lzma", ".br"]
-                .iter()
-                .any(|suffix| object.key.ends_with(suffix));
-        if read.is_err()
-            && program_reads
-            && let Some(fetched) = self.fetch_by_program(&name).await
-        {
-            return Ok(parse_stored_history(&name, &fetched).map(Some));
-        }
-        Ok(read.map(Some))
+        let peer = peers.iter().find(runs_on);
+        let by_segment = tie.ours.is_some();
+        Ok(match tie.judge(peer.map(|peer| peer.name.as_str())) {
+            Err(reason) => Relation::Doubtful(reason),
+            Ok(proof) => Relation::Supersedes(Supersession {
+                system_identifier: identifier,
+                timeline: listed.timeline,
+                history: history.clone(),
+                proven_by: match by_segment {
+                    true => format!("{proof} in {}", self.repository),
+                    false => proof,
+                },
+                at: Timestamp::now(),
+            }),
+        })
     }
 
     /// What the segments that are stored of a timeline say of their cluster: one of ours is enough.
@@ -284,103 +415,89 @@ impl Timelines {
         history: Option<&TimelineHistory>,
         identifier: u64,
     ) -> Result<Tie, ArchiveError> {
-        let mut tie = Tie::Nothing;
         let mut candidates = Vec::new();
         if let Some(switch) = history.and_then(TimelineHistory::parent) {
-            let segment = |timeline| WalSegment::holding(timeline, switch.at, self.size);
-            let first = segment(listed.timeline).name(self.size);
+            let size = self.files.size;
+            let segment = |timeline| WalSegment::holding(timeline, switch.at, size);
+            let first = segment(listed.timeline).name(size);
             // A promoted server stores the segment that it left under its old name.
-            let left = format!("{}.partial", segment(switch.timeline).name(self.size));
+            let left = format!("{}.partial", segment(switch.timeline).name(size));
             for name in [first, left] {
                 candidates.extend(stored_as(&self.bucket, &self.repository, &name).await?);
             }
         }
         candidates.extend(listed.objects.iter().cloned());
+        self.tie_by(&candidates, identifier).await
+    }
+
+    async fn tie_by(&self, candidates: &[Object], identifier: u64) -> Result<Tie, ArchiveError> {
+        let mut tie = Tie::default();
         for object in candidates {
             let Some((name, ArchiveFile::Segment | ArchiveFile::Partial)) = key_name(&object.key)
             else {
                 continue;
             };
-            match self.header(&object, name).await? {
-                Some(header) if header.system_identifier == identifier => {
-                    return Ok(Tie::Ours(name.to_owned()));
+            match self.files.header(object, name).await? {
+                Ok(Some(header)) if header.system_identifier == identifier => {
+                    tie.ours = Some(name.to_owned());
+                    return Ok(tie);
                 }
-                Some(header) => {
-                    tie = Tie::Foreign(format!(
+                Ok(Some(header)) => {
+                    tie.foreign = Some(format!(
                         "{name} is of another cluster: its system identifier is {}, this server's {identifier}",
                         header.system_identifier
                     ));
                 }
-                None => {}
+                Ok(None) => {}
+                Err(error) => tie.unread = Some(error),
             }
         }
         Ok(tie)
     }
 
-    /// `None` where the content is no segment of this name, or cannot be read.
-    async fn header(&self, object: &Object, name: &str) -> Result<Option<Header>, ArchiveError> {
-        let version = format!("{} {} {}", object.tag, object.size, object.last_modified);
-        let known = self.headers().get(&object.key).cloned();
-        if let Some((_, header)) = known.filter(|(read, _)| *read == version) {
-            return Ok(header);
+    /// Whether the archive holds WAL of the cluster `identifier` where `timeline`, with this history, begins.
+    ///
+    /// # Errors
+    /// When the bucket cannot be read.
+    pub(super) async fn holds_own_wal(
+        &self,
+        timeline: Timeline,
+        history: &TimelineHistory,
+        identifier: u64,
+    ) -> Result<bool, ArchiveError> {
+        let mut candidates = Vec::new();
+        for name in around_switch(timeline, history, self.files.size) {
+            candidates.extend(stored_as(&self.bucket, &self.repository, &name).await?);
         }
-        let encrypted = environment::encrypts(&self.config);
-        let read = match stored_header(&self.bucket, object).await? {
-            Ok(header) if !encrypted => Some(header),
-            _ => {
-                let fetched = self.fetch_by_program(name).await;
-                fetched.and_then(|content| wal_header::parse(&content))
-            }
-        };
-        let named = |header: &Header| {
-            let segment = WalSegment::parse(&name[..24], self.size);
-            segment.is_ok_and(|segment| segment.start(self.size) == header.address)
-        };
-        let header = read.filter(named);
-        self.headers().insert(object.key.clone(), (version, header));
-        Ok(header)
+        Ok(self.tie_by(&candidates, identifier).await?.ours.is_some())
     }
 
-    /// Has the WAL-G program fetch what is encrypted, or compressed in a way that xdb does not read.
-    async fn fetch_by_program(&self, name: &str) -> Option<Vec<u8>> {
-        let directory = scratch_directory().ok()?;
-        let file = directory.join(name);
-        let data = &self.config.postgres.data_directory;
-        let fetched = async {
-            let (_, mut command) = environment::command(&self.config, &self.repository, data)?;
-            command.arg("wal-fetch").arg(name).arg(&file);
-            Ok::<_, ArchiveError>(process::run(command, FETCH).await?)
-        };
-        let fetched = fetched.await.inspect_err(|error| {
-            tracing::warn!("{name} cannot be read: {}", log::chain(error));
-        });
-        let content = fetched.ok().and_then(|_| std::fs::read(&file).ok());
-        let _ = std::fs::remove_dir_all(&directory);
-        content
-    }
-
-    fn headers(&self) -> std::sync::MutexGuard<'_, HashMap<String, (String, Option<Header>)>> {
-        self.headers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What a person said of `timeline`: on this node, or, where the bucket answers, on another.
+    /// What persons said of timelines: on this node, and by the bucket on another.
+    ///
+    /// # Errors
+    /// When the bucket cannot be read: then it is not known what was forgotten.
     pub async fn forgotten(
         &self,
         system_identifier: u64,
-        timeline: Timeline,
-        history: Option<&TimelineHistory>,
-    ) -> Option<ForgottenTimeline> {
-        let covers = |one: &ForgottenTimeline| one.covers(system_identifier, timeline, history);
-        let here = StateFiles::of(&self.config.node.state_directory).forgotten();
-        if let Some(known) = here.into_iter().find(covers) {
-            return Some(known);
+    ) -> Result<ForgottenTimelines, ArchiveError> {
+        let shared = Shared::open(&self.config).await?;
+        let mut forgotten = shared.forgotten_timelines(system_identifier).await?;
+        forgotten.add(self.forgotten_here());
+        Ok(forgotten)
+    }
+
+    fn forgotten_here(&self) -> Vec<ForgottenTimeline> {
+        StateFiles::of(&self.config.node.state_directory).forgotten()
+    }
+
+    /// Whether a person said of `proof` that it is none. Where the bucket does not answer within `limit`, what this node
+    /// remembers stands.
+    pub(super) async fn is_forgotten(&self, proof: &Supersession, limit: Duration) -> bool {
+        if self.forgotten_here().iter().any(|one| one.voids(proof)) {
+            return true;
         }
-        let shared = Shared::open(&self.config).await.ok()?;
-        let shared = shared.forgotten_timelines(system_identifier).await;
-        let shared = shared.inspect_err(|error| {
-            tracing::warn!("forgotten timelines cannot be read: {}", log::chain(error));
-        });
-        shared.ok()?.into_iter().find(covers)
+        let asked = timeout(limit, self.forgotten(proof.system_identifier)).await;
+        matches!(asked, Ok(Ok(list)) if list.known.iter().any(|one| one.voids(proof)))
     }
 
     /// Why `timeline` is not handed to the server at `own`, which asks for its history; `None` when it may have it.
@@ -388,28 +505,33 @@ impl Timelines {
     /// Whether it follows it is PostgreSQL's to judge: an old primary must stop at the history that left it behind.
     ///
     /// # Errors
-    /// When the bucket cannot be read.
+    /// When that cannot be decided. It then counts as neither absent nor this cluster's: a recovery would end early.
     pub(super) async fn why_not_handed_over(
         &self,
         timeline: Timeline,
         own: &ServerPosition,
         may_be_untied: bool,
     ) -> Result<Option<String>, ArchiveError> {
-        let before = Timeline(timeline.0.saturating_sub(1));
-        let listed = self.next_above(before).await?;
-        let Some(listed) = listed.filter(|listed| listed.timeline == timeline) else {
+        let Some(listed) = self.listed(timeline).await? else {
             return Ok(None);
         };
-        let history = match self.history(&listed).await? {
-            Ok(Some(history)) => history,
-            Ok(None) => return Ok(None),
-            Err(reason) => return Ok(Some(format!("it cannot be read: {reason}"))),
+        let unproven = |reason| ArchiveError::Unproven {
+            name: timeline.history_file(),
+            reason,
+        };
+        let history = match self.files.history(timeline, &listed.objects).await? {
+            History::Absent => return Ok(None),
+            History::Read(history) => history,
+            History::Unread(error) => return Err(error),
+            History::Bad(reason) => {
+                let reason = format!("it cannot be read: {reason}");
+                return match may_be_untied {
+                    true => Ok(Some(reason)),
+                    false => Err(unproven(reason)),
+                };
+            }
         };
         let identifier = own.system_identifier;
-        let forgotten = self.forgotten(identifier, timeline, Some(&history)).await;
-        if let Some(forgotten) = forgotten {
-            return Ok(Some(format!("{} had it forgotten", forgotten.by)));
-        }
         let far = ServerPosition {
             lsn: Lsn(u64::MAX),
             ..own.clone()
@@ -417,34 +539,157 @@ impl Timelines {
         if let Err(reason) = judge_descent(timeline, &history, &far) {
             return Ok(Some(reason));
         }
-        Ok(match self.tie(&listed, Some(&history), identifier).await? {
-            Tie::Ours(_) => None,
-            Tie::Foreign(reason) => Some(reason),
-            Tie::Nothing if may_be_untied => None,
-            Tie::Nothing => Some("no stored segment ties it to this cluster".to_owned()),
-        })
+        let forgotten = self.forgotten(identifier).await?;
+        let found = forgotten.find(identifier, timeline, Some(&history));
+        if let Some(forgotten) = found.map_err(unproven)? {
+            return Ok(Some(format!("{} had it forgotten", forgotten.by)));
+        }
+        let tie = self.tie(&listed, Some(&history), identifier).await?;
+        match tie {
+            Tie { ours: Some(_), .. } => Ok(None),
+            Tie {
+                foreign: Some(reason),
+                unread,
+                ..
+            } if may_be_untied || unread.is_none() => Ok(Some(reason)),
+            _ if may_be_untied => Ok(None),
+            Tie {
+                unread: Some(error),
+                ..
+            } => Err(error),
+            _ => Err(unproven(UNTIED.to_owned())),
+        }
     }
 }
 
-/// # Errors
-/// When no private directory can be made.
-fn scratch_directory() -> std::io::Result<PathBuf> {
-    let name = format!(
-        "xdb-header-{}-{}",
-        std::process::id(),
-        Timestamp::now().as_nanosecond()
-    );
-    let directory = std::env::temp_dir().join(name);
-    std::fs::DirBuilder::new().mode(0o700).create(&directory)?;
-    Ok(directory)
-}
-
-fn key_name(key: &str) -> Option<(&str, ArchiveFile)> {
-    archived_name(key.rsplit('/').next()?)
+/// The segments in which `timeline` left its parent, on both, and the one before.
+fn around_switch(timeline: Timeline, history: &TimelineHistory, size: SegmentSize) -> Vec<String> {
+    let Some(switch) = history.parent() else {
+        return Vec::new();
+    };
+    let left = WalSegment::holding(switch.timeline, switch.at, size);
+    let before = left.number.checked_sub(1);
+    let before = before.map(|number| WalSegment { number, ..left }.name(size));
+    let first = WalSegment { timeline, ..left }.name(size);
+    let (left, partial) = (left.name(size), format!("{}.partial", left.name(size)));
+    [first, left, partial].into_iter().chain(before).collect()
 }
 
 /// The timeline that begins the name of a WAL file.
 pub(super) fn timeline_in(name: &str) -> Option<Timeline> {
     let digits = name.get(..8)?;
     u32::from_str_radix(digits, 16).ok().map(Timeline)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_of_ours_proves_and_a_foreign_one_outranks_a_peer() {
+        let unread = || ArchiveError::Usage("it cannot be fetched".to_owned());
+        for (what, ours, foreign, is_unread, peer, proof) in [
+            ("ours", true, false, false, None, Ok("segment")),
+            ("ours, too", true, true, true, None, Ok("segment")),
+            ("foreign", false, true, false, None, Err("foreign")),
+            (
+                "foreign, and a peer on that number",
+                false,
+                true,
+                true,
+                Some("db2"),
+                Err("foreign"),
+            ),
+            (
+                "a peer",
+                false,
+                false,
+                false,
+                Some("db2"),
+                Ok("db2 runs on it"),
+            ),
+            (
+                "a peer, and one is unread",
+                false,
+                false,
+                true,
+                Some("db2"),
+                Ok("db2 runs on it"),
+            ),
+            (
+                "unread",
+                false,
+                false,
+                true,
+                None,
+                Err("it cannot be fetched"),
+            ),
+            ("nothing", false, false, false, None, Err(UNTIED)),
+        ] {
+            let tie = Tie {
+                ours: ours.then(|| "segment".to_owned()),
+                foreign: foreign.then(|| "foreign".to_owned()),
+                unread: is_unread.then(unread),
+            };
+            let proof = proof.map(str::to_owned).map_err(str::to_owned);
+            assert_eq!(tie.judge(peer), proof, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_listing_takes_the_first_objects_of_each_timeline() {
+        let listing = |most, counts: &[(u32, usize)]| {
+            let mut listing = Listing {
+                found: Vec::new(),
+                most,
+                seen: 0,
+                is_broken_off: false,
+            };
+            'all: for (timeline, count) in counts {
+                for number in 0..*count {
+                    let object = Object {
+                        key: format!("{timeline:08X}{number:016X}"),
+                        size: 1,
+                        last_modified: Timestamp::UNIX_EPOCH,
+                        tag: String::new(),
+                    };
+                    if listing.take(Timeline(*timeline), object).is_break() {
+                        break 'all;
+                    }
+                }
+            }
+            let found = listing.found.iter();
+            let found: Vec<_> = found.map(|it| (it.timeline.0, it.objects.len())).collect();
+            (found, listing.is_broken_off)
+        };
+        let few = listing(MOST, &[(2, 1), (3, 9), (4, 2)]);
+        assert_eq!(few, (vec![(2, 1), (3, 4), (4, 2)], false));
+        assert_eq!(listing(1, &[(2, 1), (3, 1)]), (vec![(2, 1)], true));
+        assert_eq!(listing(1, &[(2, 9)]), (vec![(2, 4)], true));
+        // Skipped, not read to its end.
+        let long = listing(MOST, &[(2, 5000), (3, 1)]);
+        assert_eq!(long, (vec![(2, 4)], true));
+    }
+
+    #[test]
+    fn the_segments_around_a_switch_tell_whose_a_promotion_is() {
+        let names = |history: &str| {
+            around_switch(
+                Timeline(2),
+                &history.parse().unwrap(),
+                SegmentSize::default(),
+            )
+        };
+        assert_eq!(
+            names("1\t0/70000A0\tr\n"),
+            [
+                "000000020000000000000007",
+                "000000010000000000000007",
+                "000000010000000000000007.partial",
+                "000000010000000000000006",
+            ]
+        );
+        assert_eq!(names("1\t0/A0\tr\n").len(), 3);
+        assert!(names("").is_empty());
+    }
 }

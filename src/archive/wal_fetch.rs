@@ -254,10 +254,19 @@ async fn fetch_on_standby(
     let stored = look.map_err(|_| ArchiveError::NoAnswer {
         after: STANDBY_LOOK,
     })??;
-    if stored.is_empty() || !may_have(config, repository, &bucket, name).await? {
+    if stored.is_empty() {
         return Ok(false);
     }
-    attempt(config, repository, name, destination, STANDBY_FETCH).await
+    match may_have(config, repository, &bucket, name).await {
+        Ok(true) => attempt(config, repository, name, destination, STANDBY_FETCH).await,
+        Ok(false) => Ok(false),
+        // Asked for every few seconds: PostgreSQL's log is enough.
+        Err(error @ ArchiveError::Unproven { .. }) => {
+            let _ = writeln!(std::io::stderr(), "xdb wal-fetch: {error}\n{FOREIGN}");
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 async fn judged_attempt(
@@ -276,8 +285,13 @@ async fn judged_attempt(
     attempt(config, repository, name, destination, deadline).await
 }
 
+const FOREIGN: &str = "HINT: runbooks/foreign-backup.md";
+
 /// Whether PostgreSQL may have `name`: not the history of a timeline that is not this cluster's. It would follow it, refuse
 /// to start because of it, or keep it in `pg_wal`.
+///
+/// # Errors
+/// When that cannot be decided: the archive holds it, so "absent" would end a recovery early.
 async fn may_have(
     config: &Config,
     repository: &Repository,
@@ -309,7 +323,7 @@ async fn may_have(
     };
     let _ = writeln!(
         std::io::stderr(),
-        "xdb wal-fetch: {name} is not handed to PostgreSQL: {reason}\nHINT: runbooks/foreign-backup.md"
+        "xdb wal-fetch: {name} is not handed to PostgreSQL: {reason}\n{FOREIGN}"
     );
     Ok(false)
 }

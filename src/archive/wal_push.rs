@@ -115,8 +115,8 @@ async fn archive(
         state_directory: &config.node.state_directory,
         segment: path,
     };
-    refuse_foreign_prefix(&bucket, repository, place, name).await?;
     let timelines = Timelines::of(config, repository.clone(), bucket.clone());
+    refuse_foreign_prefix(&timelines, place, name).await?;
     refuse_superseded(&timelines, place, name).await?;
     store(config, repository, &here, path, name).await?;
     match stored_as(&bucket, repository, name).await?.as_slice() {

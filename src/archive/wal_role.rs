@@ -4,13 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::timelines::{Timelines, timeline_in};
-use super::{ArchiveError, Repository, catalog, wal_header};
+use super::{ArchiveError, wal_header};
 use crate::config::Config;
 use crate::model::{
     ArchiveFile, ServerPosition, Supersession, Timeline, TimelineHistory, WalSegment,
 };
 use crate::postgres::{Server, ServerState, control_file, postmaster_status, segment_size_in};
-use crate::storage::Bucket;
 use crate::store::StateFiles;
 
 /// The look at the bucket before each push.
@@ -117,13 +116,13 @@ pub fn own_history(data_directory: &Path, timeline: Timeline) -> Option<Timeline
 
 /// Refuses a `.history` where the prefix holds another cluster's WAL or backups: no other file would collide before it.
 ///
-/// The newest backup tells whose the prefix is, and where there is none, its first segment.
+/// The newest backup tells whose the prefix is, and where there is none, its first segment. After initdb or pg_upgrade the
+/// backups are the old cluster's until the next one: WAL of this cluster at the switch shows that it archives here already.
 ///
 /// # Errors
 /// Also when the bucket cannot be read.
 pub(super) async fn refuse_foreign_prefix(
-    bucket: &Bucket,
-    repository: &Repository,
+    timelines: &Timelines,
     here: Here<'_>,
     name: &str,
 ) -> Result<(), ArchiveError> {
@@ -133,15 +132,23 @@ pub(super) async fn refuse_foreign_prefix(
     let Some(own) = control_file(here.data_directory).map(|file| file.system_identifier) else {
         return Ok(());
     };
-    match catalog::owners(bucket, repository).await? {
-        owners if owners.is_empty() || owners.contains(&own) => Ok(()),
-        owners => Err(ArchiveError::ForeignPrefix {
-            name: name.to_owned(),
-            repository: repository.to_string(),
-            theirs: owners[0],
-            own,
-        }),
+    let owners = timelines.owners().await?;
+    if owners.is_empty() || owners.contains(&own) {
+        return Ok(());
     }
+    let text = std::fs::read_to_string(here.segment).ok();
+    let history: Option<TimelineHistory> = text.and_then(|text| text.parse().ok());
+    if let (Some(timeline), Some(history)) = (timeline_in(name), history)
+        && timelines.holds_own_wal(timeline, &history, own).await?
+    {
+        return Ok(());
+    }
+    Err(ArchiveError::ForeignPrefix {
+        name: name.to_owned(),
+        repository: timelines.repository().to_string(),
+        theirs: owners[0],
+        own,
+    })
 }
 
 /// The proof that another node was promoted, by what this node remembers and by the archive; `None` where there is none.
@@ -162,14 +169,10 @@ async fn superseding(
     remembered: Option<Supersession>,
     own: &ServerPosition,
 ) -> Result<Option<Supersession>, ArchiveError> {
-    if let Some(proof) = remembered.filter(|proof| proof.supersedes(own)) {
-        let history = Some(&proof.history);
-        let forgotten = timelines.forgotten(own.system_identifier, proof.timeline, history);
-        // Where the bucket does not answer, what this node remembers stands.
-        let forgotten = tokio::time::timeout(LOOK, forgotten).await;
-        if !matches!(forgotten, Ok(Some(_))) {
-            return Ok(Some(proof));
-        }
+    if let Some(proof) = remembered.filter(|proof| proof.supersedes(own))
+        && !timelines.is_forgotten(&proof, LOOK).await
+    {
+        return Ok(Some(proof));
     }
     timelines.superseding(own).await
 }

@@ -45,7 +45,11 @@ pub(super) async fn keep(node: &Node) {
         };
         // Learned while it was written.
         if node.view.borrow().superseded_by.is_some() {
-            void(node);
+            let files = StateFiles::of(&config.node.state_directory);
+            let voided = process::on_a_thread(move || files.void_last_answer()).await;
+            if let Err(error) = voided {
+                tracing::error!("the last answer cannot be taken back on this node: {error}");
+            }
         }
         if let Err(error) = &kept
             && !failing
@@ -55,14 +59,6 @@ pub(super) async fn keep(node: &Node) {
             );
         }
         failing = kept.is_err();
-    }
-}
-
-/// A restarted daemon must not serve a primary that was superseded meanwhile.
-pub(super) fn void(node: &Node) {
-    let files = StateFiles::of(&node.tools.loaded.config.node.state_directory);
-    if let Err(error) = files.void_last_answer() {
-        tracing::error!("the last answer cannot be taken back on this node: {error}");
     }
 }
 

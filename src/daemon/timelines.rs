@@ -2,6 +2,7 @@
 //!
 //! An old primary that boots again learns there that it is one. Not being able to look changes nothing.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,16 +10,18 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::{Node, every, last_answer};
-use crate::archive::{Relation, Timelines};
+use crate::archive::{NewerTimeline, PeerOn, Relation, Timelines};
 use crate::cluster::{Knowledge, NodeState, View, redis_claim};
 use crate::log;
-use crate::model::{ForgottenTimeline, Supersession, Timeline};
+use crate::model::{ForgottenTimelines, Supersession, Timeline};
 use crate::process;
 use crate::redis::Keys;
 use crate::store::StateFiles;
 
 /// For one look at the bucket or at Redis: a primary waits for the first before it is served.
 const LOOK: Duration = Duration::from_secs(5);
+/// For what one timeline holds: the WAL-G program may fetch a segment for it.
+const JUDGE: Duration = Duration::from_secs(30);
 
 /// What this node knows of itself, and of the rest.
 type Senders<'a> = (&'a watch::Sender<View>, &'a watch::Sender<Knowledge>);
@@ -47,19 +50,32 @@ pub(super) async fn follow(
         if archive.is_none() {
             archive = open(node).await;
         }
-        if let Some(archive) = &archive {
-            tokio::join!(
-                look_at_archive(node, (seen, known), archive),
-                forget(node, (seen, known), archive),
-                read_redis(node, (seen, known))
-            );
-        } else {
-            read_redis(node, (seen, known)).await;
+        let look = look(node, (seen, known), archive.as_ref());
+        tokio::pin!(look);
+        if timeout(LOOK, &mut look).await.is_err() {
+            asked_archive(seen);
+            look.await;
         }
-        if !seen.borrow().asked_archive {
-            seen.send_modify(|view| view.asked_archive = true);
-        }
+        asked_archive(seen);
     }
+}
+
+fn asked_archive(seen: &watch::Sender<View>) {
+    seen.send_if_modified(|view| !std::mem::replace(&mut view.asked_archive, true));
+}
+
+async fn look(node: &Node, senders: Senders<'_>, archive: Option<&Timelines>) {
+    let Some(archive) = archive else {
+        read_redis(node, senders).await;
+        return;
+    };
+    let archived = async {
+        // Before the look: what was forgotten proves nothing.
+        if forget(node, senders, archive).await {
+            look_at_archive(node, senders, archive).await;
+        }
+    };
+    tokio::join!(archived, read_redis(node, senders));
 }
 
 async fn open(node: &Node) -> Option<Timelines> {
@@ -89,6 +105,9 @@ pub(super) fn learn(node: &Node, (seen, known): Senders<'_>, proof: Supersession
             if let Err(error) = files.keep_supersession(&proof) {
                 tracing::error!("the proof of that cannot be kept on this node: {error}");
             }
+            if let Err(error) = files.void_last_answer() {
+                tracing::error!("the last answer cannot be taken back on this node: {error}");
+            }
         });
     }
 }
@@ -100,12 +119,7 @@ fn files(node: &Node) -> StateFiles {
 fn is_forgotten(known: &watch::Sender<Knowledge>, proof: &Supersession) -> bool {
     let known = known.borrow();
     let mut forgotten = known.timelines.forgotten.iter();
-    forgotten.any(|one| covers(one, proof))
-}
-
-fn covers(forgotten: &ForgottenTimeline, proof: &Supersession) -> bool {
-    let history = Some(&proof.history);
-    forgotten.covers(proof.system_identifier, proof.timeline, history)
+    forgotten.any(|one| one.voids(proof))
 }
 
 /// Asked by a primary only: a standby follows whatever timeline comes.
@@ -120,28 +134,49 @@ async fn look_at_archive(node: &Node, (seen, known): Senders<'_>, archive: &Time
         return;
     };
     let peers = peers_on(known, own.system_identifier);
-    let newer = match timeout(LOOK, archive.newer(&own, &peers)).await {
-        Ok(Ok(newer)) => newer,
-        Ok(Err(error)) => return cannot_look(&log::chain(&error)),
-        Err(_) => return cannot_look(&format!("no answer within {} s", LOOK.as_secs())),
-    };
     let mut doubtful = Vec::new();
-    for newer in newer {
+    let each = |newer: NewerTimeline| {
         match newer.relation {
+            // At once: others may be slow.
             Relation::Supersedes(proof) => learn(node, (seen, known), proof),
             Relation::Doubtful(reason) => doubtful.push((newer.timeline, reason)),
             Relation::Forgotten(_) => {}
         }
+        ControlFlow::Continue(())
+    };
+    let unread = match archive.look(&own, &peers, JUDGE, each).await {
+        Ok(unread) => unread,
+        Err(error) => return cannot_look(&log::chain(&error)),
+    };
+    for (timeline, error) in &unread {
+        cannot_look(&format!("timeline {timeline}: {}", log::chain(error)));
     }
+    let unread: Vec<Timeline> = unread.into_iter().map(|(timeline, _)| timeline).collect();
     known.send_if_modified(|known| {
-        let changed = known.timelines.doubtful != doubtful;
-        known.timelines.doubtful = doubtful;
+        let before = &mut known.timelines.doubtful;
+        let doubtful = doubts(before, doubtful, &unread);
+        let changed = *before != doubtful;
+        *before = doubtful;
         changed
     });
 }
 
+/// What is doubtful now: of those that could not be read, what was before.
+fn doubts(
+    before: &[(Timeline, String)],
+    mut now: Vec<(Timeline, String)>,
+    unread: &[Timeline],
+) -> Vec<(Timeline, String)> {
+    let kept = before
+        .iter()
+        .filter(|(timeline, _)| unread.contains(timeline));
+    now.extend(kept.cloned());
+    now.sort();
+    now
+}
+
 /// The peers that answer, and the timeline that each runs on.
-fn peers_on(known: &watch::Sender<Knowledge>, system_identifier: u64) -> Vec<(String, Timeline)> {
+fn peers_on(known: &watch::Sender<Knowledge>, system_identifier: u64) -> Vec<PeerOn> {
     let known = known.borrow();
     let answering = known.peers.iter().filter(|peer| peer.failing.is_none());
     let on = answering.filter_map(|peer| {
@@ -149,48 +184,69 @@ fn peers_on(known: &watch::Sender<Knowledge>, system_identifier: u64) -> Vec<(St
         state.view.in_recovery(state.at)?;
         let sample = state.view.sample?;
         let is_ours = sample.system_identifier == system_identifier;
-        is_ours.then(|| (state.hostname.clone(), sample.timeline))
+        is_ours.then(|| PeerOn {
+            name: state.hostname.clone(),
+            timeline: sample.timeline,
+            history: state.view.history.clone(),
+        })
     });
     on.collect()
 }
 
-/// Takes back what a person had the cluster forget, on this node or on another.
-async fn forget(node: &Node, (seen, known): Senders<'_>, archive: &Timelines) {
+/// Takes back what a person had the cluster forget, on this node or on another, and keeps that here. `false` where it is not
+/// known what was forgotten.
+async fn forget(node: &Node, (seen, known): Senders<'_>, archive: &Timelines) -> bool {
     let files = files(node);
-    let read = files.clone();
-    let mut forgotten = process::on_a_thread(move || read.forgotten()).await;
+    let Some(identifier) = seen.borrow().sample.map(|sample| sample.system_identifier) else {
+        return false;
+    };
+    let read = match timeout(LOOK, archive.forgotten(identifier)).await {
+        Ok(Ok(read)) => Some(read),
+        Ok(Err(error)) => {
+            cannot_look(&log::chain(&error));
+            None
+        }
+        Err(_) => {
+            cannot_look(&format!("no answer within {} s", LOOK.as_secs()));
+            None
+        }
+    };
+    let is_known = read.is_some();
+    let reading = files.clone();
+    let here = process::on_a_thread(move || reading.forgotten()).await;
+    let mut all = ForgottenTimelines::default();
+    all.add(here.clone());
+    all.add(read.unwrap_or_default().known);
+    if all.known != here {
+        let (keeping, known) = (files.clone(), all.known.clone());
+        let kept = process::on_a_thread(move || keeping.keep_forgotten(&known)).await;
+        if let Err(error) = kept {
+            tracing::error!("that a timeline is forgotten cannot be kept here: {error}");
+        }
+    }
     let proof = seen.borrow().proof.clone();
-    if let Some(proof) = proof {
-        let history = Some(&proof.history);
-        let asked = archive.forgotten(proof.system_identifier, proof.timeline, history);
-        if let Ok(Some(found)) = timeout(LOOK, asked).await {
-            seen.send_modify(|view| {
-                view.unlearn(|proof| covers(&found, proof));
-            });
-            tracing::info!(
-                "timeline {} is forgotten, as {} says: {}",
-                found.timeline,
-                found.by,
-                found.why
-            );
-            if !forgotten.contains(&found) {
-                forgotten.push(found);
-            }
-            let forgotten = forgotten.clone();
-            let keep = move || {
-                let kept = files.keep_forgotten(&forgotten);
-                kept.and_then(|()| files.drop_supersession())
-            };
-            if let Err(error) = process::on_a_thread(keep).await {
-                tracing::error!("that a timeline is forgotten cannot be kept here: {error}");
-            }
+    let found = proof.and_then(|proof| all.known.iter().find(|one| one.voids(&proof)));
+    if let Some(found) = found {
+        seen.send_modify(|view| {
+            view.unlearn(|proof| found.voids(proof));
+        });
+        tracing::info!(
+            "timeline {} is forgotten, as {} says: {}",
+            found.timeline,
+            found.by,
+            found.why
+        );
+        let dropped = process::on_a_thread(move || files.drop_supersession()).await;
+        if let Err(error) = dropped {
+            tracing::error!("the proof of its promotion cannot be removed here: {error}");
         }
     }
     known.send_if_modified(|known| {
-        let changed = known.timelines.forgotten != forgotten;
-        known.timelines.forgotten = forgotten;
+        let changed = known.timelines.forgotten != all.known;
+        known.timelines.forgotten = all.known;
         changed
     });
+    is_known
 }
 
 /// Redis stands in for a peer that does not answer, and proves nothing.
@@ -216,4 +272,27 @@ async fn read_redis(node: &Node, (seen, known): Senders<'_>) {
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeline_that_cannot_be_read_stays_what_it_was() {
+        let doubt = |timeline: u32, why: &str| (Timeline(timeline), why.to_owned());
+        let before = [doubt(2, "a"), doubt(3, "b")];
+        for (what, now, unread, expected) in [
+            ("all read", vec![doubt(3, "c")], vec![], vec![doubt(3, "c")]),
+            (
+                "one unread",
+                vec![doubt(3, "c")],
+                vec![Timeline(2)],
+                vec![doubt(2, "a"), doubt(3, "c")],
+            ),
+            ("a new one unread", vec![], vec![Timeline(9)], vec![]),
+        ] {
+            assert_eq!(doubts(&before, now, &unread), expected, "{what}");
+        }
+    }
 }

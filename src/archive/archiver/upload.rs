@@ -205,7 +205,7 @@ impl Means {
             state_directory: &self.config.node.state_directory,
             segment: &self.wal_directory().join(name),
         };
-        refuse_foreign_prefix(&self.bucket, &self.repository, here, name).await?;
+        refuse_foreign_prefix(&self.timelines, here, name).await?;
         let timeline = name.get(..8).unwrap_or_default();
         let _turn = match (self.judging.try_lock(), self.judged_for(timeline)) {
             (_, Some(age)) if age < JUDGED => return Ok(()),

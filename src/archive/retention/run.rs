@@ -149,7 +149,7 @@ impl<'a> Place<'a> {
         let Some(own) = archive::position_of(self.config, &self.server) else {
             return Ok(None);
         };
-        let newer = Timelines::open(self.config).await?.newer(&own, &[]).await?;
+        let newer = Timelines::open(self.config).await?.newer(&own).await?;
         Ok(newer.into_iter().find_map(|newer| {
             let Relation::Doubtful(reason) = newer.relation else {
                 return None;
