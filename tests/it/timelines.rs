@@ -181,11 +181,12 @@ fn a_second_cluster(lab: &Lab) {
         "{listed:?}"
     );
     // Neither a standby nor a restore is led astray by it.
-    for standby in ["--standby", ""] {
+    for (standby, code) in [("--standby", 1), ("", 126)] {
         let fetched = lab.sh_as_postgres(&format!(
             "cd {DATA} && xdb wal-fetch {standby} 00000002.history /tmp/RECOVERYHISTORY"
         ));
-        fetched.failed(1, "00000002.history is not handed to PostgreSQL");
+        // Nothing ties it to a cluster: a recovery must not take it for absent and end early.
+        fetched.failed(code, "00000002.history is not handed to PostgreSQL");
         assert_ne!(lab.sh("ls /tmp/RECOVERYHISTORY").code, 0);
     }
     let listed = lab.xdb(&["timeline", "list"]);
@@ -373,6 +374,7 @@ fn a_peer_with_a_proof(lab: &Lab, daemon: Background<'_>) {
             .then_some(())
     });
     lab.proxy_enabled(true);
+    a_typo(lab);
     lab.xdb(&["backup", "push"]).failed(3, "timeline 2 exists");
     let segment = lab.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
     lab.sql("INSERT INTO filler VALUES (3)");
@@ -388,6 +390,7 @@ fn a_peer_with_a_proof(lab: &Lab, daemon: Background<'_>) {
         "timeline",
         "forget",
         "2",
+        "--force",
         "--set-aside",
         "--why",
         "a test",
@@ -397,7 +400,7 @@ fn a_peer_with_a_proof(lab: &Lab, daemon: Background<'_>) {
     assert_eq!(forgotten.code, 0, "{forgotten:?}");
     assert!(forgotten.stdout.contains("1 files moved"), "{forgotten:?}");
     assert_ne!(lab.sh(&format!("ls {WAL}/00000002*")).code, 0);
-    lab.ok("ls /srv/s3/walg-test/xdb/main/set-aside/timeline-00000002/00000002.history");
+    lab.ok("ls /srv/s3/walg-test/xdb/main/set-aside/timeline-00000002-*/00000002.history");
     lab.ok("ls /srv/s3/walg-test/xdb/main/forgotten-timelines/*-00000002.json");
     is_served(lab);
     stays_primary(lab, "forgotten");
@@ -405,4 +408,11 @@ fn a_peer_with_a_proof(lab: &Lab, daemon: Background<'_>) {
     let daemon = start(lab);
     is_served(lab);
     stop(daemon);
+}
+
+/// The real promotion to that number would count for forgotten.
+fn a_typo(lab: &Lab) {
+    let words = ["timeline", "forget", "7", "--why", "a test", "--by", "anna"];
+    lab.xdb(&words).failed(3, "shows timeline 7");
+    assert_ne!(lab.sh("ls /var/lib/xdb/forgotten-timelines.json").code, 0);
 }
