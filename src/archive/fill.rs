@@ -19,8 +19,7 @@ use super::wal_role::in_recovery;
 use super::{ArchiveError, Repository, catalog, environment, segment_header};
 use crate::config::Config;
 use crate::model::{
-    ArchiveFile, Lsn, SegmentSize, ServerPosition, Timeline, TimelineHistory, WalSegment,
-    judge_descent,
+    ArchiveFile, Lsn, SegmentSize, ServerPosition, TimelineHistory, WalSegment, judge_descent,
 };
 use crate::process::{self, MarkedLock};
 use crate::storage::{Bucket, HighWater, Shared};
