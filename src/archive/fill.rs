@@ -466,6 +466,7 @@ fn whole_files(data_directory: &Path) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Timeline;
 
     fn line() -> Line {
         Line {
