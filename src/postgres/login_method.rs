@@ -1,12 +1,16 @@
 //! How a server asks for a password: of its answer to a login that is given up there.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::Target;
+
+/// How long a session may take to end.
+const END: Duration = Duration::from_secs(1);
 
 /// What the server asks for; codes of the protocol's Authentication messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,11 +49,21 @@ async fn ask(
 ) -> io::Result<Option<LoginMethod>> {
     stream.write_all(&startup(target)?).await?;
     let kind = stream.read_u8().await?;
-    let _length = stream.read_i32().await?;
+    let length = stream.read_i32().await?;
     if kind != b'R' {
         return Ok(None);
     }
-    Ok(Some(method(stream.read_i32().await?)))
+    let method = method(stream.read_i32().await?);
+    // What is left unread would reset the connection, which PostgreSQL logs; an end it takes in silence.
+    let rest = u64::try_from(length - 8).unwrap_or_default();
+    let mut sink = tokio::io::sink();
+    tokio::io::copy(&mut (&mut stream).take(rest), &mut sink).await?;
+    if method == LoginMethod::Free {
+        // The session is there: it is ended as clients end one.
+        stream.write_all(b"X\0\0\0\x04").await?;
+        let _ = timeout(END, tokio::io::copy(&mut stream, &mut sink)).await;
+    }
+    Ok(Some(method))
 }
 
 /// The startup message of protocol 3.0.
@@ -76,8 +90,6 @@ fn method(code: i32) -> LoginMethod {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test]

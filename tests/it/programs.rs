@@ -195,4 +195,6 @@ fn what_a_program_cannot_do_with_its_settings_is_known_before_it_is_needed() {
     let pushed = lab.xdb(&["backup", "push"]);
     pushed.failed(4, "MD5");
     not_ok(&check(), "md5 password");
+    let log = lab.ok("cat /var/log/postgresql/lab.log");
+    assert!(!log.contains("could not receive data from client"), "{log}");
 }
