@@ -55,6 +55,17 @@ fn story(lab: &Lab, cluster: &str, check: &str) -> Vec<String> {
         .collect()
 }
 
+/// The checks of all events in the stream, in order.
+fn told(lab: &Lab) -> Vec<String> {
+    let stream = redis(lab, "XRANGE xdb:main:alerts:events - +");
+    let events = stream
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    events
+        .filter_map(|event| event["check"].as_str().map(str::to_owned))
+        .collect()
+}
+
 /// Puts a field into the hash that no daemon wrote.
 fn plant(lab: &Lab, check: &str, node: &str, json: &str) {
     lab.ok(&format!(
@@ -105,7 +116,7 @@ fn s3_is_named(lab: &Lab) {
     eventually("the missing standby is told", SOON, || {
         alert(lab, "main", "replication-lag")
     });
-    let before = redis(lab, "XLEN xdb:main:alerts:events");
+    let before = told(lab).len();
     lab.proxy_enabled(false);
     assert_ne!(lab.sh("curl -s -m 3 http://127.0.0.1:7000/").code, 0);
     let alert_of_s3 = eventually("the outage is an alert", SOON, || alert(lab, "main", "s3"));
@@ -115,13 +126,10 @@ fn s3_is_named(lab: &Lab) {
         reason(&alert_of_s3).contains("S3 does not answer"),
         "{alert_of_s3}"
     );
-    let stream = redis(lab, "XRANGE xdb:main:alerts:events - +");
-    let events: Vec<Value> = stream
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect();
-    let first = &events[before.parse::<usize>().unwrap()];
-    assert_eq!(first["check"], "s3", "{events:?}");
+    // What a slow machine makes of PostgreSQL is no symptom of S3.
+    let events = told(lab).split_off(before);
+    let mut events = events.iter().filter(|check| *check != "postgresql-up");
+    assert_eq!(events.next().map(String::as_str), Some("s3"), "{events:?}");
 
     // S3 answers again, but refuses: the standing alert says so.
     lab.answer_always(503);
@@ -143,18 +151,23 @@ fn raised_again<'a>(lab: &'a Lab, daemon: Background<'a>) -> Background<'a> {
     lab.service("postgres", Service::Down);
     assert_eq!(lab.sh("pgrep -x postgres").code, 1);
     eventually("the alert is raised", SOON, || alert(lab, "main", CHECK));
+    let raised = || {
+        let story = story(lab, "main", CHECK);
+        story.iter().filter(|kind| *kind == "raised").count()
+    };
+    let before = raised();
     let delete = format!("HDEL xdb:main:alerts:active {CHECK}/$(hostname)/");
     assert_eq!(redis(lab, &delete), "1");
     eventually("it is shown and told again", SOON, || {
-        let twice = story(lab, "main", CHECK) == ["raised", "raised"];
-        (twice && alert(lab, "main", CHECK).is_some()).then_some(())
+        let again = raised() == before + 1;
+        (again && alert(lab, "main", CHECK).is_some()).then_some(())
     });
 
     stop(daemon);
     assert_eq!(redis(lab, &delete), "1");
     let daemon = start(lab);
     eventually("it is told once more", SOON, || {
-        let told = story(lab, "main", CHECK).len() == 3;
+        let told = raised() == before + 2;
         (told && alert(lab, "main", CHECK).is_some()).then_some(())
     });
     lab.service("postgres", Service::Up);
@@ -186,6 +199,7 @@ fn renamed(lab: &Lab, daemon: Background<'_>) {
     eventually("it is over", SOON, || {
         alert(lab, "other", CHECK).is_none().then_some(())
     });
-    assert_eq!(story(lab, "other", CHECK), ["raised", "resolved"]);
+    let last = story(lab, "other", CHECK).pop();
+    assert_eq!(last.as_deref(), Some("resolved"));
     stop(daemon);
 }
