@@ -10,7 +10,8 @@ use crate::checks::PgBouncerWatch;
 use crate::cluster::{Knowledge, PgBouncerCondition, Sample, Sampler, View};
 use crate::config::Config;
 use crate::model::TimelineHistory;
-use crate::{postgres, process};
+use crate::postgres;
+use crate::process;
 
 /// Samples the role each second, and where a primary is.
 pub(super) async fn roles(
