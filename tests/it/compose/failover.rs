@@ -60,8 +60,11 @@ fn a_gap_is_filled_by_the_standby(cluster: &Cluster) {
         let waits_for = |name: &String| waits.iter().any(|mark| mark.starts_with(name.as_str()));
         (!lost.iter().any(waits_for)).then_some(())
     });
-    let said = cluster.sh("db2", "cat /var/log/xeroops/xdb-*.log").stdout;
-    assert!(said.contains("stored by this standby"), "{said}");
+    // It is logged once the stored copy was read back, which is after the listing has it.
+    eventually("db2's daemon says that it stored them", SOON, || {
+        let said = cluster.sh("db2", "cat /var/log/xeroops/xdb-*.log").stdout;
+        said.contains("stored by this standby").then_some(())
+    });
 }
 
 #[test]
