@@ -232,7 +232,7 @@ fn the_daemon_ends_a_segment_in_time_and_the_live_rto_is_that_of_the_plan() {
 
     // No test has told how fast a restore is.
     assert_eq!(status(&lab)["rto"]["secs"], Value::Null);
-    let tested = lab.xdb_json(&["restore-test", "--level", "start"]);
+    let tested = lab.xdb_json(&["restore-test"]);
     for _ in 0..6 {
         insert(&lab);
         archive_all(&lab);
