@@ -220,7 +220,7 @@ fn take_over(writing: &Writing<'_>, known: &[(AlertKey, AlertState)]) -> Result<
     Ok(())
 }
 
-/// The raised alert that a field of the hash shows; one that cannot be read stands all the same, until its judge or nobody's.
+/// The raised alert that a field of the hash shows; one that cannot be read stands until its check is judged again, or no longer exists.
 fn taken_over(field: &str, json: &str, now: Timestamp) -> Option<(AlertKey, AlertState)> {
     let key = AlertKey::parse(field).ok()?;
     let alert = Alert::parse(json).filter(|alert| alert.key() == key);

@@ -18,7 +18,7 @@ const AFTER_A_GAP: [&str; 3] = ["end_reached", "timeline", "rpo"];
 /// That is one listing, and one read for each proof that the catalog does not know yet.
 ///
 /// # Errors
-/// When the bucket cannot be read. A proof that is damaged proves nothing, and stops nobody.
+/// When the bucket cannot be read. A damaged proof is skipped with a warning.
 pub async fn learn_tests(
     config: &Config,
     repository: &Repository,

@@ -28,7 +28,7 @@ const LISTED: usize = 4;
 const PAGE: usize = 1000;
 /// Timelines that are judged at once.
 const AT_ONCE: usize = 8;
-/// For one timeline, where nobody else sets a limit.
+/// For one timeline, where the caller sets no limit.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// What a newer timeline is to a server.

@@ -232,7 +232,7 @@ fn silent_nodes<'a>(view: &View, peers: &'a [Peer], hostname: &'a str) -> Vec<&'
         .collect()
 }
 
-/// Timelines that prove nothing: they supersede nobody, and somebody must look at them.
+/// Timelines that prove nothing: they supersede no server, and an operator must look at them.
 pub(super) fn judge_timelines(seen: &TimelinesSeen) -> Vec<Finding> {
     let doubtful: Vec<_> = seen
         .doubtful

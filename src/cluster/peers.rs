@@ -135,7 +135,7 @@ pub fn prove_by_peer(view: &View, peer: &NodeState, now: Timestamp) -> Option<Su
 
 /// What `state`, which was read in Redis, says of a timeline above the primary's own; `None` where it says none.
 ///
-/// Whoever has Redis's password can write it: it is shown, and changes nothing.
+/// Every holder of the Redis password can write it, so it is shown and changes nothing.
 pub fn redis_claim(view: &View, state: &NodeState) -> Option<String> {
     let own = view.position()?;
     let theirs = state.view.sample?;

@@ -230,7 +230,7 @@ fn the_rpo_is_judged_by_its_objective_and_what_is_not_known_is_not_ok() {
     // A commit of this very moment is a loss.
     let young = judged(&view(false, 1), &lost(NOW)).rpo;
     assert_eq!(young.secs, Some(0.1));
-    // A replica without peers has nobody to ask.
+    // A replica without peers has no other node to ask.
     let alone = with(|known| (known.peers, known.rpo) = (Vec::new(), None));
     let status = judged(&view(true, 1), &alone);
     assert_eq!(status.verdict, "ok", "{status:?}");
