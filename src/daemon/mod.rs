@@ -222,14 +222,14 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
             }))
         })
     };
-    tracing::info!(listen = %config.http.listen, "the daemon serves");
-    // Where no systemd listens, this says nothing.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     // Outlives this future, for those that asked before the end; `_open` does not.
     let (_open, closing) = oneshot::channel();
     let (serving, ready) = (shown.clone(), last_answer::ready(shown.view.clone()));
     let server = tokio::spawn(async move {
         ready.await;
+        tracing::info!(listen = %serving.listen, "the daemon serves");
+        // Not earlier: a start counts as done, for systemd and for `systemctl restart`, once requests are answered.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         http::serve(listener, closing, serving, open_files).await
     });
     let tasks = own_tasks(&node, driver, (&seen, &knowing));
