@@ -413,6 +413,8 @@ fn a_peer_with_a_proof(lab: &Lab, daemon: Background<'_>) {
 /// The real promotion to that number would count for forgotten.
 fn a_typo(lab: &Lab) {
     let words = ["timeline", "forget", "7", "--why", "a test", "--by", "anna"];
-    lab.xdb(&words).failed(3, "shows timeline 7");
+    lab.xdb(&words).failed(3, "may be a primary on timeline 7");
+    let forced = [&words[..], &["--force"]].concat();
+    lab.xdb(&forced).failed(3, "shows timeline 7");
     assert_ne!(lab.sh("ls /var/lib/xdb/forgotten-timelines.json").code, 0);
 }
