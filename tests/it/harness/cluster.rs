@@ -1,20 +1,24 @@
 //! The cluster of docker-compose.yml, by `./dev up` and `./dev down`, as a person starts and ends it.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex};
 
 use super::Output;
+use super::agent::Agents;
 use super::exec::{AS_POSTGRES, DEADLINE_SECS};
 
 /// The image is named by the run that made it; `./dev up` would build it otherwise.
 const IMAGE: &str = "XDB_LAB_IMAGE";
+const NODES: [&str; 5] = ["s3", "db1", "db2", "management", "app1"];
 
 /// A running cluster of its own, beside any other; it is removed when dropped.
 pub struct Cluster {
     /// `./dev test` removes the clusters of runs that were killed: the name holds the process id.
     project: String,
+    agents: HashMap<&'static str, Agents>,
     _room: Room,
 }
 
@@ -43,13 +47,14 @@ impl Cluster {
     /// Gives the cluster once all of it is healthy, and what `./dev up` said.
     pub fn up() -> (Cluster, String) {
         static COUNT: AtomicU32 = AtomicU32::new(0);
+        let _room = Room::take();
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let project = format!("xdb-test-{}-{number}", std::process::id());
+        let agents = NODES.map(|node| (node, Agents::of(&format!("{project}-{node}"))));
         let cluster = Cluster {
-            _room: Room::take(),
-            project: format!(
-                "xdb-test-{}-{}",
-                std::process::id(),
-                COUNT.fetch_add(1, Ordering::Relaxed)
-            ),
+            agents: agents.into(),
+            project,
+            _room,
         };
         let said = cluster.dev(&["up"]).succeeded("./dev up");
         (cluster, said)
@@ -110,6 +115,7 @@ impl Cluster {
     /// The power button: "kill" takes a node down at once, "start" boots it with what its disks hold.
     pub fn power(&self, action: &str, node: &str) {
         let container = format!("{}-{node}", self.project);
+        self.agents[node].forget();
         output(Command::new("docker").args([action, &container])).succeeded(action);
     }
 
@@ -128,13 +134,8 @@ impl Cluster {
     }
 
     fn exec(&self, node: &str, command: &[&str]) -> Output {
-        let container = format!("{}-{node}", self.project);
-        output(
-            Command::new("docker")
-                .args(["exec", &container])
-                .args(["timeout", "--foreground", "-k", "5", DEADLINE_SECS])
-                .args(command),
-        )
+        let deadline = ["timeout", "--foreground", "-k", "5", DEADLINE_SECS];
+        self.agents[node].run(&[&deadline[..], command].concat(), &[])
     }
 }
 
@@ -142,7 +143,7 @@ impl Drop for Cluster {
     /// What the nodes said is shown first when the test failed: it goes with them.
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for node in ["s3", "db1", "db2", "management", "app1"] {
+            for node in NODES {
                 let log = output(Command::new("docker").args([
                     "logs",
                     "--tail",

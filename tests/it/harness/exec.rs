@@ -1,11 +1,8 @@
 //! Runs commands in the container and hands back exactly what they said.
 
-use std::time::Duration;
-
 use serde_json::Value;
-use testcontainers::core::ExecCommand;
 
-use super::{Lab, eventually};
+use super::Lab;
 
 /// A command that still runs after this many seconds is killed; its exit code is then 124.
 pub(super) const DEADLINE_SECS: &str = "240";
@@ -100,21 +97,7 @@ impl Lab {
     /// `timeout --foreground` leaves the command in the group it would be in without.
     pub(super) fn run(&self, command: &[&str], environment: &[(&str, &str)]) -> Output {
         let deadline = ["timeout", "--foreground", "-k", "5", DEADLINE_SECS];
-        let exec = ExecCommand::new(deadline.iter().chain(command).copied())
-            .with_env_vars(environment.iter().copied());
-        let mut running = self.container.exec(exec).expect("docker runs the command");
-        let stdout = running.stdout_to_vec().expect("stdout is read to its end");
-        let stderr = running.stderr_to_vec().expect("stderr is read to its end");
-        // The streams can end a moment before Docker knows the exit code.
-        let code = eventually(
-            "the command's exit code is known",
-            Duration::from_secs(10),
-            || running.exit_code().expect("docker knows the command"),
-        );
-        Output {
-            code: i32::try_from(code).expect("exit codes are small"),
-            stdout: String::from_utf8_lossy(&stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&stderr).into_owned(),
-        }
+        self.agents
+            .run(&[&deadline[..], command].concat(), environment)
     }
 }

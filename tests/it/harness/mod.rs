@@ -1,8 +1,9 @@
-//! Starts one container of `xdb-lab` a test, with the xdb under test mounted, and acts in it by exec.
+//! Starts one container of `xdb-lab` a test, with the xdb under test mounted, and acts in it by an agent.
 //!
 //! Everything under test reaches S3 through toxiproxy (127.0.0.1:7000), where faults are injected.
 //! The harness itself asks S3 directly (127.0.0.1:7070), so a fault never blinds a check.
 
+mod agent;
 mod background;
 mod cluster;
 mod config;
@@ -21,6 +22,7 @@ use testcontainers::core::{AccessMode, IntoContainerPort, Mount};
 use testcontainers::runners::SyncRunner;
 use testcontainers::{Container, CopyTargetOptions, GenericImage, ImageExt};
 
+use agent::Agents;
 pub use background::Background;
 pub use cluster::Cluster;
 pub use exec::Output;
@@ -36,6 +38,7 @@ const CONFIG: &str = "/etc/xdb/xdb.toml";
 /// One running container; it is removed when dropped.
 pub struct Lab {
     container: Container<GenericImage>,
+    agents: Agents,
     program: Program,
 }
 
@@ -118,7 +121,7 @@ impl Lab {
     /// Copies what is in `host_dir` into `container_dir`, owned by root.
     pub fn copy_in(&self, host_dir: &Path, container_dir: &str) {
         self.ok(&format!("mkdir -p '{container_dir}'"));
-        // The exec of testcontainers has no standard input, so a tree goes in by docker's own client.
+        // The agent's commands have no standard input, so a tree goes in by docker's own client.
         let copied = Command::new("docker")
             .arg("cp")
             .arg(host_dir.join("."))
@@ -191,6 +194,7 @@ impl Setup {
         }
         let container = request.start().expect("the lab's container starts");
         let lab = Lab {
+            agents: Agents::of(container.id()),
             container,
             program: self.program,
         };
