@@ -237,6 +237,6 @@ pub fn eventually<T>(what: &str, deadline: Duration, mut poll: impl FnMut() -> O
             !time.is_past(deadline),
             "not within {deadline:?}, and not with patience: {what}"
         );
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(200));
     }
 }
