@@ -219,14 +219,16 @@ fn the_daemon_ends_a_segment_in_time_and_the_live_rto_is_that_of_the_plan() {
     insert(&lab);
     rpo_reaches(&lab, "a commit waits", 1.0);
     rpo_is_zero(&lab, "xdb ended the segment, and it was archived");
-    assert_eq!(segments(&lab), before + 1);
+    let ended = segments(&lab);
+    // A second one where the first took longer than half the objective.
+    assert!((before + 1..=before + 2).contains(&ended), "{ended}");
 
     // While S3 is away another segment would only fill the volume.
     lab.proxy_enabled(false);
     assert_ne!(lab.sh("curl -s -m 3 http://127.0.0.1:7000/").code, 0);
     insert(&lab);
     rpo_reaches(&lab, "the objective is missed twice over", 20.0);
-    assert!(segments(&lab) <= before + 2, "{}", segments(&lab));
+    assert!(segments(&lab) <= ended + 1, "{}", segments(&lab));
     lab.proxy_enabled(true);
     rpo_is_zero(&lab, "S3 is back");
 
