@@ -43,21 +43,8 @@ impl Reading<'_> {
 impl Reading<'_> {
     /// Those that can be read, where damage hides others.
     pub(super) fn readable_alerts(&self) -> Vec<(AlertKey, AlertState)> {
-        let Ok(mut statement) = self.0.prepare(&format!("SELECT {COLUMNS} FROM alerts")) else {
-            return Vec::new();
-        };
-        let Ok(rows) = statement.query_map([], raw_alert) else {
-            return Vec::new();
-        };
-        let readable = rows.map_while(|row| match row {
-            // Damage ends the reading; a value of the wrong kind is that row's alone.
-            Err(error) if error.sqlite_error_code().is_some() => None,
-            row => Some(row.ok()),
-        });
-        readable
-            .flatten()
-            .filter_map(|raw| raw.parse().ok())
-            .collect()
+        let select = format!("SELECT {COLUMNS} FROM alerts");
+        self.readable(&select, [], raw_alert, RawAlert::parse)
     }
 
     /// In memory: those that ended since it was filled.

@@ -36,6 +36,31 @@ use rusqlite::{Connection, ErrorCode};
 /// Reads in one connection, or in one transaction.
 pub struct Reading<'a>(&'a Connection);
 
+impl Reading<'_> {
+    /// The rows of `select` that can be read, where damage hides others.
+    fn readable<Raw, T>(
+        &self,
+        select: &str,
+        parameters: impl rusqlite::Params,
+        raw: fn(&rusqlite::Row<'_>) -> rusqlite::Result<Raw>,
+        parse: fn(Raw) -> Result<T, StoreError>,
+    ) -> Vec<T> {
+        let Ok(mut statement) = self.0.prepare(select) else {
+            return Vec::new();
+        };
+        let Ok(rows) = statement.query_map(parameters, raw) else {
+            return Vec::new();
+        };
+        let readable = rows.map_while(|row| match row {
+            // Damage ends the reading; a value of the wrong kind is that row's alone.
+            Err(error) if error.sqlite_error_code().is_some() => None,
+            row => Some(row.ok()),
+        });
+        let parsed = readable.flatten().map(parse);
+        parsed.filter_map(Result::ok).collect()
+    }
+}
+
 /// Writes in one transaction: all of it happens, or none.
 pub struct Writing<'a>(Reading<'a>);
 

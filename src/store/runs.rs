@@ -63,21 +63,7 @@ impl Reading<'_> {
         let select = "SELECT job, target, started_us, finished_us, verdict, reason, succeeded, detail FROM runs
              WHERE id IN (SELECT id FROM runs ORDER BY id DESC LIMIT ?1)
                 OR id IN (SELECT max(id) FROM runs WHERE succeeded GROUP BY job) ORDER BY id";
-        let Ok(mut statement) = self.0.prepare(select) else {
-            return Vec::new();
-        };
-        let Ok(rows) = statement.query_map([KEPT_RUNS], raw_run) else {
-            return Vec::new();
-        };
-        let readable = rows.map_while(|row| match row {
-            // Damage ends the reading; a value of the wrong kind is that row's alone.
-            Err(error) if error.sqlite_error_code().is_some() => None,
-            row => Some(row.ok()),
-        });
-        readable
-            .flatten()
-            .filter_map(|raw| raw.parse().ok())
-            .collect()
+        self.readable(select, [KEPT_RUNS], raw_run, RawRun::parse)
     }
 
     /// Whether this very run is kept.

@@ -191,13 +191,7 @@ fn no_segment_is_called_missing_across_two_promotions_inside_one_segment() {
     archived(&lab, 2);
     // It crashes, comes back as a standby and is promoted: twice, before the segment is full. A shutdown would end it.
     for timeline in [2, 3] {
-        lab.ok("touch /var/lib/postgresql/17/main/standby.signal");
-        lab.ok("kill -QUIT $(cat /run/service/postgres/supervise/pid)");
-        eventually("it is a standby", SOON, || {
-            let ask = "/usr/lib/postgresql/17/bin/psql -XAtqc 'SELECT pg_is_in_recovery()'";
-            (lab.sh_as_postgres(ask).stdout == "t\n").then_some(())
-        });
-        lab.sql("SELECT pg_promote()");
+        lab.crash_and_promote();
         eventually("the history is archived", SOON, || {
             (lab.sh(&format!("ls {STORED}/{timeline:08X}.history*")).code == 0).then_some(())
         });

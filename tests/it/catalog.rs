@@ -66,13 +66,7 @@ fn last(seen: &Value) -> &Value {
 
 fn promote(lab: &Lab) {
     // It crashes, comes back as a standby and is promoted.
-    lab.ok("touch /var/lib/postgresql/17/main/standby.signal");
-    lab.ok("kill -QUIT $(cat /run/service/postgres/supervise/pid)");
-    eventually("it is a standby", SOON, || {
-        let ask = "/usr/lib/postgresql/17/bin/psql -XAtqc 'SELECT pg_is_in_recovery()'";
-        (lab.sh_as_postgres(ask).stdout == "t\n").then_some(())
-    });
-    lab.sql("SELECT pg_promote()");
+    lab.crash_and_promote();
     eventually("the history is archived", SOON, || {
         (lab.sh(&format!("ls {STORED}/00000002.history*")).code == 0).then_some(())
     });

@@ -20,26 +20,14 @@ fn lab() -> Lab {
 fn start(lab: &Lab) -> Background<'_> {
     let daemon = lab.xdb_in_background(&["daemon"]);
     eventually("the daemon answers", SOON, || {
-        (ask(lab, "healthz") == 200).then_some(())
+        (lab.http("healthz").0 == 200).then_some(())
     });
     daemon
 }
 
-fn ask(lab: &Lab, path: &str) -> u32 {
-    let curl =
-        format!("curl -s -m 5 -o /dev/null -w '%{{http_code}}' http://127.0.0.1:8009/{path}");
-    lab.sh(&curl).stdout.parse().unwrap_or_default()
-}
-
-fn redis(lab: &Lab, command: &str) -> String {
-    lab.ok(&format!(
-        "redis-cli --no-auth-warning -a lab-password {command}"
-    ))
-}
-
 /// The alert on PostgreSQL as Redis shows it now.
 fn down_alert(lab: &Lab) -> Option<Value> {
-    let shown = redis(lab, "HVALS xdb:main:alerts:active");
+    let shown = lab.redis("HVALS xdb:main:alerts:active");
     let alerts = shown
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -50,7 +38,7 @@ fn down_alert(lab: &Lab) -> Option<Value> {
 
 /// How often `kind` of that alert was told in the stream.
 fn told(lab: &Lab, kind: &str) -> usize {
-    let stream = redis(lab, "XRANGE xdb:main:alerts:events - +");
+    let stream = lab.redis("XRANGE xdb:main:alerts:events - +");
     stream
         .lines()
         .filter(|line| line.contains("\"postgresql-up\"") && line.contains(&format!("\"{kind}\"")))
@@ -67,10 +55,13 @@ fn a_node_is_served_watched_and_backed_up_and_a_killed_daemon_repeats_nothing() 
     let lab = lab();
     let daemon = start(&lab);
     eventually("the primary is served", SOON, || {
-        (ask(&lab, "primary") == 200).then_some(())
+        (lab.http("primary").0 == 200).then_some(())
     });
-    assert_eq!(ask(&lab, "replica"), 503);
-    assert!(redis(&lab, "GET xdb:main:node:$(hostname)").contains("\"v\":1"));
+    assert_eq!(lab.http("replica").0, 503);
+    assert!(
+        lab.redis("GET xdb:main:node:$(hostname)")
+            .contains("\"v\":1")
+    );
     // Never backed up: due at once.
     eventually("a base backup is there", SOON, || {
         (backups(&lab) == 1).then_some(())
@@ -85,9 +76,9 @@ fn a_node_is_served_watched_and_backed_up_and_a_killed_daemon_repeats_nothing() 
         "{alert}"
     );
     eventually("the role is held, then no more", SOON, || {
-        (ask(&lab, "primary") == 503).then_some(())
+        (lab.http("primary").0 == 503).then_some(())
     });
-    assert_eq!(ask(&lab, "healthz"), 200);
+    assert_eq!(lab.http("healthz").0, 200);
 
     // Killed and started again: the alert goes on, nobody is told twice, no second backup is made.
     daemon.signal("KILL");
@@ -98,7 +89,7 @@ fn a_node_is_served_watched_and_backed_up_and_a_killed_daemon_repeats_nothing() 
         down_alert(&lab).is_none().then_some(())
     });
     eventually("the primary is served again", SOON, || {
-        (ask(&lab, "primary") == 200).then_some(())
+        (lab.http("primary").0 == 200).then_some(())
     });
     assert_eq!((told(&lab, "raised"), told(&lab, "resolved")), (1, 1));
     assert_eq!(backups(&lab), 1);
@@ -113,7 +104,7 @@ fn alerts_wait_for_a_redis_that_is_away() {
     let lab = lab();
     let daemon = start(&lab);
     eventually("the primary is served", SOON, || {
-        (ask(&lab, "primary") == 200).then_some(())
+        (lab.http("primary").0 == 200).then_some(())
     });
     lab.service("redis", Service::Down);
     assert_ne!(
@@ -149,7 +140,7 @@ fn alerts_wait_for_a_redis_that_is_away() {
 #[test]
 fn without_a_daemon_status_looks_by_itself_and_says_first_that_it_is_away() {
     let lab = lab();
-    assert_eq!(ask(&lab, "healthz"), 0);
+    assert_eq!(lab.http("healthz").0, 0);
     let said = lab.xdb(&["status"]);
     assert_eq!(said.code, 1, "{said:?}");
     let critical = said

@@ -181,13 +181,7 @@ fn the_live_rpo_is_the_age_of_the_oldest_commit_that_the_bucket_does_not_hold() 
 
     // After a promotion the WAL of both timelines counts.
     insert(&lab);
-    lab.ok("touch /var/lib/postgresql/17/main/standby.signal");
-    lab.ok("kill -QUIT $(cat /run/service/postgres/supervise/pid)");
-    eventually("it is a standby", SOON, || {
-        let ask = "/usr/lib/postgresql/17/bin/psql -XAtqc 'SELECT pg_is_in_recovery()'";
-        (lab.sh_as_postgres(ask).stdout == "t\n").then_some(())
-    });
-    lab.sql("SELECT pg_promote()");
+    lab.crash_and_promote();
     eventually("the daemon leads on timeline 2", SOON, || {
         let status = status(&lab);
         let node = &status["nodes"][0];

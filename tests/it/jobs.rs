@@ -18,15 +18,9 @@ fn lab() -> Lab {
     lab
 }
 
-fn redis(lab: &Lab, command: &str) -> String {
-    lab.ok(&format!(
-        "redis-cli --no-auth-warning -a lab-password {command}"
-    ))
-}
-
 /// The alert on `check` as Redis shows it now.
 fn alert(lab: &Lab, check: &str) -> Option<Value> {
-    let shown = redis(lab, "HVALS xdb:main:alerts:active");
+    let shown = lab.redis("HVALS xdb:main:alerts:active");
     let alerts = shown
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -94,9 +88,9 @@ fn a_verb_leaves_history_alert_and_the_clusters_memory_without_a_daemon() {
     let listed = listed(&lab, "base-backup");
     assert_eq!(listed["last_run"]["verdict"], "ok");
     assert_eq!(listed["last_success"], told);
-    let shown: Value = serde_json::from_str(&redis(&lab, "GET xdb:main:job:base-backup")).unwrap();
+    let shown: Value = serde_json::from_str(&lab.redis("GET xdb:main:job:base-backup")).unwrap();
     assert_eq!(shown, told);
-    let left: u64 = redis(&lab, "TTL xdb:main:job:base-backup").parse().unwrap();
+    let left: u64 = lab.redis("TTL xdb:main:job:base-backup").parse().unwrap();
     assert!((47 * 3600..=48 * 3600).contains(&left), "{left}");
     lab.assert_nothing_left_behind();
 }
@@ -231,7 +225,7 @@ fn what_another_node_has_just_done_is_not_done_again() {
     done_by_db9(&lab, "base-backup", "1 minute ago", &of(identifier));
     let daemon = lab.xdb_in_background(&["daemon"]);
     let shown = eventually("the daemon knows of it", SOON, || {
-        serde_json::from_str::<Value>(&redis(&lab, "GET xdb:main:job:base-backup")).ok()
+        serde_json::from_str::<Value>(&lab.redis("GET xdb:main:job:base-backup")).ok()
     });
     assert_eq!(shown["node"], "db9");
     // No standby for half a minute is an alert: by then the daemon has had its chance.

@@ -23,34 +23,19 @@ fn lab() -> Lab {
 fn start(lab: &Lab) -> Background<'_> {
     let daemon = lab.xdb_in_background(&["daemon"]);
     eventually("the primary is served", SOON, || {
-        (ask(lab, "primary") == 200).then_some(())
+        (lab.http("primary").0 == 200).then_some(())
     });
     daemon
 }
 
-fn ask(lab: &Lab, path: &str) -> u32 {
-    let curl =
-        format!("curl -s -m 5 -o /dev/null -w '%{{http_code}}' http://127.0.0.1:8009/{path}");
-    lab.sh(&curl).stdout.parse().unwrap_or_default()
-}
-
-fn redis(lab: &Lab, command: &str) -> String {
-    lab.ok(&format!(
-        "redis-cli --no-auth-warning -a lab-password {command}"
-    ))
-}
-
 fn alert(lab: &Lab, check: &str) -> Option<Value> {
-    let shown = redis(
-        lab,
-        &format!("HGET xdb:main:alerts:active {check}/$(hostname)/"),
-    );
+    let shown = lab.redis(&format!("HGET xdb:main:alerts:active {check}/$(hostname)/"));
     serde_json::from_str(shown.trim()).ok()
 }
 
 /// How often `kind` of the check's alert stands in the stream.
 fn told(lab: &Lab, check: &str, kind: &str) -> usize {
-    let stream = redis(lab, "XRANGE xdb:main:alerts:events - +");
+    let stream = lab.redis("XRANGE xdb:main:alerts:events - +");
     let events = stream
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -145,7 +130,7 @@ fn locked_from_the_start(lab: &Lab) {
     lab.service("postgres", Service::Up);
     resolved(lab, "postgresql-up");
     eventually("the primary is served again", SOON, || {
-        (ask(lab, "primary") == 200).then_some(())
+        (lab.http("primary").0 == 200).then_some(())
     });
     let said = lab.sh("cat /tmp/background.*/stdout").stdout;
     assert!(said.contains("the state store cannot be used"), "{said}");
@@ -173,10 +158,10 @@ fn full_disk(lab: &Lab) {
     let daemon = start(lab);
     lab.service("pgbouncer", Service::Down);
     eventually("the primary is not served", SOON, || {
-        (ask(lab, "primary") == 503).then_some(())
+        (lab.http("primary").0 == 503).then_some(())
     });
     eventually("PgBouncer's alert is told", SOON, || {
-        let all = redis(lab, "HKEYS xdb:main:alerts:active");
+        let all = lab.redis("HKEYS xdb:main:alerts:active");
         all.contains("pgbouncer").then_some(())
     });
     raised(lab, "state-store", "full");

@@ -39,7 +39,7 @@ while (my $client = $listener->accept) {
 fn start(lab: &Lab) -> Background<'_> {
     let daemon = lab.xdb_in_background(&["daemon"]);
     eventually("the daemon answers", SOON, || {
-        (ask(lab, "healthz").0 == 200).then_some(())
+        (lab.http("healthz").0 == 200).then_some(())
     });
     daemon
 }
@@ -49,21 +49,14 @@ fn stop(daemon: Background<'_>) {
     assert_eq!(daemon.wait(SOON).code, 143);
 }
 
-fn ask(lab: &Lab, path: &str) -> (u32, String) {
-    let curl = format!("curl -s -m 5 -w '\\n%{{http_code}}' http://127.0.0.1:8009/{path}");
-    let said = lab.sh(&curl).stdout;
-    let (body, code) = said.rsplit_once('\n').unwrap_or(("", "0"));
-    (code.parse().unwrap_or_default(), body.to_owned())
-}
-
 fn is_served(lab: &Lab) {
     eventually("the primary is served", SOON, || {
-        (ask(lab, "primary").0 == 200).then_some(())
+        (lab.http("primary").0 == 200).then_some(())
     });
 }
 
 fn status(lab: &Lab) -> Value {
-    serde_json::from_str(&ask(lab, "api/status").1).unwrap_or_default()
+    serde_json::from_str(&lab.http("api/status").1).unwrap_or_default()
 }
 
 /// The finding on the foreign timelines, or on what Redis claims.
@@ -77,7 +70,7 @@ fn doubt(lab: &Lab, object: &str) -> Option<String> {
 }
 
 fn stays_primary(lab: &Lab, what: &str) {
-    assert_eq!(ask(lab, "primary"), (200, "ok\n".to_owned()), "{what}");
+    assert_eq!(lab.http("primary"), (200, "ok\n".to_owned()), "{what}");
     let segment = lab.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
     lab.sql("CREATE TABLE IF NOT EXISTS filler (a int)");
     lab.sql("INSERT INTO filler VALUES (1)");
@@ -95,12 +88,6 @@ fn peer_says(lab: &Lab, changes: &str) {
         "curl -s -m 5 http://127.0.0.1:8009/api/node | jq '.hostname = \"db2\" | .alerts = [] | {changes}' >/tmp/peer.new && \
          mv /tmp/peer.new /tmp/peer.json"
     ));
-}
-
-fn redis(lab: &Lab, command: &str) -> String {
-    lab.ok(&format!(
-        "redis-cli --no-auth-warning -a lab-password {command}"
-    ))
 }
 
 fn remove_timeline(lab: &Lab, digits: &str) {
@@ -170,7 +157,7 @@ fn a_second_cluster(lab: &Lab) {
     });
     assert!(told.contains("timeline 2"), "{told}");
     eventually("the alert is in Redis", SOON, || {
-        let alerts = redis(lab, "HKEYS xdb:main:alerts:active");
+        let alerts = lab.redis("HKEYS xdb:main:alerts:active");
         alerts
             .contains("foreign-backup/cluster/timeline")
             .then_some(())
@@ -277,7 +264,7 @@ fn what_redis_claims(lab: &Lab) {
             "{told}"
         );
         stays_primary(lab, "what Redis claims");
-        redis(lab, &format!("DEL xdb:main:node:{key}"));
+        lab.redis(&format!("DEL xdb:main:node:{key}"));
         eventually("the claim is over", SOON, || {
             doubt(lab, "redis").is_none().then_some(())
         });
@@ -363,7 +350,7 @@ fn a_peer_with_a_proof(lab: &Lab, daemon: Background<'_>) {
     }
     peer_says(lab, &promoted(2, "0/2000000"));
     eventually("db1 is superseded", SOON, || {
-        let answer = ask(lab, "primary");
+        let answer = lab.http("primary");
         (answer.0 == 503 && answer.1.starts_with("superseded: timeline 2")).then_some(())
     });
     let refused = lab.xdb(&["timeline", "forget", "2", "--why", "a test", "--by", "anna"]);
@@ -378,7 +365,7 @@ fn a_peer_with_a_proof(lab: &Lab, daemon: Background<'_>) {
     lab.service("postgres", Service::Up);
     let daemon = start(lab);
     eventually("it knows what was proven", SOON, || {
-        ask(lab, "primary")
+        lab.http("primary")
             .1
             .starts_with("superseded")
             .then_some(())

@@ -11,6 +11,10 @@ mod proof;
 mod retention;
 mod success;
 
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
 use super::{Bucket, Repository, StorageError, UnknownPlaceholder};
 use crate::config::Config;
 
@@ -50,6 +54,14 @@ impl SharedError {
             }
         }
     }
+}
+
+/// When what began at `started_at` and took `elapsed_secs` ended.
+fn finished_at(started_at: Timestamp, elapsed_secs: f64) -> Timestamp {
+    // A number that is no duration was not written by xdb.
+    let elapsed = Duration::try_from_secs_f64(elapsed_secs).unwrap_or_default();
+    let elapsed = SignedDuration::try_from(elapsed).unwrap_or_default();
+    started_at.saturating_add(elapsed).unwrap_or(started_at)
 }
 
 /// Where they are.

@@ -1,14 +1,13 @@
 //! What restore tests found, on whatever node: `proofs/{started_at}-{backup}.json`.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::super::conditional::Condition;
-use super::{ArchiveOf, Shared, SharedError};
+use super::{ArchiveOf, Shared, SharedError, finished_at};
 use crate::log;
 
 const FOLDER: &str = "proofs/";
@@ -61,12 +60,7 @@ impl Proof {
     }
 
     pub fn finished_at(&self) -> Timestamp {
-        // A number that is no duration was not written by xdb.
-        let elapsed = Duration::try_from_secs_f64(self.elapsed_secs).unwrap_or_default();
-        let elapsed = SignedDuration::try_from(elapsed).unwrap_or_default();
-        self.started_at
-            .saturating_add(elapsed)
-            .unwrap_or(self.started_at)
+        finished_at(self.started_at, self.elapsed_secs)
     }
 
     /// Whether its backup came back whole: pages were looked at, and it was recovered to the end of the archive.

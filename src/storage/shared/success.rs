@@ -1,12 +1,10 @@
 //! What a job last did, for the node that does it next: `jobs/{job}.json`.
 
-use std::time::Duration;
-
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::super::conditional::Step;
-use super::{Shared, SharedError};
+use super::{Shared, SharedError, finished_at};
 
 /// One run that succeeded; the object's JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,12 +38,7 @@ impl Success {
     }
 
     pub fn finished_at(&self) -> Timestamp {
-        // A number that is no duration was not written by xdb.
-        let elapsed = Duration::try_from_secs_f64(self.elapsed_secs).unwrap_or_default();
-        let elapsed = SignedDuration::try_from(elapsed).unwrap_or_default();
-        self.started_at
-            .saturating_add(elapsed)
-            .unwrap_or(self.started_at)
+        finished_at(self.started_at, self.elapsed_secs)
     }
 
     /// Whether it is later than nodes' clocks may differ by.

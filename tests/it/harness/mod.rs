@@ -10,6 +10,7 @@ mod config;
 mod exec;
 mod faults;
 mod left_behind;
+mod node;
 mod program;
 mod time;
 mod writer;
