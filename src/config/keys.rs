@@ -479,7 +479,7 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::RedisUrl,
         preset: Text("redis://management:6379"),
         seeds: &[],
-        about: "The Redis on the management node; a number after a slash picks one of its databases.",
+        about: "The Redis on the management node, rediss:// with TLS; a number after a slash picks one of its databases.",
     },
     Key {
         name: "redis.user",
@@ -494,6 +494,13 @@ pub(super) const KEYS: &[Key] = &[
         preset: Unset("secret"),
         seeds: &["REDIS_PASSWORD"],
         about: "Its password; unset where Redis asks for none.",
+    },
+    Key {
+        name: "redis.ca_cert_file",
+        kind: Kind::Path,
+        preset: Unset("/etc/xdb/redis-ca.pem"),
+        seeds: &[],
+        about: "PEM certificates that a Redis with TLS is trusted by; unset, the system's.",
     },
     Key {
         name: "redis.timeout",

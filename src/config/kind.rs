@@ -25,7 +25,7 @@ pub(super) enum Kind {
     /// Never shown, not even when it is wrong.
     Secret,
     Url,
-    /// `redis://`, without user and password.
+    /// `redis://`, or `rediss://` with TLS, without user and password.
     RedisUrl,
     Repository,
     /// An address and a port to listen on.
@@ -90,7 +90,7 @@ impl Kind {
                 "a URL that begins with http:// or https://, without user and password".to_owned()
             }
             Self::RedisUrl => {
-                "a URL such as redis://host:6379 or redis://host:6379/1, without user and password"
+                "a URL such as redis://host:6379, redis://host:6379/1 or, with TLS, rediss://host:6379, without user and password"
                     .to_owned()
             }
             Self::Listen => "an address and a port, such as 0.0.0.0:8009".to_owned(),
@@ -193,7 +193,8 @@ fn is_url(text: &str) -> bool {
 }
 
 fn is_redis_url(text: &str) -> bool {
-    let Some(rest) = text.strip_prefix("redis://") else {
+    let rest = text.strip_prefix("redis://");
+    let Some(rest) = rest.or_else(|| text.strip_prefix("rediss://")) else {
         return false;
     };
     let (server, database) = rest.split_once('/').unwrap_or((rest, "0"));
@@ -293,6 +294,7 @@ mod tests {
             ),
             (Kind::RedisUrl, "redis://[::1]:6379", "redis://[::1]:6379"),
             (Kind::RedisUrl, "redis://[::1]", "redis://[::1]"),
+            (Kind::RedisUrl, "rediss://a:6380/2", "rediss://a:6380/2"),
         ] {
             assert_eq!(
                 shown(kind, text).as_deref(),
@@ -341,6 +343,8 @@ mod tests {
                     "redis://",
                     "redis:///0",
                     "redis://a:0",
+                    "rediss://",
+                    "redisss://a",
                     "redis://a:b",
                     "redis://a/",
                     "redis://a/x",

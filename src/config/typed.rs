@@ -178,10 +178,12 @@ pub struct Wait {
 /// The management node's Redis: what it holds can be lost at any time.
 #[derive(Debug, Clone)]
 pub struct Redis {
-    /// `redis://host`, with a port and a database's number or without.
+    /// `redis://host`, `rediss://host` with TLS, with a port and a database's number or without.
     pub url: String,
     pub user: Option<String>,
     pub password: Option<SecretString>,
+    /// PEM certificates; `None`, those of the system.
+    pub ca_cert_file: Option<PathBuf>,
     /// For connecting, login included, and for each answer.
     pub timeout: Duration,
 }
@@ -302,6 +304,7 @@ impl Config {
                 url: values.text("redis.url"),
                 user: values.text_if_set("redis.user"),
                 password: values.secret_if_set("redis.password"),
+                ca_cert_file: values.path_if_set("redis.ca_cert_file"),
                 timeout: values.duration("redis.timeout"),
             },
             http: Http {

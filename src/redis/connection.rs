@@ -1,9 +1,13 @@
 //! The connection, made when it is first used and made anew when it is lost.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, IntoConnectionInfo};
+use ::redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue,
+    IntoConnectionInfo, TlsCertificates,
+};
 use secrecy::ExposeSecret;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -12,7 +16,9 @@ use super::RedisError;
 
 /// A handle that outlives every connection; commands through it may run side by side.
 pub struct Redis {
-    client: Client,
+    info: ConnectionInfo,
+    /// Of a server with TLS; `None`, the system's.
+    ca_cert_file: Option<PathBuf>,
     /// Host and port, as messages name it.
     server: String,
     timeout: Duration,
@@ -45,9 +51,9 @@ impl Redis {
             login = login.set_password(password.expose_secret());
         }
         let server = info.addr().to_string();
-        let client = Client::open(info.set_redis_settings(login)).map_err(url)?;
         Ok(Self {
-            client,
+            info: info.set_redis_settings(login),
+            ca_cert_file: config.ca_cert_file.clone(),
             server,
             timeout: config.timeout,
             connection: Mutex::new(None),
@@ -93,9 +99,8 @@ impl Redis {
         let settings = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
             .set_response_timeout(None);
-        let connecting = self
-            .client
-            .get_multiplexed_async_connection_with_config(&settings);
+        let client = self.client()?;
+        let connecting = client.get_multiplexed_async_connection_with_config(&settings);
         let failed = |reason| RedisError::Connect {
             server: self.server.clone(),
             reason,
@@ -106,6 +111,29 @@ impl Redis {
             .map_err(|error| failed(error.to_string()))?;
         *connection = Some(made.clone());
         Ok((made, false))
+    }
+
+    /// The certificates are read for each connection: they are replaced while xdb runs.
+    fn client(&self) -> Result<Client, RedisError> {
+        let made = match &self.ca_cert_file {
+            Some(path) if matches!(self.info.addr(), ConnectionAddr::TcpTls { .. }) => {
+                let read = std::fs::read(path);
+                let root_cert = read.map_err(|source| RedisError::Certificates {
+                    path: path.clone(),
+                    source,
+                })?;
+                let certificates = TlsCertificates {
+                    client_tls: None,
+                    root_cert: Some(root_cert),
+                };
+                Client::build_with_tls(self.info.clone(), certificates)
+            }
+            _ => Client::open(self.info.clone()),
+        };
+        made.map_err(|error| RedisError::Connect {
+            server: self.server.clone(),
+            reason: error.to_string(),
+        })
     }
 
     /// Forgets the connection when it is of no use any more; one that hangs is so, too.
@@ -190,6 +218,7 @@ mod tests {
             url: "redis://management:6379/2".to_owned(),
             user: None,
             password: Some("hunter2".into()),
+            ca_cert_file: None,
             timeout: Duration::from_secs(1),
         })
         .unwrap();

@@ -6,6 +6,8 @@ mod connection;
 mod keys;
 mod live;
 
+use std::path::PathBuf;
+
 pub use connection::Redis;
 pub use keys::Keys;
 
@@ -13,6 +15,12 @@ pub use keys::Keys;
 pub enum RedisError {
     #[error("cannot read redis.url: {reason}")]
     Url { reason: String },
+    #[error("cannot read redis.ca_cert_file {}", path.display())]
+    Certificates {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("cannot connect to Redis at {server}: {reason}")]
     Connect { server: String, reason: String },
     #[error("cannot {what} in Redis at {server}: {reason}")]
@@ -28,7 +36,10 @@ impl RedisError {
     pub fn hint(&self) -> &'static str {
         let login = ["NOAUTH", "WRONGPASS", "NOPERM", "AuthenticationFailed"];
         match self {
-            Self::Url { .. } => "redis.url is written as redis://host:6379",
+            Self::Url { .. } => {
+                "redis.url is written as redis://host:6379, or rediss://host:6379 with TLS"
+            }
+            Self::Certificates { .. } => "name a PEM file that the database's user may read",
             Self::Connect { reason, .. } | Self::Command { reason, .. }
                 if login.iter().any(|word| reason.contains(word)) =>
             {
@@ -45,6 +56,9 @@ impl RedisError {
             }
             Self::Command { reason, .. } if reason.contains("LOADING") => {
                 "Redis has just started and reads its data; xdb tries again"
+            }
+            Self::Connect { reason, .. } if reason.contains("certificate") => {
+                "redis.ca_cert_file names the CA of Redis's certificate, which must hold the host name in redis.url"
             }
             Self::Connect { .. } => {
                 "is Redis running there? check redis.url and its security group"

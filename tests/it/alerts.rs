@@ -44,6 +44,7 @@ impl Bench {
         Redis::new(&xdb::config::Redis {
             url: format!("redis://{}", self.lab.address(6379)),
             user: None,
+            ca_cert_file: None,
             password: Some(password.into()),
             timeout: Duration::from_secs(2),
         })

@@ -164,3 +164,65 @@ fn without_a_daemon_status_looks_by_itself_and_says_first_that_it_is_away() {
     );
     assert_eq!(status["nodes"][0]["role"], "primary", "{status}");
 }
+
+/// Certificates of two authorities; that of the server is issued by the first.
+const CERTIFICATES: &str = "cd /etc/xdb && for ca in ca other; do
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=$ca -keyout $ca.key -out $ca.pem
+    done 2>/dev/null
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=redis -addext subjectAltName=DNS:localhost \
+        -keyout redis.key -out redis.csr 2>/dev/null
+    openssl x509 -req -in redis.csr -CA ca.pem -CAkey ca.key -days 2 -copy_extensions copy -out redis.pem 2>/dev/null
+    chmod 0644 *.pem redis.key && cp other.pem trusted.pem";
+
+#[test]
+fn a_redis_with_tls_is_verified() {
+    let lab = lab();
+    lab.ok(CERTIFICATES);
+    let _redis = lab.in_background(&[
+        "redis-server",
+        "--port",
+        "0",
+        "--tls-port",
+        "6390",
+        "--requirepass",
+        "lab-password",
+        "--tls-cert-file",
+        "/etc/xdb/redis.pem",
+        "--tls-key-file",
+        "/etc/xdb/redis.key",
+        "--tls-ca-cert-file",
+        "/etc/xdb/ca.pem",
+        "--tls-auth-clients",
+        "no",
+    ]);
+    let keys = || {
+        lab.sh(
+            "redis-cli --no-auth-warning -a lab-password -h localhost -p 6390 --tls --cacert /etc/xdb/ca.pem KEYS '*'",
+        )
+    };
+    eventually("Redis answers", SOON, || (keys().code == 0).then_some(()));
+    assert_ne!(lab.sh("redis-cli -p 6390 PING").stdout, "PONG\n");
+    lab.config(
+        "[redis]\nurl = \"rediss://localhost:6390\"\npassword = \"lab-password\"\nca_cert_file = \"/etc/xdb/trusted.pem\"",
+    );
+    let daemon = start(&lab);
+    let told = eventually(
+        "a certificate of another authority is refused",
+        SOON,
+        || {
+            let status: Value = serde_json::from_str(&lab.http("api/status").1).ok()?;
+            let found = status["findings"].as_array()?.iter().cloned();
+            found.into_iter().find(|it| it["check"] == "redis")
+        },
+    );
+    assert!(told.to_string().contains("certificate"), "{told}");
+    assert_eq!(lab.http("primary").0, 200);
+    assert!(!keys().stdout.contains("xdb:main"), "{:?}", keys());
+    // It is replaced while the daemon runs.
+    lab.ok("cp /etc/xdb/ca.pem /etc/xdb/trusted.pem");
+    eventually("the node is shown in Redis", SOON, || {
+        keys().stdout.contains("xdb:main:node:").then_some(())
+    });
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(SOON).code, 143);
+}
