@@ -8,6 +8,7 @@ use tokio::process::Command;
 use super::{ArchiveError, Program, Repository};
 use crate::config::Config;
 use crate::model::{ArchiveFile, SegmentSize};
+use crate::postgres;
 use crate::process;
 
 /// The size of WAL segments in MiB, by which both programs reckon names and LSNs; 16 where nothing tells it.
@@ -60,7 +61,9 @@ pub fn command(
         .env("PGHOST", &config.postgres.host)
         .env("PGPORT", config.postgres.port.to_string())
         .env("PGUSER", &config.postgres.user)
-        .env("PGDATABASE", &config.postgres.database);
+        .env("PGDATABASE", &config.postgres.database)
+        // Of wal-g's sessions. walrus reads none: its one session runs a single command.
+        .env("PGOPTIONS", postgres::program_options());
     let plain = [
         ("AWS_REGION", &config.s3.region),
         ("AWS_ENDPOINT", &config.s3.endpoint),

@@ -185,6 +185,9 @@ impl ArchiveError {
             Self::Differs { .. } => {
                 "two clusters may write to one prefix: compare their system identifiers, and delete nothing before you know"
             }
+            Self::Failed { reason, .. } if reason.contains("idle-session timeout") => {
+                "walrus inherits the settings of its role: ALTER ROLE … SET idle_session_timeout = 0 for postgres.user, or take wal-g as archive.program"
+            }
             Self::Failed { .. } => {
                 "the program's own words are above or in the reason; it can be run by hand"
             }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config, Error, NoTls};
 
 use super::PostgresError;
-use super::session::{Access, options};
+use super::session::{Access, options, pin_for_superuser, superuser_options};
 
 /// Where to connect and as whom.
 #[derive(Debug, Clone)]
@@ -77,8 +77,8 @@ pub async fn connect(
     target: &Target,
     statement_timeout: Duration,
 ) -> Result<Connection, PostgresError> {
-    let config = settings(target, statement_timeout, Access::ReadWrite);
-    let login = timeout(target.connect_timeout, config.connect(NoTls)).await;
+    let login = log_in(target, statement_timeout, Access::ReadWrite);
+    let login = timeout(target.connect_timeout, login).await;
     let silent = |_| PostgresError::Silent {
         target: target.shown(),
         secs: target.connect_timeout.as_secs(),
@@ -87,12 +87,50 @@ pub async fn connect(
         target: target.shown(),
         error,
     };
-    let (client, connection) = login.map_err(silent)?.map_err(refused)?;
+    let (client, driver) = login.map_err(silent)?.map_err(refused)?;
+    let connection = Connection { client, driver };
+    let pinned = connection.batch_execute(&pin_for_superuser()).await;
+    pinned.map_err(|error| PostgresError::Query {
+        what: "for a session without foreign settings",
+        error,
+    })?;
+    Ok(connection)
+}
+
+/// Logs in, and keeps the connection going until its client is gone.
+///
+/// A server that refuses the login for what it would run then (a preloaded library, a trigger on login) is asked again as
+/// a superuser may.
+///
+/// # Errors
+/// The server's first answer.
+pub(super) async fn log_in(
+    target: &Target,
+    statement_timeout: Duration,
+    access: Access,
+) -> Result<(Client, JoinHandle<()>), Error> {
+    let mut config = settings(target, statement_timeout, access);
+    let login = match config.connect(NoTls).await {
+        Err(error) if is_run_at_login(&error) => {
+            config.options(superuser_options(statement_timeout, access));
+            config.connect(NoTls).await.map_err(|_| error)
+        }
+        login => login,
+    };
+    let (client, connection) = login?;
     let driver = tokio::spawn(async move {
         // Its error reaches whoever waits on the client.
         let _ = connection.await;
     });
-    Ok(Connection { client, driver })
+    Ok((client, driver))
+}
+
+/// Whether a login failed neither for who logs in where, nor for how the server is doing.
+fn is_run_at_login(error: &Error) -> bool {
+    // Wrong password, no such database or setting, too many connections, starting or stopping.
+    const OTHERS: [&str; 5] = ["28", "3D", "42", "53", "57"];
+    let code = error.code().map(tokio_postgres::error::SqlState::code);
+    code.is_some_and(|code| !OTHERS.iter().any(|class| code.starts_with(class)))
 }
 
 /// What every session of xdb has in common.

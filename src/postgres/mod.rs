@@ -23,7 +23,7 @@ pub use life::Life;
 pub use login_method::{LoginMethod, login_method};
 pub use pool::{Pool, PooledClient};
 pub use server::{Archiver, Server, archiver, heavy_work, server, switch_wal};
-pub use session::program_options;
+pub use session::{program_options, superuser_program_options};
 pub use wal_commits::{Commit, WalReader, WalStretch, local_history, stretches};
 pub use wal_directory::{WalDirectory, wal_directory};
 pub use wal_written::written_after;

@@ -1,14 +1,16 @@
 //! At most two connections for all checks together.
 
 use std::ops::Deref;
+use std::pin::Pin;
 use std::time::Duration;
 
 use deadpool_postgres::{
-    Manager, ManagerConfig, Object, PoolError, RecyclingMethod, Runtime, Timeouts,
+    Connect, Manager, ManagerConfig, Object, PoolError, RecyclingMethod, Runtime, Timeouts,
 };
-use tokio_postgres::{Client, NoTls};
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, Config, Error};
 
-use super::connect::settings;
+use super::connect::{log_in, settings};
 use super::session::Access;
 use super::{PostgresError, Target};
 
@@ -32,6 +34,26 @@ impl Deref for PooledClient {
     }
 }
 
+/// How the pool logs in: as every session of xdb's.
+struct Login {
+    target: Target,
+    statement_timeout: Duration,
+}
+
+/// A connection, and the task that drives it.
+type LoggedIn<'a> =
+    Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + 'a>>;
+
+impl Connect for Login {
+    fn connect(&self, _: &Config) -> LoggedIn<'_> {
+        Box::pin(log_in(
+            &self.target,
+            self.statement_timeout,
+            Access::ReadOnly,
+        ))
+    }
+}
+
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pool")
@@ -52,16 +74,21 @@ impl Pool {
             recycling_method: RecyclingMethod::Fast,
         };
         let limit = Some(target.connect_timeout);
-        let pool = deadpool_postgres::Pool::builder(Manager::from_config(config, NoTls, recycling))
-            .max_size(SIZE)
-            .runtime(Runtime::Tokio1)
-            .timeouts(Timeouts {
-                wait: limit,
-                create: limit,
-                recycle: limit,
-            })
-            .build()
-            .map_err(|_| PostgresError::Pool)?;
+        let login = Login {
+            target: target.clone(),
+            statement_timeout,
+        };
+        let pool =
+            deadpool_postgres::Pool::builder(Manager::from_connect(config, login, recycling))
+                .max_size(SIZE)
+                .runtime(Runtime::Tokio1)
+                .timeouts(Timeouts {
+                    wait: limit,
+                    create: limit,
+                    recycle: limit,
+                })
+                .build()
+                .map_err(|_| PostgresError::Pool)?;
         Ok(Self {
             pool,
             target: target.clone(),

@@ -1,7 +1,7 @@
 //! What every session of xdb pins: a value of the startup packet beats what server, database and role set.
 //!
-//! Not for PgBouncer, which refuses `options`. `session_preload_libraries` is not among them: only a superuser may set it,
-//! and where its library cannot be loaded, applications cannot log in either.
+//! Not for PgBouncer, which refuses `options`. What only a superuser may set is pinned for a superuser alone: for anybody
+//! else the server would refuse the login.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -38,8 +38,28 @@ const PINNED: &[(&str, &str)] = &[
     ("xmloption", "content"),
     ("client_min_messages", "warning"),
     ("local_preload_libraries", ""),
+    // Where a restored table is made, and whether a view may be read to fill a materialized one.
+    ("default_table_access_method", "heap"),
+    ("default_tablespace", ""),
+    ("temp_tablespaces", ""),
+    ("restrict_nonsystem_relation_kind", ""),
     // Compiling a query that runs each second costs more than it saves.
     ("jit", "off"),
+];
+
+/// What a superuser's session pins, too.
+const SUPERUSER: &[(&str, &str)] = &[
+    // A library that is not installed, or that refuses to load, refuses the login; so does a failing trigger on login.
+    ("session_preload_libraries", ""),
+    ("event_triggers", "off"),
+    // Messages are parsed.
+    ("lc_messages", "C"),
+    // Damage must end in an error, and not in fewer rows.
+    ("zero_damaged_pages", "off"),
+    ("ignore_checksum_failure", "off"),
+    // With triggers and rules as they are for everybody, and with room to sort.
+    ("session_replication_role", "origin"),
+    ("temp_file_limit", "-1"),
 ];
 
 /// What a session may do.
@@ -60,13 +80,13 @@ pub(super) fn options(statement_timeout: Duration, access: Access) -> String {
         ("default_transaction_read_only", read_only),
         ("statement_timeout", statement_timeout.as_str()),
     ];
-    let mut options = String::new();
-    for (name, value) in PINNED.iter().copied().chain(own) {
-        let separator = if options.is_empty() { "" } else { " " };
-        // Writing to a String cannot fail.
-        let _ = write!(options, "{separator}-c {name}={}", escaped(value));
-    }
-    options
+    in_options(PINNED.iter().copied().chain(own))
+}
+
+/// The same for a superuser.
+pub(super) fn superuser_options(statement_timeout: Duration, access: Access) -> String {
+    let more = in_options(SUPERUSER.iter().copied());
+    format!("{} {more}", options(statement_timeout, access))
 }
 
 /// The same for `PGOPTIONS` of PostgreSQL's own programs, without any time limit: those have their own deadlines.
@@ -75,6 +95,38 @@ pub fn program_options() -> String {
         "{} -c lock_timeout=0",
         options(Duration::ZERO, Access::ReadWrite)
     )
+}
+
+/// The same for programs that log in as a superuser.
+pub fn superuser_program_options() -> String {
+    format!(
+        "{} -c lock_timeout=0",
+        superuser_options(Duration::ZERO, Access::ReadWrite)
+    )
+}
+
+/// Pins in a session of a superuser what only one may set; does nothing in any other session.
+pub(super) fn pin_for_superuser() -> String {
+    let values: Vec<String> = SUPERUSER
+        .iter()
+        .map(|(name, value)| format!("('{name}', '{value}')"))
+        .collect();
+    format!(
+        "SELECT pg_catalog.set_config(name, value, false)
+           FROM (VALUES {}) AS pinned (name, value)
+          WHERE pg_catalog.current_setting('is_superuser') = 'on'",
+        values.join(", ")
+    )
+}
+
+fn in_options<'a>(settings: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut options = String::new();
+    for (name, value) in settings {
+        let separator = if options.is_empty() { "" } else { " " };
+        // Writing to a String cannot fail.
+        let _ = write!(options, "{separator}-c {name}={}", escaped(value));
+    }
+    options
 }
 
 /// PostgreSQL splits `options` at blanks that no backslash precedes.
@@ -106,9 +158,18 @@ mod tests {
 
     #[test]
     fn no_setting_is_pinned_twice() {
-        let mut names: Vec<_> = PINNED.iter().map(|(name, _)| *name).collect();
+        let both = || PINNED.iter().chain(SUPERUSER);
+        let mut names: Vec<_> = both().map(|(name, _)| *name).collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), PINNED.len());
+        assert_eq!(names.len(), both().count());
+    }
+
+    #[test]
+    fn what_only_a_superuser_may_set_is_asked_of_nobody_else() {
+        let is_asked = |options: &str| options.contains(" -c session_preload_libraries= ");
+        assert!(is_asked(&superuser_program_options()));
+        assert!(!is_asked(&program_options()));
+        assert!(pin_for_superuser().contains("('zero_damaged_pages', 'off')"));
     }
 }

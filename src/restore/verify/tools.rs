@@ -31,7 +31,7 @@ pub async fn check_amcheck(
         .args(["--all", "--install-missing", "--no-password"])
         .args(every_row.then_some("--heapallindexed"))
         // A role may bring settings of its own.
-        .env("PGOPTIONS", postgres::program_options());
+        .env("PGOPTIONS", postgres::superuser_program_options());
     let finished = process::run(command, deadline).await?;
     Ok(judge_amcheck(&finished))
 }
