@@ -9,7 +9,7 @@ use super::exit::{Exit, complain};
 use super::output::{say, show_step, table};
 use crate::config::{Config, Loaded};
 use crate::daemon;
-use crate::dump::{self, DumpSet, Listed};
+use crate::dump::{self, DumpSet, LeftOut, Listed, Status};
 use crate::jobs::{self, Job};
 use crate::restore::dump::DumpReport;
 use crate::restore::{self, Step};
@@ -105,6 +105,11 @@ fn print_report(report: &DumpReport) -> std::io::Result<()> {
     if report.verifications.is_empty() {
         return Ok(());
     }
+    say(report.network.words())?;
+    print_left_out(&report.left_out)?;
+    for note in &report.notes {
+        say(format_args!("note: {note}"))?;
+    }
     let rows = report.verifications.iter().map(|verification| {
         vec![
             verification.name.clone(),
@@ -144,7 +149,17 @@ fn print_set(set: &DumpSet) -> std::io::Result<()> {
         set.set,
         ByteSize(set.bytes()),
         elapsed.as_secs_f64()
-    ))
+    ))?;
+    if set.partial == Some(true) {
+        say("it is partial: it does not count as a dump of this cluster")?;
+    }
+    print_left_out(&set.left_out)
+}
+
+fn print_left_out(left_out: &[LeftOut]) -> std::io::Result<()> {
+    left_out
+        .iter()
+        .try_for_each(|left_out| say(format_args!("not in the dump: {left_out}")))
 }
 
 fn print_list(listed: &[Listed]) -> std::io::Result<()> {
@@ -153,9 +168,13 @@ fn print_list(listed: &[Listed]) -> std::io::Result<()> {
             let names = manifest.databases.iter().map(|it| it.name.as_str());
             names.collect::<Vec<_>>().join(", ")
         });
+        let status = match listed.status {
+            Status::Complete if listed.partial => "partial",
+            status => status.word(),
+        };
         vec![
             listed.set.clone(),
-            listed.status.word().to_owned(),
+            status.to_owned(),
             listed.started_at.strftime("%F %T").to_string(),
             ByteSize(listed.stored_bytes).to_string(),
             databases.unwrap_or_else(|| "-".to_owned()),
@@ -166,6 +185,10 @@ fn print_list(listed: &[Listed]) -> std::io::Result<()> {
     for listed in listed {
         if let Some(reason) = &listed.reason {
             say(format_args!("{}: {reason}", listed.set))?;
+        }
+        let manifest = listed.manifest.as_ref();
+        for left_out in manifest.iter().flat_map(|manifest| &manifest.left_out) {
+            say(format_args!("{}: not in the dump: {left_out}", listed.set))?;
         }
     }
     Ok(())

@@ -109,7 +109,12 @@ fn evidence(status: &Status) -> Vec<String> {
         (None, None) => "never".to_owned(),
         (None, Some(_)) => "unknown".to_owned(),
         (Some(dump), error) => {
-            format!("{}: {}{}", ago(dump.at, status.at), dump.set, unread(error))
+            let partial = dump.newer_partial.as_ref();
+            let partial = partial.map_or_else(String::new, |set| {
+                format!(" (partial and newer, which does not count: {set})")
+            });
+            let ago = ago(dump.at, status.at);
+            format!("{ago}: {}{partial}{}", dump.set, unread(error))
         }
     };
     vec![

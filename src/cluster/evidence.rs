@@ -21,7 +21,7 @@ pub struct Evidence {
     pub doubts: Option<Doubts>,
     /// How long a restore of `base_backup` to the end of the archive takes; `None` without a backup.
     pub forecast: Option<RestoreForecast>,
-    /// The newest complete set of dumps.
+    /// The newest complete set of dumps of every database.
     pub dump: Option<Dumped>,
     pub dump_error: Option<String>,
     /// The newest restore test that passed, on any node.
@@ -123,6 +123,9 @@ pub struct RestoreForecast {
 pub struct Dumped {
     pub set: String,
     pub at: Timestamp,
+    /// A newer set of some of the databases, which does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newer_partial: Option<String>,
 }
 
 /// A restore test that passed.

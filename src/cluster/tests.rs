@@ -61,6 +61,7 @@ pub(super) fn evidence() -> Evidence {
         dump: Some(Dumped {
             set: "20261121T120000Z".to_owned(),
             at: at(NOW - 50),
+            newer_partial: None,
         }),
         dump_error: None,
         proof: Some(Proof {

@@ -88,9 +88,13 @@ pub(super) async fn look(
     );
     let mut evidence = Evidence::unread(Timestamp::now(), "");
     evidence.dump_error = dump.as_ref().err().map(|error| log::chain(error));
-    evidence.dump = dump.ok().flatten().map(|(set, at)| Dumped {
-        set: set.to_string(),
-        at,
+    evidence.dump = dump.ok().and_then(|newest| {
+        let (set, at) = newest.full?;
+        Some(Dumped {
+            set: set.to_string(),
+            at,
+            newer_partial: newest.partial.map(|set| set.to_string()),
+        })
     });
     evidence.proof_error = tests.as_ref().err().cloned();
     evidence.base_backup_error = repository.as_ref().err().map(|error| log::chain(error));

@@ -43,6 +43,8 @@ pub enum DumpError {
         #[source]
         source: PostgresError,
     },
+    #[error("cannot lock the tables of {what} against changes of their shape")]
+    TableLocks { what: String },
     #[error("cannot count the rows of database {database:?}")]
     Count {
         database: String,
@@ -71,7 +73,7 @@ impl DumpError {
             Self::Placeholder(error) => return error.hint(),
             Self::NoDatabase { there, .. } => {
                 return format!(
-                    "templates and databases that take no connections are not dumped; there are: {}",
+                    "empty templates and databases that allow no connections are not dumped; these are: {}",
                     there.join(", ")
                 );
             }
@@ -84,11 +86,14 @@ impl DumpError {
             } => {
                 "roles are dumped with their password hashes: postgres.user is a superuser or in pg_read_all_data"
             }
-            Self::Failed { .. } => {
-                "the reason is pg_dump's own; nothing of this set counts, and the next dump starts anew"
+            Self::Failed { reason, .. } if reason.contains("out of shared memory") => {
+                "pg_dump locks each table: raise max_locks_per_transaction on this server"
             }
-            Self::TableLock { .. } => {
-                "who holds it is in pg_locks and pg_stat_activity; dump.lock_timeout is how long a dump waits"
+            Self::Failed { .. } => {
+                "the reason is pg_dump's own; nothing of this set counts, and the next dump begins again"
+            }
+            Self::TableLock { .. } | Self::TableLocks { .. } => {
+                "pg_locks and pg_stat_activity show the session that holds the lock; dump.lock_timeout limits how long a dump waits"
             }
             Self::Snapshot { source, .. } | Self::Count { source, .. } => return source.hint(),
             Self::Deadline { .. } => {

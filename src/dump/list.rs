@@ -1,6 +1,6 @@
 //! What dump sets the bucket holds, and whether each is whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -18,6 +18,8 @@ pub struct Listed {
     /// Why it is not complete.
     pub reason: Option<String>,
     pub started_at: Timestamp,
+    /// It holds a choice of the databases: it neither counts as the job's nor hides a full one.
+    pub partial: bool,
     /// What it takes in the bucket.
     pub stored_bytes: u64,
     /// `None` where there is none, or it cannot be read.
@@ -58,49 +60,132 @@ type Manifest = Result<DumpSet, String>;
 /// When the bucket cannot be listed, or a manifest that is there cannot be fetched.
 pub async fn list(config: &Config) -> Result<Vec<Listed>, DumpError> {
     let (bucket, sets) = sets(config).await?;
-    let mut listed = Vec::new();
+    let (mut listed, mut full) = (Vec::new(), LastFull::default());
     for (set, objects) in sets {
         let manifest = match manifest_of(&objects) {
             Some(object) => fetch(&bucket, object).await?,
             None => None,
         };
-        listed.push(judge(&set, &objects, manifest));
+        listed.push(judge(&set, &objects, manifest, &mut full));
     }
     Ok(listed)
 }
 
-/// The newest set that is complete, and when it was begun.
+/// The databases of the last full set: a manifest without a mark is judged by them.
+#[derive(Debug, Default)]
+struct LastFull {
+    system_identifier: Option<u64>,
+    databases: BTreeSet<String>,
+}
+
+impl LastFull {
+    /// Whether `set`, the next in time, is partial. Without a mark one is that lacks a database of the last full set.
+    fn judge(&mut self, set: &DumpSet) -> bool {
+        let names = set.databases.iter().map(|database| database.name.clone());
+        let databases: BTreeSet<String> = names.collect();
+        let same_cluster = self.system_identifier == Some(set.system_identifier);
+        let lacks_some = same_cluster && !self.databases.is_subset(&databases);
+        let partial = set.partial.unwrap_or(lacks_some);
+        if !partial {
+            *self = Self {
+                system_identifier: Some(set.system_identifier),
+                databases,
+            };
+        }
+        partial
+    }
+}
+
+/// The newest sets that are complete.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Newest {
+    /// Of every database, and when it was begun.
+    pub full: Option<(SetName, Timestamp)>,
+    /// A partial one that is newer.
+    pub partial: Option<SetName>,
+}
+
+/// The newest set of every database that is complete, and a partial one that is newer.
 ///
-/// Older manifests than its own are not read, and one that is in `read` is not fetched again.
+/// Older manifests are read only for one without a mark, and one that is in `read` is not fetched again.
 ///
 /// # Errors
 /// When the bucket cannot be listed, or a manifest that is there cannot be fetched.
 pub async fn newest_complete(
     config: &Config,
     read: &mut ReadManifests,
-) -> Result<Option<(SetName, Timestamp)>, DumpError> {
+) -> Result<Newest, DumpError> {
     let (bucket, sets) = sets(config).await?;
-    let mut before = std::mem::take(&mut read.0);
-    for (set, objects) in sets.into_iter().rev() {
-        let Some(object) = manifest_of(&objects) else {
+    let mut manifests = Manifests {
+        bucket,
+        before: std::mem::take(&mut read.0),
+        read,
+    };
+    let mut newest = Newest::default();
+    for (set, objects) in sets.iter().rev() {
+        let Some(manifest) = manifests.complete(objects).await? else {
             continue;
         };
-        let same = |(tag, _): &(String, Manifest)| !tag.is_empty() && *tag == object.tag;
-        let manifest = match before.remove(&object.key).filter(same) {
-            Some((_, manifest)) => Some(manifest),
-            None => fetch(&bucket, object).await?,
-        };
-        let complete = judge_manifest(manifest.as_ref(), &objects).0 == Status::Complete;
-        if let Some(manifest) = manifest {
-            let kept = (object.tag.clone(), manifest);
-            read.0.insert(object.key.clone(), kept);
-        }
-        if complete {
-            let begun_at = set.begun_at();
-            return Ok(Some((set, begun_at)));
+        match manifest.partial {
+            Some(true) => newest.partial = newest.partial.or_else(|| Some(set.clone())),
+            Some(false) => {
+                newest.full = Some((set.clone(), set.begun_at()));
+                return Ok(newest);
+            }
+            None => return newest_unmarked(&sets, &mut manifests).await,
         }
     }
-    Ok(None)
+    Ok(newest)
+}
+
+/// The same where a manifest has no mark: all are read.
+async fn newest_unmarked(
+    sets: &BTreeMap<SetName, Vec<Object>>,
+    manifests: &mut Manifests<'_>,
+) -> Result<Newest, DumpError> {
+    let (mut newest, mut last) = (Newest::default(), LastFull::default());
+    for (set, objects) in sets {
+        let Some(manifest) = manifests.complete(objects).await? else {
+            continue;
+        };
+        if last.judge(&manifest) {
+            newest.partial = Some(set.clone());
+        } else {
+            newest.full = Some((set.clone(), set.begun_at()));
+            newest.partial = None;
+        }
+    }
+    Ok(newest)
+}
+
+/// The manifests of one look.
+struct Manifests<'a> {
+    bucket: Bucket,
+    before: BTreeMap<String, (String, Manifest)>,
+    read: &'a mut ReadManifests,
+}
+
+impl Manifests<'_> {
+    /// What the manifest among `objects` says; `None` where the set is not complete.
+    async fn complete(&mut self, objects: &[Object]) -> Result<Option<DumpSet>, DumpError> {
+        let Some(object) = manifest_of(objects) else {
+            return Ok(None);
+        };
+        let same = |(tag, _): &(String, Manifest)| !tag.is_empty() && *tag == object.tag;
+        let again = self.read.0.get(&object.key).cloned();
+        let known = again.or_else(|| self.before.remove(&object.key));
+        let manifest = match known.filter(same) {
+            Some((_, manifest)) => Some(manifest),
+            None => fetch(&self.bucket, object).await?,
+        };
+        let Some(manifest) = manifest else {
+            return Ok(None);
+        };
+        let complete = judge_manifest(Some(&manifest), objects).0 == Status::Complete;
+        let kept = (object.tag.clone(), manifest.clone());
+        self.read.0.insert(object.key.clone(), kept);
+        Ok(manifest.ok().filter(|_| complete))
+    }
 }
 
 /// The objects of each set.
@@ -134,14 +219,22 @@ async fn fetch(bucket: &Bucket, object: &Object) -> Result<Option<Manifest>, Dum
     }
 }
 
-/// Judges a set by its objects and its manifest; `None` where it has none.
-fn judge(set: &SetName, objects: &[Object], manifest: Option<Manifest>) -> Listed {
+/// Judges a set by its objects and its manifest, `None` where it has none, and by the `full` one before it.
+fn judge(
+    set: &SetName,
+    objects: &[Object],
+    manifest: Option<Manifest>,
+    full: &mut LastFull,
+) -> Listed {
     let (status, reason) = judge_manifest(manifest.as_ref(), objects);
+    let read = manifest.as_ref().and_then(|read| read.as_ref().ok());
+    let partial = read.is_some_and(|manifest| full.judge(manifest));
     Listed {
         set: set.to_string(),
         status,
         reason,
         started_at: set.begun_at(),
+        partial,
         stored_bytes: objects.iter().map(|object| object.size).sum(),
         manifest: manifest.and_then(Result::ok),
     }
@@ -195,6 +288,7 @@ fn why_damaged(manifest: &DumpSet, objects: &[Object]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dump::{DumpedDatabase, StoredObject};
 
     fn judged(objects: &[(&str, u64)], manifest: Option<&str>) -> (Status, String) {
         let set = SetName::parse("20260513T101429.123Z-db2").unwrap();
@@ -207,7 +301,8 @@ mod tests {
                 tag: String::new(),
             })
             .collect();
-        let listed = judge(&set, &objects, manifest.map(|text| read(text.as_bytes())));
+        let manifest = manifest.map(|text| read(text.as_bytes()));
+        let listed = judge(&set, &objects, manifest, &mut LastFull::default());
         assert_eq!(listed.started_at, set.begun_at());
         (listed.status, listed.reason.unwrap_or_default())
     }
@@ -241,6 +336,58 @@ mod tests {
             let judged = judged(objects, manifest);
             assert_eq!(judged.0, status, "{judged:?}");
             assert!(judged.1.contains(reason), "{judged:?}");
+        }
+    }
+
+    #[test]
+    fn a_partial_set_is_known_by_its_mark_or_by_what_it_lacks() {
+        let mut last = LastFull::default();
+        for (cluster, partial, databases, expected) in [
+            (7, None, &["a", "b"][..], false),
+            // Written by an older xdb with --database.
+            (7, None, &["b"], true),
+            (7, None, &["a", "b", "c"], false),
+            (7, Some(true), &["c"], true),
+            // b was dropped: the mark says that nothing is missing.
+            (7, Some(false), &["a", "c"], false),
+            (7, None, &["a", "c"], false),
+            (7, None, &["d"], true),
+            // Another cluster's.
+            (8, None, &["d"], false),
+        ] {
+            let databases = databases.iter().map(|name| DumpedDatabase {
+                name: (*name).to_owned(),
+                dump: object(),
+                snapshot_at: Timestamp::UNIX_EPOCH,
+                finished_at: Timestamp::UNIX_EPOCH,
+                database_bytes: None,
+                rows: BTreeMap::new(),
+            });
+            let set = DumpSet {
+                v: DumpSet::VERSION,
+                set: "s".to_owned(),
+                cluster: "main".to_owned(),
+                node: "db2".to_owned(),
+                in_recovery: true,
+                system_identifier: cluster,
+                server_version: 170_011,
+                superuser: None,
+                started_at: Timestamp::UNIX_EPOCH,
+                finished_at: Timestamp::UNIX_EPOCH,
+                databases: databases.collect(),
+                globals: object(),
+                partial,
+                left_out: Vec::new(),
+            };
+            assert_eq!(last.judge(&set), expected, "{set:?}");
+        }
+    }
+
+    fn object() -> StoredObject {
+        StoredObject {
+            key: "k".to_owned(),
+            bytes: 0,
+            sha256: String::new(),
         }
     }
 }

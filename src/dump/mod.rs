@@ -5,10 +5,12 @@
 //! `manifest.json`, written last. A set without a manifest is no backup. Whether one can be restored is not said here.
 
 mod error;
+mod inventory;
 mod list;
 mod lock;
 mod program;
 mod push;
+mod rows;
 mod set;
 mod snapshot;
 
@@ -16,11 +18,12 @@ use crate::config::Config;
 use crate::storage::Repository;
 
 pub use error::DumpError;
-pub use list::{Listed, ReadManifests, Status, list, newest_complete};
+pub use inventory::LeftOut;
+pub use list::{Listed, Newest, ReadManifests, Status, list, newest_complete};
 pub use lock::clean_up;
 pub use push::push;
+pub use rows::count_rows;
 pub use set::{DumpSet, DumpedDatabase, SetName, StoredObject};
-pub use snapshot::count_rows;
 
 /// Where the dumps of `config` go.
 ///

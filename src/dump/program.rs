@@ -3,17 +3,21 @@
 use secrecy::ExposeSecret;
 use tokio::process::Command;
 
+use super::inventory::Inventory;
+use super::snapshot::Snapshot;
 use crate::config::Config;
 use crate::postgres;
 use crate::process::{self, Finished};
 
-/// Dumps `database` as it is in `snapshot` to standard output, in the custom format.
-pub fn pg_dump(config: &Config, database: &str, snapshot: &str) -> Command {
+/// Dumps `database` as it is in `snapshot` to standard output, in the custom format; `superuser` is who logs in one?
+pub fn pg_dump(config: &Config, database: &str, snapshot: &Snapshot, superuser: bool) -> Command {
     let lock_timeout = config.dump.lock_timeout.as_millis();
-    let mut command = client(config, "pg_dump");
+    let mut command = client(config, "pg_dump", superuser);
     command
         .args(["--format=custom", "--no-password"])
-        .arg(format!("--snapshot={snapshot}"))
+        .arg(format!("--snapshot={}", snapshot.id))
+        // Not the one that server, database or role set for clients.
+        .arg(format!("--encoding={}", snapshot.encoding))
         .arg(format!("--lock-wait-timeout={lock_timeout}"))
         // As an argument a name like `a=b` would be a connection string; here it is a name.
         .env("PGDATABASE", database);
@@ -21,17 +25,24 @@ pub fn pg_dump(config: &Config, database: &str, snapshot: &str) -> Command {
 }
 
 /// Dumps roles, with their password hashes, and tablespaces to standard output.
-pub fn pg_dumpall_globals(config: &Config) -> Command {
-    let mut command = client(config, "pg_dumpall");
+pub fn pg_dumpall_globals(config: &Config, found: &Inventory) -> Command {
+    let mut command = client(config, "pg_dumpall", found.is_superuser);
     command
-        .args(["--globals-only", "--no-password", "--database"])
+        .args(["--globals-only", "--no-password"])
+        .arg(format!("--encoding={}", found.encoding))
+        .arg("--database")
         .arg(&config.postgres.database);
     command
 }
 
 /// A program of the server's own release, never Debian's wrapper of the same name.
-fn client(config: &Config, program: &str) -> Command {
+fn client(config: &Config, program: &str, superuser: bool) -> Command {
     let settings = &config.postgres;
+    let options = if superuser {
+        postgres::superuser_program_options()
+    } else {
+        postgres::program_options()
+    };
     let mut command = process::command(settings.bin_directory.join(program));
     command
         .env("PGHOST", &settings.host)
@@ -39,7 +50,7 @@ fn client(config: &Config, program: &str) -> Command {
         .env("PGUSER", &settings.user)
         .env("PGAPPNAME", format!("xdb {program}"))
         // What server, database and role set must change nothing of a dump.
-        .env("PGOPTIONS", postgres::program_options())
+        .env("PGOPTIONS", options)
         .env(
             "PGCONNECT_TIMEOUT",
             settings.connect_timeout.as_secs().max(1).to_string(),
@@ -48,6 +59,12 @@ fn client(config: &Config, program: &str) -> Command {
         command.env("PGPASSWORD", password.expose_secret());
     }
     command
+}
+
+/// Whether `pg_dump` waited in vain for a table that a session has locked.
+pub fn waited_for_lock(finished: &Finished) -> bool {
+    let words = &finished.stderr;
+    words.contains("Query was: LOCK TABLE") && words.contains("canceling statement due to")
 }
 
 /// Why the program failed: its first error with the server's words, without the statement.

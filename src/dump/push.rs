@@ -1,13 +1,18 @@
 //! Pushes one dump set: each database, the globals, then the manifest.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
-use tokio::process::Command;
+use rustix::pipe::fcntl_setpipe_size;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{ChildStdout, Command};
 use tokio::time::timeout;
 
+use super::inventory::{Inventory, inventory};
 use super::lock::{self, DumpLock};
 use super::set::{DumpedDatabase, GLOBALS, MANIFEST, StoredObject, dump_file};
-use super::snapshot::{self, Snapshot};
-use super::{DumpError, DumpSet, SetName, program};
+use super::snapshot::{Guard, Snapshot};
+use super::{DumpError, DumpSet, LeftOut, SetName, program};
 use crate::config::Config;
 use crate::postgres::{self, Server};
 use crate::process;
@@ -26,7 +31,8 @@ pub async fn push(config: &Config, databases: &[String]) -> Result<DumpSet, Dump
     let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
     let started_at = Timestamp::now();
     let name = SetName::new(started_at, &config.node.hostname);
-    let (server, superuser, databases) = look(config, databases).await?;
+    let (server, found) = look(config).await?;
+    let databases = choose(&found.databases, databases)?;
     let mut cluster = lock.begin(config, &repository, &name).await?;
 
     let push = Push {
@@ -34,7 +40,7 @@ pub async fn push(config: &Config, databases: &[String]) -> Result<DumpSet, Dump
         bucket: &bucket,
         folder: name.folder(&repository),
         server,
-        superuser,
+        found,
     };
     let deadline = config.dump.timeout;
     let work = timeout(deadline, push.run(&name, started_at, &databases));
@@ -59,27 +65,22 @@ pub async fn push(config: &Config, databases: &[String]) -> Result<DumpSet, Dump
     outcome
 }
 
-/// Asks the server who it is and what it holds, and chooses the databases.
-async fn look(
-    config: &Config,
-    named: &[String],
-) -> Result<(Server, String, Vec<String>), DumpError> {
+/// Asks the server who it is and what it holds.
+async fn look(config: &Config) -> Result<(Server, Inventory), DumpError> {
     let target = (&config.postgres).into();
     let connection = postgres::connect(&target, config.postgres.connect_timeout).await?;
     let server = postgres::server(&connection).await?;
-    let superuser = snapshot::superuser(&connection).await?;
-    let there = snapshot::databases(&connection).await?;
-    Ok((server, superuser, choose(there, named)?))
+    Ok((server, inventory(config, &connection).await?))
 }
 
 /// Those of `there` that are `named`, all where none is; a name given twice counts once.
-fn choose(there: Vec<String>, named: &[String]) -> Result<Vec<String>, DumpError> {
+fn choose(there: &[String], named: &[String]) -> Result<Vec<String>, DumpError> {
     if let Some(unknown) = named.iter().find(|name| !there.contains(name)) {
-        let name = unknown.clone();
+        let (name, there) = (unknown.clone(), there.to_vec());
         return Err(DumpError::NoDatabase { name, there });
     }
-    let wanted = |name: &String| named.is_empty() || named.contains(name);
-    Ok(there.into_iter().filter(wanted).collect())
+    let wanted = |name: &&String| named.is_empty() || named.contains(name);
+    Ok(there.iter().filter(wanted).cloned().collect())
 }
 
 struct Push<'a> {
@@ -87,7 +88,7 @@ struct Push<'a> {
     bucket: &'a Bucket,
     folder: String,
     server: Server,
-    superuser: String,
+    found: Inventory,
 }
 
 impl Push<'_> {
@@ -97,14 +98,16 @@ impl Push<'_> {
         started_at: Timestamp,
         names: &[String],
     ) -> Result<DumpSet, DumpError> {
-        let mut databases = Vec::new();
+        let (mut databases, mut left_out) = (Vec::new(), self.found.left_out.clone());
         for database in names {
-            databases.push(self.database(database).await?);
+            let (dumped, not_in_it) = self.database(database).await?;
+            databases.push(dumped);
+            left_out.extend(not_in_it);
         }
         // After the databases: a role that owns something in a dump must be there.
-        let command = program::pg_dumpall_globals(self.config);
+        let command = program::pg_dumpall_globals(self.config, &self.found);
         let globals = self
-            .store("pg_dumpall", "the globals", command, GLOBALS)
+            .store("pg_dumpall", "the globals", command, GLOBALS, all_of)
             .await?;
         let set = DumpSet {
             v: DumpSet::VERSION,
@@ -114,11 +117,13 @@ impl Push<'_> {
             in_recovery: self.server.in_recovery,
             system_identifier: self.server.system_identifier,
             server_version: self.server.version,
-            superuser: Some(self.superuser.clone()),
+            superuser: Some(self.found.initdb_role.clone()),
             started_at,
             finished_at: Timestamp::now(),
+            partial: Some(databases.len() < self.found.databases.len()),
             databases,
             globals,
+            left_out,
         };
         let manifest = serde_json::to_vec_pretty(&set).expect("a manifest is plain values");
         let key = format!("{}{MANIFEST}", self.folder);
@@ -126,7 +131,8 @@ impl Push<'_> {
         Ok(set)
     }
 
-    async fn database(&self, name: &str) -> Result<DumpedDatabase, DumpError> {
+    /// Dumps the database `name`; gives what of it is not in the dump, too.
+    async fn database(&self, name: &str) -> Result<(DumpedDatabase, Vec<LeftOut>), DumpError> {
         let snapshot = Snapshot::take(self.config, name, !self.server.in_recovery).await?;
         let counted = async {
             let rows = snapshot.rows().await;
@@ -135,37 +141,70 @@ impl Push<'_> {
                 source,
             })
         };
-        let what = format!("database {name:?}");
-        let command = program::pg_dump(self.config, name, &snapshot.id);
-        let file = dump_file(name);
-        let stored = self.store("pg_dump", &what, command, &file);
-        let (rows, dump) = tokio::try_join!(counted, stored)?;
-        Ok(DumpedDatabase {
+        let superuser = self.found.is_superuser;
+        let command = program::pg_dump(self.config, name, &snapshot, superuser);
+        let (rows, dump) = match snapshot.guard {
+            Guard::Snapshot => {
+                let stored = self.store_database(name, command, all_of);
+                tokio::try_join!(counted, stored)?
+            }
+            Guard::PgDump => {
+                let mut rows = BTreeMap::new();
+                let dump = self.store_database(name, command, async |stdout| {
+                    let (output, has_begun) = hold_after_begin(stdout).await;
+                    if has_begun {
+                        rows = counted.await?;
+                    }
+                    Ok(output)
+                });
+                let dump = dump.await?;
+                (rows, dump)
+            }
+        };
+        let dumped = DumpedDatabase {
             name: name.to_owned(),
             dump,
             snapshot_at: snapshot.taken_at,
             finished_at: Timestamp::now(),
             database_bytes: Some(snapshot.database_bytes),
             rows,
-        })
+        };
+        Ok((dumped, snapshot.left_out))
     }
 
-    /// Streams what `command` writes into `file`, which appears only when the program ended well.
-    async fn store(
+    async fn store_database<R: AsyncRead + Unpin>(
+        &self,
+        name: &str,
+        command: Command,
+        begin: impl AsyncFnOnce(ChildStdout) -> Result<R, DumpError>,
+    ) -> Result<StoredObject, DumpError> {
+        let what = format!("database {name:?}");
+        let file = dump_file(name);
+        self.store("pg_dump", &what, command, &file, begin).await
+    }
+
+    /// Streams what `command` writes, as `begin` reads it, into `file`, which appears only when the program ended well.
+    async fn store<R: AsyncRead + Unpin>(
         &self,
         program: &'static str,
         what: &str,
         command: Command,
         file: &str,
+        begin: impl AsyncFnOnce(ChildStdout) -> Result<R, DumpError>,
     ) -> Result<StoredObject, DumpError> {
         let key = format!("{}{file}", self.folder);
         let mut upload = self.bucket.begin_upload(&key).await?;
         let streamed = process::stream(command, async |stdout| {
-            Ok::<_, DumpError>(upload.fill(stdout).await?)
+            let output = begin(stdout).await?;
+            Ok::<_, DumpError>(upload.fill(output).await?)
         });
         let content = streamed.await.and_then(|(finished, content)| {
             if finished.status.success() {
                 return Ok(content);
+            }
+            if program::waited_for_lock(&finished) {
+                let what = what.to_owned();
+                return Err(DumpError::TableLocks { what });
             }
             Err(DumpError::Failed {
                 program,
@@ -187,6 +226,24 @@ impl Push<'_> {
     }
 }
 
+async fn all_of(stdout: ChildStdout) -> Result<ChildStdout, DumpError> {
+    Ok(stdout)
+}
+
+/// Waits for the first byte of `pg_dump`, which it writes when it has locked every table; says whether there is one.
+///
+/// As long as the rest is not read, `pg_dump` waits with its locks: its table of contents alone is larger than the pipe.
+async fn hold_after_begin(mut stdout: ChildStdout) -> (impl AsyncRead + Unpin, bool) {
+    const SMALLEST: usize = 4096;
+    // One of the default size holds at most what `pg_dump` writes of some hundred tables.
+    let _ = fcntl_setpipe_size(&stdout, SMALLEST);
+    let mut first = [0];
+    // An error of the pipe ends the output; the exit status judges.
+    let read = stdout.read(&mut first).await.unwrap_or(0);
+    let first = std::io::Cursor::new(first[..read].to_vec());
+    (first.chain(stdout), read > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,7 +252,7 @@ mod tests {
     fn all_databases_or_the_named_ones_are_chosen() {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let there: Vec<String> = names(&["app", "postgres"]);
-        let chosen = |named: &[String]| choose(there.clone(), named);
+        let chosen = |named: &[String]| choose(&there, named);
         assert_eq!(chosen(&[]).unwrap(), there);
         let twice: Vec<String> = names(&["app", "app"]);
         assert_eq!(chosen(&twice).unwrap(), ["app"]);

@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
+use super::LeftOut;
 use crate::storage::{Content, Repository};
 
 /// What stands for itself in a key; all else is percent-encoded.
@@ -82,6 +83,11 @@ pub struct DumpSet {
     pub databases: Vec<DumpedDatabase>,
     /// Roles and tablespaces, of `pg_dumpall --globals-only`; no snapshot holds them.
     pub globals: StoredObject,
+    /// A choice of the databases that could be dumped (`--database`). `None` where an older xdb wrote the set.
+    pub partial: Option<bool>,
+    /// What of the server, and of these databases, the set does not hold.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
 }
 
 impl DumpSet {
@@ -208,9 +214,22 @@ mod tests {
                 rows: BTreeMap::from([("public.t".to_owned(), 3)]),
             }],
             globals: object("p/s/globals.sql"),
+            partial: Some(false),
+            left_out: vec![LeftOut {
+                database: Some("old".to_owned()),
+                what: "it allows no connections".to_owned(),
+            }],
         };
         let json = serde_json::to_string(&set).unwrap();
         assert_eq!(serde_json::from_str::<DumpSet>(&json).unwrap(), set);
         assert_eq!(set.bytes(), 10);
+
+        // As an older xdb wrote it.
+        let mut older = serde_json::to_value(&set).unwrap();
+        for field in ["partial", "left_out"] {
+            older.as_object_mut().unwrap().remove(field);
+        }
+        let older: DumpSet = serde_json::from_value(older).unwrap();
+        assert_eq!((older.partial, older.left_out.len()), (None, 0));
     }
 }

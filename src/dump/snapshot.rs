@@ -5,12 +5,26 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::DumpError;
+use super::inventory::not_in_dump;
+use super::rows::{count_rows_in_transaction, tables};
+use super::{DumpError, LeftOut};
 use crate::config::Config;
 use crate::postgres::{self, Connection, PostgresError, Target};
 
 /// PostgreSQL counts its timeouts in milliseconds, in 31 bits.
 const LONGEST: Duration = Duration::from_secs(24 * 24 * 60 * 60);
+
+/// Who holds the tables while they are counted and dumped.
+///
+/// Without locks a TRUNCATE, which no snapshot holds off, could fall between the counting and the dump.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    /// The snapshot's own session, from its begin: counting and dumping may run side by side.
+    Snapshot,
+    /// `pg_dump` alone, from its first byte of output until its end: two holders of so many locks could be more than
+    /// the server has room for.
+    PgDump,
+}
 
 /// A transaction that stays open, so that `pg_dump` can join it by its id; it ends when this is dropped.
 pub struct Snapshot {
@@ -22,13 +36,18 @@ pub struct Snapshot {
     pub taken_at: Timestamp,
     /// `pg_database_size`.
     pub database_bytes: u64,
+    /// The database's own: a dump in another could lose what that one does not have.
+    pub encoding: String,
+    pub guard: Guard,
+    /// What of this database the dump does not hold.
+    pub left_out: Vec<LeftOut>,
 }
 
 impl Snapshot {
-    /// Begins a transaction in `database`, exports its snapshot, and holds every table that it sees; `unlogged` ones, too?
+    /// Begins a transaction in `database`, exports its snapshot, and locks every table that it sees, where they are few;
+    /// `unlogged` ones, too?
     ///
-    /// The locks are the ones that reading takes. Without them a TRUNCATE, which no snapshot holds off, could fall
-    /// between the counting and the dump.
+    /// The locks are the ones that reading takes.
     ///
     /// # Errors
     /// When the server refuses, or a table stays locked for `dump.lock_timeout`.
@@ -46,7 +65,11 @@ impl Snapshot {
         begin(&connection, config).await.map_err(failed)?;
         const EXPORT: &str = "
             SELECT pg_catalog.pg_export_snapshot() AS id, pg_catalog.clock_timestamp() AS now,
-                   pg_catalog.pg_database_size(pg_catalog.current_database()) AS bytes";
+                   pg_catalog.pg_database_size(pg_catalog.current_database()) AS bytes,
+                   pg_catalog.current_setting('server_encoding') AS encoding,
+                   pg_catalog.current_setting('max_locks_per_transaction')::bigint *
+                   (pg_catalog.current_setting('max_connections')::bigint
+                    + pg_catalog.current_setting('max_prepared_transactions')::bigint) AS locks";
         let query = |error| {
             failed(PostgresError::Query {
                 what: "for a snapshot",
@@ -55,29 +78,23 @@ impl Snapshot {
         };
         let row = connection.query_one(EXPORT, &[]).await.map_err(query)?;
         let bytes: i64 = row.try_get("bytes").map_err(query)?;
-        let snapshot = Self {
+        let locks: i64 = row.try_get("locks").map_err(query)?;
+        let tables = tables(&connection, unlogged).await.map_err(failed)?;
+        let guard = choose_guard(tables.len(), locks.cast_unsigned());
+        if guard == Guard::Snapshot {
+            lock(&connection, database, tables).await?;
+        }
+        let left_out = not_in_dump(&connection, database, unlogged).await;
+        Ok(Self {
             id: row.try_get("id").map_err(query)?,
             taken_at: row.try_get("now").map_err(query)?,
             database_bytes: bytes.cast_unsigned(),
+            encoding: row.try_get("encoding").map_err(query)?,
+            guard,
+            left_out: left_out.map_err(failed)?,
             connection,
             unlogged,
-        };
-        for table in tables(&snapshot.connection, unlogged)
-            .await
-            .map_err(failed)?
-        {
-            let lock = format!("LOCK TABLE ONLY {table} IN ACCESS SHARE MODE");
-            let locked = snapshot.connection.batch_execute(&lock).await;
-            locked.map_err(|error| DumpError::TableLock {
-                database: database.to_owned(),
-                table,
-                source: PostgresError::Query {
-                    what: "for a lock",
-                    error,
-                },
-            })?;
-        }
-        Ok(snapshot)
+        })
     }
 
     /// Rows a table as the snapshot sees them.
@@ -85,8 +102,40 @@ impl Snapshot {
     /// # Errors
     /// When a table cannot be read.
     pub async fn rows(&self) -> Result<BTreeMap<String, u64>, PostgresError> {
-        count_rows(&self.connection, self.unlogged).await
+        count_rows_in_transaction(&self.connection, self.unlogged).await
     }
+}
+
+/// Few tables are locked twice; the lock table of the server has room for `locks`, and all sessions share it.
+fn choose_guard(tables: usize, locks: u64) -> Guard {
+    // So few give an output that `pg_dump` may have written, and ended, before it is read: only the own locks count then.
+    const FEW: u64 = 64;
+    const SHARE: u64 = 8;
+    if tables as u64 <= FEW.max(locks / SHARE) {
+        Guard::Snapshot
+    } else {
+        Guard::PgDump
+    }
+}
+
+async fn lock(
+    connection: &Connection,
+    database: &str,
+    tables: Vec<String>,
+) -> Result<(), DumpError> {
+    for table in tables {
+        let lock = format!("LOCK TABLE ONLY {table} IN ACCESS SHARE MODE");
+        let locked = connection.batch_execute(&lock).await;
+        locked.map_err(|error| DumpError::TableLock {
+            database: database.to_owned(),
+            table,
+            source: PostgresError::Query {
+                what: "for a lock",
+                error,
+            },
+        })?;
+    }
+    Ok(())
 }
 
 async fn begin(connection: &Connection, config: &Config) -> Result<(), PostgresError> {
@@ -113,84 +162,22 @@ async fn begin(connection: &Connection, config: &Config) -> Result<(), PostgresE
     Ok(())
 }
 
-/// Counts the rows of every table whose rows `pg_dump` dumps, by its quoted name; on a standby not the `unlogged` ones.
-///
-/// # Errors
-/// When a table cannot be read.
-pub async fn count_rows(
-    connection: &Connection,
-    unlogged: bool,
-) -> Result<BTreeMap<String, u64>, PostgresError> {
-    let mut rows = BTreeMap::new();
-    for table in tables(connection, unlogged).await? {
-        let count = format!("SELECT pg_catalog.count(*) AS rows FROM ONLY {table}");
-        let what = "how many rows a table has";
-        let failed = |error| PostgresError::Query { what, error };
-        let row = connection.query_one(&count, &[]).await.map_err(failed)?;
-        let counted: i64 = row.try_get("rows").map_err(failed)?;
-        let counted = u64::try_from(counted).map_err(|_| PostgresError::Answer { what: "rows" })?;
-        rows.insert(table, counted);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_few_tables_are_locked_twice() {
+        // 64 locks for each of 100 sessions; 10 for each of 50.
+        for (tables, locks, guard) in [
+            (0, 6_400, Guard::Snapshot),
+            (800, 6_400, Guard::Snapshot),
+            (801, 6_400, Guard::PgDump),
+            (4_500, 6_400, Guard::PgDump),
+            (64, 500, Guard::Snapshot),
+            (65, 500, Guard::PgDump),
+        ] {
+            assert_eq!(choose_guard(tables, locks), guard, "{tables} of {locks}");
+        }
     }
-    Ok(rows)
-}
-
-/// The tables whose rows `pg_dump` dumps: no system schema's, no extension's own.
-async fn tables(connection: &Connection, unlogged: bool) -> Result<Vec<String>, PostgresError> {
-    const QUERY: &str = "
-        SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS name
-          FROM pg_catalog.pg_class AS c
-          JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-         WHERE c.relkind = 'r'
-           AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-           AND (c.relpersistence = 'p' OR c.relpersistence = 'u' AND $1)
-           AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS d
-                            WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
-                              AND d.objid = c.oid AND d.deptype = 'e')
-         ORDER BY name";
-    let failed = |error| PostgresError::Query {
-        what: "for its tables",
-        error,
-    };
-    let rows = connection
-        .query(QUERY, &[&unlogged])
-        .await
-        .map_err(failed)?;
-    rows.iter()
-        .map(|row| row.try_get("name").map_err(failed))
-        .collect()
-}
-
-/// The role that initdb made, whatever it is called by now.
-///
-/// # Errors
-/// When the query fails.
-pub async fn superuser(connection: &Connection) -> Result<String, PostgresError> {
-    // BOOTSTRAP_SUPERUSERID.
-    const QUERY: &str = "SELECT rolname::text AS name FROM pg_catalog.pg_roles WHERE oid = 10";
-    let failed = |error| PostgresError::Query {
-        what: "for its superuser",
-        error,
-    };
-    let row = connection.query_one(QUERY, &[]).await.map_err(failed)?;
-    row.try_get("name").map_err(failed)
-}
-
-/// Every database that can be dumped: takes connections, and is no template.
-///
-/// # Errors
-/// When the query fails.
-pub async fn databases(connection: &Connection) -> Result<Vec<String>, PostgresError> {
-    // A limit of -2 marks what an interrupted DROP DATABASE left.
-    const QUERY: &str = "
-        SELECT datname::text AS name FROM pg_catalog.pg_database
-         WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2
-         ORDER BY datname";
-    let failed = |error| PostgresError::Query {
-        what: "for its databases",
-        error,
-    };
-    let rows = connection.query(QUERY, &[]).await.map_err(failed)?;
-    rows.iter()
-        .map(|row| row.try_get("name").map_err(failed))
-        .collect()
 }
