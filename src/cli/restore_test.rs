@@ -154,6 +154,9 @@ fn print(report: &Report, config: &Config) -> std::io::Result<()> {
             "recovered to {lsn} on timeline {timeline}, {commit}"
         ))?;
     }
+    if let Some(conditions) = report.conditions.filter(|_| report.rto_secs.is_some()) {
+        say(conditions.network.words())?;
+    }
     let seconds = |secs: Option<f64>| {
         secs.map_or_else(|| "unknown".to_owned(), |secs| format!("{secs:.1} s"))
     };

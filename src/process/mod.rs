@@ -7,6 +7,7 @@ mod finished;
 mod group;
 mod lock;
 mod modest;
+mod no_network;
 mod on_a_thread;
 mod open_files;
 mod running;
@@ -30,6 +31,7 @@ pub use finished::Finished;
 pub use group::Group;
 pub use lock::{MarkedLock, NodeLock};
 pub use modest::modest;
+pub use no_network::{Reach, can_cut_off, cut_off};
 pub use on_a_thread::on_a_thread;
 pub use open_files::raise_open_files;
 pub use running::running;
@@ -150,6 +152,35 @@ pub async fn feed<T, E: From<ProcessError>>(
     Ok((ended(group, stderr).await?, produced))
 }
 
+/// As [`feed`], where `watch` sees each line of standard error.
+///
+/// # Errors
+/// As [`feed`].
+pub async fn feed_and_watch<T, E: From<ProcessError>>(
+    command: Command,
+    produce: impl AsyncFnOnce(ChildStdin) -> Result<T, E>,
+    watch: impl FnMut(&str),
+) -> Result<(Finished, T), E> {
+    let mut command = command;
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut group = Group::start(&mut command, Signal::KILL)?;
+    let stdin = group.stdin().expect("standard input is piped");
+    let stderr = group.stderr();
+    let said = async { Ok::<_, E>(watched_lines(stderr, watch).await) };
+    let (produced, stderr) = tokio::try_join!(produce(stdin), said)?;
+    let status = group.wait(Duration::MAX).await?;
+    group.kill();
+    let finished = Finished {
+        status,
+        stdout: Vec::new(),
+        stderr,
+    };
+    Ok((finished, produced))
+}
+
 /// The end of a child whose standard output went elsewhere.
 async fn ended(mut group: Group, stderr: JoinHandle<String>) -> Result<Finished, ProcessError> {
     let status = group.wait(Duration::MAX).await?;
@@ -212,6 +243,13 @@ async fn first_bytes(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
 }
 
 async fn telling_lines(pipe: Option<impl AsyncRead + Unpin>) -> String {
+    watched_lines(pipe, |_| {}).await
+}
+
+async fn watched_lines(
+    pipe: Option<impl AsyncRead + Unpin>,
+    mut watch: impl FnMut(&str),
+) -> String {
     let mut kept: VecDeque<String> = VecDeque::new();
     let Some(pipe) = pipe else {
         return String::new();
@@ -227,7 +265,9 @@ async fn telling_lines(pipe: Option<impl AsyncRead + Unpin>) -> String {
         if kept.len() == STDERR_LINES {
             kept.remove(STDERR_FIRST);
         }
-        kept.push_back(String::from_utf8_lossy(&line).trim_end().to_owned());
+        let text = String::from_utf8_lossy(&line);
+        watch(text.trim_end());
+        kept.push_back(text.trim_end().to_owned());
         line.clear();
     }
     Vec::from(kept).join("\n")

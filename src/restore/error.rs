@@ -28,7 +28,7 @@ pub enum RestoreError {
     NoBackup { repository: String },
     #[error("no dump set {set} in {repository}")]
     NoSuchSet { set: String, repository: String },
-    #[error("{repository} holds no finished dump")]
+    #[error("{repository} holds no finished dump of every database")]
     NoDump { repository: String },
     #[error("{set} has no manifest: it is being written, or never finished")]
     UnfinishedSet { set: String },

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::RestoreError;
 use super::configure::SHARED_BUFFERS;
 use super::level::Level;
+use super::server::Network;
 use crate::config::Config;
 use crate::model::{Lsn, Timeline, Verdict, Verification};
 use crate::process;
@@ -40,6 +41,8 @@ pub struct Conditions {
     pub memory_limit_bytes: Option<u64>,
     pub fsync: bool,
     pub shared_buffers: &'static str,
+    /// What the verifications could reach.
+    pub network: Network,
 }
 
 impl Conditions {
@@ -53,6 +56,7 @@ impl Conditions {
             memory_limit_bytes: process::modest_limit(),
             fsync: false,
             shared_buffers: SHARED_BUFFERS,
+            network: Network::here(),
         }
     }
 }

@@ -149,6 +149,14 @@ impl Test<'_> {
         self.judge_point(scratch, found, &recovered)?;
 
         let verify = Instant::now();
+        let server = if self.report.level == Level::Start && self.options.sql.is_empty() {
+            // Nothing is asked of it.
+            server
+        } else {
+            // What it is asked may run what the backup brought: functions, foreign tables.
+            let settings = &self.loaded.config.postgres;
+            server.cut_off(scratch, settings, self.deadline).await?
+        };
         let read = self.verify(scratch, found, &control, &recovered, server);
         let read = read.await?;
         self.step("verify", verify, read);

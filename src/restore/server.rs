@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
 
 use super::RestoreError;
 use super::scratch::Scratch;
 use crate::archive::add_ambient_aws;
 use crate::config::Postgres;
 use crate::postgres::{self, PostgresError, Target};
-use crate::process::{self, Group};
+use crate::process::{self, Group, Reach};
 
 /// A running scratch server; dropping it begins its immediate shutdown, which [`Scratch::remove`] waits for.
 #[derive(Debug)]
@@ -25,8 +26,8 @@ pub struct ScratchServer {
 }
 
 impl ScratchServer {
-    /// Starts the server in `scratch`; `environment` is what its `restore_command` finds its configuration in. A modest one
-    /// yields to the live server.
+    /// Starts the server in `scratch` for its recovery, which fetches WAL; `environment` is what its `restore_command`
+    /// finds its configuration in. A modest one yields to the live server.
     ///
     /// # Errors
     /// When the program cannot be started.
@@ -35,6 +36,53 @@ impl ScratchServer {
         settings: &Postgres,
         environment: &[(String, SecretString)],
         modest: bool,
+    ) -> Result<Self, RestoreError> {
+        Self::launch(scratch, settings, environment, modest, None)
+    }
+
+    /// Starts the server in `scratch`, which yields to the live server and reaches no other: neither by a network nor by a
+    /// Unix socket. Where the kernel cannot see to that ([`Network::here`]), nothing that dials may run in it.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn start_cut_off(scratch: &Scratch, settings: &Postgres) -> Result<Self, RestoreError> {
+        let reach = (Network::here() == Network::None).then_some(Reach::Nothing);
+        Self::launch(scratch, settings, &[], true, reach)
+    }
+
+    /// Restarts a server that has recovered, so that it reaches no other server: as [`Self::start_cut_off`].
+    ///
+    /// # Errors
+    /// When it does not open again before `deadline`.
+    pub async fn cut_off(
+        self,
+        scratch: &Scratch,
+        settings: &Postgres,
+        deadline: Instant,
+    ) -> Result<Self, RestoreError> {
+        const GRACE: Duration = Duration::from_secs(60);
+        self.shut_down(GRACE).await;
+        let mut server = Self::start_cut_off(scratch, settings)?;
+        match server.wait_until_open(&scratch.log(), deadline).await {
+            Ok(()) => Ok(server),
+            Err(Ended::TooSlow) => Err(RestoreError::Server(
+                "it did not open again in time".to_owned(),
+            )),
+            Err(Ended::Stopped(reason) | Ended::Refused(reason)) => {
+                Err(RestoreError::Server(reason))
+            }
+            Err(Ended::Killed(status)) => {
+                Err(RestoreError::Server(format!("it was killed, {status}")))
+            }
+        }
+    }
+
+    fn launch(
+        scratch: &Scratch,
+        settings: &Postgres,
+        environment: &[(String, SecretString)],
+        modest: bool,
+        reach: Option<Reach>,
     ) -> Result<Self, RestoreError> {
         let log = scratch.log();
         let file = fs::File::create(&log).map_err(|source| RestoreError::File {
@@ -51,6 +99,9 @@ impl ScratchServer {
         add_ambient_aws(&mut command);
         if modest {
             process::modest(&mut command);
+        }
+        if let Some(reach) = reach {
+            process::cut_off(&mut command, reach);
         }
         command
             .arg("-D")
@@ -129,6 +180,37 @@ impl ScratchServer {
     /// Shuts the server down so that its data files are consistent; after `grace` it is killed.
     pub async fn shut_down(mut self, grace: Duration) {
         self.group.stop(Signal::INT, grace).await;
+    }
+}
+
+/// Whether the tests' scratch servers can be kept from all other servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// The kernel refuses each connection to another server.
+    None,
+    /// The kernel, or the container, does not let xdb refuse them.
+    Open,
+}
+
+impl Network {
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::None => "no network: the kernel refuses each connection to another server",
+            Self::Open => {
+                "network open: this kernel or container lets xdb refuse no connection; no foreign table was read"
+            }
+        }
+    }
+
+    /// What this machine lets xdb do.
+    pub fn here() -> Self {
+        if process::can_cut_off() {
+            Self::None
+        } else {
+            Self::Open
+        }
     }
 }
 

@@ -454,3 +454,63 @@ fn memory_stays_small_however_large_the_dump() {
     );
     lab.assert_nothing_left_behind();
 }
+
+#[test]
+fn a_dump_takes_no_more_locks_than_pg_dump() {
+    const TABLES: u32 = 1500;
+    let lab = Lab::start(Program::Walrus);
+    lab.write_file(
+        "/tmp/many.sql",
+        &format!(
+            "SELECT pg_catalog.format('CREATE TABLE t%s (a int PRIMARY KEY)', i) FROM generate_series(1, {TABLES}) AS i \\gexec
+             INSERT INTO t7 SELECT generate_series(1, 5);"
+        ),
+        "postgres:postgres",
+        "0600",
+    );
+    lab.sh_as_postgres(&format!(
+        "{PG}/psql -Xq -v ON_ERROR_STOP=1 -f /tmp/many.sql >/dev/null"
+    ))
+    .succeeded("tables");
+    // As default settings are for thousands of tables: room for those that pg_dump locks, and not for their indexes, too.
+    lab.sql("ALTER SYSTEM SET max_locks_per_transaction = 10");
+    lab.service("postgres", Service::Down);
+    lab.service("postgres", Service::Up);
+    lab.sh_as_postgres(&format!("{PG}/pg_dump -Fc >/dev/null"))
+        .succeeded("pg_dump alone");
+    let both = format!(
+        "BEGIN; {} SELECT count(*) FROM pg_locks;",
+        (1..=TABLES)
+            .map(|i| format!("SELECT count(*) FROM t{i};"))
+            .collect::<String>()
+    );
+    lab.write_file("/tmp/both.sql", &both, "postgres:postgres", "0600");
+    let full = lab.sh_as_postgres(&format!(
+        "{PG}/psql -Xq -v ON_ERROR_STOP=1 -f /tmp/both.sql"
+    ));
+    assert!(full.stderr.contains("out of shared memory"), "{full:?}");
+
+    let set = push(&lab);
+    let rows = set["databases"][0]["rows"].as_object().unwrap();
+    assert_eq!(rows.len(), TABLES as usize);
+    assert_eq!(
+        (&rows["public.t7"], &rows["public.t8"]),
+        (&json!(5), &json!(0))
+    );
+
+    // A table that another session holds is said to be locked, though pg_dump alone asks for it.
+    lab.config("[dump]\nlock_timeout = \"1s\"");
+    let hold = "BEGIN; LOCK TABLE t7; SELECT pg_sleep(300)";
+    let holder = lab.in_background(&[&format!("{PG}/psql"), "-Xq", "-c", hold]);
+    let locked = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation = 't7'::regclass";
+    eventually("the table is locked", SOON, || {
+        (lab.sql(locked) == "1").then_some(())
+    });
+    lab.xdb(&["dump", "push"])
+        .failed(4, "cannot lock the tables of database \"postgres\"");
+    lab.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN; LOCK%'",
+    );
+    holder.wait(SOON);
+    lab.assert_nothing_left_behind();
+}

@@ -21,6 +21,7 @@ mod faults;
 mod harness;
 mod headline;
 mod high_water;
+mod hostile;
 mod jobs;
 mod locks;
 mod logs;

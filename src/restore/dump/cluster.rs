@@ -1,13 +1,17 @@
 //! An empty scratch cluster for a dump: made by `initdb`, reachable by nobody but xdb.
 //!
+//! It reaches no other server, and has no room for background workers: nothing of a dump may act on its own.
+//!
 //! Databases bring their own encoding and locale; checksums and durability would prove nothing of a dump.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::extensions::Extensions;
 use crate::config::{Config, Postgres};
 use crate::process;
 use crate::restore::RestoreError;
+use crate::restore::configure::quoted;
 use crate::restore::scratch::{Scratch, free_bytes};
 use crate::restore::server::{Ended, ScratchServer};
 
@@ -26,6 +30,7 @@ lc_messages = C
 cluster_name = 'xdb dump test'
 restart_after_crash = off
 max_logical_replication_workers = 0
+max_worker_processes = 0
 event_triggers = off
 autovacuum = off
 jit = off
@@ -39,7 +44,8 @@ full_page_writes = off
 synchronous_commit = off
 ";
 
-/// Makes a cluster of `superuser` in `scratch`, which is empty, and starts its server.
+/// Makes a cluster of `superuser` in `scratch`, which is empty, and starts its server with what `extensions` need; gives
+/// what of that this node lacks, too.
 ///
 /// # Errors
 /// When the programs cannot do it, or `deadline` passes.
@@ -47,35 +53,54 @@ pub async fn start(
     scratch: &Scratch,
     config: &Config,
     superuser: &str,
+    extensions: Extensions,
     deadline: Instant,
-) -> Result<ScratchServer, RestoreError> {
+) -> Result<(ScratchServer, Vec<String>), RestoreError> {
     let left = deadline.saturating_duration_since(Instant::now());
     init(scratch, &config.postgres.bin_directory, superuser, left).await?;
+    let (mut extensions, mut lacking) = (extensions, Vec::new());
+    loop {
+        configure(scratch, &extensions)?;
+        let settings = Postgres {
+            user: superuser.to_owned(),
+            ..config.postgres.clone()
+        };
+        let mut server = ScratchServer::start_cut_off(scratch, &settings)?;
+        let reason = match server.wait_until_open(&scratch.log(), deadline).await {
+            Ok(()) => return Ok((server, lacking)),
+            Err(Ended::Stopped(reason)) if disk_is_full(scratch, &reason) => {
+                return Err(RestoreError::DiskFull { doing: STARTED });
+            }
+            Err(Ended::Stopped(reason) | Ended::Refused(reason)) => reason,
+            Err(Ended::Killed(status)) => {
+                return Err(RestoreError::Server(format!("it was killed, {status}")));
+            }
+            Err(Ended::TooSlow) => {
+                return Err(RestoreError::Deadline {
+                    after: config.restore_test.timeout,
+                });
+            }
+        };
+        let Some((fewer, lacks)) = extensions.without(&reason) else {
+            return Err(RestoreError::Server(reason));
+        };
+        lacking.push(lacks);
+        extensions = fewer;
+    }
+}
+
+fn configure(scratch: &Scratch, extensions: &Extensions) -> Result<(), RestoreError> {
     let path = scratch.data().join("postgresql.conf");
-    let sockets = scratch.socket_directory().to_string_lossy().into_owned();
-    let sockets = sockets.replace('\\', "\\\\").replace('\'', "''");
-    let text = format!("unix_socket_directories = '{sockets}'\n{SETTINGS}");
+    let sockets = quoted(&scratch.socket_directory().to_string_lossy());
+    let text = format!(
+        "unix_socket_directories = {sockets}\n{SETTINGS}{}",
+        extensions.to_configuration()
+    );
     std::fs::write(&path, text).map_err(|source| RestoreError::File {
         operation: "write",
         path,
         source,
-    })?;
-    let settings = Postgres {
-        user: superuser.to_owned(),
-        ..config.postgres.clone()
-    };
-    let mut server = ScratchServer::start(scratch, &settings, &[], true)?;
-    match server.wait_until_open(&scratch.log(), deadline).await {
-        Ok(()) => Ok(server),
-        Err(Ended::Stopped(reason)) if disk_is_full(scratch, &reason) => {
-            Err(RestoreError::DiskFull { doing: STARTED })
-        }
-        Err(Ended::Stopped(reason) | Ended::Refused(reason)) => Err(RestoreError::Server(reason)),
-        Err(Ended::Killed(status)) => Err(RestoreError::Server(format!("it was killed, {status}"))),
-        Err(Ended::TooSlow) => Err(RestoreError::Deadline {
-            after: config.restore_test.timeout,
-        }),
-    }
+    })
 }
 
 const STARTED: &str = "an empty cluster was made";

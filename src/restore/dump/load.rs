@@ -1,18 +1,23 @@
 //! What the bucket holds of a set, put into the scratch cluster by PostgreSQL's own programs.
 
+use std::time::Duration;
+
 use tokio::io::AsyncWriteExt;
 use tokio::process::{ChildStdin, Command};
 
 use super::cluster::disk_is_full;
-use super::words::{first_error, is_missing_here, roles_only, server_is_gone, why_no_roles};
+use super::words::{
+    Complaints, is_missing_here, is_out_of_reach, no_connection, roles_only, server_is_gone,
+    why_no_roles,
+};
 use crate::config::Config;
-use crate::dump::StoredObject;
+use crate::dump::{DumpedDatabase, StoredObject};
 use crate::model::Verdict;
-use crate::postgres::{self, Target};
-use crate::process::{self, Finished};
+use crate::postgres::{self, PostgresError, Target};
+use crate::process::{self, Finished, Reach};
 use crate::restore::RestoreError;
 use crate::restore::scratch::Scratch;
-use crate::restore::server::tell_end;
+use crate::restore::server::{Network, tell_end};
 use crate::storage::{Bucket, Cause, Content, Download, StorageError};
 
 /// Where a set is, and where its parts go.
@@ -55,44 +60,61 @@ impl Loader<'_> {
         let (finished, ()) = process::feed(command, write).await?;
         match why_no_roles(&finished, &self.target.user) {
             None => Ok(Verdict::Ok),
-            Some(reason) => self.judge("psql", reason, &finished),
+            Some(reason) => self.judge("psql", reason, &finished).await,
         }
     }
 
-    /// Streams `dump` through `pg_restore`, which makes the database of that name, with its encoding and locale.
+    /// Streams the dump of `database` through `pg_restore`, which makes the database of that name, with its encoding and
+    /// locale, over a connection to the database `via`.
     ///
     /// # Errors
     /// What says nothing of the dump: S3, the scratch cluster.
-    pub async fn database(&self, dump: &StoredObject) -> Result<Verdict, RestoreError> {
+    pub async fn database(
+        &self,
+        database: &DumpedDatabase,
+        via: &str,
+    ) -> Result<Restored, RestoreError> {
+        let dump = &database.dump;
         let mut command = self.client("pg_restore");
         // The database postgres is there already, and goes first. Tablespaces lead to the live cluster's disks.
         command
             .args(["--format=custom", "--create", "--clean", "--if-exists"])
-            .args(["--no-tablespaces", "--exit-on-error"])
-            .args(["--dbname", &self.target.database]);
+            .args(["--no-tablespaces", "--dbname", via]);
         let mut download = self.bucket.download(&dump.key, dump.bytes);
-        let fed = process::feed(command, async |stdin| pour(&mut download, stdin).await).await;
-        let (finished, ()) = match fed {
+        let mut complaints = Complaints::default();
+        let fed = process::feed_and_watch(
+            command,
+            async |stdin| pour(&mut download, stdin).await,
+            |line| complaints.read(line),
+        );
+        let (finished, ()) = match fed.await {
             Ok(fed) => fed,
             Err(PourError::Process(error)) => return Err(error.into()),
-            Err(PourError::Storage(error)) => return lost(error),
+            Err(PourError::Storage(error)) => return lost(error).map(Restored::from),
         };
-        if !finished.status.success() {
-            let reason =
-                first_error(&finished.stderr).unwrap_or_else(|| finished.status.to_string());
-            return self.judge("pg_restore", reason, &finished);
+        let (error, not_filled) = complaints.judge();
+        // It exits with 1 after errors that it went past.
+        let went_past = finished.status.code() == Some(1) && !not_filled.is_empty();
+        if error.is_some() || !(finished.status.success() || went_past) {
+            let reason = error.unwrap_or_else(|| finished.status.to_string());
+            let verdict = self.judge("pg_restore", reason, &finished).await;
+            return verdict.map(Restored::from);
         }
         // It need not read what follows the last table.
         loop {
             match download.next().await {
                 Ok(Some(_)) => {}
                 Ok(None) => break,
-                Err(error) => return lost(error),
+                Err(error) => return lost(error).map(Restored::from),
             }
         }
-        Ok(match why_changed(dump, &download.content()) {
+        let verdict = match why_changed(dump, &download.content()) {
             Some(reason) => Verdict::Critical(reason),
             None => Verdict::Ok,
+        };
+        Ok(Restored {
+            verdict,
+            not_filled,
         })
     }
 
@@ -100,6 +122,9 @@ impl Loader<'_> {
         let target = &self.target;
         let mut command = process::command(self.config.postgres.bin_directory.join(program));
         process::modest(&mut command);
+        if Network::here() == Network::None {
+            process::cut_off(&mut command, Reach::UnixSockets);
+        }
         command
             .arg("--no-password")
             .current_dir(self.scratch.path())
@@ -107,13 +132,12 @@ impl Loader<'_> {
             .env("PGPORT", target.port.to_string())
             .env("PGUSER", &target.user)
             .env("PGDATABASE", &target.database)
-            // A database's own settings must not stop its restore.
-            .env("PGOPTIONS", postgres::program_options());
+            .env("PGOPTIONS", options());
         command
     }
 
     /// Is it the set that is bad, or the place where it was to be restored?
-    fn judge(
+    async fn judge(
         &self,
         program: &'static str,
         reason: String,
@@ -124,7 +148,10 @@ impl Loader<'_> {
                 doing: "a dump was restored",
             });
         }
-        if finished.status.code().is_none() || server_is_gone(&finished.stderr) {
+        let is_gone = finished.status.code().is_none()
+            || server_is_gone(&finished.stderr)
+            || no_connection(&finished.stderr) && !self.answers().await;
+        if is_gone {
             tell_end(&self.scratch.log());
             return Err(RestoreError::Server(format!("{program}: {reason}")));
         }
@@ -133,8 +160,43 @@ impl Loader<'_> {
                 "this node lacks what it needs: {reason}"
             )));
         }
+        if is_out_of_reach(&reason) {
+            return Ok(Verdict::Unknown(format!(
+                "it needs another server, and a test reaches none: {reason}"
+            )));
+        }
         Ok(Verdict::Critical(format!("{program}: {reason}")))
     }
+
+    /// Whether the scratch server takes connections.
+    async fn answers(&self) -> bool {
+        let connection = postgres::connect(&self.target, Duration::from_secs(10)).await;
+        !matches!(connection, Err(PostgresError::Connect { error, .. }) if error.code().is_none())
+    }
+}
+
+/// How one database came back.
+pub struct Restored {
+    pub verdict: Verdict,
+    /// Materialized views that read another server; the dump holds none of their rows.
+    pub not_filled: Vec<String>,
+}
+
+impl From<Verdict> for Restored {
+    fn from(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            not_filled: Vec::new(),
+        }
+    }
+}
+
+/// A database's own settings must not stop its restore, and no foreign table may be read: its server is not part of this.
+fn options() -> String {
+    format!(
+        "{} -c restrict_nonsystem_relation_kind=foreign-table",
+        postgres::superuser_program_options()
+    )
 }
 
 /// After the roles' own settings: they may shut out the one that restores.

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod compare;
+mod extensions;
 mod load;
 mod report;
 mod run;

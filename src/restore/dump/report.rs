@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 
+use crate::dump::LeftOut;
 use crate::model::{Verdict, Verification};
 use crate::restore::report::judge_verifications;
+use crate::restore::server::Network;
 use crate::restore::{Conclusion, RestoreError, Step};
 
 /// A dump restore test's result; the JSON of `xdb dump test --json`.
@@ -19,6 +21,12 @@ pub struct DumpReport {
     pub steps: Vec<Step>,
     /// `set`, `globals`, then `database: NAME` for each.
     pub verifications: Vec<Verification>,
+    /// What the set does not hold, by its manifest: none of it was tested.
+    pub left_out: Vec<LeftOut>,
+    /// What was not restored, and is no fault of the dump.
+    pub notes: Vec<String>,
+    /// What the restored databases could reach.
+    pub network: Network,
     /// Why it did not pass.
     pub reason: Option<String>,
     /// There is no set yet, or another test is running.
@@ -40,6 +48,9 @@ impl Default for DumpReport {
             bytes: None,
             steps: Vec::new(),
             verifications: Vec::new(),
+            left_out: Vec::new(),
+            notes: Vec::new(),
+            network: Network::here(),
             reason: None,
             not_now: false,
             hint: None,
@@ -83,8 +94,7 @@ impl DumpReport {
 
 const BAD: &str =
     "do not count on this dump: make a new one with `xdb dump push`, then `xdb dump test`";
-const UNKNOWN: &str =
-    "the dump was not judged: install what the reason names, or test it on a node that has it";
+const UNKNOWN: &str = "the dump was not judged: give this node what the reason names, or test the dump on a node that has it";
 
 #[cfg(test)]
 mod tests {

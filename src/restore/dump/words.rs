@@ -25,35 +25,93 @@ pub(super) fn why_no_roles(finished: &Finished, superuser: &str) -> Option<Strin
     }
 }
 
-/// Never the lines that follow it: they show the statement, and a user mapping's has a password.
-pub(super) fn first_error(stderr: &str) -> Option<String> {
-    let error = stderr
-        .lines()
-        .find_map(|line| Some(line.split_once(": error: ")?.1));
-    error.map(str::to_owned)
+/// What `pg_restore` complains of, line by line.
+///
+/// It goes on after an error: a materialized view that reads another server cannot be filled, and is no fault of the dump.
+#[derive(Debug, Default)]
+pub(super) struct Complaints {
+    /// The last error, until its statement is known.
+    last: Option<String>,
+    /// The first error of another kind. Never the lines that follow it: they show the statement, and a user mapping's has
+    /// a password.
+    error: Option<String>,
+    /// Views that were not filled.
+    not_filled: Vec<String>,
 }
 
+impl Complaints {
+    pub fn read(&mut self, line: &str) {
+        if let Some((_, error)) = line.split_once(": error: ") {
+            self.judge_last(None);
+            self.last = Some(error.to_owned());
+        } else if let Some(view) = line.strip_prefix("Command was: REFRESH MATERIALIZED VIEW ") {
+            self.judge_last(Some(view.trim_end_matches(';')));
+        }
+    }
+
+    /// The first error that is no unfilled view's, and these views.
+    pub fn judge(mut self) -> (Option<String>, Vec<String>) {
+        self.judge_last(None);
+        (self.error, self.not_filled)
+    }
+
+    fn judge_last(&mut self, view: Option<&str>) {
+        let Some(error) = self.last.take() else {
+            return;
+        };
+        let of_another = !self.not_filled.is_empty() && error.contains("has not been populated");
+        match view {
+            Some(view) if is_out_of_reach(&error) || of_another => {
+                self.not_filled.push(view.to_owned());
+            }
+            _ => {
+                self.error.get_or_insert(error);
+            }
+        }
+    }
+}
+
+/// Of another server: of which the scratch server has none.
+pub(super) fn is_out_of_reach(reason: &str) -> bool {
+    const WORDS: [&str; 4] = [
+        "access to non-system foreign table",
+        "Network is unreachable",
+        "could not connect to server",
+        "could not establish connection",
+    ];
+    WORDS.iter().any(|words| reason.contains(words))
+}
+
+/// That the scratch server ended, or ended a session of its own accord.
 pub(super) fn server_is_gone(stderr: &str) -> bool {
-    const WORDS: [&str; 5] = [
+    const WORDS: [&str; 4] = [
         "server closed the connection",
         "terminating connection",
-        "connection to server",
         "no connection to the server",
         "out of memory",
     ];
     WORDS.iter().any(|words| stderr.contains(words))
 }
 
-/// An extension, a library or a locale that is installed where the dump was made.
+/// That a connection was refused: by the scratch server, or by another one that a function dialled.
+pub(super) fn no_connection(stderr: &str) -> bool {
+    stderr.contains("connection to server")
+}
+
+/// An extension, a library, a setting or a locale that is there where the dump was made.
 pub(super) fn is_missing_here(reason: &str) -> bool {
-    const WORDS: [&str; 8] = [
+    const WORDS: [&str; 12] = [
         "is not available",
         "could not open extension control file",
         "could not access file",
         "could not load library",
+        "could not find function",
         "shared_preload_libraries",
+        "unrecognized configuration parameter",
+        "can only create extension in database",
         "locale name",
         "could not create locale",
+        "could not open collator",
         "collator for locale",
     ];
     WORDS.iter().any(|words| reason.contains(words))
@@ -108,17 +166,48 @@ mod tests {
         }
     }
 
+    fn complaints(lines: &str) -> (Option<String>, Vec<String>) {
+        let mut complaints = Complaints::default();
+        lines.lines().for_each(|line| complaints.read(line));
+        complaints.judge()
+    }
+
     #[test]
     fn a_reason_shows_no_statement() {
-        let stderr = "pg_restore: while PROCESSING TOC:\n\
-            pg_restore: from TOC entry 3456; 1417 16390 USER MAPPING USER MAPPING app SERVER far postgres\n\
-            pg_restore: error: could not execute query: ERROR:  role \"app\" does not exist\n\
-            Command was: CREATE USER MAPPING FOR app SERVER far OPTIONS (password 'secret');\n";
+        let stderr = "pg_restore: error: could not execute query: ERROR:  role \"app\" does not exist\n\
+            Command was: CREATE USER MAPPING FOR app SERVER far OPTIONS (password 'secret');\n\
+            pg_restore: error: could not execute query: ERROR:  server \"far\" does not exist\n";
         assert_eq!(
-            first_error(stderr).unwrap(),
+            complaints(stderr).0.unwrap(),
             "could not execute query: ERROR:  role \"app\" does not exist"
         );
-        assert_eq!(first_error("pg_restore: warning: only this"), None);
+        let warning = "pg_restore: warning: only this";
+        assert_eq!(complaints(warning), (None, Vec::new()));
+    }
+
+    #[test]
+    fn a_view_that_reads_another_server_hides_no_other_error() {
+        let far = "pg_restore: error: could not execute query: ERROR:  access to non-system foreign table \"t\" is restricted\n\
+            Command was: REFRESH MATERIALIZED VIEW public.\"far view\";\n\n\n\
+            pg_restore: error: could not execute query: ERROR:  materialized view \"far view\" has not been populated\n\
+            HINT:  Use the REFRESH MATERIALIZED VIEW command.\n\
+            Command was: REFRESH MATERIALIZED VIEW public.on_far;\n\n\n\
+            pg_restore: error: could not execute query: ERROR:  could not establish connection\n\
+            DETAIL:  connection to server on socket \"/s\" failed: Network is unreachable\n\
+            Command was: REFRESH MATERIALIZED VIEW public.dialled;\n\n\n\
+            pg_restore: warning: errors ignored on restore: 3\n";
+        let views = ["public.\"far view\"", "public.on_far", "public.dialled"];
+        let (error, not_filled) = complaints(far);
+        assert_eq!((error, not_filled), (None, views.map(str::to_owned).into()));
+        let divided = "pg_restore: error: could not execute query: ERROR:  division by zero\n\
+            Command was: REFRESH MATERIALIZED VIEW public.by_zero;\n";
+        let (error, not_filled) = complaints(&format!("{far}{divided}"));
+        assert!(error.unwrap().ends_with("division by zero"));
+        assert_eq!(not_filled.len(), 3);
+        // Rows that cannot be restored without another server are no view's.
+        let checked = "pg_restore: error: COPY failed for table \"t\": ERROR:  could not establish connection\n";
+        let error = complaints(checked).0.unwrap();
+        assert!(is_out_of_reach(&error), "{error}");
     }
 
     #[test]
@@ -130,6 +219,10 @@ mod tests {
             ),
             (
                 "could not execute query: ERROR:  invalid LC_COLLATE locale name: \"xx_YY\"",
+                true,
+            ),
+            (
+                "could not execute query: ERROR:  unrecognized configuration parameter \"cron.database_name\"",
                 true,
             ),
             ("could not read from input file: end of file", false),
