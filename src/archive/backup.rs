@@ -14,11 +14,11 @@ use super::proofs::learn_tests;
 use super::push_judge::{delta_parent, judge_change, judge_promotion, judge_push};
 use super::push_lock::{ANSWER, Begun, NodeLock, PushLock, give_up};
 use super::wal_role::{position_of, superseded};
-use super::{ArchiveError, environment};
+use super::{ArchiveError, Program, environment};
 use crate::config::Config;
 use crate::log;
 use crate::model::{SegmentSize, Supersession};
-use crate::postgres::{self, Archiver, Connection, ControlData, Server};
+use crate::postgres::{self, Archiver, Connection, ControlData, Relay, Server};
 use crate::process;
 use crate::storage::{Bucket, Repository};
 
@@ -298,6 +298,27 @@ async fn archiving_breaks(config: &Config, connection: &Connection) -> ArchiveEr
     }
 }
 
+/// What pins the sessions of a program that takes no options; `None` where it pins them itself, or checks the server's
+/// certificate, which is not the relay's.
+async fn relay_for(config: &Config, program: Program) -> Option<Relay> {
+    let checks_certificate = config
+        .archive
+        .settings
+        .get("PGSSLMODE")
+        .is_some_and(|mode| mode.expose_secret().starts_with("verify-"));
+    if program.takes_session_options() || checks_certificate {
+        return None;
+    }
+    let directory = config.node.state_directory.join("relay");
+    match Relay::start(&(&config.postgres).into(), &directory).await {
+        Ok(relay) => Some(relay),
+        Err(error) => {
+            tracing::warn!("the sessions of {program} depend on the server's settings: {error}");
+            None
+        }
+    }
+}
+
 async fn run_program(
     config: &Config,
     repository: &Repository,
@@ -314,6 +335,13 @@ async fn run_program(
     }
     if let Some(password) = &config.postgres.password {
         command.env("PGPASSWORD", password.expose_secret());
+    }
+    // Until the program has ended.
+    let relay = relay_for(config, program).await;
+    if let Some(relay) = &relay {
+        command
+            .env("PGHOST", &relay.host)
+            .env("PGPORT", relay.port.to_string());
     }
     let finished = process::run(command, config.archive.backup_timeout).await?;
     if finished.status.success() {

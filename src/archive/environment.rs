@@ -62,7 +62,7 @@ pub fn command(
         .env("PGPORT", config.postgres.port.to_string())
         .env("PGUSER", &config.postgres.user)
         .env("PGDATABASE", &config.postgres.database)
-        // Of wal-g's sessions. walrus reads none: its one session runs a single command.
+        // walrus reads none.
         .env("PGOPTIONS", postgres::program_options());
     let plain = [
         ("AWS_REGION", &config.s3.region),

@@ -186,7 +186,7 @@ impl ArchiveError {
                 "two clusters may write to one prefix: compare their system identifiers, and delete nothing before you know"
             }
             Self::Failed { reason, .. } if reason.contains("idle-session timeout") => {
-                "walrus inherits the settings of its role: ALTER ROLE … SET idle_session_timeout = 0 for postgres.user, or take wal-g as archive.program"
+                "TLS hides the login of walrus from xdb, so the settings of its role count: ALTER ROLE … SET idle_session_timeout = 0 for postgres.user, or set archive.program to wal-g"
             }
             Self::Failed { .. } => {
                 "the program's own words are above or in the reason; it can be run by hand"

@@ -87,6 +87,11 @@ impl Program {
         }
     }
 
+    /// Whether its sessions have the options of `PGOPTIONS`.
+    pub fn takes_session_options(self) -> bool {
+        self == Self::WalG
+    }
+
     /// Arguments that fetch `backup` into `directory`.
     pub fn backup_fetch(self, directory: &Path, backup: &str) -> Vec<OsString> {
         vec!["backup-fetch".into(), directory.into(), backup.into()]
