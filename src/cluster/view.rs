@@ -53,7 +53,10 @@ pub struct View {
     /// The ancestors of the server's own timeline; `None` where they are not known.
     #[serde(default)]
     pub history: Option<TimelineHistory>,
-    /// The peers were asked since the daemon began. Before all were, a primary is not served.
+    /// How often the server came back since its role was not known.
+    #[serde(skip)]
+    returns: u32,
+    /// The peers were asked since the daemon began and the server came back. Before all were, a primary is not served.
     pub asked_peers: bool,
     /// Likewise the bucket, Redis, and this node's own disk.
     pub asked_archive: bool,
@@ -65,9 +68,20 @@ const FRESH: Duration = Duration::from_secs(5);
 /// application out. What is known to be down is not held.
 const HELD: Duration = Duration::from_secs(15);
 
+/// The server between two times that its role was not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sampled(u32);
+
 impl View {
     /// Takes in what the server said of itself.
+    ///
+    /// A server whose role was not known may be a fenced primary that was started again: the others are asked once more
+    /// before it is served.
     pub fn saw(&mut self, sample: Sample) {
+        if self.sample.is_some() && self.in_recovery(sample.at).is_none() {
+            (self.asked_peers, self.asked_archive) = (false, false);
+            self.returns += 1;
+        }
         let another = |last: Sample| last.system_identifier != sample.system_identifier;
         if self.sample.is_some_and(another) {
             (self.proof, self.history) = (None, None);
@@ -75,6 +89,12 @@ impl View {
         (self.sample, self.failing) = (Some(sample), None);
         (self.down, self.answered_at, self.written) = (false, Some(sample.at), None);
         self.judge_proof();
+    }
+
+    /// What others are asked about; `None` while the server cannot be sampled. An answer about another [`Sampled`] says
+    /// nothing of this one.
+    pub fn sampled(&self) -> Option<Sampled> {
+        (self.sample.is_some() && self.failing.is_none()).then_some(Sampled(self.returns))
     }
 
     /// Takes in that it could not be sampled.

@@ -260,14 +260,37 @@ fn a_server_that_is_known_to_be_down_is_served_no_more_and_one_that_refuses_xdb_
     ] {
         assert_eq!(served(failures, now), expected, "{failures:?} at {now}");
     }
-    // After the next sample all is as before.
-    let mut back = view(false);
-    back.failed(failure(Life::Down), at(101));
-    back.saw(Sample {
-        at: at(103),
-        ..back.sample.unwrap()
-    });
-    assert_eq!(judge_primary(&back, at(104)), Ok(()));
+}
+
+#[test]
+fn a_server_that_comes_back_is_served_once_the_others_were_asked_about_it() {
+    let returned = |life: Option<Life>, second| {
+        let mut view = view(false);
+        let before = view.sampled();
+        if let Some(life) = life {
+            let reason = "seen".to_owned();
+            view.failed(SampleFailure { life, reason }, at(101));
+            assert_eq!(view.sampled(), None);
+        }
+        view.saw(Sample {
+            at: at(second),
+            ..view.sample.unwrap()
+        });
+        let is_asked = view.asked_peers && view.asked_archive;
+        assert_eq!(view.sampled() == before, is_asked);
+        assert_eq!(judge_primary(&view, at(second)).is_ok(), is_asked);
+        is_asked
+    };
+    for (life, second, is_asked) in [
+        (None, 101, true),
+        (None, 106, false),
+        (Some(Life::Down), 102, false),
+        (Some(Life::Unknown), 110, true),
+        (Some(Life::Unknown), 117, false),
+        (Some(Life::Up), 110, true),
+    ] {
+        assert_eq!(returned(life, second), is_asked, "{life:?} {second}");
+    }
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod unarchived;
 mod vital;
 mod wal_pace;
 
+use std::future::pending;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,11 +39,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use crate::alerts::Alerts;
-use crate::archive;
+use crate::archive::{self, ArchiveError};
 use crate::checks::{self, Sampler};
 use crate::cluster::{Knowledge, View};
 use crate::config::{Config, Loaded};
-use crate::dump;
+use crate::dump::{self, DumpError};
 use crate::http::{self, Shown};
 use crate::jobs::{Job, Tools};
 use crate::log;
@@ -186,7 +187,7 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
     let open_files = process::raise_open_files();
     let config = loaded.config.clone();
     let _only = only_one(&config.node.state_directory)?;
-    let listener = listener(&config.http.listen).await?;
+    let (listener, waits_in_systemd) = listener(&config.http.listen).await?;
     let (seen, view) = watch::channel(View::default());
     let (knowing, known) = watch::channel(Knowledge {
         objectives: rpo::objectives(&config),
@@ -222,8 +223,15 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
             }))
         })
     };
-    // Outlives this future, for those that asked before the end; `_open` does not.
-    let (_open, closing) = oneshot::channel();
+    // Outlives this future, for those that asked before the end; `_open` does not. Where no socket of systemd's takes new
+    // connections meanwhile, the last answers are given until the process ends.
+    let (_open, closed) = oneshot::channel::<()>();
+    let closing = async move {
+        let _ = closed.await;
+        if !waits_in_systemd {
+            pending::<()>().await;
+        }
+    };
     let (serving, ready) = (shown.clone(), last_answer::ready(shown.view.clone()));
     let server = tokio::spawn(async move {
         ready.await;
@@ -301,11 +309,12 @@ fn only_one(directory: &Path) -> Result<NodeLock, DaemonError> {
     }
 }
 
-/// The socket that systemd holds for this port, or one of our own.
-async fn listener(listen: &str) -> Result<TcpListener, DaemonError> {
+/// The socket that systemd holds for this port, with `true`, or one of our own.
+async fn listener(listen: &str) -> Result<(TcpListener, bool), DaemonError> {
     let Some(socket) = systemd::socket().map_err(DaemonError::Socket)? else {
-        return TcpListener::bind(listen)
-            .await
+        let bound = TcpListener::bind(listen).await;
+        return bound
+            .map(|own| (own, false))
             .map_err(|source| DaemonError::Listen {
                 listen: listen.to_owned(),
                 source,
@@ -318,7 +327,8 @@ async fn listener(listen: &str) -> Result<TcpListener, DaemonError> {
         ),
         Err(source) => return Err(DaemonError::Socket(source)),
     }
-    TcpListener::from_std(socket).map_err(DaemonError::Socket)
+    let socket = TcpListener::from_std(socket).map_err(DaemonError::Socket)?;
+    Ok((socket, true))
 }
 
 /// How long the end may take: systemd must wait for it.
@@ -341,29 +351,31 @@ pub async fn clean_up(loaded: &Loaded) {
     }
 }
 
-/// A run that is just being stopped still holds its lock for a moment; a person's own goes on, and nobody waits for it.
 async fn clean_up_all(loaded: &Loaded) {
-    const ATTEMPTS: u32 = 10;
-    const PAUSE: Duration = Duration::from_millis(200);
     let config = &loaded.config;
     // First: it holds the base backup's lock, too.
+    let prune = || archive::retention::clean_up_prune(config);
+    until_unlocked(prune, |error| matches!(error, ArchiveError::Lock { .. })).await;
+    let push = || archive::clean_up_push(config);
+    until_unlocked(push, |error| matches!(error, ArchiveError::Lock { .. })).await;
+    let dump = || dump::clean_up(config);
+    until_unlocked(dump, |error| matches!(error, DumpError::Lock { .. })).await;
+}
+
+/// A run that is being stopped still holds its lock for a moment, and a person's own run for long. A lock that cannot be
+/// used at all is given up at once: the next daemon waits for this one's end.
+async fn until_unlocked<E, F: Future<Output = Result<(), E>>>(
+    clean_up: impl Fn() -> F,
+    is_useless: impl Fn(&E) -> bool,
+) {
+    const ATTEMPTS: u32 = 10;
+    const PAUSE: Duration = Duration::from_millis(200);
     for _ in 0..ATTEMPTS {
-        if archive::retention::clean_up_prune(config).await.is_ok() {
-            break;
+        match clean_up().await {
+            Ok(()) => return,
+            Err(error) if is_useless(&error) => return,
+            Err(_) => tokio::time::sleep(PAUSE).await,
         }
-        tokio::time::sleep(PAUSE).await;
-    }
-    for _ in 0..ATTEMPTS {
-        if archive::clean_up_push(config).await.is_ok() {
-            break;
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    for _ in 0..ATTEMPTS {
-        if dump::clean_up(config).await.is_ok() {
-            break;
-        }
-        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -19,8 +19,8 @@ pub(super) async fn peers(
     let mut ticks = every(1);
     loop {
         ticks.tick().await;
-        // Before the server has said which cluster it is of, what the peers say of timelines is lost.
-        let sampled = seen.borrow().sample.is_some();
+        // Before the server has said which cluster it is of and where it is, what the peers say of timelines is lost.
+        let sampled = seen.borrow().sampled();
         let states = addresses.iter().map(|address| cluster::ask_state(address));
         let states = futures_util::future::join_all(states).await;
         let (mut ourselves, mut answered, mut failed) = (Vec::new(), Vec::new(), Vec::new());
@@ -58,9 +58,10 @@ pub(super) async fn peers(
             known.peers = cluster::distinct(&known.peers);
             known.peers.len() != before
         });
-        if sampled && !seen.borrow().asked_peers {
-            seen.send_modify(|view| view.asked_peers = true);
-        }
+        seen.send_if_modified(|view| {
+            let is_of_now = sampled.is_some() && view.sampled() == sampled;
+            is_of_now && !std::mem::replace(&mut view.asked_peers, true)
+        });
     }
 }
 

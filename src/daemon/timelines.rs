@@ -45,18 +45,26 @@ pub(super) async fn follow(
     }
     last_answer::take_up(node, seen).await;
     let mut archive = None;
+    let mut unasked = seen.subscribe();
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            // The server is back: it is served once the archive was asked.
+            _ = unasked.wait_for(|view| view.sampled().is_some() && !view.asked_archive) => {}
+        }
         if archive.is_none() {
             archive = open(node).await;
         }
+        let sampled = seen.borrow().sampled();
         let look = look(node, (seen, known), archive.as_ref());
         tokio::pin!(look);
-        if timeout(LOOK, &mut look).await.is_err() {
+        while timeout(LOOK, &mut look).await.is_err() {
+            // Also for a server that came back meanwhile.
             asked_archive(seen);
-            look.await;
         }
-        asked_archive(seen);
+        if sampled.is_some() && seen.borrow().sampled() == sampled {
+            asked_archive(seen);
+        }
     }
 }
 

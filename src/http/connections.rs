@@ -14,7 +14,6 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{sleep, timeout};
 
@@ -63,7 +62,7 @@ struct Open {
     abort: AbortHandle,
 }
 
-/// Serves `routes` until the process ends; once `closing` is sent to or dropped, only the connections that are open.
+/// Serves `routes` until the process ends; once `closing` ends, only the connections that are open.
 ///
 /// Dropping the listener alone would close each connection that has not sent its request yet.
 ///
@@ -71,7 +70,7 @@ struct Open {
 /// Never: what accepting fails at is tried again.
 pub(super) async fn serve(
     listener: TcpListener,
-    mut closing: oneshot::Receiver<()>,
+    closing: impl Future<Output = ()>,
     routes: Router,
     open_files: Option<u64>,
 ) -> io::Result<()> {
@@ -85,10 +84,11 @@ pub(super) async fn serve(
     let mut tasks = JoinSet::new();
     let mut open: Vec<Open> = Vec::new();
     let mut warned: Option<Instant> = None;
+    tokio::pin!(closing);
     loop {
         tokio::select! {
             biased;
-            _ = &mut closing => break,
+            () = &mut closing => break,
             Some(ended) = tasks.join_next_with_id() => {
                 let task = ended.map_or_else(|error| error.id(), |(task, ())| task);
                 open.retain(|one| one.task != task);

@@ -9,7 +9,7 @@ use axum::routing::{MethodFilter, MethodRouter, get};
 use axum::{Json, Router};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::cluster::{
     Knowledge, LsnRing, NodeState, Status, View, evaluate, judge_primary, judge_replica,
@@ -25,7 +25,7 @@ pub struct Shown {
     pub known: watch::Receiver<Knowledge>,
 }
 
-/// Serves until the process ends; once `closing` is dropped, only those that were connected already.
+/// Serves until the process ends; once `closing` ends, only those that were connected already.
 ///
 /// `open_files` is the limit on this process's open files, where it is known.
 ///
@@ -33,7 +33,7 @@ pub struct Shown {
 /// When the server ends.
 pub async fn serve(
     listener: TcpListener,
-    closing: oneshot::Receiver<()>,
+    closing: impl Future<Output = ()>,
     shown: Shown,
     open_files: Option<u64>,
 ) -> std::io::Result<()> {

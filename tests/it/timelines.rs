@@ -348,11 +348,7 @@ fn a_peer_with_a_proof(lab: &Lab, daemon: Background<'_>) {
         });
         stays_primary(lab, what);
     }
-    peer_says(lab, &promoted(2, "0/2000000"));
-    eventually("db1 is superseded", SOON, || {
-        let answer = lab.http("primary");
-        (answer.0 == 503 && answer.1.starts_with("superseded: timeline 2")).then_some(())
-    });
+    let switch = started_again_beside_a_promoted_peer(lab, &promoted);
     let refused = lab.xdb(&["timeline", "forget", "2", "--why", "a test", "--by", "anna"]);
     refused.failed(3, "db2 is a primary on timeline 2");
     stop(daemon);
@@ -381,7 +377,7 @@ fn a_peer_with_a_proof(lab: &Lab, daemon: Background<'_>) {
 
     // db2's promotion is taken back: on this node and, by the bucket, on the other.
     lab.ok(&format!(
-        "printf '1\\t0/2000000\\tr\\n' >{WAL}/00000002.history"
+        "printf '1\\t{switch}\\tr\\n' >{WAL}/00000002.history"
     ));
     let forgotten = lab.xdb(&[
         "timeline",
@@ -405,6 +401,50 @@ fn a_peer_with_a_proof(lab: &Lab, daemon: Background<'_>) {
     let daemon = start(lab);
     is_served(lab);
     stop(daemon);
+}
+
+/// The old primary was stopped, db2 promoted, and somebody starts the old one again: not one client may write to it.
+fn started_again_beside_a_promoted_peer(
+    lab: &Lab,
+    promoted: &dyn Fn(u32, &str) -> String,
+) -> String {
+    let asking = lab.in_background(&[
+        "bash",
+        "-c",
+        "while [ ! -e /tmp/enough ]; do curl -s -m 5 http://127.0.0.1:8009/primary; sleep 0.02; done",
+    ]);
+    lab.sql("INSERT INTO filler VALUES (2)");
+    lab.service("postgres", Service::Down);
+    eventually("it is known to be down", SOON, || {
+        (lab.http("primary").0 == 503).then_some(())
+    });
+    // db2 had replayed all of it, the shutdown's record included, which is 120 bytes long.
+    let at = lab.ok(&format!(
+        "{BIN}/pg_controldata {DATA} | sed -n 's/^Latest checkpoint location: *//p'"
+    ));
+    let (high, low) = at.split_once('/').unwrap();
+    let low = u32::from_str_radix(low, 16).unwrap() + 120;
+    let switch = format!("{high}/{low:X}");
+    let healthy = ".view.failing = null | .view.down = false";
+    peer_says(lab, &format!("{} | {healthy}", promoted(2, &switch)));
+    eventually("db2 is heard", SOON, || {
+        let status = status(lab);
+        let nodes = status["nodes"].as_array()?;
+        nodes.iter().any(|it| it["timeline"] == 2).then_some(())
+    });
+    lab.service("postgres", Service::Up);
+    eventually("db1 is superseded", SOON, || {
+        let answer = lab.http("primary");
+        (answer.0 == 503 && answer.1.starts_with("superseded: timeline 2")).then_some(())
+    });
+    lab.ok("touch /tmp/enough");
+    let answers = asking.wait(SOON).stdout;
+    let after = answers.find("the role is not known").expect("it was down");
+    assert!(
+        !answers[after..].lines().any(|line| line == "ok"),
+        "{answers}"
+    );
+    switch
 }
 
 /// The real promotion to that number would count for forgotten.
