@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
@@ -10,6 +11,7 @@ use secrecy::ExposeSecret;
 use serde::Serialize;
 
 use super::catalog::{self, Catalog, Sentinel};
+use super::data_links::{DataLink, data_links, judge_links};
 use super::proofs::learn_tests;
 use super::push_judge::{delta_parent, judge_change, judge_promotion, judge_push};
 use super::push_lock::{ANSWER, Begun, NodeLock, PushLock, give_up};
@@ -35,6 +37,8 @@ pub struct PushedBackup {
     pub secs: f64,
     /// As tar, over all of that time.
     pub bytes_per_sec: u64,
+    /// Symbolic links in the data directory: what is behind them is not in the backup.
+    pub links: Vec<DataLink>,
     #[serde(skip)]
     pub system_identifier: u64,
 }
@@ -51,6 +55,7 @@ impl PushedBackup {
             compressed_bytes: sentinel.compressed_size,
             secs: took.as_secs_f64(),
             bytes_per_sec: sentinel.uncompressed_size.saturating_mul(1000) / millis,
+            links: Vec::new(),
             system_identifier,
         }
     }
@@ -69,7 +74,9 @@ impl fmt::Display for PushedBackup {
             ByteSize(self.compressed_bytes),
             self.secs,
             ByteSize(self.bytes_per_sec)
-        )
+        )?;
+        let mut links = self.links.iter();
+        links.try_for_each(|link| write!(f, "\nnot in the backup, a symbolic link: {link}"))
     }
 }
 
@@ -90,6 +97,7 @@ pub async fn push(config: &Config, full: bool) -> Result<PushedBackup, ArchiveEr
     let repository = super::repository(config)?;
     let directory = &config.postgres.data_directory;
     let control = postgres::control_data(&config.postgres.bin_directory, directory).await?;
+    let links = find_links(directory)?;
     let connection = postgres::connect(&(&config.postgres).into(), ANSWER).await?;
     let server = postgres::server(&connection).await?;
     let archiver = postgres::archiver(&connection).await?;
@@ -109,12 +117,23 @@ pub async fn push(config: &Config, full: bool) -> Result<PushedBackup, ArchiveEr
     lock.release().await;
     let (backup, sentinel) = pushed?;
     let identifier = control.system_identifier;
-    Ok(PushedBackup::new(
-        backup,
-        sentinel,
-        identifier,
-        started.elapsed(),
-    ))
+    Ok(PushedBackup {
+        links,
+        ..PushedBackup::new(backup, sentinel, identifier, started.elapsed())
+    })
+}
+
+/// The links whose content the backup leaves out, each named in the log.
+fn find_links(directory: &Path) -> Result<Vec<DataLink>, ArchiveError> {
+    let links = data_links(directory).map_err(|source| ArchiveError::DataDirectory {
+        path: directory.to_owned(),
+        source,
+    })?;
+    judge_links(&links)?;
+    for link in &links {
+        tracing::warn!("a symbolic link in the data directory is in no backup: {link}");
+    }
+    Ok(links)
 }
 
 /// A push for which the locks are held.

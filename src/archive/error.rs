@@ -44,6 +44,12 @@ pub enum ArchiveError {
         #[source]
         source: std::io::Error,
     },
+    #[error("cannot read {}", path.display())]
+    DataDirectory {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("cannot read the control file of {}", directory.display())]
     NoControlFile { directory: PathBuf },
     #[error("cannot write to {}", directory.display())]
@@ -171,7 +177,7 @@ impl ArchiveError {
                 "archive_command is 'xdb wal-push \"%p\"'; only WAL segments, their .partial and .backup files and timeline histories are archived"
             }
             Self::Segment { .. } => "wal-push runs in the data directory, where %p leads to pg_wal",
-            Self::NoControlFile { .. } => {
+            Self::NoControlFile { .. } | Self::DataDirectory { .. } => {
                 "postgres.data_directory must be that of this node's server, and readable: run it as postgres"
             }
             Self::State { .. } => "node.state_directory belongs to the user that runs xdb",

@@ -8,6 +8,7 @@ pub mod archiver;
 mod backup;
 pub mod catalog;
 mod catalog_cache;
+mod data_links;
 mod environment;
 mod error;
 mod fill;

@@ -17,8 +17,8 @@ pub struct Definition {
     pub role: Role,
     /// How long a finding must last before it is worth an alert; zero is at once.
     pub hold: Duration,
-    /// The runbook's file or address.
-    pub runbook: String,
+    /// The runbook's file or address; `None` where a check of the operator's own names none.
+    pub runbook: Option<String>,
 }
 
 /// How a check samples and judges.

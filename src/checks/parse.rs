@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 use toml_edit::{Document, Item, TableLike};
 
 use super::program::parse_version;
+use super::shipped::SHIPPED;
 use super::{Definition, DefinitionError, Kind, LagLimits, Limits, Metric, Oldest, Role};
 
 /// Reads the text of the check `name`; `file` is how errors call it.
@@ -38,8 +39,15 @@ pub(super) fn parse(name: &str, file: &str, text: &str) -> Result<Definition, De
         kind,
         role,
         hold,
-        runbook: runbook.unwrap_or_else(|| format!("runbooks/{name}.md")),
+        runbook: runbook.or_else(|| shipped_runbook(name)),
     })
+}
+
+/// A check of the operator's own has a runbook where its file names one.
+fn shipped_runbook(name: &str) -> Option<String> {
+    let mut shipped = SHIPPED.iter();
+    let is_shipped = shipped.any(|(shipped, _)| *shipped == name);
+    is_shipped.then(|| format!("runbooks/{name}.md"))
 }
 
 fn kind(keys: &mut Keys) -> Result<Kind, DefinitionError> {
@@ -277,7 +285,7 @@ mod tests {
                 },
                 role: Role::Primary,
                 hold: Duration::from_secs(90),
-                runbook: "https://wiki/x".to_owned(),
+                runbook: Some("https://wiki/x".to_owned()),
             }
         );
     }

@@ -76,7 +76,7 @@ impl Sampler {
         };
         let mut finding =
             Finding::new(&definition.name, scope, object.unwrap_or_default(), verdict);
-        finding.runbook = Some(definition.runbook.clone());
+        finding.runbook.clone_from(&definition.runbook);
         finding
     }
 

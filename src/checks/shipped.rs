@@ -81,7 +81,8 @@ mod tests {
         assert_eq!(shipped, stems("checks", "toml"));
         for (name, text) in SHIPPED {
             let definition = parse(name, name, text).unwrap_or_else(|error| panic!("{error}"));
-            assert_eq!(definition.runbook, format!("runbooks/{name}.md"));
+            let runbook = format!("runbooks/{name}.md");
+            assert_eq!(definition.runbook, Some(runbook));
         }
     }
 

@@ -12,7 +12,7 @@ use super::output::say;
 use crate::cluster::is_range;
 use crate::config::{Config, Flag, Loaded};
 use crate::restore::{
-    self, Forecast, Held, Placed, Request, RestoreError, Restored, Step, UntilError,
+    self, Forecast, Held, Placed, Request, RestoreError, Restored, Step, Until, UntilError, is_sure,
 };
 
 #[derive(Debug, Args)]
@@ -24,7 +24,7 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME|LATEST")]
     backup: Option<String>,
     /// Stop at a time with its zone, at an LSN or at a restore point, and not at the end of the archive
-    #[arg(long, value_name = "TIME|LSN|NAME")]
+    #[arg(long, value_name = "TIME|LSN|name:NAME", allow_hyphen_values = true)]
     until: Option<String>,
     /// Another repository than the configured one
     #[arg(long, value_name = "s3://BUCKET/PREFIX")]
@@ -44,11 +44,16 @@ impl Arguments {
     }
 
     fn request(&self) -> anyhow::Result<Request> {
-        let until = self.until.as_deref().map(str::parse).transpose();
+        let text = self.until.as_deref();
+        let until = text.map(str::parse).transpose();
+        let until: Option<Until> = until.map_err(|error: UntilError| error)?;
         Ok(Request {
             directory: std::path::absolute(&self.target_dir)?,
             backup: self.backup.clone(),
-            until: until.map_err(|error: UntilError| error)?,
+            is_guess: text
+                .zip(until.as_ref())
+                .is_some_and(|(text, until)| !is_sure(text, until)),
+            until,
         })
     }
 }
@@ -185,10 +190,10 @@ fn told(restored: &Restored, config: &Config) -> String {
     let (directory, backup, secs) = (&restored.directory, &restored.backup, restored.secs);
     format!(
         "{backup} recovered{reached}, in {secs:.1} s\n\
-         {} is whole, on timeline {}, and stopped: it needs the bucket no more, and archives nothing until you say so\n\n{}",
+         {} is complete (timeline {}) and stopped. It no longer needs the bucket. Archiving stays off until you enable it.\n{}",
         directory.display(),
         restored.new_timeline,
-        placed(&restored.tablespaces) + &next(directory, restored, config)
+        remarks(restored) + &placed(&restored.tablespaces) + &next(directory, restored, config)
     )
 }
 
@@ -218,16 +223,50 @@ fn release(held: &Held) -> String {
     format!("-c '{}'", sql.replace('\'', r"'\''"))
 }
 
+/// Not the port of the server that runs here: what connects by a port, as workers of extensions do, must not meet the copy.
+fn other_port(config: &Config) -> u16 {
+    config.postgres.port.checked_add(10).unwrap_or(15432)
+}
+
+/// What is held back, and the configuration that xdb made.
+fn remarks(restored: &Restored) -> String {
+    let held: Vec<String> = restored
+        .held
+        .iter()
+        .map(|held| match &held.was {
+            Some(was) => format!("{} (was {was})", held.name),
+            None => held.name.to_owned(),
+        })
+        .collect();
+    let mut lines = format!(
+        "Held back, so that nothing of the old cluster runs in it: {}\n",
+        held.join(", ")
+    );
+    for file in &restored.made_files {
+        lines.push_str(&format!(
+            "The backup brought no usable {file}: xdb wrote a minimal one\n"
+        ));
+    }
+    let links = restored.verifications.iter();
+    for verification in links.filter(|verification| verification.name == "links") {
+        if let Some(reason) = verification.verdict.reason() {
+            lines.push_str(&format!("Not restored: {reason}\n"));
+        }
+    }
+    lines.push('\n');
+    lines
+}
+
 /// The commands that follow, to be copied; the runbook says when.
 fn next(directory: &Path, restored: &Restored, config: &Config) -> String {
     let bin = config.postgres.bin_directory.display();
     let history = restored.new_timeline.history_file();
     let reset: Vec<String> = restored.held.iter().map(release).collect();
-    let (directory, reset) = (directory.display(), reset.join(" "));
+    let (directory, reset, port) = (directory.display(), reset.join(" "), other_port(config));
     format!(
         "To look at it, beside whatever runs here:\n  \
-           {bin}/pg_ctl -D {directory} -w -l {directory}/look.log -o \"-c listen_addresses= -c port=5432 -c unix_socket_directories={directory} -c default_transaction_read_only=on\" start\n  \
-           psql -h {directory} -d postgres\n  \
+           {bin}/pg_ctl -D {directory} -w -l {directory}/look.log -o \"-c listen_addresses= -c port={port} -c unix_socket_directories={directory} -c default_transaction_read_only=on -c external_pid_file= -c logging_collector=off\" start\n  \
+           psql -h {directory} -p {port} -d postgres\n  \
            {bin}/pg_ctl -D {directory} -w stop\n\
          To make it the primary, once the old one is fenced (runbooks/disaster_restore.md):\n  \
            start it as this node's server, look at it\n  \

@@ -10,7 +10,7 @@ use super::output::{say, show_step, table};
 use crate::config::{Config, Flag, Loaded};
 use crate::daemon;
 use crate::jobs::{self, Job};
-use crate::restore::{self, Level, Options, Report, SqlCheck, Step, UntilError};
+use crate::restore::{self, Level, Options, Report, SqlCheck, Step, Until, UntilError, is_sure};
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -39,7 +39,7 @@ pub struct Arguments {
     #[arg(long)]
     keep: bool,
     /// Stop at a time with its zone, at an LSN or at a restore point, and not at the end of the archive
-    #[arg(long, value_name = "TIME|LSN|NAME")]
+    #[arg(long, value_name = "TIME|LSN|name:NAME", allow_hyphen_values = true)]
     until: Option<String>,
     /// A query that must answer true in the restored cluster; may be given again
     #[arg(long, value_name = "QUERY")]
@@ -97,12 +97,17 @@ impl Arguments {
             database: database.clone(),
             query: query.clone(),
         });
+        let text = self.until.as_deref();
+        let until: Option<Until> = text.map(str::parse).transpose()?;
         Ok(Options {
+            is_guess: text
+                .zip(until.as_ref())
+                .is_some_and(|(text, until)| !is_sure(text, until)),
             backup: self.backup.clone(),
             level: self.level,
             assertions: self.assertions.clone(),
             keep: self.keep,
-            until: self.until.as_deref().map(str::parse).transpose()?,
+            until,
             sql: sql.collect(),
         })
     }

@@ -4,6 +4,7 @@ mod backup_session;
 mod connect;
 mod control;
 mod control_file;
+mod database_names;
 mod life;
 mod login_method;
 mod pool;
@@ -20,6 +21,7 @@ pub use control::{
     ControlData, control_data, ended_at, own_timeline, postmaster_run, postmaster_status,
 };
 pub use control_file::{ControlFile, ServerState, control_file, segment_size_in};
+pub use database_names::database_names;
 pub use life::Life;
 pub use login_method::{LoginMethod, login_method};
 pub use pool::{Pool, PooledClient};

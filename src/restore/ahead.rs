@@ -112,7 +112,7 @@ impl Drop for Ahead {
 
 /// Every segment that is stored between the backup's start and the end, in the order of the replay; of what several
 /// timelines hold PostgreSQL takes one.
-fn on_the_way(found: &Found) -> Vec<WalSegment> {
+pub fn on_the_way(found: &Found) -> Vec<WalSegment> {
     let (plan, wal) = (&found.plan, &found.catalog.wal);
     let Some(last) = plan.path.reachable else {
         return Vec::new();
@@ -142,7 +142,7 @@ async fn leads_nowhere(segment: PathBuf) -> bool {
 }
 
 /// How the names of objects end; `None` for what xdb does not read.
-fn suffix(compression: &str) -> Option<&'static str> {
+pub fn suffix(compression: &str) -> Option<&'static str> {
     match compression {
         "lz4" => Some(".lz4"),
         "zstd" => Some(".zst"),

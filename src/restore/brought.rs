@@ -14,12 +14,24 @@ use crate::postgres::ControlData;
 const AUTO: &str = "postgresql.auto.conf";
 const FILES: [&str; 4] = ["postgresql.conf", AUTO, "pg_hba.conf", "pg_ident.conf"];
 
-/// What a copy must not do while the old cluster may be alive: store WAL, wait for its standbys, consume its
-/// subscriptions. `ALTER SYSTEM RESET` of each ends that.
-pub const HELD: [(&str, &str); 3] = [
+/// What a copy must not do while the old cluster may be alive: store WAL, wait for its standbys, follow it, consume its
+/// subscriptions, run workers and hooks of preloaded libraries, fire event triggers. `ALTER SYSTEM RESET` of each ends that.
+pub const HELD: [(&str, &str); 8] = [
     ("archive_mode", "'off'"),
     ("synchronous_standby_names", "''"),
     ("max_logical_replication_workers", "'0'"),
+    ("primary_conninfo", "''"),
+    ("shared_preload_libraries", "''"),
+    ("session_preload_libraries", "''"),
+    ("local_preload_libraries", "''"),
+    ("event_triggers", "'off'"),
+];
+
+/// Each name of their lists is quoted by itself: `ALTER SYSTEM` would take one string for one name.
+const LISTS: [&str; 3] = [
+    "shared_preload_libraries",
+    "session_preload_libraries",
+    "local_preload_libraries",
 ];
 
 /// A setting of [`HELD`], and what ends that.
@@ -28,6 +40,14 @@ pub struct Held {
     pub name: &'static str,
     /// What `ALTER SYSTEM` had set it to, as SQL; where it had not, a reset brings back what other files say.
     pub was: Option<String>,
+}
+
+/// What `put_back` did.
+#[derive(Debug, Clone, Default)]
+pub struct PutBack {
+    pub held: Vec<Held>,
+    /// Files that the backup brought none of, and that were made with the least that starts the server.
+    pub made: Vec<&'static str>,
 }
 
 /// Of the old cluster's recovery, whatever begins so.
@@ -55,23 +75,26 @@ pub fn set_aside(data: &Path, aside: &Path) -> Result<(), RestoreError> {
 ///
 /// Where the backup brought none, as on Debian, which keeps them in /etc, the least that starts the server is written.
 ///
-/// Returns what is held back.
-///
 /// # Errors
 /// When a file cannot be moved, read or written.
-pub fn put_back(
-    data: &Path,
-    aside: &Path,
-    control: &ControlData,
-) -> Result<Vec<Held>, RestoreError> {
+pub fn put_back(data: &Path, aside: &Path, control: &ControlData) -> Result<PutBack, RestoreError> {
     let brought = match fs::read(aside.join(AUTO)) {
         Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
         read => read.map_err(|source| failed("read", &aside.join(AUTO), source))?,
     };
     // Not for one odd byte is a restore of hours given up.
     let brought = String::from_utf8_lossy(&brought);
-    write(&data.join("postgresql.conf"), &least(control))?;
-    write(&data.join("pg_hba.conf"), "local all all peer\n")?;
+    let least = [
+        ("postgresql.conf", least(control)),
+        ("pg_hba.conf", "local all all peer\n".to_owned()),
+    ];
+    let mut made = Vec::new();
+    for (name, content) in least {
+        write(&data.join(name), &content)?;
+        if !aside.join(name).exists() {
+            made.push(name);
+        }
+    }
     for name in FILES.into_iter().filter(|name| *name != AUTO) {
         rename(&aside.join(name), &data.join(name))?;
     }
@@ -80,8 +103,23 @@ pub fn put_back(
     let options = data.join("postmaster.opts");
     match fs::remove_file(&options) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", &options, error)),
-        _ => Ok(HELD.map(|(name, _)| held_back(name, &brought)).into()),
+        _ => Ok(PutBack {
+            held: HELD.map(|(name, _)| held_back(name, &brought)).into(),
+            made,
+        }),
     }
+}
+
+/// Moves a `name` that cannot be used aside within `data`, and makes the least that starts the server in its place.
+/// Returns its new name.
+///
+/// # Errors
+/// When it cannot be moved or written.
+pub fn replace(data: &Path, name: &str, control: &ControlData) -> Result<String, RestoreError> {
+    let unusable = format!("{name}.brought");
+    rename(&data.join(name), &data.join(&unusable))?;
+    write(&data.join(name), &least(control))?;
+    Ok(unusable)
 }
 
 fn held_back(name: &'static str, brought: &str) -> Held {
@@ -91,10 +129,38 @@ fn held_back(name: &'static str, brought: &str) -> Held {
         same.then(|| value.trim().to_owned())
     };
     // PostgreSQL takes the last.
+    let was = brought.lines().rev().find_map(value);
     Held {
         name,
-        was: brought.lines().rev().find_map(value),
+        was: was.and_then(|was| match LISTS.contains(&name) {
+            true => list(&was),
+            false => Some(was),
+        }),
     }
+}
+
+/// The libraries of `value`, as `postgresql.auto.conf` has it, each as a string; `None` where there is none.
+fn list(value: &str) -> Option<String> {
+    let value = value.strip_prefix('\'').unwrap_or(value);
+    let value = value.strip_suffix('\'').unwrap_or(value);
+    let value = value.replace("''", "'");
+    let mut names = vec![String::new()];
+    let mut quoted = false;
+    for character in value.chars() {
+        match (character, quoted, names.last_mut()) {
+            ('"', _, _) => quoted = !quoted,
+            (',', false, _) => names.push(String::new()),
+            (_, _, Some(name)) => name.push(character),
+            (_, _, None) => {}
+        }
+    }
+    let names: Vec<String> = names
+        .iter()
+        .map(|name| name.trim())
+        .filter(|name| !name.is_empty())
+        .map(|name| format!("'{}'", name.replace('\'', "''")))
+        .collect();
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 /// The settings of `ALTER SYSTEM` that were `brought`, without what is of the old cluster's recovery, and with [`HELD`].
@@ -186,7 +252,9 @@ mod tests {
         assert_eq!(
             held(brought),
             "# Do not edit this file manually!\nwork_mem = '32MB'\narchive_command = 'xdb wal-push \"%p\"'\n\
-             archive_mode = 'off'\nsynchronous_standby_names = ''\nmax_logical_replication_workers = '0'\n"
+             archive_mode = 'off'\nsynchronous_standby_names = ''\nmax_logical_replication_workers = '0'\n\
+             primary_conninfo = ''\nshared_preload_libraries = ''\nsession_preload_libraries = ''\n\
+             local_preload_libraries = ''\nevent_triggers = 'off'\n"
         );
         for (name, was) in [
             ("archive_mode", Some("'always'")),
@@ -194,6 +262,27 @@ mod tests {
             ("max_logical_replication_workers", None),
         ] {
             assert_eq!(held_back(name, brought).was.as_deref(), was, "{name}");
+        }
+    }
+
+    #[test]
+    fn libraries_are_given_back_one_by_one() {
+        let was = |line: &str| held_back("shared_preload_libraries", line).was;
+        for (value, expected) in [
+            ("'pg_cron'", Some("'pg_cron'")),
+            (
+                "'pg_stat_statements, pg_cron'",
+                Some("'pg_stat_statements', 'pg_cron'"),
+            ),
+            (
+                r#"'"a, b", $libdir/it''s'"#,
+                Some("'a, b', '$libdir/it''s'"),
+            ),
+            ("''", None),
+            (r#"'""'"#, None),
+        ] {
+            let brought = format!("shared_preload_libraries = {value}\n");
+            assert_eq!(was(&brought).as_deref(), expected, "{value}");
         }
     }
 
@@ -209,7 +298,8 @@ mod tests {
             assert!(!data.join(name).exists(), "{name}");
             fs::write(data.join(name), "xdb's own").unwrap();
         }
-        put_back(&data, &aside, &control()).unwrap();
+        let back = put_back(&data, &aside, &control()).unwrap();
+        assert_eq!(back.made, ["postgresql.conf"]);
         let read = |name: &str| fs::read_to_string(data.join(name)).unwrap();
         assert_eq!(read("pg_hba.conf"), "theirs");
         assert!(read("postgresql.conf").contains("max_connections = 50\n"));

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::RestoreError;
 use super::scratch::Scratch;
 use super::tablespaces;
-use super::until::Until;
+use super::until::TargetSettings;
 use crate::model::{SegmentSize, Timeline};
 use crate::postgres::ControlData;
 
@@ -24,8 +24,8 @@ const REMOVED: [&str; 4] = [
 /// What a recovery is told beside the numbers of the control file.
 pub struct Recovery<'a> {
     pub timeline: Timeline,
-    /// Where it stops; at the end of the archive where `None`.
-    pub until: Option<&'a Until>,
+    /// Where it stops, as settings; at the end of the archive where `None`.
+    pub target: Option<TargetSettings>,
     pub restore_command: &'a str,
     /// It is kept and must outlive a power cut; that of a test is thrown away.
     pub durable: bool,
@@ -150,9 +150,9 @@ fn settings(scratch: &Scratch, control: &ControlData, recovery: &Recovery<'_>) -
         let off = ["fsync", "full_page_writes", "synchronous_commit"];
         settings.extend(off.map(|name| (name, "off".to_owned())));
     }
-    if let Some(until) = recovery.until {
-        let target = until.settings();
-        settings.extend(target.map(|(name, value)| (name, quoted(&value))));
+    if let Some(target) = &recovery.target {
+        let target = target.iter();
+        settings.extend(target.map(|(name, value)| (*name, quoted(value))));
     }
     // From the control file, never from a template: with less, recovery stops.
     settings.extend(
@@ -189,6 +189,13 @@ pub fn restore_command(xdb: &Path) -> String {
 }
 
 fn write(path: &Path, content: &str) -> Result<(), RestoreError> {
+    // A link would lead the content to a live server's file, or nowhere.
+    if path
+        .symlink_metadata()
+        .is_ok_and(|found| found.is_symlink())
+    {
+        let _ = fs::remove_file(path);
+    }
     fs::write(path, content).map_err(|source| RestoreError::File {
         operation: "write",
         path: path.to_owned(),

@@ -3,32 +3,32 @@
 //! The same fetch and recovery as in every restore test, but durable, in an empty directory, and to the end: what comes
 //! out is promoted, stopped, needs the bucket no more, and archives nothing until a person says so.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::RestoreError;
-use super::brought::{self, Held};
+use super::brought::{self, Held, PutBack};
 use super::forecast::{Forecast, forecast};
-use super::place::{self, Place};
+use super::place::{self, Brought, Place};
 use super::plan::{self, Pick};
 use super::preflight::{Found, judge_version, look, look_at_backup};
 use super::report::{Report, Step, secs};
-use super::run::{Options, Test, refuse_root};
+use super::restore_point::judge_name;
+use super::run::{Options, SHUTDOWN_KEPT, Test, refuse_root};
 use super::scratch::{free_bytes, reserve_bytes};
 use super::sign::{self, Tell};
 use super::tablespaces::{self, Placed};
 use super::until::Until;
 use crate::config::{Config, Loaded};
 use crate::model::{Lsn, Timeline, Verdict, Verification};
-use crate::postgres;
+use crate::postgres::{self, ControlData};
+use crate::process;
 
 /// A person watches a restore, and no clock ends one that goes on; this only ends what hangs for ever.
 const LIMIT: Duration = Duration::from_secs(14 * 24 * 3600);
-/// For the last checkpoint, which writes all that the recovery left in memory.
-const SHUTDOWN: Duration = Duration::from_secs(3600);
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -37,6 +37,8 @@ pub struct Request {
     /// The newest, or the last one before `until`, where `None`.
     pub backup: Option<String>,
     pub until: Option<Until>,
+    /// It was not said to be the name of a restore point, and may be a slip: it is looked for first.
+    pub is_guess: bool,
 }
 
 /// A restore that was looked at and not begun.
@@ -62,6 +64,8 @@ pub struct Restored {
     pub tablespaces: Vec<Placed>,
     /// Settings that are off until a person says otherwise.
     pub held: Vec<Held>,
+    /// Configuration files that the backup brought none of, or none that a server starts with: minimal ones were made.
+    pub made_files: Vec<String>,
     /// End of the last record that was replayed.
     pub recovered_lsn: Option<Lsn>,
     /// Commit time of the last transaction that was replayed; `None` where the WAL held none.
@@ -83,6 +87,9 @@ pub async fn outlook(config: &Config, request: &Request) -> Result<Outlook, Rest
     let mut report = Report::default();
     let (backup, until) = (request.backup.as_deref(), request.until.as_ref());
     let found = look(config, (backup, Pick::Good), until, &mut report).await?;
+    if request.is_guess {
+        judge_name(config, &found, until).await?;
+    }
     let free = free_bytes(place::nearest(&request.directory))?;
     let is_named = backup.is_some_and(|name| name != plan::LATEST);
     let passed_over = match is_named {
@@ -141,11 +148,11 @@ pub async fn restore(
     let began = Instant::now();
     let Outlook {
         forecast,
-        found,
+        mut found,
         report,
         ..
     } = outlook;
-    let place = Place::open(&forecast.directory)?;
+    let mut place = Place::open(&forecast.directory)?;
     let mut test = Test {
         loaded,
         options: &Options::default(),
@@ -154,10 +161,21 @@ pub async fn restore(
         deadline: began + LIMIT,
         durable: true,
     };
-    let (new_timeline, held) = recover(&mut test, &place, &found, tell).await?;
+    let recovered = recover(&mut test, &mut place, &mut found, tell).await;
     let directory = place.directory().to_owned();
+    let bin = &loaded.config.postgres.bin_directory;
+    let (new_timeline, back, control) = match recovered {
+        Ok(recovered) => recovered,
+        Err(error) => {
+            return Err(match place.keep() {
+                Some(back) => kept(&error, &back, directory, bin),
+                None => error,
+            });
+        }
+    };
     let sync = Instant::now();
     place.finish()?;
+    let made_files = startable(&directory, bin, &back, &control).await?;
     let tablespaces = tablespaces::placed(&directory, &found.plan.sentinel.tablespaces);
     test.step("sync", sync, None);
     let report = test.report;
@@ -170,7 +188,8 @@ pub async fn restore(
         timeline: report.timeline,
         new_timeline,
         tablespaces,
-        held,
+        held: back.held,
+        made_files,
         recovered_lsn: report.recovered_lsn,
         recovered_to: report.recovered_to,
         secs: secs(began.elapsed()),
@@ -184,10 +203,10 @@ pub async fn restore(
 /// Fetches, recovers, stops; gives the timeline that the cluster is on then, and what is held back in it.
 async fn recover(
     test: &mut Test<'_>,
-    place: &Place,
-    found: &Found,
+    place: &mut Place,
+    found: &mut Found,
     tell: Tell<'_>,
-) -> Result<(Timeline, Vec<Held>), RestoreError> {
+) -> Result<(Timeline, PutBack, ControlData), RestoreError> {
     let scratch = &place.scratch;
     let (data, aside) = (scratch.data(), scratch.path().join("brought"));
     let fetch = Instant::now();
@@ -196,7 +215,12 @@ async fn recover(
     test.step("fetch", fetch, Some(found.plan.fetch_bytes));
     let control = test.look_at_fetched(scratch, found).await?;
     brought::set_aside(&data, &aside)?;
+    place.note_brought(Brought {
+        aside,
+        control: control.clone(),
+    });
 
+    let scratch = &place.scratch;
     let recover = Instant::now();
     let last = found.plan.path.reachable;
     let last = last.map_or_else(String::new, |last| last.name(found.catalog.wal.size));
@@ -205,17 +229,82 @@ async fn recover(
     let start = found.plan.sentinel.start_lsn;
     let replayed = recovered.lsn.0.saturating_sub(start.0);
     test.step("recover", recover, Some(replayed));
+    test.settle_gaps(found, recovered.lsn);
     test.judge_point(scratch, found, &recovered)?;
 
     let stop = Instant::now();
-    server.shut_down(SHUTDOWN).await;
+    server.shut_down(SHUTDOWN_KEPT).await;
     let bin = &test.loaded.config.postgres.bin_directory;
     let Some((timeline, _)) = postgres::ended_at(bin, &data).await? else {
         return Err(RestoreError::Server(
             "it recovered, and did not shut down in order".to_owned(),
         ));
     };
-    let held = brought::put_back(&data, &aside, &control)?;
+    let back = place.put_back()?;
     test.step("stop", stop, None);
-    Ok((timeline, held))
+    Ok((timeline, back, control))
+}
+
+/// A restore that ended with `error` after the recovery.
+fn kept(error: &RestoreError, back: &PutBack, directory: PathBuf, bin: &Path) -> RestoreError {
+    let held: Vec<&str> = back.held.iter().map(|held| held.name).collect();
+    let (shown, held) = (directory.display(), held.join(", "));
+    let mend = match error {
+        RestoreError::Closed { .. } => format!(
+            "let somebody in, without a server: `{}/postgres --single -D {shown} template1`, then ALTER ROLE … LOGIN, ALTER ROLE … RESET ALL or ALTER DATABASE … ALLOW_CONNECTIONS true, and start it",
+            bin.display()
+        ),
+        _ => "start it as runbooks/disaster_restore.md says: nothing has to be fetched again"
+            .to_owned(),
+    };
+    RestoreError::Kept {
+        reason: crate::log::chain(error),
+        hint: format!(
+            "{mend}\nit is complete and stopped; held back in {shown}/postgresql.auto.conf until you RESET them: {held}"
+        ),
+        directory,
+    }
+}
+
+/// Makes sure that a server finds its way with what the backup brought: an included file, or a directory elsewhere, may be
+/// missing here. Names the files that xdb had to make.
+///
+/// # Errors
+/// When a file cannot be moved or written.
+async fn startable(
+    data: &Path,
+    bin: &Path,
+    back: &PutBack,
+    control: &ControlData,
+) -> Result<Vec<String>, RestoreError> {
+    const LIMIT: Duration = Duration::from_secs(30);
+    let mut made: Vec<String> = back.made.iter().map(|name| (*name).to_owned()).collect();
+    let mut why = None;
+    for setting in ["data_directory", "hba_file"] {
+        let mut command = process::command(bin.join("postgres"));
+        command.arg("-D").arg(data).args(["-C", setting]);
+        let asked = process::run(command, LIMIT).await?;
+        let text = String::from_utf8_lossy(&asked.stdout);
+        let path = Path::new(text.trim());
+        why = match setting {
+            _ if !asked.status.success() => Some(asked.last_words()),
+            "data_directory" if path != data => {
+                Some(format!("its data_directory is {}", path.display()))
+            }
+            "hba_file" if !path.is_file() => {
+                Some(format!("its hba_file {} is not here", path.display()))
+            }
+            _ => None,
+        };
+        if why.is_some() {
+            break;
+        }
+    }
+    if let Some(why) = why {
+        let unusable = brought::replace(data, "postgresql.conf", control)?;
+        made.push(format!(
+            "postgresql.conf (that of the backup is now {unusable}: {why})"
+        ));
+    }
+    Ok(made)
 }

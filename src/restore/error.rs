@@ -58,6 +58,16 @@ pub enum RestoreError {
     History(String),
     #[error("the scratch server could not be run: {0}")]
     Server(String),
+    /// It recovered, and refuses to log xdb in for good.
+    #[error("the restored server refuses the login: {reason}")]
+    Closed { reason: String },
+    /// A restore did not end as it should, and what was recovered is there.
+    #[error("{reason}; what was recovered is kept in {}", directory.display())]
+    Kept {
+        reason: String,
+        directory: PathBuf,
+        hint: String,
+    },
     #[error("not done after {} s", after.as_secs())]
     Deadline { after: Duration },
     #[error("{program} cannot fetch {name}, {seen}: {words}")]
@@ -128,8 +138,13 @@ impl RestoreError {
             Self::Bad(_) => {
                 "do not count on this backup: take a new one with `xdb backup push`, then test that"
             }
-            Self::Refused { hint, .. } | Self::Unreachable { hint, .. } => {
+            Self::Refused { hint, .. }
+            | Self::Unreachable { hint, .. }
+            | Self::Kept { hint, .. } => {
                 return Some(hint.clone());
+            }
+            Self::Closed { .. } => {
+                "postgres.user must be a superuser that may log in to at least one database of the backed up cluster; see ALTER ROLE … LOGIN, ALTER ROLE … RESET ALL and ALTER DATABASE … ALLOW_CONNECTIONS"
             }
             Self::Busy { .. } => "wait for its end; two would compete for the disk",
             Self::NoSuchBackup { .. } | Self::NoBackup { .. } => {

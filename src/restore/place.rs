@@ -13,8 +13,11 @@ use jiff::Timestamp;
 use rustix::process::geteuid;
 
 use super::RestoreError;
+use super::brought::{self, PutBack};
 use super::marker::Marker;
 use super::scratch::{Scratch, make_private, take_lock};
+use super::tablespaces;
+use crate::postgres::ControlData;
 use crate::process::kill_all_under;
 
 /// Where the work is done; it stays after `kill -9`.
@@ -29,6 +32,15 @@ pub struct Place {
     pub scratch: Scratch,
     /// It was not there before.
     made: bool,
+    /// What the cluster needs to be kept, from the moment that its settings are aside.
+    brought: Option<Brought>,
+}
+
+/// The settings that a backup brought, and what they are put back with.
+#[derive(Debug)]
+pub struct Brought {
+    pub aside: PathBuf,
+    pub control: ControlData,
 }
 
 impl Place {
@@ -62,7 +74,56 @@ impl Place {
             directory,
             scratch,
             made,
+            brought: None,
         })
+    }
+
+    /// Notes the settings that are aside: from now on a cluster that has recovered is kept, however the restore ends.
+    pub fn note_brought(&mut self, brought: Brought) {
+        self.brought = Some(brought);
+    }
+
+    /// Puts back what was set aside, once the server is stopped.
+    ///
+    /// # Errors
+    /// As [`brought::put_back`].
+    pub fn put_back(&mut self) -> Result<PutBack, RestoreError> {
+        match self.brought.take() {
+            Some(Brought { aside, control }) => {
+                brought::put_back(&self.scratch.data(), &aside, &control)
+            }
+            None => Ok(PutBack::default()),
+        }
+    }
+
+    /// Keeps a cluster that has recovered, of a restore that did not end as it should; `None` where there is none.
+    pub fn keep(&mut self) -> Option<PutBack> {
+        if !self.scratch.has_opened() || self.brought.is_none() {
+            return None;
+        }
+        kill_all_under(self.scratch.path());
+        // Closed while WAL was replayed, its directory could not be moved.
+        let opened = tablespaces::allow_links(&self.scratch.data(), true);
+        let kept = opened.and_then(|()| self.put_back()).and_then(|back| {
+            raise(&self.scratch.data(), &self.directory, &mut Vec::new())
+                .map_err(|source| RestoreError::File {
+                    operation: "move the cluster to",
+                    path: self.directory.clone(),
+                    source,
+                })
+                .map(|()| back)
+        });
+        self.made = false;
+        match kept {
+            Ok(back) => Some(back),
+            Err(error) => {
+                // It is whole all the same, where it was recovered.
+                let data = self.scratch.data();
+                tracing::warn!("{error}; the recovered cluster is in {}", data.display());
+                let _ = self.scratch.keep();
+                Some(PutBack::default())
+            }
+        }
     }
 
     pub fn directory(&self) -> &Path {
@@ -103,8 +164,14 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        if self.keep().is_some() {
+            let directory = self.directory.display();
+            tracing::warn!(
+                "the restore was interrupted after the recovery: the cluster is kept in {directory}, complete and stopped"
+            );
+        }
         // Its error has been told where `remove` was called; here only the interrupted restore is left.
-        let _ = self.scratch.remove();
+        self.scratch.forget();
         if self.made {
             // Only an empty one goes: a whole cluster stays.
             let _ = fs::remove_dir(&self.directory);

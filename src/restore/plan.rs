@@ -10,9 +10,9 @@ use super::configure::wal_kept;
 use super::reach::{choose, ends_there, finished_before, judge_reach};
 use super::until::Until;
 use crate::archive::catalog::{
-    Backup, Catalog, RecoveryPath, Sentinel, Status, UnreadHistory, plan_recovery,
+    Backup, Catalog, RecoveryPath, Sentinel, Span, Status, UnreadHistory, plan_recovery,
 };
-use crate::model::Verdict;
+use crate::model::{Lsn, SegmentSize, Verdict, WalSegment};
 use crate::storage::Repository;
 
 /// A restore, decided.
@@ -33,6 +33,37 @@ pub struct Plan {
     pub until: Option<Until>,
     /// The same as PostgreSQL is told it: nothing where the WAL ends there by itself.
     pub target: Option<Until>,
+}
+
+impl Plan {
+    /// Forgets gaps that a recovery up to `recovered` went past: their segments were stored after the listing. Returns
+    /// whether there were any.
+    pub fn settle_gaps(&mut self, recovered: Lsn, size: SegmentSize) -> bool {
+        let end = |gap: &Span| (gap.last + 1) * size.bytes();
+        let before = self.path.missing.len();
+        self.path.missing.retain(|gap| end(gap) > recovered.0);
+        if self.path.missing.len() == before {
+            return false;
+        }
+        let passed = WalSegment {
+            timeline: self.path.timeline,
+            number: (recovered.0.saturating_sub(1)) / size.bytes(),
+        };
+        match self.path.missing.first() {
+            // As far as the listing goes, at least.
+            None => self.path.reachable = self.path.newest,
+            Some(_) => self.path.reachable = Some(passed),
+        }
+        self.gaps = judge_gaps(&self.path, size);
+        true
+    }
+
+    /// Takes the archive for as long as it can be replayed: what is listed beyond is still being stored.
+    pub fn end_before_gap(&mut self) {
+        self.path.missing.clear();
+        self.path.newest = self.path.reachable;
+        self.gaps = Verdict::Ok;
+    }
 }
 
 /// The name of no backup: the newest, or the last one before the target.
@@ -119,7 +150,7 @@ pub fn plan(
         gaps: match until {
             // A name may lie on either side of a gap; the others lie before.
             Some(_) => Verdict::Ok,
-            None => judge_gaps(&path, catalog),
+            None => judge_gaps(&path, size),
         },
         until: until.cloned(),
         target: until
@@ -161,7 +192,7 @@ fn none_counts(catalog: &Catalog, repository: &Repository) -> RestoreError {
     ))
 }
 
-fn judge_gaps(path: &RecoveryPath, catalog: &Catalog) -> Verdict {
+fn judge_gaps(path: &RecoveryPath, size: SegmentSize) -> Verdict {
     if let Some(timeline) = path.without_history {
         return Verdict::Critical(format!(
             "timeline {timeline} has WAL, and its history {} is missing: it cannot be followed",
@@ -171,7 +202,7 @@ fn judge_gaps(path: &RecoveryPath, catalog: &Catalog) -> Verdict {
     let Some(gap) = path.missing.first() else {
         return Verdict::Ok;
     };
-    let named = gap.named(catalog.wal.size);
+    let named = gap.named(size);
     Verdict::Critical(format!(
         "WAL is missing: {named}; nothing after it can be recovered"
     ))
@@ -245,6 +276,53 @@ mod tests {
         assert!(judge_version(&sentinel(170_011), debian, bin).is_ok());
         assert!(judge_version(&sentinel(170_011), "postgres (PostgreSQL) 18beta1", bin).is_err());
         assert!(judge_version(&sentinel(0), debian, bin).is_ok());
+    }
+
+    #[test]
+    fn a_gap_that_a_recovery_went_past_is_none() {
+        const SEGMENT: u64 = 16 << 20;
+        let mut wal = Wal::default();
+        for number in [1, 2, 4, 6] {
+            let stored = crate::archive::catalog::Stored {
+                size: 100,
+                last_modified: Timestamp::UNIX_EPOCH,
+            };
+            let timeline = Timeline(1);
+            wal.add(WalSegment { timeline, number }, stored);
+        }
+        let (start, finish) = (Lsn(SEGMENT + 40), Lsn(SEGMENT + 80));
+        let path = plan_recovery(&wal, Timeline(1), start, finish).unwrap();
+        let backup = Backup {
+            name: "base_000000010000000000000001".to_owned(),
+            timeline: Timeline(1),
+            sentinel: None,
+            damage: None,
+            finished_at: None,
+            stored: None,
+            tests: Tests::default(),
+        };
+        let size = SegmentSize::default();
+        let plan = Plan {
+            backup,
+            sentinel: sentinel(170_011),
+            chain: Vec::new(),
+            fetch_bytes: 0,
+            needed_bytes: 0,
+            gaps: judge_gaps(&path, size),
+            until: None,
+            target: None,
+            path,
+        };
+        let after = |segment: u64| {
+            let mut plan = plan.clone();
+            let settled = plan.settle_gaps(Lsn(segment * SEGMENT), size);
+            let reachable = plan.path.reachable.unwrap().number;
+            (settled, plan.gaps == Verdict::Ok, reachable)
+        };
+        // Segments 3 and 5 were not listed.
+        assert_eq!(after(3), (false, false, 2));
+        assert_eq!(after(5), (true, false, 4));
+        assert_eq!(after(7), (true, true, 6));
     }
 
     #[test]

@@ -1,22 +1,26 @@
 //! The looks before anything is fetched: the live server, the bucket, the programs, the disk.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
 
 use super::RestoreError;
 use super::live::{self, Live, Silent};
 use super::plan::{self, Pick, Plan};
 use super::report::Report;
+use super::restore_point::judge_name;
 use super::run::Options;
 use super::scratch::{Scratch, free_bytes, reserve_bytes};
 use super::tablespaces;
 use super::until::Until;
 use super::watch::may_begin;
+use super::young_gap::{AGAIN, Next, Watch};
 use crate::archive::catalog::{self, Catalog};
 use crate::archive::{self, ArchiveError, Program, retention};
 use crate::config::Config;
 use crate::model::Verdict;
 use crate::process;
-use crate::storage::{Bucket, Cause, Repository};
+use crate::storage::{Bucket, Cause, HighWater, Repository};
 
 /// What the preflight found.
 pub struct Found {
@@ -59,6 +63,10 @@ pub async fn preflight(
         }
         look_at_loss(config, live, plan, catalog, report).await;
     }
+    if options.is_guess {
+        judge_name(config, &found, until).await?;
+    }
+    let Found { plan, .. } = &found;
     judge_version(config, plan).await?;
     let (directory, data) = (scratch.path(), &config.postgres.data_directory);
     let reserve = reserve_bytes(directory, data);
@@ -89,20 +97,33 @@ pub async fn look(
     let repository = archive::repository(config)?;
     let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
     let mark = archive::high_water(config).await?;
-    let mut catalog = catalog::read(&bucket, &repository).await?;
-    let tests = archive::learn_tests(config, &repository, &mut catalog).await;
-    tests.map_err(ArchiveError::from)?;
-    catalog.learn_end(mark, &repository);
-    report.backup = backup
-        .or(catalog.newest().map(|newest| newest.name.as_str()))
-        .map(str::to_owned);
-    let mut plan = plan::plan(&catalog, &repository, (backup, pick), until)?;
-    if plan.gaps != Verdict::Ok {
-        // What retention deleted on purpose is none.
-        let known = retention::know_pruned(config, &repository, &mut catalog).await;
-        known.map_err(ArchiveError::from)?;
-        plan = plan::plan(&catalog, &repository, (backup, pick), until)?;
-    }
+    let at = (&bucket, &repository);
+    let mut watch = Watch::begin(Instant::now());
+    let asked = (backup, pick);
+    let (catalog, plan) = loop {
+        let mut catalog = read_catalog(config, at, mark.clone(), backup, report).await?;
+        let planned = plan_for(config, &repository, &mut catalog, asked, until).await;
+        // Before a target that can be reached no gap is of interest.
+        let to_end = match (&planned, until) {
+            (Ok(plan), None) => Some(plan.clone()),
+            (Err(RestoreError::Unreachable { .. }), Some(_)) => {
+                plan::plan(&catalog, &repository, asked, None).ok()
+            }
+            _ => None,
+        };
+        let next = to_end.map_or(Next::Believe, |plan| {
+            watch.judge(&plan, &catalog, Instant::now(), Timestamp::now())
+        });
+        if next == Next::LookAgain {
+            tokio::time::sleep(AGAIN).await;
+            continue;
+        }
+        let mut plan = planned?;
+        if next == Next::EndBefore {
+            plan.end_before_gap();
+        }
+        break (catalog, plan);
+    };
     let live_data = &config.postgres.data_directory;
     tablespaces::judge(program, &plan.sentinel.tablespaces, live_data)?;
     report.backup = Some(plan.backup.name.clone());
@@ -117,6 +138,41 @@ pub async fn look(
         catalog,
         plan,
     })
+}
+
+async fn read_catalog(
+    config: &Config,
+    (bucket, repository): (&Bucket, &Repository),
+    mark: Result<HighWater, String>,
+    backup: Option<&str>,
+    report: &mut Report,
+) -> Result<Catalog, RestoreError> {
+    let mut catalog = catalog::read(bucket, repository).await?;
+    let tests = archive::learn_tests(config, repository, &mut catalog).await;
+    tests.map_err(ArchiveError::from)?;
+    catalog.learn_end(mark, repository);
+    report.backup = backup
+        .or(catalog.newest().map(|newest| newest.name.as_str()))
+        .map(str::to_owned);
+    Ok(catalog)
+}
+
+/// What is restored by what is listed now.
+async fn plan_for(
+    config: &Config,
+    repository: &Repository,
+    catalog: &mut Catalog,
+    asked: (Option<&str>, Pick),
+    until: Option<&Until>,
+) -> Result<Plan, RestoreError> {
+    let plan = plan::plan(catalog, repository, asked, until)?;
+    if plan.gaps == Verdict::Ok {
+        return Ok(plan);
+    }
+    // What retention deleted on purpose is none.
+    let known = retention::know_pruned(config, repository, catalog).await;
+    known.map_err(ArchiveError::from)?;
+    plan::plan(catalog, repository, asked, until)
 }
 
 /// Are the programs here of the backup's major version?

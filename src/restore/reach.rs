@@ -5,10 +5,13 @@ use jiff::{SignedDuration, Timestamp};
 use super::RestoreError;
 use super::until::Until;
 use crate::archive::catalog::{Backup, Catalog, RecoveryPath, Sentinel, Window};
-use crate::model::{Lsn, Verdict};
+use crate::model::{Lsn, SegmentSize, Verdict};
 
 /// S3's clock, which dates segments, and the server's, which dates commits, may differ by this much.
 const CLOCKS: SignedDuration = SignedDuration::from_mins(1);
+
+/// `SizeOfXLogLongPHD`: a segment's first record lies that far behind its begin, and nothing between.
+const PAGE_HEADER: u64 = 40;
 
 /// Seconds are what a person would write after `--until`.
 fn words(at: Timestamp) -> String {
@@ -68,7 +71,7 @@ pub fn judge_reach(
         ),
         Until::Lsn(lsn) => (
             *lsn < sentinel.finish_lsn,
-            end.is_some_and(|end| *lsn > end),
+            end.is_some_and(|end| lsn.0 > end.0 + PAGE_HEADER),
         ),
         // Only replay finds it.
         Until::Name(_) => (false, false),
@@ -132,6 +135,19 @@ fn window_words(window: &Window, name: &str) -> String {
     )
 }
 
+/// Whether `reason` says that the WAL ended before the target.
+pub fn ran_out(reason: &str) -> bool {
+    reason.contains("recovery ended before configured recovery target was reached")
+}
+
+/// Where the last record begins that was replayed, by the server's log.
+pub fn last_record(log: &str) -> Option<Lsn> {
+    let lines = log.lines().rev();
+    let mut done = lines.filter_map(|line| line.split_once("redo done at "));
+    let (_, at) = done.next()?;
+    at.split_whitespace().next()?.parse().ok()
+}
+
 /// What PostgreSQL's own words for a target that it did not come to mean; `None` where they are about something else.
 ///
 /// `log` is the server's, whose last completed transaction tells how far the archive's commits go.
@@ -143,7 +159,7 @@ pub fn not_reached(reason: &str, log: &str, until: &Until) -> Option<RestoreErro
             hint: "choose an older one with --backup: `xdb backup list` shows them".to_owned(),
         });
     }
-    if !reason.contains("recovery ended before configured recovery target was reached") {
+    if !ran_out(reason) {
         return None;
     }
     let last = log
@@ -163,10 +179,7 @@ pub fn not_reached(reason: &str, log: &str, until: &Until) -> Option<RestoreErro
             format!("no record of the archive follows {until}: {last}"),
             "without --until all of it comes back",
         ),
-        Until::Name(_) => (
-            format!("{until} is not in the WAL that follows the backup: {last}"),
-            "one that was made before needs an older backup: `xdb backup list`, then --backup",
-        ),
+        Until::Name(_) => return Some(not_in_the_wal(until, &format!(": {last}"))),
     };
     Some(RestoreError::Unreachable {
         reason,
@@ -174,17 +187,34 @@ pub fn not_reached(reason: &str, log: &str, until: &Until) -> Option<RestoreErro
     })
 }
 
+/// The restore point `until` does not follow the backup; `last` is what the replay showed of the end.
+pub fn not_in_the_wal(until: &Until, last: &str) -> RestoreError {
+    RestoreError::Unreachable {
+        reason: format!("{until} is not in the WAL that follows the backup{last}"),
+        hint: "a time needs date, time and zone; a restore point that was made before needs an older backup: `xdb backup list`, then --backup"
+            .to_owned(),
+    }
+}
+
 /// Whether the recovery stopped where it was to, by what came back.
 ///
 /// PostgreSQL opens only where it met its target; that it met the right one is seen here.
-pub fn judge_stop(recovered: Lsn, to: Option<Timestamp>, until: &Until) -> Verdict {
-    /// Between the end of a record and the next lie padding and page headers, or the empty rest of a segment.
+pub fn judge_stop(
+    recovered: Lsn,
+    to: Option<Timestamp>,
+    until: &Until,
+    size: SegmentSize,
+) -> Verdict {
+    /// Between the end of a record and the next lie padding and page headers.
     const FAR: u64 = 1 << 20;
+    // PostgreSQL counts the empty rest of a segment that was switched to the record of the switch.
+    let rest_of_segment = |lsn: &Lsn| recovered.0 == lsn.0.next_multiple_of(size.bytes());
     match (until, to) {
         (Until::Time(at), Some(to)) if to > *at => Verdict::Critical(format!(
             "a transaction of {} came back, later than {until}",
             to.strftime("%F %T%.f UTC")
         )),
+        (Until::Lsn(lsn), _) if rest_of_segment(lsn) => Verdict::Ok,
         (Until::Lsn(lsn), _) if recovered.0 > lsn.0 + FAR => {
             Verdict::Critical(format!("recovery went on to {recovered}, past {until}"))
         }
@@ -352,15 +382,40 @@ mod tests {
     #[test]
     fn a_stop_elsewhere_is_no_stop() {
         let lsn = Lsn(5 * SEGMENT);
+        let size = SegmentSize::default();
+        let judge = |recovered, to, until: &Until| judge_stop(recovered, to, until, size);
         let (until, time) = (Until::Lsn(lsn), Until::Time(at(5)));
-        assert_eq!(judge_stop(lsn, None, &until), Verdict::Ok);
-        assert_eq!(judge_stop(Lsn(1), Some(at(5)), &time), Verdict::Ok);
+        let switched = Until::Lsn(Lsn(4 * SEGMENT + 0x158));
+        assert_eq!(judge(lsn, None, &until), Verdict::Ok);
+        assert_eq!(judge(lsn, None, &switched), Verdict::Ok);
+        assert_eq!(judge(Lsn(1), Some(at(5)), &time), Verdict::Ok);
         for (recovered, to, until) in [
             (Lsn(4 * SEGMENT), None, &until),
             (Lsn(7 * SEGMENT), None, &until),
+            (Lsn(5 * SEGMENT + 0x100), None, &switched),
+            (Lsn(6 * SEGMENT), None, &switched),
             (Lsn(1), Some(at(6)), &time),
         ] {
-            assert_ne!(judge_stop(recovered, to, until), Verdict::Ok);
+            assert_ne!(judge(recovered, to, until), Verdict::Ok, "{recovered}");
+        }
+    }
+
+    #[test]
+    fn the_log_tells_where_the_last_record_begins() {
+        let log = "LOG:  redo starts at 0/3000028\n\
+                   LOG:  redo done at 0/5000140 system usage: CPU: user: 0.00 s\n\
+                   FATAL:  recovery ended before configured recovery target was reached\n";
+        assert_eq!(last_record(log), Some(Lsn(0x500_0140)));
+        assert!(ran_out(log));
+        assert_eq!(last_record("LOG:  redo is not required\n"), None);
+    }
+
+    #[test]
+    fn a_page_header_past_the_end_is_no_more_than_the_end() {
+        let whole = catalog(&[]);
+        for (offset, reaches) in [(0, true), (PAGE_HEADER, true), (PAGE_HEADER + 1, false)] {
+            let until = Until::Lsn(Lsn(10 * SEGMENT + offset));
+            assert_eq!(reached(&whole, &until).is_ok(), reaches, "{offset}");
         }
     }
 }

@@ -175,6 +175,15 @@ impl Report {
         self.verifications.push(Verification::new(at, verdict));
     }
 
+    /// The same of what was looked at before, in the place of what was seen then.
+    pub(super) fn looked_again(&mut self, at: &str, verdict: Verdict) {
+        let mut all = self.verifications.iter_mut();
+        match all.find(|verification| verification.name == at) {
+            Some(verification) => verification.verdict = verdict,
+            None => self.looked(at, verdict),
+        }
+    }
+
     /// The last word: how the work ended, and what was seen on the way.
     pub(super) fn conclude(mut self, outcome: Result<(), RestoreError>) -> Self {
         let bad = judge_verifications(&self.verifications, &self.excused);

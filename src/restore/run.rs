@@ -10,6 +10,7 @@ use super::ahead::{Ahead, CONCURRENCY};
 use super::configure::{Recovery, configure, restore_command};
 use super::fetch::{NETWORK_LIMIT, fetch, is_full, network_limit};
 use super::level::Level;
+use super::links;
 use super::live::{self, Silent};
 use super::preflight::{Found, preflight};
 use super::reach;
@@ -17,13 +18,13 @@ use super::report::{Conditions, Report, Step, secs};
 use super::scratch::Scratch;
 use super::server::{Ended, ScratchServer};
 use super::tablespaces;
-use super::until::Until;
+use super::until::{TargetSettings, Until, behind_record};
 use super::verify::{self, Recovered, SqlCheck};
 use super::watch::beside;
 use super::words::is_damage;
 use crate::archive::{AHEAD, COULD_NOT_LOOK, SCRATCH, SEGMENT_SIZE};
 use crate::config::{Loaded, Source};
-use crate::model::Verdict;
+use crate::model::{Lsn, Verdict};
 use crate::postgres::{self, ControlData, PostgresError};
 use crate::process;
 
@@ -32,6 +33,8 @@ pub(super) const MAINTENANCE: &str = "template1";
 
 /// How long a fast shutdown may take before the server is killed.
 pub(super) const SHUTDOWN: Duration = Duration::from_secs(60);
+/// The same of a cluster that is kept: its last checkpoint writes all that the recovery left in memory.
+pub(super) const SHUTDOWN_KEPT: Duration = Duration::from_secs(3600);
 
 /// What of the configuration a single test may override.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +49,8 @@ pub struct Options {
     pub keep: bool,
     /// Where the recovery stops; at the end of the archive where `None`.
     pub until: Option<Until>,
+    /// It was not said to be the name of a restore point, and may be a slip: it is looked for first.
+    pub is_guess: bool,
     pub sql: Vec<SqlCheck>,
 }
 
@@ -97,12 +102,12 @@ impl Test<'_> {
         let began = Instant::now();
         let live = &config.postgres.data_directory;
         let mut scratch = Scratch::open(&config.restore_test.directory, live)?;
-        let found = preflight(config, self.options, &scratch, &mut self.report).await?;
+        let mut found = preflight(config, self.options, &scratch, &mut self.report).await?;
         self.refuse_foreign(&found)?;
         scratch.note_backup(&found.plan.backup.name)?;
         self.step("preflight", began, None);
         // Dropped half-way, its children end with the scratch directory's processes.
-        let outcome = beside(config, self.restore(&scratch, &found)).await;
+        let outcome = beside(config, self.restore(&scratch, &mut found)).await;
         let began = Instant::now();
         // What fled from a disk that ran full does not go on filling it.
         let full = matches!(
@@ -121,7 +126,7 @@ impl Test<'_> {
         outcome.and(removed)
     }
 
-    async fn restore(&mut self, scratch: &Scratch, found: &Found) -> Result<(), RestoreError> {
+    async fn restore(&mut self, scratch: &Scratch, found: &mut Found) -> Result<(), RestoreError> {
         let began = Instant::now();
         self.fetch(scratch, found).await?;
         self.step("fetch", began, Some(found.plan.fetch_bytes));
@@ -129,6 +134,7 @@ impl Test<'_> {
 
         let recover = Instant::now();
         let (server, recovered) = self.recover(scratch, found, &control).await?;
+        self.settle_gaps(found, recovered.lsn);
         let replayed = recovered
             .lsn
             .0
@@ -205,6 +211,10 @@ impl Test<'_> {
             whole &= !matches!(files, Verdict::Critical(_));
             self.report.looked("files", files);
         }
+        let removed = links::clear(&scratch.data()).map_err(unreadable)?;
+        if let Some(remark) = links::remark(&removed) {
+            self.report.looked("links", Verdict::Warning(remark));
+        }
         let bin = &self.loaded.config.postgres.bin_directory;
         let control = postgres::control_data(bin, &scratch.data()).await;
         match control {
@@ -219,12 +229,39 @@ impl Test<'_> {
         }
     }
 
+    /// Recovers what was fetched to where the plan says.
+    ///
+    /// # Errors
+    /// When the recovery fails, or the server that recovered refuses the login.
     pub(super) async fn recover(
         &self,
         scratch: &Scratch,
         found: &Found,
         control: &ControlData,
     ) -> Result<(ScratchServer, Recovered), RestoreError> {
+        let target = found.plan.target.as_ref().map(Until::settings);
+        let ended = self.recover_to(target, scratch, found, control).await?;
+        let last = match ended {
+            Attempt::Open(opened) => return Ok(*opened),
+            Attempt::RanOut { last } => last,
+        };
+        // No record follows the target, so the last one is where to stop. The archive may grow meanwhile.
+        let target = Some(behind_record(last));
+        match self.recover_to(target, scratch, found, control).await? {
+            Attempt::Open(opened) => Ok(*opened),
+            Attempt::RanOut { last } => Err(RestoreError::Server(format!(
+                "a second replay ended before the record at {last}"
+            ))),
+        }
+    }
+
+    async fn recover_to(
+        &self,
+        target: Option<TargetSettings>,
+        scratch: &Scratch,
+        found: &Found,
+        control: &ControlData,
+    ) -> Result<Attempt, RestoreError> {
         let xdb = std::env::current_exe().map_err(|source| RestoreError::File {
             operation: "find",
             path: "the running xdb".into(),
@@ -232,7 +269,7 @@ impl Test<'_> {
         })?;
         let recovery = Recovery {
             timeline: found.plan.path.timeline,
-            until: found.plan.target.as_ref(),
+            target,
             restore_command: &restore_command(&xdb),
             durable: self.durable,
         };
@@ -268,19 +305,20 @@ impl Test<'_> {
         let reason = match server.wait_until_open(&scratch.log(), self.deadline).await {
             Ok(()) => {
                 tablespaces::allow_links(&scratch.data(), true)?;
-                let target = server.target(MAINTENANCE);
-                let connection = postgres::connect(&target, self.left()).await?;
+                let connection = postgres::connect(&server.door(), self.left()).await?;
                 tablespaces::clear_dropped(&connection, &scratch.data()).await?;
                 let recovered = verify::recovered(&connection, &scratch.data()).await?;
-                return Ok((server, recovered));
+                return Ok(Attempt::Open(Box::new((server, recovered))));
             }
             Err(Ended::TooSlow) => {
                 let after = self.loaded.config.restore_test.timeout;
                 return Err(RestoreError::Deadline { after });
             }
             Err(Ended::Refused(reason)) => {
-                let hint = "postgres.user must be a superuser of the backed up cluster".to_owned();
-                return Err(RestoreError::Refused { reason, hint });
+                if self.durable {
+                    server.shut_down(SHUTDOWN_KEPT).await;
+                }
+                return Err(RestoreError::Closed { reason });
             }
             Err(Ended::Killed(status)) => {
                 return Err(RestoreError::Server(format!("it was killed, {status}")));
@@ -303,6 +341,11 @@ impl Test<'_> {
         }
         if let Some(until) = &found.plan.until {
             let log = std::fs::read_to_string(scratch.log()).unwrap_or_default();
+            if let (Until::Lsn(_), true) = (until, reach::ran_out(&reason))
+                && let Some(last) = reach::last_record(&log)
+            {
+                return Ok(Attempt::RanOut { last });
+            }
             if let Some(unreachable) = reach::not_reached(&reason, &log, until) {
                 return Err(unreachable);
             }
@@ -313,6 +356,13 @@ impl Test<'_> {
         Err(RestoreError::Bad(format!(
             "PostgreSQL could not recover: {reason}"
         )))
+    }
+
+    /// Takes back what was said of gaps in the listing that the recovery then went past.
+    pub(super) fn settle_gaps(&mut self, found: &mut Found, recovered: Lsn) {
+        if found.plan.settle_gaps(recovered, found.catalog.wal.size) {
+            self.report.looked_again("wal", found.plan.gaps.clone());
+        }
     }
 
     /// Which cluster, which timeline, how far.
@@ -352,7 +402,7 @@ impl Test<'_> {
         report.looked("timeline", timeline);
         let size = found.catalog.wal.size;
         let end = match &found.plan.until {
-            Some(until) => reach::judge_stop(recovered.lsn, recovered.to, until),
+            Some(until) => reach::judge_stop(recovered.lsn, recovered.to, until, size),
             None => live::judge_end(recovered.lsn, path.reachable, path.newest, size),
         };
         report.looked("end_reached", end);
@@ -372,6 +422,15 @@ impl Test<'_> {
     pub(super) fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
+}
+
+/// How a recovery ended that did not fail.
+enum Attempt {
+    Open(Box<(ScratchServer, Recovered)>),
+    /// Before the LSN that was its target: the record at `last` is the last one of the archive.
+    RanOut {
+        last: Lsn,
+    },
 }
 
 /// Has the kernel write what it holds of the volume of `path`.

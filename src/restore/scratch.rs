@@ -3,6 +3,8 @@
 use std::fs::{self, DirBuilder, DirEntry, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
@@ -27,6 +29,8 @@ pub struct Scratch {
     marker: Marker,
     /// What earlier tests kept here.
     kept: Vec<PathBuf>,
+    /// A server in it has ended its recovery and opened.
+    opened: Arc<AtomicBool>,
     /// Held while the test runs; the kernel lets go of it even after `kill -9`.
     _lock: File,
 }
@@ -68,6 +72,7 @@ impl Scratch {
             path,
             marker,
             kept,
+            opened: Arc::default(),
             _lock: lock,
         };
         // Without its marker nothing of it would ever be removed.
@@ -109,6 +114,16 @@ impl Scratch {
 
     pub fn log(&self) -> PathBuf {
         self.path.join("postgresql.log")
+    }
+
+    /// Shared with the server that is started here, which may end before this does.
+    pub fn opened(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.opened)
+    }
+
+    /// Whether what was restored here has recovered.
+    pub fn has_opened(&self) -> bool {
+        self.opened.load(Ordering::Relaxed)
     }
 
     /// What earlier tests kept in the same place.
@@ -168,13 +183,19 @@ impl Scratch {
     }
 }
 
+impl Scratch {
+    /// Removes the directory unless it is kept.
+    pub fn forget(&self) {
+        if !self.marker.kept {
+            // Its error has been told where `remove` was called; here only the interrupted test is left.
+            let _ = self.remove();
+        }
+    }
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if self.marker.kept {
-            return;
-        }
-        // Its error has been told where `remove` was called; here only the interrupted test is left.
-        let _ = self.remove();
+        self.forget();
     }
 }
 

@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -21,9 +23,21 @@ use crate::process::{self, Group, Reach};
 #[derive(Debug)]
 pub struct ScratchServer {
     group: Group,
+    /// Its database is the one that let xdb in.
     target: Target,
     data: PathBuf,
+    /// The scratch directory's own: set once the recovery is over.
+    opened: Arc<AtomicBool>,
 }
+
+/// Databases of every cluster, unless somebody dropped or locked one.
+const DOORS: [&str; 2] = ["template1", "postgres"];
+
+/// How long a login may be refused that only a change in the cluster mends.
+const REFUSED: Duration = Duration::from_secs(15);
+/// The same while connections are taken, and while nothing is answered at all.
+const TAKEN: Duration = Duration::from_secs(45);
+const SILENT: Duration = Duration::from_secs(600);
 
 impl ScratchServer {
     /// Starts the server in `scratch` for its recovery, which fetches WAL; `environment` is what its `restore_command`
@@ -119,15 +133,20 @@ impl ScratchServer {
             port: 5432,
             user: settings.user.clone(),
             password: None,
-            // The one database that is always there.
-            database: "template1".to_owned(),
+            database: DOORS[0].to_owned(),
             connect_timeout: Duration::from_secs(10),
         };
         Ok(Self {
             group,
             target,
             data: scratch.data(),
+            opened: scratch.opened(),
         })
+    }
+
+    /// Where the database of this server is reached that let xdb in.
+    pub fn door(&self) -> Target {
+        self.target.clone()
     }
 
     /// Where `database` of this server is reached.
@@ -141,8 +160,9 @@ impl ScratchServer {
     /// Waits until the recovery is over and the server takes read-write queries.
     ///
     /// # Errors
-    /// When the server ends, with the reason from its log, or `deadline` passes.
+    /// When the server ends, with the reason from its log, refuses to log xdb in, or `deadline` passes.
     pub async fn wait_until_open(&mut self, log: &Path, deadline: Instant) -> Result<(), Ended> {
+        let mut knocking = None;
         loop {
             if let Some(status) = self.group.ended() {
                 tell_end(log);
@@ -155,19 +175,15 @@ impl ScratchServer {
             }
             // Asking itself would start a process each time, beside a replay that has the processor to itself.
             if postgres::postmaster_status(&self.data).as_deref() == Some("ready") {
-                match postgres::connect(&self.target, Duration::from_secs(10)).await {
-                    Ok(connection) => {
-                        let answer = connection
-                            .simple_query("SELECT pg_catalog.pg_is_in_recovery()")
-                            .await;
-                        if answer.is_ok() {
-                            return Ok(());
-                        }
+                self.opened.store(true, Ordering::Relaxed);
+                let since = *knocking.get_or_insert_with(Instant::now);
+                match self.knock().await {
+                    Ok(()) => return Ok(()),
+                    Err(Closed::Starting) => knocking = None,
+                    Err(Closed::For { limit, words }) if since.elapsed() >= limit => {
+                        return Err(Ended::Refused(words));
                     }
-                    Err(PostgresError::Connect { error, .. }) if is_final(&error) => {
-                        return Err(Ended::Refused(postgres::in_words(&error)));
-                    }
-                    Err(_) => {}
+                    Err(Closed::For { .. }) => tokio::time::sleep(Duration::from_millis(500)).await,
                 }
             }
             if Instant::now() > deadline {
@@ -175,6 +191,45 @@ impl ScratchServer {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Tries each database until one lets xdb in: any is as good as another to ask the server.
+    async fn knock(&mut self) -> Result<(), Closed> {
+        let mut doors: Vec<String> = DOORS.map(str::to_owned).into();
+        let names = postgres::database_names(&self.data);
+        doors.extend(
+            names
+                .into_iter()
+                .filter(|name| !DOORS.contains(&name.as_str())),
+        );
+        let mut first = None;
+        for door in doors {
+            let target = self.target(&door);
+            let error = match postgres::connect(&target, Duration::from_secs(10)).await {
+                Ok(connection) => {
+                    const ASK: &str = "SELECT pg_catalog.pg_is_in_recovery()";
+                    match connection.simple_query(ASK).await {
+                        Ok(_) => {
+                            self.target = target;
+                            return Ok(());
+                        }
+                        Err(error) => Closed::of(&error),
+                    }
+                }
+                Err(PostgresError::Connect { error, .. } | PostgresError::Query { error, .. }) => {
+                    Closed::of(&error)
+                }
+                Err(error) => Closed::For {
+                    limit: SILENT,
+                    words: error.to_string(),
+                },
+            };
+            if matches!(error, Closed::Starting) {
+                return Err(error);
+            }
+            first.get_or_insert(error);
+        }
+        Err(first.unwrap_or(Closed::Starting))
     }
 
     /// Shuts the server down so that its data files are consistent; after `grace` it is killed.
@@ -241,10 +296,28 @@ pub enum Ended {
     TooSlow,
 }
 
-fn is_final(error: &tokio_postgres::Error) -> bool {
-    error
-        .code()
-        .is_some_and(|code| code.code().starts_with("28"))
+/// Why no database let xdb in.
+#[derive(Debug)]
+enum Closed {
+    /// It will, by itself.
+    Starting,
+    /// It may within `limit`.
+    For { limit: Duration, words: String },
+}
+
+impl Closed {
+    fn of(error: &tokio_postgres::Error) -> Self {
+        let limit = match error.code().map(tokio_postgres::error::SqlState::code) {
+            Some("57P03") => return Self::Starting,
+            // A role that may not log in will not be able to in a moment either.
+            Some(code) if code.starts_with("28") => Duration::ZERO,
+            Some(code) if code.starts_with("53") => TAKEN,
+            Some(_) => REFUSED,
+            None => SILENT,
+        };
+        let words = postgres::in_words(error);
+        Self::For { limit, words }
+    }
 }
 
 /// The reason in a server's log: its first FATAL or PANIC, or the signal that ended the recovery, and what `xdb wal-fetch` complained of last.

@@ -60,6 +60,10 @@ pub async fn of_recovery<T>(
     tell: Tell<'_>,
 ) -> T {
     let say = |elapsed: Duration| {
+        if scratch.has_opened() {
+            let secs = elapsed.as_secs();
+            return format!("recovered: waiting for the server to accept a login, after {secs} s");
+        }
         let log = std::fs::read_to_string(scratch.log()).unwrap_or_default();
         let (at, secs) = (last_restored(&log).unwrap_or("none yet"), elapsed.as_secs());
         format!("replaying: segment {at}, the last is {last}, after {secs} s")

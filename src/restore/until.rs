@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use jiff::{Timestamp, civil::DateTime};
 
+use super::time_like::{is_time_like, written};
 use crate::model::Lsn;
 
 /// What `--until` names.
@@ -18,6 +19,11 @@ pub enum Until {
     Name(String),
 }
 
+/// Whether `text` says that it names a restore point, or means a time or an LSN.
+pub fn is_sure(text: &str, until: &Until) -> bool {
+    !matches!(until, Until::Name(_)) || text.trim().starts_with(NAME)
+}
+
 /// Why it is none of them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UntilError {
@@ -27,6 +33,8 @@ pub enum UntilError {
     NoTime(String),
     #[error("--until: {0} has a second 60")]
     LeapSecond(String),
+    #[error("--until: {0:?} is a time that xdb does not read")]
+    TimeLike(String),
     #[error("--until: {0} is no LSN")]
     NoLsn(String),
     #[error("--until: {0:?} is no name of a restore point")]
@@ -46,14 +54,18 @@ impl UntilError {
             Self::LeapSecond(_) => {
                 "PostgreSQL has no leap seconds: write 59.999999, or the next minute".to_owned()
             }
+            Self::TimeLike(text) => written(text),
             Self::NoLsn(_) => "write it as PostgreSQL does: 0/3000028".to_owned(),
             Self::NoName(_) => {
-                "write a time with its zone, an LSN, or the name that pg_create_restore_point was given, of at most 63 bytes"
+                "write a time with its zone, an LSN, or name: and the name that pg_create_restore_point was given, of at most 63 bytes"
                     .to_owned()
             }
         }
     }
 }
+
+/// What precedes the name of a restore point, whatever that looks like.
+const NAME: &str = "name:";
 
 /// `NAMEDATALEN` and its kin: PostgreSQL refuses longer names of restore points.
 const LONGEST_NAME: usize = 63;
@@ -63,20 +75,41 @@ impl FromStr for Until {
 
     fn from_str(text: &str) -> Result<Self, UntilError> {
         let text = text.trim();
+        if let Some(name) = text.strip_prefix(NAME) {
+            return restore_point(name);
+        }
+        if is_like_date(text) {
+            return time(text).map(Self::Time);
+        }
+        if is_time_like(text) {
+            // As mail and `date -R` write it; its zone is an offset.
+            let mail = jiff::fmt::rfc2822::parse(text);
+            return mail
+                .map(|at| Self::Time(at.timestamp()))
+                .ok()
+                .filter(|_| !has_second_60(text))
+                .ok_or(())
+                .or_else(|_| time(text).map(Self::Time))
+                .map_err(|error| match error {
+                    UntilError::NoTime(text) => UntilError::TimeLike(text),
+                    error => error,
+                });
+        }
         if is_like_lsn(text) {
             let lsn = text.parse();
             return lsn
                 .map(Self::Lsn)
                 .map_err(|_| UntilError::NoLsn(text.to_owned()));
         }
-        if is_like_time(text) {
-            return time(text).map(Self::Time);
-        }
-        if text.is_empty() || text.len() > LONGEST_NAME || text.contains(char::is_control) {
-            return Err(UntilError::NoName(text.to_owned()));
-        }
-        Ok(Self::Name(text.to_owned()))
+        restore_point(text)
     }
+}
+
+fn restore_point(name: &str) -> Result<Until, UntilError> {
+    if name.is_empty() || name.len() > LONGEST_NAME || name.contains(char::is_control) {
+        return Err(UntilError::NoName(name.to_owned()));
+    }
+    Ok(Until::Name(name.to_owned()))
 }
 
 fn is_like_lsn(text: &str) -> bool {
@@ -85,13 +118,12 @@ fn is_like_lsn(text: &str) -> bool {
 }
 
 /// A restore point may be named after a day: `2026-11-21-before-the-upgrade` is no time.
-fn is_like_time(text: &str) -> bool {
+fn is_like_date(text: &str) -> bool {
     let digit = |at: usize| text.as_bytes().get(at).is_some_and(u8::is_ascii_digit);
     let dash = |at: usize| text.as_bytes().get(at) == Some(&b'-');
     let is_date = [0, 1, 2, 3, 5, 6, 8, 9].into_iter().all(digit) && dash(4) && dash(7);
     let after_date = text.as_bytes().get(10);
     is_date && matches!(after_date, None | Some(b' ' | b'T' | b't'))
-        || digit(0) && text.contains(':')
 }
 
 fn time(text: &str) -> Result<Timestamp, UntilError> {
@@ -112,10 +144,32 @@ fn time(text: &str) -> Result<Timestamp, UntilError> {
 
 /// Whether the time of day in `text`, with or without colons, ends in a second 60.
 fn has_second_60(text: &str) -> bool {
-    // After the date and its separator; what follows the seconds is a fraction or the zone.
-    let digits = text.bytes().skip(11).filter(|byte| *byte != b':');
-    let time: Vec<u8> = digits.take_while(u8::is_ascii_digit).collect();
-    time.get(4..6) == Some(b"60")
+    let digits = |part: &[u8]| part.iter().all(u8::is_ascii_digit);
+    let windows = text.as_bytes().windows(6);
+    let mut clocks =
+        windows.filter(|part| part[0] == b':' && digits(&part[1..3]) && &part[3..] == b":60");
+    // Without colons: after the date and its separator; what follows the seconds is a fraction or the zone.
+    let after_date = text.get(8..).and_then(|rest| {
+        rest.split_once(['T', 't', ' '])
+            .map(|(_, time)| time.bytes())
+    });
+    let time: Vec<u8> = after_date
+        .into_iter()
+        .flatten()
+        .take_while(u8::is_ascii_digit)
+        .collect();
+    clocks.next().is_some() || time.get(4..6) == Some(b"60")
+}
+
+/// PostgreSQL's settings for a target; the values are not quoted.
+pub type TargetSettings = [(&'static str, String); 2];
+
+/// Stops right behind the record that begins at `lsn`.
+pub fn behind_record(lsn: Lsn) -> TargetSettings {
+    [
+        ("recovery_target_lsn", lsn.to_string()),
+        ("recovery_target_inclusive", "on".to_owned()),
+    ]
 }
 
 impl Until {
@@ -123,7 +177,7 @@ impl Until {
     ///
     /// A commit at the very moment counts. A record at the very LSN does not: what `pg_current_wal_lsn()` gave holds all
     /// that was done before, and what `pg_waldump` shows of an unwanted commit holds all but that.
-    pub fn settings(&self) -> [(&'static str, String); 2] {
+    pub fn settings(&self) -> TargetSettings {
         let (name, value, inclusive) = match self {
             Self::Time(at) => (
                 "recovery_target_time",
@@ -178,12 +232,34 @@ mod tests {
             assert_eq!(error, UntilError::NoZone(text.to_owned()));
             assert!(error.hint().contains(&format!("'{text}+01:00'")));
         }
-        for text in ["10:42", "2026-11-21 25:00:00Z", "2026-11-21 10:42 Berlin"] {
+        for text in [
+            "2026-11-21 25:00:00Z",
+            "2026-02-30 10:00:00Z",
+            "2026-11-21 10:42 Berlin",
+        ] {
             assert_eq!(
                 text.parse::<Until>(),
                 Err(UntilError::NoTime(text.to_owned()))
             );
         }
+    }
+
+    #[test]
+    fn what_looks_like_a_time_is_one_or_is_refused() {
+        for text in ["10:42", "10 minutes ago", "yesterday", "-1h", "1795713562"] {
+            let refused = UntilError::TimeLike(text.to_owned());
+            assert_eq!(text.parse::<Until>(), Err(refused), "{text}");
+        }
+        let expected = Until::Time("2026-11-21T09:42:00Z".parse().unwrap());
+        for text in ["Sat, 21 Nov 2026 10:42:00 +0100", "20261121T094200Z"] {
+            assert_eq!(text.parse(), Ok(expected.clone()), "{text}");
+        }
+        // A name that is said to be one is one.
+        for name in ["yesterday", "10 minutes ago", "0/3000028"] {
+            let until = Until::Name(name.to_owned());
+            assert_eq!(format!("name:{name}").parse(), Ok(until));
+        }
+        assert!("name:".parse::<Until>().is_err());
     }
 
     #[test]
@@ -194,6 +270,8 @@ mod tests {
             "2026-11-21 10:42:60+01:00",
             "2026-11-21 09:42:60 UTC",
             "2026-11-21T094260Z",
+            "20261121T094260Z",
+            "Sat, 21 Nov 2026 10:42:60 +0100",
             "2026-12-31T23:59:60Z",
         ] {
             assert!(text.parse::<Until>().is_err(), "{text}");

@@ -1,7 +1,9 @@
 //! `xdb restore`: a cluster that is kept, to the end of the archive or to a moment, and every way in which there is none.
 
+mod background;
 mod cut_off;
 mod refused;
+mod targets;
 
 use std::time::Duration;
 

@@ -1,0 +1,177 @@
+//! A gap at the young end of the archive may be an upload under way: segments are stored side by side, so the next one can
+//! be listed first. Such a gap is looked at again before anything is said of it.
+
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::plan::Plan;
+use crate::archive::catalog::{Catalog, Span};
+use crate::model::WalSegment;
+
+/// Between two looks.
+pub const AGAIN: Duration = Duration::from_secs(1);
+/// An upload that has not ended by then is none.
+const STILL: Duration = Duration::from_secs(20);
+/// All looks together; where gaps have come and gone until then, uploads are under way all the time.
+const ALL: Duration = Duration::from_secs(60);
+/// What came into the bucket before that has nothing under way beside it. S3's clock may differ by as much.
+const RECENT: SignedDuration = SignedDuration::from_mins(2);
+/// No archiver is further ahead of itself, in segments.
+const AHEAD: u64 = 64;
+
+/// What to do about a gap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing: there is none, or it is one for good.
+    Believe,
+    LookAgain,
+    /// Take the archive to end before it.
+    EndBefore,
+}
+
+/// What earlier looks saw.
+#[derive(Debug)]
+pub struct Watch {
+    began: Instant,
+    /// The gap of the last look, and since when it is the same.
+    gap: Option<(Span, Instant)>,
+    moved: bool,
+}
+
+impl Watch {
+    pub fn begin(now: Instant) -> Self {
+        Self {
+            began: now,
+            gap: None,
+            moved: false,
+        }
+    }
+
+    /// Judges the gap of the look that was taken at `now`; `clock` is the same moment by this node's clock.
+    pub fn judge(
+        &mut self,
+        plan: &Plan,
+        catalog: &Catalog,
+        now: Instant,
+        clock: Timestamp,
+    ) -> Next {
+        let gap = plan.path.missing.first().copied();
+        let Some(gap) = gap.filter(|gap| is_young(*gap, catalog, clock)) else {
+            return Next::Believe;
+        };
+        let since = match self.gap {
+            Some((known, since)) if known.timeline == gap.timeline && known.first == gap.first => {
+                since
+            }
+            Some(_) => {
+                self.moved = true;
+                now
+            }
+            None => now,
+        };
+        self.gap = Some((gap, since));
+        if now.duration_since(since) >= STILL {
+            Next::Believe
+        } else if now.duration_since(self.began) < ALL {
+            Next::LookAgain
+        } else if self.moved {
+            Next::EndBefore
+        } else {
+            Next::Believe
+        }
+    }
+}
+
+/// Whether a few segments beyond `gap` came into the bucket a moment ago.
+fn is_young(gap: Span, catalog: &Catalog, clock: Timestamp) -> bool {
+    let (timeline, number) = (gap.timeline, gap.last + 1);
+    let beyond = catalog.wal.get(WalSegment { timeline, number });
+    beyond.is_some_and(|run| {
+        let age = clock.duration_since(run.last_modified);
+        run.segments() <= AHEAD && age <= RECENT
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::catalog::{Backup, Sentinel, Stored, Tests, Wal};
+    use crate::model::Timeline;
+    use crate::restore::plan::{Pick, plan};
+    use crate::storage::Repository;
+
+    const SEGMENT: u64 = 16 << 20;
+
+    fn catalog(numbers: &[u64], at: Timestamp) -> Catalog {
+        let mut wal = Wal::default();
+        for number in numbers {
+            let stored = Stored {
+                size: 100,
+                last_modified: at,
+            };
+            let (timeline, number) = (Timeline(1), *number);
+            wal.add(WalSegment { timeline, number }, stored);
+        }
+        let json = format!(
+            r#"{{"LSN":{},"FinishLSN":{},"PgVersion":170011}}"#,
+            2 * SEGMENT + 40,
+            2 * SEGMENT + 80
+        );
+        let backup = Backup {
+            name: "base_000000010000000000000002".to_owned(),
+            timeline: Timeline(1),
+            sentinel: Some(Sentinel::parse(json.as_bytes()).unwrap()),
+            damage: None,
+            finished_at: Some(at),
+            stored: None,
+            tests: Tests::default(),
+        };
+        Catalog {
+            backups: vec![backup],
+            wal,
+        }
+    }
+
+    fn planned(catalog: &Catalog) -> Plan {
+        let repository = Repository {
+            bucket: "walg-test".to_owned(),
+            prefix: "main/pg17".to_owned(),
+        };
+        plan(catalog, &repository, (None, Pick::Newest), None).unwrap()
+    }
+
+    #[test]
+    fn a_gap_is_believed_once_it_stays_or_is_old() {
+        let clock = Timestamp::from_second(1_800_000_000).unwrap();
+        let began = Instant::now();
+        let at = |secs| began + Duration::from_secs(secs);
+        let look = |watch: &mut Watch, numbers: &[u64], secs| {
+            let catalog = catalog(numbers, clock);
+            watch.judge(&planned(&catalog), &catalog, at(secs), clock)
+        };
+        let mut watch = Watch::begin(began);
+        assert_eq!(look(&mut watch, &[2, 3, 5], 0), Next::LookAgain);
+        assert_eq!(look(&mut watch, &[2, 3, 5], 19), Next::LookAgain);
+        assert_eq!(look(&mut watch, &[2, 3, 5], 20), Next::Believe);
+        assert_eq!(look(&mut watch, &[2, 3, 4, 5], 21), Next::Believe);
+
+        // A drain: the gap is another one each time.
+        let mut watch = Watch::begin(began);
+        for (number, secs) in [(5, 0), (7, 15), (9, 30), (11, 45)] {
+            let stored: Vec<u64> = (2..=number).filter(|it| *it != number - 1).collect();
+            assert_eq!(look(&mut watch, &stored, secs), Next::LookAgain, "{secs}");
+        }
+        let stored: Vec<u64> = (2..=13).filter(|it| *it != 12).collect();
+        assert_eq!(look(&mut watch, &stored, 61), Next::EndBefore);
+        let catalog_then = catalog(&stored, clock);
+        let mut plan = planned(&catalog_then);
+        plan.end_before_gap();
+        assert!(plan.path.missing.is_empty() && plan.path.reachable == plan.path.newest);
+
+        let old = catalog(&[2, 3, 5], clock - RECENT - SignedDuration::from_secs(1));
+        let mut watch = Watch::begin(began);
+        let judged = watch.judge(&planned(&old), &old, began, clock);
+        assert_eq!(judged, Next::Believe);
+    }
+}
