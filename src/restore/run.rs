@@ -10,7 +10,7 @@ use super::ahead::{Ahead, CONCURRENCY};
 use super::configure::{Recovery, configure, restore_command};
 use super::fetch::{NETWORK_LIMIT, fetch, is_full, network_limit};
 use super::level::Level;
-use super::live::{self, Silent};
+use super::live::Silent;
 use super::preflight::{Found, preflight};
 use super::reach;
 use super::report::{Conditions, Report, Step, secs};
@@ -147,6 +147,9 @@ impl Test<'_> {
         self.step("sync", sync, None);
         self.report.rto_secs = Some(secs(began.elapsed()));
         self.judge_point(scratch, found, &recovered)?;
+        if found.plan.until.is_none() {
+            self.measure_from_stop(found, &recovered).await;
+        }
 
         let verify = Instant::now();
         let server = if self.report.level == Level::Start && self.options.sql.is_empty() {
@@ -350,10 +353,9 @@ impl Test<'_> {
         let switched_at = path.switched_at.filter(|_| found.plan.until.is_none());
         let timeline = verify::judge_timeline(recovered, path.timeline, switched_at);
         report.looked("timeline", timeline);
-        let size = found.catalog.wal.size;
         let end = match &found.plan.until {
             Some(until) => reach::judge_stop(recovered.lsn, recovered.to, until),
-            None => live::judge_end(recovered.lsn, path.reachable, path.newest, size),
+            None => Self::judge_archive_end(scratch, found, recovered),
         };
         report.looked("end_reached", end);
         Ok(())
