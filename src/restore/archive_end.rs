@@ -116,8 +116,9 @@ const LONGEST_RECORD: u64 = 1020 << 20;
 const PAGE_HEADER: u64 = 24;
 const LONG_PAGE_HEADER: u64 = 40;
 
-/// What stands at `at` in the archived `segment`, which begins at `start`; `live` is the live server's own, where that is here.
-fn stop(segment: &[u8], live: Option<&[u8]>, start: Lsn, at: Lsn) -> Stop {
+/// What stands at `at` in the archived `segment`, which begins at `start`, in an archive that goes up to `end`; `live` is the
+/// live server's own segment, where that is here.
+fn stop(segment: &[u8], live: Option<&[u8]>, start: Lsn, (at, end): (Lsn, Lsn)) -> Stop {
     let behind = usize::try_from(at.0 - start.0).unwrap_or(usize::MAX);
     if let Some(live) = live.filter(|live| live.len() == segment.len()) {
         let pairs = segment.iter().zip(live).enumerate().skip(behind);
@@ -126,8 +127,13 @@ fn stop(segment: &[u8], live: Option<&[u8]>, start: Lsn, at: Lsn) -> Stop {
             return Stop::Differs(Lsn(start.0 + offset as u64));
         }
     }
+    goes_on(segment, start, (at, end))
+}
+
+/// The same by the record alone.
+fn goes_on(segment: &[u8], start: Lsn, (at, end): (Lsn, Lsn)) -> Stop {
     match record_end(segment, at.0 - start.0) {
-        Some(end) if end > segment.len() as u64 => Stop::GoesOn,
+        Some(behind) if start.0 + behind > end.0 => Stop::GoesOn,
         _ => Stop::Damaged,
     }
 }
@@ -187,11 +193,9 @@ fn judge_end(
         "recovery ended at {recovered}, before the end of the segment {} that the archive goes up to",
         name(reachable)
     );
-    if recovered < reachable.start(size) {
-        return Verdict::Critical(ended);
-    }
     if recovered < reachable.end(size) {
-        match stop(reachable) {
+        // A record may be longer than a segment.
+        match stop(WalSegment::holding(reachable.timeline, recovered, size)) {
             Stop::GoesOn => {}
             Stop::Damaged => {
                 return Verdict::Critical(format!("{ended}: the archived copy is damaged there"));
@@ -237,9 +241,14 @@ impl Test<'_> {
                 written.is_some_and(|written| written >= segment.end(size))
             });
             let live = live.and_then(|live| read(&live.server.data_directory).ok());
-            let read: io::Result<Vec<u8>> = read(&scratch.data());
-            match read {
-                Ok(bytes) => stop(&bytes, live.as_deref(), segment.start(size), recovered.lsn),
+            let end = path.reachable.map_or(recovered.lsn, |last| last.end(size));
+            let (start, at) = (segment.start(size), (recovered.lsn, end));
+            match read(&scratch.data()) {
+                Ok(bytes) => stop(&bytes, live.as_deref(), start, at),
+                // Where nothing of a segment was replayed, the promotion removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    live.map_or(Stop::Damaged, |live| goes_on(&live, start, at))
+                }
                 Err(error) => Stop::Unread(format!("{name} cannot be read: {error}")),
             }
         };
@@ -314,6 +323,7 @@ mod tests {
     fn only_a_record_that_goes_on_in_the_next_segment_may_follow_the_end() {
         let near = SIZE - 4096;
         let at = |offset: usize| Lsn(start().0 + offset as u64);
+        let to = |offset: usize| (at(offset), at(SIZE));
         let mut far_back = segment(near, 9000);
         far_back[near + 8..near + 16].copy_from_slice(&u64::MAX.to_ne_bytes());
         for (what, bytes, offset, expected) in [
@@ -335,20 +345,24 @@ mod tests {
                 Stop::GoesOn,
             ),
         ] {
-            assert_eq!(stop(&bytes, None, start(), at(offset)), expected, "{what}");
+            assert_eq!(stop(&bytes, None, start(), to(offset)), expected, "{what}");
         }
+        // Longer than the rest of this segment, and not than the archive.
+        let further = (at(near), at(2 * SIZE));
+        let spans = segment(near, 9000);
+        assert_eq!(stop(&spans, None, start(), further), Stop::Damaged);
         let archived = segment(near, 9000);
         let mut live = archived.clone();
         assert_eq!(
-            stop(&archived, Some(&live), start(), at(near)),
+            stop(&archived, Some(&live), start(), to(near)),
             Stop::GoesOn
         );
         live[near + 100] = 1;
         let differs = Stop::Differs(at(near + 100));
-        assert_eq!(stop(&archived, Some(&live), start(), at(near)), differs);
+        assert_eq!(stop(&archived, Some(&live), start(), to(near)), differs);
         // Before the stop all was replayed.
         assert_eq!(
-            stop(&archived, Some(&live), start(), at(near + 104)),
+            stop(&archived, Some(&live), start(), to(near + 104)),
             Stop::Damaged
         );
     }
@@ -359,7 +373,8 @@ mod tests {
         let segment = |number| Some(segment_of(number));
         let lsn = |number: u64, offset| Lsn(number * size.bytes() + offset);
         let whole = (segment(5), segment(5));
-        for recovered in [lsn(6, 0), lsn(6, 0x28), Lsn(lsn(6, 0).0 - 8192)] {
+        // A record may span all of the last segment.
+        for recovered in [lsn(6, 0), lsn(6, 0x28), Lsn(lsn(6, 0).0 - 8192), lsn(4, 9)] {
             let judged = judge_end(recovered, whole, size, |_| Stop::GoesOn);
             assert_eq!(judged, Verdict::Ok, "{recovered}");
         }
@@ -367,7 +382,7 @@ mod tests {
             (lsn(6, 0).0 - 64, whole, Stop::Damaged),
             (lsn(6, 0).0 - 64, whole, Stop::Differs(lsn(6, 0))),
             (lsn(5, 1).0, whole, Stop::Damaged),
-            (lsn(4, 9).0, whole, Stop::GoesOn),
+            (lsn(4, 9).0, whole, Stop::Damaged),
             (lsn(6, 0).0, (segment(5), segment(8)), Stop::GoesOn),
             (lsn(6, 0).0, (None, None), Stop::GoesOn),
         ] {

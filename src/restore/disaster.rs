@@ -206,6 +206,7 @@ async fn recover(
     let replayed = recovered.lsn.0.saturating_sub(start.0);
     test.step("recover", recover, Some(replayed));
     test.judge_point(scratch, found, &recovered)?;
+    test.look_at_kept(&server).await;
 
     let stop = Instant::now();
     server.shut_down(SHUTDOWN).await;
