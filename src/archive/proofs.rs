@@ -82,7 +82,7 @@ async fn newest_test(
     Ok(tests)
 }
 
-/// Whether `proof` judged this very backup: of the same cluster, in the same repository, and to its end.
+/// Whether `proof` judged this very backup: of the same cluster, in the same repository, and all of it.
 fn counts(proof: &Proof, repository: &str, backup: &Backup) -> bool {
     let own = backup
         .sentinel
@@ -92,7 +92,7 @@ fn counts(proof: &Proof, repository: &str, backup: &Backup) -> bool {
     same_cluster
         && proof.backup == backup.name
         && proof.repository == repository
-        && (proof.proves() || !proof.passed)
+        && (proof.proves() || !proof.passed && !proof.is_incomplete())
 }
 
 fn judge(proof: &Proof) -> Tested {
@@ -176,6 +176,13 @@ mod tests {
                 "it only started",
                 "s3://b/p",
                 report("7", r#","passed":true,"level":"start""#),
+                Some(7),
+                false,
+            ),
+            (
+                "not all was looked at",
+                "s3://b/p",
+                report("7", r#","passed":false,"conclusion":"incomplete""#),
                 Some(7),
                 false,
             ),

@@ -37,7 +37,7 @@ impl From<Conclusion> for Exit {
             Conclusion::Passed => Self::Good,
             Conclusion::Failed => Self::Bad,
             Conclusion::Refused => Self::Refused,
-            Conclusion::NotRun => Self::CouldNot,
+            Conclusion::Incomplete | Conclusion::NotRun => Self::CouldNot,
         }
     }
 }

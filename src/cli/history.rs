@@ -48,11 +48,16 @@ struct Test {
 
 impl From<Proof> for Test {
     fn from(proof: Proof) -> Self {
+        let result = match proof.passed {
+            true => "passed",
+            false if proof.is_incomplete() => "incomplete",
+            false => "failed",
+        };
         Self {
             started_at: proof.started_at,
             elapsed_secs: proof.elapsed_secs,
             node: proof.node,
-            result: if proof.passed { "passed" } else { "failed" },
+            result,
             reason: proof.report["reason"].as_str().map(str::to_owned),
             report: proof.report,
         }
@@ -132,7 +137,8 @@ fn with_runs(proofs: Vec<Proof>, runs: Vec<Run>, hostname: &str) -> Vec<Test> {
             result: match run.verdict {
                 Verdict::Ok => "passed",
                 Verdict::Unknown(_) => "not run",
-                Verdict::Warning(_) | Verdict::Critical(_) => "failed",
+                Verdict::Warning(_) => "incomplete",
+                Verdict::Critical(_) => "failed",
             },
             reason: run.verdict.reason().map(str::to_owned),
             report,

@@ -11,9 +11,13 @@ use super::exit::{Exit, complain};
 use super::output::say;
 use crate::cluster::is_range;
 use crate::config::{Config, Flag, Loaded};
+use crate::model::Verdict;
 use crate::restore::{
     self, Forecast, Held, Placed, Request, RestoreError, Restored, Step, Until, UntilError, is_sure,
 };
+
+/// Verifications that tell of what came back, and do not judge it.
+const REMARKS: [&str; 2] = ["databases", "prepared_transactions"];
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -110,6 +114,15 @@ async fn restore(arguments: &Arguments, loaded: &Loaded) -> anyhow::Result<Exit>
         say(serde_json::to_string_pretty(&restored)?)?;
     } else {
         say(told(&restored, config))?;
+    }
+    for verification in &restored.verifications {
+        let remark = match &verification.verdict {
+            Verdict::Warning(remark) | Verdict::Unknown(remark) => remark,
+            _ => continue,
+        };
+        if REMARKS.contains(&verification.name.as_str()) {
+            complain(&format!("{}: {remark}", verification.name), None);
+        }
     }
     let Some(reason) = &restored.reason else {
         return Ok(Exit::Good);

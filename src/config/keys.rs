@@ -107,7 +107,7 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Path,
         preset: Text("/usr/lib/postgresql/17/bin"),
         seeds: &[],
-        about: "Where postgres, pg_ctl and pg_amcheck of the server's major version are.",
+        about: "Where postgres, pg_ctl and pg_checksums of the server's major version are.",
     },
     Key {
         name: "postgres.connect_timeout",

@@ -91,7 +91,12 @@ impl Worked {
 /// A test that did not pass leaves a warning of an earlier one as it stands, and raises none.
 fn objectives(report: &Report, config: &Config) -> Vec<(Finding, Duration)> {
     let throttled = report.conditions.is_none_or(|at| at.throttled);
-    let rto = report.rto_secs.filter(|_| report.passed && !throttled);
+    // A restore that not all could be looked at in took as long.
+    let came_back = matches!(
+        report.conclusion,
+        Conclusion::Passed | Conclusion::Incomplete
+    );
+    let rto = report.rto_secs.filter(|_| came_back && !throttled);
     let wanted = &config.restore_test;
     [
         ("rto", rto, wanted.rto_objective),
@@ -104,7 +109,7 @@ fn objectives(report: &Report, config: &Config) -> Vec<(Finding, Duration)> {
         let Some(measured) = measured else {
             let verdict = Verdict::Unknown("the last restore test did not pass".to_owned());
             let unknown = Finding::new("restore-objective", scope, object, verdict);
-            return (!report.passed).then_some((unknown, Duration::MAX));
+            return (!came_back).then_some((unknown, Duration::MAX));
         };
         let verdict = if measured > objective {
             let name = object.to_uppercase();
@@ -136,6 +141,8 @@ pub async fn restore_test(
         not_now: report.not_now,
         ..Worked::of(Job::RestoreTest, &loaded.config, verdict, detail)
     };
+    // It was made: how long ago one was is no second alert.
+    worked.succeeded |= report.conclusion == Conclusion::Incomplete;
     worked.hold_unknown();
     worked.findings.extend(objectives(&report, &loaded.config));
     (report, watch.ran(Job::RestoreTest, worked))
@@ -163,6 +170,8 @@ fn verdict(conclusion: Conclusion, reason: Option<&str>) -> Verdict {
     match conclusion {
         Conclusion::Passed => Verdict::Ok,
         Conclusion::Failed => Verdict::Critical(reason),
+        // To restore all of it again soon would show no more.
+        Conclusion::Incomplete => Verdict::Warning(format!("not fully looked at: {reason}")),
         Conclusion::Refused | Conclusion::NotRun => Verdict::Unknown(reason),
     }
 }

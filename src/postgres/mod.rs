@@ -26,7 +26,7 @@ pub use life::Life;
 pub use login_method::{LoginMethod, login_method};
 pub use pool::{Pool, PooledClient};
 pub use relay::Relay;
-pub use server::{Archiver, Server, archiver, heavy_work, server, switch_wal};
+pub use server::{Archiver, Server, archiver, clock_behind, heavy_work, server, switch_wal};
 pub use session::{program_options, superuser_program_options};
 pub use wal_commits::{Commit, WalReader, WalStretch, local_history, stretches};
 pub use wal_directory::{WalDirectory, wal_directory};

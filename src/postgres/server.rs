@@ -1,6 +1,7 @@
 //! What a running server says of itself.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_postgres::{Client, Row};
@@ -97,6 +98,21 @@ pub async fn heavy_work(client: &Client) -> Result<Vec<String>, PostgresError> {
         .await
         .map_err(|error| PostgresError::Query { what, error })?;
     rows.iter().map(|row| text(row, "program")).collect()
+}
+
+/// How far the clock of `client`'s server, a standby, is behind its primary's at least: it got a message before that was
+/// sent. `None` where nothing shows that (`pg_stat_wal_receiver`).
+///
+/// # Errors
+/// When the query fails.
+pub async fn clock_behind(client: &Client) -> Result<Option<Duration>, PostgresError> {
+    const QUERY: &str = "
+        SELECT max((extract(epoch FROM last_msg_send_time - last_msg_receipt_time) * 1000)::bigint) AS milliseconds
+          FROM pg_catalog.pg_stat_wal_receiver";
+    let row = one_row(client, "for its primary's clock", QUERY).await?;
+    let milliseconds: Option<i64> = column(&row, "milliseconds")?;
+    let behind = milliseconds.and_then(|it| u64::try_from(it).ok());
+    Ok(behind.filter(|it| *it > 0).map(Duration::from_millis))
 }
 
 /// One row of `pg_stat_archiver`.

@@ -145,6 +145,9 @@ fn settings(scratch: &Scratch, control: &ControlData, recovery: &Recovery<'_>) -
     let (least, most) = wal_kept(control.segment_size);
     settings.push(("min_wal_size", format!("{}MB", least >> 20)));
     settings.push(("max_wal_size", format!("{}MB", most >> 20)));
+    // The segment that the replay stopped in is looked at after the promotion.
+    let kept = 2 * control.segment_size.mebibytes();
+    settings.push(("wal_keep_size", format!("{kept}MB")));
     if !recovery.durable {
         // It is thrown away: durability costs time and proves nothing.
         let off = ["fsync", "full_page_writes", "synchronous_commit"];

@@ -231,6 +231,7 @@ async fn recover(
     test.step("recover", recover, Some(replayed));
     test.settle_gaps(found, recovered.lsn);
     test.judge_point(scratch, found, &recovered)?;
+    test.look_at_kept(&server).await;
 
     let stop = Instant::now();
     server.shut_down(SHUTDOWN_KEPT).await;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::live;
+use super::archive_end::measure_rpo;
 use super::preflight::Found;
 use crate::archive::catalog::Tablespace;
 use crate::archive::{RestoreTime, RestoreWork, expect_restore};
@@ -137,7 +137,7 @@ async fn lost(config: &Config, found: &Found) -> String {
         return format!("all that was done after {until}; the archive goes on to {end}");
     }
     if let Ok(live) = &found.live {
-        let measured = live::measure_rpo(config, live, plan.path.timeline, end).await;
+        let measured = measure_rpo(config, live, plan.path.timeline, end).await;
         return match measured {
             Ok(0.0) => "nothing that this node's server has committed by now".to_owned(),
             Ok(secs) => format!(

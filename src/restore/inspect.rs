@@ -1,15 +1,20 @@
 //! What a level asks of the restored server, and of its files once it is shut down.
 
+use std::time::Duration;
+
 use super::RestoreError;
 use super::level::Level;
 use super::live::{self, Silent};
 use super::preflight::Found;
-use super::run::{MAINTENANCE, SHUTDOWN, Test};
+use super::run::{SHUTDOWN, Test};
 use super::scratch::Scratch;
 use super::server::ScratchServer;
-use super::verify::{self, Counts, Recovered};
+use super::verify::{self, Counts, Database, Recovered};
 use crate::model::Verdict;
-use crate::postgres::{ControlData, Server};
+use crate::postgres::{self, ControlData, PostgresError, Server};
+
+/// For one question to a cluster that is kept.
+const ASKED: Duration = Duration::from_secs(30);
 
 impl Test<'_> {
     /// Verifies what was recovered; returns the bytes of table data that were read, where they were.
@@ -23,11 +28,12 @@ impl Test<'_> {
     ) -> Result<Option<u64>, RestoreError> {
         let level = self.report.level;
         let bin = &self.loaded.config.postgres.bin_directory;
+        let databases = self.open_databases(&server).await?;
         let mut bytes = None;
         if level == Level::Full {
-            let read = verify::check_tables(&server).await?;
+            let read = verify::check_tables(&server, &databases).await;
             bytes = Some(read.bytes);
-            self.report.looked("tables", read.verdict);
+            self.report.looked_into("tables", read.look);
             let rows = self
                 .compare_rows(found, control, recovered, &read.counts)
                 .await;
@@ -36,9 +42,9 @@ impl Test<'_> {
             self.report.looked("row_counts", rows);
         }
         if level >= Level::Check {
-            let (target, every_row) = (server.target(MAINTENANCE), level == Level::Full);
-            let amcheck = verify::check_amcheck(bin, &target, every_row, self.left()).await?;
-            self.report.looked("amcheck", amcheck);
+            let every_row = level == Level::Full;
+            let amcheck = verify::check_amcheck(&server, &databases, every_row).await;
+            self.report.looked_into("amcheck", amcheck);
         }
         if level == Level::Full {
             self.ask_assertions(&server).await;
@@ -58,6 +64,45 @@ impl Test<'_> {
             self.report.looked("checksums", checksums);
         }
         Ok(bytes)
+    }
+
+    /// The databases of the copy, with what keeps one from being looked at, and without what would hold locks in it.
+    async fn open_databases(
+        &mut self,
+        server: &ScratchServer,
+    ) -> Result<Vec<Database>, RestoreError> {
+        let door = postgres::connect(&server.door(), Duration::ZERO).await?;
+        let databases = verify::open_databases(&door, false).await?;
+        let prepared = verify::prepared(&door).await?;
+        let rolled_back = verify::roll_back(server, &prepared).await;
+        self.report.remarked("prepared_transactions", rolled_back);
+        let node = verify::check_node(server, &databases, false).await;
+        self.report.remarked("databases", node);
+        Ok(databases)
+    }
+
+    /// Names what keeps a database of a cluster that is kept from being used on this node, and what is prepared in it.
+    ///
+    /// It came back all the same, so what cannot be asked here is told and ends no restore.
+    pub(super) async fn look_at_kept(&mut self, server: &ScratchServer) {
+        let looked = async {
+            let door = postgres::connect(&server.door(), ASKED).await?;
+            let databases = verify::open_databases(&door, true).await?;
+            let prepared = verify::prepared(&door).await?;
+            Ok::<_, PostgresError>((databases, prepared))
+        };
+        match looked.await {
+            Ok((databases, prepared)) => {
+                let prepared = verify::judge_prepared(&prepared);
+                self.report.remarked("prepared_transactions", prepared);
+                let node = verify::check_node(server, &databases, true).await;
+                self.report.remarked("databases", node);
+            }
+            Err(error) => {
+                let reason = format!("what its databases need is unknown: {error}");
+                self.report.looked("databases", Verdict::Unknown(reason));
+            }
+        }
     }
 
     async fn ask_assertions(&mut self, server: &ScratchServer) {

@@ -9,7 +9,7 @@ use serde::Serialize;
 pub enum Level {
     /// It starts, is the right cluster on the right timeline, and comes to the end of the archive
     Start,
-    /// Every file is there, every page's checksum is right, and pg_amcheck finds nothing
+    /// Every file is there, every page's checksum is right, and amcheck finds nothing
     Check,
     /// Every row is read twice, indexes are held against tables, rows against the live server, and the assertions are asked
     #[default]

@@ -4,6 +4,7 @@
 //! would write the scratch cluster's WAL into the live one.
 
 mod ahead;
+mod archive_end;
 mod brought;
 mod configure;
 mod disaster;

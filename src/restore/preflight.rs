@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::RestoreError;
+use super::archive_end::measure_rpo;
 use super::live::{self, Live, Silent};
 use super::plan::{self, Pick, Plan};
 use super::report::Report;
@@ -254,7 +255,7 @@ async fn look_at_loss(
         report.looked("rpo", Verdict::Critical(reason));
         return;
     }
-    let measured = live::measure_rpo(config, live, plan.path.timeline, end).await;
+    let measured = measure_rpo(config, live, plan.path.timeline, end).await;
     report.rpo_secs = measured.as_ref().ok().copied();
     report.looked(
         "rpo",

@@ -21,7 +21,10 @@ pub async fn prove(
 ) -> Report {
     let (started_at, began) = (Timestamp::now(), Instant::now());
     let report = run(loaded, options, progress).await;
-    let judged = matches!(report.conclusion, Conclusion::Passed | Conclusion::Failed);
+    let judged = matches!(
+        report.conclusion,
+        Conclusion::Passed | Conclusion::Failed | Conclusion::Incomplete
+    );
     if judged && !report.target_missed {
         let when = (started_at, secs(began.elapsed()));
         if let Err(error) = keep(&loaded.config, when, &report).await {

@@ -12,6 +12,7 @@ use super::RestoreError;
 use super::configure::SHARED_BUFFERS;
 use super::level::Level;
 use super::server::Network;
+use super::verify::{Look, NotLookedAt};
 use crate::config::Config;
 use crate::model::{Lsn, Timeline, Verdict, Verification};
 use crate::process;
@@ -72,11 +73,14 @@ impl fmt::Display for Step {
 }
 
 /// How a restore test ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Conclusion {
     Passed,
     /// Done or tried, and bad.
     Failed,
+    /// It came back, nothing bad was found, and not all could be looked at.
+    Incomplete,
     /// Not tried, for safety.
     Refused,
     /// Could not be run to its end: says nothing of the backup.
@@ -88,6 +92,7 @@ impl Conclusion {
         match self {
             Self::Passed => "PASSED",
             Self::Failed => "FAILED",
+            Self::Incomplete => "INCOMPLETE",
             Self::Refused => "REFUSED",
             Self::NotRun => "NOT RUN",
         }
@@ -122,6 +127,8 @@ pub struct Report {
     pub wal_stored_bytes: Option<u64>,
     pub steps: Vec<Step>,
     pub verifications: Vec<Verification>,
+    /// What the verifications did not look at.
+    pub not_looked_at: Vec<Unseen>,
     /// Where what was restored is kept.
     pub kept: Option<PathBuf>,
     /// Why it did not pass.
@@ -137,8 +144,15 @@ pub struct Report {
     /// Nothing was bad but the target that was asked for: it says nothing of the backup.
     #[serde(skip)]
     pub target_missed: bool,
-    #[serde(skip)]
     pub conclusion: Conclusion,
+}
+
+/// An object that the verification of this name did not look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unseen {
+    pub verification: &'static str,
+    #[serde(flatten)]
+    pub what: NotLookedAt,
 }
 
 impl Default for Report {
@@ -159,6 +173,7 @@ impl Default for Report {
             wal_stored_bytes: None,
             steps: Vec::new(),
             verifications: Vec::new(),
+            not_looked_at: Vec::new(),
             kept: None,
             reason: None,
             not_now: false,
@@ -184,6 +199,24 @@ impl Report {
         }
     }
 
+    /// The same of a look at many objects.
+    pub(super) fn looked_into(&mut self, name: &'static str, look: Look) {
+        self.looked(name, look.verdict());
+        let unseen = look.into_list().into_iter();
+        let unseen = unseen.map(|what| Unseen {
+            verification: name,
+            what,
+        });
+        self.not_looked_at.extend(unseen);
+    }
+
+    /// The same where there may be nothing to say.
+    pub(super) fn remarked(&mut self, name: &str, verdict: Verdict) {
+        if verdict != Verdict::Ok {
+            self.looked(name, verdict);
+        }
+    }
+
     /// The last word: how the work ended, and what was seen on the way.
     pub(super) fn conclude(mut self, outcome: Result<(), RestoreError>) -> Self {
         let bad = judge_verifications(&self.verifications, &self.excused);
@@ -193,13 +226,15 @@ impl Report {
         match (outcome, seen) {
             (Ok(()), None) => (self.passed, self.conclusion) = (true, Conclusion::Passed),
             (Ok(()), Some(seen)) => {
-                let hint = "count on no more than what came back; `xdb backup list` shows what the archive holds";
-                (self.reason, self.hint) = (Some(seen), Some(hint.to_owned()));
-                self.conclusion = if damaged {
-                    Conclusion::Failed
+                let (conclusion, hint) = if damaged {
+                    let hint = "count on no more than what came back; `xdb backup list` shows what the archive holds";
+                    (Conclusion::Failed, hint)
                 } else {
-                    Conclusion::NotRun
+                    let hint = "nothing bad was found in the rest; install what this node lacks, mend what the reason names, and test again";
+                    (Conclusion::Incomplete, hint)
                 };
+                (self.reason, self.hint) = (Some(seen), Some(hint.to_owned()));
+                self.conclusion = conclusion;
             }
             (Err(error), seen) => {
                 self.conclusion = error.conclusion();
@@ -265,7 +300,9 @@ mod tests {
             report.conclude(Ok(())).conclusion
         };
         assert_eq!(conclude(&unknown("checksums")), Conclusion::Passed);
-        assert_eq!(conclude(&unknown("amcheck")), Conclusion::NotRun);
+        assert_eq!(conclude(&unknown("amcheck")), Conclusion::Incomplete);
+        let remark = verification("databases", Verdict::Warning("half".into()));
+        assert_eq!(conclude(&[remark]), Conclusion::Passed);
         let bad = verification("checksums", Verdict::Critical("bad".into()));
         assert_eq!(
             conclude(&[unknown("amcheck").to_vec(), vec![bad]].concat()),
@@ -298,11 +335,13 @@ mod tests {
             "wal_stored_bytes",
             "steps",
             "verifications",
+            "not_looked_at",
             "kept",
             "reason",
+            "conclusion",
         ] {
             assert!(keys.contains(&key), "{key}");
         }
-        assert_eq!(keys.len(), 17);
+        assert_eq!(keys.len(), 19);
     }
 }

@@ -11,7 +11,7 @@ use super::configure::{Recovery, configure, restore_command};
 use super::fetch::{NETWORK_LIMIT, fetch, is_full, network_limit};
 use super::level::Level;
 use super::links;
-use super::live::{self, Silent};
+use super::live::Silent;
 use super::preflight::{Found, preflight};
 use super::reach;
 use super::report::{Conditions, Report, Step, secs};
@@ -29,7 +29,6 @@ use crate::postgres::{self, ControlData, PostgresError};
 use crate::process;
 
 /// The one database that every cluster has.
-pub(super) const MAINTENANCE: &str = "template1";
 
 /// How long a fast shutdown may take before the server is killed.
 pub(super) const SHUTDOWN: Duration = Duration::from_secs(60);
@@ -153,6 +152,9 @@ impl Test<'_> {
         self.step("sync", sync, None);
         self.report.rto_secs = Some(secs(began.elapsed()));
         self.judge_point(scratch, found, &recovered)?;
+        if found.plan.until.is_none() {
+            self.measure_from_stop(found, &recovered).await;
+        }
 
         let verify = Instant::now();
         let server = if self.report.level == Level::Start && self.options.sql.is_empty() {
@@ -400,10 +402,12 @@ impl Test<'_> {
         let switched_at = path.switched_at.filter(|_| found.plan.until.is_none());
         let timeline = verify::judge_timeline(recovered, path.timeline, switched_at);
         report.looked("timeline", timeline);
-        let size = found.catalog.wal.size;
         let end = match &found.plan.until {
-            Some(until) => reach::judge_stop(recovered.lsn, recovered.to, until, size),
-            None => live::judge_end(recovered.lsn, path.reachable, path.newest, size),
+            Some(until) => {
+                let size = found.catalog.wal.size;
+                reach::judge_stop(recovered.lsn, recovered.to, until, size)
+            }
+            None => Self::judge_archive_end(scratch, found, recovered),
         };
         report.looked("end_reached", end);
         Ok(())

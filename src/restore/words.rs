@@ -6,7 +6,7 @@ use crate::archive::DAMAGED;
 ///
 /// Where it ended over a file that `xdb wal-fetch` did not bring, that has read the file and knows.
 pub(super) fn is_damage(reason: &str) -> bool {
-    const ELSEWHERE: [&str; 11] = [
+    const ELSEWHERE: [&str; 13] = [
         "out of memory",
         "Cannot allocate memory",
         "No space left on device",
@@ -16,6 +16,8 @@ pub(super) fn is_damage(reason: &str) -> bool {
         "command not found",
         "Permission denied",
         "could not load library",
+        "database locale is incompatible",
+        "resource manager with ID",
         "terminated by signal",
         "unexpected postmaster exit",
     ];
@@ -54,6 +56,11 @@ mod tests {
             ),
             (
                 "FATAL:  could not map anonymous shared memory: Cannot allocate memory",
+                false,
+            ),
+            ("FATAL:  resource manager with ID 140 not registered", false),
+            (
+                "FATAL:  database locale is incompatible with operating system",
                 false,
             ),
             ("LOG:  database system is ready", false),

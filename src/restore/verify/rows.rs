@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Row;
 
+use super::databases::{Name, name_bytes};
+use super::look::{DATABASES, listed};
 use crate::model::Verdict;
 use crate::postgres::{self, Connection, PostgresError, Target};
 
@@ -23,8 +25,8 @@ const IN_ALL: Duration = Duration::from_secs(120);
 /// Names in one reason; the rest are counted.
 const NAMED: usize = 3;
 
-/// Restored rows by database and table, the latter schema-qualified and quoted.
-pub type Counts = BTreeMap<String, BTreeMap<String, u64>>;
+/// Restored rows by database and table, the latter schema-qualified and quoted; `None` where they were not read.
+pub type Counts = BTreeMap<String, Option<BTreeMap<String, Option<u64>>>>;
 
 /// What the comparison came to.
 #[derive(Debug, Default)]
@@ -33,6 +35,8 @@ struct Compared {
     missing: Vec<String>,
     /// What could not be compared, and why.
     left_out: Vec<String>,
+    /// Databases that refuse each login, and why.
+    closed: Vec<String>,
 }
 
 /// Compares `restored` with the live server `live`, one connection at a time; `ended_before` is the first transaction that
@@ -48,15 +52,28 @@ pub async fn check_rows(
     let deadline = Instant::now() + IN_ALL;
     let mut compared = Compared::default();
     let connection = postgres::connect(live, STATEMENT).await?;
-    let databases = names(&connection, &databases_query(ended_before)).await?;
+    let databases = databases(&connection, ended_before).await?;
     drop(connection);
-    for database in databases {
-        let Some(counts) = restored.get(&database) else {
-            let reason = format!(
-                "database {database} is on the live server since before the backup, and was not restored"
-            );
-            compared.missing.push(reason);
-            continue;
+    for (database, closed) in databases {
+        let counts = match (restored.get(&database), closed) {
+            (None, _) => {
+                let reason = format!(
+                    "database {database} is on the live server since before the backup, and was not restored"
+                );
+                compared.missing.push(reason);
+                continue;
+            }
+            (_, Some(reason)) => {
+                compared.closed.push(format!("{database}: {reason}"));
+                continue;
+            }
+            (Some(None), None) => {
+                compared
+                    .left_out
+                    .push(format!("{database}: it was not read"));
+                continue;
+            }
+            (Some(Some(counts)), None) => counts,
         };
         let target = Target {
             database: database.clone(),
@@ -72,25 +89,35 @@ pub async fn check_rows(
 
 async fn compare(
     live: &Target,
-    restored: &BTreeMap<String, u64>,
+    restored: &BTreeMap<String, Option<u64>>,
     ended_before: u32,
     deadline: Instant,
     compared: &mut Compared,
 ) -> Result<(), PostgresError> {
     let connection = postgres::connect(live, STATEMENT).await?;
     for table in tables(&connection, ended_before).await? {
-        let named = format!("{}: {}", live.database, table.name);
-        let Some(rows) = restored.get(&table.name) else {
-            let reason = format!(
-                "{named} is on the live server since before the backup, and was not restored"
-            );
-            compared.missing.push(reason);
-            continue;
+        let named = format!("{}: {}", live.database, table.name.text);
+        let rows = match restored.get(&table.name.text) {
+            Some(Some(rows)) => rows,
+            Some(None) => {
+                compared.left_out.push(format!("{named}: it was not read"));
+                continue;
+            }
+            None => {
+                let reason = format!(
+                    "{named} is on the live server since before the backup, and was not restored"
+                );
+                compared.missing.push(reason);
+                continue;
+            }
         };
-        if Instant::now() > deadline {
-            compared
-                .left_out
-                .push(format!("{named}: there was no time left"));
+        let left_out = match table.name.is_exact {
+            true if Instant::now() <= deadline => None,
+            true => Some("there was no time left"),
+            false => Some("its name is not UTF-8"),
+        };
+        if let Some(reason) = left_out {
+            compared.left_out.push(format!("{named}: {reason}"));
             continue;
         }
         let mut counted = count(&connection, &table, ended_before, READ).await;
@@ -126,8 +153,8 @@ async fn count_all(
 
 /// A table of the live server.
 struct Table {
-    name: String,
-    bytes: u64,
+    name: Name,
+    oid: u32,
 }
 
 /// Rows from before the backup.
@@ -149,27 +176,22 @@ fn judge_table(named: &str, restored: u64, live: Live) -> Option<String> {
 }
 
 fn judge(compared: &Compared) -> Verdict {
-    let left_out = match compared.left_out.as_slice() {
-        [] => None,
-        several => Some(format!("not compared: {}", listed(several))),
-    };
-    if !compared.missing.is_empty() {
-        return Verdict::Critical(listed(&compared.missing));
+    let left_out = listed(&compared.left_out, NAMED);
+    let closed = listed(&compared.closed, DATABASES);
+    let is_unknown = left_out.is_some();
+    let all: Vec<String> = [closed, left_out].into_iter().flatten().collect();
+    if let Some(missing) = listed(&compared.missing, NAMED) {
+        return Verdict::Critical(missing);
     }
-    match left_out {
-        None => Verdict::Ok,
-        Some(left_out) => Verdict::Unknown(format!(
-            "{} tables hold all their rows; {left_out}",
-            compared.tables
-        )),
-    }
-}
-
-fn listed(reasons: &[String]) -> String {
-    let named = reasons[..reasons.len().min(NAMED)].join("; ");
-    match reasons.len().saturating_sub(NAMED) {
-        0 => named,
-        more => format!("{named}; and {more} more"),
+    let reason = format!(
+        "{} tables hold all their rows; not compared: {}",
+        compared.tables,
+        all.join("; ")
+    );
+    match all.as_slice() {
+        [] => Verdict::Ok,
+        _ if is_unknown => Verdict::Unknown(reason),
+        _ => Verdict::Warning(reason),
     }
 }
 
@@ -178,22 +200,47 @@ fn is_older(column: &str, ended_before: u32) -> String {
     format!("pg_catalog.age({column}) > pg_catalog.age('{ended_before}'::xid)")
 }
 
-fn databases_query(ended_before: u32) -> String {
-    format!(
-        "SELECT datname AS name FROM pg_catalog.pg_database WHERE datallowconn AND {} ORDER BY 1",
+/// Databases from before the backup, each with the reason why it refuses each login; without `template0`, which is never open.
+async fn databases(
+    connection: &Connection,
+    ended_before: u32,
+) -> Result<Vec<(String, Option<&'static str>)>, PostgresError> {
+    let query = format!(
+        "SELECT {} AS name, datallowconn AS allows, datconnlimit = -2 AS invalid
+           FROM pg_catalog.pg_database
+          WHERE (datallowconn OR datname <> 'template0') AND {} ORDER BY datname",
+        name_bytes("datname::text"),
         is_older("xmin", ended_before)
-    )
+    );
+    let what = "for its databases";
+    let failed = |error| PostgresError::Query { what, error };
+    let rows = connection.query(&query, &[]).await.map_err(failed)?;
+    let database = |row: &Row| -> Result<_, tokio_postgres::Error> {
+        let name = Name::get(row, "name")?;
+        let (allows, invalid): (bool, bool) = (row.try_get("allows")?, row.try_get("invalid")?);
+        let closed = match (invalid, allows, name.is_exact) {
+            (true, ..) => Some("an interrupted DROP DATABASE left it"),
+            (_, false, _) => Some("it allows no connections"),
+            (_, _, false) => Some("its name is not UTF-8"),
+            _ => None,
+        };
+        Ok((name.text, closed))
+    };
+    rows.iter()
+        .map(|row| database(row).map_err(failed))
+        .collect()
 }
 
 /// Ordinary tables and materialized views; an unlogged one comes back empty, and rightly so.
 async fn tables(connection: &Connection, ended_before: u32) -> Result<Vec<Table>, PostgresError> {
     let query = format!(
-        "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS name, pg_catalog.pg_relation_size(c.oid) AS bytes
+        "SELECT {} AS name, c.oid
            FROM pg_catalog.pg_class AS c
            JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
           WHERE c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND c.relispopulated
             AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND {} AND {}
-          ORDER BY 1",
+          ORDER BY n.nspname, c.relname",
+        name_bytes("pg_catalog.format('%I.%I', n.nspname, c.relname)"),
         is_older("c.xmin", ended_before),
         is_older("n.xmin", ended_before)
     );
@@ -203,29 +250,13 @@ async fn tables(connection: &Connection, ended_before: u32) -> Result<Vec<Table>
         .await
         .map_err(|error| PostgresError::Query { what, error })?;
     let table = |row: &Row| -> Result<Table, tokio_postgres::Error> {
-        let bytes: Option<i64> = row.try_get("bytes")?;
         Ok(Table {
-            name: row.try_get("name")?,
-            // NULL where it was dropped a moment ago.
-            bytes: bytes.unwrap_or_default().cast_unsigned(),
+            name: Name::get(row, "name")?,
+            oid: row.try_get("oid")?,
         })
     };
     rows.iter()
         .map(|row| table(row).map_err(|_| PostgresError::Answer { what }))
-        .collect()
-}
-
-async fn names(connection: &Connection, query: &str) -> Result<Vec<String>, PostgresError> {
-    let what = "for its databases";
-    let rows = connection
-        .query(query, &[])
-        .await
-        .map_err(|error| PostgresError::Query { what, error })?;
-    rows.iter()
-        .map(|row| {
-            row.try_get("name")
-                .map_err(|_| PostgresError::Answer { what })
-        })
         .collect()
 }
 
@@ -236,7 +267,7 @@ async fn count(
     ended_before: u32,
     bytes: u64,
 ) -> Result<Live, PostgresError> {
-    let share = bytes as f64 / table.bytes.max(1) as f64;
+    let share = bytes as f64 / size(connection, table).await?.max(1) as f64;
     let sample = if share < 1.0 {
         format!("TABLESAMPLE SYSTEM ({})", share * 100.0)
     } else {
@@ -244,7 +275,7 @@ async fn count(
     };
     let query = format!(
         "SELECT pg_catalog.count(*) FROM ONLY {} {sample} WHERE {}",
-        table.name,
+        table.name.text,
         is_older("xmin", ended_before)
     );
     let what = "for its rows";
@@ -259,6 +290,20 @@ async fn count(
     } else {
         Live::Counted(rows)
     })
+}
+
+/// The bytes of a table. For one table after the other: to ask is to wait for its lock.
+async fn size(connection: &Connection, table: &Table) -> Result<u64, PostgresError> {
+    const QUERY: &str = "SELECT pg_catalog.pg_relation_size($1::pg_catalog.oid) AS bytes";
+    let what = "for a table's size";
+    let failed = |error| PostgresError::Query { what, error };
+    let row = connection
+        .query_one(QUERY, &[&table.oid])
+        .await
+        .map_err(failed)?;
+    let bytes: Option<i64> = row.try_get("bytes").map_err(failed)?;
+    // NULL where it was dropped a moment ago.
+    Ok(bytes.unwrap_or_default().cast_unsigned())
 }
 
 #[cfg(test)]
@@ -292,6 +337,15 @@ mod tests {
             judge(&compared).reason(),
             Some("2 tables hold all their rows; not compared: shop: a: timeout")
         );
+        compared.closed = vec!["half: dropped".to_owned()];
+        assert!(
+            judge(&compared)
+                .reason()
+                .unwrap()
+                .ends_with("half: dropped; shop: a: timeout")
+        );
+        compared.left_out.clear();
+        assert!(matches!(judge(&compared), Verdict::Warning(_)));
         compared.missing = (1..=5).map(|n| format!("t{n}")).collect();
         assert_eq!(
             judge(&compared),

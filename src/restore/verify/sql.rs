@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::error::SqlState;
 
+use super::cause::{Cause, cause};
 use crate::model::Verdict;
 use crate::postgres::{self, PostgresError};
 use crate::restore::server::ScratchServer;
@@ -37,11 +38,23 @@ pub async fn check_sql(server: &ScratchServer, check: &SqlCheck, limit: Duration
     }
 }
 
-/// The server went away, ran out of something or was stopped: that says nothing of what it was asked for.
+/// The server went away, ran out of something or was stopped, this node lacks what the question needs, or it is put to a
+/// server elsewhere: that says nothing of what it was asked for.
 pub(super) fn is_elsewhere(error: &PostgresError) -> bool {
+    if cause(error) == Cause::Lacking {
+        return true;
+    }
     let PostgresError::Query { error, .. } = error else {
         return false;
     };
+    // A copy dials nothing.
+    let is_cut_off = error.as_db_error().is_some_and(|answer| {
+        let message = answer.message();
+        message.starts_with("foreign-data wrapper") && message.ends_with("has no handler")
+    });
+    if is_cut_off {
+        return true;
+    }
     let class = |code: &SqlState| code.code().get(..2).map(str::to_owned);
     let class = error.code().and_then(class);
     // insufficient_resources, operator_intervention, system_error.

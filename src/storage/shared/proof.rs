@@ -68,6 +68,11 @@ impl Proof {
         self.passed && self.report["level"] != "start" && self.report["until"].is_null()
     }
 
+    /// Whether nothing bad was found, and not all could be looked at: that speaks neither for the backup nor against it.
+    pub fn is_incomplete(&self) -> bool {
+        self.report["conclusion"] == "incomplete"
+    }
+
     /// Whether the proof at `key` is of `backup`.
     pub fn is_named(key: &str, backup: &str) -> bool {
         let named = key.strip_suffix(".json").unwrap_or(key);

@@ -1,11 +1,13 @@
 //! `xdb restore-test`: real backups restored, and every way in which one is not what it seems.
 
+mod archive_end;
 mod beside;
 mod cut_off;
 mod damage;
 mod detect;
 mod history;
 mod levels;
+mod not_looked_at;
 mod not_run;
 mod tablespaces;
 

@@ -1,0 +1,233 @@
+//! The databases of a restored copy: which there are, which can be entered, and what is done in the copy first.
+
+use std::time::Duration;
+
+use tokio_postgres::Row;
+
+use super::Look;
+use super::cause::in_words;
+use crate::model::Verdict;
+use crate::postgres::{self, Connection, PostgresError};
+use crate::restore::server::ScratchServer;
+
+/// SQL that gives the text expression `text` as bytes: names of a database of encoding SQL_ASCII need not be UTF-8.
+pub(super) fn name_bytes(text: &str) -> String {
+    format!(
+        "CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN pg_catalog.convert_to({text}, 'SQL_ASCII')
+              ELSE pg_catalog.textsend({text}) END"
+    )
+}
+
+/// A name that [`name_bytes`] gave, and whether SQL can be written with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Name {
+    pub text: String,
+    pub is_exact: bool,
+}
+
+impl Name {
+    pub(super) fn get(row: &Row, column: &str) -> Result<Self, tokio_postgres::Error> {
+        let bytes: &[u8] = row.try_get(column)?;
+        Ok(Self {
+            text: String::from_utf8_lossy(bytes).into_owned(),
+            is_exact: std::str::from_utf8(bytes).is_ok(),
+        })
+    }
+}
+
+/// A database of the copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Database {
+    pub name: String,
+    state: State,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Open,
+    /// It allows no connections; in the copy it was made to.
+    Opened,
+    /// An interrupted `DROP DATABASE` left it, and PostgreSQL refuses each login.
+    Invalid,
+    Closed(String),
+}
+
+impl Database {
+    /// Connects to it, without a limit for a statement; `None` where it is in `look` what kept it from being looked at.
+    pub(super) async fn enter(
+        &self,
+        server: &ScratchServer,
+        look: &mut Look,
+    ) -> Option<Connection> {
+        match &self.state {
+            State::Invalid => {
+                look.nothing_in(
+                    &self.name,
+                    "an interrupted DROP DATABASE left it: repeat the DROP on the primary",
+                );
+                return None;
+            }
+            State::Closed(reason) => {
+                look.not_looked_at(&self.name, reason.clone());
+                return None;
+            }
+            State::Opened => look.remark(format!(
+                "{} allows no connections: it was opened in the copy",
+                self.name
+            )),
+            State::Open => {}
+        }
+        let entered = postgres::connect(&server.target(&self.name), Duration::ZERO).await;
+        entered
+            .map_err(|error| look.failed(&self.name, &error))
+            .ok()
+    }
+
+    /// The same for one whose connection ended, whatever was said of it before.
+    pub(super) async fn enter_again(
+        &self,
+        server: &ScratchServer,
+    ) -> Result<Connection, PostgresError> {
+        postgres::connect(&server.target(&self.name), Duration::ZERO).await
+    }
+}
+
+/// Lists the databases of the copy through `door`, a connection to any of them, and opens those that allow no connections,
+/// unless the copy is kept.
+///
+/// `template0`, which PostgreSQL makes and keeps closed, is none of them.
+///
+/// # Errors
+/// When the list cannot be read.
+pub async fn open_databases(
+    door: &Connection,
+    is_kept: bool,
+) -> Result<Vec<Database>, PostgresError> {
+    let query = format!(
+        "SELECT {} AS name, datallowconn AS allows, datconnlimit = -2 AS invalid
+           FROM pg_catalog.pg_database
+          WHERE datallowconn OR datname <> 'template0'
+          ORDER BY datname",
+        name_bytes("datname::text")
+    );
+    let what = "for its databases";
+    let failed = |error| PostgresError::Query { what, error };
+    let rows = door.query(&query, &[]).await.map_err(failed)?;
+    let mut databases = Vec::new();
+    for row in &rows {
+        let name = Name::get(row, "name").map_err(failed)?;
+        let (allows, invalid): (bool, bool) = (
+            row.try_get("allows").map_err(failed)?,
+            row.try_get("invalid").map_err(failed)?,
+        );
+        let state = match (invalid, name.is_exact, allows) {
+            (true, ..) => State::Invalid,
+            (_, false, _) => State::Closed("its name is not UTF-8".to_owned()),
+            (_, _, true) => State::Open,
+            _ if is_kept => State::Closed("it allows no connections".to_owned()),
+            _ => open(door, &name.text).await,
+        };
+        let name = name.text;
+        databases.push(Database { name, state });
+    }
+    Ok(databases)
+}
+
+async fn open(door: &Connection, name: &str) -> State {
+    let quoted = name.replace('"', "\"\"");
+    let sql = format!("ALTER DATABASE \"{quoted}\" ALLOW_CONNECTIONS true");
+    match door.batch_execute(&sql).await {
+        Ok(()) => State::Opened,
+        Err(error) => State::Closed(format!(
+            "it allows no connections: {}",
+            postgres::in_words(&error)
+        )),
+    }
+}
+
+/// A transaction that was prepared and neither committed nor rolled back: it holds its locks until then.
+pub struct Prepared {
+    gid: String,
+    database: String,
+}
+
+/// Lists the prepared transactions of the copy through `door`.
+///
+/// # Errors
+/// When the list cannot be read.
+pub async fn prepared(door: &Connection) -> Result<Vec<Prepared>, PostgresError> {
+    let query = format!(
+        "SELECT {} AS gid, {} AS database FROM pg_catalog.pg_prepared_xacts ORDER BY prepared",
+        name_bytes("gid"),
+        name_bytes("database::text")
+    );
+    let what = "for its prepared transactions";
+    let failed = |error| PostgresError::Query { what, error };
+    let rows = door.query(&query, &[]).await.map_err(failed)?;
+    let prepared = |row: &Row| -> Result<Prepared, tokio_postgres::Error> {
+        Ok(Prepared {
+            gid: Name::get(row, "gid")?.text,
+            database: Name::get(row, "database")?.text,
+        })
+    };
+    rows.iter()
+        .map(|row| prepared(row).map_err(failed))
+        .collect()
+}
+
+/// Rolls back what is `prepared` in the copy, so that its locks keep nothing from being read; names each.
+pub async fn roll_back(server: &ScratchServer, prepared: &[Prepared]) -> Verdict {
+    let mut look = Look::default();
+    for Prepared { gid, database } in prepared {
+        let object = format!("{database}: {gid}");
+        match roll_back_one(server, database, gid).await {
+            Ok(()) => look.remark(format!("{object} was rolled back in the copy")),
+            Err(error) => look.remark(format!(
+                "{object} cannot be rolled back: {}",
+                in_words(&error)
+            )),
+        }
+    }
+    look.verdict()
+}
+
+async fn roll_back_one(
+    server: &ScratchServer,
+    database: &str,
+    gid: &str,
+) -> Result<(), PostgresError> {
+    let connection = postgres::connect(&server.target(database), Duration::ZERO).await?;
+    let sql = format!("ROLLBACK PREPARED '{}'", gid.replace('\'', "''"));
+    let what = "to roll back a prepared transaction";
+    let done = connection.batch_execute(&sql).await;
+    done.map_err(|error| PostgresError::Query { what, error })
+}
+
+/// Says of a cluster that is kept what is `prepared` in it; ok where nothing is.
+pub fn judge_prepared(prepared: &[Prepared]) -> Verdict {
+    let mut look = Look::default();
+    for Prepared { gid, database } in prepared {
+        look.remark(format!(
+            "{database}: {gid} is prepared and holds its locks: COMMIT PREPARED or ROLLBACK PREPARED it"
+        ));
+    }
+    look.verdict()
+}
+
+/// Takes the handlers from the foreign data wrappers of `connection`'s database, so that nothing in the copy dials another
+/// server: neither an assertion, nor a function of an index.
+///
+/// # Errors
+/// When that fails.
+pub(super) async fn cut_off(connection: &Connection) -> Result<(), PostgresError> {
+    const QUERY: &str = "
+        SELECT pg_catalog.format('ALTER FOREIGN DATA WRAPPER %I NO HANDLER', fdwname) AS statement
+          FROM pg_catalog.pg_foreign_data_wrapper WHERE fdwhandler <> 0";
+    let what = "to cut off its foreign servers";
+    let failed = |error| PostgresError::Query { what, error };
+    for row in connection.query(QUERY, &[]).await.map_err(failed)? {
+        let statement: &str = row.try_get("statement").map_err(failed)?;
+        connection.batch_execute(statement).await.map_err(failed)?;
+    }
+    Ok(())
+}

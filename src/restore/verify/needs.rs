@@ -1,0 +1,173 @@
+//! What the databases of a copy need of the node that it was restored on: libraries, locales, the order of text.
+//!
+//! A backup brings none of them. What this node lacks is said of the node, and is never held against the backup.
+
+use std::path::{Path, PathBuf};
+
+use tokio_postgres::Row;
+
+use super::Look;
+use super::databases::{Database, Name, cut_off, name_bytes};
+use crate::model::Verdict;
+use crate::postgres::{Connection, PostgresError};
+use crate::restore::server::ScratchServer;
+
+/// Enters each of `databases`, cuts off its foreign servers, and says what this node lacks for it.
+///
+/// In a cluster that is kept, nothing is cut off: `is_kept`.
+pub async fn check_node(server: &ScratchServer, databases: &[Database], is_kept: bool) -> Verdict {
+    let mut lacking = Look::default();
+    // What keeps a database from being entered is said by whatever wants to look into it, too.
+    for database in databases {
+        let mut entered = Look::default();
+        let Some(connection) = database.enter(server, &mut entered).await else {
+            for it in entered.into_list() {
+                lacking.remark(format!("{}: {}", it.object, it.reason));
+            }
+            continue;
+        };
+        if !is_kept && let Err(error) = cut_off(&connection).await {
+            lacking.not_looked_at(&database.name, error.to_string());
+        }
+        match lacks(&connection).await {
+            Ok(words) => {
+                for word in words {
+                    lacking.remark(format!("{}: this node lacks {word}", database.name));
+                }
+            }
+            Err(error) => lacking.remark(format!("{}: {error}", database.name)),
+        }
+    }
+    lacking.verdict()
+}
+
+/// What the node lacks for the database of `connection`, as nouns.
+async fn lacks(connection: &Connection) -> Result<Vec<String>, PostgresError> {
+    let mut words = missing_libraries(connection).await?;
+    words.extend(other_collations(connection).await?);
+    Ok(words)
+}
+
+async fn missing_libraries(connection: &Connection) -> Result<Vec<String>, PostgresError> {
+    let query = format!(
+        "SELECT DISTINCT {} AS library, e.extname::text AS extension,
+                (SELECT setting FROM pg_catalog.pg_config WHERE name = 'PKGLIBDIR') AS directory
+           FROM pg_catalog.pg_proc AS p
+           JOIN pg_catalog.pg_language AS l ON l.oid = p.prolang AND l.lanname = 'c'
+           LEFT JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid
+                                              AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'
+           LEFT JOIN pg_catalog.pg_extension AS e ON e.oid = d.refobjid
+          WHERE p.probin IS NOT NULL
+          ORDER BY 1",
+        name_bytes("p.probin")
+    );
+    let what = "which libraries it needs";
+    let failed = |error| PostgresError::Query { what, error };
+    let rows = connection.query(&query, &[]).await.map_err(failed)?;
+    let missing = |row: &Row| -> Result<Option<String>, tokio_postgres::Error> {
+        let library = Name::get(row, "library")?.text;
+        let extension: Option<String> = row.try_get("extension")?;
+        let directory: Option<String> = row.try_get("directory")?;
+        let Some(directory) = directory else {
+            return Ok(None);
+        };
+        let is_here = candidates(&library, Path::new(&directory))
+            .iter()
+            .any(|path| path.exists());
+        let of = extension.map_or_else(String::new, |name| format!(" of the extension {name}"));
+        Ok((!is_here).then(|| format!("the library {library}{of}")))
+    };
+    let all: Result<Vec<_>, _> = rows.iter().map(missing).collect();
+    Ok(all.map_err(failed)?.into_iter().flatten().collect())
+}
+
+/// Where PostgreSQL looks for `library` (`dynamic_library_path` is `$libdir` in a copy).
+fn candidates(library: &str, directory: &Path) -> [PathBuf; 2] {
+    let path = match library.strip_prefix("$libdir/") {
+        Some(name) => directory.join(name),
+        // An absolute path stays what it is.
+        None => directory.join(library),
+    };
+    let with_suffix = format!("{}.so", path.display());
+    [path, PathBuf::from(with_suffix)]
+}
+
+/// Collations that tables and indexes use and that are not here, or sort otherwise: an index on text is then in no order.
+async fn other_collations(connection: &Connection) -> Result<Vec<String>, PostgresError> {
+    const USED: &str = "
+        SELECT DISTINCT c.oid::text AS oid, pg_catalog.format('%I.%I', n.nspname, c.collname) AS name, c.collversion AS version
+          FROM pg_catalog.pg_attribute AS a
+          JOIN pg_catalog.pg_class AS r ON r.oid = a.attrelid AND r.relkind IN ('r', 'm', 'p', 'i', 'I')
+          JOIN pg_catalog.pg_collation AS c ON c.oid = a.attcollation AND c.collprovider <> 'd'
+          JOIN pg_catalog.pg_namespace AS n ON n.oid = c.collnamespace
+         WHERE a.attnum > 0 AND NOT a.attisdropped AND c.collname NOT IN ('C', 'POSIX')
+         ORDER BY 2";
+    const DATABASE: &str = "
+        SELECT datcollversion AS built, pg_catalog.pg_database_collation_actual_version(oid) AS here
+          FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()";
+    let what = "which collations it needs";
+    let failed = |error| PostgresError::Query { what, error };
+    let mut words = Vec::new();
+    let row = connection.query_one(DATABASE, &[]).await.map_err(failed)?;
+    let (built, here) = (
+        row.try_get("built").map_err(failed)?,
+        row.try_get("here").map_err(failed)?,
+    );
+    words.extend(other_version("the database's collation", built, here));
+    for row in connection.query(USED, &[]).await.map_err(failed)? {
+        let oid: &str = row.try_get("oid").map_err(failed)?;
+        let name: &str = row.try_get("name").map_err(failed)?;
+        let built: Option<&str> = row.try_get("version").map_err(failed)?;
+        // The first is refused where the operating system has no such locale.
+        let asked = format!(
+            "SELECT 'a'::text COLLATE {name} < 'b'::text COLLATE {name}, pg_catalog.pg_collation_actual_version({oid}) AS here"
+        );
+        match connection.query_one(&asked, &[]).await {
+            Ok(row) => {
+                let here = row.try_get("here").map_err(failed)?;
+                words.extend(other_version(&format!("the collation {name}"), built, here));
+            }
+            Err(error) if connection.is_closed() => return Err(failed(error)),
+            Err(_) => words.push(format!("the locale of the collation {name}")),
+        }
+    }
+    Ok(words)
+}
+
+fn other_version(what: &str, built: Option<&str>, here: Option<&str>) -> Option<String> {
+    let (built, here) = built.zip(here).filter(|(built, here)| built != here)?;
+    Some(format!(
+        "version {built} of {what}: it has {here}, so indexes on text must be rebuilt here (REINDEX, then ALTER … REFRESH VERSION)"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_is_looked_for_where_postgresql_does() {
+        let directory = Path::new("/usr/lib/postgresql/17/lib");
+        for (library, path) in [
+            ("$libdir/hstore", "/usr/lib/postgresql/17/lib/hstore"),
+            ("hstore", "/usr/lib/postgresql/17/lib/hstore"),
+            ("/opt/x.so", "/opt/x.so"),
+        ] {
+            let [plain, suffixed] = candidates(library, directory);
+            assert_eq!(plain, Path::new(path));
+            assert_eq!(suffixed, PathBuf::from(format!("{path}.so")));
+        }
+    }
+
+    #[test]
+    fn only_a_known_other_version_is_another() {
+        for (built, here, is_other) in [
+            (Some("2.36"), Some("2.41"), true),
+            (Some("2.41"), Some("2.41"), false),
+            (None, Some("2.41"), false),
+            (Some("2.41"), None, false),
+        ] {
+            assert_eq!(other_version("x", built, here).is_some(), is_other);
+        }
+    }
+}
