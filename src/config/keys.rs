@@ -448,10 +448,10 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "wait.sslrootcert",
-        kind: Kind::Path,
+        kind: Kind::PathOrSystem,
         preset: Unset("/etc/xdb/postgres-ca.pem"),
         seeds: &[],
-        about: "PEM certificates that the server is trusted by; verify-ca and verify-full need it, and require checks it when it is set.",
+        about: "PEM certificates that the server is trusted by, or \"system\"; unset, ~/.postgresql/root.crt. Where there are some, every sslmode checks the server's.",
     },
     Key {
         name: "wait.timeout",

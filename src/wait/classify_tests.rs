@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::classify::{Next, Signal, classify};
 use super::dial::{Failure, Stage};
-use super::{Hop, Options, Tls, Wanted};
-use crate::postgres::Target;
+use super::{Hop, Options, Parameters, Wanted};
+use crate::postgres::{Target, Tls};
 
 fn options(front: Hop) -> Options {
     Options {
@@ -18,6 +18,7 @@ fn options(front: Hop) -> Options {
             database: "app".to_owned(),
             connect_timeout: Duration::from_secs(5),
         },
+        parameters: Parameters::default(),
         password_file: None,
         tls: Tls::none(),
         wanted: Wanted::Primary,
