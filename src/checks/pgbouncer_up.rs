@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::log;
 use crate::model::Verdict;
 use crate::pgbouncer::{self, Console, Pool};
-use crate::postgres::{Target, Tls};
+use crate::postgres::{SslMode, Target, Tls};
 use crate::wait::{self, Hop, Options, Parameters, Reached, Wanted};
 
 /// For one login and one query.
@@ -57,7 +57,7 @@ impl PgBouncerWatch {
                 target,
                 parameters: Parameters::default(),
                 password_file: None,
-                tls: Tls::none(),
+                tls: Tls::of(host, SslMode::Prefer, None),
                 wanted: Wanted::Any,
                 front: Hop::PgBouncer,
                 timeout: LOGIN,

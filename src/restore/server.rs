@@ -122,6 +122,7 @@ impl ScratchServer {
             // The one database that is always there.
             database: "template1".to_owned(),
             connect_timeout: Duration::from_secs(10),
+            tls: crate::postgres::Tls::none(),
         };
         Ok(Self {
             group,

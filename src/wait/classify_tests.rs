@@ -4,7 +4,8 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use super::classify::{Next, Signal, classify};
-use super::dial::{Failure, Stage};
+use super::dial::Failure;
+use super::progress::Stage;
 use super::{Hop, Options, Parameters, Wanted};
 use crate::postgres::{Target, Tls};
 
@@ -17,6 +18,7 @@ fn options(front: Hop) -> Options {
             password: Some("hush".into()),
             database: "app".to_owned(),
             connect_timeout: Duration::from_secs(5),
+            tls: crate::postgres::Tls::none(),
         },
         parameters: Parameters::default(),
         password_file: None,

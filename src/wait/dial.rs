@@ -3,34 +3,23 @@
 use std::error::Error as _;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_postgres::config::{SslMode as Negotiation, SslNegotiation};
 use tokio_postgres::{Client, Config, SimpleQueryMessage, SimpleQueryRow};
 
 use super::connect::connect_first;
 use super::heard::Heard;
+use super::progress::{Progress, Stage};
 use super::resolve::Resolver;
 use super::session_attributes::Role;
 use super::{Host, Options, Wanted};
 use crate::postgres::{in_words, tls_failure};
-
-/// How far an attempt came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
-    Name,
-    Connect,
-    /// Connected, and not a byte came: a proxy accepts before it has anywhere to go.
-    Greet,
-    Login,
-    Ask,
-}
 
 /// Why an attempt failed, as it was seen; [`super::classify`] says what it means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,45 +64,6 @@ impl Failure {
             Self::Tls(_) => true,
             Self::Server { code, message } => code == "28000" || message.contains("SSL required"),
             _ => false,
-        }
-    }
-}
-
-/// How far an attempt is, for whoever ends it.
-#[derive(Default)]
-struct Progress {
-    stage: Mutex<Option<Stage>>,
-    /// The index of the host that is tried.
-    host: AtomicUsize,
-    /// Something came from the other side of the present connection.
-    heard: Arc<AtomicBool>,
-}
-
-impl Progress {
-    fn reached(&self) -> MutexGuard<'_, Option<Stage>> {
-        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn reach(&self, stage: Stage) {
-        *self.reached() = Some(stage);
-    }
-
-    fn has_heard(&self) -> bool {
-        self.heard.load(Ordering::Relaxed)
-    }
-
-    fn stage(&self) -> Stage {
-        match *self.reached() {
-            Some(Stage::Greet) if self.has_heard() => Stage::Login,
-            stage => stage.unwrap_or(Stage::Name),
-        }
-    }
-
-    /// Waits until `limit` has passed without a byte from the other side; for ever when one came.
-    async fn silence(&self, limit: Duration) {
-        sleep(limit).await;
-        if self.has_heard() {
-            std::future::pending().await
         }
     }
 }

@@ -18,6 +18,7 @@ mod host;
 mod passfile;
 mod password;
 mod probe;
+mod progress;
 mod resolve;
 mod session_attributes;
 mod until_ready;

@@ -80,6 +80,7 @@ mod tests {
             password: None,
             database: "shop".to_owned(),
             connect_timeout: Duration::from_secs(5),
+            tls: crate::postgres::Tls::none(),
         }
     }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::Options;
 use super::classify::classify;
-use super::dial::{Failure, Stage, dial};
+use super::dial::{Failure, dial};
+use super::progress::Stage;
 use super::resolve::Resolver;
 
 /// How far one login came. Each text is a sentence for an operator.
@@ -142,6 +143,7 @@ mod tests {
                 password: None,
                 database: "postgres".to_owned(),
                 connect_timeout: limit,
+                tls: crate::postgres::Tls::none(),
             },
             parameters: Parameters::default(),
             password_file: None,

@@ -1,6 +1,6 @@
 //! From flags, configuration and libpq's variables to what is waited for.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tokio_postgres::config::ChannelBinding;
 
@@ -151,11 +151,7 @@ pub(super) fn is_preset(loaded: &Loaded, key: &str) -> bool {
 fn tls(loaded: &Loaded, connection: &ConnectionString) -> Result<Tls, WaitError> {
     let settings = &loaded.config.wait;
     let path = |keyword| connection.get(keyword).map(PathBuf::from);
-    let root = match settings.sslrootcert.as_deref() {
-        Some(path) if path == Path::new(SYSTEM) => RootCert::System,
-        Some(path) => RootCert::File(path.to_owned()),
-        None => RootCert::Home,
-    };
+    let root = RootCert::of(settings.sslrootcert.as_deref());
     // As for libpq: the system's roots are for servers that prove their name.
     let mode = match &root {
         RootCert::System if is_preset(loaded, "wait.sslmode") => SslMode::VerifyFull,
@@ -248,6 +244,7 @@ fn options(
         },
         database: settings.database.clone(),
         connect_timeout: settings.attempt_timeout,
+        tls: crate::postgres::Tls::none(),
     };
     let variable = |name| std::env::var_os(name).map(PathBuf::from);
     let named = connection.get("passfile").map(PathBuf::from);

@@ -69,6 +69,17 @@ pub enum RootCert {
     System,
 }
 
+impl RootCert {
+    /// A setting: the word `system`, a file, or nothing.
+    pub fn of(setting: Option<&Path>) -> Self {
+        match setting {
+            Some(path) if path == Path::new("system") => Self::System,
+            Some(path) => Self::File(path.to_owned()),
+            None => Self::Home,
+        }
+    }
+}
+
 /// The files that libpq reads for TLS; what is unset is looked for in `~/.postgresql`.
 #[derive(Debug, Clone, Default)]
 pub struct TlsFiles {

@@ -11,6 +11,7 @@ pub use verifier::tls_failure;
 
 use std::future::Future;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use rustls::{ClientConfig, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::config::SslMode as Negotiation;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use files::Loaded;
@@ -132,6 +134,24 @@ impl Tls {
         Ok(Self { loaded, ..tls })
     }
 
+    /// For a server at `host`: what cannot be used makes its handshake fail, and no other one.
+    pub fn of(host: &str, mode: SslMode, root: Option<&Path>) -> Self {
+        // A Unix socket is never encrypted.
+        if host.starts_with('/') || mode == SslMode::Disable {
+            return Self::none();
+        }
+        let files = TlsFiles {
+            home: std::env::var_os("HOME").map(PathBuf::from),
+            root: RootCert::of(root),
+            ..TlsFiles::default()
+        };
+        Self::new(mode, &files).unwrap_or_else(|error| Self {
+            mode,
+            loaded: Arc::new(Err(error.to_string())),
+            ..Self::none()
+        })
+    }
+
     /// The same from the first byte on.
     ///
     /// # Errors
@@ -183,6 +203,62 @@ impl Tls {
         Ok(config)
     }
 }
+
+/// Logs in as `config` and `tls` say: with TLS, without, or one after the other.
+///
+/// # Errors
+/// The last way's.
+pub async fn open(
+    config: &Config,
+    tls: &Tls,
+) -> Result<(Client, Connection<Socket, TlsStream>), tokio_postgres::Error> {
+    let mut config = config.clone();
+    let (first, second) = match tls.mode.ways() {
+        [first, second, ..] => (*first, Some(*second)),
+        [first] => (*first, None),
+        [] => (Negotiation::Disable, None),
+    };
+    match (config.ssl_mode(first).connect(tls.clone()).await, second) {
+        (Err(error), Some(second)) if asks_for_the_other_way(&error) => {
+            config.ssl_mode(second).connect(tls.clone()).await
+        }
+        (connected, _) => connected,
+    }
+}
+
+/// Whether TLS, or `pg_hba.conf` for want of it or because of it, is what failed.
+fn asks_for_the_other_way(error: &tokio_postgres::Error) -> bool {
+    match error.as_db_error() {
+        Some(answer) => {
+            answer.code().code() == "28000" || answer.message().contains("SSL required")
+        }
+        None => is_tls_failure(error),
+    }
+}
+
+/// Whether the server answered, and TLS with it failed.
+pub fn is_tls_failure(error: &tokio_postgres::Error) -> bool {
+    // The crate has no other way to tell.
+    error
+        .to_string()
+        .starts_with("error performing TLS handshake")
+}
+
+impl<S> MakeTlsConnect<S> for Tls
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    type Stream = <MakeRustlsConnect as MakeTlsConnect<S>>::Stream;
+    type TlsConnect = Connector;
+    type Error = io::Error;
+
+    fn make_tls_connect(&mut self, host: &str) -> io::Result<Connector> {
+        Ok(self.connector(host))
+    }
+}
+
+/// What an encrypted session runs over.
+pub type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
 /// Sets TLS up once a server has offered it.
 pub struct Connector {

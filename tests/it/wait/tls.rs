@@ -110,11 +110,42 @@ fn tls_that_postgresql_demands() {
         })
     });
     judge_modes(&lab, 5432);
+    judge_own_sessions(&lab);
     judge_certificates_as_psql(&lab);
     // Where TLS is offered and refused by pg_hba.conf, prefer comes without, as libpq does.
     lab.ok("sed -i 's/^hostssl /hostnossl /' /var/lib/postgresql/17/main/pg_hba.conf");
     lab.sql("SELECT pg_reload_conf()");
     wait(&lab, &format!("{direct} --timeout 20")).assert_ready("without TLS after all");
+}
+
+/// xdb itself, and pg_dump, log in over TCP where pg_hba.conf has `hostssl` only.
+fn judge_own_sessions(lab: &Lab) {
+    let push = |settings: &str| {
+        lab.config(&format!("[postgres]\n{settings}"));
+        lab.xdb(&["dump", "push"])
+    };
+    for settings in [
+        "",
+        "sslmode = \"require\"",
+        "host = \"database\"\nsslmode = \"verify-full\"\nsslrootcert = \"/tmp/ca.crt\"",
+    ] {
+        let pushed = push(settings);
+        assert_eq!(pushed.code, 0, "{settings}: {pushed:?}");
+    }
+    for (settings, hint) in [
+        ("sslmode = \"disable\"", "postgres.sslmode"),
+        (
+            "sslmode = \"verify-ca\"\nsslrootcert = \"/tmp/other.crt\"",
+            "postgres.sslrootcert",
+        ),
+        (
+            "host = \"stranger\"\nsslmode = \"verify-full\"\nsslrootcert = \"/tmp/ca.crt\"",
+            "postgres.sslrootcert",
+        ),
+    ] {
+        push(settings).failed(4, hint);
+    }
+    lab.config("");
 }
 
 /// Certificates in /tmp/certs, each named after what is special about it.
@@ -221,44 +252,45 @@ fn judge_certificates_as_psql(lab: &Lab) {
             let root = format!("sslrootcert=/tmp/certs/{root}.crt");
             uris.push(uri("database", &format!("sslmode=verify-ca&{root}")));
         }
-        for (host, root) in [
-            ("database", "ca"),
-            ("database", name),
-            ("other", "ca"),
-            ("127.0.0.1", "ca"),
-            ("db.example.test", "ca"),
-            ("a.db.example.test", "ca"),
-        ] {
-            let root = format!("sslrootcert=/tmp/certs/{root}.crt");
-            uris.push(uri(host, &format!("sslmode=verify-full&{root}")));
-        }
-        let modes = match name {
-            "self" | "v1" | "expired" | "below-other" => {
-                &["disable", "allow", "prefer", "require"][..]
-            }
-            _ => &["prefer"],
+        let of_name = matches!(name, "cn" | "san" | "wildcard")
+            || name.contains("-san")
+            || name.contains("ip-");
+        let hosts = match of_name {
+            true => &[
+                "database",
+                "other",
+                "127.0.0.1",
+                "db.example.test",
+                "a.db.example.test",
+            ][..],
+            false => &["database"],
         };
-        for mode in modes {
-            for root in ["ca.crt", "missing.crt"] {
-                uris.push(uri(
-                    "database",
-                    &format!("sslmode={mode}&sslrootcert=/tmp/certs/{root}"),
-                ));
-            }
+        for host in hosts {
+            uris.push(uri(
+                host,
+                "sslmode=verify-full&sslrootcert=/tmp/certs/ca.crt",
+            ));
         }
-        uris.push(uri("database", "sslmode=prefer"));
-        uris.push(uri(
-            "database",
-            "sslmode=require&ssl_max_protocol_version=TLSv1.2",
-        ));
-        uris.push(uri("database", "sslmode=require&sslnegotiation=direct"));
+        if matches!(name, "self" | "v1" | "v1-rsa" | "expired" | "below-other") {
+            for mode in ["disable", "allow", "prefer", "require"] {
+                for root in ["ca.crt", "missing.crt"] {
+                    let root = format!("sslrootcert=/tmp/certs/{root}");
+                    uris.push(uri("database", &format!("sslmode={mode}&{root}")));
+                }
+            }
+            uris.push(uri(
+                "database",
+                "sslmode=require&ssl_max_protocol_version=TLSv1.2",
+            ));
+            uris.push(uri("database", "sslmode=require&sslnegotiation=direct"));
+        }
         let (counted, differences) = beside_psql(lab, &uris);
         took += counted.0;
         refused += counted.1;
         differ += &differences;
     }
     assert_eq!(differ, "");
-    assert!(took > 80 && refused > 120, "{took} {refused}");
+    assert!(took > 50 && refused > 80, "{took} {refused}");
     judge_files_as_psql(lab);
 }
 
