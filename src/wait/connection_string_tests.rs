@@ -65,7 +65,7 @@ fn a_connection_string_gives_its_parts() {
         ),
         (
             "postgresql://a/?sslcert=/c&sslkey=/k&hostaddr=127.0.0.1",
-            "sslcert=/c sslkey=/k hostaddr=127.0.0.1",
+            "host=a sslcert=/c sslkey=/k hostaddr=127.0.0.1",
         ),
         ("postgresql://a/?user=&ssl_min_protocol_version=", "host=a"),
         ("host=a dbname=shop", "host=a dbname=shop"),

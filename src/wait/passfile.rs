@@ -113,7 +113,7 @@ mod tests {
             ("*:*:*:app", "management", None),
             ("*:*:*:app:", "management", None),
             ("", "management", None),
-            ("::1:*:*:*:a", "::1", None),
+            ("::1:*:*:*:pw", "::1", Some("pw")),
             (r"\:\:1:*:*:*:pw", "::1", Some("pw")),
             ("localhost:5432:*:*:pw", SOCKET, Some("pw")),
             ("/var/run/postgresql:*:*:*:pw", SOCKET, None),
