@@ -75,6 +75,13 @@ pub fn command(
     {
         command.env(name, value);
     }
+    // The programs' own default is the same.
+    if config.postgres.sslmode != "prefer" {
+        command.env("PGSSLMODE", &config.postgres.sslmode);
+    }
+    if let Some(roots) = &config.postgres.sslrootcert {
+        command.env("PGSSLROOTCERT", roots);
+    }
     let secret = [
         ("AWS_SECRET_ACCESS_KEY", &config.s3.secret_access_key),
         ("AWS_SESSION_TOKEN", &config.s3.session_token),

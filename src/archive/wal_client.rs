@@ -1,7 +1,6 @@
 //! What `wal-push` and `wal-fetch` share: they run before clap, tracing and any runtime, and answer to PostgreSQL.
 
 use std::future::Future;
-use std::io::Write;
 use std::panic::catch_unwind;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -63,7 +62,7 @@ pub(super) fn complain(verb: &'static str, file: Option<PathBuf>, error: &Archiv
         .unwrap_or_default();
     let message = log::chain(error);
     // A panic on a closed standard error would exit with a code of its own.
-    let _ = write!(std::io::stderr(), "xdb {verb}: {message}\n{hints}");
+    log::to_stderr(&format!("xdb {verb}: {message}\n{hints}"));
     // The exit code is what PostgreSQL acts on: nothing about a log file may change it.
     let _ = catch_unwind(|| {
         // Where the configuration cannot be read, nobody knows this node's name.
@@ -76,8 +75,7 @@ pub(super) fn complain(verb: &'static str, file: Option<PathBuf>, error: &Archiv
 
 /// Prints to PostgreSQL's log why the file `name` is let go though the bucket does not hold it.
 pub(super) fn note(verb: &'static str, name: &str, why: &str) {
-    let _ = writeln!(
-        std::io::stderr(),
-        "xdb {verb}: {name} is not stored and no longer needed: {why}"
-    );
+    log::to_stderr(&format!(
+        "xdb {verb}: {name} is not stored and no longer needed: {why}\n"
+    ));
 }

@@ -10,7 +10,6 @@
 //! every failure is 1: 126 would shut the standby down, and it asks again by itself.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -22,6 +21,7 @@ use super::wal_role::own_history;
 use super::wal_tablespace::tablespace_made;
 use super::{ArchiveError, Program, Repository, catalog, environment, segment_header};
 use crate::config::Config;
+use crate::log;
 use crate::model::{ArchiveFile, ServerPosition};
 use crate::postgres::control_file;
 use crate::process;
@@ -262,7 +262,7 @@ async fn fetch_on_standby(
         Ok(false) => Ok(false),
         // Asked for every few seconds: PostgreSQL's log is enough.
         Err(error @ ArchiveError::Unproven { .. }) => {
-            let _ = writeln!(std::io::stderr(), "xdb wal-fetch: {error}\n{FOREIGN}");
+            log::to_stderr(&format!("xdb wal-fetch: {error}\n{FOREIGN}\n"));
             Ok(false)
         }
         Err(error) => Err(error),
@@ -321,10 +321,9 @@ async fn may_have(
     let Some(reason) = refused.await? else {
         return Ok(true);
     };
-    let _ = writeln!(
-        std::io::stderr(),
-        "xdb wal-fetch: {name} is not handed to PostgreSQL: {reason}\n{FOREIGN}"
-    );
+    log::to_stderr(&format!(
+        "xdb wal-fetch: {name} is not handed to PostgreSQL: {reason}\n{FOREIGN}\n"
+    ));
     Ok(false)
 }
 

@@ -10,8 +10,8 @@ use crate::config::Config;
 use crate::log;
 use crate::model::Verdict;
 use crate::pgbouncer::{self, Console, Pool};
-use crate::postgres::Target;
-use crate::wait::{self, Hop, Options, Reached, Tls, Wanted};
+use crate::postgres::{SslMode, Target, Tls};
+use crate::wait::{self, Hop, Options, Parameters, Reached, Wanted};
 
 /// For one login and one query.
 const LOGIN: Duration = Duration::from_secs(3);
@@ -55,8 +55,9 @@ impl PgBouncerWatch {
         Self {
             login: Options {
                 target,
+                parameters: Parameters::default(),
                 password_file: None,
-                tls: Tls::none(),
+                tls: Tls::of(host, SslMode::Prefer, None),
                 wanted: Wanted::Any,
                 front: Hop::PgBouncer,
                 timeout: LOGIN,

@@ -1,6 +1,5 @@
 //! Exit codes, one table for all verbs but `wal-push` and `wal-fetch`, and the last words before one.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use crate::archive::ArchiveError;
@@ -91,7 +90,7 @@ pub fn report(error: &anyhow::Error) -> Exit {
 pub fn complain(message: &str, hint: Option<&str>) {
     let hints = hint.map(log::hints).unwrap_or_default();
     // Nobody may be left to read it; the exit code tells all the same.
-    let _ = write!(std::io::stderr(), "xdb: {message}\n{hints}");
+    log::to_stderr(&format!("xdb: {message}\n{hints}"));
 }
 
 fn hint(error: &anyhow::Error) -> Option<String> {

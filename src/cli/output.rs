@@ -6,6 +6,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use jiff::Timestamp;
 
+use crate::log;
 use crate::restore::Step;
 
 /// A table without lines; the columns of `right` are numbers.
@@ -41,12 +42,13 @@ pub fn ago(at: Timestamp, now: Timestamp) -> String {
 
 /// Tells on standard error that a step of a long work is done; a closed one must not end the work.
 pub fn show_step(step: &Step) {
-    let _ = writeln!(std::io::stderr(), "{step}");
+    log::to_stderr(&format!("{step}\n"));
 }
 
 /// Prints `text` as a line. Whoever reads may stop reading (`xdb … | head`): that is no error.
 pub fn say(text: impl std::fmt::Display) -> std::io::Result<()> {
-    match writeln!(std::io::stdout(), "{text}") {
+    let text = text.to_string();
+    match writeln!(std::io::stdout(), "{}", log::printable(&text)) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }

@@ -1,6 +1,5 @@
 //! `xdb restore`: a cluster that is kept, and what to do with it next.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
@@ -11,6 +10,7 @@ use super::exit::{Exit, complain};
 use super::output::say;
 use crate::cluster::is_range;
 use crate::config::{Config, Flag, Loaded};
+use crate::log;
 use crate::model::Verdict;
 use crate::restore::{
     self, Forecast, Held, Placed, Request, RestoreError, Restored, Step, Until, UntilError, is_sure,
@@ -102,12 +102,12 @@ async fn restore(arguments: &Arguments, loaded: &Loaded) -> anyhow::Result<Exit>
     }
     outlook.judge(config).await?;
     // What is printed on the way is no part of the result, and nobody may be left to read it.
-    let _ = writeln!(std::io::stderr(), "{plan}");
+    log::to_stderr(&format!("{plan}\n"));
     let mut progress = |step: &Step| {
-        let _ = writeln!(std::io::stderr(), "{step}");
+        log::to_stderr(&format!("{step}\n"));
     };
     let tell = |sign: &str| {
-        let _ = writeln!(std::io::stderr(), "{sign}");
+        log::to_stderr(&format!("{sign}\n"));
     };
     let restored = restore::restore(loaded, outlook, &mut progress, &tell).await?;
     if arguments.json {

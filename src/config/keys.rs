@@ -117,6 +117,20 @@ pub(super) const KEYS: &[Key] = &[
         about: "How long connecting may take, login included.",
     },
     Key {
+        name: "postgres.sslmode",
+        kind: Kind::Choice(SSLMODES),
+        preset: Text("prefer"),
+        seeds: &[],
+        about: "As libpq's, for sessions of xdb, of pg_dump and of the archive program over TCP.",
+    },
+    Key {
+        name: "postgres.sslrootcert",
+        kind: Kind::PathOrSystem,
+        preset: Unset("/etc/xdb/postgres-ca.pem"),
+        seeds: &[],
+        about: "PEM certificates that the server is trusted by, or \"system\"; unset, ~/.postgresql/root.crt where it exists.",
+    },
+    Key {
         name: "pgbouncer.host",
         kind: Kind::Text,
         preset: Text("/var/run/postgresql"),
@@ -448,10 +462,10 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "wait.sslrootcert",
-        kind: Kind::Path,
+        kind: Kind::PathOrSystem,
         preset: Unset("/etc/xdb/postgres-ca.pem"),
         seeds: &[],
-        about: "PEM certificates that the server is trusted by; verify-ca and verify-full need it, and require checks it when it is set.",
+        about: "PEM certificates that the server is trusted by, or \"system\"; unset, ~/.postgresql/root.crt. Where there are some, every sslmode checks the server's.",
     },
     Key {
         name: "wait.timeout",

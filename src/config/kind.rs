@@ -15,6 +15,8 @@ pub(super) enum Kind {
     Name,
     /// Absolute: the daemon, PostgreSQL's children and people run in different directories.
     Path,
+    /// A path, or the word `system`.
+    PathOrSystem,
     Port,
     Count,
     /// More than zero.
@@ -79,6 +81,7 @@ impl Kind {
             Self::Text => "text on one line, without blanks at its ends".to_owned(),
             Self::Name => "a name of lowercase letters, digits and inner dashes".to_owned(),
             Self::Path => "an absolute path".to_owned(),
+            Self::PathOrSystem => "an absolute path, or system".to_owned(),
             Self::Port => "a port from 1 to 65535".to_owned(),
             Self::Count => format!("a whole number from 0 to {}", u32::MAX),
             Self::Duration => "a duration above zero, such as 90s, 5m or 6h".to_owned(),
@@ -125,6 +128,8 @@ impl Kind {
             Self::Path => {
                 (one_line && text.starts_with('/')).then(|| Value::Path(PathBuf::from(text)))
             }
+            Self::PathOrSystem if text == "system" => Some(Value::Path(PathBuf::from(text))),
+            Self::PathOrSystem => Self::Path.parse(text),
             Self::Port => number(text)?
                 .try_into()
                 .ok()

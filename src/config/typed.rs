@@ -58,6 +58,10 @@ pub struct Postgres {
     pub bin_directory: PathBuf,
     /// For the whole of connecting, login included.
     pub connect_timeout: Duration,
+    /// libpq's.
+    pub sslmode: String,
+    /// The word `system`, or a file; `None` is libpq's own in the home directory.
+    pub sslrootcert: Option<PathBuf>,
 }
 
 /// This node's own PgBouncer, asked through its console.
@@ -231,6 +235,8 @@ impl Config {
                 data_directory: values.path("postgres.data_directory"),
                 bin_directory: values.path("postgres.bin_directory"),
                 connect_timeout: values.duration("postgres.connect_timeout"),
+                sslmode: values.text("postgres.sslmode"),
+                sslrootcert: values.path_if_set("postgres.sslrootcert"),
             },
             pgbouncer: PgBouncer {
                 host: values.text("pgbouncer.host"),

@@ -48,6 +48,7 @@ fn client(config: &Config, program: &str, superuser: bool) -> Command {
         .env("PGHOST", &settings.host)
         .env("PGPORT", settings.port.to_string())
         .env("PGUSER", &settings.user)
+        .env("PGSSLMODE", &settings.sslmode)
         .env("PGAPPNAME", format!("xdb {program}"))
         // What server, database and role set must change nothing of a dump.
         .env("PGOPTIONS", options)
@@ -55,6 +56,9 @@ fn client(config: &Config, program: &str, superuser: bool) -> Command {
             "PGCONNECT_TIMEOUT",
             settings.connect_timeout.as_secs().max(1).to_string(),
         );
+    if let Some(roots) = &settings.sslrootcert {
+        command.env("PGSSLROOTCERT", roots);
+    }
     if let Some(password) = &settings.password {
         command.env("PGPASSWORD", password.expose_secret());
     }

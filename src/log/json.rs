@@ -17,7 +17,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
-use super::Files;
+use super::{Files, printable, to_stderr};
 
 /// Writes each event as one line to the file of its component, and to standard output.
 pub struct JsonLayer {
@@ -62,7 +62,7 @@ impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for JsonLayer {
             let _ = std::io::stdout().write_all(line.as_bytes());
         }
         if let Some(told) = self.files.write(component, &line) {
-            let _ = writeln!(std::io::stderr(), "xdb: {told}");
+            to_stderr(&format!("xdb: {told}\n"));
         }
     }
 }
@@ -97,7 +97,7 @@ pub(super) fn line(
     }
     line.pop();
     line.push_str("}\n");
-    line
+    printable(&line).into_owned()
 }
 
 #[derive(Default)]

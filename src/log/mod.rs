@@ -2,6 +2,7 @@
 
 mod files;
 mod json;
+mod printable;
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -14,13 +15,14 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 pub use files::{DIRECTORY, Files};
+pub use printable::{printable, to_stderr};
 
 /// Sends tracing to standard error: warnings, or what `XDB_LOG` asks for (such as `debug`).
 pub fn init() {
     let filter = EnvFilter::try_from_env("XDB_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| printable::Coloured(std::io::stderr()))
         .with_ansi(std::io::stderr().is_terminal())
         .init();
 }
@@ -36,7 +38,11 @@ pub fn init_daemon(hostname: &str) -> Arc<Files> {
         files: files.clone(),
         to_stdout: !at_terminal,
     };
-    let text = at_terminal.then(|| tracing_subscriber::fmt::layer().boxed());
+    let text = at_terminal.then(|| {
+        tracing_subscriber::fmt::layer()
+            .with_writer(|| printable::Coloured(std::io::stdout()))
+            .boxed()
+    });
     tracing_subscriber::registry()
         .with(filter)
         .with(json)

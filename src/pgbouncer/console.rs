@@ -5,7 +5,9 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
+use tokio_postgres::{Client, Config, SimpleQueryMessage};
+
+use crate::postgres::{SslMode, Tls, open};
 
 use super::{Clients, Database, PgBouncerError, Pool, Row, RowError};
 
@@ -43,7 +45,8 @@ impl Console {
         if let Some(password) = &settings.password {
             config.password(password.expose_secret());
         }
-        let login = timeout(DEADLINE, config.connect(NoTls)).await;
+        let tls = Tls::of(&settings.host, SslMode::Prefer, None);
+        let login = timeout(DEADLINE, open(&config, &tls)).await;
         let (client, connection) =
             login
                 .map_err(|_| silent("the login"))?

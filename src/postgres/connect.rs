@@ -6,10 +6,11 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::{Client, Config, Error, NoTls};
+use tokio_postgres::{Client, Config, Error};
 
 use super::PostgresError;
 use super::session::{Access, options, pin_for_superuser, superuser_options};
+use super::tls::{SslMode, Tls, open};
 
 /// Where to connect and as whom.
 #[derive(Debug, Clone)]
@@ -22,6 +23,7 @@ pub struct Target {
     pub database: String,
     /// For the whole of connecting, login included.
     pub connect_timeout: Duration,
+    pub tls: Tls,
 }
 
 impl Target {
@@ -42,6 +44,11 @@ impl From<&crate::config::Postgres> for Target {
             password: settings.password.clone(),
             database: settings.database.clone(),
             connect_timeout: settings.connect_timeout,
+            tls: Tls::of(
+                &settings.host,
+                SslMode::named(&settings.sslmode),
+                settings.sslrootcert.as_deref(),
+            ),
         }
     }
 }
@@ -110,10 +117,10 @@ pub(super) async fn log_in(
     access: Access,
 ) -> Result<(Client, JoinHandle<()>), Error> {
     let mut config = settings(target, statement_timeout, access);
-    let login = match config.connect(NoTls).await {
+    let login = match open(&config, &target.tls).await {
         Err(error) if is_run_at_login(&error) => {
             config.options(superuser_options(statement_timeout, access));
-            config.connect(NoTls).await.map_err(|_| error)
+            open(&config, &target.tls).await.map_err(|_| error)
         }
         login => login,
     };

@@ -39,6 +39,10 @@ fn judge(error: &tokio_postgres::Error) -> Life {
     if let Some(answer) = error.as_db_error() {
         return judge_code(answer.code().code());
     }
+    // It answered, and its certificate or its want of TLS is what failed.
+    if super::tls::is_tls_failure(error) {
+        return Life::Up;
+    }
     let mut source = error.source();
     while let Some(cause) = source {
         if let Some(cause) = cause.downcast_ref::<io::Error>() {

@@ -101,6 +101,7 @@ mod tests {
             password: None,
             database: "shop".to_owned(),
             connect_timeout: Duration::from_secs(1),
+            tls: crate::postgres::Tls::none(),
         };
         let expected = b"\0\0\0\x20\0\x03\0\0user\0ann\0database\0shop\0\0";
         assert_eq!(startup(&target).unwrap(), expected);

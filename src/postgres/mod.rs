@@ -11,6 +11,7 @@ mod pool;
 mod relay;
 mod server;
 mod session;
+mod tls;
 mod wal_commits;
 mod wal_directory;
 mod wal_written;
@@ -28,6 +29,9 @@ pub use pool::{Pool, PooledClient};
 pub use relay::Relay;
 pub use server::{Archiver, Server, archiver, clock_behind, heavy_work, server, switch_wal};
 pub use session::{program_options, superuser_program_options};
+pub use tls::{
+    Connector, RootCert, SslMode, Tls, TlsError, TlsFiles, TlsVersions, open, tls_failure,
+};
 pub use wal_commits::{Commit, WalReader, WalStretch, local_history, stretches};
 pub use wal_directory::{WalDirectory, wal_directory};
 pub use wal_written::written_after;
@@ -74,6 +78,12 @@ impl PostgresError {
     /// What the operator can do.
     pub fn hint(&self) -> String {
         match self {
+            Self::Connect { error, .. } if tls::is_tls_failure(error) => {
+                "TLS with the server failed: check postgres.sslmode, postgres.sslrootcert and the server's certificate".to_owned()
+            }
+            Self::Connect { error, .. } if in_words(error).contains("no encryption") => {
+                "pg_hba.conf has no entry for this login without TLS: check postgres.sslmode, ssl on the server, and hostssl in pg_hba.conf".to_owned()
+            }
             Self::Connect { error, .. } => match error.code().map(tokio_postgres::error::SqlState::code) {
                 Some("28P01" | "28000") => {
                     "check postgres.user and postgres.password (or PGPASSWORD), and pg_hba.conf".to_owned()

@@ -28,8 +28,6 @@ use crate::model::{Lsn, Verdict};
 use crate::postgres::{self, ControlData, PostgresError};
 use crate::process;
 
-/// The one database that every cluster has.
-
 /// How long a fast shutdown may take before the server is killed.
 pub(super) const SHUTDOWN: Duration = Duration::from_secs(60);
 /// The same of a cluster that is kept: its last checkpoint writes all that the recovery left in memory.

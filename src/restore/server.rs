@@ -135,6 +135,7 @@ impl ScratchServer {
             password: None,
             database: DOORS[0].to_owned(),
             connect_timeout: Duration::from_secs(10),
+            tls: crate::postgres::Tls::none(),
         };
         Ok(Self {
             group,

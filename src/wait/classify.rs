@@ -3,7 +3,8 @@
 use std::fmt;
 use std::io::ErrorKind;
 
-use super::dial::{Failure, Stage};
+use super::dial::Failure;
+use super::progress::Stage;
 use super::{Hop, Options};
 
 /// What to do after a failed attempt.

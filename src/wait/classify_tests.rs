@@ -4,9 +4,10 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use super::classify::{Next, Signal, classify};
-use super::dial::{Failure, Stage};
-use super::{Hop, Options, Tls, Wanted};
-use crate::postgres::Target;
+use super::dial::Failure;
+use super::progress::Stage;
+use super::{Hop, Options, Parameters, Wanted};
+use crate::postgres::{Target, Tls};
 
 fn options(front: Hop) -> Options {
     Options {
@@ -17,7 +18,9 @@ fn options(front: Hop) -> Options {
             password: Some("hush".into()),
             database: "app".to_owned(),
             connect_timeout: Duration::from_secs(5),
+            tls: crate::postgres::Tls::none(),
         },
+        parameters: Parameters::default(),
         password_file: None,
         tls: Tls::none(),
         wanted: Wanted::Primary,

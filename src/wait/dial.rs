@@ -2,32 +2,24 @@
 
 use std::error::Error as _;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::os::linux::net::SocketAddrExt;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
-use tokio_postgres::config::SslMode as Negotiation;
+use tokio::net::UnixStream;
+use tokio::time::{Instant, timeout};
+use tokio_postgres::config::{SslMode as Negotiation, SslNegotiation};
 use tokio_postgres::{Client, Config, SimpleQueryMessage, SimpleQueryRow};
 
+use super::connect::connect_first;
 use super::heard::Heard;
+use super::progress::{Progress, Stage};
 use super::resolve::Resolver;
-use super::{Options, Wanted};
-use crate::postgres::in_words;
-
-/// How far an attempt came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
-    Name,
-    Connect,
-    /// Connected, and not a byte came: a proxy accepts before it has anywhere to go.
-    Greet,
-    Login,
-    Ask,
-}
+use super::session_attributes::Role;
+use super::{Host, Options, Wanted};
+use crate::postgres::{in_words, tls_failure};
 
 /// Why an attempt failed, as it was seen; [`super::classify`] says what it means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +37,7 @@ pub(super) enum Failure {
     /// TLS is wanted and not offered, or the handshake failed.
     Tls(String),
     NoPassword,
-    /// The file with the password cannot be used.
+    /// A password is asked for, and the file with it cannot be used.
     PasswordFile(String),
     /// What a PostgreSQL server would not answer.
     Odd(String),
@@ -57,6 +49,15 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// libpq tries its next host then; after any other failure it stays.
+    fn leads_to_the_next_host(&self) -> bool {
+        match self {
+            Self::Name(_) | Self::Connect(..) => true,
+            Self::Server { code, .. } => code == "57P03",
+            _ => false,
+        }
+    }
+
     /// libpq's `allow` and `prefer` come a second time, with or without TLS, when `pg_hba.conf` refused the first.
     fn asks_for_the_other_way(&self) -> bool {
         match self {
@@ -67,115 +68,169 @@ impl Failure {
     }
 }
 
-/// How far an attempt is, for whoever ends it.
-#[derive(Default)]
-struct Progress {
-    stage: Mutex<Option<Stage>>,
-    /// Something came from the other side of the present connection.
-    heard: Arc<AtomicBool>,
+/// What one attempt came to.
+pub(super) struct Attempt {
+    /// Whether the server is in recovery.
+    pub(super) result: Result<bool, Failure>,
+    pub(super) stage: Stage,
+    /// The host that it ended at.
+    pub(super) host: Host,
 }
 
-impl Progress {
-    fn reached(&self) -> MutexGuard<'_, Option<Stage>> {
-        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn reach(&self, stage: Stage) {
-        *self.reached() = Some(stage);
-    }
-
-    fn stage(&self) -> Stage {
-        match *self.reached() {
-            Some(Stage::Greet) if self.heard.load(Ordering::Relaxed) => Stage::Login,
-            stage => stage.unwrap_or(Stage::Name),
-        }
-    }
-}
-
-/// Tries `options.target` once, for at most `limit`; fine when a server in the wanted role answers a query.
-pub(super) async fn dial(
-    options: &Options,
-    resolver: &mut Resolver,
-    limit: Duration,
-) -> Result<(), Failure> {
-    dial_to_stage(options, resolver, limit).await.0.map(|_| ())
-}
-
-/// The same, with how far the attempt came; gives whether the server is in recovery.
-pub(super) async fn dial_to_stage(
-    options: &Options,
-    resolver: &mut Resolver,
-    limit: Duration,
-) -> (Result<bool, Failure>, Stage) {
+/// Tries the hosts of `options` once, for at most `limit`; fine when a server in the wanted role answers a query.
+///
+/// As for libpq, the next host comes where one cannot be reached, is starting, or is not what `target_session_attrs` asks for.
+pub(super) async fn dial(options: &Options, resolver: &mut Resolver, limit: Duration) -> Attempt {
+    let hosts = options.hosts();
     let progress = Progress::default();
-    let attempts = async {
-        let mut result = Ok(false);
-        for (index, way) in ways(options).iter().enumerate() {
-            result = attempt(options, *way, resolver, &progress).await;
-            let again = |failure: &Failure| index == 0 && failure.asks_for_the_other_way();
-            if !result.as_ref().is_err_and(again) {
-                break;
+    let end = Instant::now() + limit;
+    let result = timeout(limit, dial_hosts(options, &hosts, resolver, &progress, end)).await;
+    let result = result.unwrap_or_else(|_| Err(Failure::Silent(progress.stage(), limit)));
+    let host = hosts.get(progress.host.load(Ordering::Relaxed)).cloned();
+    Attempt {
+        result,
+        stage: progress.stage(),
+        host: host.unwrap_or_else(|| Host::of(&options.target)),
+    }
+}
+
+async fn dial_hosts(
+    options: &Options,
+    hosts: &[Host],
+    resolver: &mut Resolver,
+    progress: &Progress,
+    end: Instant,
+) -> Result<bool, Failure> {
+    let passes = options.parameters.attributes.passes();
+    let mut left = passes.len() * hosts.len();
+    let mut result = Err(Failure::Odd("no host to connect to".to_owned()));
+    for attributes in passes {
+        for (index, host) in hosts.iter().enumerate() {
+            progress.host.store(index, Ordering::Relaxed);
+            let share = share(end, left);
+            left -= 1;
+            let role = timeout(share, dial_host(options, host, resolver, progress, share)).await;
+            match role {
+                Ok(Ok(role)) if attributes.accept(role) => return judge(role, options.wanted),
+                Ok(Ok(role)) if role.in_recovery || !role.read_only => {
+                    let in_recovery = role.in_recovery;
+                    result = Err(Failure::WrongRole { in_recovery });
+                }
+                Ok(Ok(_)) => result = Err(Failure::ReadOnly),
+                Ok(Err(failure)) if failure.leads_to_the_next_host() => result = Err(failure),
+                Ok(Err(failure)) => return Err(failure),
+                Err(_) => result = Err(Failure::Silent(progress.stage(), share)),
             }
         }
-        result
-    };
-    let result = timeout(limit, attempts)
-        .await
-        .unwrap_or_else(|_| Err(Failure::Silent(progress.stage(), limit)));
-    (result, progress.stage())
+    }
+    result
 }
 
-/// A Unix socket is never encrypted.
-fn ways(options: &Options) -> &'static [Negotiation] {
-    if options.target.host.starts_with('/') {
-        &[Negotiation::Disable]
-    } else {
-        options.tls.mode.ways()
+/// What one of `left` may take of the time until `end`.
+fn share(end: Instant, left: usize) -> Duration {
+    let time = end.saturating_duration_since(Instant::now());
+    time / u32::try_from(left.max(1)).unwrap_or(u32::MAX)
+}
+
+/// Comes to `host` as `sslmode` says.
+async fn dial_host(
+    options: &Options,
+    host: &Host,
+    resolver: &mut Resolver,
+    progress: &Progress,
+    limit: Duration,
+) -> Result<Role, Failure> {
+    // A Unix socket is never encrypted.
+    let ways = match host.is_socket() {
+        true => &[Negotiation::Disable],
+        false => options.tls.mode.ways(),
+    };
+    let mut result = Err(Failure::Odd("no way to connect".to_owned()));
+    let end = Instant::now() + limit;
+    for (index, way) in ways.iter().enumerate() {
+        result = attempt(options, host, *way, resolver, progress, end).await;
+        let again = |failure: &Failure| index == 0 && failure.asks_for_the_other_way();
+        if !result.as_ref().is_err_and(again) {
+            break;
+        }
     }
+    result
 }
 
 async fn attempt(
     options: &Options,
+    host: &Host,
     negotiation: Negotiation,
     resolver: &mut Resolver,
     progress: &Progress,
-) -> Result<bool, Failure> {
-    let target = &options.target;
+    end: Instant,
+) -> Result<Role, Failure> {
     let refused = |error: io::Error| Failure::Connect(error.kind(), error.to_string());
     progress.heard.store(false, Ordering::Relaxed);
-    let row = if target.host.starts_with('/') {
+    if host.is_socket() {
         progress.reach(Stage::Connect);
-        let socket = format!("{}/.s.PGSQL.{}", target.host, target.port);
-        let stream = UnixStream::connect(socket).await.map_err(refused)?;
-        ask(options, negotiation, stream, progress).await?
-    } else {
-        progress.reach(Stage::Name);
-        let addresses = resolver.addresses(target).await.map_err(Failure::Name)?;
+        let stream = connect_socket(host).await.map_err(refused)?;
+        return ask(options, host, negotiation, stream, progress).await;
+    }
+    progress.reach(Stage::Name);
+    let mut addresses = resolver.addresses(host).await.map_err(Failure::Name)?;
+    loop {
         progress.reach(Stage::Connect);
-        let stream = TcpStream::connect(addresses.as_slice())
-            .await
-            .map_err(refused)?;
-        stream.set_nodelay(true).map_err(refused)?;
-        ask(options, negotiation, stream, progress).await?
+        let (stream, address) = connect_first(&addresses).await.map_err(refused)?;
+        let share = share(end, addresses.len());
+        addresses.retain(|other| *other != address);
+        let last = addresses.is_empty();
+        let result = {
+            let asked = ask(options, host, negotiation, stream, progress);
+            tokio::pin!(asked);
+            tokio::select! {
+                biased;
+                result = &mut asked => result,
+                // One that takes connections and says nothing: another address may be alive.
+                () = progress.silence(share), if !last => {
+                    resolver.silent(host, address);
+                    continue;
+                }
+            }
+        };
+        if progress.has_heard() {
+            resolver.answered(host, address);
+        }
+        return result;
+    }
+}
+
+/// A socket in a directory, or one in the abstract namespace.
+async fn connect_socket(host: &Host) -> io::Result<UnixStream> {
+    let path = format!("{}/.s.PGSQL.{}", host.name, host.port);
+    let Some(name) = path.strip_prefix('@') else {
+        return UnixStream::connect(path).await;
     };
-    judge(&row, options.wanted)
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+    let stream = std::os::unix::net::UnixStream::connect_addr(&address)?;
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
 }
 
 /// Logs in over `stream` and asks for the server's role.
 async fn ask<S>(
     options: &Options,
+    host: &Host,
     negotiation: Negotiation,
     stream: S,
     progress: &Progress,
-) -> Result<SimpleQueryRow, Failure>
+) -> Result<Role, Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     progress.reach(Stage::Greet);
-    let config = settings(options, negotiation)?;
+    let (config, unused) = settings(options, host, negotiation);
     let stream = Heard::new(stream, &progress.heard);
-    let failed = |error| failure(progress.stage(), &error);
-    let connector = options.tls.connector(&options.target.host);
+    let failed = |error| match (failure(progress.stage(), &error), &unused) {
+        (Failure::NoPassword, Some(why)) => Failure::PasswordFile(why.clone()),
+        (failure, _) => failure,
+    };
+    let connector = options.tls.connector(&host.name);
     let (client, mut connection) = config
         .connect_raw(stream, connector)
         .await
@@ -200,25 +255,41 @@ where
     // An orderly end: PgBouncer logs any other as the client's failure.
     drop(client);
     let _ = connection.await;
-    row.ok_or_else(|| Failure::Odd("no row for pg_is_in_recovery()".to_owned()))
+    let row = row.ok_or_else(|| Failure::Odd("no row for pg_is_in_recovery()".to_owned()))?;
+    role(&row)
 }
 
-fn settings(options: &Options, negotiation: Negotiation) -> Result<Config, Failure> {
+/// The session's settings, and why the password file is not used: that matters only where a password is asked for.
+fn settings(options: &Options, host: &Host, negotiation: Negotiation) -> (Config, Option<String>) {
     let target = &options.target;
+    let parameters = &options.parameters;
     let mut config = Config::new();
+    let name = parameters.application_name.as_deref();
     config
         .user(&target.user)
         .dbname(&target.database)
-        .application_name("xdb wait")
+        .application_name(name.unwrap_or("xdb wait"))
         .ssl_mode(negotiation);
-    let from_file = match (&target.password, &options.password_file) {
-        (None, Some(file)) => file.read(target).map_err(Failure::PasswordFile)?,
-        _ => None,
+    if let Some(options) = &parameters.options {
+        config.options(options);
+    }
+    if let Some(binding) = parameters.channel_binding {
+        config.channel_binding(binding);
+    }
+    if options.tls.direct && negotiation == Negotiation::Require {
+        config.ssl_negotiation(SslNegotiation::Direct);
+    }
+    let (from_file, unused) = match (&target.password, &options.password_file) {
+        (None, Some(file)) => match file.read(&options.at(host).target) {
+            Ok(password) => (password, None),
+            Err(why) => (None, Some(why)),
+        },
+        _ => (None, None),
     };
     if let Some(password) = target.password.as_ref().or(from_file.as_ref()) {
         config.password(password.expose_secret());
     }
-    Ok(config)
+    (config, unused)
 }
 
 /// The simple protocol, because transaction pooling may lose a prepared statement.
@@ -232,18 +303,26 @@ async fn first_row(client: &Client) -> Result<Option<SimpleQueryRow>, tokio_post
     }))
 }
 
-/// Gives whether the server is in recovery.
-fn judge(row: &SimpleQueryRow, wanted: Wanted) -> Result<bool, Failure> {
+fn role(row: &SimpleQueryRow) -> Result<Role, Failure> {
     let column = |name| row.try_get(name).ok().flatten();
     let in_recovery = match column("in_recovery") {
         Some("t") => true,
         Some("f") => false,
         _ => return Err(Failure::Odd("no role in its answer".to_owned())),
     };
+    Ok(Role {
+        in_recovery,
+        read_only: column("read_only") != Some("off"),
+    })
+}
+
+/// Gives whether the server is in recovery.
+fn judge(role: Role, wanted: Wanted) -> Result<bool, Failure> {
+    let in_recovery = role.in_recovery;
     match wanted {
         Wanted::Primary if in_recovery => Err(Failure::WrongRole { in_recovery }),
         // A standby's transactions never write; a primary's do not with default_transaction_read_only.
-        Wanted::Primary if column("read_only") != Some("off") => Err(Failure::ReadOnly),
+        Wanted::Primary if role.read_only => Err(Failure::ReadOnly),
         Wanted::Replica if !in_recovery => Err(Failure::WrongRole { in_recovery }),
         _ => Ok(in_recovery),
     }
@@ -260,7 +339,7 @@ fn failure(stage: Stage, error: &tokio_postgres::Error) -> Failure {
     let io = source.and_then(|source| source.downcast_ref::<io::Error>());
     let tls = io.and_then(|io| io.get_ref()?.downcast_ref::<rustls::Error>());
     if let Some(tls) = tls {
-        return Failure::Tls(tls.to_string());
+        return Failure::Tls(tls_failure(tls));
     }
     if error.is_closed() || io.is_some_and(|io| is_cut(io.kind())) {
         return Failure::Closed(stage);

@@ -1,18 +1,16 @@
 //! What can be wrong before anything is dialled; all of it is usage.
 
-use std::path::PathBuf;
+use crate::postgres::TlsError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum WaitError {
-    /// The URL itself is never shown: it may hold a password.
-    #[error("--url is no PostgreSQL URL: {0}")]
+    /// The string itself is never shown: it may hold a password.
+    #[error("--url is no connection string: {0}")]
     Url(String),
     #[error("--url holds a password, which every user of this machine can read")]
     PasswordInUrl,
-    #[error("sslmode {0} needs sslrootcert")]
-    NoRoots(&'static str),
-    #[error("cannot read certificates from {}: {reason}", path.display())]
-    Roots { path: PathBuf, reason: String },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 impl WaitError {
@@ -23,8 +21,7 @@ impl WaitError {
             Self::PasswordInUrl => {
                 "leave it out of the URL and set PGPASSWORD, PGPASSFILE or wait.password_file"
             }
-            Self::NoRoots(_) => "name the PEM file of the server's CA with --sslrootcert",
-            Self::Roots { .. } => "sslrootcert is a PEM file with the server's CA",
+            Self::Tls(error) => error.hint(),
         }
     }
 }

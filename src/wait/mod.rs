@@ -6,38 +6,47 @@ mod all;
 mod classify;
 #[cfg(test)]
 mod classify_tests;
-mod connection_url;
+mod connect;
+mod connection_string;
+#[cfg(test)]
+mod connection_string_tests;
 mod dial;
 mod error;
 mod heard;
 mod hop;
+mod host;
 mod passfile;
 mod password;
 mod probe;
+mod progress;
 mod resolve;
-mod tls;
+mod session_attributes;
 mod until_ready;
 
 pub use all::{Ended, all_ready};
 pub use classify::{Next, Signal};
-pub use connection_url::{UrlPart, parse_url};
+pub use connection_string::{ConnectionString, is_connection_string, parse_connection_string};
 pub use error::WaitError;
 pub use hop::Hop;
+pub use host::{Host, parse_hosts};
 pub use password::PasswordFile;
 pub use probe::{Reached, probe};
-pub use tls::{SslMode, Tls};
+pub use session_attributes::SessionAttributes;
 pub use until_ready::{Outcome, until_ready};
 
 use std::fmt;
 use std::time::Duration;
 
-use crate::postgres::Target;
+use tokio_postgres::config::ChannelBinding;
+
+use crate::postgres::{Target, Tls};
 
 /// What is waited for, and how long.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Its `connect_timeout` is the deadline of one attempt, the query included.
     pub target: Target,
+    pub parameters: Parameters,
     /// Read at each attempt when the target is without a password.
     pub password_file: Option<PasswordFile>,
     pub tls: Tls,
@@ -50,10 +59,44 @@ pub struct Options {
     pub fail_fast_after: Duration,
 }
 
+/// What a connection string says beyond one host, one login and TLS.
+#[derive(Debug, Clone, Default)]
+pub struct Parameters {
+    /// In the order to try them; empty where it is the target's own alone.
+    pub hosts: Vec<Host>,
+    pub attributes: SessionAttributes,
+    pub application_name: Option<String>,
+    /// The `options` of the session.
+    pub options: Option<String>,
+    /// `None` is libpq's default, `prefer`.
+    pub channel_binding: Option<ChannelBinding>,
+}
+
 impl Options {
-    /// As "management:5432".
+    /// As "management:5432", with commas between several.
     pub fn place(&self) -> String {
-        format!("{}:{}", self.target.host, self.target.port)
+        let hosts = self.hosts();
+        let places = hosts
+            .iter()
+            .map(|host| format!("{}:{}", host.shown(), host.port));
+        places.collect::<Vec<_>>().join(",")
+    }
+
+    /// The hosts in the order to try them.
+    fn hosts(&self) -> Vec<Host> {
+        match self.parameters.hosts.as_slice() {
+            [] => vec![Host::of(&self.target)],
+            hosts => hosts.to_vec(),
+        }
+    }
+
+    /// The same, for `host` alone.
+    fn at(&self, host: &Host) -> Self {
+        let mut options = self.clone();
+        host.shown().clone_into(&mut options.target.host);
+        options.target.port = host.port;
+        options.parameters.hosts = vec![host.clone()];
+        options
     }
 }
 

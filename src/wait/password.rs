@@ -1,4 +1,4 @@
-//! Passwords from files, read anew at each attempt: at boot the file may come after the probe.
+//! Passwords from files, read at each attempt: at boot the file may come after the probe.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -34,19 +34,24 @@ impl PasswordFile {
             Self::Plain(path) => {
                 // systemd gives a unit its credentials as 0440.
                 let text = private(path, 0o037)?;
-                let password = text.strip_suffix('\n').unwrap_or(&text);
-                Ok((!password.is_empty()).then(|| SecretString::from(password)))
+                let password = text.strip_suffix(b"\n").unwrap_or(&text);
+                secret(path, (!password.is_empty()).then(|| password.to_vec()))
             }
-            Self::Passfile(path) if !path.exists() => Ok(None),
-            Self::Passfile(path) => {
-                Ok(passfile::find(&private(path, 0o077)?, target).map(SecretString::from))
-            }
+            // libpq looks at no directory, pipe or device.
+            Self::Passfile(path) if !path.is_file() => Ok(None),
+            Self::Passfile(path) => secret(path, passfile::find(&private(path, 0o077)?, target)),
         }
     }
 }
 
+fn secret(path: &Path, password: Option<Vec<u8>>) -> Result<Option<SecretString>, String> {
+    let text = password.map(String::from_utf8).transpose();
+    let text = text.map_err(|_| format!("the password in {} is no UTF-8", path.display()))?;
+    Ok(text.map(SecretString::from))
+}
+
 /// Reads a regular file only when no bit of `open` is set in its mode.
-fn private(path: &Path, open: u32) -> Result<String, String> {
+fn private(path: &Path, open: u32) -> Result<Vec<u8>, String> {
     let unused = |error: std::io::Error| format!("{} is not used: {error}", path.display());
     let metadata = fs::metadata(path).map_err(unused)?;
     if metadata.is_file() && metadata.permissions().mode() & open != 0 {
@@ -55,7 +60,7 @@ fn private(path: &Path, open: u32) -> Result<String, String> {
             "{path} is not used: others may read it (chmod 0600 {path})"
         ));
     }
-    fs::read_to_string(path).map_err(unused)
+    fs::read(path).map_err(unused)
 }
 
 #[cfg(test)]
@@ -74,6 +79,7 @@ mod tests {
             password: None,
             database: "shop".to_owned(),
             connect_timeout: Duration::from_secs(5),
+            tls: crate::postgres::Tls::none(),
         }
     }
 

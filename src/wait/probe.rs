@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::Options;
 use super::classify::classify;
-use super::dial::{Failure, Stage, dial_to_stage};
+use super::dial::{Failure, dial};
+use super::progress::Stage;
 use super::resolve::Resolver;
 
 /// How far one login came. Each text is a sentence for an operator.
@@ -32,14 +33,14 @@ pub enum Reached {
 pub async fn probe(options: &Options) -> Reached {
     let limit = options.target.connect_timeout;
     let mut resolver = Resolver::default();
-    let (outcome, stage) = dial_to_stage(options, &mut resolver, limit).await;
-    if !matches!(outcome, Err(Failure::Closed(_))) {
-        return judge(outcome, stage, options);
+    let attempt = dial(options, &mut resolver, limit).await;
+    if !matches!(attempt.result, Err(Failure::Closed(_))) {
+        return judge(attempt.result, attempt.stage, options);
     }
     // PgBouncer may have ended during the login: the next attempt shows whether it is down.
     let again = limit.min(Duration::from_secs(1));
-    let (outcome, stage) = dial_to_stage(options, &mut resolver, again).await;
-    judge(outcome, stage, options)
+    let attempt = dial(options, &mut resolver, again).await;
+    judge(attempt.result, attempt.stage, options)
 }
 
 /// PgBouncer's and PostgreSQL's words for a limit that is reached; PgBouncer passes PostgreSQL's on.
@@ -129,8 +130,8 @@ fn judge_answer(code: &str, message: &str, stage: Stage, reason: String) -> Reac
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::postgres::Target;
-    use crate::wait::{Hop, Tls, Wanted};
+    use crate::postgres::{Target, Tls};
+    use crate::wait::{Hop, Parameters, Wanted};
 
     fn options() -> Options {
         let limit = Duration::from_secs(3);
@@ -142,7 +143,9 @@ mod tests {
                 password: None,
                 database: "postgres".to_owned(),
                 connect_timeout: limit,
+                tls: crate::postgres::Tls::none(),
             },
+            parameters: Parameters::default(),
             password_file: None,
             tls: Tls::none(),
             wanted: Wanted::Any,

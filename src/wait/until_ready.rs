@@ -41,11 +41,12 @@ pub async fn until_ready(options: &Options, mut changed: impl FnMut(&Signal)) ->
         } else {
             left.min(attempt)
         };
-        let Err(failure) = dial(options, &mut resolver, limit).await else {
+        let tried = dial(options, &mut resolver, limit).await;
+        let Err(failure) = tried.result else {
             return Outcome::Ready;
         };
         let cut_short = matches!(failure, Failure::Silent(..)) && limit < attempt;
-        let signal = classify(&failure, options);
+        let signal = classify(&failure, &options.at(&tried.host));
         let (signal, since) = match last.take() {
             // An attempt that was cut by the total deadline learned nothing new.
             Some((before, since)) if cut_short || before.same_as(&signal) => (before, since),

@@ -171,7 +171,26 @@ fn a_dump_restores_and_holds_the_rows_that_its_manifest_counts() {
     for word in ["incomplete", "damaged", "complete", "is missing", ODD] {
         assert!(table.stdout.contains(word), "{table:?}");
     }
+    judge_name_that_steers_a_terminal(&lab);
     lab.assert_nothing_left_behind();
+}
+
+/// A database's name that sets the title of the reader's terminal is printed, and its control characters are not.
+fn judge_name_that_steers_a_terminal(lab: &Lab) {
+    const STEERS: &str = "a\u{1b}]0;b\u{7}";
+    lab.sql(&format!("CREATE DATABASE \"{STEERS}\""));
+    let names = lab.sql("SELECT datname FROM pg_database");
+    assert!(names.contains(STEERS), "{names:?}");
+    let pushed = lab.xdb(&["dump", "push", "--database", STEERS]);
+    assert_eq!(pushed.code, 0, "{pushed:?}");
+    let missing = lab.xdb(&["dump", "push", "--database", "no\u{1b}[31m"]);
+    assert_eq!(missing.code, 2, "{missing:?}");
+    for said in [pushed, missing, lab.xdb(&["dump", "list"])] {
+        let everything = format!("{}{}", said.stdout, said.stderr);
+        assert!(everything.contains("\\u001b"), "{said:?}");
+        let steers = |character: char| character.is_control() && !"\n\t".contains(character);
+        assert!(!everything.contains(steers), "{said:?}");
+    }
 }
 
 /// One word for bash.

@@ -2,6 +2,7 @@
 
 mod options;
 mod report;
+mod variables;
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -31,13 +32,13 @@ pub struct Arguments {
     /// How long the same refusal (password, role, database, TLS) must last to be final; 0 is at once
     #[arg(long, value_name = "TIME")]
     fail_fast_after: Option<String>,
-    /// What the server must be; a replica is asked for at its own port
-    #[arg(long, value_enum, default_value_t = Wanted::Primary)]
-    role: Wanted,
+    /// What the server must be [default: primary, or what target_session_attrs says]; a replica is asked for at its own port
+    #[arg(long, value_enum)]
+    role: Option<Wanted>,
     /// Several of them: ready when all are
     #[arg(long = "target", value_name = "ROLE", value_enum, conflicts_with_all = ["role", "port", "url"])]
     targets: Vec<Wanted>,
-    /// The host that the application connects to
+    /// The host that the application connects to, or several with commas between
     #[arg(long)]
     host: Option<String>,
     #[arg(long)]
@@ -49,13 +50,13 @@ pub struct Arguments {
     /// disable, allow, prefer, require, verify-ca or verify-full
     #[arg(long, value_name = "MODE")]
     sslmode: Option<String>,
-    /// PEM certificates that the server is trusted by
+    /// PEM certificates that the server is trusted by, or "system"; unset, ~/.postgresql/root.crt where it exists
     #[arg(long, value_name = "FILE")]
     sslrootcert: Option<String>,
     /// A file with nothing but the password
     #[arg(long, value_name = "FILE")]
     password_file: Option<String>,
-    /// All of it as the application has it, without the password
+    /// All of it as the application has it, without the password: a URI, or libpq's keyword=value form
     #[arg(long, conflicts_with_all = ["host", "port", "dbname", "user", "sslmode", "sslrootcert"])]
     url: Option<String>,
     /// Say nothing but why it ended badly

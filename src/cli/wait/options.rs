@@ -2,40 +2,85 @@
 
 use std::path::PathBuf;
 
+use tokio_postgres::config::ChannelBinding;
+
 use super::Arguments;
+use super::variables::{config_flags, set_defaults};
 use crate::config::{Config, Flag, Loaded, Source};
-use crate::postgres::Target;
-use crate::wait::{Hop, Options, PasswordFile, SslMode, Tls, UrlPart, WaitError, Wanted};
+use crate::postgres::{RootCert, SslMode, Target, Tls, TlsFiles, TlsVersions};
+use crate::wait::{
+    ConnectionString, Hop, Options, Parameters, PasswordFile, SessionAttributes, WaitError, Wanted,
+    is_connection_string, parse_connection_string, parse_hosts,
+};
 
 /// What `arguments` ask to wait for, one by one.
 ///
 /// # Errors
-/// When the configuration, the URL or the certificates are wrong.
+/// When the configuration, the connection string or the certificates are wrong.
 pub(super) fn targets(
     arguments: &Arguments,
     load: impl Fn(Vec<Flag>) -> anyhow::Result<Loaded>,
 ) -> anyhow::Result<Vec<Options>> {
-    let given = flags(arguments)?;
+    let mut connection = connection(arguments)?;
+    let given = flags(arguments, &connection)?;
     let mut loaded = load(given.clone())?;
-    let libpq = from_libpq(arguments.role, &loaded);
+    let mut libpq = config_flags(port_key(arguments.role), &loaded);
+    // As for libpq: the database is the user's where nothing names one.
+    if let (Some(user), true) = (connection.get("user"), is_preset(&loaded, "wait.database")) {
+        libpq.push(flag("wait.database", user.to_owned(), "--url"));
+    }
     if !libpq.is_empty() {
         loaded = load([given, libpq].concat())?;
     }
-    let settings = &loaded.config.wait;
-    let mode = SslMode::named(&settings.sslmode);
-    let tls = Tls::new(mode, settings.sslrootcert.as_deref())?;
+    set_defaults(&mut connection)?;
+    let tls = tls(&loaded, &connection)?;
+    let attributes = connection.get("target_session_attrs");
+    let attributes = SessionAttributes::named(attributes.unwrap_or_default());
+    let one = [arguments.role.unwrap_or_else(|| attributes.role())];
     let wanted = match arguments.targets.as_slice() {
-        [] => std::slice::from_ref(&arguments.role),
+        [] => &one[..],
         several => several,
     };
-    let each = |wanted: &Wanted| options(&loaded.config, &tls, *wanted);
-    Ok(wanted.iter().map(each).collect())
+    let each = |wanted: &Wanted| {
+        let port = match arguments.targets.as_slice() {
+            [] => port_of(arguments.role, &loaded.config),
+            _ => port_of(Some(*wanted), &loaded.config),
+        };
+        options(&loaded, &connection, &tls, *wanted, port)
+    };
+    Ok(wanted.iter().map(each).collect::<Result<_, _>>()?)
+}
+
+/// `--url`, or `--dbname` where it is a connection string, as for psql.
+fn connection(arguments: &Arguments) -> Result<ConnectionString, WaitError> {
+    let database = arguments.dbname.as_deref();
+    let text = arguments
+        .url
+        .as_deref()
+        .or(database.filter(|name| is_connection_string(name)));
+    text.map_or_else(|| Ok(ConnectionString::default()), parse_connection_string)
+}
+
+fn flag(key: &'static str, value: String, flag: &'static str) -> Flag {
+    Flag { key, value, flag }
 }
 
 /// Flags that are configuration.
-fn flags(arguments: &Arguments) -> Result<Vec<Flag>, WaitError> {
+fn flags(arguments: &Arguments, connection: &ConnectionString) -> Result<Vec<Flag>, WaitError> {
     let time = |text: &Option<String>| text.as_deref().map(seconds);
+    let path = |text: Option<&str>| text.map(absolute);
     let port = port_key(arguments.role);
+    let database = arguments.dbname.clone();
+    // Several ports are no setting: they belong to their hosts.
+    let own_port = connection.get("port").filter(|ports| !ports.contains(','));
+    let of_url = [
+        ("wait.host", connection.get("host").map(str::to_owned)),
+        (port, own_port.map(|port| port.trim().to_owned())),
+        ("wait.user", connection.get("user").map(str::to_owned)),
+        ("wait.database", connection.get("dbname").map(str::to_owned)),
+        ("wait.sslmode", connection.get("sslmode").map(str::to_owned)),
+        ("wait.sslrootcert", path(connection.get("sslrootcert"))),
+    ];
     let given = [
         ("wait.timeout", time(&arguments.timeout), "--timeout"),
         (
@@ -50,12 +95,16 @@ fn flags(arguments: &Arguments) -> Result<Vec<Flag>, WaitError> {
         ),
         ("wait.host", arguments.host.clone(), "--host"),
         (port, arguments.port.clone(), "--port"),
-        ("wait.database", arguments.dbname.clone(), "--dbname"),
+        (
+            "wait.database",
+            database.filter(|name| !is_connection_string(name)),
+            "--dbname",
+        ),
         ("wait.user", arguments.user.clone(), "--user"),
         ("wait.sslmode", arguments.sslmode.clone(), "--sslmode"),
         (
             "wait.sslrootcert",
-            arguments.sslrootcert.clone(),
+            path(arguments.sslrootcert.as_deref()),
             "--sslrootcert",
         ),
         (
@@ -64,59 +113,96 @@ fn flags(arguments: &Arguments) -> Result<Vec<Flag>, WaitError> {
             "--password-file",
         ),
     ];
-    let flag =
-        |(key, value, flag): (_, Option<String>, _)| value.map(|value| Flag { key, value, flag });
-    let mut flags: Vec<Flag> = given.into_iter().filter_map(flag).collect();
-    if let Some(url) = &arguments.url {
-        for (part, value) in crate::wait::parse_url(url)? {
-            let key = match part {
-                UrlPart::Host => "wait.host",
-                UrlPart::Port => port,
-                UrlPart::User => "wait.user",
-                UrlPart::Database => "wait.database",
-                UrlPart::SslMode => "wait.sslmode",
-                UrlPart::SslRootCert => "wait.sslrootcert",
-            };
-            let flag = "--url";
-            flags.push(Flag { key, value, flag });
-        }
+    let in_url = |key: &str| {
+        of_url
+            .iter()
+            .any(|(own, value)| *own == key && value.is_some())
+    };
+    let given = given.into_iter().filter(|(key, ..)| !in_url(key));
+    let given: Vec<_> = given
+        .filter_map(|(key, value, name)| Some(flag(key, value?, name)))
+        .collect();
+    let of_url = of_url.into_iter();
+    let of_url = of_url.filter_map(|(key, value)| Some(flag(key, value?, "--url")));
+    Ok(of_url.chain(given).collect())
+}
+
+/// libpq takes a path from the working directory on.
+fn absolute(path: &str) -> String {
+    if path == SYSTEM || path.is_empty() {
+        return path.to_owned();
     }
-    Ok(flags)
+    let absolute = std::path::absolute(path).ok();
+    let text = absolute.and_then(|path| path.into_os_string().into_string().ok());
+    text.unwrap_or_else(|| path.to_owned())
 }
 
-/// What libpq's variables give to keys that nothing else sets.
-///
-/// No seeds of the configuration: one that is malformed would stop every verb, archiving too.
-fn from_libpq(role: Wanted, loaded: &Loaded) -> Vec<Flag> {
-    let free = |key: &str| {
-        let is_free = |effective: &crate::config::Effective| {
-            effective.key == key && effective.source == Source::Default
-        };
-        loaded.effective().iter().any(is_free)
+/// Stands for the roots that the system trusts.
+const SYSTEM: &str = "system";
+
+/// Whether nothing sets `key`.
+pub(super) fn is_preset(loaded: &Loaded, key: &str) -> bool {
+    let is_preset = |effective: &crate::config::Effective| {
+        effective.key == key && effective.source == Source::Default
     };
-    let from = |(key, name): (&'static str, &'static str)| {
-        let value = std::env::var(name).ok()?;
-        let set = !value.is_empty() && free(key);
-        set.then_some(Flag {
-            key,
-            value,
-            flag: name,
-        })
-    };
-    [
-        (port_key(role), "PGPORT"),
-        ("wait.sslmode", "PGSSLMODE"),
-        ("wait.sslrootcert", "PGSSLROOTCERT"),
-    ]
-    .into_iter()
-    .filter_map(from)
-    .collect()
+    loaded.effective().iter().any(is_preset)
 }
 
-fn port_key(role: Wanted) -> &'static str {
+fn tls(loaded: &Loaded, connection: &ConnectionString) -> Result<Tls, WaitError> {
+    let settings = &loaded.config.wait;
+    let path = |keyword| connection.get(keyword).map(PathBuf::from);
+    let root = RootCert::of(settings.sslrootcert.as_deref());
+    // As for libpq: the system's roots are for servers that prove their name.
+    let mode = match &root {
+        RootCert::System if is_preset(loaded, "wait.sslmode") => SslMode::VerifyFull,
+        _ => SslMode::named(&settings.sslmode),
+    };
+    let files = TlsFiles {
+        home: std::env::var_os("HOME").map(PathBuf::from),
+        root,
+        revoked: path("sslcrl"),
+        revoked_directory: path("sslcrldir"),
+        certificate: path("sslcert"),
+        key: path("sslkey"),
+        without_certificate: connection.get("sslcertmode") == Some("disable"),
+    };
+    let mut tls = Tls::new(mode, &files)?;
+    tls.versions = versions(
+        connection.get("ssl_min_protocol_version"),
+        connection.get("ssl_max_protocol_version"),
+    )?;
+    if connection.get("sslnegotiation") == Some("direct") {
+        tls = tls.negotiate_directly()?;
+    }
+    Ok(tls)
+}
+
+/// libpq's least is TLSv1.2 where none is given; older ones are not safe, and xdb has none.
+fn versions(least: Option<&str>, most: Option<&str>) -> Result<TlsVersions, WaitError> {
+    let least = least.unwrap_or("TLSv1.2");
+    match most {
+        // The names sort as the versions do.
+        Some(most) if most < least => Err(WaitError::Url(
+            "invalid SSL protocol version range".to_owned(),
+        )),
+        Some("TLSv1" | "TLSv1.1") => Ok(TlsVersions::Old),
+        Some("TLSv1.2") => Ok(TlsVersions::Only12),
+        _ if least == "TLSv1.3" => Ok(TlsVersions::Only13),
+        _ => Ok(TlsVersions::Any),
+    }
+}
+
+fn port_key(role: Option<Wanted>) -> &'static str {
     match role {
-        Wanted::Replica => "wait.replica_port",
-        Wanted::Primary | Wanted::Any => "wait.port",
+        Some(Wanted::Replica) => "wait.replica_port",
+        _ => "wait.port",
+    }
+}
+
+fn port_of(role: Option<Wanted>, config: &Config) -> u16 {
+    match role {
+        Some(Wanted::Replica) => config.wait.replica_port,
+        _ => config.wait.port,
     }
 }
 
@@ -130,15 +216,27 @@ fn seconds(text: &str) -> String {
     }
 }
 
-fn options(config: &Config, tls: &Tls, wanted: Wanted) -> Options {
+fn options(
+    loaded: &Loaded,
+    connection: &ConnectionString,
+    tls: &Tls,
+    wanted: Wanted,
+    port: u16,
+) -> Result<Options, WaitError> {
+    let config = &loaded.config;
     let settings = &config.wait;
     let own_file = settings.password_file.clone().map(PasswordFile::Plain);
+    let address = connection.get("hostaddr");
+    // An address needs no name.
+    let nameless = address.is_some() && is_preset(loaded, "wait.host");
+    let name = (!nameless).then_some(settings.host.as_str());
+    let port = port.to_string();
+    let ports = connection.get("port").filter(|ports| ports.contains(','));
+    let hosts = parse_hosts(name, address, Some(ports.unwrap_or(&port)))?;
+    let first = hosts.first();
     let target = Target {
-        host: settings.host.clone(),
-        port: match wanted {
-            Wanted::Replica => settings.replica_port,
-            Wanted::Primary | Wanted::Any => settings.port,
-        },
+        host: first.map_or("", |host| host.shown()).to_owned(),
+        port: first.map_or(settings.port, |host| host.port),
         user: settings.user.clone(),
         password: match own_file {
             Some(_) => None,
@@ -146,23 +244,43 @@ fn options(config: &Config, tls: &Tls, wanted: Wanted) -> Options {
         },
         database: settings.database.clone(),
         connect_timeout: settings.attempt_timeout,
+        tls: crate::postgres::Tls::none(),
     };
     let variable = |name| std::env::var_os(name).map(PathBuf::from);
-    let passfile = || PasswordFile::passfile(variable("PGPASSFILE"), variable("HOME"));
-    Options {
+    let named = connection.get("passfile").map(PathBuf::from);
+    let named = named.or_else(|| variable("PGPASSFILE"));
+    let passfile = || PasswordFile::passfile(named, variable("HOME"));
+    let text = |keyword| connection.get(keyword).map(str::to_owned);
+    let parameters = Parameters {
+        hosts,
+        attributes: SessionAttributes::named(
+            connection.get("target_session_attrs").unwrap_or_default(),
+        ),
+        application_name: text("application_name").or_else(|| text("fallback_application_name")),
+        options: text("options"),
+        channel_binding: connection
+            .get("channel_binding")
+            .map(|binding| match binding {
+                "disable" => ChannelBinding::Disable,
+                "require" => ChannelBinding::Require,
+                _ => ChannelBinding::Prefer,
+            }),
+    };
+    Ok(Options {
         front: front(&target, config),
         password_file: own_file.or_else(passfile),
         target,
+        parameters,
         tls: tls.clone(),
         wanted,
         timeout: settings.timeout,
         fail_fast_after: settings.fail_fast_after,
-    }
+    })
 }
 
 /// Who takes connections there: HAProxy, unless it is an address of this node's own servers.
 fn front(target: &Target, config: &Config) -> Hop {
-    let local = target.host.starts_with('/') || target.host == config.postgres.host;
+    let local = target.host.starts_with(['/', '@']) || target.host == config.postgres.host;
     if target.port == config.pgbouncer.port {
         Hop::PgBouncer
     } else if local && target.port == config.postgres.port {
@@ -174,7 +292,22 @@ fn front(target: &Target, config: &Config) -> Hop {
 
 #[cfg(test)]
 mod tests {
-    use super::seconds;
+    use super::*;
+
+    #[test]
+    fn versions_of_tls_are_a_range() {
+        for (least, most, expected) in [
+            (None, None, Some(TlsVersions::Any)),
+            (Some("TLSv1"), None, Some(TlsVersions::Any)),
+            (Some("TLSv1.3"), None, Some(TlsVersions::Only13)),
+            (None, Some("TLSv1.2"), Some(TlsVersions::Only12)),
+            (Some("TLSv1.3"), Some("TLSv1.2"), None),
+            (None, Some("TLSv1.1"), None),
+            (Some("TLSv1"), Some("TLSv1.1"), Some(TlsVersions::Old)),
+        ] {
+            assert_eq!(versions(least, most).ok(), expected, "{least:?} {most:?}");
+        }
+    }
 
     #[test]
     fn a_bare_number_counts_seconds() {

@@ -78,6 +78,14 @@ fn what_is_written_through_haproxy_is_restored_on_the_replica() {
         );
     }
 
+    // The command of an application's unit, bare, finds its way by what stands on its node.
+    let waited = cluster.sh("app1", "env -i PATH=\"$PATH\" xdb wait --timeout 150");
+    assert!(waited.code == 0, "{waited:?}");
+    assert!(
+        waited.stderr.contains("management:5432 is ready"),
+        "{waited:?}"
+    );
+
     // What is written to one is read from the other, and app1 does so by itself.
     let psql = [
         "psql",

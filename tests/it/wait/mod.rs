@@ -2,6 +2,7 @@
 
 mod hops;
 mod late;
+mod libpq;
 mod refusals;
 mod roles;
 mod silence;

@@ -40,23 +40,23 @@ fn judge_modes(lab: &Lab, port: u16) {
         (
             "stranger",
             "--sslmode verify-full --sslrootcert /tmp/ca.crt",
-            "not valid for name",
+            "does not match host name",
         ),
         (
             "database",
             "--sslmode verify-full --sslrootcert /tmp/other.crt",
-            "UnknownIssuer",
+            "certificate verify failed",
         ),
         (
             "database",
             "--sslmode verify-ca --sslrootcert /tmp/other.crt",
-            "UnknownIssuer",
+            "certificate verify failed",
         ),
         // As for libpq, a CA makes of require verify-ca.
         (
             "database",
             "--sslmode require --sslrootcert /tmp/other.crt",
-            "UnknownIssuer",
+            "certificate verify failed",
         ),
     ] {
         let ended = end(host, flags);
@@ -110,8 +110,244 @@ fn tls_that_postgresql_demands() {
         })
     });
     judge_modes(&lab, 5432);
+    judge_own_sessions(&lab);
+    judge_certificates_as_psql(&lab);
     // Where TLS is offered and refused by pg_hba.conf, prefer comes without, as libpq does.
     lab.ok("sed -i 's/^hostssl /hostnossl /' /var/lib/postgresql/17/main/pg_hba.conf");
     lab.sql("SELECT pg_reload_conf()");
     wait(&lab, &format!("{direct} --timeout 20")).assert_ready("without TLS after all");
+}
+
+/// xdb itself, and pg_dump, log in over TCP where pg_hba.conf has `hostssl` only.
+fn judge_own_sessions(lab: &Lab) {
+    let push = |settings: &str| {
+        lab.config(&format!("[postgres]\n{settings}"));
+        lab.xdb(&["dump", "push"])
+    };
+    for settings in [
+        "",
+        "sslmode = \"require\"",
+        "host = \"database\"\nsslmode = \"verify-full\"\nsslrootcert = \"/tmp/ca.crt\"",
+    ] {
+        let pushed = push(settings);
+        assert_eq!(pushed.code, 0, "{settings}: {pushed:?}");
+    }
+    for (settings, hint) in [
+        ("sslmode = \"disable\"", "postgres.sslmode"),
+        (
+            "sslmode = \"verify-ca\"\nsslrootcert = \"/tmp/other.crt\"",
+            "postgres.sslrootcert",
+        ),
+        (
+            "host = \"stranger\"\nsslmode = \"verify-full\"\nsslrootcert = \"/tmp/ca.crt\"",
+            "postgres.sslrootcert",
+        ),
+    ] {
+        push(settings).failed(4, hint);
+    }
+    lab.config("");
+}
+
+/// Certificates in /tmp/certs, each named after what is special about it.
+const CERTIFICATES: &str = r#"set -e; mkdir -p /tmp/certs && cd /tmp/certs
+printf '[req]\ndistinguished_name=dn\n[dn]\n' >cnf
+printf 'certificate\n' >garbage
+make() { local name=$1; shift; openssl req -x509 -config cnf -nodes -keyout $name.key -out $name.crt "$@" 2>>log || { tail -n 3 log; exit 1; }; }
+ec="-newkey ec -pkeyopt ec_paramgen_curve:P-256" days="-days 2" ca="-addext basicConstraints=critical,CA:TRUE"
+by="-CA ca.crt -CAkey ca.key" name="-subj /CN=database"
+make ca $ec $days $ca -subj /CN=ca
+make other $ec $days $ca -subj /CN=other
+make self $ec $days $ca $name
+make self-v1 $ec $days -x509v1 $name
+make self-rsa -newkey rsa:2048 $days $ca $name
+make v1 $ec $days $by -x509v1 $name
+make v1-rsa -newkey rsa:2048 $days $by -x509v1 $name
+make cn $ec $days $by $name
+make san $ec $days $by -subj / -addext subjectAltName=DNS:database
+make other-san $ec $days $by $name -addext subjectAltName=DNS:other
+make wildcard $ec $days $by -subj /CN=x -addext 'subjectAltName=DNS:*.example.test'
+make ip-san $ec $days $by $name -addext subjectAltName=IP:127.0.0.1
+make other-ip-san $ec $days $by -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.2
+make ip-cn $ec $days $by -subj /CN=127.0.0.1
+make expired $ec -not_before 20200101000000Z -not_after 20210101000000Z $by $name
+make future $ec -not_before 20900101000000Z -not_after 20910101000000Z $by $name
+make for-clients $ec $days $by $name -addext extendedKeyUsage=clientAuth
+make for-servers $ec $days $by $name -addext extendedKeyUsage=serverAuth,clientAuth -addext keyUsage=digitalSignature
+make for-signing $ec $days $by $name -addext keyUsage=keyCertSign
+make ca-leaf $ec $days $by $ca $name
+make critical $ec $days $by $name -addext 1.2.3.4=critical,ASN1:UTF8String:x
+make below-other $ec $days -CA other.crt -CAkey other.key $name
+make middle $ec $days $by $ca -subj /CN=middle
+make no-ca $ec $days $by -addext basicConstraints=CA:FALSE -subj /CN=no-ca
+make chained $ec $days -CA middle.crt -CAkey middle.key $name
+cp chained.key lonely.key; cp chained.crt lonely.crt; cat middle.crt >>chained.crt
+make below-leaf $ec $days -CA no-ca.crt -CAkey no-ca.key $name
+cat no-ca.crt >>below-leaf.crt
+make old-root $ec -not_before 20200101000000Z -not_after 20210101000000Z $ca -subj /CN=old
+make below-old $ec $days -CA old-root.crt -CAkey old-root.key $name
+chown postgres *.key && chmod 0600 *.key && chmod 0644 *.crt
+echo '127.0.0.1 db.example.test a.db.example.test' >>/etc/hosts
+for name in $(ls *.crt | grep -v -e '^ca.crt' -e '^other.crt' -e middle -e no-ca -e old-root); do echo ${name%.crt}; done
+"#;
+
+/// Tries each `URI` of its input with psql and with the probe; prints the URI where they disagree, and counts what psql took.
+const BESIDE_PSQL: &str = r#"export PGPASSWORD=lab-password; took=0 refused=0
+while read -r uri; do
+    psql=1 probe=1
+    timeout 10 /usr/lib/postgresql/17/bin/psql -XAtwqc 'SELECT 1' "$uri" >/tmp/psql.out 2>&1 </dev/null && psql=0
+    xdb wait --timeout 0 --fail-fast-after 0 --url "$uri" >/tmp/probe.out 2>&1 </dev/null && probe=0
+    [ $psql = 0 ] && took=$((took+1)) || refused=$((refused+1))
+    [ $psql = $probe ] || { echo "DIFFER psql=$psql xdb=$probe $uri"; head -n 3 /tmp/psql.out /tmp/probe.out; }
+done <<'END'
+ROWS
+END
+echo "took=$took refused=$refused""#;
+
+/// How many of `uris` psql took and refused, and where the probe disagrees.
+fn beside_psql(lab: &Lab, uris: &[String]) -> ((u32, u32), String) {
+    let said = lab.sh_as_postgres(&BESIDE_PSQL.replace("ROWS", &uris.join("\n")));
+    let (differ, counted) = said
+        .stdout
+        .split_once("took=")
+        .unwrap_or_else(|| panic!("{said:?}"));
+    let counted = counted.trim().split_once(" refused=");
+    let counted =
+        counted.and_then(|(took, refused)| Some((took.parse().ok()?, refused.parse().ok()?)));
+    (
+        counted.unwrap_or_else(|| panic!("{said:?}")),
+        differ.to_owned(),
+    )
+}
+
+/// Asserts that psql and the probe agree on each of `uris`; gives how many psql took and refused.
+pub(super) fn assert_as_psql(lab: &Lab, what: &str, uris: &[String]) -> (u32, u32) {
+    let (counted, differ) = beside_psql(lab, uris);
+    assert_eq!(differ, "", "{what}");
+    counted
+}
+
+/// The server's certificate is each of the table's in turn.
+fn judge_certificates_as_psql(lab: &Lab) {
+    let made = lab.sh(CERTIFICATES);
+    assert_eq!(made.code, 0, "{made:?}");
+    let names: Vec<&str> = made.stdout.lines().collect();
+    assert!(names.len() > 20, "{names:?}");
+    let (mut took, mut refused, mut differ) = (0, 0, String::new());
+    for name in names {
+        lab.ok(&format!(
+            "cd /tmp && cat certs/{name}.crt >server.crt && cat certs/{name}.key >server.key"
+        ));
+        lab.sql("SELECT pg_reload_conf()");
+        eventually(&format!("the server shows {name}"), SOON, || {
+            let shown = "openssl s_client -starttls postgres -connect 127.0.0.1:5432 </dev/null 2>/dev/null | openssl x509 -noout -fingerprint";
+            let wanted = format!("openssl x509 -noout -fingerprint -in /tmp/certs/{name}.crt");
+            let said = lab.sh(&format!("[ \"$({shown})\" = \"$({wanted})\" ]"));
+            (said.code == 0).then_some(())
+        });
+        let uri = |host: &str, flags: &str| {
+            format!("postgresql://postgres@{host}/postgres?hostaddr=127.0.0.1&{flags}")
+        };
+        let mut uris = Vec::new();
+        for root in ["ca", name, "middle", "old-root"] {
+            let root = format!("sslrootcert=/tmp/certs/{root}.crt");
+            uris.push(uri("database", &format!("sslmode=verify-ca&{root}")));
+        }
+        let of_name = matches!(name, "cn" | "san" | "wildcard")
+            || name.contains("-san")
+            || name.contains("ip-");
+        let hosts = match of_name {
+            true => &[
+                "database",
+                "other",
+                "127.0.0.1",
+                "db.example.test",
+                "a.db.example.test",
+            ][..],
+            false => &["database"],
+        };
+        for host in hosts {
+            uris.push(uri(
+                host,
+                "sslmode=verify-full&sslrootcert=/tmp/certs/ca.crt",
+            ));
+        }
+        if matches!(name, "self" | "v1" | "v1-rsa" | "expired" | "below-other") {
+            for mode in ["disable", "allow", "prefer", "require"] {
+                for root in ["ca.crt", "missing.crt"] {
+                    let root = format!("sslrootcert=/tmp/certs/{root}");
+                    uris.push(uri("database", &format!("sslmode={mode}&{root}")));
+                }
+            }
+            uris.push(uri(
+                "database",
+                "sslmode=require&ssl_max_protocol_version=TLSv1.2",
+            ));
+            uris.push(uri("database", "sslmode=require&sslnegotiation=direct"));
+        }
+        let (counted, differences) = beside_psql(lab, &uris);
+        took += counted.0;
+        refused += counted.1;
+        differ += &differences;
+    }
+    assert_eq!(differ, "");
+    assert!(took > 50 && refused > 80, "{took} {refused}");
+    judge_files_as_psql(lab);
+}
+
+/// Which files are read, with a certificate for "database" below ca.crt: its own root is in the home directory at last.
+fn judge_files_as_psql(lab: &Lab) {
+    lab.ok("cd /tmp && cat certs/san.crt >server.crt && cat certs/san.key >server.key");
+    lab.sql("SELECT pg_reload_conf()");
+    let uri = |flags: &str| format!("postgresql://postgres@database/postgres?{flags}");
+    let good = uri("sslmode=verify-full&sslrootcert=/tmp/certs/ca.crt");
+    eventually("the server shows san", SOON, || {
+        let said = lab.sh_as_postgres(&format!(
+            "PGPASSWORD=lab-password /usr/lib/postgresql/17/bin/psql -XwqAtc 'SELECT 1' '{good}'"
+        ));
+        (said.code == 0).then_some(())
+    });
+    let modes = [
+        "disable",
+        "allow",
+        "prefer",
+        "require",
+        "verify-ca",
+        "verify-full",
+    ];
+    let with = |flags: &str| {
+        let uris = modes
+            .iter()
+            .map(|mode| uri(&format!("sslmode={mode}&{flags}")));
+        uris.collect::<Vec<_>>()
+    };
+    let mut uris = vec![
+        good.replace("database/", "/")
+            .replace("?", "?hostaddr=127.0.0.1&"),
+    ];
+    for flags in [
+        "",
+        "sslrootcert=system",
+        "sslrootcert=/tmp/certs/missing.crt",
+        "sslrootcert=/tmp/certs/garbage",
+        "sslrootcert=/tmp/certs/ca.crt&sslnegotiation=direct",
+        "sslrootcert=/tmp/certs/ca.crt&ssl_min_protocol_version=TLSv1.3",
+        "sslrootcert=/tmp/certs/ca.crt&ssl_max_protocol_version=TLSv1.1",
+        "sslrootcert=/tmp/certs/ca.crt&channel_binding=require",
+        "sslrootcert=/tmp/certs/ca.crt&sslcrl=/tmp/certs/none.crl",
+        "sslrootcert=/tmp/certs/ca.crt&sslcert=/tmp/certs/missing.crt&sslkey=/tmp/certs/missing.key",
+        "sslrootcert=/tmp/certs/ca.crt&sslcert=/tmp/certs/cn.crt&sslkey=/tmp/certs/cn.key",
+        "sslrootcert=/tmp/certs/ca.crt&sslcert=/tmp/certs/cn.crt&sslkey=/tmp/certs/missing.key",
+    ] {
+        uris.extend(with(flags));
+    }
+    uris.push(uri("sslrootcert=system"));
+    assert_as_psql(lab, "files", &uris);
+    // The root is found at home, and is then checked in every mode.
+    for root in ["ca.crt", "other.crt", "garbage"] {
+        lab.ok(&format!(
+            "install -D -m 0644 /tmp/certs/{root} /var/lib/postgresql/.postgresql/root.crt"
+        ));
+        assert_as_psql(lab, root, &with(""));
+    }
+    lab.ok("rm -r /var/lib/postgresql/.postgresql");
 }

@@ -1,0 +1,308 @@
+//! One X.509 certificate, as OpenSSL reads it: of any version, and with any extensions. Pure.
+
+use rustls::pki_types::{SignatureVerificationAlgorithm, UnixTime};
+use x509_cert::Certificate as Parsed;
+use x509_cert::crl::CertificateList;
+use x509_cert::der::asn1::ObjectIdentifier;
+use x509_cert::der::{Decode, Encode, Reader, SliceReader};
+use x509_cert::ext::pkix::{
+    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectKeyIdentifier,
+};
+use x509_cert::name::Name;
+use x509_cert::spki::AlgorithmIdentifierOwned;
+use x509_cert::time::Time;
+
+pub(super) type Algorithms = &'static [&'static dyn SignatureVerificationAlgorithm];
+
+/// Extensions that OpenSSL handles, so that a critical one is no reason to refuse (`X509_supported_extension`).
+const HANDLED: &[&str] = &[
+    "2.16.840.1.113730.1.1", // Netscape certificate type
+    "2.5.29.14",             // subject key identifier
+    "2.5.29.15",             // key usage
+    "2.5.29.17",             // subject alternative name
+    "2.5.29.19",             // basic constraints
+    "2.5.29.30",             // name constraints
+    "2.5.29.31",             // CRL distribution points
+    "2.5.29.32",             // certificate policies
+    "2.5.29.33",             // policy mappings
+    "2.5.29.35",             // authority key identifier
+    "2.5.29.36",             // policy constraints
+    "2.5.29.37",             // extended key usage
+    "2.5.29.54",             // inhibit any policy
+];
+const NAME_CONSTRAINTS: &str = "2.5.29.30";
+const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
+
+/// A certificate, and the bytes that its signature covers.
+#[derive(Debug, Clone)]
+pub(super) struct Certificate {
+    der: Vec<u8>,
+    signed: Vec<u8>,
+    parsed: Parsed,
+}
+
+impl Certificate {
+    /// # Errors
+    /// In words, when `der` is no certificate.
+    pub(super) fn parse(der: &[u8]) -> Result<Self, String> {
+        let wrong = |error: x509_cert::der::Error| error.to_string();
+        Ok(Self {
+            der: der.to_vec(),
+            signed: signed_part(der).map_err(wrong)?,
+            parsed: Parsed::from_der(der).map_err(wrong)?,
+        })
+    }
+
+    pub(super) fn parsed(&self) -> &Parsed {
+        &self.parsed
+    }
+
+    pub(super) fn subject(&self) -> &Name {
+        &self.parsed.tbs_certificate.subject
+    }
+
+    pub(super) fn is_same_as(&self, other: &Self) -> bool {
+        self.der == other.der
+    }
+
+    /// The same name on both sides.
+    pub(super) fn is_self_issued(&self) -> bool {
+        self.subject() == &self.parsed.tbs_certificate.issuer
+    }
+
+    /// As OpenSSL's `EXFLAG_SS`.
+    pub(super) fn is_self_signed(&self) -> bool {
+        self.is_self_issued() && self.key_identifiers_agree(self)
+    }
+
+    /// Whether `issuer` may have signed this certificate, by names and key identifiers.
+    pub(super) fn may_come_from(&self, issuer: &Self) -> bool {
+        let may_sign = match issuer.extension::<KeyUsage>() {
+            Ok(usage) => usage.is_none_or(|usage| usage.key_cert_sign()),
+            Err(_) => false,
+        };
+        &self.parsed.tbs_certificate.issuer == issuer.subject()
+            && self.key_identifiers_agree(issuer)
+            && may_sign
+    }
+
+    fn key_identifiers_agree(&self, issuer: &Self) -> bool {
+        let authority = self.extension::<AuthorityKeyIdentifier>().ok().flatten();
+        let wanted = authority.and_then(|authority| authority.key_identifier);
+        let own = issuer.extension::<SubjectKeyIdentifier>().ok().flatten();
+        match (wanted, own) {
+            (Some(wanted), Some(own)) => wanted == own.0,
+            _ => true,
+        }
+    }
+
+    pub(super) fn is_signed_by(&self, issuer: &Self, algorithms: Algorithms) -> bool {
+        let signature = self.parsed.signature.as_bytes();
+        let id = &self.parsed.signature_algorithm;
+        issuer.has_signed(&self.signed, id, signature, algorithms)
+    }
+
+    /// Whether this certificate's key made `signature`, in the way that `id` names, over `message`.
+    pub(super) fn has_signed(
+        &self,
+        message: &[u8],
+        id: &AlgorithmIdentifierOwned,
+        signature: Option<&[u8]>,
+        algorithms: Algorithms,
+    ) -> bool {
+        let (Some(id), Some(signature)) = (identifier(id), signature) else {
+            return false;
+        };
+        let named = algorithms
+            .iter()
+            .filter(|algorithm| algorithm.signature_alg_id().as_ref() == id);
+        self.verifies_by_any(named.copied(), message, signature)
+    }
+
+    /// Whether this certificate's key made `signature` over `message` by one of `algorithms`.
+    pub(super) fn verifies_by_any(
+        &self,
+        algorithms: impl Iterator<Item = &'static dyn SignatureVerificationAlgorithm>,
+        message: &[u8],
+        signature: &[u8],
+    ) -> bool {
+        let key = &self.parsed.tbs_certificate.subject_public_key_info;
+        let (Some(kind), Some(bits)) = (
+            identifier(&key.algorithm),
+            key.subject_public_key.as_bytes(),
+        ) else {
+            return false;
+        };
+        let mut fitting =
+            algorithms.filter(|algorithm| algorithm.public_key_alg_id().as_ref() == kind);
+        fitting.any(|algorithm| {
+            let verified = algorithm.verify_signature(bits, message, signature);
+            verified.is_ok()
+        })
+    }
+
+    /// The public key as TLS 1.3 takes it.
+    pub(super) fn public_key(&self) -> Option<Vec<u8>> {
+        let key = &self.parsed.tbs_certificate.subject_public_key_info;
+        key.to_der().ok()
+    }
+
+    /// # Errors
+    /// In OpenSSL's words, when `now` is outside of the certificate's validity.
+    pub(super) fn judge_time(&self, now: UnixTime) -> Result<(), &'static str> {
+        let validity = &self.parsed.tbs_certificate.validity;
+        let secs = |time: &Time| time.to_unix_duration().as_secs();
+        if now.as_secs() < secs(&validity.not_before) {
+            return Err("certificate is not yet valid");
+        }
+        if now.as_secs() > secs(&validity.not_after) {
+            return Err("certificate has expired");
+        }
+        Ok(())
+    }
+
+    /// Whether it may issue certificates (`X509_check_ca`): of version 1 only a root may.
+    pub(super) fn is_authority(&self) -> bool {
+        let (Ok(constraints), Ok(usage)) = (
+            self.extension::<BasicConstraints>(),
+            self.extension::<KeyUsage>(),
+        ) else {
+            return false;
+        };
+        if usage.is_some_and(|usage| !usage.key_cert_sign()) {
+            return false;
+        }
+        match constraints {
+            Some(constraints) => constraints.ca,
+            None => usage.is_some() || (self.is_version_1() && self.is_self_signed()),
+        }
+    }
+
+    fn is_version_1(&self) -> bool {
+        self.parsed.tbs_certificate.version == x509_cert::Version::V1
+    }
+
+    /// How many authorities may stand between it and the server's certificate.
+    pub(super) fn path_length(&self) -> Option<u8> {
+        let constraints = self.extension::<BasicConstraints>().ok().flatten();
+        constraints.and_then(|constraints| constraints.path_len_constraint)
+    }
+
+    /// Whether it may stand in a chain to a TLS server (`check_purpose_ssl_server`).
+    pub(super) fn serves_servers(&self) -> bool {
+        match self.extension::<ExtendedKeyUsage>() {
+            Ok(usage) => usage.is_none_or(|usage| usage.0.contains(&SERVER_AUTH)),
+            Err(_) => false,
+        }
+    }
+
+    /// Whether its own key may be a TLS server's.
+    pub(super) fn has_servers_key_usage(&self) -> bool {
+        match self.extension::<KeyUsage>() {
+            Ok(usage) => usage.is_none_or(|usage| {
+                usage.digital_signature() || usage.key_encipherment() || usage.key_agreement()
+            }),
+            Err(_) => false,
+        }
+    }
+
+    pub(super) fn constrains_names(&self) -> bool {
+        self.extension_ids().any(|(id, _)| id == NAME_CONSTRAINTS)
+    }
+
+    pub(super) fn has_unhandled_critical_extension(&self) -> bool {
+        self.extension_ids()
+            .any(|(id, critical)| critical && !HANDLED.contains(&id.as_str()))
+    }
+
+    fn extension_ids(&self) -> impl Iterator<Item = (String, bool)> {
+        let extensions = self.parsed.tbs_certificate.extensions.iter().flatten();
+        extensions.map(|extension| (extension.extn_id.to_string(), extension.critical))
+    }
+
+    fn extension<'a, T>(&'a self) -> x509_cert::der::Result<Option<T>>
+    where
+        T: Decode<'a> + x509_cert::der::oid::AssociatedOid,
+    {
+        let found = self.parsed.tbs_certificate.get::<T>()?;
+        Ok(found.map(|(_, extension)| extension))
+    }
+}
+
+/// A certificate revocation list, and the bytes that its signature covers.
+#[derive(Debug, Clone)]
+pub(super) struct RevocationList {
+    signed: Vec<u8>,
+    parsed: CertificateList,
+}
+
+impl RevocationList {
+    /// # Errors
+    /// In words, when `der` is no revocation list.
+    pub(super) fn parse(der: &[u8]) -> Result<Self, String> {
+        let wrong = |error: x509_cert::der::Error| error.to_string();
+        Ok(Self {
+            signed: signed_part(der).map_err(wrong)?,
+            parsed: CertificateList::from_der(der).map_err(wrong)?,
+        })
+    }
+
+    /// Whether it is the list of `issuer`.
+    pub(super) fn is_of(&self, issuer: &Certificate, algorithms: Algorithms) -> bool {
+        let id = &self.parsed.signature_algorithm;
+        &self.parsed.tbs_cert_list.issuer == issuer.subject()
+            && issuer.has_signed(
+                &self.signed,
+                id,
+                self.parsed.signature.as_bytes(),
+                algorithms,
+            )
+    }
+
+    /// # Errors
+    /// In OpenSSL's words, when the list is out of date or names `certificate`.
+    pub(super) fn judge(
+        &self,
+        certificate: &Certificate,
+        now: UnixTime,
+    ) -> Result<(), &'static str> {
+        let list = &self.parsed.tbs_cert_list;
+        let secs = |time: &Time| time.to_unix_duration().as_secs();
+        if now.as_secs() < secs(&list.this_update) {
+            return Err("CRL is not yet valid");
+        }
+        if list
+            .next_update
+            .as_ref()
+            .is_some_and(|next| now.as_secs() > secs(next))
+        {
+            return Err("CRL has expired");
+        }
+        let serial = &certificate.parsed.tbs_certificate.serial_number;
+        let mut revoked = list.revoked_certificates.iter().flatten();
+        if revoked.any(|revoked| &revoked.serial_number == serial) {
+            return Err("certificate revoked");
+        }
+        Ok(())
+    }
+}
+
+/// The first of the three parts of a signed structure.
+fn signed_part(der: &[u8]) -> x509_cert::der::Result<Vec<u8>> {
+    let mut reader = SliceReader::new(der)?;
+    reader.sequence(|parts| {
+        let signed = parts.tlv_bytes()?.to_vec();
+        parts.tlv_bytes()?;
+        parts.tlv_bytes()?;
+        Ok(signed)
+    })
+}
+
+/// An algorithm's identifier as `rustls` compares it: without the outer header.
+fn identifier(id: &AlgorithmIdentifierOwned) -> Option<Vec<u8>> {
+    let mut bytes = id.oid.to_der().ok()?;
+    if let Some(parameters) = &id.parameters {
+        bytes.extend(parameters.to_der().ok()?);
+    }
+    Some(bytes)
+}

@@ -1,0 +1,289 @@
+//! TLS as libpq's `sslmode` means it (PostgreSQL manual, "SSL Support"), without OpenSSL.
+
+mod certificate;
+mod chain;
+mod files;
+mod host_name;
+mod verifier;
+
+pub use files::{RootCert, TlsError, TlsFiles};
+pub use verifier::tls_failure;
+
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use rustls::crypto::ring;
+use rustls::{ClientConfig, SupportedProtocolVersion};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_postgres::config::SslMode as Negotiation;
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{Client, Config, Connection, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use files::Loaded;
+use verifier::Verifier;
+
+/// libpq's `sslmode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SslMode {
+    Disable,
+    Allow,
+    Prefer,
+    Require,
+    VerifyCa,
+    VerifyFull,
+}
+
+impl SslMode {
+    /// The mode that libpq calls `name`, or the default for what is none: configuration has checked it.
+    pub fn named(name: &str) -> Self {
+        match name {
+            "disable" => Self::Disable,
+            "allow" => Self::Allow,
+            "require" => Self::Require,
+            "verify-ca" => Self::VerifyCa,
+            "verify-full" => Self::VerifyFull,
+            _ => Self::Prefer,
+        }
+    }
+
+    /// How to come, and how to come again when that is refused.
+    pub fn ways(self) -> &'static [Negotiation] {
+        match self {
+            Self::Disable => &[Negotiation::Disable],
+            Self::Allow => &[Negotiation::Disable, Negotiation::Require],
+            Self::Prefer => &[Negotiation::Prefer, Negotiation::Disable],
+            Self::Require | Self::VerifyCa | Self::VerifyFull => &[Negotiation::Require],
+        }
+    }
+
+    /// One that is content without encryption, or with any server.
+    fn is_weak(self) -> bool {
+        matches!(self, Self::Disable | Self::Allow | Self::Prefer)
+    }
+}
+
+/// Which versions of TLS may be spoken; libpq's least is 1.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TlsVersions {
+    #[default]
+    Any,
+    Only12,
+    Only13,
+    /// None that is safe.
+    Old,
+}
+
+impl TlsVersions {
+    fn list(self) -> Vec<&'static SupportedProtocolVersion> {
+        use rustls::version::{TLS12, TLS13};
+        match self {
+            Self::Any => vec![&TLS13, &TLS12],
+            Self::Only12 => vec![&TLS12],
+            Self::Only13 => vec![&TLS13],
+            Self::Old => Vec::new(),
+        }
+    }
+}
+
+/// Whether to encrypt, and whom to trust.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    pub mode: SslMode,
+    /// `sslnegotiation=direct`: TLS from the first byte.
+    pub direct: bool,
+    pub versions: TlsVersions,
+    /// `Err` where libpq's handshake would fail for want of a file, in words.
+    loaded: Arc<Result<Loaded, String>>,
+}
+
+impl Tls {
+    pub fn none() -> Self {
+        Self {
+            mode: SslMode::Disable,
+            direct: false,
+            versions: TlsVersions::Any,
+            loaded: Arc::new(Ok(Loaded::nothing())),
+        }
+    }
+
+    /// `mode` with the certificates in `files`; a chain is verified in every mode where there are root certificates.
+    ///
+    /// # Errors
+    /// When encryption is demanded, and its files cannot be used or contradict `mode`.
+    pub fn new(mode: SslMode, files: &TlsFiles) -> Result<Self, TlsError> {
+        if files.root == RootCert::System && mode != SslMode::VerifyFull {
+            return Err(TlsError::WeakMode("sslrootcert=system", "verify-full"));
+        }
+        let tls = Self {
+            mode,
+            ..Self::none()
+        };
+        if mode == SslMode::Disable {
+            return Ok(tls);
+        }
+        let needs_roots = matches!(mode, SslMode::VerifyCa | SslMode::VerifyFull);
+        let loaded = match files.load(needs_roots) {
+            Err(error) if !mode.is_weak() => return Err(error),
+            loaded => loaded.map_err(|error| error.to_string()),
+        };
+        let loaded = Arc::new(loaded);
+        Ok(Self { loaded, ..tls })
+    }
+
+    /// For a server at `host`: what cannot be used makes its handshake fail, and no other one.
+    pub fn of(host: &str, mode: SslMode, root: Option<&Path>) -> Self {
+        // A Unix socket is never encrypted.
+        if host.starts_with('/') || mode == SslMode::Disable {
+            return Self::none();
+        }
+        let files = TlsFiles {
+            home: std::env::var_os("HOME").map(PathBuf::from),
+            root: RootCert::of(root),
+            ..TlsFiles::default()
+        };
+        Self::new(mode, &files).unwrap_or_else(|error| Self {
+            mode,
+            loaded: Arc::new(Err(error.to_string())),
+            ..Self::none()
+        })
+    }
+
+    /// The same from the first byte on.
+    ///
+    /// # Errors
+    /// When the mode would be content without TLS.
+    pub fn negotiate_directly(self) -> Result<Self, TlsError> {
+        if self.mode.is_weak() {
+            return Err(TlsError::WeakMode("sslnegotiation=direct", "require"));
+        }
+        Ok(Self {
+            direct: true,
+            ..self
+        })
+    }
+
+    /// For the handshake with `host`, which is empty where only an address is known.
+    pub fn connector(&self, host: &str) -> Connector {
+        Connector {
+            tls: self.clone(),
+            host: host.to_owned(),
+        }
+    }
+
+    fn client_config(&self, host: &str) -> Result<ClientConfig, String> {
+        let loaded = self.loaded.as_ref().as_ref().map_err(Clone::clone)?;
+        let provider = Arc::new(ring::default_provider());
+        let verifier = Verifier {
+            trust: loaded.trust.clone(),
+            webpki_roots: Arc::clone(&loaded.webpki_roots),
+            host: (self.mode == SslMode::VerifyFull).then(|| host.to_owned()),
+            provider: Arc::clone(&provider),
+        };
+        let versions = self.versions.list();
+        if versions.is_empty() {
+            return Err("TLS before 1.2 is not supported".to_owned());
+        }
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&versions)
+            .map_err(|error| error.to_string())?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let mut config = match &loaded.own {
+            Some((chain, key)) => builder
+                .with_client_auth_cert(chain.clone(), key.clone_key())
+                .map_err(|error| format!("sslcert and sslkey cannot be used: {error}"))?,
+            None => builder.with_no_client_auth(),
+        };
+        // PostgreSQL 17 knows it, older servers and poolers pay no attention to it.
+        config.alpn_protocols = vec![b"postgresql".to_vec()];
+        Ok(config)
+    }
+}
+
+/// Logs in as `config` and `tls` say: with TLS, without, or one after the other.
+///
+/// # Errors
+/// The last way's.
+pub async fn open(
+    config: &Config,
+    tls: &Tls,
+) -> Result<(Client, Connection<Socket, TlsStream>), tokio_postgres::Error> {
+    let mut config = config.clone();
+    let (first, second) = match tls.mode.ways() {
+        [first, second, ..] => (*first, Some(*second)),
+        [first] => (*first, None),
+        [] => (Negotiation::Disable, None),
+    };
+    match (config.ssl_mode(first).connect(tls.clone()).await, second) {
+        (Err(error), Some(second)) if asks_for_the_other_way(&error) => {
+            config.ssl_mode(second).connect(tls.clone()).await
+        }
+        (connected, _) => connected,
+    }
+}
+
+/// Whether TLS, or `pg_hba.conf` for want of it or because of it, is what failed.
+fn asks_for_the_other_way(error: &tokio_postgres::Error) -> bool {
+    match error.as_db_error() {
+        Some(answer) => {
+            answer.code().code() == "28000" || answer.message().contains("SSL required")
+        }
+        None => is_tls_failure(error),
+    }
+}
+
+/// Whether the server answered, and TLS with it failed.
+pub fn is_tls_failure(error: &tokio_postgres::Error) -> bool {
+    // The crate has no other way to tell.
+    error
+        .to_string()
+        .starts_with("error performing TLS handshake")
+}
+
+impl<S> MakeTlsConnect<S> for Tls
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    type Stream = <MakeRustlsConnect as MakeTlsConnect<S>>::Stream;
+    type TlsConnect = Connector;
+    type Error = io::Error;
+
+    fn make_tls_connect(&mut self, host: &str) -> io::Result<Connector> {
+        Ok(self.connector(host))
+    }
+}
+
+/// What an encrypted session runs over.
+pub type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+
+/// Sets TLS up once a server has offered it.
+pub struct Connector {
+    tls: Tls,
+    host: String,
+}
+
+impl<S> TlsConnect<S> for Connector
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    type Stream = <MakeRustlsConnect as MakeTlsConnect<S>>::Stream;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Stream>> + Send>>;
+
+    fn connect(self, stream: S) -> Self::Future {
+        Box::pin(async move {
+            let failed = |why: String| io::Error::other(rustls::Error::General(why));
+            let config = self.tls.client_config(&self.host).map_err(failed)?;
+            let mut maker = MakeRustlsConnect::new(config);
+            // What is no name of the DNS is not sent in the handshake, and an address never is.
+            let sent = rustls::pki_types::ServerName::try_from(self.host.as_str())
+                .map_or("0.0.0.0", |_| self.host.as_str());
+            let made = MakeTlsConnect::<S>::make_tls_connect(&mut maker, sent);
+            made.map_err(io::Error::other)?.connect(stream).await
+        })
+    }
+}

@@ -1,0 +1,387 @@
+//! Reads a connection string as libpq of PostgreSQL 17 does (manual, "Connection Strings"): a URI, or `keyword=value`. Pure.
+//!
+//! Beyond libpq it takes SQLAlchemy's URIs, which name their driver (`postgresql+asyncpg://`) and say `ssl` for `sslmode`.
+
+use super::WaitError;
+
+/// What a connection string sets, by libpq's keywords; never a password.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConnectionString {
+    given: Vec<(&'static str, String)>,
+}
+
+/// Every keyword of `PQconninfoOptions` in PostgreSQL 17, the password aside.
+const KEYWORDS: &[&str] = &[
+    "application_name",
+    "channel_binding",
+    "client_encoding",
+    "connect_timeout",
+    "dbname",
+    "fallback_application_name",
+    "gssdelegation",
+    "gssencmode",
+    "gsslib",
+    "host",
+    "hostaddr",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "krbsrvname",
+    "load_balance_hosts",
+    "options",
+    "passfile",
+    "port",
+    "replication",
+    "require_auth",
+    "requirepeer",
+    "service",
+    "ssl_max_protocol_version",
+    "ssl_min_protocol_version",
+    "sslcert",
+    "sslcertmode",
+    "sslcompression",
+    "sslcrl",
+    "sslcrldir",
+    "sslkey",
+    "sslmode",
+    "sslnegotiation",
+    "sslrootcert",
+    "sslsni",
+    "target_session_attrs",
+    "tcp_user_timeout",
+    "user",
+];
+const PASSWORDS: &[&str] = &["password", "sslpassword"];
+
+/// Keywords with a few values each; libpq refuses any other value.
+const CHOICES: &[(&str, &[&str])] = &[
+    ("channel_binding", &["disable", "prefer", "require"]),
+    ("gssencmode", &["disable", "prefer", "require"]),
+    ("load_balance_hosts", &["disable", "random"]),
+    ("sslcertmode", &["disable", "allow", "require"]),
+    (
+        "sslmode",
+        &[
+            "disable",
+            "allow",
+            "prefer",
+            "require",
+            "verify-ca",
+            "verify-full",
+        ],
+    ),
+    ("sslnegotiation", &["postgres", "direct"]),
+    ("ssl_max_protocol_version", TLS_VERSIONS),
+    ("ssl_min_protocol_version", TLS_VERSIONS),
+    (
+        "target_session_attrs",
+        &[
+            "any",
+            "read-write",
+            "read-only",
+            "primary",
+            "standby",
+            "prefer-standby",
+        ],
+    ),
+];
+const TLS_VERSIONS: &[&str] = &["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
+const INTEGERS: &[&str] = &[
+    "connect_timeout",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "tcp_user_timeout",
+];
+
+/// Whether libpq would take `text` for a connection string where a database's name may stand.
+pub fn is_connection_string(text: &str) -> bool {
+    text.starts_with("postgresql://") || text.starts_with("postgres://") || text.contains('=')
+}
+
+/// Reads `text`.
+///
+/// # Errors
+/// When libpq would refuse it, or when it holds a password.
+pub fn parse_connection_string(text: &str) -> Result<ConnectionString, WaitError> {
+    let mut parsed = ConnectionString::default();
+    match uri_body(text) {
+        Some((body, driver)) => parse_uri(body, driver, &mut parsed)?,
+        None if text.contains("://") || !text.contains('=') => {
+            // A password in there must not be tried again.
+            return Err(match text.split_once("://") {
+                Some((_, rest)) if has_password(rest) => WaitError::PasswordInUrl,
+                _ => wrong("it does not begin with postgresql://, and is no keyword=value"),
+            });
+        }
+        None => parse_keywords(text, &mut parsed)?,
+    }
+    parsed.judge()?;
+    Ok(parsed)
+}
+
+fn wrong(what: &str) -> WaitError {
+    WaitError::Url(what.to_owned())
+}
+
+fn has_password(rest: &str) -> bool {
+    let end = rest.find('/').unwrap_or(rest.len());
+    let user = rest[..end].rsplit_once('@').map(|(user, _)| user);
+    user.is_some_and(|user| user.contains(':'))
+}
+
+/// What follows the scheme, and whether the scheme names a driver.
+fn uri_body(text: &str) -> Option<(&str, bool)> {
+    let (scheme, body) = text.split_once("://")?;
+    match scheme.split_once('+') {
+        None if matches!(scheme, "postgres" | "postgresql") => Some((body, false)),
+        Some(("postgres" | "postgresql", _)) => Some((body, true)),
+        _ => None,
+    }
+}
+
+impl ConnectionString {
+    /// The value of `keyword`; an empty one is as none, as for libpq.
+    pub fn get(&self, keyword: &str) -> Option<&str> {
+        self.last(keyword).filter(|value| !value.is_empty())
+    }
+
+    fn last(&self, keyword: &str) -> Option<&str> {
+        let last = self.given.iter().rev().find(|(name, _)| *name == keyword);
+        last.map(|(_, value)| value.as_str())
+    }
+
+    /// Sets `keyword` where nothing else did.
+    ///
+    /// # Errors
+    /// When libpq would refuse the value.
+    pub fn set_default(&mut self, keyword: &'static str, value: String) -> Result<(), WaitError> {
+        if self.get(keyword).is_none() {
+            self.given.push((keyword, value));
+            self.judge()?;
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, keyword: &str, value: String) -> Result<(), WaitError> {
+        if PASSWORDS.contains(&keyword) {
+            return Err(WaitError::PasswordInUrl);
+        }
+        let (keyword, value) = match (keyword, value.as_str()) {
+            // Kept by libpq for old programs.
+            ("requiressl", value) if value.starts_with('1') => ("sslmode", "require".to_owned()),
+            ("requiressl", _) => ("sslmode", "prefer".to_owned()),
+            _ => (keyword, value),
+        };
+        let known = KEYWORDS.iter().find(|known| **known == keyword);
+        let known = known.ok_or_else(|| wrong("it has a parameter that libpq does not know"))?;
+        self.given.push((known, value));
+        Ok(())
+    }
+
+    /// Refuses the values that libpq refuses before it connects.
+    fn judge(&self) -> Result<(), WaitError> {
+        for (keyword, choices) in CHOICES {
+            // An empty one is none of them, except for versions.
+            let may_be_empty = keyword.ends_with("_protocol_version");
+            let given = self.last(keyword);
+            let given = given.filter(|value| !(may_be_empty && value.is_empty()));
+            if given.is_some_and(|value| !choices.contains(&value)) {
+                return Err(wrong(&format!(
+                    "{keyword} is none of {}",
+                    choices.join(", ")
+                )));
+            }
+        }
+        for keyword in INTEGERS {
+            // As strtol: blanks around it are allowed.
+            let is_number = |value: &str| value.trim().parse::<i32>().is_ok();
+            if self.last(keyword).is_some_and(|value| !is_number(value)) {
+                return Err(wrong(&format!("{keyword} is no whole number")));
+            }
+        }
+        if self.last("require_auth") == Some("") {
+            return Err(wrong("no server can meet an empty require_auth"));
+        }
+        for (keyword, value, why) in [
+            (
+                "gssencmode",
+                "require",
+                "xdb cannot encrypt with GSSAPI, as gssencmode=require asks for",
+            ),
+            (
+                "sslcertmode",
+                "require",
+                "xdb cannot see whether the server took the certificate, as sslcertmode=require asks for",
+            ),
+        ] {
+            if self.get(keyword) == Some(value) {
+                return Err(wrong(why));
+            }
+        }
+        if self.get("service").is_some() {
+            return Err(wrong(
+                "xdb reads no service file: write out what service stands for",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// As `conninfo_uri_parse_options`.
+fn parse_uri(body: &str, driver: bool, parsed: &mut ConnectionString) -> Result<(), WaitError> {
+    let end = body.find(['@', '/']).unwrap_or(body.len());
+    let mut rest = body;
+    if body[end..].starts_with('@') {
+        rest = &body[end + 1..];
+        match body[..end].split_once(':') {
+            Some((_, password)) if !password.is_empty() => return Err(WaitError::PasswordInUrl),
+            Some((user, _)) => set_decoded(parsed, "user", user)?,
+            None => set_decoded(parsed, "user", &body[..end])?,
+        }
+    }
+    let (mut hosts, mut ports) = (String::new(), String::new());
+    loop {
+        let (host, after) = match rest.strip_prefix('[') {
+            Some(inner) => {
+                let (host, after) = inner
+                    .split_once(']')
+                    .ok_or_else(|| wrong("the bracket of an IPv6 address is not closed"))?;
+                if host.is_empty() || !(after.is_empty() || after.starts_with([':', '/', '?', ',']))
+                {
+                    return Err(wrong("an IPv6 address in brackets is malformed"));
+                }
+                (host, after)
+            }
+            None => rest.split_at(rest.find([':', '/', '?', ',']).unwrap_or(rest.len())),
+        };
+        hosts.push_str(host);
+        rest = after;
+        if let Some(after) = rest.strip_prefix(':') {
+            let (port, after) = after.split_at(after.find(['/', '?', ',']).unwrap_or(after.len()));
+            ports.push_str(port);
+            rest = after;
+        }
+        let Some(after) = rest.strip_prefix(',') else {
+            break;
+        };
+        rest = after;
+        hosts.push(',');
+        ports.push(',');
+    }
+    set_decoded(parsed, "host", &hosts)?;
+    set_decoded(parsed, "port", &ports)?;
+    if let Some(path) = rest.strip_prefix('/') {
+        let (database, after) = path.split_at(path.find('?').unwrap_or(path.len()));
+        set_decoded(parsed, "dbname", database)?;
+        rest = after;
+    }
+    match rest.strip_prefix('?') {
+        Some(parameters) => parse_parameters(parameters, driver, parsed),
+        None => Ok(()),
+    }
+}
+
+/// An empty part of a URI sets nothing.
+fn set_decoded(parsed: &mut ConnectionString, keyword: &str, text: &str) -> Result<(), WaitError> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    parsed.set(keyword, decode(text)?)
+}
+
+/// As `conninfo_uri_parse_params`.
+fn parse_parameters(
+    text: &str,
+    driver: bool,
+    parsed: &mut ConnectionString,
+) -> Result<(), WaitError> {
+    let mut parameters: Vec<&str> = text.split('&').collect();
+    // The string may end in a separator, or have no parameters at all.
+    if parameters.last().is_some_and(|last| last.is_empty()) {
+        parameters.pop();
+    }
+    for parameter in parameters {
+        let (keyword, value) = parameter
+            .split_once('=')
+            .ok_or_else(|| wrong("a parameter is without \"=\""))?;
+        if value.contains('=') {
+            return Err(wrong("a parameter has a second \"=\""));
+        }
+        let (keyword, value) = (decode(keyword)?, decode(value)?);
+        match (keyword.as_str(), value.as_str()) {
+            // JDBC's.
+            ("ssl", "true") => parsed.set("sslmode", "require".to_owned())?,
+            // SQLAlchemy's and asyncpg's.
+            ("ssl", _) => parsed.set("sslmode", value)?,
+            ("prepared_statement_cache_size" | "async_fallback", _) if driver => {}
+            _ => parsed.set(&keyword, value)?,
+        }
+    }
+    Ok(())
+}
+
+/// Percent-encoding; a plus is a plus.
+fn decode(text: &str) -> Result<String, WaitError> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || char::from(rest.next()?).to_digit(16);
+        let value = digit().zip(digit()).map(|(high, low)| high * 16 + low);
+        match value.and_then(|value| u8::try_from(value).ok()) {
+            Some(0) => return Err(wrong("it contains %00")),
+            Some(value) => bytes.push(value),
+            None => return Err(wrong("a percent-encoding is malformed")),
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| wrong("it is no UTF-8"))
+}
+
+/// As `conninfo_parse`.
+fn parse_keywords(text: &str, parsed: &mut ConnectionString) -> Result<(), WaitError> {
+    let mut rest = text.trim_start_matches(is_space);
+    while !rest.is_empty() {
+        let end = rest.find(|c| c == '=' || is_space(c)).unwrap_or(rest.len());
+        let keyword = &rest[..end];
+        let after = rest[end..].trim_start_matches(is_space);
+        let after = after
+            .strip_prefix('=')
+            .ok_or_else(|| wrong("a keyword is without \"=\""))?;
+        let (value, after) = take_value(after.trim_start_matches(is_space))?;
+        parsed.set(keyword, value)?;
+        rest = after.trim_start_matches(is_space);
+    }
+    Ok(())
+}
+
+fn is_space(character: char) -> bool {
+    matches!(character, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r')
+}
+
+/// A value in quotes, or one up to the next blank; a backslash takes the next character as it is.
+fn take_value(text: &str) -> Result<(String, &str), WaitError> {
+    let (inner, quoted) = match text.strip_prefix('\'') {
+        Some(inner) => (inner, true),
+        None => (text, false),
+    };
+    let mut value = String::new();
+    let mut characters = inner.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '\\' => value.extend(characters.next().map(|(_, character)| character)),
+            '\'' if quoted => return Ok((value, &inner[at + 1..])),
+            _ if !quoted && is_space(character) => return Ok((value, &inner[at..])),
+            _ => value.push(character),
+        }
+    }
+    if quoted {
+        return Err(wrong("a quoted value is not closed"));
+    }
+    Ok((value, ""))
+}
