@@ -8,7 +8,9 @@ use serde_json::json;
 use crate::harness::{Lab, Program, eventually};
 
 const SOON: Duration = Duration::from_secs(60);
-const REDIS: &str = "[redis]\nurl = \"redis://127.0.0.1:6379\"\npassword = \"lab-password\"\n";
+/// The daemon begins no base backup of its own beside those of the test.
+const CONFIG: &str = "[redis]\nurl = \"redis://127.0.0.1:6379\"\npassword = \"lab-password\"\n\
+                      [schedule]\nbase_backup = \"0 0 1 1 *\"\n";
 const PG: &str = "/usr/lib/postgresql/17/bin";
 
 /// Where a setting may be set; not each may be set everywhere.
@@ -93,7 +95,7 @@ fn alter(level: Level, is_set: bool) -> String {
 #[test]
 fn backups_dumps_and_tests_depend_on_no_setting_of_server_database_or_role() {
     let lab = Lab::setup(Program::Walrus).with_daemon().start();
-    lab.config(REDIS);
+    lab.config(CONFIG);
     lab.sql("CREATE ROLE weak");
     lab.sql("CREATE DATABASE shop");
     lab.write_file(
@@ -109,6 +111,8 @@ fn backups_dumps_and_tests_depend_on_no_setting_of_server_database_or_role() {
         "{PG}/psql -Xq -v ON_ERROR_STOP=1 -d shop -f /tmp/shop.sql"
     ))
     .succeeded("fill");
+    // A job that has never run is due at once.
+    lab.xdb(&["backup", "push"]).succeeded("backup push");
     let daemon = lab.xdb_in_background(&["daemon"]);
     let primary = || {
         let curl = "curl -s -m 3 -o /dev/null -w '%{http_code}' http://127.0.0.1:8009/primary";
