@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 use serde::Serialize;
 
 use super::exit::{Exit, complain};
+use super::operator;
 use super::output::{ago, say, table};
 use crate::archive::catalog::{Verified, Window};
 use crate::archive::{self, ArchiveError, Filled, Look};
@@ -70,9 +71,9 @@ pub struct Acknowledge {
     /// Until when nobody needs to be told, in UTC
     #[arg(long, value_name = "DATE or TIMESTAMP", value_parser = moment)]
     until: Timestamp,
-    /// Who says so; without it, who logged in
-    #[arg(long, env = "SUDO_USER", hide_env_values = true, value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    by: String,
+    /// Who decided so; by default the user before sudo, or who runs this
+    #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    by: Option<String>,
 }
 
 impl Verb {
@@ -118,7 +119,8 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
         Verb::Fill { dry_run, json } => fill(loaded, dry_run, json).await,
         Verb::Acknowledge(said) => {
             let last = said.last.as_deref().unwrap_or(&said.first);
-            let (segments, who) = ((&*said.first, last), (&*said.by, &*said.why));
+            let by = operator::name(said.by);
+            let (segments, who) = ((&*said.first, last), (&*by, &*said.why));
             let config = &loaded.config;
             let known = archive::acknowledge(config, segments, who, said.until, now).await?;
             say(format_args!(

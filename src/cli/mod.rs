@@ -11,6 +11,7 @@ mod dump;
 mod exit;
 mod history;
 mod jobs;
+mod operator;
 mod output;
 #[cfg(test)]
 mod packaged;

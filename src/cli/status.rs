@@ -132,7 +132,10 @@ fn rpo(status: &Status) -> String {
     let live = match rpo.secs {
         None => "unknown".to_owned(),
         Some(0.0) => "0 s: the bucket holds every commit".to_owned(),
-        Some(secs) => format!("{most}{}: older commits are in the bucket", in_time(secs)),
+        Some(secs) => format!(
+            "{most}{}: the age of the oldest commit that is not archived",
+            in_time(secs)
+        ),
     };
     let reason = rpo.reason.as_ref();
     let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));

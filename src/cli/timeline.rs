@@ -5,6 +5,7 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::exit::{Exit, complain};
+use super::operator;
 use super::output::{say, table};
 use crate::archive::{self, ArchiveError, Relation, ShownByPeers, Timelines};
 use crate::cluster::{self, View};
@@ -36,8 +37,8 @@ pub enum Verb {
         /// Why it is not the cluster's successor
         #[arg(long, required_unless_present = "undo", value_parser = clap::builder::NonEmptyStringValueParser::new())]
         why: Option<String>,
-        /// Who decided so; without it, who logged in
-        #[arg(long, env = "SUDO_USER", hide_env_values = true, required_unless_present = "undo", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        /// Who decided so; by default the user before sudo, or who runs this
+        #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
         by: Option<String>,
         /// Move the timeline's files out of the archive, to xdb/{cluster}/set-aside/
         #[arg(long, conflicts_with = "undo")]
@@ -82,7 +83,7 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
             force,
             ..
         } => {
-            let (by, why) = (by.unwrap_or_default(), why.unwrap_or_default());
+            let (by, why) = (operator::name(by), why.unwrap_or_default());
             let shown = ask_peers(config, Timeline(timeline), force).await?;
             let (timeline_id, who) = (Timeline(timeline), (&*by, &*why));
             let forgetting = archive::forget_timeline(config, timeline_id, who, set_aside, shown);

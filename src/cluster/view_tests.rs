@@ -333,6 +333,7 @@ fn a_pgbouncer_that_lives_is_served_and_only_silence_is_held() {
             at: at(now),
             ..view.sample.unwrap()
         });
+        (view.asked_peers, view.asked_archive) = (true, true);
         view.pgbouncer_at = Some(at(last_lived));
         view.saw_pgbouncer(PgBouncerState {
             at: at(now),

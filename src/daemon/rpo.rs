@@ -90,6 +90,8 @@ struct Tracker<'a> {
     first: Option<Commit>,
     /// No commit lies between the archive's end and this.
     read_to: Option<Lsn>,
+    /// The archive's end that both are about.
+    read_behind: Option<Lsn>,
     pace: Pace,
     switched: Option<Instant>,
 }
@@ -105,6 +107,7 @@ impl<'a> Tracker<'a> {
             listed: None,
             first: None,
             read_to: None,
+            read_behind: None,
             pace: Pace::default(),
             switched: None,
         }
@@ -231,6 +234,11 @@ impl<'a> Tracker<'a> {
         size: SegmentSize,
         stretches: &[WalStretch],
     ) -> Result<Option<Commit>, String> {
+        // A gap opened: the WAL between it and what was read may hold older commits.
+        if self.read_behind.is_some_and(|before| end.lsn < before) {
+            (self.first, self.read_to) = (None, None);
+        }
+        self.read_behind = Some(end.lsn);
         if let Some(first) = self.first.filter(|first| first.end > end.lsn) {
             return Ok(Some(first));
         }

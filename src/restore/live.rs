@@ -94,6 +94,8 @@ pub fn judge_archive_end(live: &Result<Live, Silent>, catalog: &Catalog) -> Verd
         Some(_) if catalog.wal.get(segment).is_some() => Verdict::Ok,
         // A partial segment's or backup history's own segment may follow later.
         Some(newest) if !whole && newest.number + 1 >= segment.number => Verdict::Ok,
+        // Its archiver also lets go what can no longer come.
+        _ if live.server.in_recovery => judge_mark_on_standby(last, catalog),
         _ => Verdict::Critical(format!(
             "PostgreSQL archived {last}, and the repository does not hold it: its newest segment is {}",
             newest.map_or_else(
@@ -104,14 +106,29 @@ pub fn judge_archive_end(live: &Result<Live, Silent>, catalog: &Catalog) -> Verd
     }
 }
 
+/// A standby passes over what the primary stored, and over what is in no archive: by the mark of the primary.
+fn judge_mark_on_standby(last: &str, catalog: &Catalog) -> Verdict {
+    match catalog.lost_end() {
+        Ok(None) => Verdict::Ok,
+        Ok(Some(lost)) => Verdict::Critical(lost_words(lost, catalog)),
+        Err(unmarked) => Verdict::Unknown(format!(
+            "the end of the archive is unverified: this standby passed over {last}, and {unmarked}"
+        )),
+    }
+}
+
+fn lost_words(lost: WalSegment, catalog: &Catalog) -> String {
+    format!(
+        "{} was archived last, by the high-water mark, and the repository does not hold it",
+        lost.name(catalog.wal.size)
+    )
+}
+
 /// Without a server here, the high-water mark in the bucket tells what was archived last.
 fn judge_mark(silent: &Silent, catalog: &Catalog) -> Verdict {
     match catalog.lost_end() {
         Ok(None) => Verdict::Ok,
-        Ok(Some(lost)) => Verdict::Critical(format!(
-            "{} was archived last, by the high-water mark, and the repository does not hold it",
-            lost.name(catalog.wal.size)
-        )),
+        Ok(Some(lost)) => Verdict::Critical(lost_words(lost, catalog)),
         Err(unmarked) => Verdict::Unknown(format!(
             "the end of the archive is unverified: {}, and {unmarked}",
             silent.reason()
