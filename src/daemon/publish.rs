@@ -35,7 +35,7 @@ pub(super) async fn keep(node: &Node, job: Job, ran: Ran) {
         }
     }
     let mut findings = ran.outcome.findings;
-    let s3 = node.outages.s3.known().map(|(_, reason)| reason);
+    let s3 = node.outages.s3.reason();
     outages::name_cause(&mut findings, s3.as_deref());
     let judged = findings.into_iter().zip(ran.holds);
     let judged = judged
