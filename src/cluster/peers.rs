@@ -51,6 +51,20 @@ impl Peer {
         (now.duration_since(*at) <= SILENT).then_some(state)
     }
 
+    /// Whether it answered or failed to answer once since this process began.
+    pub fn was_asked(&self) -> bool {
+        self.heard.is_some() || self.failing.is_some()
+    }
+
+    /// Whether it has said nothing for long. A peer that this process has only begun to ask may answer yet.
+    pub fn silent(&self, now: Timestamp) -> bool {
+        let since = match (&self.heard, &self.failing) {
+            (Some((at, _)), _) | (None, Some((at, _))) => *at,
+            (None, None) => return false,
+        };
+        now.duration_since(since) > SILENT
+    }
+
     /// Why it cannot be reached, though it was heard of a short while ago.
     pub fn unreachable(&self, now: Timestamp) -> Option<&str> {
         let (since, reason) = self.failing.as_ref()?;
@@ -377,6 +391,23 @@ mod tests {
         assert!(claim.contains("db2 knows of timeline 2"), "{claim}");
         for quiet in [running(1, true, 7, ""), running(2, false, 8, left)] {
             assert_eq!(redis_claim(&own, &quiet), None);
+        }
+    }
+
+    #[test]
+    fn a_peer_is_silent_only_after_it_was_asked_for_a_minute() {
+        for (what, heard, failing, asked, silent) in [
+            ("never asked", None, None, false, false),
+            ("failed a moment ago", None, Some(NOW - 60), true, false),
+            ("failed for long", None, Some(NOW - 61), true, true),
+            ("heard", Some(NOW - 60), None, true, false),
+            ("heard long ago", Some(NOW - 61), Some(NOW - 60), true, true),
+        ] {
+            let mut peer = Peer::new("db2:8009");
+            peer.heard = heard.map(|second| (at(second), state("db2", View::default(), second)));
+            peer.failing = failing.map(|second| (at(second), "refused".to_owned()));
+            let found = (peer.was_asked(), peer.silent(at(NOW)));
+            assert_eq!(found, (asked, silent), "{what}");
         }
     }
 

@@ -129,9 +129,10 @@ impl Driver {
             before.is_some()
         });
         if changed {
-            // The cluster's own are kept by whoever speaks for it.
-            let own = |key: &AlertKey| key.scope != Scope::Cluster;
-            publish::resolve(&self.node, own, "role changed").await;
+            let own = |key: &AlertKey| ends_with_role(key);
+            let now = if role { "a replica" } else { "a primary" };
+            let reason = format!("role changed: this server is {now} now");
+            publish::resolve(&self.node, own, &reason).await;
         }
         Some(role)
     }
@@ -153,6 +154,19 @@ impl Driver {
         };
         Ok(self.node.store.read(read).await?.past)
     }
+}
+
+/// What is judged in either role stands until its own judge ends it, and the cluster's own until the node that speaks for it does.
+fn ends_with_role(key: &AlertKey) -> bool {
+    const IN_BOTH_ROLES: [&str; 6] = [
+        "configuration",
+        "pgbouncer-up",
+        "postgresql-up",
+        "redis",
+        "s3",
+        "state-store",
+    ];
+    key.scope != Scope::Cluster && !IN_BOTH_ROLES.contains(&key.check.as_str())
 }
 
 /// Whether `job` is this node's to do.
@@ -207,5 +221,25 @@ fn broken(job: Job, config: &Config, started_at: Timestamp, reason: &str) -> Ran
         succeeded: false,
         not_now: false,
         detail: serde_json::Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_role_ends_what_only_the_old_role_judged() {
+        for (key, ends) in [
+            ("replication-lag/db1/db2", true),
+            ("archiver/db1/", true),
+            ("postgresql-up/db1/", false),
+            ("s3/db1/", false),
+            ("configuration/db1/xdb.toml", false),
+            ("recoverability/cluster/", false),
+        ] {
+            let key = AlertKey::parse(key).unwrap();
+            assert_eq!(ends_with_role(&key), ends, "{key}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{Node, judge, publish};
 use crate::alerts::AlertsError;
-use crate::cluster::{Knowledge, NodeState, PAGED};
+use crate::cluster::{Knowledge, NodeState, PAGED, Peer};
 use crate::http::Shown;
 use crate::jobs::Job;
 use crate::log;
@@ -99,13 +99,16 @@ async fn mend(
 ) -> Result<(), AlertsError> {
     leave_former_names(node, pulse, now).await?;
     let mut scopes = vec![Scope::Node(node.hostname().to_owned())];
-    let speaks = judge::speaks(node, now) == Some(true);
+    let speaks = judge::speaks(node, now);
     let (mut silent, mut departed) = (Vec::new(), Vec::new());
-    if speaks {
+    if speaks == Some(true) {
         scopes.push(Scope::Cluster);
         // A silent peer cannot end its alerts itself.
-        let peers = known.peers.iter().filter(|peer| peer.live(now).is_none());
-        silent.extend(peers.map(|peer| Scope::Node(peer.name().to_owned())));
+        let peers = known.peers.iter().filter(|peer| peer.silent(now));
+        let names = peers
+            .map(Peer::name)
+            .filter(|name| *name != node.hostname());
+        silent.extend(names.map(|name| Scope::Node(name.to_owned())));
         departed = departed_nodes(node, pulse, known, now).await?;
     }
     let own = scopes.clone();
@@ -119,10 +122,13 @@ async fn mend(
         now,
     )
     .await?;
-    if !speaks {
+    // Before the others were asked, what was taken over for them stands.
+    if speaks == Some(false) {
         // This node's own former name, say: the one that speaks for the cluster ends them in Redis.
         let others = move |key: &AlertKey| key.scope != Scope::Cluster && !own.contains(&key.scope);
         node.alerts.forget(others).await?;
+    }
+    if speaks != Some(true) {
         scopes = vec![Scope::Node(node.hostname().to_owned())];
     }
     end_abandoned(node, &scopes, now).await
@@ -176,7 +182,7 @@ async fn departed_nodes(
     let live = node.redis.nodes(&pulse.keys).await?;
     let is_member = |name: &String| {
         let peers = known.peers.iter();
-        let is_peer = |peer: &crate::cluster::Peer| peer.name() == name || peer.host() == name;
+        let is_peer = |peer: &Peer| peer.name() == name || peer.host() == name;
         name == node.hostname()
             || peers.into_iter().any(is_peer)
             || live.iter().any(|(hostname, _)| hostname == name)

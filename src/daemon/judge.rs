@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::{Node, every, outages, publish};
 use crate::alerts::{Extent, Judged};
 use crate::cluster::{
-    Evidence, Knowledge, PAGED, Standing, Status, View, evaluate, speaks_for_cluster,
+    Evidence, Knowledge, PAGED, Peer, Standing, Status, View, evaluate, speaks_for_cluster,
 };
 use crate::jobs::Job;
 use crate::log;
@@ -27,7 +27,9 @@ pub(super) fn judged_by_run() -> Vec<&'static str> {
 pub(super) fn speaks(node: &Node, now: Timestamp) -> Option<bool> {
     let view = node.view.borrow();
     let peers = &node.tools.known.borrow().peers;
-    (view.asked_peers && view.asked_archive)
+    // A primary that was served before a restart counts as asked at once; here each peer must have been asked.
+    let asked = peers.iter().all(Peer::was_asked);
+    (asked && view.asked_peers && view.asked_archive)
         .then(|| speaks_for_cluster(node.hostname(), &view, peers, now))
 }
 
@@ -45,16 +47,19 @@ pub(super) async fn judge(node: &Node, known: &watch::Sender<Knowledge>) {
     loop {
         ticks.tick().await;
         let now = Timestamp::now();
-        record(node, outages::judge(node, now), now).await;
         match node.store.read(|store| store.alerts()).await {
             Ok(alerts) => known.send_modify(|known| known.alerts = Standing::of(&alerts)),
             Err(error) => tracing::error!("the alerts cannot be read: {}", log::chain(&error)),
         }
+        // After the store was used: its own fault is known then.
+        let outages = outages::judge(node, &known.borrow().alerts, now);
+        record(node, outages, now).await;
         let speaks = speaks(node, now);
         if speaks == Some(true) {
             spoke = true;
             let status = status(node, &node.view.borrow(), &known.borrow(), now);
-            tell(node, status, now).await;
+            let all_heard = known.borrow().peers.iter().all(|peer| peer.heard.is_some());
+            tell(node, status, all_heard, now).await;
         } else if speaks == Some(false) && spoke {
             spoke = false;
             // Another node speaks: it takes them over from Redis, and ends what is over.
@@ -66,15 +71,16 @@ pub(super) async fn judge(node: &Node, known: &watch::Sender<Knowledge>) {
     }
 }
 
-async fn tell(node: &Node, status: Status, now: Timestamp) {
+async fn tell(node: &Node, status: Status, all_heard: bool, now: Timestamp) {
     let paged = |finding: &Finding| PAGED.contains(&finding.check.as_str());
     let looked = has_looked(status.evidence.as_ref());
+    let had_backup = node.successes.get(Job::BaseBackup).is_some();
     let findings = status.findings.into_iter().filter(paged);
     let judged = findings.map(|finding| Judged {
-        hold: hold(&finding),
+        hold: hold(&finding, had_backup),
         finding,
     });
-    let (whole, part) = judged.partition(|one| is_whole(&one.finding, looked));
+    let (whole, part) = judged.partition(|one| is_whole(&one.finding, looked, all_heard));
     record(node, whole, now).await;
     record_to(node, part, Extent::Part, now).await;
 }
@@ -84,8 +90,12 @@ fn has_looked(evidence: Option<&Evidence>) -> bool {
 }
 
 /// Whether a finding says that its check has no other object than those found. After a restart without S3 only Redis and
-/// the list of timelines tell of a foreign backup: an alert on what the bucket showed before stands.
-fn is_whole(finding: &Finding, looked: bool) -> bool {
+/// the list of timelines tell of a foreign backup: an alert on what the bucket showed before stands. A peer has its own name
+/// only once it was heard.
+fn is_whole(finding: &Finding, looked: bool, all_heard: bool) -> bool {
+    if finding.check == "node" {
+        return all_heard;
+    }
     looked || !JUDGED_BY_LOOK.contains(&finding.check.as_str())
 }
 
@@ -101,17 +111,21 @@ async fn record_to(node: &Node, judged: Vec<Judged>, extent: Extent, now: Timest
     }
 }
 
-/// How long it must last to be worth an alert.
-fn hold(finding: &Finding) -> Duration {
+/// How long it must last to be worth an alert. `had_backup`: a base backup of this cluster has succeeded before.
+///
+/// Segments that are pushed side by side arrive in any order: such a gap closes by the next look or the one after it.
+fn hold(finding: &Finding, had_backup: bool) -> Duration {
     let unknown = matches!(finding.verdict, Verdict::Unknown(_));
     match finding.check.as_str() {
-        // A new cluster has no base backup yet, and segments that are pushed side by side arrive in any order.
-        "recoverability" | "wal-gap" | "backup-incomplete" => Duration::from_mins(10),
+        "recoverability" if unknown || !had_backup => Duration::from_mins(10),
+        "recoverability" => Duration::from_secs(75),
+        "wal-gap" | "backup-incomplete" => Duration::from_mins(3),
         // What could not be measured may be measured soon; an age that is over its limit has lasted already.
         "archive-rpo" if unknown => Duration::from_mins(10),
         // A clock that was set makes ages wrong until the next measurement.
         "archive-rpo" => Duration::from_secs(5),
-        // A node is silent only after a minute.
+        // A node is silent only after a minute; one that was never heard may answer yet.
+        "node" if unknown => Duration::from_mins(1),
         "node" => Duration::ZERO,
         // Nothing can be written meanwhile.
         "primary" if !unknown => Duration::from_secs(2),
@@ -131,16 +145,38 @@ mod tests {
             let verdict = Verdict::Warning("is doubtful".to_owned());
             Finding::new(check, Scope::Cluster, object, verdict)
         };
-        for (check, looked, whole) in [
-            ("foreign-backup", true, true),
-            ("foreign-backup", false, false),
-            ("primary", false, true),
+        for (check, looked, all_heard, whole) in [
+            ("foreign-backup", true, false, true),
+            ("foreign-backup", false, true, false),
+            ("primary", false, false, true),
+            ("node", true, false, false),
+            ("node", false, true, true),
         ] {
-            let found = is_whole(&finding(check, "redis"), looked);
-            assert_eq!(found, whole, "{check} {looked}");
+            let found = is_whole(&finding(check, "redis"), looked, all_heard);
+            assert_eq!(found, whole, "{check} {looked} {all_heard}");
         }
         let unread = Evidence::unread(Timestamp::UNIX_EPOCH, "S3 does not answer");
         assert!(!has_looked(None) && !has_looked(Some(&unread)));
+    }
+
+    #[test]
+    fn a_lost_archive_is_an_alert_within_two_minutes_and_a_new_cluster_has_time_for_its_first_backup()
+     {
+        let critical = || Verdict::Critical("WAL is missing".to_owned());
+        let unknown = || Verdict::Unknown("S3 does not answer".to_owned());
+        for (check, verdict, had_backup, at_least, at_most) in [
+            ("recoverability", critical(), true, 60, 100),
+            ("recoverability", critical(), false, 600, 600),
+            ("recoverability", unknown(), true, 600, 600),
+            ("wal-gap", critical(), true, 60, 300),
+            ("backup-incomplete", critical(), true, 60, 300),
+            ("node", unknown(), true, 60, 60),
+            ("node", critical(), true, 0, 0),
+        ] {
+            let finding = Finding::new(check, Scope::Cluster, "", verdict);
+            let secs = hold(&finding, had_backup).as_secs();
+            assert!((at_least..=at_most).contains(&secs), "{check}: {secs} s");
+        }
     }
 
     #[test]

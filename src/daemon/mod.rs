@@ -191,6 +191,7 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
     let (seen, view) = watch::channel(View::default());
     let (knowing, known) = watch::channel(Knowledge {
         objectives: rpo::objectives(&config),
+        peers: peers::configured(&config),
         ..Knowledge::default()
     });
     let store = Store::serve(&config.node.state_directory);

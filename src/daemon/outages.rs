@@ -9,8 +9,9 @@ use tokio::time::{sleep, timeout};
 use super::Node;
 use crate::alerts::Judged;
 use crate::archive;
+use crate::cluster::{Standing, View};
 use crate::log;
-use crate::model::{Finding, Scope, Verdict};
+use crate::model::{AlertKey, Finding, Scope, Verdict};
 use crate::storage::Bucket;
 use crate::store::Fault;
 
@@ -23,24 +24,47 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// Checks that only show the symptoms of an S3 that is away.
 const SYMPTOMS: [&str; 3] = ["archiver", "archive-backlog-age", "wal-volume"];
 
+/// What the last attempt to use a service led to.
+#[derive(Debug, Clone, Default, PartialEq)]
+enum Attempt {
+    /// This process has not tried yet: nothing is judged by it.
+    #[default]
+    Missing,
+    Answered,
+    /// Since when, and why.
+    Failed(Timestamp, String),
+}
+
 /// A service that may not answer.
 #[derive(Debug, Default)]
-pub(super) struct Outage(Mutex<Option<(Timestamp, String)>>);
+pub(super) struct Outage(Mutex<Attempt>);
 
 impl Outage {
     /// Takes in what the last attempt came to; says whether it began or ended just now.
     pub(super) fn noted(&self, failure: Option<String>, now: Timestamp) -> bool {
-        let mut outage = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let was = outage.as_ref().map(|(since, _)| *since);
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let was = match &*last {
+            Attempt::Failed(since, _) => Some(*since),
+            Attempt::Missing | Attempt::Answered => None,
+        };
         let changed = was.is_some() != failure.is_some();
-        *outage = failure.map(|reason| (was.unwrap_or(now), reason));
+        *last = failure.map_or(Attempt::Answered, |reason| {
+            Attempt::Failed(was.unwrap_or(now), reason)
+        });
         changed
     }
 
-    /// Since when it does not answer, and why; `None` while it does.
-    pub(super) fn known(&self) -> Option<(Timestamp, String)> {
-        let outage = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        outage.clone()
+    fn last(&self) -> Attempt {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.clone()
+    }
+
+    /// Why it does not answer; `None` while it does, and before it was asked.
+    pub(super) fn reason(&self) -> Option<String> {
+        match self.last() {
+            Attempt::Failed(_, reason) => Some(reason),
+            Attempt::Missing | Attempt::Answered => None,
+        }
     }
 }
 
@@ -95,17 +119,29 @@ async fn ask(node: &Node, bucket: &mut Option<(Bucket, String)>) -> Result<(), S
     listed.map(|_| ()).map_err(|error| log::chain(&error))
 }
 
-/// What of it is known on this node, with how long it must last to be an alert.
-pub(super) fn judge(node: &Node, now: Timestamp) -> Vec<Judged> {
-    let leads = node.view.borrow().leads(now);
+/// What of it is known on this node, with how long it must last to be an alert. An alert of `standing`, which may be from
+/// before a restart, tells since when. What was not tried yet is left out, and its alert stands.
+pub(super) fn judge(node: &Node, standing: &[Standing], now: Timestamp) -> Vec<Judged> {
     let scope = Scope::Node(node.hostname().to_owned());
+    let since = |check: &str| {
+        let key = AlertKey {
+            check: check.to_owned(),
+            scope: scope.clone(),
+            object: String::new(),
+        };
+        let key = key.to_string();
+        let alert = standing.iter().find(|alert| alert.key == key);
+        alert.map_or(now, |alert| alert.since)
+    };
+    let role = Role::of(&node.view.borrow());
     let judged = [
-        judge_store(node.store.fault()),
-        judge_s3(node.outages.s3.known(), leads),
-        judge_redis(node.outages.redis.known()),
+        Some(judge_store(node.store.fault())),
+        judge_s3(&node.outages.s3.last(), role, since("s3")),
+        judge_redis(&node.outages.redis.last(), since("redis")),
     ];
     judged
         .into_iter()
+        .flatten()
         .map(|(check, verdict, hold)| {
             let mut finding = Finding::new(check, scope.clone(), "", verdict);
             finding.runbook = Some(format!("runbooks/{check}.md"));
@@ -131,32 +167,61 @@ fn judge_store(fault: Option<Fault>) -> Judgement {
     ("state-store", verdict, 5)
 }
 
-/// The primary's WAL waits at once; what a replica does in the bucket can wait longer.
-fn judge_s3(outage: Option<(Timestamp, String)>, leads: bool) -> Judgement {
-    let hold = if leads { 5 } else { 30 };
-    let verdict = outage.map_or(Verdict::Ok, |(since, reason)| {
-        let since = since.strftime("%F %T UTC");
-        if leads {
-            Verdict::Critical(format!(
-                "no WAL can be archived since {since}, it waits on this node: {reason}"
-            ))
-        } else {
-            Verdict::Warning(format!(
-                "no dump and no restore test is possible since {since}: {reason}"
-            ))
-        }
-    });
-    ("s3", verdict, hold)
+/// What waits while S3 is away depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Leads,
+    Follows,
+    /// The server has not answered since the daemon began.
+    Unknown,
 }
 
-fn judge_redis(outage: Option<(Timestamp, String)>) -> Judgement {
-    let verdict = outage.map_or(Verdict::Ok, |(since, reason)| {
-        Verdict::Warning(format!(
+impl Role {
+    /// By what the server last said: one that is down still has its WAL.
+    fn of(view: &View) -> Self {
+        match view.sample {
+            Some(_) if view.led_last() => Self::Leads,
+            Some(_) => Self::Follows,
+            None => Self::Unknown,
+        }
+    }
+}
+
+/// The primary's WAL waits at once; what a replica does in the bucket can wait longer.
+fn judge_s3(last: &Attempt, role: Role, standing: Timestamp) -> Option<Judgement> {
+    let hold = if role == Role::Leads { 5 } else { 30 };
+    let verdict = match last {
+        Attempt::Missing => return None,
+        Attempt::Answered => Verdict::Ok,
+        Attempt::Failed(since, reason) => {
+            let since = standing.min(*since).strftime("%F %T UTC");
+            match role {
+                Role::Leads => Verdict::Critical(format!(
+                    "no WAL can be archived since {since}, it waits on this node: {reason}"
+                )),
+                Role::Follows => Verdict::Warning(format!(
+                    "no dump and no restore test is possible since {since}: {reason}"
+                )),
+                // It neither raises nor lowers what stands from before a restart.
+                Role::Unknown => Verdict::Unknown(format!(
+                    "{reason} since {since}; the role of this node is not known"
+                )),
+            }
+        }
+    };
+    Some(("s3", verdict, hold))
+}
+
+fn judge_redis(last: &Attempt, standing: Timestamp) -> Option<Judgement> {
+    let verdict = match last {
+        Attempt::Missing => return None,
+        Attempt::Answered => Verdict::Ok,
+        Attempt::Failed(since, reason) => Verdict::Warning(format!(
             "alerts wait on this node since {}: {reason}",
-            since.strftime("%F %T UTC")
-        ))
-    });
-    ("redis", verdict, 30)
+            standing.min(*since).strftime("%F %T UTC")
+        )),
+    };
+    Some(("redis", verdict, 30))
 }
 
 /// Adds the cause to what is only its symptom.
@@ -186,28 +251,50 @@ mod tests {
     #[test]
     fn an_outage_keeps_its_beginning_and_follows_its_reason() {
         let outage = Outage::default();
+        assert_eq!((outage.last(), outage.reason()), (Attempt::Missing, None));
         assert!(!outage.noted(None, at(1)));
         assert!(outage.noted(Some("refused".to_owned()), at(2)));
         assert!(!outage.noted(Some("no answer".to_owned()), at(3)));
-        assert_eq!(outage.known(), Some((at(2), "no answer".to_owned())));
+        assert_eq!(
+            outage.last(),
+            Attempt::Failed(at(2), "no answer".to_owned())
+        );
         assert!(outage.noted(None, at(4)));
-        assert_eq!(outage.known(), None);
+        assert_eq!((outage.last(), outage.reason()), (Attempt::Answered, None));
     }
 
     #[test]
     fn an_s3_that_is_away_is_critical_where_wal_waits() {
-        let outage = || Some((at(0), "S3 does not answer".to_owned()));
-        let (_, on_primary, first) = judge_s3(outage(), true);
-        let (_, on_replica, later) = judge_s3(outage(), false);
-        assert_eq!(
-            (on_primary.word(), on_replica.word()),
-            ("critical", "warning")
-        );
-        assert!(first < later);
-        for verdict in [on_primary, on_replica] {
-            assert!(verdict.reason().unwrap().contains("S3 does not answer"));
+        let outage = Attempt::Failed(at(60), "S3 does not answer".to_owned());
+        let judged = |role| judge_s3(&outage, role, at(90)).unwrap();
+        for (role, word, hold) in [
+            (Role::Leads, "critical", 5),
+            (Role::Follows, "warning", 30),
+            (Role::Unknown, "unknown", 30),
+        ] {
+            let (_, verdict, held) = judged(role);
+            assert_eq!((verdict.word(), held), (word, hold));
+            let reason = verdict.reason().unwrap();
+            assert!(reason.contains("S3 does not answer"), "{reason}");
+            assert!(reason.contains("1970-01-01 00:01:00 UTC"), "{reason}");
         }
-        assert_eq!(judge_s3(None, true).1, Verdict::Ok);
+        let answered = judge_s3(&Attempt::Answered, Role::Leads, at(90)).unwrap();
+        assert_eq!(answered.1, Verdict::Ok);
+    }
+
+    #[test]
+    fn after_a_restart_nothing_is_judged_before_it_was_tried_and_an_alert_keeps_its_beginning() {
+        assert_eq!(judge_s3(&Attempt::Missing, Role::Leads, at(0)), None);
+        assert_eq!(judge_redis(&Attempt::Missing, at(0)), None);
+        let outage = Attempt::Failed(at(60), "refused".to_owned());
+        for judged in [
+            judge_s3(&outage, Role::Leads, at(0)),
+            judge_redis(&outage, at(0)),
+        ] {
+            let (_, verdict, _) = judged.unwrap();
+            let reason = verdict.reason().unwrap();
+            assert!(reason.contains("1970-01-01 00:00:00 UTC"), "{reason}");
+        }
     }
 
     #[test]

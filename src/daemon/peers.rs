@@ -5,6 +5,15 @@ use tokio::sync::watch;
 
 use super::{Node, every, timelines};
 use crate::cluster::{self, Knowledge, NodeState, Peer, View};
+use crate::config::Config;
+
+/// The peers as configured. One file may serve all nodes, so it may name this one too.
+pub(super) fn configured(config: &Config) -> Vec<Peer> {
+    let all = config.cluster.peers.iter();
+    let all = all.map(|address| Peer::new(address));
+    all.filter(|peer| peer.host() != config.node.hostname)
+        .collect()
+}
 
 /// Keeps the peers fresh, and the primary's positions on a replica.
 pub(super) async fn peers(
@@ -12,10 +21,8 @@ pub(super) async fn peers(
     seen: &watch::Sender<View>,
     known: &watch::Sender<Knowledge>,
 ) {
-    let cluster = &node.tools.loaded.config.cluster;
-    let mut addresses = cluster.peers.clone();
-    let all = addresses.iter().map(|address| Peer::new(address)).collect();
-    known.send_modify(|known| known.peers = all);
+    let configured = known.borrow().peers.clone();
+    let mut addresses: Vec<String> = configured.into_iter().map(|peer| peer.address).collect();
     let mut ticks = every(1);
     loop {
         ticks.tick().await;
@@ -48,7 +55,7 @@ pub(super) async fn peers(
                 fail(known, address, reason);
             }
         }
-        // One file serves all nodes, so it may name this one too, and a node by its name and by its address.
+        // An address may be this node's, or another one of a peer's.
         addresses.retain(|address| !ourselves.contains(address));
         known.send_if_modified(|known| {
             let before = known.peers.len();

@@ -5,7 +5,10 @@ use jiff::Timestamp;
 use super::{Node, outages, successes};
 use crate::alerts::{AlertsError, Extent, Judged};
 use crate::jobs::{Job, Ran};
-use crate::model::{AlertKey, Run, Verdict};
+use crate::model::{AlertKey, Run, Scope, Verdict};
+
+/// The check of a primary's standbys; a superseded primary has none.
+const LAG: &str = "replication-lag";
 
 /// Says what a job came to, and keeps it.
 pub(super) async fn publish(node: &Node, job: Job, ran: Ran) {
@@ -35,10 +38,16 @@ pub(super) async fn keep(node: &Node, job: Job, ran: Ran) {
         }
     }
     let mut findings = ran.outcome.findings;
-    let s3 = node.outages.s3.known().map(|(_, reason)| reason);
+    let s3 = node.outages.s3.reason();
     outages::name_cause(&mut findings, s3.as_deref());
+    let superseded = job == Job::Checks && node.view.borrow().superseded_by.is_some();
+    if superseded {
+        let of_standbys = |key: &AlertKey| key.check == LAG && key.scope != Scope::Cluster;
+        resolve(node, of_standbys, "a superseded server has no standbys").await;
+    }
     let judged = findings.into_iter().zip(ran.holds);
     let judged = judged
+        .filter(|(finding, _)| !superseded || finding.check != LAG)
         .map(|(finding, hold)| Judged { finding, hold })
         .collect();
     if let Err(error) = node.alerts.record(judged, Extent::Whole, finished_at).await {

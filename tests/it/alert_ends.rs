@@ -10,9 +10,11 @@ const SOON: Duration = Duration::from_secs(90);
 /// Two runs of the checks, a minute, and a heartbeat.
 const MINUTES: Duration = Duration::from_secs(240);
 
+/// The peers name the node itself: one file serves all nodes.
 fn configure(lab: &Lab, cluster: &str) {
+    let hostname = lab.ok("hostname");
     lab.config(&format!(
-        "[cluster]\nname = \"{cluster}\"\n[schedule]\nchecks = \"1s\"\n\
+        "[cluster]\nname = \"{cluster}\"\npeers = \"{hostname}:8009\"\n[schedule]\nchecks = \"1s\"\n\
          [redis]\nurl = \"redis://127.0.0.1:6379\"\npassword = \"lab-password\"",
     ));
 }
@@ -89,6 +91,7 @@ fn hash_stream_and_channel_tell_one_story_whatever_others_do_to_them() {
         list.stdout.contains("complete").then_some(())
     });
     s3_is_named(&lab);
+    let daemon = alerts_outlive_a_restart(&lab, daemon);
     let hostname = lab.ok("hostname");
     // Of a check that is not there any more, of a node that is gone, and one that cannot be read.
     plant(
@@ -143,6 +146,59 @@ fn s3_is_named(lab: &Lab) {
         alert(lab, "main", "s3").is_none().then_some(())
     });
     assert_eq!(story(lab, "main", "s3"), ["raised", "resolved"]);
+}
+
+/// The next daemon must ask S3 and itself before it judges them.
+fn alerts_outlive_a_restart<'a>(lab: &'a Lab, daemon: Background<'a>) -> Background<'a> {
+    let configuration = || {
+        let key =
+            "HGET xdb:main:alerts:active configuration/$(hostname)//etc/xdb/checks/broken.toml";
+        serde_json::from_str::<Value>(&redis(lab, key)).ok()
+    };
+    lab.ok("mkdir -p /etc/xdb/checks && echo nonsense > /etc/xdb/checks/broken.toml");
+    lab.proxy_enabled(false);
+    assert_ne!(lab.sh("curl -s -m 3 http://127.0.0.1:7000/").code, 0);
+    eventually("both are alerts", SOON, || {
+        alert(lab, "main", "s3").and(configuration())
+    });
+    let before = (
+        alert(lab, "main", "s3"),
+        story(lab, "main", "s3"),
+        story(lab, "main", "configuration"),
+    );
+    stop(daemon);
+    let daemon = start(lab);
+    eventually("the next daemon asks S3 in vain", SOON, || {
+        let status: Value = serde_json::from_str(&lab.http("status").1).ok()?;
+        status["evidence"]["base_backup_error"].as_str().map(drop)
+    });
+    let after = (
+        alert(lab, "main", "s3"),
+        story(lab, "main", "s3"),
+        story(lab, "main", "configuration"),
+    );
+    // The reason names the beginning of the alert, not the first attempt of this daemon.
+    let since = |alert: &Option<Value>| alert.as_ref()?["since"].as_str().map(str::to_owned);
+    assert_eq!(since(&after.0), since(&before.0));
+    let began = since(&after.0).unwrap_or_default()[..19].replace('T', " ");
+    let reason = after.0.map(|alert| alert["reason"].to_string());
+    let reason = reason.unwrap_or_default();
+    assert!(reason.contains(&began), "{began}: {reason}");
+    assert_eq!((&after.1, &after.2), (&before.1, &before.2));
+    assert!(configuration().is_some());
+    assert_eq!(story(lab, "main", "node"), [""; 0]);
+    lab.ok("rm /etc/xdb/checks/broken.toml");
+    lab.proxy_enabled(true);
+    eventually("both are over", SOON, || {
+        let over = alert(lab, "main", "s3").is_none() && configuration().is_none();
+        over.then_some(())
+    });
+    let stories = (before.1, before.2);
+    for (check, mut told) in [("s3", stories.0), ("configuration", stories.1)] {
+        told.push("resolved".to_owned());
+        assert_eq!(story(lab, "main", check), told);
+    }
+    daemon
 }
 
 /// By hand while the daemon runs, and by the survivor while it does not.
