@@ -82,7 +82,7 @@ fn a_test_yields_to_the_live_server_and_ends_where_that_needs_the_room() {
     tested.passed();
     assert_eq!(
         tested.report["conditions"],
-        json!({"throttled": true, "modest": true, "memory_limit_bytes": null, "fsync": false, "shared_buffers": "128MB"})
+        json!({"throttled": true, "modest": true, "memory_limit_bytes": null, "fsync": false, "shared_buffers": "128MB", "network": "none"})
     );
     let alerts = "redis-cli --no-auth-warning -a lab-password HKEYS xdb:main:alerts:active";
     let raised = lab.ok(alerts);
