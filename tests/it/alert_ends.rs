@@ -169,7 +169,7 @@ fn alerts_outlive_a_restart<'a>(lab: &'a Lab, daemon: Background<'a>) -> Backgro
     stop(daemon);
     let daemon = start(lab);
     eventually("the next daemon asks S3 in vain", SOON, || {
-        let status: Value = serde_json::from_str(&lab.http("status").1).ok()?;
+        let status: Value = serde_json::from_str(&lab.http("api/status").1).ok()?;
         status["evidence"]["base_backup_error"].as_str().map(drop)
     });
     let after = (

@@ -24,8 +24,9 @@ fn a_state_file_that_hangs_takes_no_healthy_primary_away() {
     ));
     // The answer is kept each five seconds, and a sample is as long fresh.
     assert_eq!(not_served(&lab, "primary", 15), [""; 0]);
+    // Held open while it goes: a second write would wait for a reader of a FIFO that nothing can open any more.
     let hung = lab.sh(&format!(
-        "timeout 3 cat {ANSWER}; code=$?; rm {ANSWER}; exit $code"
+        "timeout 3 cat {ANSWER}; code=$?; exec 3<>{ANSWER}; rm {ANSWER}; exit $code"
     ));
     assert_eq!(hung.code, 0, "nothing waited for a reader: {hung:?}");
 
