@@ -20,7 +20,7 @@ pub async fn count_rows(
     Ok(rows)
 }
 
-/// The same in a transaction that goes on: each table's locks, and those of its indexes, are released once it is counted.
+/// The same within a longer transaction: each table's locks, and those of its indexes, are released once it is counted.
 ///
 /// Kept until the end, they would fill the server's lock table.
 ///

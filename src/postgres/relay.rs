@@ -1,4 +1,4 @@
-//! A relay between the server and a program that lets nobody choose what its sessions pin: it adds that to each login.
+//! A relay between the server and a program whose session settings cannot be chosen: it adds them to each login.
 //!
 //! It knows the first message of a connection, and passes on all that follows as it is. It answers no request for TLS by
 //! itself: where the server agrees to one, the login is encrypted, and passes unchanged.

@@ -140,16 +140,7 @@ pub async fn feed<T, E: From<ProcessError>>(
     command: Command,
     produce: impl AsyncFnOnce(ChildStdin) -> Result<T, E>,
 ) -> Result<(Finished, T), E> {
-    let mut command = command;
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    let mut group = Group::start(&mut command, Signal::KILL)?;
-    let stdin = group.stdin().expect("standard input is piped");
-    let stderr = tokio::spawn(telling_lines(group.stderr()));
-    let produced = produce(stdin).await?;
-    Ok((ended(group, stderr).await?, produced))
+    feed_and_watch(command, produce, |_| {}).await
 }
 
 /// As [`feed`], where `watch` sees each line of standard error.

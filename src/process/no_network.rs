@@ -3,12 +3,14 @@
 //! No namespace: unprivileged containers and systemd's `RestrictNamespaces=` forbid those, and an empty network namespace
 //! would still let a child connect to the live server's Unix socket.
 
+use std::collections::BTreeMap;
 use std::io;
 
+use seccompiler::{
+    BpfProgram, Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule, apply_filter,
+};
 use tokio::process::Command;
-
-/// An argument of a system call.
-type Word = libc::c_ulong;
 
 /// What a child may still do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,11 +24,12 @@ pub enum Reach {
 /// Whether this kernel, or the container that xdb runs in, lets xdb refuse system calls to its children.
 pub fn can_cut_off() -> bool {
     let action: u32 = libc::SECCOMP_RET_ERRNO;
-    let (operation, no_flags) = (Word::from(libc::SECCOMP_GET_ACTION_AVAIL), 0 as Word);
+    let operation = libc::c_ulong::from(libc::SECCOMP_GET_ACTION_AVAIL);
+    let no_flags: libc::c_ulong = 0;
     // SAFETY: seccomp(2) reads one u32, which lives until the call ends.
     let answer =
         unsafe { libc::syscall(libc::SYS_seccomp, operation, no_flags, &raw const action) };
-    AUDIT_ARCH.is_some() && answer == 0
+    answer == 0 && filter(Reach::Nothing).is_some()
 }
 
 /// Leaves `command`, and all that it starts, without a network; it does not start where that fails.
@@ -36,116 +39,37 @@ pub fn cut_off(command: &mut Command, reach: Reach) {
     let program = filter(reach);
     // SAFETY: between fork and exec only prctl(2) and seccomp(2) are called, which are async-signal-safe.
     unsafe {
-        command.pre_exec(move || install(&program));
+        command.pre_exec(move || install(program.as_ref()));
     }
 }
 
-fn install(program: &[libc::sock_filter]) -> io::Result<()> {
-    let program = libc::sock_fprog {
-        len: u16::try_from(program.len()).unwrap_or(0),
-        filter: program.as_ptr().cast_mut(),
-    };
-    // The filter costs a server no more than it must: it is no defence against speculation.
-    let flags: [Word; 2] = [libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW, 0];
-    let (operation, yes, zero) = (
-        Word::from(libc::SECCOMP_SET_MODE_FILTER),
-        1 as Word,
-        0 as Word,
-    );
-    // SAFETY: `program` and what it points to live until the calls end; the kernel copies both.
-    unsafe {
-        if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, yes, zero, zero, zero) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        for flags in flags {
-            let set = libc::syscall(libc::SYS_seccomp, operation, flags, &raw const program);
-            if set == 0 {
-                return Ok(());
-            }
-        }
-    }
-    Err(io::Error::last_os_error())
+fn install(program: Option<&BpfProgram>) -> io::Result<()> {
+    let program = program.ok_or(io::ErrorKind::Unsupported)?;
+    apply_filter(program).map_err(|error| match error {
+        Error::Prctl(error) | Error::Seccomp(error) => error,
+        _ => io::ErrorKind::InvalidInput.into(),
+    })
 }
 
-#[cfg(target_arch = "x86_64")]
-const AUDIT_ARCH: Option<u32> = Some(0xC000_003E);
-#[cfg(target_arch = "aarch64")]
-const AUDIT_ARCH: Option<u32> = Some(0xC000_00B7);
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-const AUDIT_ARCH: Option<u32> = None;
-
-/// Calls from here on are those of another interface of the same processor (x32).
-const OTHER_INTERFACE: u32 = 0x4000_0000;
-/// Offsets in `seccomp_data`: the call, the architecture, the lower half of the first argument (little endian).
-const CALL: u32 = 0;
-const ARCHITECTURE: u32 = 4;
-const FIRST_ARGUMENT: u32 = 16;
-
-/// A program of the kernel's packet filter: each jump goes to the end, or to the next statement.
-fn filter(reach: Reach) -> Vec<libc::sock_filter> {
-    let answer = |errno: i32| libc::SECCOMP_RET_ERRNO | errno.unsigned_abs();
-    let unreachable = answer(libc::ENETUNREACH);
-    let mut program = Vec::new();
-    // Another architecture numbers its calls in another way.
-    program.push(load(ARCHITECTURE));
-    program.extend(unless(
-        libc::BPF_JEQ,
-        AUDIT_ARCH.unwrap_or(0),
-        answer(libc::EPERM),
-    ));
-    program.push(load(CALL));
-    program.extend(when(libc::BPF_JGE, OTHER_INTERFACE, answer(libc::EPERM)));
-    // It makes connections without the calls below.
-    program.extend(when(
-        libc::BPF_JEQ,
-        number(libc::SYS_io_uring_setup),
-        answer(libc::ENOSYS),
-    ));
+/// `None` for a processor that the crate does not know.
+fn filter(reach: Reach) -> Option<BpfProgram> {
+    let unix = u64::from(libc::AF_UNIX.unsigned_abs());
+    let no_unix = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, unix).ok()?;
+    let mut refused = BTreeMap::from([
+        (
+            libc::SYS_socket,
+            vec![SeccompRule::new(vec![no_unix]).ok()?],
+        ),
+        // It makes connections without the other calls.
+        (libc::SYS_io_uring_setup, Vec::new()),
+    ]);
     if reach == Reach::Nothing {
-        program.extend(when(libc::BPF_JEQ, number(libc::SYS_connect), unreachable));
+        refused.insert(libc::SYS_connect, Vec::new());
     }
-    program.extend(unless(
-        libc::BPF_JEQ,
-        number(libc::SYS_socket),
-        libc::SECCOMP_RET_ALLOW,
-    ));
-    program.push(load(FIRST_ARGUMENT));
-    program.extend(unless(
-        libc::BPF_JEQ,
-        libc::AF_UNIX.unsigned_abs(),
-        unreachable,
-    ));
-    program.push(give(libc::SECCOMP_RET_ALLOW));
-    program
-}
-
-fn number(call: libc::c_long) -> u32 {
-    u32::try_from(call).unwrap_or(u32::MAX)
-}
-
-fn load(offset: u32) -> libc::sock_filter {
-    statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, (0, 0), offset)
-}
-
-fn give(answer: u32) -> libc::sock_filter {
-    statement(libc::BPF_RET | libc::BPF_K, (0, 0), answer)
-}
-
-/// Gives `answer` where what was loaded compares so with `value`.
-fn when(comparison: u32, value: u32, answer: u32) -> [libc::sock_filter; 2] {
-    let code = libc::BPF_JMP | comparison | libc::BPF_K;
-    [statement(code, (0, 1), value), give(answer)]
-}
-
-/// Gives `answer` where what was loaded does not compare so with `value`.
-fn unless(comparison: u32, value: u32, answer: u32) -> [libc::sock_filter; 2] {
-    let code = libc::BPF_JMP | comparison | libc::BPF_K;
-    [statement(code, (1, 0), value), give(answer)]
-}
-
-fn statement(code: u32, (jt, jf): (u8, u8), k: u32) -> libc::sock_filter {
-    let code = u16::try_from(code).unwrap_or(u16::MAX);
-    libc::sock_filter { code, jt, jf, k }
+    let unreachable = SeccompAction::Errno(libc::ENETUNREACH.unsigned_abs());
+    let processor = std::env::consts::ARCH.try_into().ok()?;
+    let filter = SeccompFilter::new(refused, SeccompAction::Allow, unreachable, processor).ok()?;
+    filter.try_into().ok()
 }
 
 #[cfg(test)]

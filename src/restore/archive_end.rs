@@ -1,7 +1,7 @@
 //! Where a recovery stopped in the archive, and which commits it would have lost.
 //!
 //! PostgreSQL takes the first record that it cannot read for the end of the WAL. Whether that is the end of the archive, or
-//! damage within its last segment, is told by what stands there.
+//! damage within its last segment, is recognized by the bytes that stand there.
 
 use std::fs;
 use std::io;
@@ -99,7 +99,7 @@ fn lost_secs(first: Commit, now: Timestamp, behind: Option<Duration>) -> Result<
 /// What stands in the archive where the replay stopped, within the last segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Stop {
-    /// A record that goes on in the next segment, which is not archived yet.
+    /// A record that continues in the next segment, which is not archived yet.
     GoesOn,
     /// A record that should have been replayed, or none at all.
     Damaged,
@@ -175,7 +175,7 @@ fn record_end(segment: &[u8], offset: u64) -> Option<u64> {
     Some(begin + length + pages * PAGE_HEADER)
 }
 
-/// Whether replay came to the end that the listing promised.
+/// Whether the replay reached the end of the listed WAL.
 ///
 /// PostgreSQL archives a segment when it is full or switched: replay ends at its end, or before a last record that goes
 /// on in the next. `stop` tells what stands at `recovered`, where that is within the segment.
@@ -212,7 +212,7 @@ fn judge_end(
     }
     if reachable != newest {
         return Verdict::Critical(format!(
-            "recovery ended at {recovered}: after {} a segment is missing, and the archive goes on to {}",
+            "recovery ended at {recovered}: after {} a segment is missing, and the archive continues to {}",
             name(reachable),
             name(newest)
         ));
@@ -267,7 +267,7 @@ impl Test<'_> {
         };
         let config = &self.loaded.config;
         let measured = measure_rpo(config, live, recovered.timeline, recovered.lsn).await;
-        // Behind a record that goes on in the next segment no commit was lost that was not counted.
+        // Behind a record that continues in the next segment no commit was lost that was not counted.
         let mut all = self.report.verifications.iter();
         let is_end = all.any(|it| it.name == "end_reached" && it.verdict == Verdict::Ok);
         if is_end && measured.is_err() {

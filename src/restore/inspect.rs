@@ -83,7 +83,7 @@ impl Test<'_> {
 
     /// Names what keeps a database of a cluster that is kept from being used on this node, and what is prepared in it.
     ///
-    /// It came back all the same, so what cannot be asked here is told and ends no restore.
+    /// The cluster is restored, so a query that fails here is reported and ends no restore.
     pub(super) async fn look_at_kept(&mut self, server: &ScratchServer) {
         let looked = async {
             let door = postgres::connect(&server.door(), ASKED).await?;

@@ -17,7 +17,7 @@ const STILL: Duration = Duration::from_secs(20);
 const ALL: Duration = Duration::from_secs(60);
 /// What came into the bucket before that has nothing under way beside it. S3's clock may differ by as much.
 const RECENT: SignedDuration = SignedDuration::from_mins(2);
-/// No archiver is further ahead of itself, in segments.
+/// The most segments that an archiver stores out of order.
 const AHEAD: u64 = 64;
 
 /// What to do about a gap.

@@ -86,7 +86,7 @@ fn a_connection_string_gives_its_parts() {
         for part in parts.split(' ').filter(|part| part.contains('=')) {
             let (keyword, value) = part.split_once('=').unwrap();
             let found = found.get(keyword).unwrap_or_default();
-            // The value may go on behind a blank of its own.
+            // The value may continue behind an escaped blank.
             assert!(
                 found == value || found.starts_with(&format!("{value} ")),
                 "{text}: {part}: {found}"

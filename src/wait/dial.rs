@@ -68,7 +68,7 @@ impl Failure {
     }
 }
 
-/// What one attempt came to.
+/// The result of one attempt.
 pub(super) struct Attempt {
     /// Whether the server is in recovery.
     pub(super) result: Result<bool, Failure>,

@@ -2,7 +2,7 @@
 
 use super::Wanted;
 
-/// What a server says of itself.
+/// The server's answers to the queries of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Role {
     pub(super) in_recovery: bool,

@@ -156,7 +156,7 @@ impl TlsFiles {
             let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
             match Certificate::parse(&certificate) {
                 Ok(root) => roots.push(root),
-                // Among a system's hundreds there may be one that nobody needs.
+                // Among a system's hundreds there may be one that no caller needs.
                 Err(_) if self.root == RootCert::System => continue,
                 Err(reason) => return Err(wrong(reason)),
             }

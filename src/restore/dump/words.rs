@@ -27,7 +27,7 @@ pub(super) fn why_no_roles(finished: &Finished, superuser: &str) -> Option<Strin
 
 /// What `pg_restore` complains of, line by line.
 ///
-/// It goes on after an error: a materialized view that reads another server cannot be filled, and is no fault of the dump.
+/// `pg_restore` continues after an error: a materialized view that reads another server cannot be filled, and is no fault of the dump.
 #[derive(Debug, Default)]
 pub(super) struct Complaints {
     /// The last error, until its statement is known.

@@ -52,7 +52,7 @@ fn damage_within_the_last_segment_and_a_clock_that_is_behind_are_seen() {
     // In the segment that the backup ended in little room may be left.
     lab.sql("SELECT pg_switch_wal()");
     let segment = fill_segment(&lab);
-    // The last record goes on in the next segment, and that is the archive's end.
+    // The last record continues in the next segment, which is not archived.
     restore_test(&lab, &[]).passed();
 
     let stored = format!("{REPOSITORY}/wal_005/{segment}.lz4");
