@@ -5,6 +5,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::ArchiveError;
+use super::timelines::Timelines;
 use crate::config::Config;
 use crate::model::{ArchiveFile, Lsn, SegmentSize, Timeline, WalSegment};
 use crate::postgres::Archiver;
@@ -26,7 +27,8 @@ pub async fn high_water(config: &Config) -> Result<Result<HighWater, String>, Ar
     }
 }
 
-/// Sets the mark to `segment`, unless it is there or further already; gives the one that stands.
+/// Sets the mark to `segment`, unless it is there or further already; gives the one that stands. One on a timeline that a
+/// person had the cluster forget is no further.
 ///
 /// # Errors
 /// When the bucket cannot be asked or written.
@@ -44,7 +46,28 @@ pub async fn raise_high_water(
         &config.node.hostname,
         now,
     );
-    Ok(Shared::open(config).await?.raise_high_water(mark).await?)
+    let shared = Shared::open(config).await?;
+    let stands = shared.raise_high_water(&mark, None).await?;
+    if stands.timeline > mark.timeline && is_forgotten(config, &stands).await? {
+        return Ok(shared
+            .raise_high_water(&mark, Some(stands.timeline))
+            .await?);
+    }
+    Ok(stands)
+}
+
+/// A later promotion to the same number has a history of its own in the archive, and was not forgotten.
+async fn is_forgotten(config: &Config, mark: &HighWater) -> Result<bool, ArchiveError> {
+    let timelines = Timelines::open(config).await?;
+    let (identifier, timeline) = (mark.system_identifier, mark.timeline);
+    let history = match timelines.stored_history(timeline).await? {
+        None => None,
+        Some(Some(history)) => Some(history),
+        Some(None) => return Ok(false),
+    };
+    let forgotten = timelines.forgotten(identifier).await?;
+    let found = forgotten.find(identifier, timeline, history.as_ref());
+    Ok(matches!(found, Ok(Some(_))))
 }
 
 /// What is known of the server beside its marks.

@@ -62,6 +62,17 @@ pub enum Kind {
     Configuration,
 }
 
+impl Definition {
+    /// A finding of it means the same on a primary and on a replica.
+    pub fn is_alike_in_both_roles(&self) -> bool {
+        let is_of_role = matches!(
+            self.kind,
+            Kind::Archiver { .. } | Kind::ReplicationLag { .. }
+        );
+        self.role == Role::Any && !is_of_role
+    }
+}
+
 impl Kind {
     /// One verdict for all nodes: an alert of it comes from the node that speaks for the cluster.
     pub fn is_about_cluster(&self) -> bool {

@@ -30,7 +30,7 @@ pub use ring::{Lag, LsnRing};
 pub use rpo::{LiveRpo, Loss, Objectives, Rpo, in_time};
 pub use sample::{SampleFailure, Sampler};
 pub use status::{Line, LiveRto, Status, archive_end, evaluate};
-pub use view::{Sample, View, judge_primary, judge_replica};
+pub use view::{Sample, ServerRun, View, judge_primary, judge_replica};
 
 use crate::model::{ForgottenTimeline, Timeline};
 

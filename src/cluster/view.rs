@@ -53,9 +53,9 @@ pub struct View {
     /// The ancestors of the server's own timeline; `None` where they are not known.
     #[serde(default)]
     pub history: Option<TimelineHistory>,
-    /// How often the server came back since its role was not known.
+    /// Incremented when the role becomes known again after it was unknown.
     #[serde(skip)]
-    returns: u32,
+    run: u32,
     /// The peers were asked since the daemon began and the server came back. Before all were, a primary is not served.
     pub asked_peers: bool,
     /// Likewise the bucket, Redis, and this node's own disk.
@@ -68,19 +68,20 @@ const FRESH: Duration = Duration::from_secs(5);
 /// application out. What is known to be down is not held.
 const HELD: Duration = Duration::from_secs(15);
 
-/// The server between two times that its role was not known.
+/// One run of the server as far as it can be seen: it ends when the role becomes unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sampled(u32);
+pub struct ServerRun(u32);
 
 impl View {
     /// Takes in what the server said of itself.
     ///
-    /// A server whose role was not known may be a fenced primary that was started again: the others are asked once more
-    /// before it is served.
+    /// A server that was down may be a fenced primary that was started again: peers and archive are asked once more before
+    /// it is served. After a stall the peers are enough, which answer at once or are gone.
     pub fn saw(&mut self, sample: Sample) {
         if self.sample.is_some() && self.in_recovery(sample.at).is_none() {
-            (self.asked_peers, self.asked_archive) = (false, false);
-            self.returns += 1;
+            self.asked_peers = false;
+            self.asked_archive &= !self.down;
+            self.run += 1;
         }
         let another = |last: Sample| last.system_identifier != sample.system_identifier;
         if self.sample.is_some_and(another) {
@@ -91,10 +92,10 @@ impl View {
         self.judge_proof();
     }
 
-    /// What others are asked about; `None` while the server cannot be sampled. An answer about another [`Sampled`] says
-    /// nothing of this one.
-    pub fn sampled(&self) -> Option<Sampled> {
-        (self.sample.is_some() && self.failing.is_none()).then_some(Sampled(self.returns))
+    /// What peers and archive are asked about; `None` while the server cannot be sampled. An answer that was obtained for
+    /// another run does not count.
+    pub fn current_run(&self) -> Option<ServerRun> {
+        (self.sample.is_some() && self.failing.is_none()).then_some(ServerRun(self.run))
     }
 
     /// Takes in that it could not be sampled.

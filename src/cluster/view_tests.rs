@@ -266,30 +266,31 @@ fn a_server_that_is_known_to_be_down_is_served_no_more_and_one_that_refuses_xdb_
 fn a_server_that_comes_back_is_served_once_the_others_were_asked_about_it() {
     let returned = |life: Option<Life>, second| {
         let mut view = view(false);
-        let before = view.sampled();
+        let before = view.current_run();
         if let Some(life) = life {
             let reason = "seen".to_owned();
             view.failed(SampleFailure { life, reason }, at(101));
-            assert_eq!(view.sampled(), None);
+            assert_eq!(view.current_run(), None);
         }
         view.saw(Sample {
             at: at(second),
             ..view.sample.unwrap()
         });
-        let is_asked = view.asked_peers && view.asked_archive;
-        assert_eq!(view.sampled() == before, is_asked);
-        assert_eq!(judge_primary(&view, at(second)).is_ok(), is_asked);
-        is_asked
+        let asked = (view.asked_peers, view.asked_archive);
+        assert_eq!(view.current_run() == before, asked.0);
+        let is_served = judge_primary(&view, at(second)).is_ok();
+        assert_eq!(is_served, asked == (true, true));
+        asked
     };
-    for (life, second, is_asked) in [
-        (None, 101, true),
-        (None, 106, false),
-        (Some(Life::Down), 102, false),
-        (Some(Life::Unknown), 110, true),
-        (Some(Life::Unknown), 117, false),
-        (Some(Life::Up), 110, true),
+    for (life, second, asked) in [
+        (None, 101, (true, true)),
+        (None, 106, (false, true)),
+        (Some(Life::Down), 102, (false, false)),
+        (Some(Life::Unknown), 110, (true, true)),
+        (Some(Life::Unknown), 117, (false, true)),
+        (Some(Life::Up), 110, (true, true)),
     ] {
-        assert_eq!(returned(life, second), is_asked, "{life:?} {second}");
+        assert_eq!(returned(life, second), asked, "{life:?} {second}");
     }
 }
 

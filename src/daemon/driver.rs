@@ -129,7 +129,10 @@ impl Driver {
             before.is_some()
         });
         if changed {
-            let own = |key: &AlertKey| ends_with_role(key);
+            let definitions = self.node.tools.definitions.iter();
+            let alike = definitions.filter(|definition| definition.is_alike_in_both_roles());
+            let alike: Vec<String> = alike.map(|definition| definition.name.clone()).collect();
+            let own = move |key: &AlertKey| ends_with_role(key, &alike);
             let now = if role { "a replica" } else { "a primary" };
             let reason = format!("role changed: this server is {now} now");
             publish::resolve(&self.node, own, &reason).await;
@@ -157,16 +160,11 @@ impl Driver {
 }
 
 /// What is judged in either role stands until its own judge ends it, and the cluster's own until the node that speaks for it does.
-fn ends_with_role(key: &AlertKey) -> bool {
-    const IN_BOTH_ROLES: [&str; 6] = [
-        "configuration",
-        "pgbouncer-up",
-        "postgresql-up",
-        "redis",
-        "s3",
-        "state-store",
-    ];
-    key.scope != Scope::Cluster && !IN_BOTH_ROLES.contains(&key.check.as_str())
+fn ends_with_role(key: &AlertKey, alike: &[String]) -> bool {
+    let check = key.check.as_str();
+    let is_alike =
+        ["redis", "s3", "state-store"].contains(&check) || alike.iter().any(|name| name == check);
+    key.scope != Scope::Cluster && !is_alike
 }
 
 /// Whether `job` is this node's to do.
@@ -234,12 +232,15 @@ mod tests {
             ("replication-lag/db1/db2", true),
             ("archiver/db1/", true),
             ("postgresql-up/db1/", false),
+            ("own/db1/", false),
+            ("base-backup/db1/", true),
             ("s3/db1/", false),
             ("configuration/db1/xdb.toml", false),
             ("recoverability/cluster/", false),
         ] {
             let key = AlertKey::parse(key).unwrap();
-            assert_eq!(ends_with_role(&key), ends, "{key}");
+            let alike = ["postgresql-up", "configuration", "own"].map(str::to_owned);
+            assert_eq!(ends_with_role(&key, &alike), ends, "{key}");
         }
     }
 }

@@ -29,8 +29,9 @@ pub(super) fn speaks(node: &Node, now: Timestamp) -> Option<bool> {
     let peers = &node.tools.known.borrow().peers;
     // A primary that was served before a restart counts as asked at once; here each peer must have been asked.
     let asked = peers.iter().all(Peer::was_asked);
-    (asked && view.asked_peers && view.asked_archive)
-        .then(|| speaks_for_cluster(node.hostname(), &view, peers, now))
+    // A server that is down is asked about when it is back, and somebody must speak meanwhile.
+    let waits = view.failing.is_none() && !(view.asked_peers && view.asked_archive);
+    (asked && !waits).then(|| speaks_for_cluster(node.hostname(), &view, peers, now))
 }
 
 /// The verdict on the cluster by what this node knows now.

@@ -27,7 +27,7 @@ pub(super) async fn peers(
     loop {
         ticks.tick().await;
         // Before the server has said which cluster it is of and where it is, what the peers say of timelines is lost.
-        let sampled = seen.borrow().sampled();
+        let run = seen.borrow().current_run();
         let states = addresses.iter().map(|address| cluster::ask_state(address));
         let states = futures_util::future::join_all(states).await;
         let (mut ourselves, mut answered, mut failed) = (Vec::new(), Vec::new(), Vec::new());
@@ -66,7 +66,7 @@ pub(super) async fn peers(
             known.peers.len() != before
         });
         seen.send_if_modified(|view| {
-            let is_of_now = sampled.is_some() && view.sampled() == sampled;
+            let is_of_now = run.is_some() && view.current_run() == run;
             is_of_now && !std::mem::replace(&mut view.asked_peers, true)
         });
     }

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{Node, every, last_answer};
 use crate::archive::{NewerTimeline, PeerOn, Relation, Timelines};
-use crate::cluster::{Knowledge, NodeState, View, redis_claim};
+use crate::cluster::{Knowledge, NodeState, ServerRun, View, redis_claim};
 use crate::log;
 use crate::model::{ForgottenTimelines, Supersession, Timeline};
 use crate::process;
@@ -22,6 +22,8 @@ use crate::store::StateFiles;
 const LOOK: Duration = Duration::from_secs(5);
 /// For what one timeline holds: the WAL-G program may fetch a segment for it.
 const JUDGE: Duration = Duration::from_secs(30);
+/// For all that one look finds; a file of this node that hangs ends it, too.
+const WHOLE: Duration = Duration::from_secs(300);
 
 /// What this node knows of itself, and of the rest.
 type Senders<'a> = (&'a watch::Sender<View>, &'a watch::Sender<Knowledge>);
@@ -50,26 +52,35 @@ pub(super) async fn follow(
         tokio::select! {
             _ = ticks.tick() => {}
             // The server is back: it is served once the archive was asked.
-            _ = unasked.wait_for(|view| view.sampled().is_some() && !view.asked_archive) => {}
+            _ = unasked.wait_for(|view| view.current_run().is_some() && !view.asked_archive) => {}
         }
+        let run = seen.borrow().current_run();
         if archive.is_none() {
-            archive = open(node).await;
+            archive = timeout(LOOK, open(node)).await.ok().flatten();
         }
-        let sampled = seen.borrow().sampled();
         let look = look(node, (seen, known), archive.as_ref());
         tokio::pin!(look);
-        while timeout(LOOK, &mut look).await.is_err() {
-            // Also for a server that came back meanwhile.
-            asked_archive(seen);
-        }
-        if sampled.is_some() && seen.borrow().sampled() == sampled {
-            asked_archive(seen);
+        let ended = timeout(LOOK, &mut look).await;
+        // Also where it could not look: that changes nothing.
+        asked_archive(seen, run);
+        if ended.is_err() {
+            let is_other = |view: &View| view.current_run().is_some() && view.current_run() != run;
+            tokio::select! {
+                () = look => {}
+                // It was begun before this server came back, which needs a look of its own.
+                _ = unasked.wait_for(is_other) => {}
+                () = sleep(WHOLE) => {}
+            }
         }
     }
 }
 
-fn asked_archive(seen: &watch::Sender<View>) {
-    seen.send_if_modified(|view| !std::mem::replace(&mut view.asked_archive, true));
+/// Of the server's `run`, and of no later one.
+fn asked_archive(seen: &watch::Sender<View>, run: Option<ServerRun>) {
+    seen.send_if_modified(|view| {
+        let is_of_now = run.is_some() && view.current_run() == run;
+        is_of_now && !std::mem::replace(&mut view.asked_archive, true)
+    });
 }
 
 async fn look(node: &Node, senders: Senders<'_>, archive: Option<&Timelines>) {

@@ -18,7 +18,12 @@ impl Timelines {
         proof: &Supersession,
         limit: Duration,
     ) -> bool {
-        if self.forgotten_here().iter().any(|one| one.voids(proof)) {
+        if self
+            .forgotten_here()
+            .await
+            .iter()
+            .any(|one| one.voids(proof))
+        {
             return true;
         }
         let asked = timeout(limit, self.forgotten(proof.system_identifier)).await;

@@ -19,6 +19,7 @@ use crate::model::{
     ForgottenTimeline, ForgottenTimelines, ServerPosition, Supersession, Timeline, TimelineHistory,
     judge_descent, judge_number,
 };
+use crate::process;
 use crate::storage::{Bucket, Shared};
 use crate::store::StateFiles;
 use listing::Listed;
@@ -310,11 +311,13 @@ impl Timelines {
     ) -> Result<ForgottenTimelines, ArchiveError> {
         let shared = Shared::open(&self.config).await?;
         let mut forgotten = shared.forgotten_timelines(system_identifier).await?;
-        forgotten.add(self.forgotten_here());
+        forgotten.add(self.forgotten_here().await);
         Ok(forgotten)
     }
 
-    fn forgotten_here(&self) -> Vec<ForgottenTimeline> {
-        StateFiles::of(&self.config.node.state_directory).forgotten()
+    /// A volume that hangs holds up the caller alone.
+    async fn forgotten_here(&self) -> Vec<ForgottenTimeline> {
+        let files = StateFiles::of(&self.config.node.state_directory);
+        process::on_a_thread(move || files.forgotten()).await
     }
 }

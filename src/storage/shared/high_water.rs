@@ -63,37 +63,22 @@ impl Shared {
             .transpose()
     }
 
-    /// Sets the mark to `mark` unless it is there already, or further; gives the one that stands. One on a timeline that a
-    /// person declared forgotten is no further.
+    /// Sets the mark to `mark` unless it is there already, or further; gives the one that stands. One on the timeline
+    /// `void` is no further.
     ///
     /// # Errors
     /// When the bucket cannot be asked or written.
-    pub async fn raise_high_water(&self, mark: HighWater) -> Result<HighWater, SharedError> {
-        let stands = self.raise_beyond(&mark, &[]).await?;
-        if stands.timeline <= mark.timeline {
-            return Ok(stands);
-        }
-        let forgotten = self.forgotten_timelines(mark.system_identifier).await?;
-        let forgotten: Vec<Timeline> = forgotten.known.iter().map(|it| it.timeline).collect();
-        if !forgotten.contains(&stands.timeline) {
-            return Ok(stands);
-        }
-        self.raise_beyond(&mark, &forgotten).await
-    }
-
-    async fn raise_beyond(
+    pub async fn raise_high_water(
         &self,
         mark: &HighWater,
-        forgotten: &[Timeline],
+        void: Option<Timeline>,
     ) -> Result<HighWater, SharedError> {
         let key = self.key(KEY);
-        let counts = |other: &HighWater| {
-            other.timeline <= mark.timeline || !forgotten.contains(&other.timeline)
-        };
+        let stays = |other: &HighWater| Some(other.timeline) != void && !mark.is_beyond(other);
         let decide = |there: Option<&[u8]>| -> Result<Step<HighWater>, SharedError> {
             let there = there.map(|content| self.read_high_water(content));
             Ok(match there.transpose()? {
-                Some(other) if counts(&other) && !mark.is_beyond(&other) => Step::Keep(other),
+                Some(other) if stays(&other) => Step::Keep(other),
                 _ => {
                     let content = serde_json::to_vec(mark).expect("plain values");
                     Step::Write(content, mark.clone())
