@@ -172,8 +172,10 @@ fn no_committed_row_is_lost_to_a_failover_without_s3_and_the_old_primary_leads_n
         answers.contains("503") && !answers.contains("200"),
         "{answers}"
     );
-    let status = cluster.xdb("db2", &["status"]);
-    assert!(status.stdout.contains("superseded"), "{status:?}");
+    eventually("db2 says what db1 is", SOON, || {
+        let status = cluster.xdb("db2", &["status"]);
+        status.stdout.contains("superseded").then_some(())
+    });
     let events = cluster.redis("XRANGE xdb:main:alerts:events - +").stdout;
     assert!(!events.contains("primaries at once"), "{events}");
 

@@ -189,10 +189,12 @@ fn a_login_that_the_copy_refuses_ends_the_wait_and_keeps_what_was_recovered() {
     assert_eq!(super::ask_restored(&lab, "SELECT id FROM marker"), "1");
     forget(&lab);
 
-    // Stopped while it knocks.
-    let all = [&locked[..], &["ALTER DATABASE app ALLOW_CONNECTIONS false"]].concat();
-    let undo = [&["ALTER DATABASE app ALLOW_CONNECTIONS true"], &open[..]].concat();
-    archived_with(&lab, &all, &undo);
+    // Stopped while it knocks. ALTER DATABASE refuses to lock the database that it is sent from.
+    archived_with(
+        &lab,
+        &["UPDATE pg_database SET datallowconn = false"],
+        &["UPDATE pg_database SET datallowconn = (datname <> 'template0')"],
+    );
     let restoring = lab.xdb_in_background(&["restore", "--target-dir", TARGET]);
     eventually("the copy refuses xdb", SOON, || {
         let log = lab.sh(&format!("cat {TARGET}/xdb-restore/postgresql.log"));
