@@ -101,11 +101,18 @@ impl StoredParts {
             ));
         }
         // Releases that wrote no size say nothing of a missing part otherwise.
-        let gap = sentinel.compressed_size == 0 && self.numbered < self.highest;
-        gap.then(|| {
-            let (there, highest) = (self.numbered, self.highest);
-            format!("of the {highest} numbered tar parts of {backup} only {there} are there")
-        })
+        if sentinel.compressed_size > 0 {
+            return None;
+        }
+        let (there, highest) = (self.numbered, self.highest);
+        if there < highest {
+            return Some(format!(
+                "of the {highest} numbered tar parts of {backup} only {there} are there"
+            ));
+        }
+        // A delta of a server at rest may have nothing but the control file and the label.
+        (there == 0 && sentinel.delta.is_none())
+            .then(|| format!("of {backup} no numbered tar part is there"))
     }
 }
 
@@ -275,6 +282,12 @@ mod tests {
                 changed("files_metadata", None),
                 &disabled,
                 false,
+            ),
+            (
+                "without a size, and without its one numbered part",
+                stored(&WALRUS[2..]),
+                &old,
+                true,
             ),
             (
                 "of a release before the list",
