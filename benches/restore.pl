@@ -1,6 +1,6 @@
 #!/usr/bin/perl
 # Measures restore tests and prints tables; `./dev bench restore` runs it as root in a container of the lab, where nothing else
-# runs. Arguments pick the parts: drill replay clean forecast. SCALE (pgbench), ROUNDS, SEGMENTS and DRILLS may be set.
+# runs. Arguments pick the parts: drill replay clean hostile forecast. SCALE (pgbench), ROUNDS, SEGMENTS and DRILLS may be set.
 use strict;
 use warnings;
 use File::Path qw(remove_tree);
@@ -282,6 +282,7 @@ sub log_says { return log_text() =~ shift }
 # --- clean drills ------------------------------------------------------------------------------------
 
 sub clean {
+    my ($cluster) = (@_, '');
     my $writer = start("$BIN/pgbench", qw(-n -c 1 -R 50 -T 36000 postgres));
     my (%ended, @raised);
     for my $number (1 .. $DRILLS) {
@@ -290,7 +291,7 @@ sub clean {
         if (!$pid) {
             open STDOUT, '>', '/tmp/drill.json';
             open STDERR, '>', '/tmp/drill.err';
-            exec qw(setpriv --reuid=postgres --regid=postgres --init-groups env -C /tmp HOME=/var/lib/postgresql USER=postgres xdb restore-test --json);
+            exec qw(setpriv --reuid=postgres --regid=postgres --init-groups env -C /tmp -u PGOPTIONS HOME=/var/lib/postgresql USER=postgres xdb restore-test --json);
         }
         waitpid $pid, 0;
         my $status = $? >> 8;
@@ -301,8 +302,33 @@ sub clean {
     }
     kill TERM => $writer;
     waitpid $writer, 0;
-    printf "\n| %d drills at level full while pgbench writes | exit 0 | others |\n| --- | --- | --- |\n", $DRILLS;
+    printf "\n| %d drills at level full while pgbench writes%s | exit 0 | others |\n| --- | --- | --- |\n", $DRILLS, $cluster;
     printf "| %s | %d | %d |\n", scalar(@raised) ? join('; ', @raised) : 'nothing was raised', $ended{0} // 0, $DRILLS - ($ended{0} // 0);
+}
+
+# The same where server, database and role set what changes a session.
+sub hostile {
+    my %hostile = (
+        default_transaction_isolation => 'serializable', default_transaction_read_only => 'on', default_transaction_deferrable => 'on',
+        statement_timeout => 1, lock_timeout => 1, idle_session_timeout => 1, idle_in_transaction_session_timeout => 1,
+        search_path => 'hostile', client_encoding => 'LATIN1', DateStyle => 'German, DMY', IntervalStyle => 'sql_standard',
+        TimeZone => 'Asia/Kolkata', bytea_output => 'escape', extra_float_digits => -15, quote_all_identifiers => 'on',
+        client_min_messages => 'debug5', row_security => 'off', standard_conforming_strings => 'off', exit_on_error => 'on',
+    );
+    # Of the sessions that set and write; a drill does without.
+    local $ENV{PGOPTIONS} = join ' ', map { "-c $_" } 'default_transaction_read_only=off', 'default_transaction_deferrable=off',
+        'default_transaction_isolation=read\\ committed', 'client_min_messages=error', 'search_path=public', 'exit_on_error=off',
+        map { "${_}_timeout=0" } qw(statement lock idle_session idle_in_transaction_session);
+    for my $object ('SYSTEM', 'DATABASE postgres', 'DATABASE template1', 'ROLE postgres') {
+        sql("ALTER $object SET $_ = '$hostile{$_}'") for sort keys %hostile;
+    }
+    sql('SELECT pg_reload_conf()');
+    run('', qw(env -u PGOPTIONS xdb backup push --full));
+    clean(', with hostile settings of server, database and role');
+    for my $object ('ROLE postgres', 'DATABASE template1', 'DATABASE postgres', 'SYSTEM') {
+        sql("ALTER $object RESET $_") for sort keys %hostile;
+    }
+    sql('SELECT pg_reload_conf()');
 }
 
 # --- forecast ----------------------------------------------------------------------------------------
@@ -337,7 +363,7 @@ sub forecast {
 
 $| = 1;
 prepare();
-my %parts = (drill => \&drill, replay => \&replay, clean => \&clean, forecast => \&forecast);
-for my $part (@ARGV ? @ARGV : qw(drill clean replay forecast)) {
-    ($parts{$part} // die "there is no part $part: drill, replay, clean or forecast\n")->();
+my %parts = (drill => \&drill, replay => \&replay, clean => \&clean, hostile => \&hostile, forecast => \&forecast);
+for my $part (@ARGV ? @ARGV : qw(drill clean hostile replay forecast)) {
+    ($parts{$part} // die "there is no part $part: drill, replay, clean, hostile or forecast\n")->();
 }
