@@ -1,12 +1,10 @@
 //! One holder a node: a locked file, with a mark of what its holder began.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
-
-use rustix::fs::{FlockOperation, flock};
 
 /// A file under `flock(2)`, given up when dropped; its content, the mark, outlives a holder that is killed.
 #[derive(Debug)]
@@ -26,10 +24,10 @@ impl MarkedLock {
             .create(true)
             .truncate(false)
             .open(path)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match file.try_lock() {
             Ok(()) => Ok(Some(Self { file })),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
         }
     }
 
@@ -94,10 +92,10 @@ impl NodeLock {
             .filter_map(Result::ok)
             .collect();
         for file in &files {
-            match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            match file.try_lock() {
                 Ok(()) => {}
-                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-                Err(error) => return Err(error.into()),
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
             }
         }
         let address = match files.is_empty() {
