@@ -49,6 +49,7 @@ pub use restore_speed::{RestoreTime, RestoreWork, expect_restore};
 pub use segment_header::judge_file;
 pub use timelines::{NewerTimeline, PeerOn, Relation, Timelines};
 pub use verify::{acknowledge, verify};
+pub use wal_client::stored_as;
 pub use wal_fetch::{AHEAD, ASKED, COULD_NOT_LOOK, DAMAGED, MAKES_TABLESPACE, SCRATCH, wal_fetch};
 pub use wal_push::wal_push;
 pub use wal_role::{own_history, position_of, superseded};

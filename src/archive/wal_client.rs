@@ -33,7 +33,7 @@ pub(super) fn block_on<T>(
 }
 
 /// The objects that the archive holds for `name`, one a compression: asked of the bucket itself, not of a program.
-pub(super) async fn stored_as(
+pub async fn stored_as(
     bucket: &Bucket,
     repository: &Repository,
     name: &str,

@@ -4,8 +4,6 @@
 //! damage within its last segment, is recognized by the bytes that stand there.
 
 use std::fs;
-use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,8 +12,9 @@ use super::live::Live;
 use super::preflight::Found;
 use super::report::secs;
 use super::run::Test;
-use super::scratch::Scratch;
 use super::verify::Recovered;
+use super::wal_stop::{Stop, StopSegment, StoppedAt, judge_record, judge_stop};
+use super::young_gap::MAY_COME;
 use crate::config::Config;
 use crate::model::{Lsn, SegmentSize, Timeline, Verdict, WalSegment};
 use crate::postgres::{Commit, WalReader, WalStretch};
@@ -96,94 +95,17 @@ fn lost_secs(first: Commit, now: Timestamp, behind: Option<Duration>) -> Result<
     Ok(age.map_or(LEAST, |age| secs(age).max(LEAST)))
 }
 
-/// What stands in the archive where the replay stopped, within the last segment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Stop {
-    /// A record that continues in the next segment, which is not archived yet.
-    GoesOn,
-    /// A record that should have been replayed, or none at all.
-    Damaged,
-    /// The live server's own segment has other bytes from there on.
-    Differs(Lsn),
-    Unread(String),
-}
-
-/// `XLogRecord`: its whole length at 0, the record before it at 8, its resource manager at 17 (`access/xlogrecord.h`).
-const RECORD_HEADER: u64 = 24;
-/// `XLogRecordMaxSize`.
-const LONGEST_RECORD: u64 = 1020 << 20;
-/// `XLogPageHeaderData` and `XLogLongPageHeaderData`, which begins a segment and holds the size of a page at 36.
-const PAGE_HEADER: u64 = 24;
-const LONG_PAGE_HEADER: u64 = 40;
-
-/// What stands at `at` in the archived `segment`, which begins at `start`, in an archive that goes up to `end`; `live` is the
-/// live server's own segment, where that is here.
-fn stop(segment: &[u8], live: Option<&[u8]>, start: Lsn, (at, end): (Lsn, Lsn)) -> Stop {
-    let behind = usize::try_from(at.0 - start.0).unwrap_or(usize::MAX);
-    if let Some(live) = live.filter(|live| live.len() == segment.len()) {
-        let pairs = segment.iter().zip(live).enumerate().skip(behind);
-        let other = pairs.clone().find(|(_, (one, other))| one != other);
-        if let Some((offset, _)) = other {
-            return Stop::Differs(Lsn(start.0 + offset as u64));
-        }
-    }
-    goes_on(segment, start, (at, end))
-}
-
-/// The same by the record alone.
-fn goes_on(segment: &[u8], start: Lsn, (at, end): (Lsn, Lsn)) -> Stop {
-    match record_end(segment, at.0 - start.0) {
-        Some(behind) if start.0 + behind > end.0 => Stop::GoesOn,
-        _ => Stop::Damaged,
-    }
-}
-
-/// Where the record ends that begins at `offset` of `segment`, or behind the page header there; `None` where no record does.
-fn record_end(segment: &[u8], offset: u64) -> Option<u64> {
-    let bytes = |at: u64, count: usize| {
-        let at = usize::try_from(at).ok()?;
-        segment.get(at..at + count)
-    };
-    let page = u64::from(u32::from_ne_bytes(bytes(36, 4)?.try_into().ok()?));
-    if !page.is_power_of_two() || page < 1024 {
-        return None;
-    }
-    let begin = match (offset, offset % page) {
-        (0, _) => LONG_PAGE_HEADER,
-        (_, 0) => offset + PAGE_HEADER,
-        _ => offset,
-    };
-    if begin >= segment.len() as u64 {
-        return Some(begin + 1);
-    }
-    let length = u64::from(u32::from_ne_bytes(bytes(begin, 4)?.try_into().ok()?));
-    if !(RECORD_HEADER..=LONGEST_RECORD).contains(&length) {
-        return None;
-    }
-    // The rest of a header may stand on the next page.
-    if begin % page + RECORD_HEADER <= page {
-        let first = u64::from_ne_bytes(bytes(8, 8)?.try_into().ok()?);
-        let before = u64::from_ne_bytes(bytes(begin + 8, 8)?.try_into().ok()?);
-        let here = first + begin;
-        let manager = *bytes(begin + 17, 1)?.first()?;
-        // The numbers between are PostgreSQL's own, and not in use.
-        if before >= here || here - before > LONGEST_RECORD || (64..128).contains(&manager) {
-            return None;
-        }
-    }
-    let pages = (begin % page + length - 1) / page;
-    Some(begin + length + pages * PAGE_HEADER)
-}
-
 /// Whether the replay reached the end of the listed WAL.
 ///
 /// PostgreSQL archives a segment when it is full or switched: replay ends at its end, or before a last record that goes
-/// on in the next. `stop` tells what stands at `recovered`, where that is within the segment.
+/// on in the next. `stop` tells what stands at `recovered`, where that is within the segment; `gaps` is what the listing
+/// showed.
 fn judge_end(
     recovered: Lsn,
     (reachable, newest): (Option<WalSegment>, Option<WalSegment>),
     size: SegmentSize,
-    stop: impl FnOnce(WalSegment) -> Stop,
+    gaps: &Verdict,
+    stop: impl FnOnce() -> Stop,
 ) -> Verdict {
     let name = |segment: WalSegment| segment.name(size);
     let (Some(reachable), Some(newest)) = (reachable, newest) else {
@@ -195,64 +117,74 @@ fn judge_end(
     );
     if recovered < reachable.end(size) {
         // A record may be longer than a segment.
-        match stop(WalSegment::holding(reachable.timeline, recovered, size)) {
-            Stop::GoesOn => {}
-            Stop::Damaged => {
-                return Verdict::Critical(format!("{ended}: the archived copy is damaged there"));
-            }
-            Stop::Differs(at) => {
-                return Verdict::Critical(format!(
-                    "{ended}: the archived copy is damaged, it differs from this server's own at {at}"
-                ));
-            }
-            Stop::Unread(reason) => {
-                return Verdict::Unknown(format!("{ended}, and what follows is unknown: {reason}"));
-            }
+        let stop = stop();
+        if let Some(damage) = stop.damage() {
+            return Verdict::Critical(format!("{ended}: {damage}"));
+        }
+        if let Stop::Unread(reason) = stop {
+            return Verdict::Unknown(format!("{ended}, and what follows is unknown: {reason}"));
         }
     }
-    if reachable != newest {
-        return Verdict::Critical(format!(
-            "recovery ended at {recovered}: after {} a segment is missing, and the archive continues to {}",
-            name(reachable),
-            name(newest)
-        ));
+    if reachable == newest {
+        return Verdict::Ok;
     }
-    Verdict::Ok
+    let gap = format!(
+        "recovery ended at {recovered}: after {} a segment is missing, and the archive continues to {}",
+        name(reachable),
+        name(newest)
+    );
+    match gaps {
+        // Its segments may still be on their way.
+        Verdict::Unknown(_) => Verdict::Unknown(format!("{gap}; {MAY_COME}")),
+        _ => Verdict::Critical(gap),
+    }
+}
+
+/// Judges what stands in the archive where the replay stopped, in `recovered`.
+pub(super) fn what_stands_there(found: &Found, recovered: &Recovered) -> Stop {
+    let (path, size) = (&found.plan.path, found.catalog.wal.size);
+    let segment = WalSegment::holding(path.timeline, recovered.lsn, size);
+    let stopped = StoppedAt {
+        start: segment.start(size),
+        at: recovered.lsn,
+        last: recovered.logged.last_record,
+        end: path.reachable.map_or(recovered.lsn, |last| last.end(size)),
+    };
+    let live = found.live.as_ref().ok().filter(|live| {
+        // What a standby has not received yet holds older bytes.
+        let server = &live.server;
+        let written = match server.in_recovery {
+            true => server.wal_end,
+            false => server.position,
+        };
+        written.is_some_and(|written| written >= segment.end(size))
+    });
+    let name = segment.name(size);
+    let live =
+        live.and_then(|live| fs::read(live.server.data_directory.join("pg_wal").join(&name)).ok());
+    let unread = match &recovered.stop_segment {
+        Some(StopSegment::Here(path)) => match fs::read(path) {
+            Ok(bytes) => return judge_stop(&bytes, live.as_deref(), stopped),
+            Err(error) => format!("{} cannot be read: {error}", path.display()),
+        },
+        Some(StopSegment::Damaged(reason)) => return Stop::BadSegment(reason.clone()),
+        Some(StopSegment::Unread(reason)) => reason.clone(),
+        None => format!("{name} is not in the archive"),
+    };
+    // Whatever the archived copy holds, nothing of it is lost where the record is longer than the archive.
+    match live.map(|live| judge_record(&live, stopped)) {
+        Some(Stop::GoesOn) => Stop::GoesOn,
+        _ => Stop::Unread(unread),
+    }
 }
 
 impl Test<'_> {
     /// Judges the stop of a recovery that was to come to the end of the archive.
-    pub(super) fn judge_archive_end(
-        scratch: &Scratch,
-        found: &Found,
-        recovered: &Recovered,
-    ) -> Verdict {
-        let (path, size) = (&found.plan.path, found.catalog.wal.size);
-        let stopped = |segment: WalSegment| {
-            let name = segment.name(size);
-            let read = |data: &Path| fs::read(data.join("pg_wal").join(&name));
-            let live = found.live.as_ref().ok().filter(|live| {
-                // What a standby has not received yet holds older bytes.
-                let server = &live.server;
-                let written = match server.in_recovery {
-                    true => server.wal_end,
-                    false => server.position,
-                };
-                written.is_some_and(|written| written >= segment.end(size))
-            });
-            let live = live.and_then(|live| read(&live.server.data_directory).ok());
-            let end = path.reachable.map_or(recovered.lsn, |last| last.end(size));
-            let (start, at) = (segment.start(size), (recovered.lsn, end));
-            match read(&scratch.data()) {
-                Ok(bytes) => stop(&bytes, live.as_deref(), start, at),
-                // Where nothing of a segment was replayed, the promotion removed it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    live.map_or(Stop::Damaged, |live| goes_on(&live, start, at))
-                }
-                Err(error) => Stop::Unread(format!("{name} cannot be read: {error}")),
-            }
-        };
-        judge_end(recovered.lsn, (path.reachable, path.newest), size, stopped)
+    pub(super) fn judge_archive_end(found: &Found, recovered: &Recovered) -> Verdict {
+        let (plan, size) = (&found.plan, found.catalog.wal.size);
+        let ends = (plan.path.reachable, plan.path.newest);
+        let stop = || what_stands_there(found, recovered);
+        judge_end(recovered.lsn, ends, size, &plan.gaps, stop)
     }
 
     /// Measures the loss again from where the replay stopped, where that is before the end that the listing promised.
@@ -291,80 +223,11 @@ impl Test<'_> {
 mod tests {
     use super::*;
 
-    const SIZE: usize = 1 << 20;
-    const PAGE: usize = 8192;
-
     fn segment_of(number: u64) -> WalSegment {
         WalSegment {
             timeline: Timeline(1),
             number,
         }
-    }
-
-    fn start() -> Lsn {
-        Lsn(5 * SIZE as u64)
-    }
-
-    /// Segment 5 with a record of `length` bytes at `offset`.
-    fn segment(offset: usize, length: u32) -> Vec<u8> {
-        let mut bytes = vec![0_u8; SIZE];
-        for (index, page) in bytes.chunks_mut(PAGE).enumerate() {
-            page[8..16].copy_from_slice(&(start().0 + (index * PAGE) as u64).to_ne_bytes());
-        }
-        bytes[24..32].copy_from_slice(&7_u64.to_ne_bytes());
-        bytes[36..40].copy_from_slice(&8192_u32.to_ne_bytes());
-        bytes[offset..offset + 4].copy_from_slice(&length.to_ne_bytes());
-        let before = start().0 + offset as u64 - 64;
-        bytes[offset + 8..offset + 16].copy_from_slice(&before.to_ne_bytes());
-        bytes
-    }
-
-    #[test]
-    fn only_a_record_that_goes_on_in_the_next_segment_may_follow_the_end() {
-        let near = SIZE - 4096;
-        let at = |offset: usize| Lsn(start().0 + offset as u64);
-        let to = |offset: usize| (at(offset), at(SIZE));
-        let mut far_back = segment(near, 9000);
-        far_back[near + 8..near + 16].copy_from_slice(&u64::MAX.to_ne_bytes());
-        for (what, bytes, offset, expected) in [
-            ("it goes on", segment(near, 9000), near, Stop::GoesOn),
-            (
-                "it ends with the segment",
-                segment(near, 4096),
-                near,
-                Stop::Damaged,
-            ),
-            ("it fits", segment(near, 64), near, Stop::Damaged),
-            ("zeros", segment(near, 0), near, Stop::Damaged),
-            ("no length", segment(near, u32::MAX), near, Stop::Damaged),
-            ("no record before it", far_back, near, Stop::Damaged),
-            (
-                "behind a page header",
-                segment(SIZE - PAGE + 24, 9000),
-                SIZE - PAGE,
-                Stop::GoesOn,
-            ),
-        ] {
-            assert_eq!(stop(&bytes, None, start(), to(offset)), expected, "{what}");
-        }
-        // Longer than the rest of this segment, and not than the archive.
-        let further = (at(near), at(2 * SIZE));
-        let spans = segment(near, 9000);
-        assert_eq!(stop(&spans, None, start(), further), Stop::Damaged);
-        let archived = segment(near, 9000);
-        let mut live = archived.clone();
-        assert_eq!(
-            stop(&archived, Some(&live), start(), to(near)),
-            Stop::GoesOn
-        );
-        live[near + 100] = 1;
-        let differs = Stop::Differs(at(near + 100));
-        assert_eq!(stop(&archived, Some(&live), start(), to(near)), differs);
-        // Before the stop all was replayed.
-        assert_eq!(
-            stop(&archived, Some(&live), start(), to(near + 104)),
-            Stop::Damaged
-        );
     }
 
     #[test]
@@ -373,24 +236,32 @@ mod tests {
         let segment = |number| Some(segment_of(number));
         let lsn = |number: u64, offset| Lsn(number * size.bytes() + offset);
         let whole = (segment(5), segment(5));
+        let gap = (segment(5), segment(8));
+        let judge = |recovered, ends, stop| judge_end(recovered, ends, size, &Verdict::Ok, || stop);
         // A record may span all of the last segment.
         for recovered in [lsn(6, 0), lsn(6, 0x28), Lsn(lsn(6, 0).0 - 8192), lsn(4, 9)] {
-            let judged = judge_end(recovered, whole, size, |_| Stop::GoesOn);
+            let judged = judge(recovered, whole, Stop::GoesOn);
             assert_eq!(judged, Verdict::Ok, "{recovered}");
         }
-        for (recovered, path, stop) in [
+        for (recovered, ends, stop) in [
             (lsn(6, 0).0 - 64, whole, Stop::Damaged),
+            (lsn(6, 0).0 - 64, whole, Stop::BadSegment("cut".to_owned())),
             (lsn(6, 0).0 - 64, whole, Stop::Differs(lsn(6, 0))),
             (lsn(5, 1).0, whole, Stop::Damaged),
             (lsn(4, 9).0, whole, Stop::Damaged),
-            (lsn(6, 0).0, (segment(5), segment(8)), Stop::GoesOn),
+            (lsn(6, 0).0, gap, Stop::GoesOn),
             (lsn(6, 0).0, (None, None), Stop::GoesOn),
         ] {
-            let judged = judge_end(Lsn(recovered), path, size, |_| stop);
+            let judged = judge(Lsn(recovered), ends, stop);
             assert!(matches!(judged, Verdict::Critical(_)), "{judged:?}");
         }
-        let unread = judge_end(lsn(5, 1), whole, size, |_| Stop::Unread("gone".to_owned()));
+        let unread = judge(lsn(5, 1), whole, Stop::Unread("timed out".to_owned()));
         assert!(matches!(unread, Verdict::Unknown(_)), "{unread:?}");
+        let may_come = Verdict::Unknown(MAY_COME.to_owned());
+        let judged = judge_end(lsn(6, 0), gap, size, &may_come, || Stop::GoesOn);
+        assert!(matches!(judged, Verdict::Unknown(_)), "{judged:?}");
+        let damaged = judge_end(lsn(5, 1), gap, size, &may_come, || Stop::Damaged);
+        assert!(matches!(damaged, Verdict::Critical(_)), "{damaged:?}");
     }
 
     #[test]

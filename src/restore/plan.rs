@@ -9,6 +9,7 @@ use super::ahead;
 use super::configure::wal_kept;
 use super::reach::{choose, ends_there, finished_before, judge_reach};
 use super::until::Until;
+use super::young_gap::MAY_COME;
 use crate::archive::catalog::{
     Backup, Catalog, RecoveryPath, Sentinel, Span, Status, UnreadHistory, plan_recovery,
 };
@@ -56,6 +57,22 @@ impl Plan {
         }
         self.gaps = judge_gaps(&self.path, size);
         true
+    }
+
+    /// Says of the gap that its segments may still come; where uploads are `under_way`, it is not known to be one.
+    pub fn gap_may_close(&mut self, under_way: bool) {
+        let Some(reason) = self.gaps.reason() else {
+            return;
+        };
+        // A history that is missing is another matter.
+        if self.path.without_history.is_some() {
+            return;
+        }
+        let reason = format!("{reason}; {MAY_COME}");
+        self.gaps = match under_way {
+            true => Verdict::Unknown(reason),
+            false => Verdict::Critical(reason),
+        };
     }
 
     /// Takes the archive for as long as it can be replayed: what is listed beyond is still being stored.

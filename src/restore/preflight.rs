@@ -120,8 +120,10 @@ pub async fn look(
             continue;
         }
         let mut plan = planned?;
-        if next == Next::EndBefore {
-            plan.end_before_gap();
+        match next {
+            Next::EndBefore => plan.end_before_gap(),
+            Next::MayCome { under_way } => plan.gap_may_close(under_way),
+            Next::Believe | Next::LookAgain => {}
         }
         break (catalog, plan);
     };

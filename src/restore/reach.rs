@@ -3,9 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::RestoreError;
+use super::stop_point::ran_out;
 use super::until::Until;
 use crate::archive::catalog::{Backup, Catalog, RecoveryPath, Sentinel, Window};
-use crate::model::{Lsn, SegmentSize, Verdict};
 
 /// S3's clock, which dates segments, and the server's, which dates commits, may differ by this much.
 const CLOCKS: SignedDuration = SignedDuration::from_mins(1);
@@ -135,19 +135,6 @@ fn window_words(window: &Window, name: &str) -> String {
     )
 }
 
-/// Whether `reason` says that the WAL ended before the target.
-pub fn ran_out(reason: &str) -> bool {
-    reason.contains("recovery ended before configured recovery target was reached")
-}
-
-/// Where the last record begins that was replayed, by the server's log.
-pub fn last_record(log: &str) -> Option<Lsn> {
-    let lines = log.lines().rev();
-    let mut done = lines.filter_map(|line| line.split_once("redo done at "));
-    let (_, at) = done.next()?;
-    at.split_whitespace().next()?.parse().ok()
-}
-
 /// What PostgreSQL's own words for a target that it did not come to mean; `None` where they are about something else.
 ///
 /// `log` is the server's, whose last completed transaction tells how far the archive's commits go.
@@ -196,40 +183,11 @@ pub fn not_in_the_wal(until: &Until, last: &str) -> RestoreError {
     }
 }
 
-/// Whether the recovery stopped where it was to, by what came back.
-///
-/// PostgreSQL opens only where it met its target; that it met the right one is seen here.
-pub fn judge_stop(
-    recovered: Lsn,
-    to: Option<Timestamp>,
-    until: &Until,
-    size: SegmentSize,
-) -> Verdict {
-    /// Between the end of a record and the next lie padding and page headers.
-    const FAR: u64 = 1 << 20;
-    // PostgreSQL counts the empty rest of a segment that was switched to the record of the switch.
-    let rest_of_segment = |lsn: &Lsn| recovered.0 == lsn.0.next_multiple_of(size.bytes());
-    match (until, to) {
-        (Until::Time(at), Some(to)) if to > *at => Verdict::Critical(format!(
-            "a transaction of {} came back, later than {until}",
-            to.strftime("%F %T%.f UTC")
-        )),
-        (Until::Lsn(lsn), _) if rest_of_segment(lsn) => Verdict::Ok,
-        (Until::Lsn(lsn), _) if recovered.0 > lsn.0 + FAR => {
-            Verdict::Critical(format!("recovery went on to {recovered}, past {until}"))
-        }
-        (Until::Lsn(lsn), _) if recovered.0 + FAR < lsn.0 => {
-            Verdict::Critical(format!("recovery ended at {recovered}, before {until}"))
-        }
-        _ => Verdict::Ok,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::archive::catalog::{Stored, Tests, Wal, plan_recovery};
-    use crate::model::{Timeline, WalSegment};
+    use crate::model::{Lsn, Timeline, WalSegment};
 
     const SEGMENT: u64 = 16 << 20;
 
@@ -377,37 +335,6 @@ mod tests {
         let early = "FATAL:  requested recovery stop point is before consistent recovery point";
         assert!(told(early, Until::Time(at(60))).is_some());
         assert_eq!(told("PANIC:  bad page", Until::Time(at(60))), None);
-    }
-
-    #[test]
-    fn a_stop_elsewhere_is_no_stop() {
-        let lsn = Lsn(5 * SEGMENT);
-        let size = SegmentSize::default();
-        let judge = |recovered, to, until: &Until| judge_stop(recovered, to, until, size);
-        let (until, time) = (Until::Lsn(lsn), Until::Time(at(5)));
-        let switched = Until::Lsn(Lsn(4 * SEGMENT + 0x158));
-        assert_eq!(judge(lsn, None, &until), Verdict::Ok);
-        assert_eq!(judge(lsn, None, &switched), Verdict::Ok);
-        assert_eq!(judge(Lsn(1), Some(at(5)), &time), Verdict::Ok);
-        for (recovered, to, until) in [
-            (Lsn(4 * SEGMENT), None, &until),
-            (Lsn(7 * SEGMENT), None, &until),
-            (Lsn(5 * SEGMENT + 0x100), None, &switched),
-            (Lsn(6 * SEGMENT), None, &switched),
-            (Lsn(1), Some(at(6)), &time),
-        ] {
-            assert_ne!(judge(recovered, to, until), Verdict::Ok, "{recovered}");
-        }
-    }
-
-    #[test]
-    fn the_log_tells_where_the_last_record_begins() {
-        let log = "LOG:  redo starts at 0/3000028\n\
-                   LOG:  redo done at 0/5000140 system usage: CPU: user: 0.00 s\n\
-                   FATAL:  recovery ended before configured recovery target was reached\n";
-        assert_eq!(last_record(log), Some(Lsn(0x500_0140)));
-        assert!(ran_out(log));
-        assert_eq!(last_record("LOG:  redo is not required\n"), None);
     }
 
     #[test]

@@ -6,23 +6,19 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use super::RestoreError;
-use super::ahead::{Ahead, CONCURRENCY};
-use super::configure::{Recovery, configure, restore_command};
-use super::fetch::{NETWORK_LIMIT, fetch, is_full, network_limit};
+use super::archive_end::what_stands_there;
+use super::fetch::fetch;
 use super::level::Level;
 use super::links;
 use super::live::Silent;
 use super::preflight::{Found, preflight};
-use super::reach;
 use super::report::{Conditions, Report, Step, secs};
 use super::scratch::Scratch;
-use super::server::{Ended, ScratchServer};
+use super::stop_point;
 use super::tablespaces;
-use super::until::{TargetSettings, Until, behind_record};
+use super::until::Until;
 use super::verify::{self, Recovered, SqlCheck};
 use super::watch::beside;
-use super::words::is_damage;
-use crate::archive::{AHEAD, COULD_NOT_LOOK, SCRATCH, SEGMENT_SIZE};
 use crate::config::{Loaded, Source};
 use crate::model::{Lsn, Verdict};
 use crate::postgres::{self, ControlData, PostgresError};
@@ -155,14 +151,9 @@ impl Test<'_> {
         }
 
         let verify = Instant::now();
-        let server = if self.report.level == Level::Start && self.options.sql.is_empty() {
-            // Nothing is asked of it.
-            server
-        } else {
-            // What it is asked may run what the backup brought: functions, foreign tables.
-            let settings = &self.loaded.config.postgres;
-            server.cut_off(scratch, settings, self.deadline).await?
-        };
+        // What it is asked may run what the backup brought: functions, foreign tables.
+        let settings = &self.loaded.config.postgres;
+        let server = server.cut_off(scratch, settings, self.deadline).await?;
         let read = self.verify(scratch, found, &control, &recovered, server);
         let read = read.await?;
         self.step("verify", verify, read);
@@ -229,135 +220,6 @@ impl Test<'_> {
         }
     }
 
-    /// Recovers what was fetched to where the plan says.
-    ///
-    /// # Errors
-    /// When the recovery fails, or the server that recovered refuses the login.
-    pub(super) async fn recover(
-        &self,
-        scratch: &Scratch,
-        found: &Found,
-        control: &ControlData,
-    ) -> Result<(ScratchServer, Recovered), RestoreError> {
-        let target = found.plan.target.as_ref().map(Until::settings);
-        let ended = self.recover_to(target, scratch, found, control).await?;
-        let last = match ended {
-            Attempt::Open(opened) => return Ok(*opened),
-            Attempt::RanOut { last } => last,
-        };
-        // No record follows the target, so the last one is where to stop. The archive may grow meanwhile.
-        let target = Some(behind_record(last));
-        match self.recover_to(target, scratch, found, control).await? {
-            Attempt::Open(opened) => Ok(*opened),
-            Attempt::RanOut { last } => Err(RestoreError::Server(format!(
-                "a second replay ended before the record at {last}"
-            ))),
-        }
-    }
-
-    async fn recover_to(
-        &self,
-        target: Option<TargetSettings>,
-        scratch: &Scratch,
-        found: &Found,
-        control: &ControlData,
-    ) -> Result<Attempt, RestoreError> {
-        let xdb = std::env::current_exe().map_err(|source| RestoreError::File {
-            operation: "find",
-            path: "the running xdb".into(),
-            source,
-        })?;
-        let recovery = Recovery {
-            timeline: found.plan.path.timeline,
-            target,
-            restore_command: &restore_command(&xdb),
-            durable: self.durable,
-        };
-        configure(scratch, control, &recovery)?;
-        let mut environment = self.loaded.to_environment();
-        // wal-fetch has no use for it, and restored code runs in that server.
-        environment.retain(|(name, _)| name != "XDB_POSTGRES_PASSWORD");
-        // A prefetch directory of the live server's must neither serve this drill nor be filled by it.
-        let own = scratch.path().to_string_lossy().into_owned();
-        environment.push((SCRATCH.to_owned(), "1".to_owned().into()));
-        environment.push((
-            "XDB_ARCHIVE_SETTINGS_WALG_PREFETCH_DIR".to_owned(),
-            own.into(),
-        ));
-        let size = found.catalog.wal.size.mebibytes().to_string();
-        let key = format!("XDB_ARCHIVE_SETTINGS_{SEGMENT_SIZE}");
-        environment.push((key, size.into()));
-        let directory = scratch.path().join("ahead");
-        let ahead = Ahead::start(&self.loaded.config, found, &directory, !self.durable);
-        if ahead.is_some() {
-            let directory = directory.to_string_lossy().into_owned();
-            environment.push((AHEAD.to_owned(), directory.into()));
-            // What is fetched ahead twice is fetched for nothing.
-            let key = format!("XDB_ARCHIVE_SETTINGS_{CONCURRENCY}");
-            environment.push((key, "1".to_owned().into()));
-        }
-        if let Some(limit) = network_limit(&self.loaded.config).filter(|_| !self.durable) {
-            let key = format!("XDB_ARCHIVE_SETTINGS_{NETWORK_LIMIT}");
-            environment.push((key, limit.into()));
-        }
-        let settings = &self.loaded.config.postgres;
-        let mut server = ScratchServer::start(scratch, settings, &environment, !self.durable)?;
-        let reason = match server.wait_until_open(&scratch.log(), self.deadline).await {
-            Ok(()) => {
-                tablespaces::allow_links(&scratch.data(), true)?;
-                let connection = postgres::connect(&server.door(), self.left()).await?;
-                tablespaces::clear_dropped(&connection, &scratch.data()).await?;
-                let recovered = verify::recovered(&connection, &scratch.data()).await?;
-                return Ok(Attempt::Open(Box::new((server, recovered))));
-            }
-            Err(Ended::TooSlow) => {
-                let after = self.loaded.config.restore_test.timeout;
-                return Err(RestoreError::Deadline { after });
-            }
-            Err(Ended::Refused(reason)) => {
-                if self.durable {
-                    server.shut_down(SHUTDOWN_KEPT).await;
-                }
-                return Err(RestoreError::Closed { reason });
-            }
-            Err(Ended::Killed(status)) => {
-                return Err(RestoreError::Server(format!("it was killed, {status}")));
-            }
-            Err(Ended::Stopped(reason)) => reason,
-        };
-        if is_full(scratch.path(), found) {
-            return Err(RestoreError::DiskFull {
-                doing: "WAL was replayed",
-            });
-        }
-        if let Some(refused) = tablespaces::refusal(&reason) {
-            return Err(refused);
-        }
-        if reason.contains(COULD_NOT_LOOK) {
-            return Err(RestoreError::StorageLost {
-                doing: "WAL was replayed",
-                words: reason,
-            });
-        }
-        if let Some(until) = &found.plan.until {
-            let log = std::fs::read_to_string(scratch.log()).unwrap_or_default();
-            if let (Until::Lsn(_), true) = (until, reach::ran_out(&reason))
-                && let Some(last) = reach::last_record(&log)
-            {
-                return Ok(Attempt::RanOut { last });
-            }
-            if let Some(unreachable) = reach::not_reached(&reason, &log, until) {
-                return Err(unreachable);
-            }
-        }
-        if !is_damage(&reason) {
-            return Err(RestoreError::Server(reason));
-        }
-        Err(RestoreError::Bad(format!(
-            "PostgreSQL could not recover: {reason}"
-        )))
-    }
-
     /// Takes back what was said of gaps in the listing that the recovery then went past.
     pub(super) fn settle_gaps(&mut self, found: &mut Found, recovered: Lsn) {
         if found.plan.settle_gaps(recovered, found.catalog.wal.size) {
@@ -401,11 +263,13 @@ impl Test<'_> {
         let timeline = verify::judge_timeline(recovered, path.timeline, switched_at);
         report.looked("timeline", timeline);
         let end = match &found.plan.until {
-            Some(until) => {
-                let size = found.catalog.wal.size;
-                reach::judge_stop(recovered.lsn, recovered.to, until, size)
+            Some(Until::Lsn(target)) => {
+                let (size, logged) = (found.catalog.wal.size, recovered.logged);
+                let stop = || what_stands_there(found, recovered);
+                stop_point::judge_lsn(recovered.lsn, logged, *target, size, stop)
             }
-            None => Self::judge_archive_end(scratch, found, recovered),
+            Some(until) => stop_point::judge_time(recovered.to, until),
+            None => Self::judge_archive_end(found, recovered),
         };
         report.looked("end_reached", end);
         Ok(())
@@ -424,15 +288,6 @@ impl Test<'_> {
     pub(super) fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
-}
-
-/// How a recovery ended that did not fail.
-enum Attempt {
-    Open(Box<(ScratchServer, Recovered)>),
-    /// Before the LSN that was its target: the record at `last` is the last one of the archive.
-    RanOut {
-        last: Lsn,
-    },
 }
 
 /// Has the kernel write what it holds of the volume of `path`.

@@ -17,6 +17,8 @@ const STILL: Duration = Duration::from_secs(20);
 const ALL: Duration = Duration::from_secs(60);
 /// What came into the bucket before that has nothing under way beside it. S3's clock may differ by as much.
 const RECENT: SignedDuration = SignedDuration::from_mins(2);
+/// What is said of a gap that may close by itself.
+pub const MAY_COME: &str = "it may still be uploading; run the test again in two minutes";
 /// The most segments that an archiver stores out of order.
 const AHEAD: u64 = 64;
 
@@ -26,6 +28,11 @@ pub enum Next {
     /// Nothing: there is none, or it is one for good.
     Believe,
     LookAgain,
+    /// Say that its segments may still come. They do where other segments came in between the looks: then uploads are under
+    /// way, and the gap proves nothing yet.
+    MayCome {
+        under_way: bool,
+    },
     /// Take the archive to end before it.
     EndBefore,
 }
@@ -37,6 +44,8 @@ pub struct Watch {
     /// The gap of the last look, and since when it is the same.
     gap: Option<(Span, Instant)>,
     moved: bool,
+    /// The newest segment of the first look that showed a gap.
+    newest: Option<WalSegment>,
 }
 
 impl Watch {
@@ -45,6 +54,7 @@ impl Watch {
             began: now,
             gap: None,
             moved: false,
+            newest: None,
         }
     }
 
@@ -71,14 +81,15 @@ impl Watch {
             None => now,
         };
         self.gap = Some((gap, since));
+        let newest = plan.path.newest;
+        let arrives = newest.is_some_and(|newest| newest > *self.newest.get_or_insert(newest));
         if now.duration_since(since) >= STILL {
-            Next::Believe
+            let under_way = self.moved || arrives;
+            Next::MayCome { under_way }
         } else if now.duration_since(self.began) < ALL {
             Next::LookAgain
-        } else if self.moved {
-            Next::EndBefore
         } else {
-            Next::Believe
+            Next::EndBefore
         }
     }
 }
@@ -97,7 +108,7 @@ fn is_young(gap: Span, catalog: &Catalog, clock: Timestamp) -> bool {
 mod tests {
     use super::*;
     use crate::archive::catalog::{Backup, Sentinel, Stored, Tests, Wal};
-    use crate::model::Timeline;
+    use crate::model::{Timeline, Verdict};
     use crate::restore::plan::{Pick, plan};
     use crate::storage::Repository;
 
@@ -153,8 +164,23 @@ mod tests {
         let mut watch = Watch::begin(began);
         assert_eq!(look(&mut watch, &[2, 3, 5], 0), Next::LookAgain);
         assert_eq!(look(&mut watch, &[2, 3, 5], 19), Next::LookAgain);
-        assert_eq!(look(&mut watch, &[2, 3, 5], 20), Next::Believe);
+        let still = Next::MayCome { under_way: false };
+        assert_eq!(look(&mut watch, &[2, 3, 5], 20), still);
         assert_eq!(look(&mut watch, &[2, 3, 4, 5], 21), Next::Believe);
+
+        // Others arrive, and this one does not.
+        let mut watch = Watch::begin(began);
+        assert_eq!(look(&mut watch, &[2, 3, 5], 0), Next::LookAgain);
+        let arriving = Next::MayCome { under_way: true };
+        assert_eq!(look(&mut watch, &[2, 3, 5, 6], 20), arriving);
+        let catalog_then = catalog(&[2, 3, 5, 6], clock);
+        for (under_way, is_unknown) in [(true, true), (false, false)] {
+            let mut plan = planned(&catalog_then);
+            plan.gap_may_close(under_way);
+            assert_eq!(matches!(plan.gaps, Verdict::Unknown(_)), is_unknown);
+            let reason = plan.gaps.reason().unwrap();
+            assert!(reason.ends_with(MAY_COME), "{reason}");
+        }
 
         // A drain: the gap is another one each time.
         let mut watch = Watch::begin(began);

@@ -6,6 +6,8 @@ use jiff::Timestamp;
 
 use crate::model::{Lsn, Timeline, TimelineHistory, Verdict};
 use crate::postgres::{self, Connection, PostgresError, Server};
+use crate::restore::stop_point::LoggedEnd;
+use crate::restore::wal_stop::StopSegment;
 
 /// Where a recovery ended.
 #[derive(Debug)]
@@ -17,13 +19,21 @@ pub struct Recovered {
     pub lsn: Lsn,
     /// Commit time of the last transaction that was replayed.
     pub to: Option<Timestamp>,
+    pub logged: LoggedEnd,
+    /// `None` where the listed archive holds nothing further.
+    pub stop_segment: Option<StopSegment>,
 }
 
-/// Asks the promoted scratch server how far its recovery came (`pg_last_wal_replay_lsn`, which stays after promotion).
+/// Asks the promoted scratch server how far its recovery came (`pg_last_wal_replay_lsn`, which stays after promotion);
+/// `logged` is what its log says of that.
 ///
 /// # Errors
 /// When it cannot be asked.
-pub async fn recovered(connection: &Connection, data: &Path) -> Result<Recovered, PostgresError> {
+pub async fn recovered(
+    connection: &Connection,
+    data: &Path,
+    logged: LoggedEnd,
+) -> Result<Recovered, PostgresError> {
     const QUERY: &str = "
         SELECT pg_catalog.pg_last_wal_replay_lsn()::text AS lsn,
                pg_catalog.pg_last_xact_replay_timestamp() AS replayed_to,
@@ -46,6 +56,8 @@ pub async fn recovered(connection: &Connection, data: &Path) -> Result<Recovered
         timeline,
         lsn,
         to,
+        logged,
+        stop_segment: None,
     })
 }
 

@@ -97,7 +97,7 @@ fn a_copy_runs_nothing_of_the_old_cluster_and_has_it_back_after_the_printed_comm
     psql_copy(&lab, "SELECT pg_sleep(2.5)");
     assert_eq!(psql_copy(&lab, rows), copied);
     assert_eq!(lab.sql("SELECT count(*) FROM ran"), before);
-    psql_copy(&lab, "SHOW transaction_read_only");
+    assert_eq!(psql_copy(&lab, "SHOW transaction_read_only"), "on");
     let stop = printed(&restored, &format!("{BIN}/pg_ctl -D {TARGET} -w stop"));
     lab.sh_as_postgres(&format!("{stop} >/dev/null"))
         .succeeded(stop);

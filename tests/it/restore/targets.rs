@@ -124,4 +124,18 @@ fn a_segment_that_is_listed_before_the_one_before_is_no_gap() {
         }
         lab.ok(&format!("ls {object}"));
     }
+
+    // One that stays away while others come in is none for good yet.
+    hide();
+    let looked = lab.sh_as_postgres(&format!("ls {object}"));
+    assert_ne!(looked.code, 0, "{looked:?}");
+    lab.ok(
+        "setsid sh -c 'for i in $(seq 30); do sleep 2; runuser -u postgres -- psql -Xqc \"SELECT pg_logical_emit_message(true, chr(120), chr(120))\" -c \"SELECT pg_switch_wal()\"; done' >/dev/null 2>&1 &",
+    );
+    let tested = lab.xdb(&["restore-test", "--level", "start"]);
+    tested.failed(
+        4,
+        "it may still be uploading; run the test again in two minutes",
+    );
+    assert!(tested.stdout.contains("INCOMPLETE"), "{tested:?}");
 }

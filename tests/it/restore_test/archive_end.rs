@@ -41,6 +41,14 @@ fn fill_segment(lab: &Lab) -> String {
     segment.to_owned()
 }
 
+/// The LSN at which the segment of this name ends.
+fn end_of(segment: &str) -> String {
+    let number = |digits: &str| u64::from_str_radix(digits, 16).unwrap();
+    let per_log = (1 << 32) / SEGMENT;
+    let end = (number(&segment[8..16]) * per_log + number(&segment[16..]) + 1) * SEGMENT;
+    format!("{:X}/{:X}", end >> 32, end & 0xFFFF_FFFF)
+}
+
 #[test]
 fn damage_within_the_last_segment_and_a_clock_that_is_behind_are_seen() {
     let lab = Lab::start_quiet(Program::Walrus);
@@ -48,12 +56,16 @@ fn damage_within_the_last_segment_and_a_clock_that_is_behind_are_seen() {
     lab.sql("ALTER SYSTEM SET autovacuum = off");
     lab.sql("SELECT pg_reload_conf()");
     lab.sql("CREATE TABLE filler (id int, pad text)");
-    push(&lab);
+    let backup = push(&lab);
     // In the segment that the backup ended in little room may be left.
     lab.sql("SELECT pg_switch_wal()");
     let segment = fill_segment(&lab);
     // The last record continues in the next segment, which is not archived.
     restore_test(&lab, &[]).passed();
+    // Once a test failed, the backup is taken only where it is named.
+    let end = end_of(&segment);
+    let end = ["--until", &end, "--level", "start", "--backup", &backup];
+    restore_test(&lab, &end).passed();
 
     let stored = format!("{REPOSITORY}/wal_005/{segment}.lz4");
     let damage = SEGMENT - 100_000;
@@ -77,12 +89,17 @@ fn damage_within_the_last_segment_and_a_clock_that_is_behind_are_seen() {
         "{}",
         tested.report
     );
+    // What was to be replayed before an LSN is not all there.
+    let tested = restore_test(&lab, &end);
+    tested.not_passed(1, "differs from this server's own");
+    assert_eq!(tested.verdict("end_reached"), "critical");
     // Without a server here the record itself tells. From now on nothing is archived.
     lab.sql("ALTER SYSTEM SET archive_command = 'false'");
     lab.sql("SELECT pg_reload_conf()");
     lab.service("postgres", Service::Down);
     let tested = restore_test(&lab, &[]);
     tested.not_passed(1, "the archived copy is damaged there");
+    restore_test(&lab, &end).not_passed(1, "the archived copy is damaged there");
     lab.ok(&format!("cat /tmp/whole >{stored}"));
 
     // What follows is archived; what follows that is not, and is of a clock that is an hour ahead of the one that this

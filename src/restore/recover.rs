@@ -1,0 +1,279 @@
+//! The recovery of what was fetched: PostgreSQL replays the archive up to its end or the target.
+
+use std::path::Path;
+
+use super::RestoreError;
+use super::ahead::{Ahead, CONCURRENCY};
+use super::configure::{Recovery, configure, restore_command};
+use super::fetch::{NETWORK_LIMIT, is_full, network_limit};
+use super::preflight::Found;
+use super::reach;
+use super::run::{SHUTDOWN_KEPT, Test};
+use super::scratch::Scratch;
+use super::server::{Ended, ScratchServer};
+use super::stop_point::{LoggedEnd, last_record, ran_out};
+use super::tablespaces;
+use super::until::{TargetSettings, Until, behind_record};
+use super::verify::{self, Recovered};
+use super::wal_stop::StopSegment;
+use super::words::is_damage;
+use crate::archive::catalog::{decompressed, is_read};
+use crate::archive::{
+    AHEAD, ArchiveError, COULD_NOT_LOOK, SCRATCH, SEGMENT_SIZE, encrypts, judge_file, stored_as,
+};
+use crate::model::{Lsn, WalSegment};
+use crate::postgres::{self, ControlData};
+
+impl Test<'_> {
+    /// Recovers what was fetched to where the plan says.
+    ///
+    /// # Errors
+    /// When the recovery fails, or the server that recovered refuses the login.
+    pub(super) async fn recover(
+        &self,
+        scratch: &Scratch,
+        found: &Found,
+        control: &ControlData,
+    ) -> Result<(ScratchServer, Recovered), RestoreError> {
+        let target = found.plan.target.as_ref().map(Until::settings);
+        let mut ended = self.recover_to(target, scratch, found, control).await?;
+        if let Attempt::RanOut { last } = ended {
+            // Whether the archive ends there, or is damaged, is judged by what stands there. It may grow meanwhile.
+            let target = Some(behind_record(last));
+            ended = self.recover_to(target, scratch, found, control).await?;
+        }
+        let (server, mut recovered) = match ended {
+            Attempt::Open(opened) => *opened,
+            Attempt::RanOut { last } => {
+                return Err(RestoreError::Server(format!(
+                    "a second replay ended before the record at {last}"
+                )));
+            }
+        };
+        recovered.stop_segment = self.stop_segment(scratch, found, recovered.lsn).await;
+        Ok((server, recovered))
+    }
+
+    async fn recover_to(
+        &self,
+        target: Option<TargetSettings>,
+        scratch: &Scratch,
+        found: &Found,
+        control: &ControlData,
+    ) -> Result<Attempt, RestoreError> {
+        let xdb = std::env::current_exe().map_err(|source| RestoreError::File {
+            operation: "find",
+            path: "the running xdb".into(),
+            source,
+        })?;
+        let recovery = Recovery {
+            timeline: found.plan.path.timeline,
+            target,
+            restore_command: &restore_command(&xdb),
+            durable: self.durable,
+        };
+        configure(scratch, control, &recovery)?;
+        let mut environment = self.loaded.to_environment();
+        // wal-fetch has no use for it, and restored code runs in that server.
+        environment.retain(|(name, _)| name != "XDB_POSTGRES_PASSWORD");
+        // A prefetch directory of the live server's must neither serve this drill nor be filled by it.
+        let own = scratch.path().to_string_lossy().into_owned();
+        environment.push((SCRATCH.to_owned(), "1".to_owned().into()));
+        environment.push((
+            "XDB_ARCHIVE_SETTINGS_WALG_PREFETCH_DIR".to_owned(),
+            own.into(),
+        ));
+        let size = found.catalog.wal.size.mebibytes().to_string();
+        let key = format!("XDB_ARCHIVE_SETTINGS_{SEGMENT_SIZE}");
+        environment.push((key, size.into()));
+        let directory = scratch.path().join("ahead");
+        let ahead = Ahead::start(&self.loaded.config, found, &directory, !self.durable);
+        if ahead.is_some() {
+            let directory = directory.to_string_lossy().into_owned();
+            environment.push((AHEAD.to_owned(), directory.into()));
+            // What is fetched ahead twice is fetched for nothing.
+            let key = format!("XDB_ARCHIVE_SETTINGS_{CONCURRENCY}");
+            environment.push((key, "1".to_owned().into()));
+        }
+        if let Some(limit) = network_limit(&self.loaded.config).filter(|_| !self.durable) {
+            let key = format!("XDB_ARCHIVE_SETTINGS_{NETWORK_LIMIT}");
+            environment.push((key, limit.into()));
+        }
+        let settings = &self.loaded.config.postgres;
+        let mut server = ScratchServer::start(scratch, settings, &environment, !self.durable)?;
+        let reason = match server.wait_until_open(&scratch.log(), self.deadline).await {
+            Ok(()) => {
+                tablespaces::allow_links(&scratch.data(), true)?;
+                let connection = postgres::connect(&server.door(), self.left()).await;
+                let connection = connection.map_err(verify::unasked)?;
+                tablespaces::clear_dropped(&connection, &scratch.data()).await?;
+                let log = std::fs::read_to_string(scratch.log()).unwrap_or_default();
+                let logged = LoggedEnd::parse(&log);
+                let recovered = verify::recovered(&connection, &scratch.data(), logged).await;
+                let recovered = recovered.map_err(verify::unasked)?;
+                return Ok(Attempt::Open(Box::new((server, recovered))));
+            }
+            Err(Ended::TooSlow) => {
+                let after = self.loaded.config.restore_test.timeout;
+                return Err(RestoreError::Deadline { after });
+            }
+            Err(Ended::Refused(reason)) => {
+                if self.durable {
+                    server.shut_down(SHUTDOWN_KEPT).await;
+                }
+                return Err(RestoreError::Closed { reason });
+            }
+            Err(Ended::Damaged(reason)) => {
+                if self.durable {
+                    server.shut_down(SHUTDOWN_KEPT).await;
+                }
+                return Err(RestoreError::Bad(reason));
+            }
+            Err(Ended::Killed(status)) => {
+                return Err(RestoreError::Server(format!("it was killed, {status}")));
+            }
+            Err(Ended::Stopped(reason)) => reason,
+        };
+        if is_full(scratch.path(), found) {
+            return Err(RestoreError::DiskFull {
+                doing: "WAL was replayed",
+            });
+        }
+        if let Some(refused) = tablespaces::refusal(&reason) {
+            return Err(refused);
+        }
+        if reason.contains(COULD_NOT_LOOK) {
+            return Err(RestoreError::StorageLost {
+                doing: "WAL was replayed",
+                words: reason,
+            });
+        }
+        if let Some(until) = &found.plan.until {
+            let log = std::fs::read_to_string(scratch.log()).unwrap_or_default();
+            if let (Until::Lsn(_), true) = (until, ran_out(&reason))
+                && let Some(last) = last_record(&log)
+            {
+                return Ok(Attempt::RanOut { last });
+            }
+            if let Some(unreachable) = reach::not_reached(&reason, &log, until) {
+                return Err(unreachable);
+            }
+        }
+        if !is_damage(&reason) {
+            return Err(RestoreError::Server(reason));
+        }
+        Err(RestoreError::Bad(format!(
+            "PostgreSQL could not recover: {reason}"
+        )))
+    }
+
+    /// The archived copy of the segment that the replay stopped in, at `recovered`; fetched once more where PostgreSQL
+    /// did not keep it. `None` where nothing further is listed.
+    async fn stop_segment(
+        &self,
+        scratch: &Scratch,
+        found: &Found,
+        recovered: Lsn,
+    ) -> Option<StopSegment> {
+        let (path, wal) = (&found.plan.path, &found.catalog.wal);
+        let newest = path.newest.filter(|last| recovered < last.end(wal.size))?;
+        // Of what several timelines hold PostgreSQL takes the newest.
+        let timelines = wal.runs.range(found.plan.backup.timeline..=path.timeline);
+        let segments = timelines
+            .rev()
+            .map(|(timeline, _)| WalSegment::holding(*timeline, recovered, wal.size));
+        for segment in segments {
+            let name = segment.name(wal.size);
+            let kept = scratch.data().join("pg_wal").join(&name);
+            if kept.exists() {
+                return Some(StopSegment::Here(kept));
+            }
+            // A gap that the recovery went past was listed too early.
+            if wal.get(segment).is_some() || segment.timeline == newest.timeline {
+                let fetched = self.fetch_again(scratch, found, &name).await;
+                return Some(
+                    fetched.unwrap_or_else(|error| StopSegment::Unread(crate::log::chain(&error))),
+                );
+            }
+        }
+        None
+    }
+
+    async fn fetch_again(
+        &self,
+        scratch: &Scratch,
+        found: &Found,
+        name: &str,
+    ) -> Result<StopSegment, ArchiveError> {
+        let stored = stored_as(&found.bucket, &found.repository, name).await?;
+        let Some(object) = stored.first() else {
+            let reason = format!("the bucket holds no {name} any more");
+            return Ok(StopSegment::Unread(reason));
+        };
+        if encrypts(&self.loaded.config) || !is_read(&object.key) {
+            let reason = format!("xdb cannot decode {}", object.key);
+            return Ok(StopSegment::Unread(reason));
+        }
+        let bytes = found.bucket.get(&object.key).await?;
+        let cluster = found.plan.sentinel.system_identifier;
+        Ok(keep_unpacked(
+            &object.key,
+            name,
+            &bytes,
+            cluster,
+            scratch.path(),
+        ))
+    }
+}
+
+/// Unpacks the object `key`, whose content is `stored`, to the segment `name` in `directory`: only what arrived and is
+/// wrong is damage.
+fn keep_unpacked(
+    key: &str,
+    name: &str,
+    stored: &[u8],
+    cluster: Option<u64>,
+    directory: &Path,
+) -> StopSegment {
+    let content = match decompressed(key, stored) {
+        Ok(content) => content,
+        Err(reason) => return StopSegment::Damaged(format!("{name}: {reason}")),
+    };
+    let path = directory.join(name);
+    if let Err(error) = std::fs::write(&path, content) {
+        return StopSegment::Unread(format!("cannot write {}: {error}", path.display()));
+    }
+    match judge_file(name, &path, cluster) {
+        Ok(()) => StopSegment::Here(path),
+        Err(reason) => StopSegment::Damaged(format!("{name}: {reason}")),
+    }
+}
+
+/// How a recovery ended that did not fail.
+enum Attempt {
+    Open(Box<(ScratchServer, Recovered)>),
+    /// Before the LSN that was its target: the record at `last` is the last one of the archive.
+    RanOut {
+        last: Lsn,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_arrived_and_is_wrong_is_damage() {
+        let directory = tempfile::tempdir().unwrap();
+        let name = "000000010000000000000003";
+        let keep = |key: &str, stored: &[u8], directory: &Path| {
+            keep_unpacked(key, name, stored, None, directory)
+        };
+        for (key, stored) in [("w/3", &b"no segment"[..]), ("w/3.lz4", b"no frame")] {
+            let kept = keep(key, stored, directory.path());
+            assert!(matches!(kept, StopSegment::Damaged(_)), "{key}: {kept:?}");
+        }
+        let kept = keep("w/3", b"x", &directory.path().join("gone"));
+        assert!(matches!(kept, StopSegment::Unread(_)), "{kept:?}");
+    }
+}
