@@ -9,7 +9,7 @@ use super::preflight::Found;
 use super::run::{SHUTDOWN, Test};
 use super::scratch::Scratch;
 use super::server::ScratchServer;
-use super::verify::{self, Counts, Database, Recovered};
+use super::verify::{self, Counts, Database, Prepared, Recovered};
 use crate::model::Verdict;
 use crate::postgres::{self, ControlData, PostgresError, Server};
 
@@ -71,9 +71,8 @@ impl Test<'_> {
         &mut self,
         server: &ScratchServer,
     ) -> Result<Vec<Database>, RestoreError> {
-        let door = postgres::connect(&server.door(), Duration::ZERO).await?;
-        let databases = verify::open_databases(&door, false).await?;
-        let prepared = verify::prepared(&door).await?;
+        let listed = list(server, Duration::ZERO, false).await;
+        let (databases, prepared) = listed.map_err(verify::unasked)?;
         let rolled_back = verify::roll_back(server, &prepared).await;
         self.report.remarked("prepared_transactions", rolled_back);
         let node = verify::check_node(server, &databases, false).await;
@@ -85,13 +84,7 @@ impl Test<'_> {
     ///
     /// The cluster is restored, so a query that fails here is reported and ends no restore.
     pub(super) async fn look_at_kept(&mut self, server: &ScratchServer) {
-        let looked = async {
-            let door = postgres::connect(&server.door(), ASKED).await?;
-            let databases = verify::open_databases(&door, true).await?;
-            let prepared = verify::prepared(&door).await?;
-            Ok::<_, PostgresError>((databases, prepared))
-        };
-        match looked.await {
+        match list(server, ASKED, true).await {
             Ok((databases, prepared)) => {
                 let prepared = verify::judge_prepared(&prepared);
                 self.report.remarked("prepared_transactions", prepared);
@@ -99,8 +92,13 @@ impl Test<'_> {
                 self.report.remarked("databases", node);
             }
             Err(error) => {
-                let reason = format!("what its databases need is unknown: {error}");
-                self.report.looked("databases", Verdict::Unknown(reason));
+                let verdict = match verify::damage(&error) {
+                    Some(words) => Verdict::Critical(format!("they cannot be listed: {words}")),
+                    None => {
+                        Verdict::Unknown(format!("what its databases need is unknown: {error}"))
+                    }
+                };
+                self.report.looked("databases", verdict);
             }
         }
     }
@@ -148,6 +146,18 @@ impl Test<'_> {
                 .unwrap_or_else(|error| Verdict::Unknown(error.to_string())),
         }
     }
+}
+
+/// The databases of the copy, and the transactions that are prepared in it.
+async fn list(
+    server: &ScratchServer,
+    limit: Duration,
+    is_kept: bool,
+) -> Result<(Vec<Database>, Vec<Prepared>), PostgresError> {
+    let door = postgres::connect(&server.door(), limit).await?;
+    let databases = verify::open_databases(&door, is_kept).await?;
+    let prepared = verify::prepared(&door).await?;
+    Ok((databases, prepared))
 }
 
 /// Whether the live server has all the history that was restored.

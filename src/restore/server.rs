@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::RestoreError;
 use super::scratch::Scratch;
+use super::verify::is_corrupt;
 use crate::archive::add_ambient_aws;
 use crate::config::Postgres;
 use crate::postgres::{self, PostgresError, Target};
@@ -85,6 +86,7 @@ impl ScratchServer {
             Err(Ended::Stopped(reason) | Ended::Refused(reason)) => {
                 Err(RestoreError::Server(reason))
             }
+            Err(Ended::Damaged(reason)) => Err(RestoreError::Bad(reason)),
             Err(Ended::Killed(status)) => {
                 Err(RestoreError::Server(format!("it was killed, {status}")))
             }
@@ -181,6 +183,7 @@ impl ScratchServer {
                 match self.knock().await {
                     Ok(()) => return Ok(()),
                     Err(Closed::Starting) => knocking = None,
+                    Err(Closed::Damaged(words)) => return Err(Ended::Damaged(words)),
                     Err(Closed::For { limit, words }) if since.elapsed() >= limit => {
                         return Err(Ended::Refused(words));
                     }
@@ -225,10 +228,14 @@ impl ScratchServer {
                     words: error.to_string(),
                 },
             };
-            if matches!(error, Closed::Starting) {
-                return Err(error);
+            match error {
+                Closed::Starting => return Err(error),
+                // Whatever keeps the others closed.
+                Closed::Damaged(_) => first = Some(error),
+                Closed::For { .. } => {
+                    first.get_or_insert(error);
+                }
             }
-            first.get_or_insert(error);
         }
         Err(first.unwrap_or(Closed::Starting))
     }
@@ -294,6 +301,8 @@ pub enum Ended {
     Killed(ExitStatus),
     /// It runs, and refuses to log us in for good.
     Refused(String),
+    /// It runs, and what it reads for each login is damaged.
+    Damaged(String),
     TooSlow,
 }
 
@@ -302,6 +311,8 @@ pub enum Ended {
 enum Closed {
     /// It will, by itself.
     Starting,
+    /// None lets xdb in, and this is damaged.
+    Damaged(String),
     /// It may within `limit`.
     For { limit: Duration, words: String },
 }
@@ -317,6 +328,9 @@ impl Closed {
             None => SILENT,
         };
         let words = postgres::in_words(error);
+        if is_corrupt(error) {
+            return Self::Damaged(format!("the restored server cannot be entered: {words}"));
+        }
         Self::For { limit, words }
     }
 }

@@ -6,7 +6,7 @@ use crate::archive::DAMAGED;
 ///
 /// Where it ended over a file that `xdb wal-fetch` did not bring, that has read the file and knows.
 pub(super) fn is_damage(reason: &str) -> bool {
-    const ELSEWHERE: [&str; 13] = [
+    const ELSEWHERE: [&str; 18] = [
         "out of memory",
         "Cannot allocate memory",
         "No space left on device",
@@ -15,7 +15,12 @@ pub(super) fn is_damage(reason: &str) -> bool {
         "Too many open files",
         "command not found",
         "Permission denied",
+        "Input/output error",
+        "Read-only file system",
         "could not load library",
+        "could not access file \"",
+        "recovery aborted because of insufficient parameter settings",
+        "database files are incompatible with server",
         "database locale is incompatible",
         "resource manager with ID",
         "terminated by signal",
@@ -62,6 +67,20 @@ mod tests {
             (
                 "FATAL:  database locale is incompatible with operating system",
                 false,
+            ),
+            (
+                "FATAL:  could not read file \"base/5/1259\": Input/output error",
+                false,
+            ),
+            (
+                "FATAL:  could not access file \"pg_cron\": No such file or directory",
+                false,
+            ),
+            ("FATAL:  database files are incompatible with server", false),
+            ("FATAL:  could not access status of transaction 745", true),
+            (
+                "FATAL:  relation mapping file \"global/pg_filenode.map\" contains incorrect checksum",
+                true,
             ),
             ("LOG:  database system is ready", false),
             ("it left an empty log", false),

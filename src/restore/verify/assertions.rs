@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
+use super::cause::damage;
 use super::sql::{in_words, is_elsewhere};
 use crate::model::Verdict;
 use crate::postgres::{self, PostgresError};
@@ -87,6 +88,7 @@ pub async fn check_assertion(
                 question.database
             ))
         }
+        Err(error) if let Some(words) = damage(&error) => Verdict::Critical(words),
         // Not asked is not answered.
         Err(error @ (PostgresError::Connect { .. } | PostgresError::Silent { .. })) => {
             Verdict::Unknown(error.to_string())

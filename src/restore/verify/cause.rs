@@ -1,6 +1,7 @@
 //! Whether an error in a look at an object is the object's fault, or this node's, or says nothing of either.
 
 use crate::postgres::{self, PostgresError};
+use crate::restore::RestoreError;
 
 /// What an error says of the object that was looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,28 +15,109 @@ pub(super) enum Cause {
 }
 
 pub(super) fn cause(error: &PostgresError) -> Cause {
-    let (PostgresError::Query { error, .. } | PostgresError::Connect { error, .. }) = error else {
-        return Cause::Unknown;
-    };
+    match error {
+        PostgresError::Query { error, .. } | PostgresError::Connect { error, .. } => {
+            cause_of(error)
+        }
+        _ => Cause::Unknown,
+    }
+}
+
+/// Whether a login failed, or a query, because the copy is damaged.
+pub fn is_corrupt(error: &tokio_postgres::Error) -> bool {
+    cause_of(error) == Cause::Corrupt
+}
+
+/// What is damaged, by an `error`; `None` where the error says nothing of damage.
+pub fn damage(error: &PostgresError) -> Option<String> {
+    (cause(error) == Cause::Corrupt).then(|| in_words(error))
+}
+
+/// A copy that cannot be asked is bad where `error` says so; else nothing is known of it.
+pub fn unasked(error: PostgresError) -> RestoreError {
+    match damage(&error) {
+        Some(words) => RestoreError::Bad(format!("the restored server cannot be asked: {words}")),
+        None => error.into(),
+    }
+}
+
+fn cause_of(error: &tokio_postgres::Error) -> Cause {
     error.as_db_error().map_or(Cause::Unknown, |answer| {
-        let file = answer.file().unwrap_or_default();
-        judge(answer.code().code(), file, answer.message())
+        judge(&Answer {
+            code: answer.code().code(),
+            file: answer.file().unwrap_or_default(),
+            message: answer.message(),
+            detail: answer.detail().unwrap_or_default(),
+        })
     })
 }
 
-/// `file` is the source file of PostgreSQL that raised the error.
-fn judge(code: &str, file: &str, message: &str) -> Cause {
-    // What the server reads relations and transaction states with.
-    const STORAGE: [&str; 2] = ["md.c", "slru.c"];
-    const UNREADABLE: &str = "could not access status of transaction";
+/// A server's error.
+struct Answer<'a> {
+    code: &'a str,
+    /// The source file of PostgreSQL that raised it.
+    file: &'a str,
+    message: &'a str,
+    detail: &'a str,
+}
+
+fn judge(answer: &Answer<'_>) -> Cause {
+    let Answer { code, file, .. } = *answer;
     match code {
         "XX001" | "XX002" => Cause::Corrupt,
-        // undefined_file: a relation's own file, or a library.
-        "58P01" if STORAGE.contains(&file) || message.starts_with(UNREADABLE) => Cause::Corrupt,
-        "XX000" if message.starts_with(UNREADABLE) => Cause::Corrupt,
-        _ if file == "dfmgr.c" || is_missing_here(message) => Cause::Lacking,
+        // undefined_file: a file of the data directory, or a library.
+        "58P01" if file != "dfmgr.c" && is_data_file(answer) => Cause::Corrupt,
+        "XX000" if is_unreadable(answer) => Cause::Corrupt,
+        // invalid_catalog_name: of a database that is listed.
+        "3D000" if answer.detail.contains("database subdirectory") => Cause::Corrupt,
+        // invalid_parameter_value: of PG_VERSION in a database's directory.
+        "22023" if answer.message.ends_with("is not a valid data directory") => Cause::Corrupt,
+        _ if file == "dfmgr.c" || is_missing_here(answer.message) => Cause::Lacking,
         _ => Cause::Unknown,
     }
+}
+
+/// What the server reads relations, transaction states and the map of the catalogs with.
+const STORAGE: [&str; 4] = ["md.c", "slru.c", "relmapper.c", "twophase.c"];
+const UNREADABLE: &str = "could not access status of transaction";
+
+/// Whether the file that is not there is one of the data directory.
+fn is_data_file(answer: &Answer<'_>) -> bool {
+    const DIRECTORIES: [&str; 7] = [
+        "\"base/",
+        "\"global/",
+        "\"pg_tblspc/",
+        "\"pg_xact/",
+        "\"pg_multixact/",
+        "\"pg_subtrans/",
+        "\"pg_commit_ts/",
+    ];
+    let message = answer.message;
+    STORAGE.contains(&answer.file)
+        || message.starts_with(UNREADABLE)
+        || DIRECTORIES.iter().any(|folder| message.contains(folder))
+}
+
+/// Whether an internal error says that pages or catalogs cannot be what PostgreSQL wrote.
+fn is_unreadable(answer: &Answer<'_>) -> bool {
+    // Access methods for tables and B-trees, out-of-line values, and the cache of the catalogs raise it for nothing else.
+    const READERS: [&str; 11] = [
+        "heapam.c",
+        "heapam_visibility.c",
+        "heaptoast.c",
+        "detoast.c",
+        "toast_internals.c",
+        "nbtpage.c",
+        "nbtsearch.c",
+        "nbtutils.c",
+        "multixact.c",
+        "relcache.c",
+        "relation.c",
+    ];
+    let message = answer.message;
+    message.starts_with(UNREADABLE)
+        || message.starts_with("relation mapping file")
+        || READERS.contains(&answer.file)
 }
 
 /// PostgreSQL's words for what is installed where the backup was taken, and not here.
@@ -63,7 +145,7 @@ fn is_missing_here(message: &str) -> bool {
     is_extension || WORDS.iter().any(|words| message.contains(words))
 }
 
-/// The error in the server's own words, with the detail that names what this node lacks.
+/// The error in the server's own words, with the detail that names what is damaged, or what this node lacks.
 pub(super) fn in_words(error: &PostgresError) -> String {
     let (PostgresError::Query { error: cause, .. } | PostgresError::Connect { error: cause, .. }) =
         error
@@ -72,160 +154,11 @@ pub(super) fn in_words(error: &PostgresError) -> String {
     };
     let words = postgres::in_words(cause);
     match cause.as_db_error().and_then(|answer| answer.detail()) {
-        Some(detail) if self::cause(error) == Cause::Lacking => format!("{words}: {detail}"),
+        Some(detail) if self::cause(error) != Cause::Unknown => format!("{words}: {detail}"),
         _ => words,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_corrupt_or_unreadable_object_is_corrupt() {
-        let (md, dfmgr, other) = ("md.c", "dfmgr.c", "postgres.c");
-        for (code, file, message, cause) in [
-            (
-                "XX001",
-                "bufmgr.c",
-                "invalid page in block 1 of relation base/5/16384",
-                Cause::Corrupt,
-            ),
-            (
-                "XX001",
-                "toast_internals.c",
-                "missing chunk number 0 for toast value 16390",
-                Cause::Corrupt,
-            ),
-            (
-                "XX002",
-                "verify_nbtree.c",
-                "item order invariant violated for index \"i\"",
-                Cause::Corrupt,
-            ),
-            (
-                "58P01",
-                md,
-                "could not open file \"base/5/16384\": No such file or directory",
-                Cause::Corrupt,
-            ),
-            (
-                "58P01",
-                "slru.c",
-                "could not access status of transaction 745",
-                Cause::Corrupt,
-            ),
-            (
-                "XX000",
-                "slru.c",
-                "could not access status of transaction 745",
-                Cause::Corrupt,
-            ),
-            (
-                "58P01",
-                dfmgr,
-                "could not access file \"$libdir/hstore\": No such file or directory",
-                Cause::Lacking,
-            ),
-            (
-                "XX000",
-                dfmgr,
-                "incompatible library \"/lib/x.so\": version mismatch",
-                Cause::Lacking,
-            ),
-            (
-                "42883",
-                dfmgr,
-                "could not find function \"f\" in file \"/lib/x.so\"",
-                Cause::Lacking,
-            ),
-            (
-                "XX000",
-                "postinit.c",
-                "database locale is incompatible with operating system",
-                Cause::Lacking,
-            ),
-            (
-                "22023",
-                "pg_locale.c",
-                "could not create locale \"fr_FR.utf8\": No such file or directory",
-                Cause::Lacking,
-            ),
-            (
-                "0A000",
-                "extension.c",
-                "extension \"amcheck\" is not available",
-                Cause::Lacking,
-            ),
-            (
-                "55000",
-                "x.c",
-                "pg_cron must be loaded via shared_preload_libraries",
-                Cause::Lacking,
-            ),
-            (
-                "42704",
-                "guc.c",
-                "unrecognized configuration parameter \"cron.database_name\"",
-                Cause::Lacking,
-            ),
-            (
-                "42883",
-                other,
-                "function helper(integer) does not exist",
-                Cause::Unknown,
-            ),
-            (
-                "42P01",
-                other,
-                "relation \"rates\" does not exist",
-                Cause::Unknown,
-            ),
-            (
-                "57014",
-                other,
-                "canceling statement due to statement timeout",
-                Cause::Unknown,
-            ),
-            (
-                "55P03",
-                other,
-                "canceling statement due to lock timeout",
-                Cause::Unknown,
-            ),
-            (
-                "42501",
-                md,
-                "could not open file \"base/5/16384\": Permission denied",
-                Cause::Unknown,
-            ),
-            ("53200", other, "out of memory", Cause::Unknown),
-            (
-                "53100",
-                md,
-                "could not extend file \"base/5/1\": No space left on device",
-                Cause::Unknown,
-            ),
-            (
-                "58030",
-                md,
-                "could not read block 1 in file \"base/5/1\": Input/output error",
-                Cause::Unknown,
-            ),
-            (
-                "22021",
-                other,
-                "invalid byte sequence for encoding \"UTF8\": 0xe9",
-                Cause::Unknown,
-            ),
-            (
-                "XX000",
-                other,
-                "invalid memory alloc request size 1073741824",
-                Cause::Unknown,
-            ),
-        ] {
-            assert_eq!(judge(code, file, message), cause, "{code} {message}");
-        }
-    }
-}
+#[path = "cause_tests.rs"]
+mod tests;

@@ -64,6 +64,14 @@ impl Look {
         self.remarks.push(remark);
     }
 
+    /// Remarks what `other` did not look at: each verification that wants to look at it says so by itself. Damage stays damage.
+    pub fn remark_not_looked_at(&mut self, other: Self) {
+        self.bad.extend(other.bad);
+        let unseen = other.not_looked_at.into_iter();
+        self.remarks
+            .extend(unseen.map(|it| format!("{}: {}", it.object, it.reason)));
+    }
+
     /// The look at `object` ended in `error`: only some errors say that the object is bad.
     pub fn failed(&mut self, object: &str, error: &PostgresError) {
         let words = in_words(error);
@@ -147,6 +155,23 @@ mod tests {
         assert!(reason.starts_with("shop: public.b: bad page; not looked at: half"));
         assert!(reason.contains("shop: public.a: timeout"), "{reason}");
         assert_eq!(look.into_list().len(), 2);
+    }
+
+    #[test]
+    fn damage_that_keeps_a_database_closed_is_more_than_a_remark() {
+        let closed = |is_bad: bool| {
+            let mut entered = Look::default();
+            match is_bad {
+                true => entered.bad("shop", "its map is damaged"),
+                false => entered.not_looked_at("shop", "no locale"),
+            }
+            let mut look = Look::default();
+            look.remark_not_looked_at(entered);
+            look.verdict()
+        };
+        assert_eq!(closed(false), Verdict::Warning("shop: no locale".into()));
+        let damage = Verdict::Critical("shop: its map is damaged".into());
+        assert_eq!(closed(true), damage);
     }
 
     #[test]

@@ -16,8 +16,9 @@ mod tables;
 
 pub use amcheck::check_amcheck;
 pub use assertions::{check_assertion, read_assertions};
+pub use cause::{damage, is_corrupt, unasked};
 pub use checksums::check_checksums;
-pub use databases::{Database, judge_prepared, open_databases, prepared, roll_back};
+pub use databases::{Database, Prepared, judge_prepared, open_databases, prepared, roll_back};
 pub use files::{judge_files, restored_files};
 pub use identity::{Recovered, judge_identity, judge_timeline, recovered};
 pub use label::judge_label;

@@ -17,17 +17,14 @@ use crate::restore::server::ScratchServer;
 /// In a cluster that is kept, nothing is cut off: `is_kept`.
 pub async fn check_node(server: &ScratchServer, databases: &[Database], is_kept: bool) -> Verdict {
     let mut lacking = Look::default();
-    // What keeps a database from being entered is said by whatever wants to look into it, too.
     for database in databases {
         let mut entered = Look::default();
         let Some(connection) = database.enter(server, &mut entered).await else {
-            for it in entered.into_list() {
-                lacking.remark(format!("{}: {}", it.object, it.reason));
-            }
+            lacking.remark_not_looked_at(entered);
             continue;
         };
         if !is_kept && let Err(error) = cut_off(&connection).await {
-            lacking.not_looked_at(&database.name, error.to_string());
+            lacking.failed(&database.name, &error);
         }
         match lacks(&connection).await {
             Ok(words) => {
@@ -35,7 +32,7 @@ pub async fn check_node(server: &ScratchServer, databases: &[Database], is_kept:
                     lacking.remark(format!("{}: this node lacks {word}", database.name));
                 }
             }
-            Err(error) => lacking.remark(format!("{}: {error}", database.name)),
+            Err(error) => lacking.failed(&database.name, &error),
         }
     }
     lacking.verdict()

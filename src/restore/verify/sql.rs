@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::error::SqlState;
 
-use super::cause::{Cause, cause};
+use super::cause::{Cause, cause, damage};
 use crate::model::Verdict;
 use crate::postgres::{self, PostgresError};
 use crate::restore::server::ScratchServer;
@@ -29,6 +29,7 @@ pub async fn check_sql(server: &ScratchServer, check: &SqlCheck, limit: Duration
             "it answered nothing in database {}",
             check.database
         )),
+        Err(error) if let Some(words) = damage(&error) => Verdict::Critical(words),
         // Not asked is not answered.
         Err(error @ (PostgresError::Connect { .. } | PostgresError::Silent { .. })) => {
             Verdict::Unknown(error.to_string())
@@ -47,12 +48,13 @@ pub(super) fn is_elsewhere(error: &PostgresError) -> bool {
     let PostgresError::Query { error, .. } = error else {
         return false;
     };
-    // A copy dials nothing.
-    let is_cut_off = error.as_db_error().is_some_and(|answer| {
+    // A copy dials nothing; a file of its own may have the wrong owner here.
+    let is_of_here = error.as_db_error().is_some_and(|answer| {
         let message = answer.message();
         message.starts_with("foreign-data wrapper") && message.ends_with("has no handler")
+            || message.starts_with("could not open file") && message.ends_with("Permission denied")
     });
-    if is_cut_off {
+    if is_of_here {
         return true;
     }
     let class = |code: &SqlState| code.code().get(..2).map(str::to_owned);

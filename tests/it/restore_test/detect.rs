@@ -105,6 +105,25 @@ fn damage_inside_of_a_backup_is_found_for_what_it_is() {
             "start",
             "backup_label is of timeline 2, the backup of timeline 1".to_owned(),
         ),
+        // What keeps a database, and every database, from being entered.
+        (
+            "base/5/pg_filenode.map".to_owned(),
+            Some("printf x | dd of=$F bs=1 seek=20 conv=notrunc status=none"),
+            "start",
+            "databases: postgres: FATAL: relation mapping file".to_owned(),
+        ),
+        (
+            "base/5/PG_VERSION".to_owned(),
+            None,
+            "start",
+            "\"base/5\" is not a valid data directory".to_owned(),
+        ),
+        (
+            "global/pg_filenode.map".to_owned(),
+            Some("printf x | dd of=$F bs=1 seek=20 conv=notrunc status=none"),
+            "start",
+            "relation mapping file \"global/pg_filenode.map\"".to_owned(),
+        ),
         // Every page that is left is whole: nothing but the live server knows of the others.
         (
             heap.clone(),
