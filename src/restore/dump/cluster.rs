@@ -66,21 +66,24 @@ pub async fn start(
             ..config.postgres.clone()
         };
         let mut server = ScratchServer::start_cut_off(scratch, &settings)?;
-        let reason = match server.wait_until_open(&scratch.log(), deadline).await {
+        // A library may have it wait for ever.
+        let until = deadline.min(Instant::now() + STARTS);
+        let reason = match server.wait_until_open(&scratch.log(), until).await {
             Ok(()) => return Ok((server, lacking)),
             Err(Ended::Stopped(reason)) if disk_is_full(scratch, &reason) => {
                 return Err(RestoreError::DiskFull { doing: STARTED });
             }
-            Err(Ended::Stopped(reason) | Ended::Refused(reason)) => reason,
-            Err(Ended::Killed(status)) => {
-                return Err(RestoreError::Server(format!("it was killed, {status}")));
-            }
-            Err(Ended::TooSlow) => {
+            Err(Ended::TooSlow) if until == deadline => {
                 return Err(RestoreError::Deadline {
                     after: config.restore_test.timeout,
                 });
             }
+            Err(Ended::Stopped(reason) | Ended::Refused(reason) | Ended::Damaged(reason)) => reason,
+            Err(Ended::Killed(status)) => format!("it was killed, {status}"),
+            Err(Ended::TooSlow) => format!("it did not start within {} s", STARTS.as_secs()),
         };
+        // It may still hold the data directory.
+        server.shut_down(SHUTDOWN).await;
         let Some((fewer, lacks)) = extensions.without(&reason) else {
             return Err(RestoreError::Server(reason));
         };
@@ -102,6 +105,10 @@ fn configure(scratch: &Scratch, extensions: &Extensions) -> Result<(), RestoreEr
         source,
     })
 }
+
+/// For the start of an empty cluster, and for its end.
+const STARTS: Duration = Duration::from_secs(60);
+const SHUTDOWN: Duration = Duration::from_secs(5);
 
 const STARTED: &str = "an empty cluster was made";
 

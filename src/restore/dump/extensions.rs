@@ -44,11 +44,19 @@ async fn read(config: &Config) -> Result<Extensions, PostgresError> {
         let setting: String = row.try_get("setting").map_err(failed)?;
         if name == "shared_preload_libraries" {
             found.libraries = libraries(&setting);
-        } else {
+            found.libraries.retain(|name| !only_watches(name));
+        } else if !only_watches(&name) {
             found.settings.push((name, setting));
         }
     }
     Ok(found)
+}
+
+/// Whether a library, or a setting, only has statements logged: nothing of a dump needs it, and a statement may hold a
+/// password.
+fn only_watches(name: &str) -> bool {
+    let name = name.rsplit('/').next().unwrap_or(name);
+    name == "auto_explain" || name.starts_with("auto_explain.") || name.starts_with("pgaudit.")
 }
 
 /// The names of a list of libraries, each quoted where it needs that.
@@ -76,22 +84,37 @@ impl Extensions {
         lines
     }
 
-    /// What is left to try after a server did not start for `reason`, and what this node lacks; `None` where nothing is.
+    /// What is left to try after a server did not start for `reason`, and what was left out of it, with the reason; `None`
+    /// where nothing is left.
     pub fn without(&self, reason: &str) -> Option<(Self, String)> {
-        if self.libraries.is_empty() && self.settings.is_empty() {
-            return None;
+        let mut left = self.clone();
+        let is_named = |name: &str| reason.contains(name.rsplit('/').next().unwrap_or(name));
+        left.libraries.retain(|name| !is_named(name));
+        if left.libraries.len() == self.libraries.len() {
+            left.settings
+                .retain(|(name, _)| !reason.contains(name.as_str()));
         }
-        let is_named = |name: &&String| reason.contains(name.as_str());
-        let (named, others): (Vec<&String>, Vec<&String>) =
-            self.libraries.iter().partition(is_named);
-        if named.is_empty() {
-            return Some((Self::default(), reason.to_owned()));
+        // Of a reason that names none, all of a kind may be the cause.
+        if left == *self && reason.contains("configuration file") {
+            left.settings.clear();
         }
-        let left = Self {
-            libraries: others.into_iter().cloned().collect(),
-            settings: self.settings.clone(),
-        };
-        Some((left, reason.to_owned()))
+        if left == *self {
+            left.libraries.clear();
+        }
+        if left == *self {
+            left.settings.clear();
+        }
+        let settings = self
+            .settings
+            .iter()
+            .filter(|it| !left.settings.contains(it));
+        let libraries = self.libraries.iter();
+        let names: Vec<&str> = libraries
+            .filter(|it| !left.libraries.contains(it))
+            .chain(settings.map(|(name, _)| name))
+            .map(String::as_str)
+            .collect();
+        (left != *self).then(|| (left, format!("{} left out: {reason}", names.join(", "))))
     }
 }
 
@@ -112,11 +135,59 @@ mod tests {
         let reason = "FATAL:  could not access file \"pg_cron\": No such file or directory";
         let (left, lacks) = all.without(reason).unwrap();
         assert_eq!(left.libraries, ["pg_stat_statements"]);
-        assert_eq!((left.settings.len(), lacks.as_str()), (1, reason));
-        // Of a reason that names none, all of them may be the cause.
-        let (left, _) = left.without("FATAL:  invalid locale").unwrap();
-        assert_eq!(left, Extensions::default());
-        assert_eq!(left.without("FATAL:  no room"), None);
+        assert_eq!(left.settings.len(), 1);
+        assert_eq!(lacks, format!("pg_cron left out: {reason}"));
         assert!(libraries("").is_empty());
+    }
+
+    #[test]
+    fn whatever_keeps_the_server_from_starting_less_is_left_each_time() {
+        let settings = ["citus.node", "lc_time"].map(|name| (name.to_owned(), "x".to_owned()));
+        let all = Extensions {
+            libraries: libraries("citus, $libdir/timescaledb, pgaudit"),
+            settings: settings.into(),
+        };
+        let timescaledb = "FATAL:  could not load library \"/lib/timescaledb.so\": cut short";
+        for (reasons, libraries, settings) in [
+            (&[timescaledb][..], 2, 2),
+            (
+                &["FATAL:  invalid value for parameter \"lc_time\": \"x\""],
+                3,
+                1,
+            ),
+            (&["FATAL:  configuration file \"p\" contains errors"], 3, 0),
+            (&["it was killed, signal: 11"], 0, 2),
+            (&["it did not start"; 2], 0, 0),
+        ] {
+            let mut left = all.clone();
+            for reason in reasons {
+                let (fewer, lacks) = left.without(reason).unwrap();
+                assert!(
+                    lacks.ends_with(reason) && !lacks.starts_with(' '),
+                    "{lacks}"
+                );
+                left = fewer;
+            }
+            let found = (left.libraries.len(), left.settings.len());
+            assert_eq!(found, (libraries, settings), "{reasons:?}");
+        }
+        assert_eq!(Extensions::default().without("FATAL:  no room"), None);
+    }
+
+    #[test]
+    fn what_only_watches_statements_is_not_taken_along() {
+        let kept =
+            |names: &[&str]| -> usize { names.iter().filter(|name| !only_watches(name)).count() };
+        let watching = [
+            "auto_explain",
+            "$libdir/auto_explain",
+            "auto_explain.log_analyze",
+            "pgaudit.log",
+        ];
+        assert_eq!(kept(&watching), 0);
+        assert_eq!(
+            kept(&["pgaudit", "pg_stat_statements", "cron.database_name"]),
+            3
+        );
     }
 }

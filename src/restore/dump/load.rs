@@ -148,17 +148,18 @@ impl Loader<'_> {
                 doing: "a dump was restored",
             });
         }
+        // Some end the session that misses them.
+        if is_missing_here(&reason) {
+            return Ok(Verdict::Unknown(format!(
+                "this node lacks what it needs: {reason}"
+            )));
+        }
         let is_gone = finished.status.code().is_none()
             || server_is_gone(&finished.stderr)
             || no_connection(&finished.stderr) && !self.answers().await;
         if is_gone {
             tell_end(&self.scratch.log());
             return Err(RestoreError::Server(format!("{program}: {reason}")));
-        }
-        if is_missing_here(&reason) {
-            return Ok(Verdict::Unknown(format!(
-                "this node lacks what it needs: {reason}"
-            )));
         }
         if is_out_of_reach(&reason) {
             return Ok(Verdict::Unknown(format!(
@@ -191,10 +192,11 @@ impl From<Verdict> for Restored {
     }
 }
 
-/// A database's own settings must not stop its restore, and no foreign table may be read: its server is not part of this.
+/// A database's own settings must not stop its restore, nor have statements logged, which may hold passwords; and no
+/// foreign table may be read: its server is not part of this.
 fn options() -> String {
     format!(
-        "{} -c restrict_nonsystem_relation_kind=foreign-table",
+        "{} -c restrict_nonsystem_relation_kind=foreign-table -c pgaudit.log=none -c pgaudit.role=",
         postgres::superuser_program_options()
     )
 }

@@ -100,8 +100,13 @@ pub(super) fn no_connection(stderr: &str) -> bool {
 
 /// An extension, a library, a setting or a locale that is there where the dump was made.
 pub(super) fn is_missing_here(reason: &str) -> bool {
-    const WORDS: [&str; 12] = [
+    const WORDS: [&str; 16] = [
         "is not available",
+        "must be preloaded",
+        "must be loaded via",
+        // The scratch server has no room for one.
+        "background worker",
+        "max_worker_processes",
         "could not open extension control file",
         "could not access file",
         "could not load library",
@@ -223,6 +228,18 @@ mod tests {
             ),
             (
                 "could not execute query: ERROR:  unrecognized configuration parameter \"cron.database_name\"",
+                true,
+            ),
+            (
+                "could not execute query: FATAL:  extension \"timescaledb\" must be preloaded",
+                true,
+            ),
+            (
+                "could not execute query: ERROR:  pgaudit must be loaded via shared_preload_libraries",
+                true,
+            ),
+            (
+                "could not execute query: ERROR:  could not start maintenance background worker",
                 true,
             ),
             ("could not read from input file: end of file", false),
