@@ -75,7 +75,11 @@ pub async fn inventory(
             decision = match is_empty(config, &database.name).await {
                 Ok(true) => Decision::Nothing,
                 Ok(false) => Decision::Dump,
-                Err(error) => Decision::LeaveOut(error.to_string()),
+                Err(error) if is_refusal(&error) => {
+                    Decision::LeaveOut(format!("what it holds is unknown: {error}"))
+                }
+                // Not known to be empty, so no set may do without it.
+                Err(error) => return Err(error),
             };
         }
         match decision {
@@ -123,6 +127,20 @@ fn judge_database(database: &Database) -> Decision {
         (false, true) if database.name == "template0" => Decision::Nothing,
         (false, _) => Decision::LeaveOut("it allows no connections".to_owned()),
     }
+}
+
+/// Whether the server lets xdb in never: as a database that allows no connections does.
+fn is_refusal(error: &PostgresError) -> bool {
+    let (PostgresError::Connect { error, .. } | PostgresError::Query { error, .. }) = error else {
+        return false;
+    };
+    let code = error.code().map(tokio_postgres::error::SqlState::code);
+    code.is_some_and(is_refused)
+}
+
+fn is_refused(code: &str) -> bool {
+    // invalid_authorization_specification, insufficient_privilege, object_not_in_prerequisite_state.
+    code.starts_with("28") || ["42501", "55000"].contains(&code)
 }
 
 /// Whether `database` holds nothing that was made since initdb.
@@ -275,5 +293,23 @@ mod tests {
         assert!(left_out(named("template1", (false, true, false))));
         // No template any more, so it is somebody's own.
         assert_eq!(named("template1", (true, false, false)), Decision::Dump);
+    }
+
+    #[test]
+    fn a_template_is_left_out_only_where_the_server_never_lets_xdb_in() {
+        for (code, refused) in [
+            ("28000", true),
+            ("28P01", true),
+            ("42501", true),
+            ("55000", true),
+            ("53300", false),
+            ("55P03", false),
+            ("57014", false),
+            ("57P03", false),
+            ("58P01", false),
+            ("XX001", false),
+        ] {
+            assert_eq!(is_refused(code), refused, "{code}");
+        }
     }
 }

@@ -4,14 +4,14 @@ use secrecy::ExposeSecret;
 use tokio::process::Command;
 
 use super::inventory::Inventory;
-use super::snapshot::Snapshot;
+use super::snapshot::{LONGEST, Snapshot};
 use crate::config::Config;
 use crate::postgres;
 use crate::process::{self, Finished};
 
 /// Dumps `database` as it is in `snapshot` to standard output, in the custom format; `superuser` is who logs in one?
 pub fn pg_dump(config: &Config, database: &str, snapshot: &Snapshot, superuser: bool) -> Command {
-    let lock_timeout = config.dump.lock_timeout.as_millis();
+    let lock_timeout = config.dump.lock_timeout.min(LONGEST).as_millis();
     let mut command = client(config, "pg_dump", superuser);
     command
         .args(["--format=custom", "--no-password"])

@@ -141,6 +141,11 @@ impl Push<'_> {
                 source,
             })
         };
+        let failed = |source| DumpError::Snapshot {
+            database: name.to_owned(),
+            source,
+        };
+        let mut rewritten = None;
         let superuser = self.found.is_superuser;
         let command = program::pg_dump(self.config, name, &snapshot, superuser);
         let (rows, dump) = match snapshot.guard {
@@ -154,6 +159,7 @@ impl Push<'_> {
                     let (output, has_begun) = hold_after_begin(stdout).await;
                     if has_begun {
                         rows = counted.await?;
+                        rewritten = snapshot.rewritten(name).await.map_err(failed)?;
                     }
                     Ok(output)
                 });
@@ -169,7 +175,9 @@ impl Push<'_> {
             database_bytes: Some(snapshot.database_bytes),
             rows,
         };
-        Ok((dumped, snapshot.left_out))
+        let mut left_out = snapshot.left_out;
+        left_out.extend(rewritten);
+        Ok((dumped, left_out))
     }
 
     async fn store_database<R: AsyncRead + Unpin>(

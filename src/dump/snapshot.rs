@@ -12,14 +12,14 @@ use crate::config::Config;
 use crate::postgres::{self, Connection, PostgresError, Target};
 
 /// PostgreSQL counts its timeouts in milliseconds, in 31 bits.
-const LONGEST: Duration = Duration::from_secs(24 * 24 * 60 * 60);
+pub(super) const LONGEST: Duration = Duration::from_secs(24 * 24 * 60 * 60);
 
 /// Who holds the tables while they are counted and dumped.
 ///
 /// Without locks a TRUNCATE, which no snapshot holds off, could fall between the counting and the dump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guard {
-    /// The snapshot's own session, from its begin: counting and dumping may run side by side.
+    /// The snapshot's own session, from before its begin: counting and dumping may run side by side.
     Snapshot,
     /// `pg_dump` alone, from its first byte of output until its end: two holders of so many locks could be more than
     /// the server has room for.
@@ -44,8 +44,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Begins a transaction in `database`, exports its snapshot, and locks every table that it sees, where they are few;
-    /// `unlogged` ones, too?
+    /// Locks every table of `database`, where they are few, and exports a snapshot that is taken then; `unlogged` ones, too?
     ///
     /// The locks are the ones that reading takes.
     ///
@@ -62,27 +61,19 @@ impl Snapshot {
         };
         let connection = postgres::connect(&target, config.dump.timeout.min(LONGEST)).await;
         let connection = connection.map_err(failed)?;
-        begin(&connection, config).await.map_err(failed)?;
+        prepare(&connection, config).await.map_err(failed)?;
+        let guard = begin_with_locks(&connection, database, unlogged).await?;
         const EXPORT: &str = "
             SELECT pg_catalog.pg_export_snapshot() AS id, pg_catalog.clock_timestamp() AS now,
                    pg_catalog.pg_database_size(pg_catalog.current_database()) AS bytes,
-                   pg_catalog.current_setting('server_encoding') AS encoding,
-                   pg_catalog.current_setting('max_locks_per_transaction')::bigint *
-                   (pg_catalog.current_setting('max_connections')::bigint
-                    + pg_catalog.current_setting('max_prepared_transactions')::bigint) AS locks";
-        let query = |error| {
-            failed(PostgresError::Query {
-                what: "for a snapshot",
-                error,
-            })
-        };
+                   pg_catalog.current_setting('server_encoding') AS encoding";
+        let query = |error| failed(of_snapshot(error));
         let row = connection.query_one(EXPORT, &[]).await.map_err(query)?;
         let bytes: i64 = row.try_get("bytes").map_err(query)?;
-        let locks: i64 = row.try_get("locks").map_err(query)?;
-        let tables = tables(&connection, unlogged).await.map_err(failed)?;
-        let guard = choose_guard(tables.len(), locks.cast_unsigned());
         if guard == Guard::Snapshot {
-            lock(&connection, database, tables).await?;
+            // What was made after the others were listed; a second lock of the same table takes no room.
+            let all = tables(&connection, unlogged).await.map_err(failed)?;
+            lock(&connection, database, all).await?;
         }
         let left_out = not_in_dump(&connection, database, unlogged).await;
         Ok(Self {
@@ -95,6 +86,30 @@ impl Snapshot {
             connection,
             unlogged,
         })
+    }
+
+    /// Tables that were truncated or rewritten after the snapshot was taken and before they were locked: no snapshot keeps
+    /// their rows. Once all are locked there will be no more of them.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub async fn rewritten(&self, database: &str) -> Result<Option<LeftOut>, PostgresError> {
+        // The snapshot sees the file that the table had then, the function the file that it has.
+        const QUERY: &str = "
+            SELECT pg_catalog.string_agg(pg_catalog.format('%I.%I', n.nspname, c.relname), ', ' ORDER BY n.nspname, c.relname) AS names
+              FROM pg_catalog.pg_class AS c
+              JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+             WHERE c.relkind = 'r' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+               AND pg_catalog.pg_relation_filenode(c.oid) <> c.relfilenode";
+        let row = self.connection.query_one(QUERY, &[]).await;
+        let row = row.map_err(of_snapshot)?;
+        let names: Option<String> = row.try_get("names").map_err(of_snapshot)?;
+        Ok(names.map(|names| LeftOut {
+            database: Some(database.to_owned()),
+            what: format!(
+                "rows of tables that were truncated or rewritten while the dump began: {names}"
+            ),
+        }))
     }
 
     /// Rows a table as the snapshot sees them.
@@ -118,6 +133,72 @@ fn choose_guard(tables: usize, locks: u64) -> Guard {
     }
 }
 
+fn of_snapshot(error: tokio_postgres::Error) -> PostgresError {
+    PostgresError::Query {
+        what: "for a snapshot",
+        error,
+    }
+}
+
+/// Begins the transaction, and locks the tables before it has a snapshot: what TRUNCATE and rewriting did by then is seen
+/// as it was committed, and from then on neither can be done.
+async fn begin_with_locks(
+    connection: &Connection,
+    database: &str,
+    unlogged: bool,
+) -> Result<Guard, DumpError> {
+    /// A table may be dropped between the listing and its lock.
+    const ATTEMPTS: usize = 3;
+    let failed = |source| DumpError::Snapshot {
+        database: database.to_owned(),
+        source,
+    };
+    let mut attempt = 1;
+    loop {
+        let room = room_for_locks(connection).await.map_err(failed)?;
+        let listed = tables(connection, unlogged).await.map_err(failed)?;
+        let guard = choose_guard(listed.len(), room);
+        execute(
+            connection,
+            "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+        )
+        .await
+        .map_err(failed)?;
+        if guard == Guard::PgDump {
+            return Ok(guard);
+        }
+        match lock(connection, database, listed).await {
+            Ok(()) => return Ok(guard),
+            Err(DumpError::TableLock { source, .. })
+                if attempt < ATTEMPTS && is_dropped(&source) =>
+            {
+                execute(connection, "ROLLBACK").await.map_err(failed)?;
+                attempt += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// undefined_table, invalid_schema_name.
+fn is_dropped(error: &PostgresError) -> bool {
+    matches!(error, PostgresError::Query { error, .. }
+        if error.code().is_some_and(|code| ["42P01", "3F000"].contains(&code.code())))
+}
+
+/// How many locks the server has room for.
+async fn room_for_locks(connection: &Connection) -> Result<u64, PostgresError> {
+    const QUERY: &str = "
+        SELECT pg_catalog.current_setting('max_locks_per_transaction')::bigint *
+               (pg_catalog.current_setting('max_connections')::bigint
+                + pg_catalog.current_setting('max_prepared_transactions')::bigint) AS locks";
+    let row = connection.query_one(QUERY, &[]).await;
+    let locks: i64 = row
+        .and_then(|row| row.try_get("locks"))
+        .map_err(of_snapshot)?;
+    Ok(locks.cast_unsigned())
+}
+
 async fn lock(
     connection: &Connection,
     database: &str,
@@ -138,28 +219,27 @@ async fn lock(
     Ok(())
 }
 
-async fn begin(connection: &Connection, config: &Config) -> Result<(), PostgresError> {
+/// Sets what the session needs for a transaction that may take hours.
+async fn prepare(connection: &Connection, config: &Config) -> Result<(), PostgresError> {
     // By pg_settings: not every release has each of them. A count must not go on for a client that is gone.
     const SETTINGS: &str = "
         SELECT pg_catalog.set_config(name, CASE name WHEN 'client_connection_check_interval' THEN '5s' ELSE '0' END, false)
           FROM pg_catalog.pg_settings
          WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout', 'client_connection_check_interval')";
-    let begin = format!(
+    let pinned = format!(
         "SET row_security = off; SET lock_timeout = {}",
         config.dump.lock_timeout.min(LONGEST).as_millis()
     );
-    for statement in [
-        SETTINGS,
-        &begin,
-        "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
-    ] {
-        let done = connection.batch_execute(statement).await;
-        done.map_err(|error| PostgresError::Query {
-            what: "for a transaction",
-            error,
-        })?;
-    }
-    Ok(())
+    execute(connection, SETTINGS).await?;
+    execute(connection, &pinned).await
+}
+
+async fn execute(connection: &Connection, statement: &str) -> Result<(), PostgresError> {
+    let done = connection.batch_execute(statement).await;
+    done.map_err(|error| PostgresError::Query {
+        what: "for a transaction",
+        error,
+    })
 }
 
 #[cfg(test)]

@@ -43,14 +43,18 @@ pub(super) fn path() -> OsString {
     std::env::join_paths(&all).unwrap_or_else(|_| USUAL.join(":").into())
 }
 
-/// `HOME` for a child: wal-g ends without one.
+/// `HOME` for a child: wal-g ends without one, and libpq reads passwords and certificates there.
 pub(super) fn home() -> OsString {
-    let set = std::env::var_os("HOME").filter(|home| !home.is_empty());
-    set.unwrap_or_else(|| {
-        let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let user = rustix::process::geteuid().as_raw();
-        home_of(user, &users).unwrap_or("/").into()
-    })
+    let users = || fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let user = rustix::process::geteuid().as_raw();
+    home_from(std::env::var_os("HOME"), user, users)
+}
+
+fn home_from(set: Option<OsString>, user: u32, users: impl FnOnce() -> String) -> OsString {
+    /// Debian's home directory of users without one: no file of another user is taken for a password file.
+    const NONE: &str = "/nonexistent";
+    let set = set.filter(|home| Path::new(home).is_absolute());
+    set.unwrap_or_else(|| home_of(user, &users()).unwrap_or(NONE).into())
 }
 
 /// The home directory of the user with this number in passwd(5).
@@ -127,5 +131,15 @@ mod tests {
         assert_eq!(home_of(104, users), Some("/var/lib/postgresql"));
         assert_eq!(home_of(0, users), Some("/root"));
         assert_eq!(home_of(7, users), None);
+        for (set, user, home) in [
+            (Some("/srv/xdb"), 104, "/srv/xdb"),
+            (Some(""), 104, "/var/lib/postgresql"),
+            (Some("relative"), 104, "/var/lib/postgresql"),
+            (None, 104, "/var/lib/postgresql"),
+            (None, 7, "/nonexistent"),
+        ] {
+            let found = home_from(set.map(OsString::from), user, || users.to_owned());
+            assert_eq!(found, home, "{set:?} {user}");
+        }
     }
 }

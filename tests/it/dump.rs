@@ -444,6 +444,38 @@ fn counts_are_of_the_snapshot_while_rows_are_written() {
     }
     let rows = dump["rows"]["public.written"].as_u64().unwrap();
     assert!((before..=after).contains(&rows), "{before} {rows} {after}");
+
+    // A table that is locked is truncated, and filled again, before the snapshot is taken.
+    let set = push_while_truncated(&lab, "emptied");
+    assert_eq!(set["databases"][0]["rows"]["public.emptied"], json!(7));
+    assert!(!set["left_out"].to_string().contains("truncated"), "{set}");
+}
+
+/// Pushes a dump of `postgres` that waits for a transaction: it truncated `table`, and put 7 rows into it.
+fn push_while_truncated(lab: &Lab, table: &str) -> Value {
+    let psql = |sql: &str| lab.in_background(&[&format!("{PG}/psql"), "-Xq", "-c", sql]);
+    let locks = |filter: &str| lab.sql(&format!("SELECT count(*) FROM pg_locks WHERE {filter}"));
+    let held = psql("SELECT pg_advisory_lock(7); SELECT pg_sleep(300)");
+    eventually("the transaction is held up", SOON, || {
+        (locks("locktype = 'advisory' AND granted") == "1").then_some(())
+    });
+    let truncates = psql(&format!(
+        "BEGIN; TRUNCATE {table}; INSERT INTO {table} SELECT generate_series(1, 7); SELECT pg_advisory_xact_lock(7); COMMIT"
+    ));
+    eventually("the table is truncated", SOON, || {
+        (locks("locktype = 'advisory' AND NOT granted") == "1").then_some(())
+    });
+    let push = lab.xdb_in_background(&["dump", "push", "--database", "postgres", "--json"]);
+    eventually("the dump waits for it", SOON, || {
+        let waits =
+            format!("relation = '{table}'::regclass AND mode = 'AccessShareLock' AND NOT granted");
+        (locks(&waits) == "1").then_some(())
+    });
+    lab.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(300)' AND pid <> pg_backend_pid()");
+    held.wait(SOON);
+    truncates.wait(SOON);
+    let pushed = push.wait(SOON).succeeded("dump push");
+    serde_json::from_str(&pushed).expect("JSON")
 }
 
 #[test]
@@ -516,6 +548,12 @@ fn a_dump_takes_no_more_locks_than_pg_dump() {
         (&rows["public.t7"], &rows["public.t8"]),
         (&json!(5), &json!(0))
     );
+
+    // pg_dump locks the tables after its snapshot, as ever: what it lost so is named.
+    let set = push_while_truncated(&lab, "t7");
+    let lost = "truncated or rewritten while the dump began: public.t7";
+    assert!(set["left_out"].to_string().contains(lost), "{set}");
+    assert_eq!(set["databases"][0]["rows"]["public.t7"], json!(0));
 
     // A table that another session holds is said to be locked, though pg_dump alone asks for it.
     lab.config("[dump]\nlock_timeout = \"1s\"");
