@@ -17,7 +17,7 @@ use crate::restore::{
 };
 
 /// Verifications that tell of what came back, and do not judge it.
-const REMARKS: [&str; 2] = ["databases", "prepared_transactions"];
+const REMARKS: [&str; 3] = ["databases", "end_reached", "prepared_transactions"];
 
 #[derive(Debug, Args)]
 pub struct Arguments {

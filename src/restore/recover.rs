@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use secrecy::SecretString;
+
 use super::RestoreError;
 use super::ahead::{Ahead, CONCURRENCY};
 use super::configure::{Recovery, configure, restore_command};
@@ -73,19 +75,7 @@ impl Test<'_> {
             durable: self.durable,
         };
         configure(scratch, control, &recovery)?;
-        let mut environment = self.loaded.to_environment();
-        // wal-fetch has no use for it, and restored code runs in that server.
-        environment.retain(|(name, _)| name != "XDB_POSTGRES_PASSWORD");
-        // A prefetch directory of the live server's must neither serve this drill nor be filled by it.
-        let own = scratch.path().to_string_lossy().into_owned();
-        environment.push((SCRATCH.to_owned(), "1".to_owned().into()));
-        environment.push((
-            "XDB_ARCHIVE_SETTINGS_WALG_PREFETCH_DIR".to_owned(),
-            own.into(),
-        ));
-        let size = found.catalog.wal.size.mebibytes().to_string();
-        let key = format!("XDB_ARCHIVE_SETTINGS_{SEGMENT_SIZE}");
-        environment.push((key, size.into()));
+        let mut environment = self.environment(scratch, found);
         let directory = scratch.path().join("ahead");
         let ahead = Ahead::start(&self.loaded.config, found, &directory, !self.durable);
         if ahead.is_some() {
@@ -94,10 +84,6 @@ impl Test<'_> {
             // What is fetched ahead twice is fetched for nothing.
             let key = format!("XDB_ARCHIVE_SETTINGS_{CONCURRENCY}");
             environment.push((key, "1".to_owned().into()));
-        }
-        if let Some(limit) = network_limit(&self.loaded.config).filter(|_| !self.durable) {
-            let key = format!("XDB_ARCHIVE_SETTINGS_{NETWORK_LIMIT}");
-            environment.push((key, limit.into()));
         }
         let settings = &self.loaded.config.postgres;
         let mut server = ScratchServer::start(scratch, settings, &environment, !self.durable)?;
@@ -134,6 +120,38 @@ impl Test<'_> {
             }
             Err(Ended::Stopped(reason)) => reason,
         };
+        self.judge_stopped(scratch, found, reason)
+    }
+
+    /// What `xdb wal-fetch` finds its configuration in.
+    fn environment(&self, scratch: &Scratch, found: &Found) -> Vec<(String, SecretString)> {
+        let mut environment = self.loaded.to_environment();
+        // wal-fetch has no use for it, and restored code runs in that server.
+        environment.retain(|(name, _)| name != "XDB_POSTGRES_PASSWORD");
+        // A prefetch directory of the live server's must neither serve this drill nor be filled by it.
+        let own = scratch.path().to_string_lossy().into_owned();
+        environment.push((SCRATCH.to_owned(), "1".to_owned().into()));
+        environment.push((
+            "XDB_ARCHIVE_SETTINGS_WALG_PREFETCH_DIR".to_owned(),
+            own.into(),
+        ));
+        let size = found.catalog.wal.size.mebibytes().to_string();
+        let key = format!("XDB_ARCHIVE_SETTINGS_{SEGMENT_SIZE}");
+        environment.push((key, size.into()));
+        if let Some(limit) = network_limit(&self.loaded.config).filter(|_| !self.durable) {
+            let key = format!("XDB_ARCHIVE_SETTINGS_{NETWORK_LIMIT}");
+            environment.push((key, limit.into()));
+        }
+        environment
+    }
+
+    /// Why the server ended for `reason` before its recovery was over.
+    fn judge_stopped(
+        &self,
+        scratch: &Scratch,
+        found: &Found,
+        reason: String,
+    ) -> Result<Attempt, RestoreError> {
         if is_full(scratch.path(), found) {
             return Err(RestoreError::DiskFull {
                 doing: "WAL was replayed",
@@ -176,27 +194,26 @@ impl Test<'_> {
         recovered: Lsn,
     ) -> Option<StopSegment> {
         let (path, wal) = (&found.plan.path, &found.catalog.wal);
-        let newest = path.newest.filter(|last| recovered < last.end(wal.size))?;
+        path.newest.filter(|last| recovered < last.end(wal.size))?;
         // Of what several timelines hold PostgreSQL takes the newest.
         let timelines = wal.runs.range(found.plan.backup.timeline..=path.timeline);
-        let segments = timelines
-            .rev()
-            .map(|(timeline, _)| WalSegment::holding(*timeline, recovered, wal.size));
-        for segment in segments {
+        let of = |timeline| WalSegment::holding(timeline, recovered, wal.size);
+        let segments: Vec<_> = timelines.rev().map(|(timeline, _)| of(*timeline)).collect();
+        let kept = |segment: &WalSegment| {
             let name = segment.name(wal.size);
-            let kept = scratch.data().join("pg_wal").join(&name);
-            if kept.exists() {
-                return Some(StopSegment::Here(kept));
-            }
-            // A gap that the recovery went past was listed too early.
-            if wal.get(segment).is_some() || segment.timeline == newest.timeline {
-                let fetched = self.fetch_again(scratch, found, &name).await;
-                return Some(
-                    fetched.unwrap_or_else(|error| StopSegment::Unread(crate::log::chain(&error))),
-                );
-            }
+            scratch.data().join("pg_wal").join(name)
+        };
+        if let Some(kept) = segments.iter().map(kept).find(|kept| kept.exists()) {
+            return Some(StopSegment::Here(kept));
         }
-        None
+        let mut listed = segments
+            .iter()
+            .filter(|segment| wal.get(**segment).is_some());
+        // One that no listing showed was a gap then, and the recovery went past it.
+        let segment = listed.next().or(segments.first())?;
+        let name = segment.name(wal.size);
+        let fetched = self.fetch_again(scratch, found, &name).await;
+        Some(fetched.unwrap_or_else(|error| StopSegment::Unread(crate::log::chain(&error))))
     }
 
     async fn fetch_again(
