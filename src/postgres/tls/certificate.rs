@@ -2,15 +2,18 @@
 
 use rustls::pki_types::{SignatureVerificationAlgorithm, UnixTime};
 use x509_cert::Certificate as Parsed;
-use x509_cert::crl::CertificateList;
 use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::{Decode, Encode, Reader, SliceReader};
+use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{
-    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectKeyIdentifier,
+    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, NameConstraints,
+    SubjectKeyIdentifier,
 };
 use x509_cert::name::Name;
 use x509_cert::spki::AlgorithmIdentifierOwned;
 use x509_cert::time::Time;
+
+use super::name::canonical;
 
 pub(super) type Algorithms = &'static [&'static dyn SignatureVerificationAlgorithm];
 
@@ -30,7 +33,6 @@ const HANDLED: &[&str] = &[
     "2.5.29.37",             // extended key usage
     "2.5.29.54",             // inhibit any policy
 ];
-const NAME_CONSTRAINTS: &str = "2.5.29.30";
 const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
 
 /// A certificate, and the bytes that its signature covers.
@@ -39,6 +41,9 @@ pub(super) struct Certificate {
     der: Vec<u8>,
     signed: Vec<u8>,
     parsed: Parsed,
+    /// Names as OpenSSL compares them.
+    subject: Vec<Vec<u8>>,
+    issuer: Vec<Vec<u8>>,
 }
 
 impl Certificate {
@@ -46,10 +51,13 @@ impl Certificate {
     /// In words, when `der` is no certificate.
     pub(super) fn parse(der: &[u8]) -> Result<Self, String> {
         let wrong = |error: x509_cert::der::Error| error.to_string();
+        let parsed = Parsed::from_der(der).map_err(wrong)?;
         Ok(Self {
             der: der.to_vec(),
             signed: signed_part(der).map_err(wrong)?,
-            parsed: Parsed::from_der(der).map_err(wrong)?,
+            subject: canonical(&parsed.tbs_certificate.subject),
+            issuer: canonical(&parsed.tbs_certificate.issuer),
+            parsed,
         })
     }
 
@@ -67,7 +75,12 @@ impl Certificate {
 
     /// The same name on both sides.
     pub(super) fn is_self_issued(&self) -> bool {
-        self.subject() == &self.parsed.tbs_certificate.issuer
+        self.subject == self.issuer
+    }
+
+    /// Whether `name` is its subject.
+    pub(super) fn is_called(&self, name: &Name) -> bool {
+        self.subject == canonical(name)
     }
 
     /// As OpenSSL's `EXFLAG_SS`.
@@ -81,19 +94,34 @@ impl Certificate {
             Ok(usage) => usage.is_none_or(|usage| usage.key_cert_sign()),
             Err(_) => false,
         };
-        &self.parsed.tbs_certificate.issuer == issuer.subject()
-            && self.key_identifiers_agree(issuer)
-            && may_sign
+        self.issuer == issuer.subject && self.key_identifiers_agree(issuer) && may_sign
     }
 
     fn key_identifiers_agree(&self, issuer: &Self) -> bool {
         let authority = self.extension::<AuthorityKeyIdentifier>().ok().flatten();
-        let wanted = authority.and_then(|authority| authority.key_identifier);
-        let own = issuer.extension::<SubjectKeyIdentifier>().ok().flatten();
-        match (wanted, own) {
-            (Some(wanted), Some(own)) => wanted == own.0,
-            _ => true,
+        authority.is_none_or(|authority| issuer.is_identified_by(&authority))
+    }
+
+    /// As `X509_check_akid`: what one side does not say is no contradiction.
+    pub(super) fn is_identified_by(&self, authority: &AuthorityKeyIdentifier) -> bool {
+        let own = self.extension::<SubjectKeyIdentifier>().ok().flatten();
+        if let (Some(wanted), Some(own)) = (&authority.key_identifier, own)
+            && *wanted != own.0
+        {
+            return false;
         }
+        let serial = &self.parsed.tbs_certificate.serial_number;
+        if let Some(wanted) = &authority.authority_cert_serial_number
+            && wanted != serial
+        {
+            return false;
+        }
+        let names = authority.authority_cert_issuer.iter().flatten();
+        let mut names = names.filter_map(|name| match name {
+            GeneralName::DirectoryName(name) => Some(canonical(name)),
+            _ => None,
+        });
+        names.next().is_none_or(|name| name == self.issuer)
     }
 
     pub(super) fn is_signed_by(&self, issuer: &Self, algorithms: Algorithms) -> bool {
@@ -161,8 +189,8 @@ impl Certificate {
         Ok(())
     }
 
-    /// Whether it may issue certificates (`X509_check_ca`): of version 1 only a root may.
-    pub(super) fn is_authority(&self) -> bool {
+    /// Whether it may issue certificates (`X509_check_ca`): a root may without saying so, an intermediate may not.
+    pub(super) fn is_authority(&self, is_root: bool) -> bool {
         let (Ok(constraints), Ok(usage)) = (
             self.extension::<BasicConstraints>(),
             self.extension::<KeyUsage>(),
@@ -174,7 +202,22 @@ impl Certificate {
         }
         match constraints {
             Some(constraints) => constraints.ca,
-            None => usage.is_some() || (self.is_version_1() && self.is_self_signed()),
+            None if is_root => usage.is_some() || (self.is_version_1() && self.is_self_signed()),
+            None => false,
+        }
+    }
+
+    /// Whether it says that it may issue certificates (`EXFLAG_CA`).
+    pub(super) fn claims_authority(&self) -> bool {
+        let constraints = self.extension::<BasicConstraints>().ok().flatten();
+        constraints.is_some_and(|constraints| constraints.ca)
+    }
+
+    /// Whether its own key may sign revocation lists.
+    pub(super) fn may_sign_revocations(&self) -> bool {
+        match self.extension::<KeyUsage>() {
+            Ok(usage) => usage.is_none_or(|usage| usage.crl_sign()),
+            Err(_) => false,
         }
     }
 
@@ -206,8 +249,12 @@ impl Certificate {
         }
     }
 
-    pub(super) fn constrains_names(&self) -> bool {
-        self.extension_ids().any(|(id, _)| id == NAME_CONSTRAINTS)
+    /// For which names it may issue certificates.
+    ///
+    /// # Errors
+    /// When the extension cannot be read.
+    pub(super) fn name_constraints(&self) -> x509_cert::der::Result<Option<NameConstraints>> {
+        self.extension()
     }
 
     pub(super) fn has_unhandled_critical_extension(&self) -> bool {
@@ -220,7 +267,7 @@ impl Certificate {
         extensions.map(|extension| (extension.extn_id.to_string(), extension.critical))
     }
 
-    fn extension<'a, T>(&'a self) -> x509_cert::der::Result<Option<T>>
+    pub(super) fn extension<'a, T>(&'a self) -> x509_cert::der::Result<Option<T>>
     where
         T: Decode<'a> + x509_cert::der::oid::AssociatedOid,
     {
@@ -229,66 +276,8 @@ impl Certificate {
     }
 }
 
-/// A certificate revocation list, and the bytes that its signature covers.
-#[derive(Debug, Clone)]
-pub(super) struct RevocationList {
-    signed: Vec<u8>,
-    parsed: CertificateList,
-}
-
-impl RevocationList {
-    /// # Errors
-    /// In words, when `der` is no revocation list.
-    pub(super) fn parse(der: &[u8]) -> Result<Self, String> {
-        let wrong = |error: x509_cert::der::Error| error.to_string();
-        Ok(Self {
-            signed: signed_part(der).map_err(wrong)?,
-            parsed: CertificateList::from_der(der).map_err(wrong)?,
-        })
-    }
-
-    /// Whether it is the list of `issuer`.
-    pub(super) fn is_of(&self, issuer: &Certificate, algorithms: Algorithms) -> bool {
-        let id = &self.parsed.signature_algorithm;
-        &self.parsed.tbs_cert_list.issuer == issuer.subject()
-            && issuer.has_signed(
-                &self.signed,
-                id,
-                self.parsed.signature.as_bytes(),
-                algorithms,
-            )
-    }
-
-    /// # Errors
-    /// In OpenSSL's words, when the list is out of date or names `certificate`.
-    pub(super) fn judge(
-        &self,
-        certificate: &Certificate,
-        now: UnixTime,
-    ) -> Result<(), &'static str> {
-        let list = &self.parsed.tbs_cert_list;
-        let secs = |time: &Time| time.to_unix_duration().as_secs();
-        if now.as_secs() < secs(&list.this_update) {
-            return Err("CRL is not yet valid");
-        }
-        if list
-            .next_update
-            .as_ref()
-            .is_some_and(|next| now.as_secs() > secs(next))
-        {
-            return Err("CRL has expired");
-        }
-        let serial = &certificate.parsed.tbs_certificate.serial_number;
-        let mut revoked = list.revoked_certificates.iter().flatten();
-        if revoked.any(|revoked| &revoked.serial_number == serial) {
-            return Err("certificate revoked");
-        }
-        Ok(())
-    }
-}
-
 /// The first of the three parts of a signed structure.
-fn signed_part(der: &[u8]) -> x509_cert::der::Result<Vec<u8>> {
+pub(super) fn signed_part(der: &[u8]) -> x509_cert::der::Result<Vec<u8>> {
     let mut reader = SliceReader::new(der)?;
     reader.sequence(|parts| {
         let signed = parts.tlv_bytes()?.to_vec();

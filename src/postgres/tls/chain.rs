@@ -5,7 +5,9 @@
 
 use rustls::pki_types::UnixTime;
 
-use super::certificate::{Algorithms, Certificate, RevocationList};
+use super::certificate::{Algorithms, Certificate};
+use super::name_constraints::judge_names;
+use super::revocation::{RevocationList, judge_revocation};
 
 /// Longer chains are refused, and so is a search that takes more signatures.
 const LONGEST: usize = 10;
@@ -15,16 +17,9 @@ const MOST_SIGNATURES: usize = 100;
 #[derive(Debug)]
 pub(super) struct Trust {
     pub(super) roots: Vec<Certificate>,
-    /// Empty where revocation is not checked.
-    pub(super) revoked: Vec<RevocationList>,
+    /// `None` where revocation is not checked. Otherwise each authority of a chain needs a list (`X509_V_FLAG_CRL_CHECK_ALL`).
+    pub(super) revoked: Option<Vec<RevocationList>>,
     pub(super) algorithms: Algorithms,
-}
-
-/// A chain to a trusted root.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Verified {
-    /// An authority in the chain may issue for some names only.
-    pub(super) names_constrained: bool,
 }
 
 /// Looks for a chain from `leaf` over the certificates that the server `sent` to a root of `trust`.
@@ -36,7 +31,7 @@ pub(super) fn judge_chain(
     sent: &[Certificate],
     trust: &Trust,
     now: UnixTime,
-) -> Result<Verified, &'static str> {
+) -> Result<(), &'static str> {
     let mut search = Search {
         sent,
         trust,
@@ -54,7 +49,7 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn complete(&mut self, chain: &mut Vec<&'a Certificate>) -> Result<Verified, &'static str> {
+    fn complete(&mut self, chain: &mut Vec<&'a Certificate>) -> Result<(), &'static str> {
         let Some(last) = chain.last().copied() else {
             return Err("no certificate");
         };
@@ -91,7 +86,7 @@ impl<'a> Search<'a> {
             }
             chain.push(issuer);
             match self.complete(chain) {
-                Ok(verified) => return Ok(verified),
+                Ok(()) => return Ok(()),
                 Err(why) => reason = why,
             }
             chain.pop();
@@ -101,14 +96,14 @@ impl<'a> Search<'a> {
 }
 
 /// Judges a whole chain, from the server's certificate to the root.
-fn judge(chain: &[&Certificate], trust: &Trust, now: UnixTime) -> Result<Verified, &'static str> {
+fn judge(chain: &[&Certificate], trust: &Trust, now: UnixTime) -> Result<(), &'static str> {
     // Authorities below the present one, those with a name of their own.
     let mut below = 0;
     for (index, certificate) in chain.iter().enumerate() {
         if certificate.has_unhandled_critical_extension() {
             return Err("unhandled critical extension");
         }
-        if index > 0 && !certificate.is_authority() {
+        if index > 0 && !certificate.is_authority(index + 1 == chain.len()) {
             return Err("invalid CA certificate");
         }
         let fits =
@@ -124,25 +119,10 @@ fn judge(chain: &[&Certificate], trust: &Trust, now: UnixTime) -> Result<Verifie
             below += 1;
         }
         certificate.judge_time(now)?;
-        if !trust.revoked.is_empty() {
+        if let Some(lists) = &trust.revoked {
             let issuer = chain.get(index + 1).unwrap_or(certificate);
-            judge_revocation(certificate, issuer, trust, now)?;
+            judge_revocation(certificate, issuer, lists, trust.algorithms, now)?;
         }
     }
-    let names_constrained = chain[1..].iter().any(|ca| ca.constrains_names());
-    Ok(Verified { names_constrained })
-}
-
-/// Where there are revocation lists, each authority in a chain needs one (`X509_V_FLAG_CRL_CHECK_ALL`).
-fn judge_revocation(
-    certificate: &Certificate,
-    issuer: &Certificate,
-    trust: &Trust,
-    now: UnixTime,
-) -> Result<(), &'static str> {
-    let mut lists = trust.revoked.iter();
-    match lists.find(|list| list.is_of(issuer, trust.algorithms)) {
-        Some(list) => list.judge(certificate, now),
-        None => Err("unable to get certificate CRL"),
-    }
+    judge_names(chain)
 }

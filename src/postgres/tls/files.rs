@@ -5,13 +5,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::RootCertStore;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
-use super::certificate::{Certificate, RevocationList};
+use super::certificate::Certificate;
 use super::chain::Trust;
+use super::revocation::RevocationList;
 
 /// Where Debian and others keep the roots of public authorities, one file for all.
 const SYSTEM_ROOTS: &[&str] = &[
@@ -95,41 +95,24 @@ pub struct TlsFiles {
 }
 
 /// What was read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Loaded {
     pub(super) trust: Option<Arc<Trust>>,
-    pub(super) webpki_roots: Arc<RootCertStore>,
     pub(super) own: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
 }
 
-impl Loaded {
-    pub(super) fn nothing() -> Self {
-        Self {
-            trust: None,
-            webpki_roots: Arc::new(RootCertStore::empty()),
-            own: None,
-        }
-    }
-}
+/// A file as it was when it was read; `None` where there is none.
+pub(super) type Stamp = (PathBuf, Option<[i64; 7]>);
 
 impl TlsFiles {
     /// Reads what is there, as libpq does; without root certificates nothing is verified, unless they are needed.
     pub(super) fn load(&self, needs_roots: bool) -> Result<Loaded, TlsError> {
         let mut loaded = Loaded {
             own: self.own()?,
-            ..Loaded::nothing()
+            trust: None,
         };
-        let path = match &self.root {
-            RootCert::Home => self.in_home("root.crt"),
-            RootCert::File(path) => Some(path.clone()),
-            RootCert::System => Some(system_roots()),
-        };
-        match path {
-            Some(path) if path.exists() => {
-                let (trust, webpki_roots) = self.trust(&path)?;
-                loaded.trust = Some(Arc::new(trust));
-                loaded.webpki_roots = Arc::new(webpki_roots);
-            }
+        match self.root_file() {
+            Some(path) if path.exists() => loaded.trust = Some(Arc::new(self.trust(&path)?)),
             Some(path) if needs_roots => return Err(TlsError::NoRoots(path)),
             None if needs_roots => return Err(TlsError::NoHome),
             _ => {}
@@ -137,19 +120,94 @@ impl TlsFiles {
         Ok(loaded)
     }
 
+    /// All files that [`Self::load`] reads: where their stamps are the same, so is what it gives.
+    pub(super) fn stamps(&self) -> Vec<Stamp> {
+        let mut files = Vec::from_iter(self.root_file());
+        files.extend(self.certificate_file());
+        files.extend(self.key_file());
+        files.extend(self.revocation_file());
+        files.extend(self.hashed_lists());
+        let stamp = |path: PathBuf| {
+            let metadata = fs::metadata(&path).ok();
+            let stamp = metadata.map(|it| {
+                let (device, inode) = (it.dev().cast_signed(), it.ino().cast_signed());
+                let size = it.size().cast_signed();
+                let changed = (it.ctime(), it.ctime_nsec());
+                [
+                    device,
+                    inode,
+                    size,
+                    it.mtime(),
+                    it.mtime_nsec(),
+                    changed.0,
+                    changed.1,
+                ]
+            });
+            (path, stamp)
+        };
+        files.into_iter().map(stamp).collect()
+    }
+
+    fn root_file(&self) -> Option<PathBuf> {
+        match &self.root {
+            RootCert::Home => self.in_home("root.crt"),
+            RootCert::File(path) => Some(path.clone()),
+            RootCert::System => Some(system_roots()),
+        }
+    }
+
+    fn certificate_file(&self) -> Option<PathBuf> {
+        if self.without_certificate {
+            return None;
+        }
+        let named = self.certificate.clone();
+        named.or_else(|| self.in_home("postgresql.crt"))
+    }
+
+    fn key_file(&self) -> Option<PathBuf> {
+        let named = self.key.clone();
+        named.or_else(|| self.in_home("postgresql.key"))
+    }
+
+    /// libpq looks for the usual list only where neither a file nor a directory is named.
+    fn revocation_file(&self) -> Option<PathBuf> {
+        match (&self.revoked, &self.revoked_directory) {
+            (Some(file), _) => Some(file.clone()),
+            (None, Some(_)) => None,
+            (None, None) => self.in_home("root.crl"),
+        }
+    }
+
+    /// The lists of a directory, which OpenSSL finds by the hash of their issuer's name: `1a2b3c4d.r0`.
+    fn hashed_lists(&self) -> Vec<PathBuf> {
+        let is_hashed = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let parts = name.and_then(|name| name.split_once(".r"));
+            parts.is_some_and(|(hash, number)| {
+                let is_hash = hash.len() == 8 && hash.bytes().all(|it| it.is_ascii_hexdigit());
+                is_hash && number.parse::<u32>().is_ok()
+            })
+        };
+        let directory = self.revoked_directory.as_ref();
+        let entries = directory.and_then(|directory| fs::read_dir(directory).ok());
+        let paths = entries.into_iter().flatten().flatten();
+        let mut files: Vec<_> = paths.map(|entry| entry.path()).filter(is_hashed).collect();
+        files.sort_unstable();
+        files
+    }
+
     fn in_home(&self, name: &str) -> Option<PathBuf> {
         let home = self.home.as_ref()?;
         Some(home.join(".postgresql").join(name))
     }
 
-    fn trust(&self, path: &Path) -> Result<(Trust, RootCertStore), TlsError> {
+    fn trust(&self, path: &Path) -> Result<Trust, TlsError> {
         let wrong = |reason: String| TlsError::File {
             what: "certificates",
             path: path.to_owned(),
             reason,
         };
         let mut roots = Vec::new();
-        let mut webpki = RootCertStore::empty();
         let certificates =
             CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?;
         for certificate in certificates {
@@ -160,69 +218,49 @@ impl TlsFiles {
                 Err(_) if self.root == RootCert::System => continue,
                 Err(reason) => return Err(wrong(reason)),
             }
-            // It refuses some that OpenSSL takes, and serves only where names are constrained.
-            let _ = webpki.add(certificate);
         }
         if roots.is_empty() {
             return Err(wrong("it holds none".to_owned()));
         }
-        let trust = Trust {
+        Ok(Trust {
             roots,
             revoked: self.revoked()?,
             algorithms: ring::default_provider()
                 .signature_verification_algorithms
                 .all,
-        };
-        Ok((trust, webpki))
+        })
     }
 
-    fn revoked(&self) -> Result<Vec<RevocationList>, TlsError> {
+    /// `None` where nothing is to be checked: no directory is named, and there is no file.
+    fn revoked(&self) -> Result<Option<Vec<RevocationList>>, TlsError> {
         // libpq does not look for them beside the system's roots.
         if self.root == RootCert::System {
-            return Ok(Vec::new());
+            return Ok(None);
         }
-        let mut files = Vec::new();
-        if let Some(directory) = &self.revoked_directory {
-            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-            files.extend(entries.map(|entry| entry.path()));
+        // As for libpq: a file that is missing is none.
+        let file = self.revocation_file().filter(|file| file.is_file());
+        if file.is_none() && self.revoked_directory.is_none() {
+            return Ok(None);
         }
-        match &self.revoked {
-            Some(file) => files.push(file.clone()),
-            None if self.revoked_directory.is_none() => files.extend(self.in_home("root.crl")),
-            None => {}
-        }
-        // As for libpq: a list that is missing is none.
-        files.retain(|file| file.is_file());
         let mut lists = Vec::new();
-        for file in files {
-            let wrong = |reason: String| TlsError::File {
-                what: "a revocation list",
-                path: file.clone(),
-                reason,
-            };
-            let found = CertificateRevocationListDer::pem_file_iter(&file);
-            for list in found.map_err(|error| wrong(error.to_string()))? {
-                let list = list.map_err(|error| wrong(error.to_string()))?;
-                lists.push(RevocationList::parse(&list).map_err(wrong)?);
-            }
+        if let Some(file) = file {
+            lists = revocation_lists(&file)?;
         }
-        Ok(lists)
+        for file in self.hashed_lists() {
+            // As OpenSSL: one that cannot be read is none, and its issuer's certificates are refused.
+            lists.extend(revocation_lists(&file).into_iter().flatten());
+        }
+        Ok(Some(lists))
     }
 
     /// The client's own certificate, which is sent where the server asks for one.
     fn own(
         &self,
     ) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>, TlsError> {
-        let certificate = self
-            .certificate
-            .clone()
-            .or_else(|| self.in_home("postgresql.crt"));
-        let Some(path) = certificate.filter(|path| !self.without_certificate && path.exists())
-        else {
+        let Some(path) = self.certificate_file().filter(|path| path.exists()) else {
             return Ok(None);
         };
-        let key = self.key.clone().or_else(|| self.in_home("postgresql.key"));
-        let key = key.unwrap_or_default();
+        let key = self.key_file().unwrap_or_default();
         let wrong = |path: &Path, reason: String| TlsError::File {
             what: "a client certificate or its key",
             path: path.to_owned(),
@@ -245,6 +283,25 @@ impl TlsFiles {
         let read = PrivateKeyDer::from_pem_file(&key);
         let key = read.map_err(|error| wrong(&key, error.to_string()))?;
         Ok(Some((chain, key)))
+    }
+}
+
+/// Stricter than libpq, which passes over a file without a list that it can read: whoever names one wants it checked.
+fn revocation_lists(file: &Path) -> Result<Vec<RevocationList>, TlsError> {
+    let wrong = |reason: String| TlsError::File {
+        what: "a revocation list",
+        path: file.to_owned(),
+        reason,
+    };
+    let mut lists = Vec::new();
+    let found = CertificateRevocationListDer::pem_file_iter(file);
+    for list in found.map_err(|error| wrong(error.to_string()))? {
+        let list = list.map_err(|error| wrong(error.to_string()))?;
+        lists.push(RevocationList::parse(&list).map_err(wrong)?);
+    }
+    match lists.is_empty() {
+        true => Err(wrong("it holds none".to_owned())),
+        false => Ok(lists),
     }
 }
 

@@ -2,14 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use x509_cert::der::Tagged;
 use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
 use super::certificate::Certificate;
 
-const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
+pub(super) const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
 /// A name in a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,16 +105,7 @@ fn common_name(certificate: &Certificate) -> Option<String> {
         .iter()
         .flat_map(|part| part.0.iter());
     let name = names.into_iter().find(|name| name.oid == COMMON_NAME)?;
-    let bytes = name.value.value();
-    match name.value.tag() {
-        // Two bytes a character.
-        x509_cert::der::Tag::BmpString => {
-            let units = bytes.chunks_exact(2);
-            let units = units.map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
-            String::from_utf16(&units.collect::<Vec<_>>()).ok()
-        }
-        _ => std::str::from_utf8(bytes).ok().map(str::to_owned),
-    }
+    super::name::text(name)
 }
 
 #[cfg(test)]

@@ -4,6 +4,10 @@ mod certificate;
 mod chain;
 mod files;
 mod host_name;
+mod name;
+mod name_constraints;
+mod revocation;
+mod source;
 mod verifier;
 
 pub use files::{RootCert, TlsError, TlsFiles};
@@ -24,6 +28,7 @@ use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use files::Loaded;
+use source::Source;
 use verifier::Verifier;
 
 /// libpq's `sslmode`.
@@ -58,6 +63,11 @@ impl SslMode {
             Self::Prefer => &[Negotiation::Prefer, Negotiation::Disable],
             Self::Require | Self::VerifyCa | Self::VerifyFull => &[Negotiation::Require],
         }
+    }
+
+    /// One that is content with no server but one that a certificate proves.
+    pub fn verifies(self) -> bool {
+        matches!(self, Self::VerifyCa | Self::VerifyFull)
     }
 
     /// One that is content without encryption, or with any server.
@@ -96,8 +106,10 @@ pub struct Tls {
     /// `sslnegotiation=direct`: TLS from the first byte.
     pub direct: bool,
     pub versions: TlsVersions,
-    /// `Err` where libpq's handshake would fail for want of a file, in words.
-    loaded: Arc<Result<Loaded, String>>,
+    /// `sslsni`: whether the handshake names the host.
+    pub names_host: bool,
+    /// `None` where nothing is encrypted.
+    source: Option<Arc<Source>>,
 }
 
 impl Tls {
@@ -106,7 +118,8 @@ impl Tls {
             mode: SslMode::Disable,
             direct: false,
             versions: TlsVersions::Any,
-            loaded: Arc::new(Ok(Loaded::nothing())),
+            names_host: true,
+            source: None,
         }
     }
 
@@ -118,38 +131,44 @@ impl Tls {
         if files.root == RootCert::System && mode != SslMode::VerifyFull {
             return Err(TlsError::WeakMode("sslrootcert=system", "verify-full"));
         }
-        let tls = Self {
-            mode,
-            ..Self::none()
-        };
-        if mode == SslMode::Disable {
-            return Ok(tls);
+        let tls = Self::reading(mode, files);
+        if let Some(source) = &tls.source {
+            match source.load() {
+                Err(error) if !mode.is_weak() => return Err(error),
+                // Its handshakes fail for want of a file, as libpq's do.
+                _ => {}
+            }
         }
-        let needs_roots = matches!(mode, SslMode::VerifyCa | SslMode::VerifyFull);
-        let loaded = match files.load(needs_roots) {
-            Err(error) if !mode.is_weak() => return Err(error),
-            loaded => loaded.map_err(|error| error.to_string()),
-        };
-        let loaded = Arc::new(loaded);
-        Ok(Self { loaded, ..tls })
+        Ok(tls)
     }
 
     /// For a server at `host`: what cannot be used makes its handshake fail, and no other one.
     pub fn of(host: &str, mode: SslMode, root: Option<&Path>) -> Self {
+        let root = RootCert::of(root);
+        // The configuration refuses a weak mode with them; what is verified must not come without encryption.
+        let mode = match root {
+            RootCert::System => SslMode::VerifyFull,
+            _ => mode,
+        };
         // A Unix socket is never encrypted.
-        if host.starts_with('/') || mode == SslMode::Disable {
+        if host.starts_with('/') {
             return Self::none();
         }
         let files = TlsFiles {
             home: std::env::var_os("HOME").map(PathBuf::from),
-            root: RootCert::of(root),
+            root,
             ..TlsFiles::default()
         };
-        Self::new(mode, &files).unwrap_or_else(|error| Self {
+        Self::reading(mode, &files)
+    }
+
+    fn reading(mode: SslMode, files: &TlsFiles) -> Self {
+        let encrypts = mode != SslMode::Disable;
+        Self {
             mode,
-            loaded: Arc::new(Err(error.to_string())),
+            source: encrypts.then(|| Arc::new(Source::new(files, mode.verifies()))),
             ..Self::none()
-        })
+        }
     }
 
     /// The same from the first byte on.
@@ -175,11 +194,13 @@ impl Tls {
     }
 
     fn client_config(&self, host: &str) -> Result<ClientConfig, String> {
-        let loaded = self.loaded.as_ref().as_ref().map_err(Clone::clone)?;
+        let loaded = match &self.source {
+            Some(source) => source.load().map_err(|error| error.to_string())?,
+            None => Arc::new(Loaded::default()),
+        };
         let provider = Arc::new(ring::default_provider());
         let verifier = Verifier {
             trust: loaded.trust.clone(),
-            webpki_roots: Arc::clone(&loaded.webpki_roots),
             host: (self.mode == SslMode::VerifyFull).then(|| host.to_owned()),
             provider: Arc::clone(&provider),
         };
@@ -200,6 +221,7 @@ impl Tls {
         };
         // PostgreSQL 17 knows it, older servers and poolers pay no attention to it.
         config.alpn_protocols = vec![b"postgresql".to_vec()];
+        config.enable_sni = self.names_host;
         Ok(config)
     }
 }
@@ -277,13 +299,41 @@ where
     fn connect(self, stream: S) -> Self::Future {
         Box::pin(async move {
             let failed = |why: String| io::Error::other(rustls::Error::General(why));
-            let config = self.tls.client_config(&self.host).map_err(failed)?;
+            let Self { tls, host } = self;
+            let name = host.clone();
+            // It reads files.
+            let config = tokio::task::spawn_blocking(move || tls.client_config(&name)).await;
+            let config = config.map_err(io::Error::other)?.map_err(failed)?;
             let mut maker = MakeRustlsConnect::new(config);
             // What is no name of the DNS is not sent in the handshake, and an address never is.
-            let sent = rustls::pki_types::ServerName::try_from(self.host.as_str())
-                .map_or("0.0.0.0", |_| self.host.as_str());
+            let sent = rustls::pki_types::ServerName::try_from(host.as_str())
+                .map_or("0.0.0.0", |_| host.as_str());
             let made = MakeTlsConnect::<S>::make_tls_connect(&mut maker, sent);
             made.map_err(io::Error::other)?.connect(stream).await
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_roots_of_public_authorities_never_go_without_encryption() {
+        let system = Some(Path::new("system"));
+        for (host, mode, root, effective) in [
+            ("db1", SslMode::Prefer, None, SslMode::Prefer),
+            ("db1", SslMode::Prefer, system, SslMode::VerifyFull),
+            ("db1", SslMode::Disable, system, SslMode::VerifyFull),
+            ("db1", SslMode::Require, None, SslMode::Require),
+            // A Unix socket is never encrypted.
+            ("/run", SslMode::Prefer, system, SslMode::Disable),
+            ("/run", SslMode::VerifyFull, None, SslMode::Disable),
+        ] {
+            let tls = Tls::of(host, mode, root);
+            assert_eq!(tls.mode, effective, "{host} {mode:?} {root:?}");
+        }
+        let tls = Tls::of("db1", SslMode::Prefer, system);
+        assert_eq!(tls.mode.ways(), [Negotiation::Require]);
     }
 }

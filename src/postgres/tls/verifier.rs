@@ -2,13 +2,10 @@
 
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
-use rustls::{
-    CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
 
 use super::certificate::Certificate;
 use super::chain::{Trust, judge_chain};
@@ -19,8 +16,6 @@ use super::host_name::judge_host;
 pub(super) struct Verifier {
     /// `None` where no chain is verified.
     pub(super) trust: Option<Arc<Trust>>,
-    /// The roots once more, for authorities that may issue for some names only.
-    pub(super) webpki_roots: Arc<RootCertStore>,
     /// The name that the certificate must be for.
     pub(super) host: Option<String>,
     pub(super) provider: Arc<CryptoProvider>,
@@ -50,37 +45,12 @@ fn parse(certificate: &CertificateDer<'_>) -> Result<Certificate, Error> {
     Certificate::parse(certificate).map_err(distrust)
 }
 
-impl Verifier {
-    /// `rustls` checks what an authority's name constraints allow.
-    fn judge_constrained_names(
-        &self,
-        certificate: &CertificateDer<'_>,
-        sent: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        now: UnixTime,
-    ) -> Result<(), Error> {
-        use CertificateError::{NotValidForName, NotValidForNameContext};
-        let roots = Arc::clone(&self.webpki_roots);
-        let webpki =
-            WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&self.provider)).build();
-        let webpki = webpki.map_err(|error| distrust(error.to_string()))?;
-        match webpki.verify_server_cert(certificate, sent, name, &[], now) {
-            Ok(_) => Ok(()),
-            // The name is judged last, and by libpq's rules here.
-            Err(Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) => {
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
-    }
-}
-
 impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
+        _name: &ServerName<'_>,
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
@@ -93,10 +63,7 @@ impl ServerCertVerifier for Verifier {
             .iter()
             .filter_map(|certificate| parse(certificate).ok())
             .collect();
-        let verified = judge_chain(&leaf, &sent, trust, now).map_err(distrust)?;
-        if verified.names_constrained {
-            self.judge_constrained_names(certificate, intermediates, name, now)?;
-        }
+        judge_chain(&leaf, &sent, trust, now).map_err(distrust)?;
         if let Some(host) = &self.host {
             judge_host(&leaf, host).map_err(distrust)?;
         }

@@ -8,6 +8,7 @@ mod roles;
 mod silence;
 mod systemd;
 mod tls;
+mod tls_files;
 mod usage;
 
 use std::time::{Duration, Instant};

@@ -185,9 +185,49 @@ make below-leaf $ec $days -CA no-ca.crt -CAkey no-ca.key $name
 cat no-ca.crt >>below-leaf.crt
 make old-root $ec -not_before 20200101000000Z -not_after 20210101000000Z $ca -subj /CN=old
 make below-old $ec $days -CA old-root.crt -CAkey old-root.key $name
+make ku-ca $ec $days $by -addext keyUsage=keyCertSign -subj /CN=ku-ca
+make below-ku $ec $days -CA ku-ca.crt -CAkey ku-ca.key $name
+cat ku-ca.crt >>below-ku.crt
+make short-ca $ec $days $by -addext basicConstraints=critical,CA:TRUE,pathlen:0 -subj /CN=short-ca
+make below-short $ec $days -CA short-ca.crt -CAkey short-ca.key $name
+cat short-ca.crt >>below-short.crt
+make deep-ca $ec $days -CA short-ca.crt -CAkey short-ca.key $ca -subj /CN=deep-ca
+make below-deep $ec $days -CA deep-ca.crt -CAkey deep-ca.key $name
+cat deep-ca.crt short-ca.crt >>below-deep.crt
+make bound-ca $ec $days $by $ca -subj /CN=bound-ca -addext 'nameConstraints=critical,permitted;DNS:example.test,excluded;DNS:a.db.example.test,permitted;IP:127.0.0.0/255.0.0.0'
+below="-CA bound-ca.crt -CAkey bound-ca.key"
+make bound-san $ec $days $below -subj /CN=x -addext subjectAltName=DNS:db.example.test
+make bound-other-san $ec $days $below -subj /CN=x -addext subjectAltName=DNS:database
+make bound-excluded-san $ec $days $below -subj /CN=x -addext subjectAltName=DNS:a.db.example.test
+make bound-ip-san $ec $days $below -subj /CN=x -addext subjectAltName=IP:127.0.0.1
+make bound-cn $ec $days $below -subj /CN=db.example.test
+make bound-other-cn $ec $days $below -subj /CN=db.other.test
+make bound-label $ec $days $below $name
+for leaf in san other-san excluded-san ip-san cn other-cn label; do cat bound-ca.crt >>bound-$leaf.crt; done
+make client $ec $days $by -subj /CN=postgres
+make false-ca $ec $days $ca -subj /CN=ca
+printf '[ca]\ndefault_ca=d\n[d]\ndatabase=index\ndefault_md=sha256\ndefault_crl_days=2\n[akid]\nauthorityKeyIdentifier=keyid\n[critical]\n1.2.3.4=critical,ASN1:UTF8String:x\n[users]\nissuingDistributionPoint=critical,onlyuser:TRUE\n' >ca.cnf
+: >index
+crl() { local name=$1 by=$2; shift 2; openssl ca -config ca.cnf -gencrl -keyfile $by.key -cert $by.crt -out $name.crl "$@" 2>>log || { tail -n 3 log; exit 1; }; }
+at() { date -u -d "$1" +%Y%m%d%H%M%SZ; }
+crl none-old ca -crl_lastupdate $(at '-1 hour') -crl_nextupdate $(at '+1 day')
+crl of-other other
+crl forged false-ca
+crl expired ca -crl_lastupdate 20200101000000Z -crl_nextupdate 20210101000000Z
+crl future ca -crl_lastupdate $(at '+1 hour') -crl_nextupdate $(at '+1 day')
+crl critical ca -crlexts critical
+crl users ca -crlexts users
+openssl ca -config ca.cnf -keyfile ca.key -cert ca.crt -revoke cn.crt 2>>log
+crl good ca -crlexts akid
+openssl ca -config ca.cnf -keyfile ca.key -cert ca.crt -revoke san.crt 2>>log
+crl revoked ca
+cat none-old.crl revoked.crl >both.crl; cat revoked.crl none-old.crl >both-reversed.crl
+cat good.crl of-other.crl >two.crl; cat expired.crl good.crl >renewed.crl
+mkdir crls-good crls-revoked crls-empty; cp good.crl crls-good/; cp revoked.crl crls-revoked/
+for directory in crls-*; do openssl rehash $directory; done
 chown postgres *.key && chmod 0600 *.key && chmod 0644 *.crt
-echo '127.0.0.1 db.example.test a.db.example.test' >>/etc/hosts
-for name in $(ls *.crt | grep -v -e '^ca.crt' -e '^other.crt' -e middle -e no-ca -e old-root); do echo ${name%.crt}; done
+echo '127.0.0.1 db.example.test a.db.example.test db.other.test' >>/etc/hosts
+for name in $(ls *.crt | grep -v -e '^ca.crt' -e '^other.crt' -e middle -e '-ca.crt' -e '^client' -e old-root); do echo ${name%.crt}; done
 "#;
 
 /// Tries each `URI` of its input with psql and with the probe; prints the URI where they disagree, and counts what psql took.
@@ -254,7 +294,8 @@ fn judge_certificates_as_psql(lab: &Lab) {
         }
         let of_name = matches!(name, "cn" | "san" | "wildcard")
             || name.contains("-san")
-            || name.contains("ip-");
+            || name.contains("ip-")
+            || name.starts_with("bound-");
         let hosts = match of_name {
             true => &[
                 "database",
@@ -262,6 +303,7 @@ fn judge_certificates_as_psql(lab: &Lab) {
                 "127.0.0.1",
                 "db.example.test",
                 "a.db.example.test",
+                "db.other.test",
             ][..],
             false => &["database"],
         };
@@ -291,63 +333,5 @@ fn judge_certificates_as_psql(lab: &Lab) {
     }
     assert_eq!(differ, "");
     assert!(took > 50 && refused > 80, "{took} {refused}");
-    judge_files_as_psql(lab);
-}
-
-/// Which files are read, with a certificate for "database" below ca.crt: its own root is in the home directory at last.
-fn judge_files_as_psql(lab: &Lab) {
-    lab.ok("cd /tmp && cat certs/san.crt >server.crt && cat certs/san.key >server.key");
-    lab.sql("SELECT pg_reload_conf()");
-    let uri = |flags: &str| format!("postgresql://postgres@database/postgres?{flags}");
-    let good = uri("sslmode=verify-full&sslrootcert=/tmp/certs/ca.crt");
-    eventually("the server shows san", SOON, || {
-        let said = lab.sh_as_postgres(&format!(
-            "PGPASSWORD=lab-password /usr/lib/postgresql/17/bin/psql -XwqAtc 'SELECT 1' '{good}'"
-        ));
-        (said.code == 0).then_some(())
-    });
-    let modes = [
-        "disable",
-        "allow",
-        "prefer",
-        "require",
-        "verify-ca",
-        "verify-full",
-    ];
-    let with = |flags: &str| {
-        let uris = modes
-            .iter()
-            .map(|mode| uri(&format!("sslmode={mode}&{flags}")));
-        uris.collect::<Vec<_>>()
-    };
-    let mut uris = vec![
-        good.replace("database/", "/")
-            .replace("?", "?hostaddr=127.0.0.1&"),
-    ];
-    for flags in [
-        "",
-        "sslrootcert=system",
-        "sslrootcert=/tmp/certs/missing.crt",
-        "sslrootcert=/tmp/certs/garbage",
-        "sslrootcert=/tmp/certs/ca.crt&sslnegotiation=direct",
-        "sslrootcert=/tmp/certs/ca.crt&ssl_min_protocol_version=TLSv1.3",
-        "sslrootcert=/tmp/certs/ca.crt&ssl_max_protocol_version=TLSv1.1",
-        "sslrootcert=/tmp/certs/ca.crt&channel_binding=require",
-        "sslrootcert=/tmp/certs/ca.crt&sslcrl=/tmp/certs/none.crl",
-        "sslrootcert=/tmp/certs/ca.crt&sslcert=/tmp/certs/missing.crt&sslkey=/tmp/certs/missing.key",
-        "sslrootcert=/tmp/certs/ca.crt&sslcert=/tmp/certs/cn.crt&sslkey=/tmp/certs/cn.key",
-        "sslrootcert=/tmp/certs/ca.crt&sslcert=/tmp/certs/cn.crt&sslkey=/tmp/certs/missing.key",
-    ] {
-        uris.extend(with(flags));
-    }
-    uris.push(uri("sslrootcert=system"));
-    assert_as_psql(lab, "files", &uris);
-    // The root is found at home, and is then checked in every mode.
-    for root in ["ca.crt", "other.crt", "garbage"] {
-        lab.ok(&format!(
-            "install -D -m 0644 /tmp/certs/{root} /var/lib/postgresql/.postgresql/root.crt"
-        ));
-        assert_as_psql(lab, root, &with(""));
-    }
-    lab.ok("rm -r /var/lib/postgresql/.postgresql");
+    super::tls_files::judge_files_as_psql(lab);
 }
