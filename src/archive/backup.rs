@@ -20,7 +20,7 @@ use super::{ArchiveError, Program, environment};
 use crate::config::Config;
 use crate::log;
 use crate::model::{SegmentSize, Supersession};
-use crate::postgres::{self, Archiver, Connection, ControlData, Relay, Server};
+use crate::postgres::{self, Archiver, Connection, ControlData, Relay, Server, Target};
 use crate::process;
 use crate::storage::{Bucket, Repository};
 
@@ -320,16 +320,12 @@ async fn archiving_breaks(config: &Config, connection: &Connection) -> ArchiveEr
 /// What pins the sessions of a program that takes no options; `None` where it pins them itself, or checks the server's
 /// certificate, which is not the relay's.
 async fn relay_for(config: &Config, program: Program) -> Option<Relay> {
-    let checks_certificate = config
-        .archive
-        .settings
-        .get("PGSSLMODE")
-        .is_some_and(|mode| mode.expose_secret().starts_with("verify-"));
-    if program.takes_session_options() || checks_certificate {
+    let target = Target::from(&config.postgres);
+    if program.takes_session_options() || target.tls.mode.verifies() {
         return None;
     }
     let directory = config.node.state_directory.join("relay");
-    match Relay::start(&(&config.postgres).into(), &directory).await {
+    match Relay::start(&target, &directory).await {
         Ok(relay) => Some(relay),
         Err(error) => {
             tracing::warn!("the sessions of {program} depend on the server's settings: {error}");

@@ -128,7 +128,7 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::PathOrSystem,
         preset: Unset("/etc/xdb/postgres-ca.pem"),
         seeds: &[],
-        about: "PEM certificates that the server is trusted by, or \"system\"; unset, ~/.postgresql/root.crt where it exists.",
+        about: "PEM certificates that the server is trusted by, or \"system\", which needs sslmode verify-full; unset, ~/.postgresql/root.crt where it exists.",
     },
     Key {
         name: "pgbouncer.host",
@@ -465,7 +465,7 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::PathOrSystem,
         preset: Unset("/etc/xdb/postgres-ca.pem"),
         seeds: &[],
-        about: "PEM certificates that the server is trusted by, or \"system\"; unset, ~/.postgresql/root.crt. Where there are some, every sslmode checks the server's.",
+        about: "PEM certificates that the server is trusted by, or \"system\", which needs sslmode verify-full; unset, ~/.postgresql/root.crt. Where there are some, every sslmode checks the server's.",
     },
     Key {
         name: "wait.timeout",

@@ -195,6 +195,13 @@ fn read(sources: &Sources) -> Result<(Loaded, Option<ConfigError>), ConfigError>
             problems.push(problem);
         }
     }
+    problems.extend(
+        ["postgres", "wait"]
+            .map(|of| judge_system_roots(of, &chosen))
+            .into_iter()
+            .flatten(),
+    );
+    strengthen_sslmode(&mut chosen);
     let mut values = BTreeMap::new();
     for key in KEYS {
         let Some((text, source)) = value_of(key, &chosen) else {
@@ -268,6 +275,41 @@ fn judge_key_pair(chosen: &BTreeMap<String, Given>) -> Option<Problem> {
         (None, Some(given), _) | (None, None, Some(given)) => (given, id),
     };
     Some(Problem::incomplete(given, missing))
+}
+
+const SYSTEM: &str = "system";
+const VERIFY_FULL: &str = "verify-full";
+
+/// As libpq: the roots of public authorities are for servers that prove their name.
+fn judge_system_roots(section: &str, chosen: &BTreeMap<String, Given>) -> Option<Problem> {
+    let get = |key: &str| chosen.get(&format!("{section}.{key}"));
+    let root = get("sslrootcert").filter(|root| root.text == SYSTEM)?;
+    let mode = get("sslmode").filter(|mode| mode.text != VERIFY_FULL)?;
+    Some(Problem {
+        key: mode.key.clone(),
+        message: format!(
+            "{}: {} is {:?}, which is too weak for {} = \"system\" ({})",
+            mode.source, mode.key, mode.text, root.key, root.source
+        ),
+        hint: format!(
+            "set {} to \"verify-full\" or leave it out, or name the file of the server's CA in {}",
+            mode.key, root.key
+        ),
+    })
+}
+
+/// As libpq: the default mode is the strict one then. For [wait], PGSSLMODE may still set another: the verb decides.
+fn strengthen_sslmode(chosen: &mut BTreeMap<String, Given>) {
+    let (mode, root) = ("postgres.sslmode", "postgres.sslrootcert");
+    let root = chosen.get(root).filter(|root| root.text == SYSTEM);
+    let Some(source) = root.map(|root| root.source.clone()) else {
+        return;
+    };
+    chosen.entry(mode.to_owned()).or_insert_with(|| Given {
+        key: mode.to_owned(),
+        text: VERIFY_FULL.to_owned(),
+        source,
+    });
 }
 
 fn value_of(key: &Key, chosen: &BTreeMap<String, Given>) -> Option<(String, Source)> {

@@ -65,6 +65,46 @@ fn a_wrong_value_is_told_with_place_key_and_example() {
 }
 
 #[test]
+fn the_roots_of_public_authorities_need_the_strict_mode_and_make_it_the_default() {
+    const SYSTEM: &str = "sslrootcert = 'system'";
+    for (text, expected) in [
+        ("[postgres]\nsslmode = 'prefer'", Ok("prefer")),
+        ("[postgres]", Ok("prefer")),
+        (&format!("[postgres]\n{SYSTEM}"), Ok("verify-full")),
+        (
+            &format!("[postgres]\nsslmode = 'verify-full'\n{SYSTEM}"),
+            Ok("verify-full"),
+        ),
+        ("[postgres]\nsslrootcert = '/etc/ca.pem'", Ok("prefer")),
+        (
+            &format!("[postgres]\nsslmode = 'prefer'\n{SYSTEM}"),
+            Err(
+                "xdb.toml:2: postgres.sslmode is \"prefer\", which is too weak for postgres.sslrootcert = \"system\" (xdb.toml:3)",
+            ),
+        ),
+        (
+            &format!("[postgres]\nsslmode = 'verify-ca'\n{SYSTEM}"),
+            Err(
+                "xdb.toml:2: postgres.sslmode is \"verify-ca\", which is too weak for postgres.sslrootcert = \"system\" (xdb.toml:3)",
+            ),
+        ),
+        (
+            &format!("[wait]\nsslmode = 'require'\n{SYSTEM}"),
+            Err(
+                "xdb.toml:2: wait.sslmode is \"require\", which is too weak for wait.sslrootcert = \"system\" (xdb.toml:3)",
+            ),
+        ),
+        (&format!("[wait]\n{SYSTEM}"), Ok("prefer")),
+    ] {
+        let machine = Machine::new().file(text);
+        match expected {
+            Ok(mode) => assert_eq!(machine.load().config.postgres.sslmode, mode, "{text}"),
+            Err(message) => assert_eq!(machine.complaint().0, message, "{text}"),
+        }
+    }
+}
+
+#[test]
 fn an_unknown_name_is_told_with_the_nearest_one() {
     let mut sections: Vec<_> = KEYS.iter().map(Key::section).collect();
     sections.dedup();
