@@ -31,9 +31,10 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{self, Flag, Loaded, Sources};
+use crate::model::may_hold_password;
 use exit::Exit;
 
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(
     name = "xdb",
     version,
@@ -55,7 +56,7 @@ struct Cli {
     verb: Verb,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Verb {
     /// Archive one WAL file: archive_command = 'xdb wal-push "%p"'
     WalPush { path: PathBuf },
@@ -105,12 +106,30 @@ enum Verb {
 
 /// Parses the command line, runs its verb, prints what went wrong, and returns the exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
     if !matches!(cli.verb, Verb::Daemon) {
         crate::log::init();
     }
     let outcome = run(cli);
     outcome.unwrap_or_else(|error| exit::report(&error)).into()
+}
+
+/// Prints the help that was asked for, or what is wrong with the arguments; never one that may hold a password.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let mut arguments = std::env::args_os().map(|it| it.to_string_lossy().into_owned());
+    if error.use_stderr() && arguments.any(|argument| may_hold_password(&argument)) {
+        exit::complain(
+            "an argument is not understood; none is shown, because one of them may hold a password",
+            Some("xdb --help; xdb wait takes a connection string with --url, without the password"),
+        );
+        return Exit::Usage.into();
+    }
+    // As Cli::parse() would: where standard error is gone, the exit code alone says it.
+    let _ = error.print();
+    u8::try_from(error.exit_code()).unwrap_or(2).into()
 }
 
 fn run(cli: Cli) -> anyhow::Result<Exit> {

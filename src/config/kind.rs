@@ -7,6 +7,8 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use secrecy::SecretString;
 
+use crate::model::may_hold_password;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// One line without blanks at its ends.
@@ -111,8 +113,14 @@ impl Kind {
 
     /// Whether a wrong `text` may be shown to the one who wrote it.
     pub(super) fn may_show(self, text: &str) -> bool {
-        // A URL can hold a password.
-        self != Self::Secret && !(matches!(self, Self::Url | Self::RedisUrl) && text.contains('@'))
+        // A URL can hold a password, and may stand where none belongs.
+        let hides = match self {
+            Self::Secret => true,
+            Self::Url | Self::RedisUrl => text.contains('@'),
+            Self::Repository => false,
+            _ => text.contains("://"),
+        };
+        !hides && !may_hold_password(text)
     }
 
     /// Parses `text`; an integer or a boolean comes as its decimal digits or its word.

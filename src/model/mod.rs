@@ -1,18 +1,22 @@
 //! Values that every room shares: positions in WAL, timelines, segments, verdicts, findings, alerts. No IO, no clock.
 
+mod account;
 mod alert;
 mod finding;
 mod lsn;
 mod outcome;
+mod secret;
 mod segment;
 mod supersession;
 mod timeline;
 mod verdict;
 
+pub use account::account_name;
 pub use alert::{AlertKey, AlertState, Severity};
 pub use finding::{Finding, Scope};
 pub use lsn::Lsn;
 pub use outcome::{Outcome, Run};
+pub use secret::may_hold_password;
 pub use segment::{ArchiveFile, SegmentSize, WalSegment};
 pub use supersession::{
     ForgottenTimeline, ForgottenTimelines, ServerPosition, Supersession, judge_descent,

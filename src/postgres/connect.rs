@@ -11,6 +11,7 @@ use tokio_postgres::{Client, Config, Error};
 use super::PostgresError;
 use super::session::{Access, options, pin_for_superuser, superuser_options};
 use super::tls::{SslMode, Tls, open};
+use crate::model::may_hold_password;
 
 /// Where to connect and as whom.
 #[derive(Debug, Clone)]
@@ -27,11 +28,14 @@ pub struct Target {
 }
 
 impl Target {
+    /// A connection string where only a name belongs may hold a password.
     pub(super) fn shown(&self) -> String {
-        format!(
-            "{}:{} (user {}, database {})",
-            self.host, self.port, self.user, self.database
-        )
+        let [host, user, database] =
+            [&self.host, &self.user, &self.database].map(|name| match may_hold_password(name) {
+                true => "(not shown)",
+                false => name,
+            });
+        format!("{host}:{} (user {user}, database {database})", self.port)
     }
 }
 
@@ -84,24 +88,27 @@ pub async fn connect(
     target: &Target,
     statement_timeout: Duration,
 ) -> Result<Connection, PostgresError> {
-    let login = log_in(target, statement_timeout, Access::ReadWrite);
-    let login = timeout(target.connect_timeout, login).await;
-    let silent = |_| PostgresError::Silent {
-        target: target.shown(),
-        secs: target.connect_timeout.as_secs(),
+    let begin = async {
+        let login = log_in(target, statement_timeout, Access::ReadWrite).await;
+        let (client, driver) = login.map_err(|error| PostgresError::Connect {
+            target: target.shown(),
+            error,
+        })?;
+        let connection = Connection { client, driver };
+        let pinned = connection.batch_execute(&pin_for_superuser()).await;
+        pinned.map_err(|error| PostgresError::Query {
+            what: "for a session without foreign settings",
+            error,
+        })?;
+        Ok(connection)
     };
-    let refused = |error| PostgresError::Connect {
-        target: target.shown(),
-        error,
-    };
-    let (client, driver) = login.map_err(silent)?.map_err(refused)?;
-    let connection = Connection { client, driver };
-    let pinned = connection.batch_execute(&pin_for_superuser()).await;
-    pinned.map_err(|error| PostgresError::Query {
-        what: "for a session without foreign settings",
-        error,
-    })?;
-    Ok(connection)
+    let connected = timeout(target.connect_timeout, begin).await;
+    connected.unwrap_or_else(|_| {
+        Err(PostgresError::Silent {
+            target: target.shown(),
+            secs: target.connect_timeout.as_secs(),
+        })
+    })
 }
 
 /// Logs in, and keeps the connection going until its client is gone.
@@ -134,10 +141,15 @@ pub(super) async fn log_in(
 
 /// Whether a login failed neither for who logs in where, nor for how the server is doing.
 fn is_run_at_login(error: &Error) -> bool {
-    // Wrong password, no such database or setting, too many connections, starting or stopping.
-    const OTHERS: [&str; 5] = ["28", "3D", "42", "53", "57"];
     let code = error.code().map(tokio_postgres::error::SqlState::code);
-    code.is_some_and(|code| !OTHERS.iter().any(|class| code.starts_with(class)))
+    code.is_some_and(may_be_run_at_login)
+}
+
+/// A trigger on login fails with any code: a function that it calls may be missing (42883), or a privilege (42501).
+fn may_be_run_at_login(code: &str) -> bool {
+    // Wrong password, no such database, too many connections, starting or stopping.
+    const OTHERS: [&str; 4] = ["28", "3D", "53", "57"];
+    !OTHERS.iter().any(|class| code.starts_with(class))
 }
 
 /// What every session of xdb has in common.
@@ -157,4 +169,62 @@ pub(super) fn settings(target: &Target, statement_timeout: Duration, access: Acc
         config.password(password.expose_secret());
     }
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_login_is_tried_again_where_what_it_runs_may_have_failed() {
+        for (code, again) in [
+            ("42883", true), // undefined function
+            ("42P01", true), // undefined table
+            ("42501", true), // insufficient privilege
+            ("P0001", true), // raised
+            ("58P01", true), // a library that is missing
+            ("22012", true), // division by zero
+            ("28P01", false),
+            ("28000", false),
+            ("3D000", false),
+            ("53300", false),
+            ("57P03", false),
+        ] {
+            assert_eq!(may_be_run_at_login(code), again, "{code}");
+        }
+    }
+
+    /// Lets the login in, and answers no query.
+    #[tokio::test]
+    async fn a_server_that_answers_no_query_is_silent_at_the_deadline() {
+        let server = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let target = Target {
+            host: "127.0.0.1".to_owned(),
+            port: server.local_addr().unwrap().port(),
+            user: "ann".to_owned(),
+            password: None,
+            database: "shop".to_owned(),
+            connect_timeout: Duration::from_millis(300),
+            tls: Tls::none(),
+        };
+        let answer = tokio::spawn(async move {
+            let (mut client, _) = server.accept().await.unwrap();
+            let length = client.read_u32().await.unwrap();
+            let mut startup = vec![0; usize::try_from(length).unwrap() - 4];
+            client.read_exact(&mut startup).await.unwrap();
+            let welcome = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
+            client.write_all(welcome).await.unwrap();
+            // The query came, and stays without an answer.
+            let asked = client.read_u8().await.unwrap();
+            let mut rest = Vec::new();
+            let _ = client.read_to_end(&mut rest).await;
+            asked
+        });
+        let connected = connect(&target, Duration::from_secs(1)).await;
+        assert!(matches!(connected, Err(PostgresError::Silent { .. })));
+        assert_eq!(answer.await.unwrap(), b'Q');
+    }
 }

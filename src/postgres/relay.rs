@@ -6,10 +6,12 @@
 use std::io::{Error, ErrorKind, Result};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
 
 use super::{Target, program_options};
 
@@ -40,21 +42,12 @@ impl Relay {
     /// # Errors
     /// When it cannot listen.
     pub async fn start(target: &Target, directory: &Path) -> Result<Self> {
-        let server = target.clone();
         if !target.host.starts_with('/') {
             let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-            let port = listener.local_addr()?.port();
-            let task = tokio::spawn(async move {
-                let mut sessions = JoinSet::new();
-                while let Ok((client, _)) = listener.accept().await {
-                    sessions.spawn(pass_on(client, server.clone()));
-                    while sessions.try_join_next().is_some() {}
-                }
-            });
             return Ok(Self {
                 host: "127.0.0.1".to_owned(),
-                port,
-                task,
+                port: listener.local_addr()?.port(),
+                task: tokio::spawn(serve(Listener::Tcp(listener), target.clone())),
                 socket: None,
             });
         }
@@ -67,46 +60,74 @@ impl Relay {
         // Of a relay that was killed.
         let _ = std::fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket)?;
-        let task = tokio::spawn(async move {
-            let mut sessions = JoinSet::new();
-            while let Ok((client, _)) = listener.accept().await {
-                sessions.spawn(pass_on(client, server.clone()));
-                while sessions.try_join_next().is_some() {}
-            }
-        });
         Ok(Self {
             host: directory.to_string_lossy().into_owned(),
             port: target.port,
-            task,
+            task: tokio::spawn(serve(Listener::Unix(listener), target.clone())),
             socket: Some(socket),
         })
+    }
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    async fn accept(&self) -> Result<Box<dyn Stream>> {
+        Ok(match self {
+            Self::Tcp(listener) => Box::new(listener.accept().await?.0),
+            Self::Unix(listener) => Box::new(listener.accept().await?.0),
+        })
+    }
+}
+
+/// After a failed accept: file descriptors may have run out for a moment, and the client waits in the queue.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Passes on each connection; its sessions end with it.
+async fn serve(listener: Listener, target: Target) {
+    let mut sessions = JoinSet::new();
+    loop {
+        match listener.accept().await {
+            Ok(client) => {
+                sessions.spawn(pass_on(client, target.clone()));
+            }
+            Err(_) => sleep(PAUSE).await,
+        }
+        while sessions.try_join_next().is_some() {}
     }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-async fn pass_on(client: impl Stream, target: Target) {
+async fn pass_on(mut client: Box<dyn Stream>, target: Target) {
     // Either end sees for itself that the other is gone.
-    let _ = pass_on_login(client, &target).await;
+    let login = timeout(target.connect_timeout, begin(&mut client, &target)).await;
+    if let Ok(Ok(mut server)) = login {
+        let _ = copy_bidirectional(&mut client, &mut server).await;
+    }
 }
 
-async fn pass_on_login(mut client: impl Stream, target: &Target) -> Result<()> {
+/// Connects to the server and passes on what comes before the session, with the options in it.
+async fn begin(client: &mut Box<dyn Stream>, target: &Target) -> Result<Box<dyn Stream>> {
     let mut server: Box<dyn Stream> = if target.host.starts_with('/') {
         let path = format!("{}/.s.PGSQL.{}", target.host, target.port);
         Box::new(UnixStream::connect(path).await?)
     } else {
         Box::new(TcpStream::connect((target.host.as_str(), target.port)).await?)
     };
-    let options = program_options();
-    relay(&mut client, &mut server, &options).await
+    relay_login(client, &mut server, &program_options()).await?;
+    Ok(server)
 }
 
 /// Codes in place of a protocol's version: requests for TLS and for GSSAPI, which the server answers with one byte.
 const REQUESTS: [u32; 2] = [80_877_103, 80_877_104];
 const PROTOCOL_3: u32 = 3 << 16;
 
-async fn relay(
+async fn relay_login(
     client: &mut (impl AsyncRead + AsyncWrite + Unpin),
     server: &mut (impl AsyncRead + AsyncWrite + Unpin),
     options: &str,
@@ -116,20 +137,18 @@ async fn relay(
         let code = u32::from_be_bytes([message[4], message[5], message[6], message[7]]);
         if code & 0xFFFF_0000 == PROTOCOL_3 {
             server.write_all(&with_options(message, options)).await?;
-            break;
+            return Ok(());
         }
         server.write_all(&message).await?;
         if !REQUESTS.contains(&code) {
-            break;
+            return Ok(());
         }
         let answer = server.read_u8().await?;
         client.write_all(&[answer]).await?;
         if answer != b'N' {
-            break;
+            return Ok(());
         }
     }
-    copy_bidirectional(client, server).await?;
-    Ok(())
 }
 
 /// The first message of a connection, which has a length and no type.
@@ -172,7 +191,10 @@ mod tests {
     async fn a_login_gets_options_and_all_else_passes() {
         let (mut program, mut near) = duplex(1024);
         let (mut far, mut server) = duplex(1024);
-        let relayed = tokio::spawn(async move { relay(&mut near, &mut far, "-c a=b").await });
+        let relayed = tokio::spawn(async move {
+            relay_login(&mut near, &mut far, "-c a=b").await.unwrap();
+            (near, far)
+        });
         // A request for TLS that the server denies comes first.
         let request = b"\0\0\0\x08\x04\xd2\x16\x2f";
         program.write_all(request).await.unwrap();
@@ -188,10 +210,49 @@ mod tests {
         let mut seen = [0; 33];
         server.read_exact(&mut seen).await.unwrap();
         assert_eq!(&seen, expected);
+        // What follows is the session's.
         program.write_all(b"more").await.unwrap();
-        server.write_all(b"answer").await.unwrap();
-        drop((program, server));
-        let _ = relayed.await.unwrap();
+        let (mut near, _far) = relayed.await.unwrap();
+        let mut rest = [0; 4];
+        near.read_exact(&mut rest).await.unwrap();
+        assert_eq!(&rest, b"more");
+    }
+
+    fn target(port: u16) -> Target {
+        Target {
+            host: "127.0.0.1".to_owned(),
+            port,
+            user: "ann".to_owned(),
+            password: None,
+            database: "shop".to_owned(),
+            connect_timeout: Duration::from_millis(200),
+            tls: crate::postgres::Tls::none(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_says_nothing_is_let_go_and_others_are_served() {
+        let server = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = server.local_addr().unwrap().port();
+        let target = target(port);
+        let relay = Relay::start(&target, Path::new("/nonexistent"));
+        let relay = relay.await.unwrap();
+        let connect = || TcpStream::connect((relay.host.as_str(), relay.port));
+        let mut mute = connect().await.unwrap();
+        let _held = server.accept().await.unwrap();
+        // Its end: the login has a deadline.
+        assert_eq!(mute.read(&mut [0; 1]).await.unwrap(), 0);
+
+        let mut client = connect().await.unwrap();
+        let login = b"\0\0\0\x12\0\x03\0\0user\0ann\0\0";
+        client.write_all(login).await.unwrap();
+        let (mut session, _) = server.accept().await.unwrap();
+        let seen = first_message(&mut session).await.unwrap();
+        assert!(seen.len() > login.len());
+        // A session has none.
+        sleep(Duration::from_millis(400)).await;
+        session.write_all(b"R").await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), b'R');
     }
 
     #[tokio::test]

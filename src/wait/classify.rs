@@ -133,7 +133,9 @@ pub(super) fn classify(failure: &Failure, options: &Options) -> Signal {
             let reason = format!("{place} asks for a password, and none is configured");
             signal(Hop::Login, Next::Refused, reason)
         }
-        Failure::PasswordFile(why) => signal(Hop::Login, Next::Refused, why.clone()),
+        Failure::Forbidden(why) | Failure::PasswordFile(why) => {
+            signal(Hop::Login, Next::Refused, why.clone())
+        }
         Failure::Odd(error) => {
             let reason = format!("{place} does not speak as PostgreSQL does ({error})");
             signal(speaker, Next::Later, reason)

@@ -68,6 +68,7 @@ fn each_failure_names_its_hop_and_what_comes_next() {
         (silent(Stage::Ask), PostgreSql, Soon),
         (Failure::Tls("UnknownIssuer".to_owned()), Login, Refused),
         (Failure::NoPassword, Login, Refused),
+        (Failure::Forbidden("no".to_owned()), Login, Refused),
         (Failure::PasswordFile("no".to_owned()), Login, Refused),
         (Failure::Odd("http".to_owned()), PgBouncer, Later),
         (Failure::WrongRole { in_recovery: true }, Role, Later),

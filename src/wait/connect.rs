@@ -40,3 +40,22 @@ pub(super) async fn connect_first(addresses: &[SocketAddr]) -> io::Result<(TcpSt
     }
     Err(last)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_of_the_other_family_is_tried_where_nothing_listens() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let there = listener.local_addr().unwrap();
+        // Refused, or without IPv6 on this machine no address of it.
+        let first = SocketAddr::from((Ipv6Addr::LOCALHOST, there.port()));
+        let (_, found) = connect_first(&[first, there]).await.unwrap();
+        assert_eq!(found, there);
+    }
+}

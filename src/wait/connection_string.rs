@@ -2,7 +2,9 @@
 //!
 //! Beyond libpq it takes SQLAlchemy's URIs, which name their driver (`postgresql+asyncpg://`) and say `ssl` for `sslmode`.
 
-use super::WaitError;
+use super::keyword_values::parse_keywords;
+use super::{AuthMethods, WaitError};
+use crate::model::may_hold_password;
 
 /// What a connection string sets, by libpq's keywords; never a password.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -96,9 +98,10 @@ const INTEGERS: &[&str] = &[
     "tcp_user_timeout",
 ];
 
-/// Whether libpq would take `text` for a connection string where a database's name may stand.
+/// Whether `text` is a connection string where a database's name may stand: what libpq takes for one, and any other URI,
+/// which is refused without being shown.
 pub fn is_connection_string(text: &str) -> bool {
-    text.starts_with("postgresql://") || text.starts_with("postgres://") || text.contains('=')
+    text.contains("://") || text.contains('=')
 }
 
 /// Reads `text`.
@@ -109,11 +112,11 @@ pub fn parse_connection_string(text: &str) -> Result<ConnectionString, WaitError
     let mut parsed = ConnectionString::default();
     match uri_body(text) {
         Some((body, driver)) => parse_uri(body, driver, &mut parsed)?,
-        None if text.contains("://") || !text.contains('=') => {
+        None if is_other_uri(text) || !text.contains('=') => {
             // A password in there must not be tried again.
-            return Err(match text.split_once("://") {
-                Some((_, rest)) if has_password(rest) => WaitError::PasswordInUrl,
-                _ => wrong("it does not begin with postgresql://, and is no keyword=value"),
+            return Err(match may_hold_password(text) {
+                true => WaitError::PasswordInUrl,
+                false => wrong("it does not begin with postgresql://, and is no keyword=value"),
             });
         }
         None => parse_keywords(text, &mut parsed)?,
@@ -122,14 +125,14 @@ pub fn parse_connection_string(text: &str) -> Result<ConnectionString, WaitError
     Ok(parsed)
 }
 
-fn wrong(what: &str) -> WaitError {
-    WaitError::Url(what.to_owned())
+/// A URI of another scheme; in `keyword=value`, a value may be one.
+fn is_other_uri(text: &str) -> bool {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| !scheme.contains('='))
 }
 
-fn has_password(rest: &str) -> bool {
-    let end = rest.find('/').unwrap_or(rest.len());
-    let user = rest[..end].rsplit_once('@').map(|(user, _)| user);
-    user.is_some_and(|user| user.contains(':'))
+pub(super) fn wrong(what: &str) -> WaitError {
+    WaitError::Url(what.to_owned())
 }
 
 /// What follows the scheme, and whether the scheme names a driver.
@@ -165,7 +168,7 @@ impl ConnectionString {
         Ok(())
     }
 
-    fn set(&mut self, keyword: &str, value: String) -> Result<(), WaitError> {
+    pub(super) fn set(&mut self, keyword: &str, value: String) -> Result<(), WaitError> {
         if PASSWORDS.contains(&keyword) {
             return Err(WaitError::PasswordInUrl);
         }
@@ -202,9 +205,43 @@ impl ConnectionString {
                 return Err(wrong(&format!("{keyword} is no whole number")));
             }
         }
-        if self.last("require_auth") == Some("") {
-            return Err(wrong("no server can meet an empty require_auth"));
+        if let Some(methods) = self.last("require_auth") {
+            AuthMethods::parse(methods).map_err(|why| wrong(&why))?;
         }
+        self.judge_shown()?;
+        self.judge_supported()
+    }
+
+    /// Refuses what a message must not show.
+    fn judge_shown(&self) -> Result<(), WaitError> {
+        // Messages name what is connected to.
+        let is_shown = |keyword: &str| {
+            !matches!(
+                keyword,
+                "application_name" | "fallback_application_name" | "options"
+            )
+        };
+        let mut given = self.given.iter();
+        if given.any(|(keyword, value)| is_shown(keyword) && may_hold_password(value)) {
+            return Err(WaitError::PasswordInUrl);
+        }
+        // So do the configuration's, which has the port: it may be a piece of a password with a slash in it.
+        let ports = self
+            .last("port")
+            .unwrap_or_default()
+            .split(',')
+            .map(str::trim);
+        for port in ports.filter(|port| !port.is_empty()) {
+            if port.parse::<u16>().is_ok_and(|port| port > 0) {
+                continue;
+            }
+            return Err(wrong("a port is no number from 1 to 65535"));
+        }
+        Ok(())
+    }
+
+    /// Refuses what xdb cannot do as libpq does.
+    fn judge_supported(&self) -> Result<(), WaitError> {
         for (keyword, value, why) in [
             (
                 "gssencmode",
@@ -241,7 +278,12 @@ fn parse_uri(body: &str, driver: bool, parsed: &mut ConnectionString) -> Result<
             Some((user, _)) => set_decoded(parsed, "user", user)?,
             None => set_decoded(parsed, "user", &body[..end])?,
         }
+        // The colon before a password, as %3A.
+        if parsed.last("user").is_some_and(|user| user.contains(':')) {
+            return Err(WaitError::PasswordInUrl);
+        }
     }
+    let has_user = body[end..].starts_with('@');
     let (mut hosts, mut ports) = (String::new(), String::new());
     loop {
         let (host, after) = match rest.strip_prefix('[') {
@@ -275,6 +317,10 @@ fn parse_uri(body: &str, driver: bool, parsed: &mut ConnectionString) -> Result<
     set_decoded(parsed, "port", &ports)?;
     if let Some(path) = rest.strip_prefix('/') {
         let (database, after) = path.split_at(path.find('?').unwrap_or(path.len()));
+        // A password with a slash in it: libpq takes what follows the slash for the database. In a name, @ is %40.
+        if !has_user && !ports.is_empty() && database.contains('@') {
+            return Err(WaitError::PasswordInUrl);
+        }
         set_decoded(parsed, "dbname", database)?;
         rest = after;
     }
@@ -341,47 +387,4 @@ fn decode(text: &str) -> Result<String, WaitError> {
         }
     }
     String::from_utf8(bytes).map_err(|_| wrong("it is no UTF-8"))
-}
-
-/// As `conninfo_parse`.
-fn parse_keywords(text: &str, parsed: &mut ConnectionString) -> Result<(), WaitError> {
-    let mut rest = text.trim_start_matches(is_space);
-    while !rest.is_empty() {
-        let end = rest.find(|c| c == '=' || is_space(c)).unwrap_or(rest.len());
-        let keyword = &rest[..end];
-        let after = rest[end..].trim_start_matches(is_space);
-        let after = after
-            .strip_prefix('=')
-            .ok_or_else(|| wrong("a keyword is without \"=\""))?;
-        let (value, after) = take_value(after.trim_start_matches(is_space))?;
-        parsed.set(keyword, value)?;
-        rest = after.trim_start_matches(is_space);
-    }
-    Ok(())
-}
-
-fn is_space(character: char) -> bool {
-    matches!(character, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r')
-}
-
-/// A value in quotes, or one up to the next blank; a backslash takes the next character as it is.
-fn take_value(text: &str) -> Result<(String, &str), WaitError> {
-    let (inner, quoted) = match text.strip_prefix('\'') {
-        Some(inner) => (inner, true),
-        None => (text, false),
-    };
-    let mut value = String::new();
-    let mut characters = inner.char_indices();
-    while let Some((at, character)) = characters.next() {
-        match character {
-            '\\' => value.extend(characters.next().map(|(_, character)| character)),
-            '\'' if quoted => return Ok((value, &inner[at + 1..])),
-            _ if !quoted && is_space(character) => return Ok((value, &inner[at..])),
-            _ => value.push(character),
-        }
-    }
-    if quoted {
-        return Err(wrong("a quoted value is not closed"));
-    }
-    Ok((value, ""))
 }

@@ -81,6 +81,7 @@ fn a_connection_string_gives_its_parts() {
         ),
         ("host=a options='-c geqo=off'", "host=a options=-c"),
         ("dbname='a'user=b", "dbname=a user=b"),
+        ("host=a application_name=http://b", "host=a"),
     ] {
         let found = parsed(text);
         for part in parts.split(' ').filter(|part| part.contains('=')) {

@@ -15,9 +15,11 @@ use tokio_postgres::{Client, Config, SimpleQueryMessage, SimpleQueryRow};
 
 use super::connect::connect_first;
 use super::heard::Heard;
+use super::peer::judge_peer;
 use super::progress::{Progress, Stage};
 use super::resolve::Resolver;
 use super::session_attributes::Role;
+use super::watched::{Forbidden, Next, Watched, WatchedTls};
 use super::{Host, Options, Wanted};
 use crate::postgres::{in_words, tls_failure};
 
@@ -36,6 +38,8 @@ pub(super) enum Failure {
     },
     /// TLS is wanted and not offered, or the handshake failed.
     Tls(String),
+    /// What `require_auth` or `requirepeer` forbids, in libpq's words.
+    Forbidden(String),
     NoPassword,
     /// A password is asked for, and the file with it cannot be used.
     PasswordFile(String),
@@ -170,6 +174,9 @@ async fn attempt(
     if host.is_socket() {
         progress.reach(Stage::Connect);
         let stream = connect_socket(host).await.map_err(refused)?;
+        if let Some(wanted) = &options.parameters.peer {
+            judge_peer(&stream, wanted).map_err(Failure::Forbidden)?;
+        }
         return ask(options, host, negotiation, stream, progress).await;
     }
     progress.reach(Stage::Name);
@@ -230,7 +237,17 @@ where
         (Failure::NoPassword, Some(why)) => Failure::PasswordFile(why.clone()),
         (failure, _) => failure,
     };
-    let connector = options.tls.connector(&host.name);
+    let methods = options.parameters.methods.as_ref();
+    let next = match negotiation {
+        Negotiation::Disable => Next::Messages,
+        _ if config.get_ssl_negotiation() == SslNegotiation::Direct => Next::Anything,
+        _ => Next::Answer,
+    };
+    let stream = Watched::new(stream, methods, next);
+    let connector = WatchedTls {
+        connector: options.tls.connector(&host.name),
+        methods: methods.cloned(),
+    };
     let (client, mut connection) = config
         .connect_raw(stream, connector)
         .await
@@ -340,6 +357,10 @@ fn failure(stage: Stage, error: &tokio_postgres::Error) -> Failure {
     let tls = io.and_then(|io| io.get_ref()?.downcast_ref::<rustls::Error>());
     if let Some(tls) = tls {
         return Failure::Tls(tls_failure(tls));
+    }
+    let forbidden = io.and_then(|io| io.get_ref()?.downcast_ref::<Forbidden>());
+    if let Some(Forbidden(why)) = forbidden {
+        return Failure::Forbidden(why.clone());
     }
     if error.is_closed() || io.is_some_and(|io| is_cut(io.kind())) {
         return Failure::Closed(stage);

@@ -9,6 +9,9 @@ pub enum WaitError {
     Url(String),
     #[error("--url holds a password, which every user of this machine can read")]
     PasswordInUrl,
+    /// The setting, by the name of its flag.
+    #[error("{0} is no name: it is not shown, because it may hold a password")]
+    NoName(&'static str),
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
@@ -20,6 +23,9 @@ impl WaitError {
             Self::Url(_) => "for example --url postgresql://app@management:5432/app?sslmode=prefer",
             Self::PasswordInUrl => {
                 "leave it out of the URL and set PGPASSWORD, PGPASSFILE or wait.password_file"
+            }
+            Self::NoName(_) => {
+                "give a connection string with --url, and the password with PGPASSWORD, PGPASSFILE or wait.password_file"
             }
             Self::Tls(error) => error.hint(),
         }

@@ -3,6 +3,7 @@
 //! It dials, says which hop failed, and tries again until a deadline; it changes nothing.
 
 mod all;
+mod auth_methods;
 mod classify;
 #[cfg(test)]
 mod classify_tests;
@@ -15,15 +16,19 @@ mod error;
 mod heard;
 mod hop;
 mod host;
+mod keyword_values;
 mod passfile;
 mod password;
+mod peer;
 mod probe;
 mod progress;
 mod resolve;
 mod session_attributes;
 mod until_ready;
+mod watched;
 
 pub use all::{Ended, all_ready};
+pub use auth_methods::AuthMethods;
 pub use classify::{Next, Signal};
 pub use connection_string::{ConnectionString, is_connection_string, parse_connection_string};
 pub use error::WaitError;
@@ -68,6 +73,10 @@ pub struct Parameters {
     pub application_name: Option<String>,
     /// The `options` of the session.
     pub options: Option<String>,
+    /// libpq's `require_auth`: how the server may ask who comes.
+    pub methods: Option<AuthMethods>,
+    /// libpq's `requirepeer`: the account that the server at a Unix socket runs as.
+    pub peer: Option<String>,
     /// `None` is libpq's default, `prefer`.
     pub channel_binding: Option<ChannelBinding>,
 }

@@ -92,9 +92,10 @@ fn judge(outcome: Result<bool, Failure>, stage: Stage, options: &Options) -> Rea
         }
         Failure::Server { code, message } => judge_answer(&code, &message, stage, reason),
         Failure::Silent(Stage::Login | Stage::Ask, _) => Reached::Held(reason),
-        Failure::NoPassword | Failure::PasswordFile(_) | Failure::Tls(_) => {
-            Reached::Refused(reason)
-        }
+        Failure::Forbidden(_)
+        | Failure::NoPassword
+        | Failure::PasswordFile(_)
+        | Failure::Tls(_) => Reached::Refused(reason),
         // Only asked for where a role is wanted.
         Failure::WrongRole { in_recovery } => Reached::PostgreSql {
             in_recovery: Some(in_recovery),

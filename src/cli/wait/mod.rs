@@ -1,6 +1,8 @@
 //! `xdb wait`: may the application start? The ExecStartPre of its unit.
 
 mod options;
+#[cfg(test)]
+mod options_tests;
 mod report;
 mod variables;
 
@@ -16,7 +18,8 @@ use crate::config::{Flag, Loaded};
 use crate::wait::{self, Ended, Options, Wanted};
 use report::{Report, Style};
 
-#[derive(Debug, Args)]
+/// Without `Debug`: a connection string may hold a password.
+#[derive(Args)]
 #[command(
     after_help = "Exit codes: 0 ready, 1 timed out, 2 usage or configuration, 3 refused for good, 4 COMMAND could not be run, 130/143 interrupted.\n\
                   The password comes from --password-file, else from postgres.password or PGPASSWORD (also in /etc/environment), else from PGPASSFILE or ~/.pgpass.\n\

@@ -7,10 +7,11 @@ use tokio_postgres::config::ChannelBinding;
 use super::Arguments;
 use super::variables::{config_flags, set_defaults};
 use crate::config::{Config, Flag, Loaded, Source};
+use crate::model::may_hold_password;
 use crate::postgres::{RootCert, SslMode, Target, Tls, TlsFiles, TlsVersions};
 use crate::wait::{
-    ConnectionString, Hop, Options, Parameters, PasswordFile, SessionAttributes, WaitError, Wanted,
-    is_connection_string, parse_connection_string, parse_hosts,
+    AuthMethods, ConnectionString, Hop, Options, Parameters, PasswordFile, SessionAttributes,
+    WaitError, Wanted, is_connection_string, parse_connection_string, parse_hosts,
 };
 
 /// What `arguments` ask to wait for, one by one.
@@ -171,6 +172,10 @@ fn tls(loaded: &Loaded, connection: &ConnectionString) -> Result<Tls, WaitError>
         connection.get("ssl_min_protocol_version"),
         connection.get("ssl_max_protocol_version"),
     )?;
+    // As libpq: 1, and nothing else, is yes.
+    tls.names_host = connection
+        .get("sslsni")
+        .is_none_or(|sni| sni.starts_with('1'));
     if connection.get("sslnegotiation") == Some("direct") {
         tls = tls.negotiate_directly()?;
     }
@@ -178,7 +183,7 @@ fn tls(loaded: &Loaded, connection: &ConnectionString) -> Result<Tls, WaitError>
 }
 
 /// libpq's least is TLSv1.2 where none is given; older ones are not safe, and xdb has none.
-fn versions(least: Option<&str>, most: Option<&str>) -> Result<TlsVersions, WaitError> {
+pub(super) fn versions(least: Option<&str>, most: Option<&str>) -> Result<TlsVersions, WaitError> {
     let least = least.unwrap_or("TLSv1.2");
     match most {
         // The names sort as the versions do.
@@ -207,7 +212,7 @@ fn port_of(role: Option<Wanted>, config: &Config) -> u16 {
 }
 
 /// A bare number counts seconds.
-fn seconds(text: &str) -> String {
+pub(super) fn seconds(text: &str) -> String {
     let bare = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if bare {
         format!("{text}s")
@@ -225,6 +230,15 @@ fn options(
 ) -> Result<Options, WaitError> {
     let config = &loaded.config;
     let settings = &config.wait;
+    for (name, value) in [
+        ("--host", &settings.host),
+        ("--user", &settings.user),
+        ("--dbname", &settings.database),
+    ] {
+        if value.contains("://") || may_hold_password(value) {
+            return Err(WaitError::NoName(name));
+        }
+    }
     let own_file = settings.password_file.clone().map(PasswordFile::Plain);
     let address = connection.get("hostaddr");
     // An address needs no name.
@@ -258,6 +272,10 @@ fn options(
         ),
         application_name: text("application_name").or_else(|| text("fallback_application_name")),
         options: text("options"),
+        methods: connection
+            .get("require_auth")
+            .and_then(|methods| AuthMethods::parse(methods).ok()),
+        peer: text("requirepeer"),
         channel_binding: connection
             .get("channel_binding")
             .map(|binding| match binding {
@@ -287,39 +305,5 @@ fn front(target: &Target, config: &Config) -> Hop {
         Hop::PostgreSql
     } else {
         Hop::HaProxy
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_of_tls_are_a_range() {
-        for (least, most, expected) in [
-            (None, None, Some(TlsVersions::Any)),
-            (Some("TLSv1"), None, Some(TlsVersions::Any)),
-            (Some("TLSv1.3"), None, Some(TlsVersions::Only13)),
-            (None, Some("TLSv1.2"), Some(TlsVersions::Only12)),
-            (Some("TLSv1.3"), Some("TLSv1.2"), None),
-            (None, Some("TLSv1.1"), None),
-            (Some("TLSv1"), Some("TLSv1.1"), Some(TlsVersions::Old)),
-        ] {
-            assert_eq!(versions(least, most).ok(), expected, "{least:?} {most:?}");
-        }
-    }
-
-    #[test]
-    fn a_bare_number_counts_seconds() {
-        for (text, read) in [
-            ("0", "0s"),
-            ("150", "150s"),
-            ("150s", "150s"),
-            ("2m", "2m"),
-            ("", ""),
-            ("-1", "-1"),
-        ] {
-            assert_eq!(seconds(text), read);
-        }
     }
 }

@@ -8,8 +8,11 @@ use crate::wait::{ConnectionString, WaitError};
 const OTHERS: &[(&str, &str)] = &[
     ("PGAPPNAME", "application_name"),
     ("PGCHANNELBINDING", "channel_binding"),
+    ("PGGSSENCMODE", "gssencmode"),
     ("PGHOSTADDR", "hostaddr"),
     ("PGOPTIONS", "options"),
+    ("PGREQUIREAUTH", "require_auth"),
+    ("PGREQUIREPEER", "requirepeer"),
     ("PGSSLCERT", "sslcert"),
     ("PGSSLCERTMODE", "sslcertmode"),
     ("PGSSLCRL", "sslcrl"),
@@ -18,6 +21,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("PGSSLMAXPROTOCOLVERSION", "ssl_max_protocol_version"),
     ("PGSSLMINPROTOCOLVERSION", "ssl_min_protocol_version"),
     ("PGSSLNEGOTIATION", "sslnegotiation"),
+    ("PGSSLSNI", "sslsni"),
     ("PGTARGETSESSIONATTRS", "target_session_attrs"),
 ];
 
@@ -39,14 +43,26 @@ pub(super) fn config_flags(port_key: &'static str, loaded: &Loaded) -> Vec<Flag>
             flag: name,
         })
     };
-    [
+    let named = [
         (port_key, "PGPORT"),
         ("wait.sslmode", "PGSSLMODE"),
         ("wait.sslrootcert", "PGSSLROOTCERT"),
-    ]
-    .into_iter()
-    .filter_map(from)
-    .collect()
+    ];
+    let mut flags: Vec<Flag> = named.into_iter().filter_map(from).collect();
+    flags.extend(require_ssl(&flags, loaded));
+    flags
+}
+
+/// The name that PGSSLMODE had in old releases, which libpq still reads.
+fn require_ssl(flags: &[Flag], loaded: &Loaded) -> Option<Flag> {
+    let key = "wait.sslmode";
+    let is_set = !is_preset(loaded, key) || flags.iter().any(|flag| flag.key == key);
+    let requires = variable("PGREQUIRESSL").is_some_and(|value| value.starts_with('1'));
+    (requires && !is_set).then(|| Flag {
+        key,
+        value: "require".to_owned(),
+        flag: "PGREQUIRESSL",
+    })
 }
 
 /// Adds what libpq's other variables say to `connection`.

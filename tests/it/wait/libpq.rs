@@ -91,6 +91,24 @@ postgresql://app@management/app?target_session_attrs=read-only
 postgresql://app@management/app?target_session_attrs=leader
 postgresql://app@management/app?load_balance_hosts=random
 postgresql://app@management/app?sslnegotiation=direct
+postgresql://app@management/app?require_auth=md5
+postgresql://app@management/app?require_auth=none
+postgresql://app@management/app?require_auth=md5,scram-sha-256
+postgresql://app@management/app?require_auth=!scram-sha-256
+postgresql://app@management/app?require_auth=!password,!md5
+postgresql://app@management/app?require_auth=!none
+postgresql://app@management/app?require_auth=md5,!none
+postgresql://app@management/app?require_auth=scram
+postgresql://postgres@/postgres?host=/var/run/postgresql&require_auth=none
+postgresql://postgres@/postgres?host=/var/run/postgresql&require_auth=!none
+postgresql://postgres@/postgres?host=/var/run/postgresql&require_auth=scram-sha-256
+postgresql://app@/app?host=/tmp&require_auth=scram-sha-256,none
+postgresql://app@/app?host=/tmp&requirepeer=postgres
+postgresql://app@/app?host=/tmp&requirepeer=root
+postgresql://app@/app?host=/tmp&requirepeer=nobody-at-all
+postgresql://app@management/app?requirepeer=root
+postgresql://app@management/app?sslsni=0
+postgresql://app@a,b/app?hostaddr=::1,127.0.0.1
 postgresql://app@management/app?require_auth=scram-sha-256&replication=&sslcompression=0&sslsni=1&krbsrvname=x";
 
 /// Password files, `;` for a line break, each with the host that is connected to; the password is wrong where another matches.

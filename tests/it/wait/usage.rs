@@ -24,6 +24,12 @@ fn wrong_usage_is_2_and_says_what_to_do() {
         ),
         ("--url postgresql://app:hush@management/app", "PGPASSWORD"),
         ("--url http://management", "postgresql://"),
+        ("postgresql://app:hush@management/app", "--url"),
+        ("--url=postgresql://app:hush@management --bogus", "--url"),
+        ("--dbname mysql://app:hush@management", "PGPASSWORD"),
+        ("--port postgres://app:hush@management", "--port"),
+        ("--host app:hush@management", "--url"),
+        ("--sslrootcert system --sslmode prefer", "verify-full"),
         ("--url postgresql://management --host management", "--host"),
         ("--target primary --role replica", "--role"),
         ("--quiet --json", "--json"),
@@ -35,9 +41,18 @@ fn wrong_usage_is_2_and_says_what_to_do() {
         assert!(!said.stderr.contains("hush"), "{flags}: {said:?}");
     }
     // libpq's variables count where nothing else says it.
-    let said = lab.sh_as_postgres("PGPORT=abc xdb wait");
-    assert_eq!(said.code, 2, "{said:?}");
-    assert!(said.stderr.contains("PGPORT"), "{said:?}");
+    for (variables, hint) in [
+        ("PGPORT=abc", "PGPORT"),
+        ("PGSSLMODE=prefer PGSSLROOTCERT=system", "verify-full"),
+        ("PGREQUIRESSL=1 PGSSLROOTCERT=system", "verify-full"),
+        ("PGREQUIREAUTH=kerberos", "require_auth"),
+        ("PGGSSENCMODE=require", "gssencmode=require"),
+        ("PGSSLCERTMODE=require", "sslcertmode=require"),
+    ] {
+        let said = lab.sh_as_postgres(&format!("{variables} xdb wait"));
+        assert_eq!(said.code, 2, "{variables}: {said:?}");
+        assert!(said.stderr.contains(hint), "{variables}: {said:?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,44 @@
+//! Text that a person may have put a password into.
+
+/// Whether `text`, which something refused, may hold a password, so that no message may show it: a URI with a login, or
+/// `password=…`.
+pub fn may_hold_password(text: &str) -> bool {
+    let address = text.split_once("://").map_or(text, |(_, address)| address);
+    let login = address.rsplit_once('@').map(|(login, _)| login);
+    let has_login = login.is_some_and(|login| login.contains(':'));
+    let lower = text.to_ascii_lowercase();
+    let is_assigned = |(_, rest): (&str, &str)| rest.trim_start().starts_with('=');
+    has_login
+        || ["password", "passwd", "pwd"]
+            .iter()
+            .any(|word| lower.split_once(word).is_some_and(is_assigned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_and_an_assignment_may_hold_a_password() {
+        for (text, may) in [
+            ("postgresql://app:hush@management/app", true),
+            ("mysql://app:hush@management", true),
+            ("app:hush@management", true),
+            ("postgresql://app:hu@sh@management", true),
+            ("postgresql://app@management?password=hush", true),
+            ("host=a password = hush", true),
+            ("host=a PASSWORD=hush", true),
+            ("--password=hush", true),
+            ("postgresql://app@management:5432/app", false),
+            ("management", false),
+            ("::1", false),
+            ("management:5432", false),
+            ("a@b", false),
+            ("--password-file", false),
+            ("--password-file=/run/x", false),
+            ("", false),
+        ] {
+            assert_eq!(may_hold_password(text), may, "{text}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Watches how a server asks who comes, and ends the login before an answer that `require_auth` forbids.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
+
+use super::auth_methods::{AuthMethods, proves};
+
+/// The server asks for what `require_auth` forbids.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Forbidden(pub(super) String);
+
+/// What comes next from the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// One byte: whether it agrees to TLS.
+    Answer,
+    /// Messages of the login.
+    Messages,
+    /// What is none of this watch's: TLS, or a session.
+    Anything,
+}
+
+/// A stream whose messages from the server are read up to the end of the login.
+pub(super) struct Watched<S> {
+    stream: S,
+    watch: Watch,
+}
+
+impl<S> Watched<S> {
+    pub(super) fn new(stream: S, methods: Option<&AuthMethods>, next: Next) -> Self {
+        let watch = Watch::new(methods, next);
+        Self { stream, watch }
+    }
+}
+
+struct Watch {
+    methods: Option<AuthMethods>,
+    next: Next,
+    /// The beginning of a message: its type, its length, and the code of one about the login.
+    head: Vec<u8>,
+    /// What is left of a message.
+    skip: usize,
+    has_proven: bool,
+}
+
+impl Watch {
+    fn new(methods: Option<&AuthMethods>, next: Next) -> Self {
+        Self {
+            methods: methods.cloned(),
+            next,
+            head: Vec::new(),
+            skip: 0,
+            has_proven: false,
+        }
+    }
+
+    fn judge(&mut self, bytes: &[u8]) -> Result<(), Forbidden> {
+        let Some(methods) = &self.methods else {
+            return Ok(());
+        };
+        for byte in bytes {
+            match self.next {
+                Next::Anything => return Ok(()),
+                Next::Answer => {
+                    self.next = match byte {
+                        b'S' => Next::Anything,
+                        _ => Next::Messages,
+                    };
+                    continue;
+                }
+                Next::Messages => {}
+            }
+            if self.skip > 0 {
+                self.skip -= 1;
+                continue;
+            }
+            self.head.push(*byte);
+            let (kind, head) = match self.head.as_slice() {
+                [b'R', head @ ..] if head.len() == 8 => (b'R', head),
+                [kind, head @ ..] if *kind != b'R' && head.len() == 4 => (*kind, head),
+                _ => continue,
+            };
+            let number = |at: usize| {
+                u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]])
+            };
+            let length = usize::try_from(number(0)).unwrap_or(usize::MAX);
+            self.skip = length.saturating_sub(head.len());
+            if kind == b'R' {
+                let code = number(4);
+                methods.judge(code, self.has_proven).map_err(Forbidden)?;
+                self.has_proven |= proves(code);
+                if code == 0 {
+                    self.next = Next::Anything;
+                }
+            }
+            self.head.clear();
+        }
+        Ok(())
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let judged = self.watch.judge(&buffer.filled()[before..]);
+        Poll::Ready(judged.map_err(io::Error::other))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl<S: TlsStream + Unpin> TlsStream for Watched<S> {
+    fn channel_binding(&self) -> ChannelBinding {
+        self.stream.channel_binding()
+    }
+}
+
+/// Watches what comes through TLS.
+pub(super) struct WatchedTls<C> {
+    pub(super) connector: C,
+    pub(super) methods: Option<AuthMethods>,
+}
+
+impl<S, C> TlsConnect<S> for WatchedTls<C>
+where
+    C: TlsConnect<S>,
+    C::Future: Send + 'static,
+{
+    type Stream = Watched<C::Stream>;
+    type Error = C::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Stream, Self::Error>> + Send>>;
+
+    fn connect(self, stream: S) -> Self::Future {
+        let connecting = self.connector.connect(stream);
+        Box::pin(async move {
+            let stream = connecting.await?;
+            Ok(Watched::new(stream, self.methods.as_ref(), Next::Messages))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_login_is_watched_up_to_its_end() {
+        const SCRAM: &[u8] = b"R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0";
+        const FINAL: &[u8] = b"R\0\0\0\x0a\0\0\0\x0cv=";
+        const PASSWORD: &[u8] = b"R\0\0\0\x08\0\0\0\x03";
+        const OK: &[u8] = b"R\0\0\0\x08\0\0\0\0";
+        const NOTICE: &[u8] = b"N\0\0\0\x06\0\0";
+        for (methods, next, parts, good) in [
+            (
+                "scram-sha-256",
+                Next::Messages,
+                &[SCRAM, FINAL, OK][..],
+                true,
+            ),
+            ("scram-sha-256", Next::Messages, &[SCRAM, OK], false),
+            ("scram-sha-256", Next::Messages, &[NOTICE, PASSWORD], false),
+            ("scram-sha-256", Next::Answer, &[b"N", PASSWORD], false),
+            (
+                "scram-sha-256",
+                Next::Answer,
+                &[b"N", SCRAM, FINAL, OK],
+                true,
+            ),
+            // Encrypted.
+            ("scram-sha-256", Next::Answer, &[b"S", PASSWORD], true),
+            ("scram-sha-256", Next::Anything, &[PASSWORD], true),
+            ("none", Next::Messages, &[OK], true),
+            ("none", Next::Messages, &[SCRAM], false),
+            // After the login.
+            ("none", Next::Messages, &[OK, PASSWORD], true),
+            ("!password", Next::Messages, &[NOTICE, OK], true),
+        ] {
+            let methods = AuthMethods::parse(methods).unwrap();
+            let bytes = parts.concat();
+            // However the bytes come.
+            for size in [1, 3, 1000] {
+                let mut watch = Watch::new(Some(&methods), next);
+                let judged = bytes.chunks(size).try_for_each(|part| watch.judge(part));
+                assert_eq!(judged.is_ok(), good, "{methods:?} {parts:?} {judged:?}");
+            }
+        }
+    }
+}
