@@ -125,7 +125,7 @@ fn no_message_shows_a_password() {
             "--sslmode",
         ] {
             let is_text_of = flag == "--url" || flag == "--dbname";
-            if !is_text_of && !(text.contains("://") || may_hold_password(text)) {
+            if !(is_text_of || text.contains("://") || may_hold_password(text)) {
                 continue;
             }
             let shown = match options_of(&[flag, text]) {

@@ -165,7 +165,8 @@ pub(super) fn judge_revocation(
     algorithms: Algorithms,
     now: UnixTime,
 ) -> Result<(), &'static str> {
-    let of_issuer = lists.iter().filter(|list| list.is_of(issuer));
+    // Reversed, so that of two that are equal in all of this the first counts, as for OpenSSL.
+    let of_issuer = lists.iter().rev().filter(|list| list.is_of(issuer));
     // In OpenSSL's order; among equal ones the newest.
     let best = of_issuer.max_by_key(|list| {
         (

@@ -218,7 +218,8 @@ crl future ca -crl_lastupdate $(at '+1 hour') -crl_nextupdate $(at '+1 day')
 crl critical ca -crlexts critical
 crl users ca -crlexts users
 openssl ca -config ca.cnf -keyfile ca.key -cert ca.crt -revoke cn.crt 2>>log
-crl good ca -crlexts akid
+# Older than the list that follows, by more than the second that both may be made in.
+crl good ca -crlexts akid -crl_lastupdate $(at '-1 minute') -crl_nextupdate $(at '+1 day')
 openssl ca -config ca.cnf -keyfile ca.key -cert ca.crt -revoke san.crt 2>>log
 crl revoked ca
 cat none-old.crl revoked.crl >both.crl; cat revoked.crl none-old.crl >both-reversed.crl
