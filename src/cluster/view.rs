@@ -109,6 +109,19 @@ impl View {
         }
     }
 
+    /// Takes the role that a server had a moment ago, before this process began, where it cannot be sampled; `true` when that is news.
+    ///
+    /// It is held as any other role is: while the server answers, and for a short silence.
+    pub fn recall(&mut self, sample: Sample, history: Option<TimelineHistory>) -> bool {
+        if self.sample.is_some() || self.failing.is_none() {
+            return false;
+        }
+        self.sample = Some(sample);
+        self.answered_at = self.answered_at.max(Some(sample.at));
+        self.descends(history);
+        true
+    }
+
     /// Takes in how far the server of `sample` has written since, by its `pg_wal`. Its role may be held for long, and another
     /// node may have been promoted from WAL behind the sample.
     pub fn wrote(&mut self, sample: &Sample, written: Lsn) {

@@ -350,3 +350,38 @@ fn a_pgbouncer_that_lives_is_served_and_only_silence_is_held() {
         );
     }
 }
+
+#[test]
+fn a_server_that_refuses_a_new_daemon_keeps_the_role_of_a_moment_ago() {
+    let sample = view(false).sample.unwrap();
+    for (what, life, now, served) in [
+        ("refuses", Life::Up, 150, true),
+        ("silent for a moment", Life::Unknown, 110, true),
+        ("silent", Life::Unknown, 116, false),
+        ("down", Life::Down, 101, false),
+    ] {
+        let mut view = View {
+            pgbouncer_at: Some(at(now)),
+            asked_peers: true,
+            asked_archive: true,
+            ..View::default()
+        };
+        assert!(!view.recall(sample, None), "{what}: not tried yet");
+        let reason = what.to_owned();
+        view.failed(SampleFailure { life, reason }, at(now));
+        assert!(view.recall(sample, None), "{what}");
+        assert!(!view.recall(sample, None), "{what}");
+        assert_eq!(judge_primary(&view, at(now)).is_ok(), served, "{what}");
+        // A proof that was kept on this node's disk counts as before.
+        view.remember(proof(2, 100));
+        assert!(judge_primary(&view, at(now)).is_err(), "{what}");
+    }
+    let mut sampled = view(false);
+    assert!(!sampled.recall(
+        Sample {
+            in_recovery: true,
+            ..sample
+        },
+        None
+    ));
+}

@@ -1,7 +1,8 @@
-//! Remembers over a restart of the daemon that `/primary` was served a moment ago.
+//! Remembers over a restart of the daemon that `/primary` or `/replica` was served a moment ago.
 //!
 //! A daemon that has just begun asks the peers, the archive and Redis before it serves a primary. Where one of them hangs, the
-//! wait would end every session of a server that has not changed.
+//! wait would end every session of a server that has not changed. The same holds where the server lives and refuses the new
+//! daemon's login: it has no connection left, or was told to refuse this role or database.
 
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::{Node, every};
-use crate::cluster::{View, judge_primary};
+use crate::archive;
+use crate::cluster::{Sample, View, judge_primary, judge_replica};
 use crate::postgres::postmaster_run;
 use crate::process;
 use crate::store::{LastAnswer, StateFiles};
@@ -26,9 +28,11 @@ pub(super) async fn keep(node: &Node) {
         ticks.tick().await;
         let now = Timestamp::now();
         let view = node.view.borrow().clone();
-        let (Ok(()), Some(sample)) = (judge_primary(&view, now), view.sample) else {
+        let served = judge_primary(&view, now).or_else(|_| judge_replica(&view, now));
+        let (Ok(()), Some(sample)) = (served, view.sample) else {
             continue;
         };
+        let position = view.position().map(|own| own.lsn).or(sample.position);
         let (files, data) = (files.clone(), config.postgres.data_directory.clone());
         let keep = move || {
             let server = postmaster_run(&data)?;
@@ -38,6 +42,8 @@ pub(super) async fn keep(node: &Node) {
                 server,
                 system_identifier: sample.system_identifier,
                 timeline: sample.timeline,
+                in_recovery: sample.in_recovery,
+                position,
             }))
         };
         let Some(kept) = process::on_a_thread(keep).await else {
@@ -55,7 +61,7 @@ pub(super) async fn keep(node: &Node) {
             && !failing
         {
             tracing::warn!(
-                "a restart of this daemon will not serve the primary at once: its last answer cannot be kept: {error}"
+                "a restart of this daemon will not serve this node at once: its last answer cannot be kept: {error}"
             );
         }
         failing = kept.is_err();
@@ -69,9 +75,39 @@ pub(super) async fn ready(mut view: watch::Receiver<View>) {
     let known = view.wait_for(|view| {
         let standby = view.sample.is_some_and(|sample| sample.in_recovery);
         let is_judged = standby || view.asked_peers && view.asked_archive;
-        view.failing.is_some() || view.sample.is_some() && view.pgbouncer.is_some() && is_judged
+        // A login that failed may be followed by the last answer.
+        view.down || view.sample.is_some() && view.pgbouncer.is_some() && is_judged
     });
     let _ = tokio::time::timeout(PATIENCE, known).await;
+}
+
+/// Takes the role of a moment ago for a server that was not restarted since and cannot be sampled.
+pub(super) async fn recall(node: &Node, seen: &watch::Sender<View>) {
+    let config = &node.tools.loaded.config;
+    let files = StateFiles::of(&config.node.state_directory);
+    let data = config.postgres.data_directory.clone();
+    let read = move || {
+        let (last, run) = (files.last_answer()?, postmaster_run(&data)?);
+        let is_of_now = last.is_of_now(&run, Timestamp::now());
+        is_of_now.then(|| (archive::own_history(&data, last.timeline), last))
+    };
+    let Some((history, last)) = process::on_a_thread(read).await else {
+        return;
+    };
+    let sample = Sample {
+        at: last.at,
+        in_recovery: last.in_recovery,
+        timeline: last.timeline,
+        system_identifier: last.system_identifier,
+        streaming: false,
+        position: last.position,
+    };
+    if seen.send_if_modified(|view| view.recall(sample, history)) {
+        tracing::warn!(
+            "PostgreSQL cannot be sampled yet; its role is what it was at {}",
+            last.at.strftime("%F %T UTC")
+        );
+    }
 }
 
 /// Serves a primary that was served a moment ago and was not restarted since, before all others are asked again.

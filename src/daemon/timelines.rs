@@ -38,6 +38,9 @@ pub(super) async fn follow(
     let mut ticks = every(10);
     let mut first_sample = seen.subscribe();
     // Nothing can be compared before the server has said which timeline it is on.
+    let tried = |view: &View| view.sample.is_some() || view.failing.is_some();
+    let _ = first_sample.wait_for(tried).await;
+    last_answer::recall(node, seen).await;
     let _ = first_sample.wait_for(|view| view.sample.is_some()).await;
     let (forgotten, proof) =
         process::on_a_thread(move || (files.forgotten(), files.supersession())).await;

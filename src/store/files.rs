@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ForgottenTimeline, Supersession, Timeline};
+use crate::model::{ForgottenTimeline, Lsn, Supersession, Timeline};
 
 const SUPERSESSION: &str = "superseded-by.json";
 const FORGOTTEN: &str = "forgotten-timelines.json";
@@ -25,7 +25,7 @@ pub struct StateFiles {
     directory: PathBuf,
 }
 
-/// That the daemon served `/primary` with 200 a moment ago.
+/// That the daemon served `/primary` or `/replica` with 200 a moment ago.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastAnswer {
     pub v: u32,
@@ -34,19 +34,30 @@ pub struct LastAnswer {
     pub server: String,
     pub system_identifier: u64,
     pub timeline: Timeline,
+    /// It was the answer of `/replica`.
+    #[serde(default)]
+    pub in_recovery: bool,
+    /// Written by a primary, replayed by a standby.
+    #[serde(default)]
+    pub position: Option<Lsn>,
 }
 
 impl LastAnswer {
-    /// Whether it still holds at `now` for the same run of the same server.
+    /// Whether it is still of use at `now`, and about the same run of the server.
+    pub fn is_of_now(&self, server: &str, now: Timestamp) -> bool {
+        let age = now.duration_since(self.at);
+        (SignedDuration::ZERO..=FRESH).contains(&age) && self.server == server
+    }
+
+    /// Whether it says at `now` that this very primary was served.
     pub fn holds(
         &self,
         server: &str,
         (system_identifier, timeline): (u64, Timeline),
         now: Timestamp,
     ) -> bool {
-        let age = now.duration_since(self.at);
-        (SignedDuration::ZERO..=FRESH).contains(&age)
-            && self.server == server
+        self.is_of_now(server, now)
+            && !self.in_recovery
             && (self.system_identifier, self.timeline) == (system_identifier, timeline)
     }
 }
@@ -159,6 +170,8 @@ mod tests {
             server: "42 /data 1000".to_owned(),
             system_identifier: 7,
             timeline: Timeline(1),
+            in_recovery: false,
+            position: Some(Lsn(200)),
         }
     }
 
@@ -175,6 +188,11 @@ mod tests {
         ] {
             let of = (of.0, Timeline(of.1));
             assert_eq!(answer().holds(server, of, at(now)), holds, "{what}");
+            let replica = LastAnswer {
+                in_recovery: true,
+                ..answer()
+            };
+            assert!(!replica.holds(server, of, at(now)), "{what}");
         }
     }
 

@@ -33,6 +33,40 @@ fn a_state_file_that_hangs_takes_no_healthy_primary_away() {
     eventually("the last answer is kept again", SOON, || {
         is_kept(&lab).then_some(())
     });
+    refused_after_a_restart(&lab, daemon);
+}
+
+/// A server that lives and refuses the login of a daemon that has just begun is served on.
+fn refused_after_a_restart(lab: &Lab, daemon: Background<'_>) {
+    let connect = |allowed: bool| {
+        let sql = format!("ALTER DATABASE postgres ALLOW_CONNECTIONS {allowed}");
+        lab.sh_as_postgres(&format!("psql -X -d template1 -c '{sql}'"))
+            .succeeded(&sql);
+    };
+    connect(false);
+    let said = lab.sh_as_postgres("psql -X -d postgres -c 'SELECT 1'");
+    assert!(
+        said.stderr.contains("not currently accepting connections"),
+        "{said:?}"
+    );
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(SOON).code, 143);
+    let daemon = lab.xdb_in_background(&["daemon"]);
+    let first = eventually("it answers", SOON, || {
+        Some(ask(lab, "primary")).filter(|code| *code != 0)
+    });
+    assert_eq!(first, 200);
+    // Longer than silence is held.
+    assert_eq!(not_served(lab, "primary", 18), [""; 0]);
+    eventually("the refused login is critical", SOON, || {
+        alert(lab, "postgresql-up", "critical")
+    });
+    connect(true);
+    eventually("it is over", SOON, || {
+        let raised = alert(lab, "postgresql-up", "critical");
+        raised.is_none().then_some(())
+    });
+    assert_eq!(not_served(lab, "primary", 2), [""; 0]);
     daemon.signal("TERM");
     assert_eq!(daemon.wait(SOON).code, 143);
 }
