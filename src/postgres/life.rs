@@ -18,8 +18,11 @@ pub enum Life {
 
 impl PostgresError {
     /// What this error proves about the server.
+    ///
+    /// A session that was ended after its login proves that the server took a login: an administrator may end each.
     pub fn life(&self) -> Life {
         match self {
+            Self::Query { error, .. } if is_ended(error) => Life::Up,
             Self::Connect { error, .. } | Self::Query { error, .. } => judge(error),
             Self::Answer { .. } => Life::Up,
             _ => Life::Unknown,
@@ -53,10 +56,20 @@ fn judge(error: &tokio_postgres::Error) -> Life {
     Life::Unknown
 }
 
-/// 57P01 to 57P03: shut down by an administrator, crashed, or not accepting connections yet or any more.
+/// Ended by an administrator (`pg_terminate_backend`, a shutdown), or because another process of the server crashed.
+const ENDED: [&str; 2] = ["57P01", "57P02"];
+
+fn is_ended(error: &tokio_postgres::Error) -> bool {
+    let code = error.code().map(tokio_postgres::error::SqlState::code);
+    code.is_some_and(|code| ENDED.contains(&code))
+}
+
+/// 57P03: it takes no connections yet, or none any more.
 fn judge_code(code: &str) -> Life {
     match code {
-        "57P01" | "57P02" | "57P03" => Life::Down,
+        "57P03" => Life::Down,
+        // The next login shows which of its causes it was.
+        code if ENDED.contains(&code) => Life::Unknown,
         _ => Life::Up,
     }
 }
@@ -76,7 +89,8 @@ mod tests {
     #[test]
     fn a_server_that_is_down_differs_from_one_that_refuses_and_from_silence() {
         for (code, life) in [
-            ("57P01", Life::Down),
+            ("57P01", Life::Unknown),
+            ("57P02", Life::Unknown),
             ("57P03", Life::Down),
             ("53300", Life::Up),
             ("28P01", Life::Up),

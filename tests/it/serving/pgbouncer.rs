@@ -150,6 +150,23 @@ fn what_is_gone_is_served_no_more_at_the_next_sample_and_named_within_seconds() 
     // A session of xdb's that is ended tells nothing of the server.
     lab.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'xdb%'");
     assert_eq!(not_served(&lab, "primary", 3), [""; 0]);
+    // Neither do all that it opens, ended as soon as each is there.
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'xdb%'";
+    let ending = lab.in_background(&[
+        "timeout",
+        "10",
+        "bash",
+        "-c",
+        &format!("while psql -XAtq -d template1 -c \"{end}\"; do sleep 0.01; done"),
+    ]);
+    assert_eq!(not_served(&lab, "primary", 8), [""; 0]);
+    let ended: u32 = ending
+        .wait(SOON)
+        .stdout
+        .lines()
+        .filter_map(|count| count.parse::<u32>().ok())
+        .sum();
+    assert!(ended > 5, "{ended} sessions were ended");
 
     // Silence is held, and not for ever.
     let secs = secs_until_refused(
