@@ -25,6 +25,8 @@ const CONSOLE_AGAIN: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct PgBouncerWatch {
     login: Options,
+    /// The same over the socket, where that is configured: PgBouncer may listen on another address than this machine's loopback.
+    over_socket: Option<Options>,
     settings: crate::config::PgBouncer,
     console: Option<Console>,
     console_tried_at: Option<Instant>,
@@ -52,17 +54,26 @@ impl PgBouncerWatch {
             connect_timeout: LOGIN,
             ..Target::from(&config.postgres)
         };
+        let login = Options {
+            target,
+            parameters: Parameters::default(),
+            password_file: None,
+            tls: Tls::of(host, SslMode::Prefer, None),
+            wanted: Wanted::Any,
+            front: Hop::PgBouncer,
+            timeout: LOGIN,
+            fail_fast_after: LOGIN,
+        };
+        let directory = Some(&config.pgbouncer.host).filter(|host| host.starts_with('/'));
+        let over_socket = directory.map(|directory| {
+            let mut options = login.clone();
+            options.target.host.clone_from(directory);
+            options.tls = Tls::none();
+            options
+        });
         Self {
-            login: Options {
-                target,
-                parameters: Parameters::default(),
-                password_file: None,
-                tls: Tls::of(host, SslMode::Prefer, None),
-                wanted: Wanted::Any,
-                front: Hop::PgBouncer,
-                timeout: LOGIN,
-                fail_fast_after: LOGIN,
-            },
+            login,
+            over_socket,
             settings: config.pgbouncer.clone(),
             console: None,
             console_tried_at: None,
@@ -81,7 +92,13 @@ impl PgBouncerWatch {
             }
             _ => None,
         };
-        let (condition, reason) = judge(&reached, inside);
+        let (mut condition, mut reason) = judge(&reached, inside);
+        if condition == PgBouncerCondition::Gone
+            && let Some(options) = &self.over_socket
+        {
+            let over_socket = wait::probe(options).await;
+            (condition, reason) = judge_over_socket(&over_socket, reason.unwrap_or_default());
+        }
         let in_recovery = match reached {
             Reached::PostgreSql { in_recovery } => in_recovery,
             _ => None,
@@ -164,6 +181,19 @@ fn judge(reached: &Reached, inside: Option<Inside>) -> (PgBouncerCondition, Opti
     }
 }
 
+/// What the socket proves where `gone` says that nothing listens at the loopback address: clients may come by another one.
+fn judge_over_socket(over_socket: &Reached, gone: String) -> (PgBouncerCondition, Option<String>) {
+    match over_socket {
+        Reached::Gone(_) | Reached::Silent(_) => (PgBouncerCondition::Gone, Some(gone)),
+        _ => (
+            PgBouncerCondition::Lives,
+            Some(format!(
+                "{gone}, and PgBouncer answers on its socket: set pgbouncer.host to the address that it listens on"
+            )),
+        ),
+    }
+}
+
 /// The verdict of the check `pgbouncer-up`.
 pub fn judge_pgbouncer_up(state: &PgBouncerState) -> Verdict {
     let reason = state.reason().to_owned();
@@ -209,6 +239,24 @@ mod tests {
                 condition,
                 "{reached:?} {inside:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_pgbouncer_that_answers_on_its_socket_alone_lives() {
+        use PgBouncerCondition::{Gone, Lives};
+        let seen = || "seen".to_owned();
+        for (over_socket, condition) in [
+            (Reached::PostgreSql { in_recovery: None }, Lives),
+            (Reached::Full(seen()), Lives),
+            (Reached::Refused(seen()), Lives),
+            (Reached::ServerAway(seen()), Lives),
+            // Killed: what it leaves is a file that nothing listens on.
+            (Reached::Gone(seen()), Gone),
+            (Reached::Silent(seen()), Gone),
+        ] {
+            let judged = judge_over_socket(&over_socket, seen());
+            assert_eq!(judged.0, condition, "{over_socket:?}");
         }
     }
 }
