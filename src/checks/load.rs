@@ -1,8 +1,12 @@
 //! The shipped definitions, with an operator's own laid over them.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use super::parse::parse;
 use super::shipped::SHIPPED;
@@ -11,6 +15,9 @@ use crate::cluster::PAGED;
 
 /// Where an operator's definitions are.
 pub const DIRECTORY: &str = "/etc/xdb/checks";
+
+/// Bytes of a file that defines a check.
+const LARGEST: u64 = 1024 * 1024;
 
 /// Alerts that xdb raises beside those of [`PAGED`]: of its jobs, and of what the daemon depends on.
 pub const BUILT_IN: [&str; 9] = [
@@ -74,11 +81,30 @@ fn read(name: &str, path: &Path) -> Result<Definition, DefinitionError> {
             path: path.to_owned(),
         });
     }
-    let text = std::fs::read_to_string(path).map_err(|error| DefinitionError::Read {
+    let text = read_text(path).map_err(|error| DefinitionError::Read {
         path: path.to_owned(),
         error,
     })?;
     parse(name, &path.display().to_string(), &text)
+}
+
+/// Neither a pipe that nothing writes to nor a device without end holds up the start of the daemon.
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)?;
+    let metadata = file.metadata()?;
+    let refused = |why: &str| Err(io::Error::new(ErrorKind::InvalidInput, why));
+    if !metadata.is_file() {
+        return refused("it is no regular file");
+    }
+    if metadata.len() > LARGEST {
+        return refused("it is too large for a check");
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// The files in the operator's directory with the names of their checks, in the order of the names.
@@ -178,6 +204,12 @@ mod tests {
         write("cut.toml", b"title = 'cut");
         std::fs::create_dir(path("folder.toml")).unwrap();
         std::os::unix::fs::symlink("nowhere", path("dangling.toml")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", path("device.toml")).unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, path("pipe.toml"), mode).unwrap();
+        std::fs::File::create(path("large.toml"))
+            .and_then(|file| file.set_len(LARGEST + 1))
+            .unwrap();
         write("good.toml", b"title = 'good'\nkind = 'postgresql_up'");
 
         let loaded = load(directory.path());
@@ -186,10 +218,12 @@ mod tests {
         let archiver = loaded.definitions.iter().find(|one| one.name == "archiver");
         assert_ne!(archiver.unwrap().title, "mine");
         let files: Vec<_> = loaded.faults.iter().map(DefinitionError::file).collect();
-        let expected = ["archiver", "cut", "dangling", "folder", "latin", "own"];
+        let expected = [
+            "archiver", "cut", "dangling", "device", "folder", "large", "latin", "own", "pipe",
+        ];
         let expected = expected.map(|name| path(&format!("{name}.toml")).display().to_string());
         assert_eq!(files, expected);
-        let own = loaded.faults.last().unwrap();
+        let own = &loaded.faults[7];
         assert!(
             own.to_string().contains("own.toml: kind is \"sequel\""),
             "{own}"

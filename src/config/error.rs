@@ -35,6 +35,9 @@ pub enum ConfigError {
     Wrong { problems: Vec<Problem> },
 }
 
+const SYNTAX_HINT: &str =
+    "a key is written as name = value below its [section], text in double quotes";
+
 /// One wrong key or value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -62,10 +65,7 @@ impl ConfigError {
                 )
             }
             Self::Read { .. } => return None,
-            Self::Syntax { .. } => {
-                "a key is written as name = value below its [section], text in double quotes"
-                    .to_owned()
-            }
+            Self::Syntax { .. } => SYNTAX_HINT.to_owned(),
             Self::Exposed { path, .. } => {
                 let path = path.display();
                 format!("chown root:postgres {path} && chmod 0640 {path}")
@@ -178,6 +178,24 @@ impl Problem {
             key: key.to_owned(),
             message: format!("{source}: the value for {key} is not UTF-8"),
             hint: "write it in UTF-8, or unset it".to_owned(),
+        }
+    }
+
+    /// A line of the file that is not TOML, and that sets `key` or stands in that section.
+    pub(super) fn syntax(error: &ConfigError, key: String) -> Self {
+        Self {
+            message: format!("{error} (in {key})"),
+            key,
+            hint: SYNTAX_HINT.to_owned(),
+        }
+    }
+
+    /// The same for a comment.
+    pub(super) fn syntax_of_comment(error: &ConfigError) -> Self {
+        Self {
+            key: "xdb.toml".to_owned(),
+            message: error.to_string(),
+            hint: "write the comment in UTF-8".to_owned(),
         }
     }
 

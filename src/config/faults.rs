@@ -11,6 +11,14 @@ use super::nearest::nearest;
 /// Without these the node cannot say who it is, where it answers, or which servers it is about.
 const SERVING: &[&str] = &["node", "postgres", "pgbouncer", "http"];
 const SERVING_KEYS: &[&str] = &["cluster.name", "cluster.peers"];
+/// Keys of those sections whose default leads to no other server; at worst a login fails, and says so.
+const NOT_NEEDED: &[&str] = &[
+    "postgres.password",
+    "postgres.connect_timeout",
+    "postgres.bin_directory",
+    "pgbouncer.user",
+    "pgbouncer.password",
+];
 
 /// Where a default could write to the wrong place, delete too much, or prove too little.
 const GUARDED: &[&str] = &[
@@ -53,7 +61,10 @@ impl Faults {
 ///
 /// A misspelt name counts as the one that was meant: with its default the daemon would serve another server's role.
 pub(super) fn is_needed_to_serve(key: &str) -> bool {
-    let serves = |key: &Key| SERVING.contains(&key.section()) || SERVING_KEYS.contains(&key.name);
+    let serves = |key: &Key| {
+        SERVING.contains(&key.section()) && !NOT_NEEDED.contains(&key.name)
+            || SERVING_KEYS.contains(&key.name)
+    };
     if let Some(known) = Key::named(key) {
         return serves(known);
     }
@@ -121,6 +132,11 @@ mod tests {
         for (key, needed) in [
             ("postgres.port", true),
             ("pgbouncer.host", true),
+            ("postgres.connect_timeout", false),
+            ("postgres.connect_timeot", true),
+            ("postgres.password", false),
+            ("pgbouncer.user", false),
+            ("node.state_directory", true),
             ("http.listen", true),
             ("node.hostname", true),
             ("cluster.name", true),

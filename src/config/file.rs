@@ -7,6 +7,7 @@ use std::path::Path;
 use toml_edit::{Document, Item, TableLike, Value as Toml};
 
 use super::error::{ConfigError, Problem, sections};
+use super::faults::is_needed_to_serve;
 use super::key::Key;
 use super::keys::SETTINGS;
 use super::kind::{Form, Kind};
@@ -80,19 +81,9 @@ fn parse(
     bytes: &[u8],
     problems: &mut Vec<Problem>,
 ) -> Result<Vec<Given>, ConfigError> {
-    let syntax = |line, message: &str| ConfigError::Syntax {
-        path: path.to_owned(),
-        line,
-        message: message.to_owned(),
-    };
-    let text = std::str::from_utf8(bytes)
-        .map_err(|error| syntax(line_of(bytes, error.valid_up_to()), "not UTF-8"))?;
-    // Only the parser's words: its whole message would show the line, which may hold a secret.
-    let document = Document::parse(text).map_err(|error| {
-        let offset = error.span().map_or(bytes.len(), |span| span.start);
-        syntax(line_of(bytes, offset), error.message())
-    })?;
-    let place = Text { path, text };
+    let text = without_wrong_lines(path, bytes, problems)?;
+    let document = parse_toml(path, text.as_bytes()).map_err(|(_, error)| error)?;
+    let place = Text { path, text: &text };
     let mut given = Vec::new();
     for (section, item) in document.iter() {
         let source = place.source(document.as_table(), section);
@@ -106,6 +97,89 @@ fn parse(
         }
     }
     Ok(given)
+}
+
+/// # Errors
+/// With the line that is not TOML.
+fn parse_toml<'a>(path: &Path, bytes: &'a [u8]) -> Result<Document<&'a str>, (usize, ConfigError)> {
+    let syntax = |offset, message: &str| {
+        let line = line_of(bytes, offset);
+        let error = ConfigError::Syntax {
+            path: path.to_owned(),
+            line,
+            message: message.to_owned(),
+        };
+        (line, error)
+    };
+    let text =
+        std::str::from_utf8(bytes).map_err(|error| syntax(error.valid_up_to(), "not UTF-8"))?;
+    // Only the parser's words: its whole message would show the line, which may hold a secret.
+    Document::parse(text).map_err(|error| {
+        let offset = error.span().map_or(bytes.len(), |span| span.start);
+        syntax(offset, error.message())
+    })
+}
+
+/// The text with each line emptied that is not TOML and that serving does not need: a value without quotes in `[dump]` must
+/// not end the daemon.
+///
+/// # Errors
+/// Where serving needs the line, or may need it.
+fn without_wrong_lines(
+    path: &Path,
+    bytes: &[u8],
+    problems: &mut Vec<Problem>,
+) -> Result<String, ConfigError> {
+    let mut lines: Vec<Vec<u8>> = bytes
+        .split(|byte| *byte == b'\n')
+        .map(<[u8]>::to_vec)
+        .collect();
+    loop {
+        let text = lines.join(&b'\n');
+        let Err((line, error)) = parse_toml(path, &text) else {
+            // What was parsed is UTF-8.
+            return Ok(String::from_utf8(text).unwrap_or_default());
+        };
+        let index = line.saturating_sub(1);
+        let is_comment = |line: &Vec<u8>| line.trim_ascii_start().starts_with(b"#");
+        let problem = if lines.get(index).is_some_and(is_comment) {
+            Some(Problem::syntax_of_comment(&error))
+        } else {
+            let key = key_on(&lines, index).filter(|key| !is_needed_to_serve(key));
+            key.map(|key| Problem::syntax(&error, key))
+        };
+        let (Some(problem), Some(wrong)) = (problem, lines.get_mut(index)) else {
+            return Err(error);
+        };
+        problems.push(problem);
+        wrong.clear();
+    }
+}
+
+/// Which key the line sets, or the section that it stands in; `None` for a line without text, outside of any section, or that
+/// begins one.
+fn key_on(lines: &[Vec<u8>], index: usize) -> Option<String> {
+    let is_key = |text: &str| {
+        let in_key = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+        !text.is_empty() && text.chars().all(in_key)
+    };
+    let line = String::from_utf8_lossy(lines.get(index)?);
+    let line = line.trim();
+    if line.is_empty() || line.starts_with('[') {
+        return None;
+    }
+    let before = lines.iter().take(index).rev();
+    let mut headers = before.filter_map(|line| {
+        let line = String::from_utf8_lossy(line);
+        let name = line.trim().strip_prefix('[')?.split(']').next()?.trim();
+        Some(name.to_owned())
+    });
+    let section = headers.next()?;
+    let name = line.split_once('=').map(|(name, _)| name.trim());
+    Some(match name.filter(|name| is_key(name)) {
+        Some(name) => format!("{section}.{name}"),
+        None => section,
+    })
 }
 
 impl Text<'_> {

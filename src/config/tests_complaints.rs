@@ -271,6 +271,67 @@ fn what_is_no_toml_is_told_with_its_line_and_without_its_text() {
 }
 
 #[test]
+fn a_line_that_is_no_toml_ends_the_daemon_only_where_serving_needs_it() {
+    const REST: &str = "\n[postgres]\nport = 5433\n";
+    for (text, faults) in [
+        ("[dump]\ntimeout = 6h", &["dump.timeout"][..]),
+        ("[archive]\nrepository = s3://a/b", &["archive.repository"]),
+        ("[archive]\nprogram = \"wal-g", &["archive.program"]),
+        ("[archive]\nprogram", &["archive"]),
+        ("[archive]\npro gram = \"hunter2\"", &["archive"]),
+        (
+            "[archive.settings]\nWALG_X = hunter2",
+            &["archive.settings.WALG_X"],
+        ),
+        (
+            "[s3]\nregion = a\nendpoint =\nregion = \"b\"",
+            &["s3.region", "s3.endpoint"],
+        ),
+        ("[retention]\nfulls = 3\nfulls = 4", &["retention.fulls"]),
+        ("[dump]\ntimeout = \"\"\"\n", &[]),
+        ("[postgres]\nuser = me", &[]),
+        ("[http]\nlisten", &[]),
+        ("[cluster]\nname = a", &[]),
+        ("[dump", &[]),
+        ("dump.timeout = 6h", &[]),
+    ] {
+        let file = format!(
+            "{text}{}",
+            if text.contains("[postgres]") {
+                ""
+            } else {
+                REST
+            }
+        );
+        let machine = Machine::new().file(&file);
+        assert!(load(&machine.sources).is_err(), "{text}");
+        let Ok(loaded) = load_to_serve(&machine.sources) else {
+            assert_eq!(faults, [""; 0], "{text}");
+            continue;
+        };
+        assert_eq!(loaded.config.postgres.port, 5433, "{text}");
+        let keys: Vec<_> = loaded.faults.iter().map(|fault| &fault.key).collect();
+        assert_eq!(keys, faults, "{text}");
+        assert!(
+            loaded
+                .faults
+                .iter()
+                .all(|it| !it.message.contains("hunter2")),
+            "{text}"
+        );
+    }
+    let machine = Machine::new();
+    std::fs::write(
+        machine.sources.file.path(),
+        b"# \xe9\n[postgres]\n# \xe9\nport = 5433\n",
+    )
+    .unwrap();
+    let loaded = load_to_serve(&machine.sources).unwrap();
+    assert_eq!(loaded.config.postgres.port, 5433);
+    assert_eq!(loaded.config.faults, Default::default());
+}
+
+#[test]
 fn a_file_that_is_named_must_be_there() {
     let mut machine = Machine::new();
     machine.load();

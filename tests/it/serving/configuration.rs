@@ -5,10 +5,11 @@ use crate::harness::Service;
 
 const WRONG: &str = "[schedule]\ndump = \"whenever\"\nchecks = \"2 moons\"\n\
     [s3]\nendpoint = \"ftp://nowhere\"\n\
+    [postgres]\nconnect_timeout = \"5 parsecs\"\n\
     [archive]\npush_timeout = \"5\"\nrepositry = \"s3://a/b\"\n\
     [retention]\nfulls = -1\n\
     [restore_test]\nlevel = \"most\"\n\
-    [dump]\ntimeout = \"1d\"\n\
+    [dump]\ntimeout = 1d\n\
     [wait]\nport = 0\n\
     [nonsense]\nkey = 1\n";
 
@@ -17,6 +18,7 @@ const KEYS: &[&str] = &[
     "schedule.dump",
     "schedule.checks",
     "s3.endpoint",
+    "postgres.connect_timeout",
     "archive.push_timeout",
     "archive.repositry",
     "retention.fulls",
@@ -45,6 +47,7 @@ fn what_serving_does_not_need_may_be_wrong_and_is_told() {
         "title = 'archiver'\nkind = 'archiver'\nwarning = ",
     );
     own("unreadable", "title = 'x'\n");
+    lab.ok("mkfifo -m 0644 /etc/xdb/checks/pipe.toml");
     lab.ok("chown root:root /etc/xdb/checks/unreadable.toml && chmod 0600 /etc/xdb/checks/unreadable.toml");
     lab.config(&format!("{REDIS}{WRONG}"));
     let objects = || -> Vec<String> {
@@ -73,6 +76,7 @@ fn what_serving_does_not_need_may_be_wrong_and_is_told() {
         "own.toml:2: kind is \"sequel\"",
         "archiver.toml:3: ",
         "unreadable.toml",
+        "pipe.toml: it is no regular file",
     ] {
         assert!(said.stderr.contains(place), "{place}: {said:?}");
     }
