@@ -85,6 +85,8 @@ pub enum SampleError {
     Process(#[from] ProcessError),
     #[error("the query gives no column \"value\"")]
     NoValue,
+    #[error("the query gives more than {most} rows")]
+    TooManyRows { most: usize },
     #[error("the check did not end within {secs} s")]
     Deadline { secs: u64 },
 }

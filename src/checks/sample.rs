@@ -20,6 +20,7 @@ use crate::log;
 use crate::model::{Finding, Scope, Verdict};
 use crate::pgbouncer::Console;
 use crate::postgres::{self, PostgresError, Target, wal_directory};
+use crate::process;
 use crate::storage::{Shared, Success};
 use crate::store::{Reader, StoreError};
 
@@ -126,8 +127,12 @@ impl Sampler {
                 unit,
                 limits,
             } => {
-                let client = self.postgres.get().await?;
-                let values = ask(&client, query).await?;
+                let client = self.postgres.borrow().await?;
+                let asked = ask(&client, query).await;
+                if !matches!(asked, Err(SampleError::TooManyRows { .. })) {
+                    client.give_back().await;
+                }
+                let values = asked?;
                 judged(&read_values(&values)?, limits, unit)
             }
             Kind::PgBouncer { metric, limits } => {
@@ -163,7 +168,7 @@ impl Sampler {
                 vec![(None, wal_volume::judge(&wal, limits, now))]
             }
             Kind::Program { oldest } => {
-                let daemon = match self.program_failures(now) {
+                let daemon = match self.program_failures(now).await {
                     Ok(failures) => program::judge_daemon(failures),
                     Err(error) => Verdict::Unknown(log::chain(&error)),
                 };
@@ -183,10 +188,17 @@ impl Sampler {
         }))
     }
 
-    fn program_failures(&self, now: Timestamp) -> Result<usize, StoreError> {
-        let reader = Reader::open(&self.loaded.config.node.state_directory)?;
-        let failures = reader.map(|it| it.reading().program_failures(now - FAILURES_WITHIN));
-        Ok(failures.transpose()?.unwrap_or_default())
+    /// On a thread of its own: a volume that hangs must not hold up the other checks.
+    async fn program_failures(&self, now: Timestamp) -> Result<usize, StoreError> {
+        let directory = self.loaded.config.node.state_directory.clone();
+        let read = move || {
+            let reader = Reader::open(&directory)?;
+            let failures = reader.map(|it| it.reading().program_failures(now - FAILURES_WITHIN));
+            Ok(failures.transpose()?.unwrap_or_default())
+        };
+        let secs = STATEMENT.as_secs();
+        let read = timeout(STATEMENT, process::on_a_thread(read)).await;
+        read.unwrap_or(Err(StoreError::NoAnswer { secs }))
     }
 
     async fn last_success(&self, job: &str) -> Result<Option<Success>, SampleError> {

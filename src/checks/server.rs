@@ -1,5 +1,6 @@
 //! What PostgreSQL says of itself when a check asks.
 
+use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
@@ -11,24 +12,32 @@ use crate::cluster::LsnRing;
 use crate::model::{Lsn, Verdict};
 use crate::postgres::{self, PostgresError};
 
+/// Rows that one check may return: each is an alert of its own.
+const MOST_ROWS: usize = 1000;
+
 /// The simple protocol: an operator's query may hold what cannot be prepared.
-pub(super) async fn ask(
-    client: &Client,
-    query: &str,
-) -> Result<Vec<SimpleQueryRow>, PostgresError> {
-    let messages = client.simple_query(query).await;
-    let messages = messages.map_err(|error| PostgresError::Query {
+///
+/// The connection is of no use any more where there are too many rows.
+pub(super) async fn ask(client: &Client, query: &str) -> Result<Vec<SimpleQueryRow>, SampleError> {
+    let failed = |error| PostgresError::Query {
         what: "for a check",
         error,
-    })?;
-    let rows = messages.into_iter().filter_map(|message| match message {
-        SimpleQueryMessage::Row(row) => Some(row),
-        _ => None,
-    });
-    Ok(rows.collect())
+    };
+    let answer = client.simple_query_raw(query).await.map_err(failed)?;
+    let mut answer = std::pin::pin!(answer);
+    let mut rows = Vec::new();
+    while let Some(message) = answer.try_next().await.map_err(failed)? {
+        if let SimpleQueryMessage::Row(row) = message {
+            rows.push(row);
+        }
+        if rows.len() > MOST_ROWS {
+            return Err(SampleError::TooManyRows { most: MOST_ROWS });
+        }
+    }
+    Ok(rows)
 }
 
-pub(super) async fn in_recovery(client: &Client) -> Result<bool, PostgresError> {
+pub(super) async fn in_recovery(client: &Client) -> Result<bool, SampleError> {
     let rows = ask(
         client,
         "SELECT pg_catalog.pg_is_in_recovery() AS in_recovery",
@@ -40,7 +49,8 @@ pub(super) async fn in_recovery(client: &Client) -> Result<bool, PostgresError> 
         Some("f") => Ok(false),
         _ => Err(PostgresError::Answer {
             what: "in_recovery",
-        }),
+        }
+        .into()),
     }
 }
 
@@ -61,7 +71,7 @@ pub(super) fn read_values(rows: &[SimpleQueryRow]) -> Result<Vec<Value>, SampleE
     rows.iter().map(read).collect()
 }
 
-pub(super) async fn archiving(client: &Client) -> Result<Archiving, PostgresError> {
+pub(super) async fn archiving(client: &Client) -> Result<Archiving, SampleError> {
     const QUERY: &str = "
         SELECT pg_catalog.pg_is_in_recovery() AS in_recovery,
                pg_catalog.current_setting('archive_mode') AS archive_mode,
@@ -92,7 +102,7 @@ pub(super) async fn standby(
     primary: &LsnRing,
     limits: &LagLimits,
     now: Timestamp,
-) -> Result<Verdict, PostgresError> {
+) -> Result<Verdict, SampleError> {
     const QUERY: &str = "
         SELECT pg_catalog.pg_last_wal_replay_lsn() AS replayed,
                EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver WHERE status = 'streaming') AS streaming";
@@ -110,7 +120,7 @@ pub(super) async fn standby(
 pub(super) async fn standbys(
     client: &Client,
     limits: &LagLimits,
-) -> Result<Vec<(Option<String>, Verdict)>, PostgresError> {
+) -> Result<Vec<(Option<String>, Verdict)>, SampleError> {
     // pg_basebackup and pg_receivewal replay nothing and are no standbys.
     const QUERY: &str = "
         SELECT application_name AS object, state,

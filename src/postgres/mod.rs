@@ -25,7 +25,7 @@ pub use control_file::{ControlFile, ServerState, control_file, segment_size_in};
 pub use database_names::database_names;
 pub use life::Life;
 pub use login_method::{LoginMethod, login_method};
-pub use pool::{Pool, PooledClient};
+pub use pool::{BorrowedClient, Pool, PooledClient};
 pub use relay::Relay;
 pub use server::{Archiver, Server, archiver, clock_behind, heavy_work, server, switch_wal};
 pub use session::{program_options, superuser_program_options};

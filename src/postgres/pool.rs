@@ -34,6 +34,36 @@ impl Deref for PooledClient {
     }
 }
 
+/// A connection for a query that may change its session; it is closed unless it is given back.
+pub struct BorrowedClient(Option<Object>);
+
+impl Deref for BorrowedClient {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        let object = self.0.as_ref();
+        object.expect("it is taken only by what consumes this")
+    }
+}
+
+impl Drop for BorrowedClient {
+    fn drop(&mut self) {
+        if let Some(object) = self.0.take() {
+            drop(Object::take(object));
+        }
+    }
+}
+
+impl BorrowedClient {
+    /// Takes settings and the like back, and puts the connection into its pool. One whose transaction is open is closed.
+    pub async fn give_back(mut self) {
+        // PostgreSQL logs a ROLLBACK without a transaction, so that is not tried.
+        if self.batch_execute("DISCARD ALL").await.is_ok() {
+            drop(self.0.take());
+        }
+    }
+}
+
 /// How the pool logs in: as every session of xdb's.
 struct Login {
     target: Target,
@@ -112,5 +142,14 @@ impl Pool {
             _ => PostgresError::Pool,
         })?;
         Ok(PooledClient(client))
+    }
+
+    /// The same for a query that xdb does not know.
+    ///
+    /// # Errors
+    /// As [`Pool::get`].
+    pub async fn borrow(&self) -> Result<BorrowedClient, PostgresError> {
+        let client = self.get().await?;
+        Ok(BorrowedClient(Some(client.0)))
     }
 }

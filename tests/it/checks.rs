@@ -274,6 +274,26 @@ fn an_operators_own_checks_are_run_with_deadlines_and_cannot_write() {
     own("writes", "query = 'CREATE TABLE public.written ()'");
     assert_check(&lab, "writes", 4, "unknown", "read-only transaction");
     own(
+        "rows",
+        "query = 'SELECT g AS value, g::text AS object FROM pg_catalog.generate_series(1, 2000) AS g'",
+    );
+    assert_check(&lab, "rows", 4, "unknown", "more than 1000 rows");
+    // What one query leaves in its session reaches no other: it would hold back VACUUM, or change what the other returns.
+    own(
+        "begins",
+        "query = \"BEGIN; SET statement_timeout = 0; SELECT 5 AS value\"",
+    );
+    own(
+        "follows",
+        "query = \"SELECT CASE pg_catalog.current_setting('statement_timeout') WHEN '5s' THEN 5 ELSE 25 END AS value\"",
+    );
+    lab.ok("rm /etc/xdb/checks/slow.toml /etc/xdb/checks/locked.toml");
+    let (findings, said) = check(&lab, &[]);
+    for name in ["begins", "follows"] {
+        let is_ok = |finding: &String| finding.starts_with(name) && finding.ends_with(" ok");
+        assert!(findings.iter().any(is_ok), "{name}: {said:?}");
+    }
+    own(
         "elsewhere",
         "role = 'replica'\nquery = 'SELECT 99 AS value'",
     );
