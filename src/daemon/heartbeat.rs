@@ -12,7 +12,7 @@ use crate::cluster::{Knowledge, NodeState, PAGED, Peer};
 use crate::http::Shown;
 use crate::jobs::Job;
 use crate::log;
-use crate::model::{AlertKey, Scope};
+use crate::model::{AlertKey, Scope, Verdict};
 use crate::redis::{Keys, RedisError};
 
 const PERIOD: Duration = Duration::from_secs(30);
@@ -128,6 +128,7 @@ async fn mend(
         let others = move |key: &AlertKey| key.scope != Scope::Cluster && !own.contains(&key.scope);
         node.alerts.forget(others).await?;
     }
+    end_passed(node, now).await?;
     if speaks != Some(true) {
         scopes = vec![Scope::Node(node.hostname().to_owned())];
     }
@@ -145,6 +146,34 @@ async fn end(
     if !ended.is_empty() {
         tracing::info!(events = ended.len(), "alerts were ended: {reason}");
     }
+    Ok(())
+}
+
+/// Ends the alerts of jobs of this node whose last run was good and began after them: Redis may hold what was over long ago,
+/// after it was restored for example, and the next run may be a day away.
+async fn end_passed(node: &Node, now: Timestamp) -> Result<(), AlertsError> {
+    let own = Scope::Node(node.hostname().to_owned());
+    let passed = node.store.read(move |reading| {
+        let mut passed = Vec::new();
+        for (key, state) in reading.alerts()? {
+            let job = Job::named(&key.check).filter(|job| *job != Job::Checks);
+            let Some(job) = job.filter(|_| key.scope == own) else {
+                continue;
+            };
+            let last = reading.runs(Some(job.name()), 1)?.into_iter().next();
+            if last.is_some_and(|run| run.verdict == Verdict::Ok && run.started_at > state.since) {
+                passed.push(key);
+            }
+        }
+        Ok(passed)
+    });
+    let passed = passed.await?;
+    if passed.is_empty() {
+        return Ok(());
+    }
+    let which = move |key: &AlertKey| passed.contains(key);
+    let reason = "the last run of the job was good";
+    node.alerts.resolve(which, reason, now).await?;
     Ok(())
 }
 

@@ -6,6 +6,10 @@ use ::redis::{Cmd, cmd};
 
 use super::{Keys, Redis, RedisError};
 
+/// Bytes of a node's state, and nodes, that are read: every holder of the password may write any.
+const LARGEST: usize = 1024 * 1024;
+const MOST_NODES: usize = 1000;
+
 /// Three heartbeats of 30 s.
 const NODE_TTL: Duration = Duration::from_secs(90);
 
@@ -65,16 +69,26 @@ impl Redis {
         // A scan may name a key twice.
         found.sort();
         found.dedup();
-        if found.is_empty() {
-            return Ok(Vec::new());
+        found.truncate(MOST_NODES);
+        let mut nodes = Vec::new();
+        for key in found {
+            let mut get = cmd("GETRANGE");
+            get.arg(&key).arg(0).arg(LARGEST);
+            let state: Vec<u8> = match self.ask(WHAT, &get).await {
+                Ok(state) => state,
+                // No node wrote that.
+                Err(RedisError::Command { reason, .. }) if reason.contains("WRONGTYPE") => continue,
+                Err(error) => return Err(error),
+            };
+            // One can have vanished in between.
+            if let Ok(state) = String::from_utf8(state)
+                && !state.is_empty()
+            {
+                let hostname = key.strip_prefix(&prefix).unwrap_or(&key);
+                nodes.push((hostname.to_owned(), state));
+            }
         }
-        let states: Vec<Option<String>> = self.ask(WHAT, &Cmd::mget(&found)).await?;
-        let hostname = |key: String| key.strip_prefix(&prefix).unwrap_or(&key).to_owned();
-        // One can have vanished in between.
-        let nodes = found.into_iter().zip(states);
-        Ok(nodes
-            .filter_map(|(key, state)| Some((hostname(key), state?)))
-            .collect())
+        Ok(nodes)
     }
 }
 

@@ -77,7 +77,7 @@ fn plant(lab: &Lab, check: &str, node: &str, json: &str) {
 
 fn planted(check: &str, node: &str) -> String {
     format!(
-        r#"{{"v":1,"check":"{check}","node":"{node}","object":"","severity":"critical","since":"2026-05-13T10:14:29Z","reason":"planted","value":null,"threshold":null,"runbook":null,"reporter":"{node}"}}"#
+        r#"{{"v":1,"check":"{check}","node":"{node}","object":"","severity":"critical","since":"2020-05-13T10:14:29Z","reason":"planted","value":null,"threshold":null,"runbook":null,"reporter":"{node}"}}"#
     )
 }
 
@@ -102,8 +102,15 @@ fn hash_stream_and_channel_tell_one_story_whatever_others_do_to_them() {
     );
     plant(&lab, "archiver", "old-db", &planted("archiver", "old-db"));
     plant(&lab, "garbage", &hostname, "no JSON");
+    // Of a job whose last run was good: its next one is a day away.
+    plant(
+        &lab,
+        "base-backup",
+        &hostname,
+        &planted("base-backup", &hostname),
+    );
     let daemon = raised_again(&lab, daemon);
-    for check in ["removed-check", "archiver", "garbage"] {
+    for check in ["removed-check", "archiver", "garbage", "base-backup"] {
         eventually(&format!("{check} ends, and is told"), MINUTES, || {
             let gone = !redis(&lab, "HKEYS xdb:main:alerts:active").contains(check);
             let last = story(&lab, "main", check).pop();
