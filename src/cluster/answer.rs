@@ -60,7 +60,11 @@ fn unread(evidence: &Evidence, now: Timestamp) -> Option<String> {
 
 fn lost(nodes: &[Line]) -> String {
     let leads = |node: &&Line| node.role.as_deref() == Some("primary");
-    let primary = nodes.iter().find(leads);
+    // After a failover the old primary is listed as one until it has been silent for a while.
+    let primary = nodes.iter().filter(leads).max_by_key(|node| {
+        let heard_at = node.heard_at;
+        (node.timeline, heard_at, std::cmp::Reverse(&node.hostname))
+    });
     let primary = primary.map_or("the primary", |node| node.hostname.as_str());
     format!("If {primary} is lost now")
 }

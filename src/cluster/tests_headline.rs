@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::tests::{NOW, at, evidence, judged, known, peer, promotion, verdict, view};
 use super::*;
-use crate::model::{Lsn, Verdict};
+use crate::model::{Lsn, Timeline, Verdict};
 
 fn with(change: impl Fn(&mut Knowledge)) -> Knowledge {
     let mut known = known();
@@ -132,6 +132,17 @@ fn the_headline_tells_one_story_in_every_state() {
     let mut superseded = view(false, 1);
     superseded.learn(promotion());
     let answer = judged(&superseded, &old).answer;
+    assert!(answer.starts_with("If db2 is lost now: "), "{answer}");
+    let killed = with(|known| {
+        let mut db1 = peer("db1", view(false, 1), NOW - 30);
+        db1.failed("refused".to_owned(), at(NOW - 29));
+        known.peers = vec![db1];
+    });
+    let mut promoted = view(false, 1);
+    if let Some(sample) = &mut promoted.sample {
+        sample.timeline = Timeline(2);
+    }
+    let answer = evaluate("main", "db2", &promoted, &killed, at(NOW)).answer;
     assert!(answer.starts_with("If db2 is lost now: "), "{answer}");
     let none = with(|known| known.peers.clear());
     let answer = judged(&view(true, 1), &none).answer;
