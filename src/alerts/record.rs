@@ -73,6 +73,14 @@ impl Alerts {
         }
     }
 
+    /// The alerts as this node keeps them, those included that are not raised yet.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn known(&self) -> Result<Vec<(AlertKey, AlertState)>, StoreError> {
+        self.store.read(|reading| reading.alerts()).await
+    }
+
     pub(super) fn stands_by_last_run(&self, key: &AlertKey) -> bool {
         self.by_run.contains(&key.check.as_str())
     }
@@ -158,7 +166,7 @@ impl Alerts {
     /// When the store cannot be written; then nothing has changed.
     pub async fn resolve(
         &self,
-        which: impl Fn(&AlertKey) -> bool + Send + 'static,
+        which: impl Fn(&AlertKey) -> bool + Send + Sync + 'static,
         reason: &str,
         now: Timestamp,
     ) -> Result<Vec<Event>, StoreError> {
@@ -185,7 +193,7 @@ impl Alerts {
     /// When the store cannot be written; then nothing has changed.
     pub async fn forget(
         &self,
-        which: impl Fn(&AlertKey) -> bool + Send + 'static,
+        which: impl Fn(&AlertKey) -> bool + Send + Sync + 'static,
     ) -> Result<(), StoreError> {
         self.store
             .write(move |writing| {

@@ -48,7 +48,7 @@ pub(super) async fn judge(node: &Node, known: &watch::Sender<Knowledge>) {
     loop {
         ticks.tick().await;
         let now = Timestamp::now();
-        match node.store.read(|store| store.alerts()).await {
+        match node.alerts.known().await {
             Ok(alerts) => known.send_modify(|known| known.alerts = Standing::of(&alerts)),
             Err(error) => tracing::error!("the alerts cannot be read: {}", log::chain(&error)),
         }

@@ -130,8 +130,12 @@ impl Node {
         };
         let config = &loaded.config;
         Ok(Arc::new(Self {
-            alerts: Alerts::new(store.clone(), &config.cluster.name, &config.node.hostname)
-                .judged_by_run(&judge::judged_by_run()),
+            alerts: Alerts::new(
+                store.with_spare(),
+                &config.cluster.name,
+                &config.node.hostname,
+            )
+            .judged_by_run(&judge::judged_by_run()),
             store,
             redis: Redis::new(&config.redis)?,
             tools: Arc::new(tools),

@@ -74,7 +74,7 @@ pub(super) async fn keep(node: &Node, job: Job, ran: Ran) {
 /// Ends this node's alerts of `which`: by a role change, say; what still holds is raised anew by whoever looks now.
 pub(super) async fn resolve(
     node: &Node,
-    which: impl Fn(&AlertKey) -> bool + Send + 'static,
+    which: impl Fn(&AlertKey) -> bool + Send + Sync + 'static,
     reason: &str,
 ) {
     if let Err(error) = node.alerts.resolve(which, reason, Timestamp::now()).await {

@@ -7,12 +7,14 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::backing::Backing;
 use super::fault::Fault;
+use super::open::open_in_memory;
 use super::{Reading, StoreError, Writing, log_chain, query};
 
 /// Transactions between two truncations of the WAL: long readers would let it grow.
@@ -34,7 +36,11 @@ pub struct Store {
     deadline: Duration,
     /// The writer has not ended the work of a caller that gave up.
     stalled: Arc<AtomicBool>,
+    spare: Option<Spare>,
 }
+
+/// A store in memory that works while the file's writer is stalled; `None` before it is needed.
+type Spare = Arc<Mutex<Option<Box<Store>>>>;
 
 impl Store {
     /// The daemon's store: `{state_directory}/xdb.db`, or memory for as long as that cannot be used.
@@ -48,6 +54,16 @@ impl Store {
         Self::start(fault, DAEMON_DEADLINE, move || {
             Backing::serving(directory, shown)
         })
+    }
+
+    /// The same store for work that must go on while the volume hangs: it is done in memory then, on empty tables, and what
+    /// memory holds is dropped when the file answers again.
+    #[must_use]
+    pub fn with_spare(&self) -> Self {
+        Self {
+            spare: Some(Spare::default()),
+            ..self.clone()
+        }
     }
 
     pub(super) fn of_file(connection: Connection) -> Self {
@@ -71,6 +87,7 @@ impl Store {
             fault,
             deadline,
             stalled,
+            spare: None,
         }
     }
 
@@ -89,7 +106,7 @@ impl Store {
     /// and when the writer does not answer in time: `work` may be done later then.
     pub async fn write<T: Send + 'static>(
         &self,
-        work: impl Fn(&Writing<'_>) -> Result<T, StoreError> + Send + 'static,
+        work: impl Fn(&Writing<'_>) -> Result<T, StoreError> + Send + Sync + 'static,
     ) -> Result<T, StoreError> {
         self.run(move |connection| {
             let transaction = connection
@@ -108,7 +125,7 @@ impl Store {
     /// Those of `work`, and when the writer does not answer in time.
     pub async fn read<T: Send + 'static>(
         &self,
-        work: impl Fn(&Reading<'_>) -> Result<T, StoreError> + Send + 'static,
+        work: impl Fn(&Reading<'_>) -> Result<T, StoreError> + Send + Sync + 'static,
     ) -> Result<T, StoreError> {
         self.run(move |connection| {
             let transaction = connection.transaction().map_err(query("read"))?;
@@ -119,7 +136,39 @@ impl Store {
 
     async fn run<T: Send + 'static>(
         &self,
-        work: impl Fn(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+        work: impl Fn(&mut Connection) -> Result<T, StoreError> + Send + Sync + 'static,
+    ) -> Result<T, StoreError> {
+        let Some(spare) = &self.spare else {
+            return self.run_in_file(work).await;
+        };
+        // Shared, because it is done in memory while the file's writer may still be at it.
+        let work = Arc::new(work);
+        let shared = || {
+            let work = work.clone();
+            move |connection: &mut Connection| work(connection)
+        };
+        match self.run_in_file(shared()).await {
+            Err(StoreError::NoAnswer { .. }) => {}
+            answer => {
+                *spare.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                return answer;
+            }
+        }
+        let memory = {
+            let mut spare = spare.lock().unwrap_or_else(PoisonError::into_inner);
+            let memory = spare.get_or_insert_with(|| {
+                Box::new(Self::start(Arc::default(), self.deadline, || {
+                    open_in_memory().map(Backing::file)
+                }))
+            });
+            memory.clone()
+        };
+        memory.run_in_file(shared()).await
+    }
+
+    async fn run_in_file<T: Send + 'static>(
+        &self,
+        work: impl Fn(&mut Connection) -> Result<T, StoreError> + Send + Sync + 'static,
     ) -> Result<T, StoreError> {
         // What waits for a hung volume would only add up.
         if self.stalled.load(Ordering::Relaxed) {
@@ -133,9 +182,21 @@ impl Store {
         self.queue.send(work).map_err(|_| StoreError::Ended)?;
         let Ok(answer) = timeout(self.deadline, receiver).await else {
             self.stalled.store(true, Ordering::Relaxed);
+            self.note_stall();
             return Err(self.no_answer());
         };
         answer.map_err(|_| StoreError::Ended)?
+    }
+
+    /// The writer itself cannot say so; it takes that back once its file has served for a while.
+    fn note_stall(&self) {
+        let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        let error = self.no_answer();
+        fault.get_or_insert_with(|| Fault {
+            since: Timestamp::now(),
+            reason: error.to_string(),
+            hint: error.hint(),
+        });
     }
 
     fn no_answer(&self) -> StoreError {
@@ -171,7 +232,6 @@ fn serve_works(works: &mpsc::Receiver<Work>, mut backing: Backing, stalled: &Ato
 
 #[cfg(test)]
 mod tests {
-    use super::super::open::open_in_memory;
     use super::*;
 
     #[tokio::test]
@@ -185,9 +245,19 @@ mod tests {
             let error = store.read(|reading| reading.alerts()).await.unwrap_err();
             assert!(matches!(error, StoreError::NoAnswer { .. }), "{error}");
         }
+        assert!(store.fault().is_some());
+        // What may go on in memory does, and remembers meanwhile.
+        let alerts = store.with_spare();
+        for _ in 0..2 {
+            let known = alerts.write(|writing| writing.anchor_outbox(7));
+            known.await.unwrap();
+        }
+        let sequence = async || alerts.read(|reading| reading.last_sequence()).await;
+        assert_eq!(sequence().await.unwrap(), 7);
         release.send(()).unwrap();
         for _ in 0..200 {
             if store.read(|reading| reading.alerts()).await.is_ok() {
+                assert_eq!(sequence().await.unwrap(), 0, "the file knows nothing of it");
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
