@@ -80,6 +80,11 @@ fn judge_settings(archiving: &Archiving) -> Verdict {
             "archive_command is {command:?}: it stores nothing, and PostgreSQL takes all WAL for archived"
         ));
     }
+    if library.is_empty() && hides_failure(command) {
+        return Verdict::Critical(format!(
+            "archive_command is {command:?}: its exit status is not that of wal-push, so PostgreSQL takes WAL for archived that is not stored"
+        ));
+    }
     if !library.is_empty() {
         return match in_recovery {
             true => Verdict::Warning(format!(
@@ -109,6 +114,39 @@ fn stores_nothing(command: &str) -> bool {
     let name = program.rsplit('/').next().unwrap_or_default();
     let alone = !command.contains(['&', '|', ';', '\n', '`', '$']);
     alone && (matches!(name, "true" | ":") || command == "exit 0" || command == "/bin/exit 0")
+}
+
+/// Whether something after `wal-push` ends the command, as in `… || true`, `…; exit 0` or `… | logger`.
+///
+/// What may pass the failure on is not judged: a shell has too many ways to do that.
+fn hides_failure(command: &str) -> bool {
+    let Some((_, rest)) = command.split_once("wal-push") else {
+        return false;
+    };
+    let passes_on = ["exit 1", "false", "$?", "pipefail", "PIPESTATUS"];
+    if passes_on.iter().any(|words| command.contains(words)) {
+        return false;
+    }
+    let rest = without_quoted(rest);
+    let rest = rest.trim_end().trim_end_matches([';', '\n']);
+    // `2>&1` and `&>` redirect, and `&&` goes on only after a success.
+    let plain = [">&", "&>", "&&"]
+        .iter()
+        .fold(rest.to_owned(), |rest, words| rest.replace(words, " "));
+    plain.contains(['|', ';', '\n', '&'])
+}
+
+fn without_quoted(text: &str) -> String {
+    let (mut plain, mut quote) = (String::new(), None);
+    for character in text.chars() {
+        match quote {
+            Some(open) if open == character => quote = None,
+            Some(_) => {}
+            None if matches!(character, '"' | '\'') => quote = Some(character),
+            None => plain.push(character),
+        }
+    }
+    plain
 }
 
 fn runs_xdb(command: &str) -> bool {
@@ -199,6 +237,43 @@ mod tests {
             (false, "on", "/bin/true", "", "critical"),
             (false, "on", ": %p", "", "critical"),
             (false, "on", "true && xdb wal-push %p", "", "ok"),
+            (false, "on", "xdb wal-push \"%p\" || true", "", "critical"),
+            (true, "always", "xdb wal-push %p || :", "", "critical"),
+            (false, "on", "xdb wal-push %p; exit 0", "", "critical"),
+            (false, "on", "xdb wal-push %p; true", "", "critical"),
+            (
+                false,
+                "on",
+                "xdb wal-push %p 2>&1 | logger -t wal",
+                "",
+                "critical",
+            ),
+            (false, "on", "xdb wal-push %p &", "", "critical"),
+            (false, "on", "wal-g wal-push %p || exit 0", "", "critical"),
+            (false, "on", "xdb wal-push \"%p\" >>/tmp/x 2>&1;", "", "ok"),
+            (
+                false,
+                "on",
+                "xdb wal-push '%p' && touch /tmp/done",
+                "",
+                "ok",
+            ),
+            (false, "on", "xdb wal-push %p || exit 1", "", "ok"),
+            (
+                false,
+                "on",
+                "xdb wal-push %p || { date >>/tmp/f; exit $?; }",
+                "",
+                "ok",
+            ),
+            (
+                false,
+                "on",
+                "set -o pipefail; xdb wal-push %p | logger",
+                "",
+                "ok",
+            ),
+            (false, "on", "cd /tmp; xdb wal-push \"%p; x\"", "", "ok"),
             (true, "always", "", "basic_archive", "warning"),
             (false, "on", "", "basic_archive", "ok"),
         ] {
