@@ -66,7 +66,9 @@ impl Asked {
         let changed = path.metadata().and_then(|file| file.modified()).ok();
         let file = (path, changed);
         let judged = judge(&file.0, &self.version(&file).await?, oldest);
-        if judged != Verdict::Ok {
+        // What the program cannot do is known without its version.
+        let is_unknown = matches!(judged, Verdict::Unknown(_));
+        if judged != Verdict::Ok && !is_unknown {
             return Ok(judged);
         }
         if let Some(verdict) = judge_for_server(config, &file.0) {
@@ -79,7 +81,11 @@ impl Asked {
         if let Some(reason) = why_no_login(config, program).await {
             return Ok(Verdict::Critical(reason));
         }
-        Ok(self.try_settings(config, file).await)
+        let tried = self.try_settings(config, file).await;
+        Ok(match tried {
+            Verdict::Ok if is_unknown => judged,
+            tried => tried,
+        })
     }
 
     async fn version(&self, file: &File) -> Result<String, SampleError> {
