@@ -38,7 +38,14 @@ pub(in crate::archive) fn parse_stored_history(
 ) -> Result<TimelineHistory, String> {
     let content = decompressed_within(key, stored, HISTORY_LIMIT)?;
     let text = String::from_utf8(content).map_err(|error| error.to_string())?;
-    text.parse().map_err(|error: ParseError| error.to_string())
+    let history: TimelineHistory = text
+        .parse()
+        .map_err(|error: ParseError| error.to_string())?;
+    // PostgreSQL writes a line for each ancestor, and every timeline that has a history has one.
+    match history.parent() {
+        Some(_) => Ok(history),
+        None => Err("it names no timeline that it came from".to_owned()),
+    }
 }
 
 /// The content of the object `key`, by its suffix; held in memory, for files of a segment's size at most.
@@ -188,6 +195,12 @@ mod tests {
             );
         }
         assert!(parse_stored_history("a/00000002.history.zst", text).is_err());
+        for (key, nothing) in [
+            ("a/00000002.history", &b""[..]),
+            ("a/00000002.history", b"# x\n"),
+        ] {
+            assert!(parse_stored_history(key, nothing).is_err(), "{nothing:?}");
+        }
         assert!(
             parse_stored_history("a/00000002.history.br", text)
                 .unwrap_err()
