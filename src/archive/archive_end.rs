@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use jiff::Timestamp;
 
 use super::ArchiveError;
-use super::catalog::archived_segment;
+use super::catalog::{archived_segment, least_stored};
 use crate::config::Config;
 use crate::model::{SegmentSize, WalSegment};
 use crate::storage::Bucket;
@@ -32,7 +32,8 @@ pub async fn last_in_a_row(
     let (mut next, mut last) = (first, None);
     let each = |object: crate::storage::Object| {
         let name = object.key.strip_prefix(&prefix).unwrap_or_default();
-        match archived_segment(name, size) {
+        let is_whole = object.size >= least_stored(name, size.bytes());
+        match archived_segment(name, size).filter(|_| is_whole) {
             Some(found) if found == next => {
                 last = Some((found, object.last_modified));
                 next.number += 1;

@@ -72,6 +72,12 @@ pub enum ArchiveError {
     },
     #[error("what the archive holds of {name} is no good: {reason}")]
     Damaged { name: String, reason: String },
+    #[error("the archived copy of {name} is cut: {key} has {bytes} bytes")]
+    Cut {
+        name: String,
+        key: String,
+        bytes: u64,
+    },
     #[error("{name} makes a tablespace in {location:?}")]
     Tablespace { name: String, location: String },
     #[error("{name} is stored already, with other content")]
@@ -199,6 +205,9 @@ impl ArchiveError {
             }
             Self::Damaged { .. } => {
                 "nothing after it can be recovered: take a base backup with `xdb backup push` now"
+            }
+            Self::Cut { .. } => {
+                "that object holds nothing of use: delete it from the bucket, and PostgreSQL archives the file again by itself"
             }
             Self::Tablespace { .. } => {
                 "a restore does not replay it: it would write into the live tablespace"

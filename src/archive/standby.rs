@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::ancestry::{self, Ancestry, Place};
-use super::wal_client::stored_as;
+use super::wal_client::whole_as;
 use super::{ArchiveError, Repository, segment_header};
 use crate::config::Config;
 use crate::model::{ArchiveFile, Lsn, SegmentSize, Timeline, WalSegment};
@@ -34,14 +34,17 @@ pub(super) async fn await_stored(
     (here, name): (&Path, &str),
 ) -> Result<Option<NeverComes>, ArchiveError> {
     let begun = Instant::now();
-    let usual = if is_older(&here.join("pg_wal").join(name), USUAL) {
+    let file = here.join("pg_wal").join(name);
+    let bytes = std::fs::metadata(&file).map_or(0, |found| found.len());
+    let usual = if is_older(&file, USUAL) {
         Duration::ZERO
     } else {
         USUAL
     };
     let mut why = None;
     loop {
-        if !stored_as(bucket, repository, name).await?.is_empty() {
+        let whole = whole_as(bucket, repository, name, bytes).await?;
+        if !whole.is_empty() {
             return Ok(None);
         }
         if why.is_none() && begun.elapsed() >= usual {
@@ -282,7 +285,8 @@ async fn is_replaced(
     for timeline in later.filter(|timeline| *timeline > segment.timeline) {
         let number = segment.number;
         let name = WalSegment { timeline, number }.name(size);
-        if !stored_as(bucket, repository, &name).await?.is_empty() {
+        let whole = whole_as(bucket, repository, &name, size.bytes()).await?;
+        if !whole.is_empty() {
             return Ok(true);
         }
     }

@@ -45,6 +45,38 @@ pub async fn stored_as(
     Ok(listed)
 }
 
+/// Those of them that can hold all of the `bytes` bytes of the file: an upload that stored nothing is no copy.
+pub(super) async fn whole_as(
+    bucket: &Bucket,
+    repository: &Repository,
+    name: &str,
+    bytes: u64,
+) -> Result<Vec<Object>, ArchiveError> {
+    let mut stored = stored_as(bucket, repository, name).await?;
+    stored.retain(|object| is_whole(object, bytes));
+    Ok(stored)
+}
+
+/// Whether `object` has the bytes that a file of `bytes` bytes takes at least.
+pub(super) fn is_whole(object: &Object, bytes: u64) -> bool {
+    object.size >= super::catalog::least_stored(&object.key, bytes)
+}
+
+/// Refuses a name under which only something is stored that is cut: the programs do not replace it.
+pub(super) fn refuse_cut(stored: &[Object], name: &str, bytes: u64) -> Result<(), ArchiveError> {
+    if stored.iter().any(|object| is_whole(object, bytes)) {
+        return Ok(());
+    }
+    let cut = stored.first();
+    cut.map_or(Ok(()), |object| {
+        Err(ArchiveError::Cut {
+            name: name.to_owned(),
+            key: object.key.clone(),
+            bytes: object.size,
+        })
+    })
+}
+
 fn is_compressed(candidate: &str, key: &str) -> bool {
     let suffix = candidate
         .strip_prefix(key)

@@ -13,7 +13,7 @@ use super::archiver::{Handed, hand_over};
 use super::program::ReadyMark;
 use super::standby::{NeverComes, await_stored};
 use super::timelines::Timelines;
-use super::wal_client::{block_on, complain, configured, note, stored_as};
+use super::wal_client::{block_on, complain, configured, note, refuse_cut, stored_as, whole_as};
 use super::wal_role::{Here, in_recovery, refuse_foreign_prefix, refuse_superseded, stopping};
 use super::{ArchiveError, Program, Repository, catalog, environment, segment_header};
 use crate::config::{Config, usual_state_directory};
@@ -106,7 +106,9 @@ async fn archive(
         note("wal-push", name, &left.to_string());
         return Ok(());
     }
+    let bytes = bytes_of(path)?;
     let stored = stored_as(&bucket, repository, name).await?;
+    refuse_cut(&stored, name, bytes)?;
     if !stored.is_empty() && same_content(&bucket, &stored, path, name).await? {
         return Ok(());
     }
@@ -119,16 +121,24 @@ async fn archive(
     refuse_foreign_prefix(&timelines, place, name).await?;
     refuse_superseded(&timelines, place, name).await?;
     store(config, repository, &here, path, name).await?;
-    match stored_as(&bucket, repository, name).await?.as_slice() {
+    match whole_as(&bucket, repository, name, bytes).await?.as_slice() {
         [_] => Ok(()),
         [] => Err(ArchiveError::NotThere {
             program: config.archive.program.clone(),
-            reason: format!("{name} is not in the bucket"),
+            reason: format!("{name} is not whole in the bucket"),
         }),
         _ => Err(ArchiveError::Twice {
             name: name.to_owned(),
         }),
     }
+}
+
+fn bytes_of(path: &Path) -> Result<u64, ArchiveError> {
+    let found = std::fs::metadata(path).map_err(|source| ArchiveError::Segment {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(found.len())
 }
 
 /// Why the primary here must not store the segment `name`: the server that was promoted, this one or one before it, left

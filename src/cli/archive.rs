@@ -224,6 +224,11 @@ fn print_wrong(config: &Config, verified: &Verified) -> std::io::Result<()> {
         say(format_args!(
             "MISSING: {named}{end}; it cuts off {cut_off}{known}"
         ))?;
+        for cut in &gap.cut {
+            say(format_args!(
+                "HINT: {cut}, too few for a whole segment: delete that object, then `xdb archive fill` on a node whose pg_wal holds it"
+            ))?;
+        }
         let held = archive::held_here(config, (&gap.first, &gap.last));
         if held > 0 {
             say(format_args!(

@@ -176,6 +176,7 @@ mod tests {
                 last: "000000010000000000000004".to_owned(),
                 segments: 1,
                 at_end: false,
+                cut: Vec::new(),
                 cuts_off: cuts_off.into_iter().cloned().collect(),
                 acknowledged: None,
             };

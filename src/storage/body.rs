@@ -49,6 +49,40 @@ impl Bucket {
     }
 }
 
+impl Bucket {
+    /// The last `most` bytes of an object of `size` bytes, or all of a shorter one.
+    ///
+    /// # Errors
+    /// When it is not there or cannot be read.
+    pub async fn get_end(&self, key: &str, size: u64, most: u64) -> Result<Vec<u8>, StorageError> {
+        let Some(last) = size.checked_sub(1) else {
+            return Ok(Vec::new());
+        };
+        let first = size.saturating_sub(most);
+        let request = self.client.get_object().bucket(&self.name).key(key);
+        let request = request.range(format!("bytes={first}-{last}"));
+        let answer = request
+            .send()
+            .await
+            .map_err(|e| self.failed("read", key, e))?;
+        let mut body = Body {
+            stream: answer.body,
+            bucket: self.name.clone(),
+            key: key.to_owned(),
+        };
+        // A server that does not know ranges sends all of it.
+        let mut end = Vec::new();
+        while let Some(bytes) = body.next().await? {
+            end.extend_from_slice(&bytes);
+            let excess = end
+                .len()
+                .saturating_sub(usize::try_from(most).unwrap_or(usize::MAX));
+            end.drain(..excess);
+        }
+        Ok(end)
+    }
+}
+
 impl Body {
     /// The next bytes; `None` at the end.
     ///

@@ -156,6 +156,11 @@ fn a_broken_backup_is_never_complete_and_no_reason_to_delete_another(program: Pr
             "the tar parts of base_",
         ),
         (
+            format!("truncate -s 100 {parts}/pg_control.tar.lz4"),
+            format!("test $(stat -c %s {parts}/pg_control.tar.lz4) = 100"),
+            "the tar parts of base_",
+        ),
+        (
             format!("f=$(ls {parts}/* | head -1) && : >$f"),
             format!("find {parts} -size 0 -type f | grep -q ."),
             "the tar parts of base_",
@@ -175,6 +180,14 @@ fn a_broken_backup_is_never_complete_and_no_reason_to_delete_another(program: Pr
         (
             format!("rm {REPOSITORY}/basebackups_005/{new}/files_metadata.json"),
             format!("! ls {REPOSITORY}/basebackups_005/{new}/files_metadata.json"),
+            "files_metadata.json of base_",
+        ),
+        // wal-g restores by half a list with exit 0, and leaves out or spoils what the rest names.
+        (
+            format!("truncate -s 100 {REPOSITORY}/basebackups_005/{new}/files_metadata.json"),
+            format!(
+                "test $(stat -c %s {REPOSITORY}/basebackups_005/{new}/files_metadata.json) = 100"
+            ),
             "files_metadata.json of base_",
         ),
         // Old releases wrote no size.
@@ -198,6 +211,34 @@ fn a_broken_backup_is_never_complete_and_no_reason_to_delete_another(program: Pr
             is_no_good(&lab, (&old, &new), "unusable", words);
         }
         restore();
+    }
+    // An upload of its own WAL that stored nothing, or a piece of it; two files have that name's begin.
+    let segment = format!("{REPOSITORY}/wal_005/{}.lz4", &new[5..29]);
+    for bytes in [0, 100] {
+        lab.ok(&format!(
+            "cp -a {segment} /tmp/segment && truncate -s {bytes} {segment}"
+        ));
+        let verified = lab.xdb(&["archive", "verify"]);
+        assert!(
+            verified.code == 1
+                && verified
+                    .stdout
+                    .contains(&format!("is stored with {bytes} bytes")),
+            "{verified:?}"
+        );
+        assert_eq!(
+            (status(&lab, &old), status(&lab, &new)),
+            ("complete".into(), "unusable".into())
+        );
+        let planned = restore_plan(&lab);
+        assert!(
+            planned.stdout.contains(&format!("\"backup\": \"{old}\"")),
+            "{planned:?}"
+        );
+        let dry = lab.xdb_json(&["prune", "--dry-run"]);
+        assert_eq!(plan_of(&dry, &old)["action"], "keep", "{dry}");
+        lab.ok(&format!("cp -a /tmp/segment {segment}"));
+        assert_eq!(lab.xdb(&["archive", "verify"]).code, 0);
     }
     // Without a size, and without what only retention reads, a backup is still one.
     lab.ok(&edit("del(.CompressedSize)"));

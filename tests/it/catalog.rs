@@ -84,23 +84,23 @@ fn a_later_look_asks_twice_and_sees_what_came(program: Program) {
     assert!(first.len() > 2, "{first:#?}");
     for _ in 0..2 {
         let asked = requests(&lab, list);
-        // The backups with their parts, the tail of the WAL, the proofs of restore tests.
-        assert_eq!(asked.len(), 3, "{asked:#?}");
+        // The backups with their parts, the backup's own WAL, the tail of the WAL, the proofs of restore tests.
+        assert_eq!(asked.len(), 4, "{asked:#?}");
         assert!(
             asked.iter().all(|line| line.contains("list-type=2")),
             "{asked:#?}"
         );
     }
 
-    // New segments, and a new backup whose sentinel alone is read.
+    // New segments, and a new backup: its sentinel and the end of its list of files are read.
     let new = archived(&lab);
     let (code, seen) = verify(&lab, true);
     assert_eq!((code, last(&seen)), (0, &json!(new)), "{seen}");
     assert_eq!(lab.xdb(&["backup", "push"]).code, 0);
     let asked = requests(&lab, list);
     let sentinels = asked.iter().filter(|line| line.contains("sentinel.json"));
-    assert_eq!((asked.len(), sentinels.count()), (4, 1), "{asked:#?}");
-    assert_eq!(requests(&lab, list).len(), 3);
+    assert_eq!((asked.len(), sentinels.count()), (7, 1), "{asked:#?}");
+    assert_eq!(requests(&lab, list).len(), 5);
 
     // A hole, and what fills it; each look at it is one more request, and another whether retention made it.
     let lost = &segments[2];
@@ -116,7 +116,7 @@ fn a_later_look_asks_twice_and_sees_what_came(program: Program) {
     );
     assert_eq!(verify(&lab, true).0, 1);
     let asked = requests(&lab, list);
-    assert_eq!(asked.len(), 5, "{asked:#?}");
+    assert_eq!(asked.len(), 6, "{asked:#?}");
     lab.ok(&format!("mv /tmp/{lost}.lz4 {STORED}/"));
     let (code, seen) = verify(&lab, true);
     assert_eq!((code, &seen["gaps"]), (0, &json!([])), "{seen}");
@@ -127,7 +127,7 @@ fn a_later_look_asks_twice_and_sees_what_came(program: Program) {
     assert!(newer.starts_with("00000002"), "{newer}");
     let (code, seen) = verify(&lab, true);
     assert_eq!((code, last(&seen)), (0, &json!(newer)), "{seen}");
-    assert_eq!(requests(&lab, list).len(), 3);
+    assert_eq!(requests(&lab, list).len(), 4);
     let old = seen["wal"][0]["last"].as_str().unwrap();
     assert!(old.starts_with("00000001"), "{seen}");
     let (old, kept) = (
@@ -140,7 +140,18 @@ fn a_later_look_asks_twice_and_sees_what_came(program: Program) {
     let (code, seen) = verify(&lab, true);
     assert_eq!(code, 0, "{seen}");
 
-    // What a hand deleted shows when all is listed, and then to the next look, too.
+    // What a hand deleted of a backup's own WAL shows at once.
+    let own = lab.ok(&format!(
+        "ls {BACKUPS} | sed -n 's/^base_\\(.*\\)_backup_stop.*/\\1/p'"
+    ));
+    lab.ok(&format!("mv {STORED}/{own}.lz4 /tmp/own"));
+    let said = lab.xdb_json(&["backup", "list"]);
+    assert_eq!(said[0]["status"], "unusable", "{said}");
+    lab.ok(&format!("mv /tmp/own {STORED}/{own}.lz4"));
+    let said = lab.xdb_json(&["backup", "list"]);
+    assert_eq!(said[0]["status"], "complete", "{said}");
+
+    // Other WAL that a hand deleted shows when all is listed, and then to the next look, too.
     lab.ok(&format!("rm {STORED}/{newer}.lz4"));
     let (_, seen) = verify(&lab, true);
     assert_eq!(last(&seen), &json!(newer), "the cache believes what it saw");
@@ -169,27 +180,27 @@ fn a_catalog_that_cannot_be_kept_or_read_costs_requests_only() {
     let known = list();
     let good =
         |said: &Output| assert_eq!((said.code, &said.stdout), (0, &known.stdout), "{said:?}");
-    assert_eq!(requests(&lab, || good(&list())).len(), 3);
+    assert_eq!(requests(&lab, || good(&list())).len(), 4);
     // Root may read what is kept, and keeps nothing that its owner could not write.
     assert_eq!(
         requests(&lab, || good(&lab.sh("xdb backup list --json"))).len(),
-        3
+        4
     );
     assert_eq!(lab.sh("xdb archive verify").code, 0);
     assert_eq!(lab.ok("find /var/lib/xdb ! -user postgres"), "");
     // Another S3 under the same names.
     lab.config("[s3]\nendpoint = \"http://127.0.0.1:7070\"");
     let asked = requests(&lab, || good(&list()));
-    assert!(asked.len() > 3, "{asked:#?}");
+    assert!(asked.len() > 4, "{asked:#?}");
     lab.config("");
-    assert_eq!(requests(&lab, || good(&list())).len(), 3);
+    assert_eq!(requests(&lab, || good(&list())).len(), 4);
     // A damaged store stays where it is: the daemon moves it aside.
     lab.ok("cd /var/lib/xdb && rm -f xdb.db-* && head -c 8192 /dev/urandom >xdb.db");
     let before = lab.ok("sha256sum /var/lib/xdb/xdb.db");
     let asked = requests(&lab, || good(&list()));
-    assert!(asked.len() > 3, "{asked:#?}");
+    assert!(asked.len() > 4, "{asked:#?}");
     assert_eq!(lab.ok("sha256sum /var/lib/xdb/xdb.db"), before);
     lab.ok("rm /var/lib/xdb/xdb.db");
-    assert!(requests(&lab, || good(&list())).len() > 3);
-    assert_eq!(requests(&lab, || good(&list())).len(), 3);
+    assert!(requests(&lab, || good(&list())).len() > 4);
+    assert_eq!(requests(&lab, || good(&list())).len(), 4);
 }

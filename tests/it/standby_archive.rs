@@ -139,6 +139,23 @@ fn a_gap_is_filled_from_the_standby(lab: &Lab) -> [String; 4] {
     kept.failed(1, "the primary has passed it");
     assert!(kept.stderr.contains("`xdb archive fill`"), "{kept:?}");
 
+    // An upload that stored nothing is no copy: the standby keeps its own, and nothing writes over the object.
+    for bytes in [0, 100] {
+        lab.ok(&format!(
+            "truncate -s {bytes} {WAL}/{second}.lz4 && test -e {WAL}/{second}.lz4"
+        ));
+        push(lab, DB2, second).failed(1, "is not stored");
+        push(lab, DB1, second).failed(1, "is cut");
+        let planned = on_db2(lab, "archive fill --dry-run");
+        assert!(
+            planned
+                .stdout
+                .contains(&format!("not stored: {second}: the archived copy of")),
+            "{planned:?}"
+        );
+    }
+    lab.ok(&format!("rm {WAL}/{second}.lz4"));
+
     // Within the first page's first record: its checksum is wrong, and every page header is as it was.
     lab.ok(&format!(
         "printf damaged | dd of={DB2}/pg_wal/{last} bs=1 seek=72 conv=notrunc status=none && ! cmp -s {DB1}/pg_wal/{last} {DB2}/pg_wal/{last}"

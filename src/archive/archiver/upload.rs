@@ -12,7 +12,7 @@ use super::ahead::Distance;
 use super::program::{Place, Worker, longest};
 use super::progress::Progress;
 use crate::archive::timelines::Timelines;
-use crate::archive::wal_client::stored_as;
+use crate::archive::wal_client::whole_as;
 use crate::archive::wal_role::{Here, in_recovery, refuse_foreign_prefix, refuse_superseded};
 use crate::archive::{ArchiveError, Repository, ancestry, wal_header, wal_push};
 use crate::config::Config;
@@ -172,7 +172,7 @@ impl Means {
     /// Asks the bucket for what the program's daemon says that it stored: once, whatever its compression.
     pub(super) async fn look(&self, name: &str, before: Identity) -> Ended {
         let asked = Instant::now();
-        let stored = match stored_as(&self.bucket, &self.repository, name).await {
+        let stored = match whole_as(&self.bucket, &self.repository, name, before.size).await {
             Ok(stored) => stored.len(),
             Err(error) => {
                 tracing::warn!("{name} was not looked for: {}", log::chain(&error));
@@ -185,7 +185,7 @@ impl Means {
         }
         if stored != 1 {
             tracing::warn!(
-                "the program's daemon ended well, but {name} is {stored} times in the bucket"
+                "the program's daemon ended well, but {name} is {stored} times whole in the bucket"
             );
         }
         Ended::Refused

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{StoredParts, Tested};
+use super::{Span, StoredParts, Tested};
 use crate::model::{Lsn, SegmentSize, Timeline, WalSegment};
 
 /// A backup's folder, with or without the sentinel that makes it a backup.
@@ -48,6 +48,17 @@ impl Backup {
         self.sentinel.as_ref().is_none_or(|sentinel| {
             let start = WalSegment::holding(self.timeline, sentinel.start_lsn, size);
             Self::segment_of(&self.name) == Some(start.name(size).as_str())
+        })
+    }
+
+    /// The segments of `size` from its start to its finish; `None` where it did not finish.
+    pub(in crate::archive) fn own_wal(&self, size: SegmentSize) -> Option<Span> {
+        let sentinel = self.sentinel.as_ref()?;
+        let (start, finish) = (sentinel.start_lsn.0, sentinel.finish_lsn.0);
+        Some(Span {
+            timeline: self.timeline,
+            first: start / size.bytes(),
+            last: finish.saturating_sub(1).max(start) / size.bytes(),
         })
     }
 

@@ -1,6 +1,6 @@
 //! Timelines that are not of the cluster whose backups a repository holds: they lead nowhere, and say nothing of its backups.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use super::{Catalog, archived_name, sentinels, stored_header};
@@ -17,9 +17,7 @@ pub(in crate::archive) async fn owners(
     bucket: &Bucket,
     repository: &Repository,
 ) -> Result<Vec<u64>, ArchiveError> {
-    let backups = sentinels::read(bucket, repository, &[], &mut BTreeMap::new()).await?;
-    let sentinels = backups.iter().filter_map(|backup| backup.sentinel.as_ref());
-    let owners: BTreeSet<u64> = sentinels.filter_map(|it| it.system_identifier).collect();
+    let owners = sentinels::identifiers(bucket, repository).await?;
     if !owners.is_empty() {
         return Ok(owners.into_iter().collect());
     }

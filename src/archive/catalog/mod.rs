@@ -29,7 +29,7 @@ pub use status::{State, Status, Tested};
 pub use stored_parts::StoredParts;
 pub use verify::{Gap, Verified, WalRange};
 pub(in crate::archive) use wal::archived_name;
-pub use wal::{Run, Stored, Wal, archived_segment};
+pub use wal::{Run, Stored, Wal, archived_segment, least_stored};
 pub use window::Window;
 
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,6 @@
 //! The base backups of a repository: one listing of all that is stored of them, and the sentinels that are not known yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -10,6 +10,9 @@ use super::{Backup, Sentinel, StoredParts, Tests};
 use crate::storage::{Bucket, Cause, Object, Repository, StorageError};
 
 const SENTINEL: &str = "_backup_stop_sentinel.json";
+const FILES: &str = "files_metadata.json";
+/// Enough of its end to see whether the JSON ends there.
+const TAIL: u64 = 32;
 
 /// Lists the backups, oldest first; a sentinel is read where `seen` does not know it, and `known` does not hold it.
 pub(super) async fn read(
@@ -18,11 +21,35 @@ pub(super) async fn read(
     known: &[Backup],
     seen: &mut Seen,
 ) -> Result<Vec<Backup>, StorageError> {
+    read_with(bucket, repository, known, (seen, true)).await
+}
+
+/// The system identifiers in the sentinels of all backups.
+pub(super) async fn identifiers(
+    bucket: &Bucket,
+    repository: &Repository,
+) -> Result<BTreeSet<u64>, StorageError> {
+    let backups = read_with(bucket, repository, &[], (&mut Seen::new(), false)).await?;
+    let sentinels = backups.iter().filter_map(|backup| backup.sentinel.as_ref());
+    Ok(sentinels.filter_map(|it| it.system_identifier).collect())
+}
+
+/// The lists of the backups' files are looked at where `with_lists`.
+async fn read_with(
+    bucket: &Bucket,
+    repository: &Repository,
+    known: &[Backup],
+    (seen, with_lists): (&mut Seen, bool),
+) -> Result<Vec<Backup>, StorageError> {
     let listed = list(bucket, repository).await?;
     let reads = listed.into_iter().filter_map(|(name, listed)| {
         let timeline = Backup::timeline_of(&name)?;
         let known = known.iter().find(|backup| backup.name == name);
-        let Listed { sentinel, stored } = listed;
+        let Listed {
+            sentinel,
+            files,
+            mut stored,
+        } = listed;
         let Some(object) = sentinel else {
             return Some(Reading::Known(Box::new(Backup {
                 name,
@@ -34,20 +61,33 @@ pub(super) async fn read(
                 tests: Tests::default(),
             })));
         };
-        let is_new = seen.insert(name.clone(), tag_of(&object)) != Some(tag_of(&object));
+        let mut is_new = |name: String, object: &Object| {
+            seen.insert(name, tag_of(object)) != Some(tag_of(object))
+        };
+        let before = known.and_then(|backup| backup.stored.as_ref());
+        let files = files.filter(|files| {
+            with_lists && (is_new(format!("{name}/{FILES}"), files) || before.is_none())
+        });
+        stored.files_metadata_cut = before.is_some_and(|it| it.files_metadata_cut);
+        let is_new = is_new(name.clone(), &object);
         let known = known.filter(|backup| !is_new && backup.finished_at.is_some());
-        Some(match known {
-            Some(known) => Reading::Known(Box::new(Backup {
+        Some(match (known, files) {
+            (Some(known), None) => Reading::Known(Box::new(Backup {
                 stored: Some(stored),
                 ..known.clone()
             })),
-            None => Reading::New(name, object, stored),
+            (_, files) => Reading::New(name, object, files, Box::new(stored)),
         })
     });
     let reads = reads.map(|reading| async move {
         match reading {
             Reading::Known(backup) => Ok(Some(*backup)),
-            Reading::New(name, object, stored) => read_one(bucket, name, &object, stored).await,
+            Reading::New(name, object, files, mut stored) => {
+                if let Some(files) = files {
+                    stored.files_metadata_cut = is_cut(bucket, &files).await?;
+                }
+                read_one(bucket, name, &object, *stored).await
+            }
         }
     });
     // Boxed: the compiler cannot yet see that a stream of these borrowing futures is Send.
@@ -58,13 +98,15 @@ pub(super) async fn read(
 
 enum Reading {
     Known(Box<Backup>),
-    New(String, Object, StoredParts),
+    /// Its sentinel, and its list of files where that is to be looked at.
+    New(String, Object, Option<Object>, Box<StoredParts>),
 }
 
 /// What is listed under the name of one backup.
 #[derive(Default)]
 struct Listed {
     sentinel: Option<Object>,
+    files: Option<Object>,
     stored: StoredParts,
 }
 
@@ -80,6 +122,9 @@ async fn list(
         if let Some((name, path)) = path.split_once('/') {
             let listed = backups.entry(name.to_owned()).or_default();
             listed.stored.add(path, &object);
+            if path == FILES {
+                listed.files = Some(object);
+            }
         } else if let Some(name) = path.strip_suffix(SENTINEL) {
             let name = name.to_owned();
             backups.entry(name).or_default().sentinel = Some(object);
@@ -88,6 +133,23 @@ async fn list(
     };
     bucket.list_each(&prefix, None, each).await?;
     Ok(backups)
+}
+
+/// Whether the list of a backup's files breaks off: wal-g restores without the rest of it, and takes the pages of a delta for
+/// whole files.
+///
+/// It may have many megabytes, so only its end is read.
+async fn is_cut(bucket: &Bucket, files: &Object) -> Result<bool, StorageError> {
+    match bucket.get_end(&files.key, files.size, TAIL).await {
+        Err(error) if error.cause() == Some(&Cause::NoSuchKey) => Ok(false),
+        end => Ok(!ends_as_list(&end?)),
+    }
+}
+
+/// Both programs close an object within an object at the end, or leave the last one null.
+fn ends_as_list(end: &[u8]) -> bool {
+    let end = end.trim_ascii_end();
+    end.ends_with(b"}}") || end.ends_with(b"null}")
 }
 
 /// `None` when retention took it away since the listing.
@@ -118,4 +180,37 @@ async fn read_one(
         stored: Some(stored),
         tests: Tests::default(),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_files_that_breaks_off_is_seen_by_its_end() {
+        let wal_g = include_bytes!(
+            "../../../tests/fixtures/walg-3.0.9/repository/basebackups_005/base_000000010000000000000003/files_metadata.json"
+        );
+        assert!(ends_as_list(wal_g));
+        for (end, whole) in [
+            (
+                r#","pg_commit_ts","postgresql.auto.conf","pg_subtrans"]}}"#,
+                true,
+            ),
+            (r#"2026-11-27T01:00:30Z","UpdatesCount":0}}}"#, true),
+            (
+                r#"{"Files":{},"TarFileSets":{},"DatabasesByNames":null}"#,
+                true,
+            ),
+            ("\"TarFileSets\":{}}\n", true),
+            ("", false),
+            (r#""/base/1/112":{"IsIncremented":fal"#, false),
+            (r#"2026-11-27T01:00:30Z","UpdatesCount":0}"#, false),
+            (r#"2026-11-27T01:00:30Z","UpdatesCount":0},"#, false),
+        ] {
+            assert_eq!(ends_as_list(end.as_bytes()), whole, "{end}");
+        }
+        let ends = (1..wal_g.len()).filter(|length| ends_as_list(&wal_g[..*length]));
+        assert!(ends.count() < wal_g.len() / 1000);
+    }
 }

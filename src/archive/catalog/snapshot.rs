@@ -1,6 +1,7 @@
 //! What was read of a repository, and how little must be read anew where that is known.
 //!
-//! A snapshot believes what it saw: what was deleted since shows when all is listed again, at least once a day.
+//! A snapshot believes what it saw: what was deleted since shows when all is listed again, at least once a day. What the newest
+//! backups cannot be restored without is looked at each time.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -11,18 +12,20 @@ use serde::{Deserialize, Serialize};
 
 use super::read::parse_stored_history;
 use super::segment_size::{self, SizedBy};
-use super::wal::{Stored, archived_name};
-use super::{Catalog, Span, Wal, sentinels};
+use super::wal::{Stored, archived_name, least_stored};
+use super::{Backup, Catalog, Span, Wal, sentinels};
 use crate::archive::ArchiveError;
 use crate::model::{ArchiveFile, Timeline, WalSegment};
 use crate::storage::{Bucket, Cause, Object, Repository, StorageError};
 
 /// Of another version, a kept one is not read.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// All is listed again after this time.
 const WHOLE_AFTER: SignedDuration = SignedDuration::from_hours(24);
 /// Beyond so many holes, one listing of all is the quicker one.
 const MOST_HOLES: usize = 8;
+/// Backups whose own WAL is looked at each time, the newest ones.
+const MOST_LOOKED_AT: usize = 8;
 /// Small objects read at once.
 pub(super) const AT_ONCE: usize = 8;
 
@@ -91,7 +94,8 @@ impl Snapshot {
 
     /// Reads what came to `repository` since; all of it where this one is too old, or was overtaken by a deletion.
     ///
-    /// Where nothing came, that is two listings of a page each, and one more for each hole that a recovery would fall in.
+    /// Where nothing came, that is two listings of a page each, one more for each of the newest backups, and one for each hole that
+    /// a recovery would fall in.
     ///
     /// # Errors
     /// When the bucket cannot be read.
@@ -134,11 +138,13 @@ impl Snapshot {
             }
             SizedBy::Nothing => false,
         };
-        if deleted || !same_size {
+        if deleted || !same_size || self.lost_own_wal(bucket, repository).await? {
             return Ok(false);
         }
         let newest = self.catalog.wal.runs.last_key_value();
         let newest = newest.and_then(|(timeline, _)| self.catalog.wal.newest(*timeline));
+        // Those that are still there are in the tail, or in a hole.
+        self.catalog.wal.cut.clear();
         let tail = (newest.map(|newest| self.past(newest)), None);
         self.read_wal(bucket, repository, vec![tail]).await?;
         // Segments do not come in order, and the end of a timeline may come after the next one began.
@@ -172,6 +178,7 @@ impl Snapshot {
         ranges: Vec<Range>,
     ) -> Result<(), StorageError> {
         let prefix = repository.key("wal_005/");
+        let segment_bytes = self.segment_bytes();
         let mut histories: Vec<(Timeline, Object)> = Vec::new();
         for (after, until) in ranges {
             let after = after.map(|name| format!("{prefix}{name}"));
@@ -183,7 +190,7 @@ impl Snapshot {
                 if until.as_deref().is_some_and(|until| name > until) {
                     return ControlFlow::Break(());
                 }
-                if let Some(timeline) = take(wal, name, &object) {
+                if let Some(timeline) = take(wal, name, &object, segment_bytes) {
                     histories.push((timeline, object));
                 }
                 ControlFlow::Continue(())
@@ -215,6 +222,53 @@ impl Snapshot {
             .histories
             .extend(read.into_iter().flatten());
         Ok(())
+    }
+
+    /// Without their size nothing but an empty one is known to be cut.
+    fn segment_bytes(&self) -> u64 {
+        match self.sized_by {
+            SizedBy::Nothing => 1,
+            SizedBy::Header | SizedBy::Names => self.catalog.wal.size.bytes(),
+        }
+    }
+
+    /// Whether the bucket lacks WAL that one of the newest backups needs to be whole, and that was there.
+    async fn lost_own_wal(
+        &self,
+        bucket: &Bucket,
+        repository: &Repository,
+    ) -> Result<bool, StorageError> {
+        let prefix = &repository.key("wal_005/");
+        let mut newest: Vec<&Backup> = self.catalog.backups.iter().collect();
+        newest.sort_by_key(|backup| std::cmp::Reverse(backup.finished_at));
+        let size = self.catalog.wal.size;
+        let spans = newest.into_iter().filter_map(|backup| backup.own_wal(size));
+        let looks = spans.take(MOST_LOOKED_AT).map(|span| async move {
+            let (after, until) = self.around(span);
+            let mut there = Wal {
+                size,
+                ..Wal::default()
+            };
+            let each = |object: Object| {
+                let name = object.key.strip_prefix(prefix.as_str()).unwrap_or_default();
+                if until.as_deref().is_some_and(|until| name > until) {
+                    return ControlFlow::Break(());
+                }
+                take(&mut there, name, &object, self.segment_bytes());
+                ControlFlow::Continue(())
+            };
+            let after = after.map(|name| format!("{prefix}{name}"));
+            bucket.list_each(prefix, after, each).await?;
+            let of = |wal: &Wal| {
+                wal.stored_numbers(span.timeline, span.first, span.last)
+                    .segments
+            };
+            Ok(of(&there) < of(&self.catalog.wal))
+        });
+        // Boxed: the compiler cannot yet see that a stream of these borrowing futures is Send.
+        let looks: Vec<_> = looks.map(Box::pin).collect();
+        let lost: Vec<bool> = stream::iter(looks).buffered(AT_ONCE).try_collect().await?;
+        Ok(lost.contains(&true))
     }
 
     /// What sorts behind all that belongs to `segment`, and before the next one.
@@ -249,12 +303,19 @@ pub(super) fn tag_of(object: &Object) -> String {
     format!("{} {} {}", object.tag, object.size, object.last_modified)
 }
 
-/// Takes in a segment; of a history gives the timeline.
-fn take(wal: &mut Wal, name: &str, object: &Object) -> Option<Timeline> {
+/// Takes in a segment of `segment_bytes` bytes; of a history gives the timeline.
+fn take(wal: &mut Wal, name: &str, object: &Object, segment_bytes: u64) -> Option<Timeline> {
     let (name, kind) = archived_name(name)?;
     match kind {
         ArchiveFile::Segment => {
             let segment = WalSegment::parse(name, wal.size).ok()?;
+            if object.size < least_stored(&object.key, segment_bytes) {
+                if wal.get(segment).is_none() {
+                    wal.cut.insert(name.to_owned(), object.size);
+                }
+                return None;
+            }
+            wal.cut.remove(name);
             let stored = Stored {
                 size: object.size,
                 last_modified: object.last_modified,

@@ -16,7 +16,7 @@ fn object(name: &str, size: u64) -> Object {
 fn snapshot(names: &[&str]) -> Snapshot {
     let mut wal = Wal::default();
     for name in names {
-        take(&mut wal, name, &object(name, 100));
+        take(&mut wal, name, &object(name, 1 << 20), 16 << 20);
     }
     let history: Result<TimelineHistory, String> = Ok("1\t0/3000000\tr\n".parse().unwrap());
     wal.histories.insert(Timeline(2), history);
@@ -59,9 +59,72 @@ fn a_snapshot_is_read_as_it_was_kept_and_another_versions_is_none() {
         "",
         "{}",
         &json[..json.len() / 2],
-        &json.replace("\"v\":2", "\"v\":3"),
+        &json.replace("\"v\":3", "\"v\":4"),
     ] {
         assert!(Snapshot::of_json(damaged).is_none(), "{damaged:?}");
+    }
+}
+
+#[test]
+fn a_segment_that_is_too_small_to_be_whole_is_missing() {
+    let name = "000000010000000000000003";
+    let (whole, small, empty) = (70_000, 100, 0);
+    for (what, objects, sized, is_there, cut) in [
+        ("whole", &[(".lz4", whole)][..], true, true, None),
+        ("empty", &[(".lz4", empty)], true, false, Some(empty)),
+        (
+            "cut to 100 bytes",
+            &[(".lz4", small)],
+            true,
+            false,
+            Some(small),
+        ),
+        (
+            "the same as zstd",
+            &[(".zst", small)],
+            true,
+            false,
+            Some(small),
+        ),
+        (
+            "the same without compression",
+            &[("", whole)],
+            true,
+            false,
+            Some(whole),
+        ),
+        ("of an unknown size", &[(".lz4", small)], false, true, None),
+        (
+            "empty, of an unknown size",
+            &[(".lz4", empty)],
+            false,
+            false,
+            Some(empty),
+        ),
+        (
+            "cut, and whole",
+            &[(".lz4", small), (".zst", whole)],
+            true,
+            true,
+            None,
+        ),
+        (
+            "whole, and cut",
+            &[(".lz4", whole), (".zst", small)],
+            true,
+            true,
+            None,
+        ),
+    ] {
+        let mut wal = Wal::default();
+        let bytes = if sized { wal.size.bytes() } else { 1 };
+        for (suffix, size) in objects {
+            let key = format!("{name}{suffix}");
+            take(&mut wal, &key, &object(&key, *size), bytes);
+        }
+        let segment = WalSegment::parse(name, wal.size).unwrap();
+        assert_eq!(wal.get(segment).is_some(), is_there, "{what}");
+        assert_eq!(wal.cut.get(name).copied(), cut, "{what}");
     }
 }
 
@@ -71,7 +134,7 @@ fn a_million_segments_are_one_run_and_a_short_text() {
     for number in 0..1_000_000 {
         let timeline = Timeline(1);
         let name = WalSegment { timeline, number }.name(wal.size);
-        take(&mut wal, &name, &object(&name, 1 << 20));
+        take(&mut wal, &name, &object(&name, 1 << 20), 1 << 20);
     }
     assert_eq!(wal.runs[&Timeline(1)].len(), 1);
     assert!(serde_json::to_string(&wal).unwrap().len() < 300);

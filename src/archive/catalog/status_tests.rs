@@ -15,7 +15,7 @@ fn at(second: i64) -> Timestamp {
 fn backup(number: u64, extra: &str) -> Backup {
     let (start, finish) = (number * SEGMENT + 40, number * SEGMENT + 80);
     let json = format!(
-        r#"{{"LSN":{start},"FinishLSN":{finish},"SystemIdentifier":7,"CompressedSize":100{extra}}}"#
+        r#"{{"LSN":{start},"FinishLSN":{finish},"SystemIdentifier":7,"CompressedSize":1000{extra}}}"#
     );
     Backup {
         name: format!("base_00000001{number:016X}"),
@@ -23,14 +23,14 @@ fn backup(number: u64, extra: &str) -> Backup {
         sentinel: Some(Sentinel::parse(json.as_bytes()).unwrap()),
         damage: None,
         finished_at: Some(at(i64::try_from(number).unwrap())),
-        stored: Some(stored(90)),
+        stored: Some(stored(800)),
         tests: Tests::default(),
     }
 }
 
 fn stored(bytes: u64) -> StoredParts {
     let mut stored = StoredParts::default();
-    for (part, size) in [("part_001.tar.lz4", bytes), ("pg_control.tar.lz4", 10)] {
+    for (part, size) in [("part_001.tar.lz4", bytes), ("pg_control.tar.lz4", 200)] {
         let path = format!("tar_partitions/{part}");
         let object = Object {
             key: path.clone(),

@@ -6,6 +6,11 @@ use serde::{Deserialize, Serialize};
 use super::{Backup, Catalog, Sentinel};
 use crate::storage::Object;
 
+/// Parts of a single file each.
+const SMALL_PARTS: [&str; 2] = ["pg_control.tar", "backup_label.tar"];
+/// Less than either of them takes in any compression: numbers and names that do not repeat.
+const LEAST_PART: u64 = 128;
+
 /// The objects below `basebackups_005/{name}/`, summed up.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredParts {
@@ -20,6 +25,12 @@ pub struct StoredParts {
     has_control: bool,
     has_label: bool,
     has_files_metadata: bool,
+    /// It does not end as its JSON does.
+    #[serde(default)]
+    pub(super) files_metadata_cut: bool,
+    /// The first part of the control file or the label that is too small to hold it, and its bytes.
+    #[serde(default)]
+    cut: Option<(String, u64)>,
     has_metadata: bool,
     /// When the last object was stored.
     pub newest: Option<Timestamp>,
@@ -44,6 +55,10 @@ impl StoredParts {
         }
         self.has_control |= part.starts_with("pg_control.tar");
         self.has_label |= part.starts_with("backup_label.tar");
+        if SMALL_PARTS.iter().any(|small| part.starts_with(small)) && object.size < LEAST_PART {
+            self.cut
+                .get_or_insert_with(|| (part.to_owned(), object.size));
+        }
         let number = part
             .strip_prefix("part_")
             .and_then(|rest| rest.split('.').next());
@@ -55,7 +70,7 @@ impl StoredParts {
 
     /// Why these objects are not the backup that `sentinel` describes.
     ///
-    /// wal-g counts no `backup_label.tar` in `CompressedSize`, so what is there may be more than was counted.
+    /// wal-g counts all, some or nothing of `backup_label.tar` in `CompressedSize`, so what is there may be more than was counted.
     fn why_cut(&self, backup: &str, sentinel: &Sentinel) -> Option<String> {
         if self.count == 0 {
             return Some(format!("the tar parts of {backup} are missing"));
@@ -70,6 +85,11 @@ impl StoredParts {
         if let Some(part) = &self.empty {
             return Some(format!(
                 "the tar parts of {backup} are cut: {part} is empty"
+            ));
+        }
+        if let Some((part, bytes)) = &self.cut {
+            return Some(format!(
+                "the tar parts of {backup} are cut: {part} has {bytes} bytes"
             ));
         }
         // Both programs write the control file to a part of its own.
@@ -95,6 +115,9 @@ impl StoredParts {
 
     /// Why the backup cannot be counted on, though a program may still be able to restore it.
     fn why_doubtful(&self, backup: &str, sentinel: &Sentinel) -> Option<String> {
+        if sentinel.needs_files_metadata && self.files_metadata_cut {
+            return Some(format!("files_metadata.json of {backup} is cut"));
+        }
         if sentinel.needs_files_metadata && !self.has_files_metadata {
             return Some(format!(
                 "files_metadata.json of {backup} is missing or empty"
@@ -157,9 +180,9 @@ mod tests {
     use super::*;
 
     const WALRUS: &[(&str, u64)] = &[
-        ("tar_partitions/part_001.tar.lz4", 900),
-        ("tar_partitions/part_002.tar.lz4", 60),
-        ("tar_partitions/pg_control.tar.lz4", 40),
+        ("tar_partitions/part_001.tar.lz4", 600),
+        ("tar_partitions/part_002.tar.lz4", 200),
+        ("tar_partitions/pg_control.tar.lz4", 200),
         ("files_metadata.json", 10),
         ("metadata.json", 10),
     ];
@@ -203,13 +226,13 @@ mod tests {
                 "a cut part",
                 changed("part_001", Some(100)),
                 &counted,
-                Some("hold 200 bytes"),
+                Some("hold 500 bytes"),
             ),
             (
                 "a part is gone",
                 changed("part_002", None),
                 &counted,
-                Some("hold 940 bytes"),
+                Some("hold 800 bytes"),
             ),
             (
                 "all parts are gone",
@@ -257,8 +280,19 @@ mod tests {
     fn wal_g_stores_the_label_in_a_part_that_it_does_not_count() {
         let wal_g =
             sentinel(r#","CompressedSize":1000,"UncompressedSize":4000,"DataCatalogSize":5000"#);
-        let with_label = [WALRUS, &[("tar_partitions/backup_label.tar.lz4", 30)]].concat();
+        let with_label = [WALRUS, &[("tar_partitions/backup_label.tar.lz4", 300)]].concat();
         assert_eq!(stored(&with_label).why_cut("b", &wal_g), None);
+        // A cut that is smaller than the label, which was not counted.
+        let control = with_label.iter().map(|(path, size)| {
+            let is_control = path.contains("pg_control");
+            (*path, if is_control { 100 } else { *size })
+        });
+        let found = stored(&control.collect::<Vec<_>>()).why_cut("b", &wal_g);
+        assert!(
+            found
+                .unwrap_or_default()
+                .contains("pg_control.tar.lz4 has 100 bytes")
+        );
         let found = stored(WALRUS).why_cut("b", &wal_g).unwrap();
         assert!(found.contains("lack backup_label.tar"), "{found}");
     }
@@ -317,5 +351,14 @@ mod tests {
             let found = stored.why_doubtful("b", sentinel);
             assert_eq!(found.is_some(), is_doubtful, "{what}: {found:?}");
         }
+        let cut = StoredParts {
+            files_metadata_cut: true,
+            ..stored(WALRUS)
+        };
+        assert!(
+            cut.why_doubtful("b", &sized)
+                .is_some_and(|why| why.contains("is cut"))
+        );
+        assert_eq!(cut.why_doubtful("b", &disabled), None);
     }
 }

@@ -48,6 +48,8 @@ pub struct Gap {
     pub segments: u64,
     /// It is the end of the archive: nothing of its timeline is stored after it, and the high-water mark lies in it.
     pub at_end: bool,
+    /// Those of it that are stored with too few bytes to be whole.
+    pub cut: Vec<String>,
     /// The backups that cannot be recovered past it.
     pub cuts_off: Vec<String>,
     /// Who knows of it; of several the one that ends first. `None` where nobody does, or not of all of it.
@@ -113,6 +115,7 @@ impl Catalog {
                 .wal
                 .mark()
                 .is_some_and(|mark| mark.timeline == span.timeline && mark.number == span.last),
+            cut: self.cut_within(span),
             ..gap(span, cuts_off, &standing, self.wal.size)
         });
         Verified {
@@ -126,6 +129,14 @@ impl Catalog {
                 End::Marked(_) => None,
             },
         }
+    }
+
+    /// The names and bytes of the segments in `span` that are stored and not whole.
+    fn cut_within(&self, span: Span) -> Vec<String> {
+        let (first, last) = span.ends(self.wal.size);
+        let cut = self.wal.cut.range(first..=last);
+        cut.map(|(name, bytes)| format!("{name} is stored with {bytes} bytes"))
+            .collect()
     }
 
     /// Whether all that `acknowledgement` names lies in one gap; or no backup needs it, but the primary took it for archived,
@@ -273,6 +284,7 @@ fn gap(span: Span, cuts_off: Vec<String>, standing: &[&Acknowledgement], size: S
         last,
         segments: span.segments(),
         at_end: false,
+        cut: Vec::new(),
         cuts_off,
         acknowledged: ends_first.filter(|_| all).cloned(),
     }

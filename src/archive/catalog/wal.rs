@@ -59,6 +59,9 @@ pub struct Wal {
     pub size: SegmentSize,
     /// In order, and apart: where one ends and the next begins, segments are missing.
     pub runs: BTreeMap<Timeline, Vec<Run>>,
+    /// Segments that are stored with too few bytes to be whole, and so count as missing: by name, with their bytes.
+    #[serde(default)]
+    pub cut: BTreeMap<String, u64>,
     /// Each timeline's history, or why it could not be read.
     pub histories: BTreeMap<Timeline, Result<TimelineHistory, String>>,
     /// The system identifier in the WAL of a timeline that no backup was taken on; `None` where the WAL cannot be read.
@@ -218,6 +221,20 @@ pub(super) struct InSpan {
     pub last: Option<u64>,
 }
 
+/// The least that a file of `bytes` bytes takes as `object`, by its compression: a smaller one is cut, whatever is in it.
+///
+/// LZ4 takes at least a byte for each 255 that it repeats. A block of Zstandard takes at least four and holds 128 KiB at most.
+/// Encryption adds to that.
+pub fn least_stored(object: &str, bytes: u64) -> u64 {
+    let least = match object.rsplit_once('.').map(|(_, suffix)| suffix) {
+        Some("lz4") => bytes / 255,
+        Some("zst") => bytes / (128 << 10) * 4,
+        Some("lzma" | "br") => 1,
+        _ => bytes,
+    };
+    least.max(1)
+}
+
 /// The name of an archived file without its compression's suffix, as PostgreSQL knows it.
 pub(in crate::archive) fn archived_name(object: &str) -> Option<(&str, ArchiveFile)> {
     let name = match object.rsplit_once('.') {
@@ -282,6 +299,29 @@ mod tests {
             prop_assert_eq!(wal.newest(timeline), newest);
             let last = wal.last_stored().map(|(name, _)| name);
             prop_assert_eq!(last, newest.map(|newest| newest.name(wal.size)));
+        }
+    }
+
+    #[test]
+    fn what_is_too_small_for_its_compression_is_cut() {
+        let segment = 16 << 20;
+        for (object, bytes, least) in [
+            ("000000010000000000000003.lz4", segment, 65_793),
+            ("000000010000000000000003.lz4", 1 << 20, 4_112),
+            ("000000010000000000000003.zst", segment, 512),
+            ("000000010000000000000003.br", segment, 1),
+            ("000000010000000000000003.lzma", segment, 1),
+            ("000000010000000000000003", segment, segment),
+            ("000000010000000000000003.partial", segment, segment),
+            ("00000002.history", 41, 41),
+            ("00000002.history.lz4", 41, 1),
+            ("00000002.history.zst", 0, 1),
+        ] {
+            assert_eq!(least_stored(object, bytes), least, "{object} {bytes}");
+        }
+        // The smallest that wal-g 3.0.9 and walrus 0.4.1 stored of a segment with next to nothing in it.
+        for (object, stored) in [("a.lz4", 66_129), ("a.zst", 1_974)] {
+            assert!(least_stored(object, segment) <= stored, "{object}");
         }
     }
 

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::ancestry::{self, Ancestry};
 use super::timelines::Timelines;
-use super::wal_client::stored_as;
+use super::wal_client::{is_whole, stored_as};
 use super::wal_role::in_recovery;
 use super::{ArchiveError, Repository, catalog, segment_header};
 use crate::config::Config;
@@ -139,7 +139,7 @@ impl Place<'_> {
             Err(reason) => return Ok(Err(reason)),
         };
         names.retain(|name| line.wants(name));
-        let missing = self.missing(&names).await?.into_iter();
+        let missing = self.missing(&names, size).await?.into_iter();
         let candidates = missing.map(|name| Candidate {
             history: line.history_of(&name).filter(|_| name.len() < 24),
             name,
@@ -200,8 +200,12 @@ impl Place<'_> {
         Ok(left_at(&own, &timelines.newer(&own).await?))
     }
 
-    /// Those of `names` that the bucket does not list.
-    async fn missing(&self, names: &[String]) -> Result<Vec<String>, ArchiveError> {
+    /// Those of `names`, of segments of `size`, that the bucket does not list whole.
+    async fn missing(
+        &self,
+        names: &[String],
+        size: SegmentSize,
+    ) -> Result<Vec<String>, ArchiveError> {
         let (names, histories): (Vec<&str>, Vec<&str>) = names
             .iter()
             .map(String::as_str)
@@ -229,6 +233,9 @@ impl Place<'_> {
                 let name = object.key.strip_prefix(&prefix).unwrap_or_default();
                 if name > last.as_str() {
                     return ControlFlow::Break(());
+                }
+                if !is_whole(&object, size.bytes()) {
+                    return ControlFlow::Continue(());
                 }
                 let kept = catalog::COMPRESSIONS.iter().find_map(|suffix| {
                     let name = name.strip_suffix(suffix)?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use super::{Candidate, Place};
-use crate::archive::wal_client::stored_as;
+use crate::archive::wal_client::{refuse_cut, stored_as, whole_as};
 use crate::archive::{ArchiveError, environment, segment_header, wal_push};
 use crate::model::{Lsn, TimelineHistory};
 use crate::process;
@@ -36,14 +36,17 @@ impl Place<'_> {
             }
             Some(history) => judge_history(&copy, history),
         };
-        if judged.is_err() || dry_run {
+        if judged.is_err() {
             return Ok(judged);
         }
         // The primary may have stored it meanwhile.
-        if !stored_as(&self.bucket, &self.repository, name)
-            .await?
-            .is_empty()
-        {
+        let stored = stored_as(&self.bucket, &self.repository, name).await?;
+        let bytes = std::fs::metadata(&copy).map_or(0, |found| found.len());
+        if let Err(cut) = refuse_cut(&stored, name, bytes) {
+            let hint = cut.hint().unwrap_or_default();
+            return Ok(Err(format!("{cut}; {hint}")));
+        }
+        if dry_run || !stored.is_empty() {
             return Ok(Ok(()));
         }
         self.push(name, &copy).await?;
@@ -95,12 +98,13 @@ impl Place<'_> {
 
     /// Whether the bucket holds what was pushed, once.
     async fn compare(&self, name: &str, copy: &Path) -> Result<Result<(), String>, ArchiveError> {
-        let stored = stored_as(&self.bucket, &self.repository, name).await?;
+        let bytes = std::fs::metadata(copy).map_or(0, |found| found.len());
+        let stored = whole_as(&self.bucket, &self.repository, name, bytes).await?;
         let name = name.to_owned();
         match stored.as_slice() {
             [] => Err(ArchiveError::NotThere {
                 program: self.config.archive.program.clone(),
-                reason: format!("{name} is not in the bucket"),
+                reason: format!("{name} is not whole in the bucket"),
             }),
             [_] => {
                 let same = wal_push::same_content(&self.bucket, &stored, copy, &name);

@@ -49,7 +49,7 @@ pub(super) fn plan_wal(
             .iter()
             .filter(|backup| backup.timeline == timeline && spared.contains(backup.name.as_str()));
         let mut whole: Vec<(Span, &Backup)> = whole
-            .filter_map(|backup| Some((own_wal(backup, wal.size)?, backup)))
+            .filter_map(|backup| Some((backup.own_wal(wal.size)?, backup)))
             .collect();
         whole.sort_by_key(|(span, _)| span.first);
         for (span, backup) in whole.into_iter().filter(|(span, _)| span.first < limit) {
@@ -73,15 +73,4 @@ pub(super) fn plan_wal(
         decide(limit, u64::MAX, true, &reason);
     }
     plans
-}
-
-/// The segments from a backup's start to its finish.
-fn own_wal(backup: &Backup, size: SegmentSize) -> Option<Span> {
-    let sentinel = backup.sentinel.as_ref()?;
-    let (start, finish) = (sentinel.start_lsn.0, sentinel.finish_lsn.0);
-    Some(Span {
-        timeline: backup.timeline,
-        first: start / size.bytes(),
-        last: finish.saturating_sub(1).max(start) / size.bytes(),
-    })
 }
