@@ -28,9 +28,10 @@ impl fmt::Display for DataLink {
     }
 }
 
-/// Links of tablespaces are followed; the files of the lost server's life are of no use to another one.
+/// Links of tablespaces are followed.
 const FOLLOWED: &str = "pg_tblspc";
-/// Without what is in these a cluster is lost.
+/// Without what is below these a cluster is lost. The content of `pg_subtrans`, `pg_replslot` and their kind is in no base
+/// backup at all: a server starts without it.
 const DATA: [&str; 8] = [
     "base",
     "global",
@@ -41,6 +42,16 @@ const DATA: [&str; 8] = [
     "pg_tblspc",
     "PG_VERSION",
 ];
+/// The progress of subscriptions is a file in it; the directories beside that belong to slots.
+const ORIGINS: [&str; 2] = ["pg_logical", "pg_logical/replorigin_checkpoint"];
+
+impl DataLink {
+    /// Whether a cluster without what is behind the link lacks data.
+    pub fn is_data(&self) -> bool {
+        DATA.iter().any(|name| self.path.starts_with(name))
+            || ORIGINS.iter().any(|name| self.path == Path::new(name))
+    }
+}
 
 /// Finds every link below `data` that a backup leaves out.
 ///
@@ -78,8 +89,7 @@ pub fn data_links(data: &Path) -> io::Result<Vec<DataLink>> {
 /// # Errors
 /// [`ArchiveError::Refused`] where data is behind one of them.
 pub fn judge_links(links: &[DataLink]) -> Result<(), ArchiveError> {
-    let is_data = |link: &&DataLink| DATA.iter().any(|name| link.path.starts_with(name));
-    match links.iter().find(is_data) {
+    match links.iter().find(|link| link.is_data()) {
         Some(link) => Err(ArchiveError::Refused {
             reason: format!(
                 "the data directory holds a symbolic link: {link}; the backup would lack the data behind it"
@@ -130,5 +140,35 @@ mod tests {
             refused.to_string().contains("base/16384 -> /big/16384"),
             "{refused}"
         );
+    }
+
+    #[test]
+    fn data_is_what_no_server_makes_anew() {
+        for (path, expected) in [
+            ("base", true),
+            ("base/5/16384", true),
+            ("global", true),
+            ("global/pg_control", true),
+            ("pg_xact", true),
+            ("pg_multixact/offsets", true),
+            ("pg_commit_ts", true),
+            ("pg_twophase", true),
+            ("pg_tblspc", true),
+            ("pg_logical", true),
+            ("pg_logical/replorigin_checkpoint", true),
+            ("pg_logical/snapshots", false),
+            ("pg_wal", false),
+            ("pg_subtrans", false),
+            ("pg_replslot", false),
+            ("pg_stat", false),
+            ("log", false),
+            ("postgresql.conf", false),
+        ] {
+            let link = DataLink {
+                path: path.into(),
+                target: "/elsewhere".into(),
+            };
+            assert_eq!(link.is_data(), expected, "{path}");
+        }
     }
 }

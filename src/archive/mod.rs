@@ -37,6 +37,7 @@ use crate::storage::Repository;
 pub use archive_end::last_in_a_row;
 pub use backup::{PushedBackup, push};
 pub use catalog_cache::{Look, forget_catalog, read_catalog};
+pub use data_links::{DataLink, data_links};
 pub use environment::{SEGMENT_SIZE, add_ambient_aws, command, encrypts, set_segment_size};
 pub use error::ArchiveError;
 pub use fill::{Filled, Kept, fill, held_here};

@@ -6,7 +6,10 @@
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use crate::archive::{DataLink, data_links};
+use crate::model::Verdict;
 
 /// Directories that PostgreSQL wants and can start without their content.
 const EMPTIED: [&str; 13] = [
@@ -25,29 +28,15 @@ const EMPTIED: [&str; 13] = [
     "pg_logical/mappings",
 ];
 
-/// The links of tablespaces are judged apart.
-const TABLESPACES: &str = "pg_tblspc";
-
-/// Removes every link from a fetched data directory, so that nothing is written through one, and makes the directories
-/// that PostgreSQL wants in place of missing ones. Returns the links' paths, relative to `data`.
+/// Removes every link but those of tablespaces from a fetched data directory, so that nothing is written through one, and
+/// makes the directories that PostgreSQL wants in place of missing ones. Returns the removed links.
 ///
 /// # Errors
 /// When a directory cannot be read or changed.
-pub fn clear(data: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut links = Vec::new();
-    let mut folders = vec![data.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            let (path, kind) = (entry.path(), entry.file_type()?);
-            let relative = path.strip_prefix(data).unwrap_or(&path).to_owned();
-            if kind.is_symlink() {
-                fs::remove_file(&path)?;
-                links.push(relative);
-            } else if kind.is_dir() && relative != Path::new(TABLESPACES) {
-                folders.push(path);
-            }
-        }
+pub fn clear(data: &Path) -> io::Result<Vec<DataLink>> {
+    let links = data_links(data)?;
+    for link in &links {
+        fs::remove_file(data.join(&link.path))?;
     }
     // Without it there is no data directory, and nothing to make one of.
     if data.join("PG_VERSION").is_file() {
@@ -57,19 +46,35 @@ pub fn clear(data: &Path) -> io::Result<Vec<PathBuf>> {
             builder.create(data.join(name))?;
         }
     }
-    links.sort();
     Ok(links)
 }
 
-/// What a person should know of `links`; `None` where there are none.
-pub fn remark(links: &[PathBuf]) -> Option<String> {
-    let named: Vec<_> = links.iter().map(|link| link.to_string_lossy()).collect();
-    (!named.is_empty()).then(|| {
+/// What the cluster lacks without what was behind the removed `links`. Where they led is in the old data directory alone: a
+/// backup may hold a link to its own name.
+pub fn judge(links: &[DataLink]) -> Verdict {
+    let named = |links: &[&DataLink]| {
+        let named: Vec<_> = links
+            .iter()
+            .map(|link| link.path.to_string_lossy())
+            .collect();
+        named.join(", ")
+    };
+    let (data, others): (Vec<_>, Vec<_>) = links.iter().partition(|link| link.is_data());
+    let others = (!others.is_empty()).then(|| {
         format!(
             "symbolic links in the old data directory, whose content no backup holds: {}",
-            named.join(", ")
+            named(&others)
         )
-    })
+    });
+    if data.is_empty() {
+        return others.map_or(Verdict::Ok, Verdict::Warning);
+    }
+    let lost = format!(
+        "data is missing: it was behind symbolic links in the old data directory, and no backup holds it: {}",
+        named(&data)
+    );
+    let reasons: Vec<String> = [Some(lost), others].into_iter().flatten().collect();
+    Verdict::Critical(reasons.join("; "))
 }
 
 #[cfg(test)]
@@ -98,13 +103,17 @@ mod tests {
         symlink(live.join("conf"), data.join("pg_stat_tmp")).unwrap();
         symlink(&live, data.join("pg_tblspc/16390")).unwrap();
         let links = clear(&data).unwrap();
+        let paths: Vec<_> = links
+            .iter()
+            .map(|link| link.path.to_string_lossy())
+            .collect();
         let names = [
             "conf.d/more.conf",
             "pg_hba.conf",
             "pg_stat_tmp",
             "postgresql.conf",
         ];
-        assert_eq!(links, names.map(PathBuf::from));
+        assert_eq!(paths, names);
         for name in EMPTIED {
             assert!(
                 data.join(name).symlink_metadata().unwrap().is_dir(),
@@ -113,19 +122,31 @@ mod tests {
         }
         assert!(data.join("pg_tblspc/16390").is_symlink());
         assert!(live.join("postgresql.conf").is_file() && live.join("conf").is_dir());
-        assert!(
-            remark(&links)
-                .unwrap()
-                .contains("conf.d/more.conf, pg_hba.conf")
-        );
-        assert_eq!(clear(&data).unwrap(), Vec::<PathBuf>::new());
-        assert_eq!(remark(&[]), None);
+        let Verdict::Warning(remark) = judge(&links) else {
+            panic!("{:?}", judge(&links));
+        };
+        assert!(remark.contains("conf.d/more.conf, pg_hba.conf"), "{remark}");
+        assert_eq!(clear(&data).unwrap(), []);
+        assert_eq!(judge(&[]), Verdict::Ok);
+    }
+
+    #[test]
+    fn a_link_to_data_is_a_loss_and_no_remark() {
+        let links = ["base/16384", "log", "pg_xact"].map(|path| DataLink {
+            path: path.into(),
+            target: "/big".into(),
+        });
+        let Verdict::Critical(reason) = judge(&links) else {
+            panic!("{:?}", judge(&links));
+        };
+        assert!(reason.contains("base/16384, pg_xact; "), "{reason}");
+        assert!(reason.ends_with(": log"), "{reason}");
     }
 
     #[test]
     fn what_is_no_data_directory_stays_one() {
         let data = tempfile::tempdir().unwrap();
-        assert_eq!(clear(data.path()).unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(clear(data.path()).unwrap(), []);
         assert!(!data.path().join("pg_wal").exists());
     }
 }
