@@ -1,7 +1,6 @@
 //! Whether the archive holds a restore point: text after `--until` that was not said to be a name may be a slip.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::{self, ErrorKind, Read};
 
 use futures_util::{StreamExt, stream};
 
@@ -9,13 +8,16 @@ use super::RestoreError;
 use super::ahead::{on_the_way, suffix};
 use super::preflight::Found;
 use super::reach::not_in_the_wal;
-use super::scratch::make_private;
 use super::until::Until;
 use crate::archive::{catalog, encrypts};
 use crate::config::Config;
 
 /// Segments that are read side by side.
 const AT_ONCE: usize = 4;
+/// `XLogPageHeaderData`, and what the first page of a segment has, with the size of a page at 36
+/// (`access/xlog_internal.h`).
+const PAGE_HEADER: usize = 24;
+const LONG_PAGE_HEADER: usize = 40;
 
 /// Looks for the restore point `until` in the WAL that follows the backup.
 ///
@@ -34,91 +36,189 @@ pub async fn judge_name(
     let Some(suffix) = suffix(&config.archive.compression).filter(|_| !encrypts(config)) else {
         return Ok(());
     };
-    let directory = std::env::temp_dir().join(format!("xdb-restore-point-{}", std::process::id()));
-    make_private(&directory)?;
-    let held = holds(found, name, suffix, &directory).await;
-    // It is empty by now, and small where it is not.
-    let _ = fs::remove_dir_all(&directory);
-    match held {
+    match holds(found, name, suffix).await {
         Some(false) => Err(not_in_the_wal(until, "")),
         _ => Ok(()),
     }
 }
 
 /// `None` where a segment cannot be read.
-async fn holds(found: &Found, name: &str, suffix: &str, directory: &Path) -> Option<bool> {
+async fn holds(found: &Found, name: &str, suffix: &str) -> Option<bool> {
     let wal = found.catalog.wal.size;
-    let objects = on_the_way(found).into_iter().map(|segment| {
-        let name = segment.name(wal);
-        (found.repository.key(&format!("wal_005/{name}")), name)
-    });
-    let read = stream::iter(objects).map(|(key, segment)| {
-        let path = directory.join(segment);
+    // What follows the zero in the name's field is whatever was in the server's memory.
+    let field = [name.as_bytes(), &[0]].concat();
+    let read = stream::iter(on_the_way(found)).map(|segment| {
+        let key = format!("wal_005/{}{suffix}", segment.name(wal));
+        let (key, field) = (found.repository.key(&key), field.clone());
         async move {
-            let unpacked =
-                catalog::unpack_into(&found.bucket, &format!("{key}{suffix}"), path.clone()).await;
-            let held = matches!(unpacked, Ok(Ok(_))).then(|| has(path.clone(), name));
-            let held = match held {
-                Some(held) => held.await,
-                None => None,
-            };
-            let _ = fs::remove_file(&path);
-            held
+            let look = move |content: &mut dyn Read| look_for(&field, content);
+            let read = catalog::read_unpacked(&found.bucket, &key, look).await;
+            Some((segment.number, read.ok()?.ok()?))
         }
     });
     let mut read = read.buffered(AT_ONCE);
-    while let Some(held) = read.next().await {
-        match held {
-            Some(false) => {}
-            other => return other,
+    let mut joints = Joints::default();
+    while let Some(read) = read.next().await {
+        let (number, part) = read?;
+        if part.is_inside || joints.complete(number, &part, &field) {
+            return Some(true);
         }
+        joints.add(number, part);
     }
     Some(false)
 }
 
-async fn has(path: PathBuf, name: &str) -> Option<bool> {
-    let name = name.to_owned();
-    let read = tokio::task::spawn_blocking(move || {
-        let segment = fs::read(path).ok()?;
-        Some(has_name(&segment, &name))
-    });
-    read.await.ok().flatten()
+/// What one segment has of a field.
+#[derive(Debug, PartialEq, Eq)]
+struct Part {
+    is_inside: bool,
+    /// Its first and last bytes without page headers: less than the field.
+    first: Vec<u8>,
+    last: Vec<u8>,
 }
 
-/// Whether `segment` holds the name as the record of a restore point has it. A name that the header of a page cuts is
-/// taken for found.
-fn has_name(segment: &[u8], name: &str) -> bool {
-    // What follows the zero in the name's field is whatever was in the server's memory.
-    let field = [name.as_bytes(), &[0]].concat();
-    let cut = |at: usize| {
-        // The header of a page has 24 bytes, at each 8192.
-        (1..field.len()).any(|before| {
-            let begin = at.checked_sub(before);
-            begin.is_some_and(|begin| {
-                segment.get(begin..at) == Some(&field[..before])
-                    && segment.get(at + 24..at + 24 + field.len() - before)
-                        == Some(&field[before..])
-            })
-        })
+/// The ends of the segments before: a record may go on in the next one. Of one number there is a segment for each timeline.
+#[derive(Debug, Default)]
+struct Joints {
+    before: (u64, Vec<Vec<u8>>),
+    current: (u64, Vec<Vec<u8>>),
+}
+
+impl Joints {
+    /// Whether `part`, of the segment `number`, completes the field that one before began.
+    fn complete(&self, number: u64, part: &Part, field: &[u8]) -> bool {
+        let ends = [&self.before, &self.current].into_iter();
+        let mut ends = ends
+            .filter(|(before, _)| before + 1 == number)
+            .flat_map(|(_, ends)| ends);
+        ends.any(|end| has(&[end, part.first.as_slice()].concat(), field))
+    }
+
+    fn add(&mut self, number: u64, part: Part) {
+        if self.current.0 != number {
+            let current = std::mem::replace(&mut self.current, (number, Vec::new()));
+            self.before = current;
+        }
+        self.current.1.push(part.last);
+    }
+}
+
+/// Looks for `field` in the records of a segment, over the headers of its pages.
+///
+/// # Errors
+/// When it cannot be read, or is no segment.
+fn look_for(field: &[u8], segment: &mut dyn Read) -> io::Result<Part> {
+    let mut header = [0; LONG_PAGE_HEADER];
+    segment.read_exact(&mut header)?;
+    let size = u32::from_ne_bytes([header[36], header[37], header[38], header[39]]) as usize;
+    // PostgreSQL is built for pages of 1 to 64 KiB.
+    if !(1024..=1 << 16).contains(&size) || !size.is_power_of_two() {
+        return Err(ErrorKind::InvalidData.into());
+    }
+    let overlap = field.len() - 1;
+    let mut part = Part {
+        is_inside: false,
+        first: Vec::new(),
+        last: Vec::new(),
     };
-    segment.windows(field.len()).any(|part| part == field)
-        || (8192..segment.len()).step_by(8192).any(cut)
+    let mut content = vec![0; size - LONG_PAGE_HEADER];
+    loop {
+        segment.read_exact(&mut content)?;
+        if part.first.is_empty() {
+            part.first = content[..overlap.min(content.len())].to_vec();
+        }
+        let mut joined = std::mem::take(&mut part.last);
+        joined.extend_from_slice(&content);
+        part.is_inside |= has(&joined, field);
+        part.last = joined.split_off(joined.len() - overlap);
+        let mut header = [0; PAGE_HEADER];
+        match segment.read_exact(&mut header) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(part),
+            read => read?,
+        }
+        content.resize(size - PAGE_HEADER, 0);
+    }
+}
+
+fn has(bytes: &[u8], field: &[u8]) -> bool {
+    bytes.windows(field.len()).any(|part| part == field)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const PAGE: usize = 8192;
+
+    /// A segment of three pages whose records hold `text` at `at`, counted without the headers of pages.
+    fn segment(at: usize, text: &[u8]) -> Vec<u8> {
+        let mut records = vec![7_u8; 3 * PAGE - LONG_PAGE_HEADER - 2 * PAGE_HEADER];
+        records[at..at + text.len()].copy_from_slice(text);
+        let mut segment = vec![0_u8; LONG_PAGE_HEADER];
+        segment[36..40].copy_from_slice(&8192_u32.to_ne_bytes());
+        let (first, rest) = records.split_at(PAGE - LONG_PAGE_HEADER);
+        segment.extend_from_slice(first);
+        for page in rest.chunks(PAGE - PAGE_HEADER) {
+            segment.extend_from_slice(&[0; PAGE_HEADER]);
+            segment.extend_from_slice(page);
+        }
+        segment
+    }
+
+    fn look(name: &str, segment: &[u8]) -> Part {
+        let field = [name.as_bytes(), &[0]].concat();
+        look_for(&field, &mut &*segment).unwrap()
+    }
+
     #[test]
-    fn a_name_is_found_whole_and_across_two_pages() {
-        let mut segment = vec![7_u8; 3 * 8192];
-        assert!(!has_name(&segment, "before"));
-        segment[100..106].copy_from_slice(b"before");
-        assert!(!has_name(&segment, "before"), "no field of a record");
-        segment[106] = 0;
-        assert!(has_name(&segment, "before") && !has_name(&segment, "befor"));
-        segment[8192 - 5..8192].copy_from_slice(b"after");
-        segment[8192 + 24..8192 + 24 + 10].copy_from_slice(b"_the_page\0");
-        assert!(has_name(&segment, "after_the_page"));
+    fn a_name_is_found_wherever_the_header_of_a_page_cuts_it() {
+        let first = PAGE - LONG_PAGE_HEADER;
+        for page in [first, first + PAGE - PAGE_HEADER] {
+            for before in 0..=8 {
+                let segment = segment(page - before, b"before\0");
+                assert!(look("before", &segment).is_inside, "{page} {before}");
+                assert!(!look("befor", &segment).is_inside);
+            }
+        }
+        assert!(
+            !look("before", &segment(100, b"before")).is_inside,
+            "no field of a record"
+        );
+        let short = segment(0, b"")[..PAGE + 9].to_vec();
+        let field = b"before\0";
+        assert!(look_for(field, &mut short.as_slice()).is_ok());
+        for cut in [&short[..20], &short[..PAGE - 1]] {
+            assert!(look_for(field, &mut &*cut).is_err(), "{}", cut.len());
+        }
+        assert!(
+            look_for(field, &mut [0_u8; PAGE].as_slice()).is_err(),
+            "no segment"
+        );
+    }
+
+    #[test]
+    fn a_name_is_found_that_goes_on_in_the_next_segment_of_any_timeline() {
+        let field = b"before\0";
+        let end = 3 * PAGE - LONG_PAGE_HEADER - 2 * PAGE_HEADER;
+        for cut in 1..field.len() {
+            let ends = look("before", &segment(end - cut, &field[..cut]));
+            let other = look("before", &segment(0, b""));
+            let begins = look("before", &segment(0, &field[cut..]));
+            assert!(!ends.is_inside && !begins.is_inside, "{cut}");
+            let mut joints = Joints::default();
+            joints.add(4, other);
+            joints.add(5, ends);
+            joints.add(5, look("before", &segment(0, b"")));
+            assert!(joints.complete(6, &begins, field), "{cut}");
+            assert!(
+                !joints.complete(7, &begins, field),
+                "{cut}: one is missing between"
+            );
+            joints.add(6, look("before", &segment(0, b"")));
+            assert!(
+                joints.complete(6, &begins, field),
+                "{cut}: another timeline's was read first"
+            );
+        }
     }
 }

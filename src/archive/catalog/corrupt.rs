@@ -150,6 +150,22 @@ pub async fn unpack_into(
     streamed(bucket, key, write).await
 }
 
+/// What `consume` makes of the content of the object `key`, which is written nowhere; or why it cannot be unpacked or read.
+///
+/// # Errors
+/// When the bucket cannot be read.
+pub async fn read_unpacked<T: Send + 'static>(
+    bucket: &Bucket,
+    key: &str,
+    consume: impl FnOnce(&mut dyn Read) -> io::Result<T> + Send + 'static,
+) -> Result<Result<T, String>, StorageError> {
+    let read = move |key: &str, stored: Arriving| {
+        let mut content = unpacker(key, stored)?;
+        consume(&mut content).map_err(|error| error.to_string())
+    };
+    streamed(bucket, key, read).await
+}
+
 /// What `consume` makes of the object `key` while it arrives, on a thread of its own.
 pub(super) async fn streamed<T: Send + 'static>(
     bucket: &Bucket,

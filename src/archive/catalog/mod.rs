@@ -17,7 +17,9 @@ mod wal;
 mod window;
 
 pub use backup::{Backup, Delta, Sentinel, Tablespace, Tests};
-pub use corrupt::{Parts, begins_as_named, is_read, judge_parts, judge_stored, unpack_into};
+pub use corrupt::{
+    Parts, begins_as_named, is_read, judge_parts, judge_stored, read_unpacked, unpack_into,
+};
 pub use end::End;
 pub(in crate::archive) use foreign::owners;
 use read::unpacker;
