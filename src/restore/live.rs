@@ -1,5 +1,6 @@
 //! The live server of this node: what the restore is measured against. Looked at, never touched.
 
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use crate::archive::catalog::Catalog;
@@ -21,7 +22,7 @@ pub struct Live {
 /// Why this node's server says nothing.
 #[derive(Debug, Clone)]
 pub enum Silent {
-    /// There is none of this cluster here: nothing to be known, and no reason to fail a test.
+    /// Nothing listens here.
     Absent(String),
     /// There is one, of another cluster.
     Foreign(String),
@@ -30,6 +31,11 @@ pub enum Silent {
 }
 
 impl Silent {
+    /// Whether there is no server of this cluster here: nothing to look at, which a look that failed does not say.
+    pub fn is_nothing(&self) -> bool {
+        matches!(self, Self::Absent(_) | Self::Foreign(_))
+    }
+
     pub fn reason(&self) -> &str {
         match self {
             Self::Absent(reason) | Self::Foreign(reason) | Self::Failed(reason) => reason,
@@ -47,9 +53,8 @@ pub async fn look(config: &Config) -> Result<Live, Silent> {
         .await
         .map_err(|error| {
             let reason = format!("this node's server cannot be asked: {error}");
-            // Nothing listens, or it is not up: no code of PostgreSQL's came back.
             match &error {
-                PostgresError::Connect { error, .. } if error.code().is_none() => {
+                PostgresError::Connect { error, .. } if nothing_listens(error) => {
                     Silent::Absent(reason)
                 }
                 _ => Silent::Failed(reason),
@@ -68,25 +73,32 @@ pub async fn look(config: &Config) -> Result<Live, Silent> {
     })
 }
 
+/// Whether a connection failed because nothing is there to take it; not a timeout, a name that has no address, or TLS.
+fn nothing_listens(error: &(dyn std::error::Error + 'static)) -> bool {
+    const NOTHING: [ErrorKind; 2] = [ErrorKind::ConnectionRefused, ErrorKind::NotFound];
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let kinds = causes.filter_map(|cause| cause.downcast_ref::<io::Error>());
+    // The last one is the cause of the others.
+    kinds
+        .last()
+        .is_some_and(|error| NOTHING.contains(&error.kind()))
+}
+
 /// Whether the bucket holds what PostgreSQL archived last: a missing last segment cannot be seen in a bucket alone.
 pub fn judge_archive_end(live: &Result<Live, Silent>, catalog: &Catalog) -> Verdict {
     let live = match live {
         Ok(live) => live,
-        Err(silent) => return judge_mark(silent, catalog),
+        Err(silent) => return judge_mark(silent.reason(), catalog),
     };
     let Some(last) = live.archiver.last_archived.as_deref() else {
-        return Verdict::Unknown(
-            "the end of the archive is unverified: this server has archived nothing yet".into(),
-        );
+        return judge_mark("this server has archived nothing yet", catalog);
     };
     // Backup histories and partial segments begin with their segment's name; a timeline history has none.
     let Some(segment) = last
         .get(..24)
         .and_then(|name| WalSegment::parse(name, catalog.wal.size).ok())
     else {
-        return Verdict::Unknown(format!(
-            "the end of the archive is unverified: {last} was archived last"
-        ));
+        return judge_mark(&format!("{last} was archived last"), catalog);
     };
     let whole = last.len() == 24;
     let newest = catalog.wal.newest(segment.timeline);
@@ -95,24 +107,16 @@ pub fn judge_archive_end(live: &Result<Live, Silent>, catalog: &Catalog) -> Verd
         // A partial segment's or backup history's own segment may follow later.
         Some(newest) if !whole && newest.number + 1 >= segment.number => Verdict::Ok,
         // Its archiver also lets go what can no longer come.
-        _ if live.server.in_recovery => judge_mark_on_standby(last, catalog),
+        // So does a standby pass over what the primary stored.
+        _ if live.server.in_recovery => {
+            judge_mark(&format!("this standby passed over {last}"), catalog)
+        }
         _ => Verdict::Critical(format!(
             "PostgreSQL archived {last}, and the repository does not hold it: its newest segment is {}",
             newest.map_or_else(
                 || "none".to_owned(),
                 |segment| segment.name(catalog.wal.size)
             )
-        )),
-    }
-}
-
-/// A standby passes over what the primary stored, and over what is in no archive: by the mark of the primary.
-fn judge_mark_on_standby(last: &str, catalog: &Catalog) -> Verdict {
-    match catalog.lost_end() {
-        Ok(None) => Verdict::Ok,
-        Ok(Some(lost)) => Verdict::Critical(lost_words(lost, catalog)),
-        Err(unmarked) => Verdict::Unknown(format!(
-            "the end of the archive is unverified: this standby passed over {last}, and {unmarked}"
         )),
     }
 }
@@ -124,14 +128,39 @@ fn lost_words(lost: WalSegment, catalog: &Catalog) -> String {
     )
 }
 
-/// Without a server here, the high-water mark in the bucket tells what was archived last.
-fn judge_mark(silent: &Silent, catalog: &Catalog) -> Verdict {
+/// Where no server here tells what was archived last, for this `reason`, the high-water mark in the bucket does.
+fn judge_mark(reason: &str, catalog: &Catalog) -> Verdict {
     match catalog.lost_end() {
         Ok(None) => Verdict::Ok,
         Ok(Some(lost)) => Verdict::Critical(lost_words(lost, catalog)),
         Err(unmarked) => Verdict::Unknown(format!(
-            "the end of the archive is unverified: {}, and {unmarked}",
-            silent.reason()
+            "the end of the archive is unverified: {reason}, and {unmarked}"
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot connect")]
+    struct Outer(#[source] io::Error);
+
+    #[test]
+    fn only_a_server_that_is_not_there_is_nothing_to_look_at() {
+        for (kind, expected) in [
+            (ErrorKind::ConnectionRefused, true),
+            (ErrorKind::NotFound, true),
+            (ErrorKind::TimedOut, false),
+            (ErrorKind::PermissionDenied, false),
+            (ErrorKind::ConnectionReset, false),
+        ] {
+            let error = Outer(io::Error::from(kind));
+            assert_eq!(nothing_listens(&error), expected, "{kind}");
+        }
+        let words = String::new;
+        assert!(Silent::Absent(words()).is_nothing() && Silent::Foreign(words()).is_nothing());
+        assert!(!Silent::Failed(words()).is_nothing());
     }
 }
