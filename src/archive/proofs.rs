@@ -135,8 +135,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::archive::catalog::Sentinel;
-    use crate::model::Timeline;
 
     fn proof(repository: &str, report: serde_json::Value) -> Proof {
         Proof::new("db2", repository, (Timestamp::UNIX_EPOCH, 1.0), report).unwrap()
@@ -145,15 +143,9 @@ mod tests {
     fn backup(identifier: Option<u64>) -> Backup {
         let identifier =
             identifier.map_or_else(String::new, |id| format!(r#","SystemIdentifier":{id}"#));
-        let json = format!(r#"{{"LSN":40,"FinishLSN":80{identifier}}}"#);
         Backup {
             name: "base_1".to_owned(),
-            timeline: Timeline(1),
-            sentinel: Some(Sentinel::parse(json.as_bytes()).unwrap()),
-            damage: None,
-            finished_at: None,
-            stored: None,
-            tests: Tests::default(),
+            ..Backup::sample(1, 0, &identifier)
         }
     }
 

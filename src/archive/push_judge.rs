@@ -140,7 +140,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::archive::catalog::{Delta, Sentinel, Stored, Tests, Wal};
+    use crate::archive::catalog::{Delta, Stored, Wal};
     use crate::model::{SegmentSize, Timeline, WalSegment};
 
     fn control() -> ControlData {
@@ -181,16 +181,8 @@ mod tests {
     }
 
     fn backup(timeline: u32, system_identifier: u64) -> Backup {
-        let json = format!(r#"{{"LSN":40,"FinishLSN":80,"SystemIdentifier":{system_identifier}}}"#);
-        Backup {
-            name: format!("base_{timeline:08X}0000000000000000"),
-            timeline: Timeline(timeline),
-            sentinel: Some(Sentinel::parse(json.as_bytes()).unwrap()),
-            damage: None,
-            finished_at: Some(Timestamp::UNIX_EPOCH),
-            stored: None,
-            tests: Tests::default(),
-        }
+        let identifier = format!(r#","SystemIdentifier":{system_identifier}"#);
+        Backup::sample(timeline, 0, &identifier)
     }
 
     fn judged(server: &Server, archiver: &Archiver, catalog: &Catalog) -> Option<String> {

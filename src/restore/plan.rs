@@ -278,7 +278,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::archive::catalog::{Tests, Wal};
+    use crate::archive::catalog::Wal;
     use crate::model::Timeline;
 
     fn sentinel(version: u32) -> Sentinel {
@@ -309,15 +309,7 @@ mod tests {
         }
         let (start, finish) = (Lsn(SEGMENT + 40), Lsn(SEGMENT + 80));
         let path = plan_recovery(&wal, Timeline(1), start, finish).unwrap();
-        let backup = Backup {
-            name: "base_000000010000000000000001".to_owned(),
-            timeline: Timeline(1),
-            sentinel: None,
-            damage: None,
-            finished_at: None,
-            stored: None,
-            tests: Tests::default(),
-        };
+        let backup = Backup::sample(1, 1, "");
         let size = SegmentSize::default();
         let plan = Plan {
             backup,
@@ -346,15 +338,7 @@ mod tests {
     fn only_what_finished_before_the_target_was_passed_over() {
         let at = |second| Timestamp::from_second(second).unwrap();
         // Without any WAL none of them is complete.
-        let backup = |number: u64| Backup {
-            name: format!("base_00000001{number:016X}"),
-            timeline: Timeline(1),
-            sentinel: Some(sentinel(170_011)),
-            damage: None,
-            finished_at: Some(at(i64::try_from(number).unwrap())),
-            stored: None,
-            tests: Tests::default(),
-        };
+        let backup = |number: u64| Backup::sample(1, number, "");
         let catalog = Catalog {
             backups: vec![backup(2), backup(4), backup(6)],
             wal: Wal::default(),

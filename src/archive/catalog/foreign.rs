@@ -168,11 +168,10 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::archive::catalog::{Backup, Sentinel, Stored, Tests, Wal};
+    use crate::archive::catalog::{Backup, Stored, Wal};
 
     /// A backup of cluster 7 on timeline 1, segments 1 to 9 of it, and a second timeline that left in segment 7.
     fn catalog(owner: Option<Option<u64>>, segments_of_2: bool, history: &str) -> Catalog {
-        let json = r#"{"LSN":16777256,"FinishLSN":16777472,"SystemIdentifier":7}"#;
         let mut wal = Wal::default();
         let stored = Stored {
             size: 100,
@@ -190,15 +189,7 @@ mod tests {
         wal.histories.insert(Timeline(2), history);
         wal.owners.extend(owner.map(|owner| (Timeline(2), owner)));
         Catalog {
-            backups: vec![Backup {
-                name: "base_000000010000000000000001".to_owned(),
-                timeline: Timeline(1),
-                sentinel: Some(Sentinel::parse(json.as_bytes()).unwrap()),
-                damage: None,
-                finished_at: Some(Timestamp::UNIX_EPOCH),
-                stored: None,
-                tests: Tests::default(),
-            }],
+            backups: vec![Backup::sample(1, 1, r#","SystemIdentifier":7"#)],
             wal,
         }
     }

@@ -30,7 +30,7 @@ impl Catalog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::catalog::{Sentinel, Tests, Wal};
+    use crate::archive::catalog::{Sentinel, Wal};
     use crate::model::Timeline;
 
     fn sentinel(finish: u64) -> Sentinel {
@@ -62,13 +62,8 @@ mod tests {
             (1, 0x0400_0000, vec![(2, "nonsense")], false),
         ] {
             let backup = Backup {
-                name: "base_1".to_owned(),
-                timeline: Timeline(timeline),
                 sentinel: Some(sentinel(finish)),
-                damage: None,
-                finished_at: None,
-                stored: None,
-                tests: Tests::default(),
+                ..Backup::sample(timeline, 0, "")
             };
             let parsed = histories.iter().map(|(id, text): &(u32, &str)| {
                 (Timeline(*id), text.parse().map_err(|_| "bad".to_owned()))

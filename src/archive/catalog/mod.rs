@@ -3,6 +3,8 @@
 mod backup;
 mod corrupt;
 mod end;
+#[cfg(test)]
+mod fixtures;
 mod foreign;
 mod left;
 mod read;

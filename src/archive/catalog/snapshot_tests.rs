@@ -1,7 +1,7 @@
 //! What is kept of a listing, and where the next one begins.
 
 use super::*;
-use crate::archive::catalog::{Backup, Tests};
+use crate::archive::catalog::Backup;
 use crate::model::{Lsn, TimelineHistory};
 
 fn object(name: &str, size: u64) -> Object {
@@ -21,16 +21,8 @@ fn snapshot(names: &[&str]) -> Snapshot {
     let history: Result<TimelineHistory, String> = Ok("1\t0/3000000\tr\n".parse().unwrap());
     wal.histories.insert(Timeline(2), history);
     wal.histories.insert(Timeline(3), Err("cut".to_owned()));
-    let json = br#"{"LSN":40,"FinishLSN":80,"SystemIdentifier":18446744073709551615,"DeltaFrom":"base_x"}"#;
-    let backup = Backup {
-        name: "base_000000010000000000000000".to_owned(),
-        timeline: Timeline(1),
-        sentinel: crate::archive::catalog::Sentinel::parse(json).ok(),
-        damage: None,
-        finished_at: Some(Timestamp::UNIX_EPOCH),
-        stored: None,
-        tests: Tests::default(),
-    };
+    let more = r#","SystemIdentifier":18446744073709551615,"DeltaFrom":"base_x""#;
+    let backup = Backup::sample(1, 0, more);
     Snapshot {
         v: VERSION,
         listed_at: Timestamp::UNIX_EPOCH,

@@ -1,11 +1,9 @@
 //! The status of backups made by hand: a full one in segment 2, a delta of it in 4, another full one in 6.
 
-use super::super::{Sentinel, Stored, StoredParts, Tests, Wal};
+use super::super::{Stored, StoredParts, Tests, Wal};
 use super::*;
 use crate::model::{Timeline, WalSegment};
 use crate::storage::Object;
-
-const SEGMENT: u64 = 16 << 20;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -13,18 +11,10 @@ fn at(second: i64) -> Timestamp {
 
 /// 100 bytes are stored of it, as it counted.
 fn backup(number: u64, extra: &str) -> Backup {
-    let (start, finish) = (number * SEGMENT + 40, number * SEGMENT + 80);
-    let json = format!(
-        r#"{{"LSN":{start},"FinishLSN":{finish},"SystemIdentifier":7,"CompressedSize":1000{extra}}}"#
-    );
+    let more = format!(r#","SystemIdentifier":7,"CompressedSize":1000{extra}"#);
     Backup {
-        name: format!("base_00000001{number:016X}"),
-        timeline: Timeline(1),
-        sentinel: Some(Sentinel::parse(json.as_bytes()).unwrap()),
-        damage: None,
-        finished_at: Some(at(i64::try_from(number).unwrap())),
         stored: Some(stored(800)),
-        tests: Tests::default(),
+        ..Backup::sample(1, number, &more)
     }
 }
 

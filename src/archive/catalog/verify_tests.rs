@@ -2,13 +2,11 @@
 
 use jiff::Timestamp;
 
+use super::super::Wal;
 use super::super::wal::Stored;
-use super::super::{Sentinel, Tests, Wal};
 use super::*;
 use crate::model::Lsn;
 use crate::storage::{HighWater, Repository};
-
-const SEGMENT: u64 = 16 << 20;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -16,17 +14,7 @@ fn at(second: i64) -> Timestamp {
 
 /// A backup that starts and finishes in the segment `number`.
 fn backup(timeline: u32, number: u64) -> Backup {
-    let (start, finish) = (number * SEGMENT + 40, number * SEGMENT + 80);
-    let json = format!(r#"{{"LSN":{start},"FinishLSN":{finish},"SystemIdentifier":7}}"#);
-    Backup {
-        name: format!("base_{timeline:08X}00000000{number:08X}"),
-        timeline: Timeline(timeline),
-        sentinel: Some(Sentinel::parse(json.as_bytes()).unwrap()),
-        damage: None,
-        finished_at: Some(at(i64::try_from(number).unwrap())),
-        stored: None,
-        tests: Tests::default(),
-    }
+    Backup::sample(timeline, number, r#","SystemIdentifier":7"#)
 }
 
 fn catalog(

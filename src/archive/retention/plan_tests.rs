@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::super::{Folder, Mark};
 use super::*;
-use crate::archive::catalog::{Catalog, Sentinel, Stored, Tests, Wal};
+use crate::archive::catalog::{Catalog, Stored, Tests, Wal};
 use crate::model::SegmentSize;
 
 #[path = "plan_tests_marks.rs"]
@@ -52,16 +52,10 @@ fn segment(timeline: u32, number: u64) -> String {
 fn backup(name: &str, sentinel: &str) -> Backup {
     let start = WalSegment::parse(Backup::segment_of(name).unwrap(), SegmentSize::default());
     let WalSegment { timeline, number } = start.unwrap();
-    let (start, finish) = (number * SEGMENT + 40, number * SEGMENT + 80);
-    let json = format!(r#"{{"LSN":{start},"FinishLSN":{finish}{sentinel}}}"#);
     Backup {
         name: name.to_owned(),
-        timeline,
-        sentinel: Some(Sentinel::parse(json.as_bytes()).unwrap()),
-        damage: None,
         finished_at: Some(at(number)),
-        stored: None,
-        tests: Tests::default(),
+        ..Backup::sample(timeline.0, number, sentinel)
     }
 }
 
