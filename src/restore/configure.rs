@@ -45,6 +45,7 @@ pub fn configure(
 ) -> Result<(), RestoreError> {
     let data = scratch.data();
     let mut settings = settings(scratch, control, recovery);
+    settings.push_str(io_method(major(&data)));
     if tablespaces::any(&data)? {
         settings.push_str("allow_in_place_tablespaces = on\n");
     }
@@ -170,6 +171,24 @@ fn settings(scratch: &Scratch, control: &ControlData, recovery: &Recovery<'_>) -
         .collect()
 }
 
+/// The major version of the cluster in `data`; `None` where it does not tell.
+fn major(data: &Path) -> Option<u32> {
+    fs::read_to_string(data.join("PG_VERSION"))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+/// Since PostgreSQL 18 a server may be built to read by io_uring, which containers forbid, and xdb itself to a server that
+/// is to reach no other.
+fn io_method(major: Option<u32>) -> &'static str {
+    match major {
+        Some(major) if major >= 18 => "io_method = worker\n",
+        _ => "",
+    }
+}
+
 /// `min_wal_size` and `max_wal_size` in bytes: PostgreSQL's defaults, and at least the two segments that it insists on.
 pub fn wal_kept(size: SegmentSize) -> (u64, u64) {
     let two = 2 * size.bytes();
@@ -225,6 +244,20 @@ mod tests {
             !live.join("segment").exists(),
             "the live WAL was written to"
         );
+    }
+
+    #[test]
+    fn only_a_server_that_knows_the_setting_gets_it() {
+        let data = tempfile::tempdir().unwrap();
+        assert_eq!(io_method(major(data.path())), "");
+        for (version, expected) in [
+            ("17\n", ""),
+            ("18\n", "io_method = worker\n"),
+            ("19", "io_method = worker\n"),
+        ] {
+            fs::write(data.path().join("PG_VERSION"), version).unwrap();
+            assert_eq!(io_method(major(data.path())), expected, "{version}");
+        }
     }
 
     #[test]
