@@ -59,6 +59,16 @@ impl Database {
         server: &ScratchServer,
         look: &mut Look,
     ) -> Option<Connection> {
+        self.enter_within(server, look, Duration::ZERO).await
+    }
+
+    /// The same where a statement may take `limit`.
+    pub(super) async fn enter_within(
+        &self,
+        server: &ScratchServer,
+        look: &mut Look,
+        limit: Duration,
+    ) -> Option<Connection> {
         match &self.state {
             State::Invalid => {
                 look.nothing_in(
@@ -77,7 +87,7 @@ impl Database {
             )),
             State::Open => {}
         }
-        let entered = postgres::connect(&server.target(&self.name), Duration::ZERO).await;
+        let entered = postgres::connect(&server.target(&self.name), limit).await;
         entered
             .map_err(|error| look.failed(&self.name, &error))
             .ok()
