@@ -13,7 +13,8 @@ use crate::config::{Config, Flag, Loaded};
 use crate::log;
 use crate::model::Verdict;
 use crate::restore::{
-    self, Forecast, Held, Placed, Request, RestoreError, Restored, Step, Until, UntilError, is_sure,
+    self, Forecast, Held, Placed, Request, RestoreError, Restored, Step, Until, UntilError,
+    is_sure, shell,
 };
 
 /// Verifications that tell of what came back, and do not judge it.
@@ -36,6 +37,9 @@ pub struct Arguments {
     /// Only tell what would be done, how long it takes and what is lost
     #[arg(long)]
     plan: bool,
+    /// Complete a restore in --target-dir that was stopped after its recovery
+    #[arg(long, conflicts_with_all = ["backup", "until", "repository", "plan"])]
+    finish: bool,
     /// Print the plan or the result as JSON
     #[arg(long)]
     json: bool,
@@ -80,6 +84,10 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
 async fn restore(arguments: &Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
     let config = &loaded.config;
     let request = arguments.request()?;
+    if arguments.finish {
+        let restored = restore::finish(loaded, &request.directory).await?;
+        return conclude(arguments, &restored, config);
+    }
     let mut outlook = restore::outlook(config, &request).await?;
     for reason in &outlook.passed_over {
         let taken = &outlook.forecast.backup;
@@ -110,10 +118,19 @@ async fn restore(arguments: &Arguments, loaded: &Loaded) -> anyhow::Result<Exit>
         log::to_stderr(&format!("{sign}\n"));
     };
     let restored = restore::restore(loaded, outlook, &mut progress, &tell).await?;
+    conclude(arguments, &restored, config)
+}
+
+/// Prints what came back; what is wrong with it comes first.
+fn conclude(arguments: &Arguments, restored: &Restored, config: &Config) -> anyhow::Result<Exit> {
+    if let Some(reason) = &restored.reason {
+        let hint = "it is kept: look at what came back before you count on it";
+        complain(reason, Some(hint));
+    }
     if arguments.json {
-        say(serde_json::to_string_pretty(&restored)?)?;
+        say(serde_json::to_string_pretty(restored)?)?;
     } else {
-        say(told(&restored, config))?;
+        say(told(restored, config))?;
     }
     for verification in &restored.verifications {
         let remark = match &verification.verdict {
@@ -124,12 +141,10 @@ async fn restore(arguments: &Arguments, loaded: &Loaded) -> anyhow::Result<Exit>
             complain(&format!("{}: {remark}", verification.name), None);
         }
     }
-    let Some(reason) = &restored.reason else {
-        return Ok(Exit::Good);
-    };
-    let hint = "it is kept: look at what came back before you count on it";
-    complain(reason, Some(hint));
-    Ok(Exit::Bad)
+    Ok(match restored.reason {
+        Some(_) => Exit::Bad,
+        None => Exit::Good,
+    })
 }
 
 fn shown(plan: &Forecast) -> String {
@@ -216,9 +231,9 @@ fn placed(tablespaces: &[Placed]) -> String {
         return String::new();
     }
     let lines = tablespaces.iter().map(|Placed { stood, placed, .. }| {
-        let placed = placed.to_string_lossy().replace('\'', r"'\''");
+        let placed = shell(placed);
         format!(
-            "  mkdir -m 700 NEW && cp -a '{placed}'/. NEW/ && sync && rm -r '{placed}' && ln -s NEW '{placed}'   # stood in {stood}\n"
+            "  mkdir -m 700 NEW && cp -a {placed}/. NEW/ && sync && rm -r {placed} && ln -s NEW {placed}   # stood in {stood}\n"
         )
     });
     let lines: String = lines.collect();
@@ -227,13 +242,22 @@ fn placed(tablespaces: &[Placed]) -> String {
     )
 }
 
-/// The `psql` argument that gives a setting back what it was; quoted for a shell.
-fn release(held: &Held) -> String {
-    let sql = match &held.was {
-        Some(was) => format!("ALTER SYSTEM SET {} = {was}", held.name),
-        None => format!("ALTER SYSTEM RESET {}", held.name),
+/// The commands that end what is held back. Values are only copied from file to file: some hold passwords.
+fn release(directory: &Path, held: &[Held]) -> String {
+    let reset = held.iter();
+    let reset = reset.map(|held| format!("-c 'ALTER SYSTEM RESET {}'", held.name));
+    let reset = reset.collect::<Vec<_>>().join(" ");
+    let set: Vec<_> = held
+        .iter()
+        .filter_map(|held| Some((held.name, held.was?)))
+        .collect();
+    let Some((_, file)) = set.first() else {
+        return format!("  psql {reset}\n");
     };
-    format!("-c '{}'", sql.replace('\'', r"'\''"))
+    let names: Vec<_> = set.iter().map(|(name, _)| *name).collect();
+    let (names, at) = (names.join("|"), |name: &str| shell(&directory.join(name)));
+    let (from, to) = (at(file), at("postgresql.auto.conf"));
+    format!("  psql {reset}\n  grep -iE '^ *({names}) *=' {from} >>{to}\n")
 }
 
 /// Not the port of the server that runs here: what connects by a port, as workers of extensions do, must not meet the copy.
@@ -247,7 +271,7 @@ fn remarks(restored: &Restored) -> String {
         .held
         .iter()
         .map(|held| match &held.was {
-            Some(was) => format!("{} (was {was})", held.name),
+            Some(file) => format!("{} (its ALTER SYSTEM is in {file})", held.name),
             None => held.name.to_owned(),
         })
         .collect();
@@ -274,16 +298,16 @@ fn remarks(restored: &Restored) -> String {
 fn next(directory: &Path, restored: &Restored, config: &Config) -> String {
     let bin = config.postgres.bin_directory.display();
     let history = restored.new_timeline.history_file();
-    let reset: Vec<String> = restored.held.iter().map(release).collect();
-    let (directory, reset, port) = (directory.display(), reset.join(" "), other_port(config));
+    let release = release(directory, &restored.held);
+    let (directory, port) = (shell(directory), other_port(config));
     format!(
         "To look at it, beside whatever runs here:\n  \
            {bin}/pg_ctl -D {directory} -w -l {directory}/look.log -o \"-c listen_addresses= -c port={port} -c unix_socket_directories={directory} -c default_transaction_read_only=on -c external_pid_file= -c logging_collector=off\" start\n  \
            psql -h {directory} -p {port} -d postgres\n  \
            {bin}/pg_ctl -D {directory} -w stop\n\
          To make it the primary, once the old one is fenced (runbooks/disaster_restore.md):\n  \
-           start it as this node's server, look at it\n  \
-           psql {reset}\n  \
+           start it as this node's server, look at it\n\
+         {release}  \
            cd {directory} && xdb wal-push pg_wal/{history}\n  \
            restart it\n  \
            xdb backup push --full\n  \

@@ -1,5 +1,8 @@
 //! The settings that a backup brought: set aside while xdb recovers it, put back with what must stay off until a person
 //! confirms the restored cluster.
+//!
+//! They may hold passwords (`primary_conninfo`, `archive_command`, settings of extensions), so that no value of theirs is
+//! printed, logged or serialized: whoever needs one reads it from the file.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -13,6 +16,8 @@ use crate::postgres::ControlData;
 
 const AUTO: &str = "postgresql.auto.conf";
 const FILES: [&str; 4] = ["postgresql.conf", AUTO, "pg_hba.conf", "pg_ident.conf"];
+/// What `ALTER SYSTEM` had set, as the backup brought it, in the restored data directory.
+const OLD_AUTO: &str = "postgresql.auto.conf.brought";
 
 /// What a copy must not do while the old cluster may be alive: store WAL, wait for its standbys, follow it, consume its
 /// subscriptions, run workers and hooks of preloaded libraries, fire event triggers. `ALTER SYSTEM RESET` of each ends that.
@@ -27,19 +32,13 @@ pub const HELD: [(&str, &str); 8] = [
     ("event_triggers", "'off'"),
 ];
 
-/// Each name of their lists is quoted by itself: `ALTER SYSTEM` would take one string for one name.
-const LISTS: [&str; 3] = [
-    "shared_preload_libraries",
-    "session_preload_libraries",
-    "local_preload_libraries",
-];
-
-/// A setting of [`HELD`], and what ends that.
+/// A setting of [`HELD`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Held {
     pub name: &'static str,
-    /// What `ALTER SYSTEM` had set it to, as SQL; where it had not, a reset brings back what other files say.
-    pub was: Option<String>,
+    /// The file in the data directory with the line that `ALTER SYSTEM` had written for it, which a reset does not bring
+    /// back; `None` where a reset is enough.
+    pub was: Option<&'static str>,
 }
 
 /// What `put_back` did.
@@ -71,43 +70,60 @@ pub fn set_aside(data: &Path, aside: &Path) -> Result<(), RestoreError> {
     Ok(())
 }
 
-/// Moves it back in place of what xdb recovered with.
+/// Copies it back in place of what xdb recovered with. `aside` stays as it is: what failed half-way can be done again.
 ///
 /// Where the backup brought none, as on Debian, which keeps them in /etc, the least that starts the server is written.
 ///
 /// # Errors
-/// When a file cannot be moved, read or written.
+/// When a file cannot be read or written.
 pub fn put_back(data: &Path, aside: &Path, control: &ControlData) -> Result<PutBack, RestoreError> {
-    let brought = match fs::read(aside.join(AUTO)) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-        read => read.map_err(|source| failed("read", &aside.join(AUTO), source))?,
-    };
-    // Not for one odd byte is a restore of hours given up.
-    let brought = String::from_utf8_lossy(&brought);
     let least = [
-        ("postgresql.conf", least(control)),
-        ("pg_hba.conf", "local all all peer\n".to_owned()),
+        ("postgresql.conf", Some(least(control))),
+        ("pg_hba.conf", Some("local all all peer\n".to_owned())),
+        ("pg_ident.conf", None),
     ];
-    let mut made = Vec::new();
-    for (name, content) in least {
-        write(&data.join(name), &content)?;
-        if !aside.join(name).exists() {
-            made.push(name);
+    for (name, least) in least {
+        let content = read(&aside.join(name))?.or(least.map(String::into_bytes));
+        if let Some(content) = content {
+            write(&data.join(name), &content)?;
         }
     }
-    for name in FILES.into_iter().filter(|name| *name != AUTO) {
-        rename(&aside.join(name), &data.join(name))?;
+    if let Some(content) = read(&aside.join(AUTO))? {
+        write(&data.join(OLD_AUTO), &content)?;
     }
-    write(&data.join(AUTO), &held(&brought))?;
+    let auto = auto(aside)?;
+    write(&data.join(AUTO), held(&auto).as_bytes())?;
     // It names the directory that the recovery was done in.
     let options = data.join("postmaster.opts");
     match fs::remove_file(&options) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", &options, error)),
-        _ => Ok(PutBack {
-            held: HELD.map(|(name, _)| held_back(name, &brought)).into(),
-            made,
-        }),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(failed("remove", &options, error));
+        }
+        _ => {}
     }
+    describe(aside)
+}
+
+/// What [`put_back`] does, or did, with `aside`.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn describe(aside: &Path) -> Result<PutBack, RestoreError> {
+    let auto = auto(aside)?;
+    let made = ["postgresql.conf", "pg_hba.conf"];
+    Ok(PutBack {
+        held: HELD.map(|(name, _)| held_back(name, &auto)).into(),
+        made: made
+            .into_iter()
+            .filter(|name| !aside.join(name).exists())
+            .collect(),
+    })
+}
+
+fn auto(aside: &Path) -> Result<String, RestoreError> {
+    let brought = read(&aside.join(AUTO))?.unwrap_or_default();
+    // Not for one odd byte is a restore of hours given up.
+    Ok(String::from_utf8_lossy(&brought).into_owned())
 }
 
 /// Moves a `name` that cannot be used aside within `data`, and makes the least that starts the server in its place.
@@ -117,50 +133,23 @@ pub fn put_back(data: &Path, aside: &Path, control: &ControlData) -> Result<PutB
 /// When it cannot be moved or written.
 pub fn replace(data: &Path, name: &str, control: &ControlData) -> Result<String, RestoreError> {
     let unusable = format!("{name}.brought");
-    rename(&data.join(name), &data.join(&unusable))?;
-    write(&data.join(name), &least(control))?;
+    let kept = read(&data.join(name))?.unwrap_or_default();
+    write(&data.join(&unusable), &kept)?;
+    write(&data.join(name), least(control).as_bytes())?;
     Ok(unusable)
 }
 
 fn held_back(name: &'static str, brought: &str) -> Held {
-    let value = |line: &str| {
-        let (key, value) = line.split_once('=')?;
-        let same = key.trim().eq_ignore_ascii_case(name);
-        same.then(|| value.trim().to_owned())
+    let sets = |line: &str| {
+        let key = line.split_once('=').map(|(key, _)| key.trim());
+        key.is_some_and(|key| key.eq_ignore_ascii_case(name))
     };
-    // PostgreSQL takes the last.
-    let was = brought.lines().rev().find_map(value);
+    // A primary has no use for where its predecessor streamed from.
+    let is_given_back = name != "primary_conninfo" && brought.lines().any(sets);
     Held {
         name,
-        was: was.and_then(|was| match LISTS.contains(&name) {
-            true => list(&was),
-            false => Some(was),
-        }),
+        was: is_given_back.then_some(OLD_AUTO),
     }
-}
-
-/// The libraries of `value`, as `postgresql.auto.conf` has it, each as a string; `None` where there is none.
-fn list(value: &str) -> Option<String> {
-    let value = value.strip_prefix('\'').unwrap_or(value);
-    let value = value.strip_suffix('\'').unwrap_or(value);
-    let value = value.replace("''", "'");
-    let mut names = vec![String::new()];
-    let mut quoted = false;
-    for character in value.chars() {
-        match (character, quoted, names.last_mut()) {
-            ('"', _, _) => quoted = !quoted,
-            (',', false, _) => names.push(String::new()),
-            (_, _, Some(name)) => name.push(character),
-            (_, _, None) => {}
-        }
-    }
-    let names: Vec<String> = names
-        .iter()
-        .map(|name| name.trim())
-        .filter(|name| !name.is_empty())
-        .map(|name| format!("'{}'", name.replace('\'', "''")))
-        .collect();
-    (!names.is_empty()).then(|| names.join(", "))
 }
 
 /// The settings of `ALTER SYSTEM` that were `brought`, without what is of the old cluster's recovery, and with [`HELD`].
@@ -207,15 +196,28 @@ fn rename(from: &Path, to: &Path) -> Result<(), RestoreError> {
     }
 }
 
-/// As PostgreSQL makes it: for nobody else to read.
-fn write(path: &Path, content: &str) -> Result<(), RestoreError> {
+/// `None` where there is none.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, RestoreError> {
+    match fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        read => read.map(Some).map_err(|error| failed("read", path, error)),
+    }
+}
+
+/// As PostgreSQL makes it: for nobody else to read. At no moment is there half of one, nor none where there was one.
+fn write(path: &Path, content: &[u8]) -> Result<(), RestoreError> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
-    // One that recovery was configured by is there already, open to others.
-    let _ = fs::remove_file(path);
-    let opened = options.open(path);
-    let written = opened.and_then(|mut file| file.write_all(content.as_bytes()));
-    written.map_err(|source| failed("write", path, source))
+    let written = options
+        .open(&new)
+        .and_then(|mut file| file.write_all(content))
+        .and_then(|()| fs::rename(&new, path));
+    written.map_err(|source| {
+        let _ = fs::remove_file(&new);
+        failed("write", path, source)
+    })
 }
 
 fn failed(operation: &'static str, path: &Path, source: std::io::Error) -> RestoreError {
@@ -229,20 +231,7 @@ fn failed(operation: &'static str, path: &Path, source: std::io::Error) -> Resto
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{SegmentSize, Timeline};
-
-    fn control() -> ControlData {
-        ControlData {
-            system_identifier: 7,
-            timeline: Timeline(1),
-            segment_size: SegmentSize::default(),
-            checksums: true,
-            ended_before: 745,
-            limits: vec![("max_connections", 50)],
-            wal_level: "replica".to_owned(),
-            track_commit_timestamp: false,
-        }
-    }
+    use crate::restore::fixtures::control;
 
     #[test]
     fn what_alter_system_set_is_kept_but_for_the_old_clusters_recovery_and_archiving() {
@@ -257,32 +246,13 @@ mod tests {
              local_preload_libraries = ''\nevent_triggers = 'off'\n"
         );
         for (name, was) in [
-            ("archive_mode", Some("'always'")),
-            ("synchronous_standby_names", Some("'db2'")),
-            ("max_logical_replication_workers", None),
+            ("archive_mode", true),
+            ("synchronous_standby_names", true),
+            ("max_logical_replication_workers", false),
+            ("primary_conninfo", false),
         ] {
-            assert_eq!(held_back(name, brought).was.as_deref(), was, "{name}");
-        }
-    }
-
-    #[test]
-    fn libraries_are_given_back_one_by_one() {
-        let was = |line: &str| held_back("shared_preload_libraries", line).was;
-        for (value, expected) in [
-            ("'pg_cron'", Some("'pg_cron'")),
-            (
-                "'pg_stat_statements, pg_cron'",
-                Some("'pg_stat_statements', 'pg_cron'"),
-            ),
-            (
-                r#"'"a, b", $libdir/it''s'"#,
-                Some("'a, b', '$libdir/it''s'"),
-            ),
-            ("''", None),
-            (r#"'""'"#, None),
-        ] {
-            let brought = format!("shared_preload_libraries = {value}\n");
-            assert_eq!(was(&brought).as_deref(), expected, "{value}");
+            let held = held_back(name, brought);
+            assert_eq!(held.was, was.then_some(OLD_AUTO), "{name}");
         }
     }
 
@@ -292,17 +262,51 @@ mod tests {
         let (data, aside) = (parent.path().join("data"), parent.path().join("aside"));
         fs::create_dir(&data).unwrap();
         fs::write(data.join("pg_hba.conf"), "theirs").unwrap();
-        fs::write(data.join(AUTO), "work_mem = '1MB'\n").unwrap();
+        let auto =
+            "work_mem = '1MB'\narchive_mode = 'always'\nprimary_conninfo = 'password=secret'\n";
+        fs::write(data.join(AUTO), auto).unwrap();
         set_aside(&data, &aside).unwrap();
         for name in FILES {
             assert!(!data.join(name).exists(), "{name}");
             fs::write(data.join(name), "xdb's own").unwrap();
         }
-        let back = put_back(&data, &aside, &control()).unwrap();
-        assert_eq!(back.made, ["postgresql.conf"]);
         let read = |name: &str| fs::read_to_string(data.join(name)).unwrap();
-        assert_eq!(read("pg_hba.conf"), "theirs");
-        assert!(read("postgresql.conf").contains("max_connections = 50\n"));
-        assert!(read(AUTO).starts_with("work_mem = '1MB'\narchive_mode = 'off'\n"));
+        // Done again, as after a full disk, it comes to the same.
+        for _ in 0..2 {
+            let back = put_back(&data, &aside, &control()).unwrap();
+            assert_eq!(back.made, ["postgresql.conf"]);
+            let told = format!("{back:?}{}", serde_json::to_string(&back.held).unwrap());
+            assert!(
+                !told.contains("secret") && !told.contains("always"),
+                "{told}"
+            );
+            assert_eq!(read("pg_hba.conf"), "theirs");
+            assert!(read("postgresql.conf").contains("max_connections = 50\n"));
+            assert!(read(AUTO).starts_with("work_mem = '1MB'\narchive_mode = 'off'\n"));
+            assert!(!read(AUTO).contains("secret"));
+            assert_eq!(read(OLD_AUTO), auto);
+        }
+        let replaced = replace(&data, "pg_hba.conf", &control()).unwrap();
+        assert_eq!(read(&replaced), "theirs");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_leaves_what_was_there() {
+        let parent = tempfile::tempdir().unwrap();
+        let (data, aside) = (parent.path().join("data"), parent.path().join("aside"));
+        fs::create_dir(&data).unwrap();
+        fs::write(data.join(AUTO), "theirs").unwrap();
+        set_aside(&data, &aside).unwrap();
+        fs::write(data.join(AUTO), "xdb's own").unwrap();
+        // No file can be made under that name.
+        fs::create_dir(data.join(format!("{AUTO}.new"))).unwrap();
+        put_back(&data, &aside, &control()).unwrap_err();
+        let read = |path: &Path| fs::read_to_string(path.join(AUTO)).unwrap();
+        assert_eq!(
+            (read(&data).as_str(), read(&aside).as_str()),
+            ("xdb's own", "theirs")
+        );
+        fs::remove_dir(data.join(format!("{AUTO}.new"))).unwrap();
+        put_back(&data, &aside, &control()).unwrap();
     }
 }

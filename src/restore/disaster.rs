@@ -11,21 +11,25 @@ use serde::Serialize;
 
 use super::RestoreError;
 use super::brought::{self, Held, PutBack};
+use super::completion::{self, Unfinished, finish_hint};
 use super::forecast::{Forecast, forecast};
-use super::place::{self, Brought, Place};
+use super::place::{self, Left, Place};
 use super::plan::{self, Pick};
 use super::preflight::{Found, judge_version, look, look_at_backup};
 use super::report::{Report, Step, secs};
 use super::restore_point::judge_name;
 use super::run::{Options, SHUTDOWN_KEPT, Test, refuse_root};
 use super::scratch::{free_bytes, reserve_bytes};
+use super::shell::shell;
 use super::sign::{self, Tell};
+use super::startable::startable;
+use super::sync::sync_volume;
 use super::tablespaces::{self, Placed};
 use super::until::Until;
 use crate::config::{Config, Loaded};
+use crate::log;
 use crate::model::{Lsn, Timeline, Verdict, Verification};
-use crate::postgres::{self, ControlData};
-use crate::process;
+use crate::postgres;
 
 /// A person watches a restore, and no clock ends one that goes on; this only ends what hangs for ever.
 const LIMIT: Duration = Duration::from_secs(14 * 24 * 3600);
@@ -117,7 +121,9 @@ impl Outlook {
                 reason: format!("the end of the archive cannot be reached: {reason}"),
                 hint: match end {
                     Some(end) => {
-                        format!("what lies before comes back with --until {end}; the rest is lost")
+                        format!(
+                            "what lies before comes back with --until {end}; before the rest is given up, look for the missing segments in pg_wal of the old servers"
+                        )
                     }
                     None => {
                         "`xdb backup list` shows how far each backup can be recovered".to_owned()
@@ -138,7 +144,8 @@ impl Outlook {
 /// Restores what `outlook` judged; `progress` is told each step as it ends, `tell` how far a long one has come.
 ///
 /// # Errors
-/// Why nothing came back; then nothing of it is left either.
+/// Why nothing came back, and then nothing of it is left either; or [`RestoreError::Kept`]: what recovered is there, and what
+/// failed came after.
 pub async fn restore(
     loaded: &Loaded,
     outlook: Outlook,
@@ -164,23 +171,36 @@ pub async fn restore(
     let recovered = recover(&mut test, &mut place, &mut found, tell).await;
     let directory = place.directory().to_owned();
     let bin = &loaded.config.postgres.bin_directory;
-    let (new_timeline, back, control) = match recovered {
-        Ok(recovered) => recovered,
-        Err(error) => {
-            return Err(match place.keep() {
-                Some(back) => kept(&error, &back, directory, bin),
-                None => error,
+    let sync = Instant::now();
+    let (new_timeline, back, made_files) = match (recovered, place.complete()) {
+        (Ok(timeline), Some(Left::Complete(back, control))) => {
+            let made_files = settle(&directory, bin, &back, &control).await?;
+            (timeline, back, made_files)
+        }
+        (Ok(_), Some(Left::Unfinished(error))) => return Err(unfinished(&error, directory)),
+        (Err(error), Some(Left::Complete(back, control))) => {
+            // What the backup brought may keep the server from starting; that it was kept is said all the same.
+            let settled = settle(&directory, bin, &back, &control).await;
+            return Err(kept(&error, settled.err().as_ref(), &back, directory, bin));
+        }
+        (Err(error), Some(Left::Unfinished(next))) => {
+            let reason = format!("{}; then: {}", log::chain(&error), log::chain(&next));
+            let hint = finish_hint(&directory);
+            return Err(RestoreError::Kept {
+                reason,
+                directory,
+                hint,
             });
         }
+        (Err(error), None) => return Err(with_reason(error, &test.report)),
+        (Ok(_), None) => {
+            let reason = "it recovered, and xdb did not see its server open".to_owned();
+            return Err(RestoreError::Server(reason));
+        }
     };
-    let sync = Instant::now();
-    place.finish()?;
-    let made_files = startable(&directory, bin, &back, &control).await?;
     let tablespaces = tablespaces::placed(&directory, &found.plan.sentinel.tablespaces);
     test.step("sync", sync, None);
     let report = test.report;
-    let bad = |verification: &&Verification| matches!(verification.verdict, Verdict::Critical(_));
-    let bad = report.verifications.iter().find(bad);
     Ok(Restored {
         directory,
         backup: forecast.backup,
@@ -193,32 +213,84 @@ pub async fn restore(
         recovered_lsn: report.recovered_lsn,
         recovered_to: report.recovered_to,
         secs: secs(began.elapsed()),
-        reason: bad
-            .map(|bad| format!("{}: {}", bad.name, bad.verdict.reason().unwrap_or_default())),
+        reason: bad(&report),
         steps: report.steps,
         verifications: report.verifications,
     })
 }
 
-/// Fetches, recovers, stops; gives the timeline that the cluster is on then, and what is held back in it.
+/// Completes a restore in `directory` that was stopped after its recovery.
+///
+/// # Errors
+/// When there is none, or a step fails again: [`RestoreError::Kept`].
+pub async fn finish(loaded: &Loaded, directory: &Path) -> Result<Restored, RestoreError> {
+    refuse_root()?;
+    let began = Instant::now();
+    let bin = &loaded.config.postgres.bin_directory;
+    let stopped = Unfinished::open(directory)?;
+    let directory = stopped.directory.clone();
+    let control = postgres::control_data(bin, &stopped.data()).await?;
+    let new_timeline = postgres::own_timeline(bin, &stopped.data()).await?;
+    let completed = completion::complete(&directory, &control);
+    let back = completed.map_err(|error| unfinished(&error, directory.clone()))?;
+    let made_files = settle(&directory, bin, &back, &control).await?;
+    let marker = stopped.marker.as_ref();
+    let backup = marker.and_then(|marker| marker.backup.clone());
+    let tablespaces = marker.map(|marker| marker.tablespaces.as_slice());
+    Ok(Restored {
+        backup: backup.unwrap_or_else(|| "a backup of unknown name".to_owned()),
+        system_identifier: Some(control.system_identifier),
+        timeline: None,
+        new_timeline,
+        tablespaces: tablespaces::placed(&directory, tablespaces.unwrap_or_default()),
+        held: back.held,
+        made_files,
+        recovered_lsn: None,
+        recovered_to: None,
+        secs: secs(began.elapsed()),
+        reason: marker.and_then(|marker| marker.reason.clone()),
+        steps: Vec::new(),
+        verifications: Vec::new(),
+        directory,
+    })
+}
+
+/// The first that is bad of what was seen.
+fn bad(report: &Report) -> Option<String> {
+    let bad = |verification: &&Verification| matches!(verification.verdict, Verdict::Critical(_));
+    let bad = report.verifications.iter().find(bad)?;
+    let reason = bad.verdict.reason().unwrap_or_default();
+    Some(format!("{}: {reason}", bad.name))
+}
+
+/// What was found bad before is why the rest failed.
+fn with_reason(error: RestoreError, report: &Report) -> RestoreError {
+    match (error, bad(report)) {
+        (RestoreError::Bad(words), Some(seen)) => RestoreError::Bad(format!("{words} ({seen})")),
+        (error, _) => error,
+    }
+}
+
+/// Fetches, recovers, stops; gives the timeline that the cluster is on then.
 async fn recover(
     test: &mut Test<'_>,
     place: &mut Place,
     found: &mut Found,
     tell: Tell<'_>,
-) -> Result<(Timeline, PutBack, ControlData), RestoreError> {
+) -> Result<Timeline, RestoreError> {
+    let sentinel = &found.plan.sentinel;
+    place.scratch.note(|marker| {
+        marker.backup = Some(found.plan.backup.name.clone());
+        marker.tablespaces.clone_from(&sentinel.tablespaces);
+    })?;
     let scratch = &place.scratch;
-    let (data, aside) = (scratch.data(), scratch.path().join("brought"));
     let fetch = Instant::now();
-    let bytes = found.plan.sentinel.restored_size();
+    let bytes = sentinel.restored_size();
     sign::of_fetch(test.fetch(scratch, found), scratch, bytes, tell).await?;
     test.step("fetch", fetch, Some(found.plan.fetch_bytes));
     let control = test.look_at_fetched(scratch, found).await?;
-    brought::set_aside(&data, &aside)?;
-    place.note_brought(Brought {
-        aside,
-        control: control.clone(),
-    });
+    brought::set_aside(&scratch.data(), &place.aside())?;
+    place.note_control(control.clone());
 
     let scratch = &place.scratch;
     let recover = Instant::now();
@@ -236,76 +308,93 @@ async fn recover(
     let stop = Instant::now();
     server.shut_down(SHUTDOWN_KEPT).await;
     let bin = &test.loaded.config.postgres.bin_directory;
-    let Some((timeline, _)) = postgres::ended_at(bin, &data).await? else {
+    let Some((timeline, _)) = postgres::ended_at(bin, &scratch.data()).await? else {
         return Err(RestoreError::Server(
             "it recovered, and did not shut down in order".to_owned(),
         ));
     };
-    let back = place.put_back()?;
     test.step("stop", stop, None);
-    Ok((timeline, back, control))
+    if let Some(reason) = bad(&test.report) {
+        // For `--finish` alone, should that be needed: no reason to give up here.
+        let _ = place.scratch.note(|marker| marker.reason = Some(reason));
+    }
+    Ok(timeline)
 }
 
-/// A restore that ended with `error` after the recovery.
-fn kept(error: &RestoreError, back: &PutBack, directory: PathBuf, bin: &Path) -> RestoreError {
-    let held: Vec<&str> = back.held.iter().map(|held| held.name).collect();
-    let (shown, held) = (directory.display(), held.join(", "));
-    let mend = match error {
-        RestoreError::Closed { .. } => format!(
-            "let somebody in, without a server: `{}/postgres --single -D {shown} template1`, then ALTER ROLE … LOGIN, ALTER ROLE … RESET ALL or ALTER DATABASE … ALLOW_CONNECTIONS true, and start it",
-            bin.display()
-        ),
-        _ => "start it as runbooks/disaster_restore.md says: nothing has to be fetched again"
-            .to_owned(),
+/// Waits until the disk has all of the cluster in `directory`, and sees that a server starts on it. Names the files that xdb
+/// had to make.
+///
+/// # Errors
+/// [`RestoreError::Kept`], with what is unknown now.
+async fn settle(
+    directory: &Path,
+    bin: &Path,
+    back: &PutBack,
+    control: &postgres::ControlData,
+) -> Result<Vec<String>, RestoreError> {
+    let kept = |error: &RestoreError, hint: String| RestoreError::Kept {
+        reason: log::chain(error),
+        directory: directory.to_owned(),
+        hint,
     };
+    let word = shell(directory);
+    let made = startable(directory, bin, back, control).await;
+    let made = made.map_err(|error| {
+        let hint = format!(
+            "it is complete and stopped, and whether a server starts with the settings of the backup is unknown: try it with `{}/postgres -D {word} -C data_directory`; then start it as runbooks/disaster_restore.md says",
+            bin.display()
+        );
+        kept(&error, hint)
+    })?;
+    sync_volume(directory).await.map_err(|error| {
+        let hint = format!(
+            "it is complete and stopped, and the disk may lack a part of it: see the kernel's log (dmesg). Where the disk is good again, check it before use: {}/pg_checksums -D {word} --check",
+            bin.display()
+        );
+        kept(&error, hint)
+    })?;
+    Ok(made)
+}
+
+/// What recovered could not be completed.
+fn unfinished(error: &RestoreError, directory: PathBuf) -> RestoreError {
     RestoreError::Kept {
-        reason: crate::log::chain(error),
-        hint: format!(
-            "{mend}\nit is complete and stopped; held back in {shown}/postgresql.auto.conf until you RESET them: {held}"
-        ),
+        reason: log::chain(error),
+        hint: finish_hint(&directory),
         directory,
     }
 }
 
-/// Makes sure that a server finds its way with what the backup brought: an included file, or a directory elsewhere, may be
-/// missing here. Names the files that xdb had to make.
-///
-/// # Errors
-/// When a file cannot be moved or written.
-async fn startable(
-    data: &Path,
-    bin: &Path,
+/// A restore that ended with `error` after the recovery, and may have seen another one `then`.
+fn kept(
+    error: &RestoreError,
+    then: Option<&RestoreError>,
     back: &PutBack,
-    control: &ControlData,
-) -> Result<Vec<String>, RestoreError> {
-    const LIMIT: Duration = Duration::from_secs(30);
-    let mut made: Vec<String> = back.made.iter().map(|name| (*name).to_owned()).collect();
-    let mut why = None;
-    for setting in ["data_directory", "hba_file"] {
-        let mut command = process::command(bin.join("postgres"));
-        command.arg("-D").arg(data).args(["-C", setting]);
-        let asked = process::run(command, LIMIT).await?;
-        let text = String::from_utf8_lossy(&asked.stdout);
-        let path = Path::new(text.trim());
-        why = match setting {
-            _ if !asked.status.success() => Some(asked.last_words()),
-            "data_directory" if path != data => {
-                Some(format!("its data_directory is {}", path.display()))
-            }
-            "hba_file" if !path.is_file() => {
-                Some(format!("its hba_file {} is not here", path.display()))
-            }
-            _ => None,
-        };
-        if why.is_some() {
-            break;
-        }
+    directory: PathBuf,
+    bin: &Path,
+) -> RestoreError {
+    let held: Vec<&str> = back.held.iter().map(|held| held.name).collect();
+    let (word, held) = (shell(&directory), held.join(", "));
+    let mend = match error {
+        RestoreError::Closed { .. } => format!(
+            "let somebody in, without a server: `{}/postgres --single -D {word} template1`, then ALTER ROLE … LOGIN, ALTER ROLE … RESET ALL or ALTER DATABASE … ALLOW_CONNECTIONS true, and start it",
+            bin.display()
+        ),
+        _ => "look at what came back before you count on it: start it as runbooks/disaster_restore.md says, nothing has to be fetched again"
+            .to_owned(),
+    };
+    let (reason, mend) = match then {
+        Some(RestoreError::Kept { reason, hint, .. }) => (
+            format!("{}; then: {reason}", log::chain(error)),
+            format!("{hint}\n{mend}"),
+        ),
+        _ => (log::chain(error), mend),
+    };
+    RestoreError::Kept {
+        reason,
+        hint: format!(
+            "{mend}\nit is complete and stopped; held back in {word}/postgresql.auto.conf until you RESET them: {held}"
+        ),
+        directory,
     }
-    if let Some(why) = why {
-        let unusable = brought::replace(data, "postgresql.conf", control)?;
-        made.push(format!(
-            "postgresql.conf (that of the backup is now {unusable}: {why})"
-        ));
-    }
-    Ok(made)
 }

@@ -1,5 +1,6 @@
 //! What keeps a restore test from being run, as against what it finds.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -97,6 +98,22 @@ pub enum RestoreError {
     Postgres(#[from] PostgresError),
 }
 
+/// What to do about a file or directory that an operation failed on.
+fn file_hint(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "the disk is full: make room, or name a larger one: restore_test.directory, or --target-dir of `xdb restore`"
+        }
+        ErrorKind::PermissionDenied => {
+            "restore_test.directory, or --target-dir of `xdb restore`, must belong to the user that runs xdb"
+        }
+        ErrorKind::ReadOnlyFilesystem => {
+            "the volume is mounted read-only: after an error of the disk the kernel does that, see its log (dmesg)"
+        }
+        _ => "see the kernel's log (dmesg) for errors of the disk",
+    }
+}
+
 impl From<StorageError> for RestoreError {
     fn from(error: StorageError) -> Self {
         Self::Archive(error.into())
@@ -153,7 +170,7 @@ impl RestoreError {
             Self::NoSpace { kept, .. } if !kept.is_empty() => {
                 let kept: Vec<_> = kept.iter().map(|path| path.to_string_lossy()).collect();
                 return Some(format!(
-                    "earlier tests were kept there: rm -r {}",
+                    "earlier tests were kept there, and take room: {}; remove what nobody needs any more, or name a larger disk",
                     kept.join(" ")
                 ));
             }
@@ -180,12 +197,10 @@ impl RestoreError {
                 "set restore_test.timeout higher, or find out what was slow from the steps"
             }
             Self::Fetch { .. } => {
-                "the backup was not judged: test again, or run the program's backup-fetch by hand"
+                "the backup was not judged: try again, or run the program's backup-fetch by hand"
             }
-            Self::StorageLost { .. } => "nothing was judged: test again once S3 answers",
-            Self::File { .. } => {
-                "restore_test.directory, or --target-dir of `xdb restore`, must belong to the user that runs xdb"
-            }
+            Self::StorageLost { .. } => "nothing was judged: try again once S3 answers",
+            Self::File { source, .. } => file_hint(source.kind()),
             Self::Archive(error) => return error.hint(),
             Self::Dump(error) => return Some(error.hint()),
             Self::Postgres(error) => return Some(error.hint()),

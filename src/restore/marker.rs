@@ -7,6 +7,8 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::archive::catalog::Tablespace;
+
 /// Its name in the directory.
 pub const FILE: &str = "xdb-restore-test.json";
 
@@ -18,6 +20,12 @@ pub struct Marker {
     pub since: Timestamp,
     /// `None` until it is decided.
     pub backup: Option<String>,
+    /// Of a restore for good: the tablespaces that come with the backup.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tablespaces: Vec<Tablespace>,
+    /// Of a restore for good: what is wrong with the cluster that recovered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The test is over and somebody wants to look at it: no other test removes it.
     pub kept: bool,
 }
@@ -30,6 +38,8 @@ impl Marker {
             pid: std::process::id(),
             since: now,
             backup: None,
+            tablespaces: Vec::new(),
+            reason: None,
             kept: false,
         }
     }

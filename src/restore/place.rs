@@ -3,8 +3,7 @@
 //! All work is done in `xdb-restore` within it, which is the mark, too. A whole cluster is moved up, its `PG_VERSION` last:
 //! before that no server starts on it.
 
-use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -13,34 +12,37 @@ use jiff::Timestamp;
 use rustix::process::geteuid;
 
 use super::RestoreError;
-use super::brought::{self, PutBack};
+use super::brought::PutBack;
+use super::completion::{self, WORK, finish_hint, has_recovered};
 use super::marker::Marker;
 use super::scratch::{Scratch, make_private, take_lock};
-use super::tablespaces;
+use super::shell::shell;
+use crate::log;
 use crate::postgres::ControlData;
 use crate::process::kill_all_under;
 
-/// Where the work is done; it stays after `kill -9`.
-const WORK: &str = "xdb-restore";
 /// PostgreSQL takes no directory without it for a data directory.
 const LAST: &str = "PG_VERSION";
 
-/// A directory that was empty, and is until the restore in it is whole; dropped before, it is as it was.
+/// A directory that was empty, and is until the restore in it is whole; dropped before its cluster recovered, it is as it
+/// was.
 #[derive(Debug)]
 pub struct Place {
     directory: PathBuf,
     pub scratch: Scratch,
     /// It was not there before.
     made: bool,
-    /// What the cluster needs to be kept, from the moment that its settings are aside.
-    brought: Option<Brought>,
+    /// Of what is recovered here, from the moment that its settings are aside.
+    control: Option<ControlData>,
 }
 
-/// The settings that a backup brought, and what they are put back with.
+/// How a cluster that recovered was left.
 #[derive(Debug)]
-pub struct Brought {
-    pub aside: PathBuf,
-    pub control: ControlData,
+pub enum Left {
+    /// As a data directory.
+    Complete(PutBack, ControlData),
+    /// Whole, and not all of it moved up or configured yet: `--finish` does that.
+    Unfinished(RestoreError),
 }
 
 impl Place {
@@ -74,101 +76,58 @@ impl Place {
             directory,
             scratch,
             made,
-            brought: None,
+            control: None,
         })
     }
 
-    /// Notes the settings that are aside: from now on a cluster that has recovered is kept, however the restore ends.
-    pub fn note_brought(&mut self, brought: Brought) {
-        self.brought = Some(brought);
+    /// Notes that the settings are aside: from now on a cluster that has recovered is kept, however the restore ends.
+    pub fn note_control(&mut self, control: ControlData) {
+        self.control = Some(control);
     }
 
-    /// Puts back what was set aside, once the server is stopped.
-    ///
-    /// # Errors
-    /// As [`brought::put_back`].
-    pub fn put_back(&mut self) -> Result<PutBack, RestoreError> {
-        match self.brought.take() {
-            Some(Brought { aside, control }) => {
-                brought::put_back(&self.scratch.data(), &aside, &control)
-            }
-            None => Ok(PutBack::default()),
-        }
+    /// Where the settings that the backup brought are set aside.
+    pub fn aside(&self) -> PathBuf {
+        completion::aside(self.scratch.path())
     }
 
-    /// Keeps a cluster that has recovered, of a restore that did not end as it should; `None` where there is none.
-    pub fn keep(&mut self) -> Option<PutBack> {
-        if !self.scratch.has_opened() || self.brought.is_none() {
+    /// Ends what runs here and makes a data directory of a cluster that has recovered; `None` where there is none, or that
+    /// was done before.
+    pub fn complete(&mut self) -> Option<Left> {
+        let control = self.control.take()?;
+        // The server may not have said so yet.
+        if !self.scratch.has_opened() && !has_recovered(&self.directory) {
             return None;
         }
-        kill_all_under(self.scratch.path());
-        // Closed while WAL was replayed, its directory could not be moved.
-        let opened = tablespaces::allow_links(&self.scratch.data(), true);
-        let kept = opened.and_then(|()| self.put_back()).and_then(|back| {
-            raise(&self.scratch.data(), &self.directory, &mut Vec::new())
-                .map_err(|source| RestoreError::File {
-                    operation: "move the cluster to",
-                    path: self.directory.clone(),
-                    source,
-                })
-                .map(|()| back)
-        });
+        // Whatever fails from here on, a recovery of hours is not removed for it.
+        self.scratch.leave();
         self.made = false;
-        match kept {
-            Ok(back) => Some(back),
-            Err(error) => {
-                // It is whole all the same, where it was recovered.
-                let data = self.scratch.data();
-                tracing::warn!("{error}; the recovered cluster is in {}", data.display());
-                let _ = self.scratch.keep();
-                Some(PutBack::default())
-            }
-        }
+        // A prefetch of the WAL-G program's may still be at work, too.
+        kill_all_under(self.scratch.path());
+        Some(match completion::complete(&self.directory, &control) {
+            Ok(back) => Left::Complete(back, control),
+            Err(error) => Left::Unfinished(error),
+        })
     }
 
     pub fn directory(&self) -> &Path {
         &self.directory
     }
-
-    /// Moves the cluster up, takes the mark away, and waits until the disk has it all.
-    ///
-    /// # Errors
-    /// When a file cannot be moved: nothing of it stays then.
-    pub fn finish(self) -> Result<(), RestoreError> {
-        let failed = |operation, source| RestoreError::File {
-            operation,
-            path: self.directory.clone(),
-            source,
-        };
-        // A prefetch of the WAL-G program's may still be at work there.
-        kill_all_under(self.scratch.path());
-        let mut moved = Vec::new();
-        let raised = raise(&self.scratch.data(), &self.directory, &mut moved);
-        if let Err(source) = raised {
-            for name in moved {
-                // The first error is the one that is told.
-                let _ = remove(&self.directory.join(name));
-            }
-            return Err(failed("move the cluster to", source));
-        }
-        if let Err(error) = self.scratch.remove() {
-            // The cluster is whole; for that it is not taken back.
-            let work = self.scratch.path().display();
-            tracing::warn!("{error}; remove {work} by hand");
-        }
-        let directory = File::open(&self.directory);
-        let synced = directory.and_then(|directory| Ok(rustix::fs::syncfs(directory)?));
-        synced.map_err(|source| failed("sync", source))
-    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if self.keep().is_some() {
-            let directory = self.directory.display();
-            tracing::warn!(
-                "the restore was interrupted after the recovery: the cluster is kept in {directory}, complete and stopped"
-            );
+        let left = self.complete();
+        let directory = self.directory.display();
+        match left {
+            Some(Left::Complete(..)) => tracing::warn!(
+                "the restore was interrupted after the recovery: the cluster is kept in {directory}, complete and stopped; run sync before you count on it"
+            ),
+            Some(Left::Unfinished(error)) => tracing::warn!(
+                "the restore was interrupted after the recovery, and what recovered is kept in {directory}: {}; {}",
+                log::chain(&error),
+                finish_hint(&self.directory).replace('\n', "; ")
+            ),
+            None => {}
         }
         // Its error has been told where `remove` was called; here only the interrupted restore is left.
         self.scratch.forget();
@@ -176,27 +135,6 @@ impl Drop for Place {
             // Only an empty one goes: a whole cluster stays.
             let _ = fs::remove_dir(&self.directory);
         }
-    }
-}
-
-fn raise(from: &Path, to: &Path, moved: &mut Vec<OsString>) -> std::io::Result<()> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(from)? {
-        names.push(entry?.file_name());
-    }
-    names.sort_by_key(|name| name == LAST);
-    for name in names {
-        fs::rename(from.join(&name), to.join(&name))?;
-        moved.push(name);
-    }
-    Ok(())
-}
-
-fn remove(path: &Path) -> std::io::Result<()> {
-    if path.is_dir() {
-        fs::remove_dir_all(path)
-    } else {
-        fs::remove_file(path)
     }
 }
 
@@ -235,20 +173,27 @@ pub fn judge(directory: &Path) -> Result<(), RestoreError> {
             "name an empty one, or one that is not there yet".to_owned(),
         );
     }
-    if metadata.uid() != geteuid().as_raw() {
-        return refused(
-            format!("{shown} belongs to another user"),
-            format!("PostgreSQL would refuse it, too: chown postgres {shown}"),
-        );
-    }
+    judge_owner(directory)?;
     let work = directory.join(WORK);
     if work.exists() {
         // Held, another restore is at work there.
         take_lock(&work)?;
+        if has_recovered(directory) {
+            return refused(
+                format!(
+                    "{shown} holds a cluster that has recovered: only the last steps of its restore are missing"
+                ),
+                format!(
+                    "complete it: xdb restore --target-dir {} --finish",
+                    shell(directory)
+                ),
+            );
+        }
+        let work = shell(&work);
         return refused(
             format!("{shown} holds a restore of xdb's that did not end"),
             format!(
-                "nothing in it is of use: empty it with `chmod -R u+w {shown} && find {shown} -mindepth 1 -delete`, then restore again"
+                "its recovery did not end, and cannot be continued: remove it with `chmod -R u+w {work} && rm -r {work}`, then restore again"
             ),
         );
     }
@@ -256,10 +201,31 @@ pub fn judge(directory: &Path) -> Result<(), RestoreError> {
     if entries.next().is_some() {
         return refused(
             format!("{shown} is not empty"),
-            format!("move what it holds aside first: mv {shown} {shown}.old"),
+            format!(
+                "move what it holds aside first: mv -T {0} {0}.old",
+                shell(directory)
+            ),
         );
     }
     Ok(())
+}
+
+/// Whether `directory` is this user's.
+///
+/// # Errors
+/// [`RestoreError::Refused`] where it is another's.
+pub fn judge_owner(directory: &Path) -> Result<(), RestoreError> {
+    let metadata = fs::metadata(directory).map_err(|source| unreadable(directory, source))?;
+    if metadata.uid() == geteuid().as_raw() {
+        return Ok(());
+    }
+    Err(RestoreError::Refused {
+        reason: format!("{} belongs to another user", directory.display()),
+        hint: format!(
+            "PostgreSQL would refuse it, too: chown postgres {}",
+            shell(directory)
+        ),
+    })
 }
 
 /// `directory` itself, or what there is of its path.
@@ -281,7 +247,7 @@ fn unreadable(path: &Path, source: std::io::Error) -> RestoreError {
 
 /// The process that `postmaster.pid` names, where it is at work in `data`: a crash leaves the file, and another process may
 /// have its number by now.
-fn live_postmaster(data: &Path) -> Option<u32> {
+pub fn live_postmaster(data: &Path) -> Option<u32> {
     let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
     let pid: u32 = text.lines().next()?.trim().parse().ok()?;
     match fs::read_link(format!("/proc/{pid}/cwd")) {
@@ -293,7 +259,10 @@ fn live_postmaster(data: &Path) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
+    use crate::restore::fixtures::control;
 
     fn refusal(directory: &Path) -> String {
         judge(directory).unwrap_err().to_string()
@@ -357,25 +326,88 @@ mod tests {
     fn a_restore_that_was_killed_is_told_from_other_content() {
         let parent = tempfile::tempdir().unwrap();
         let new = parent.path().join("new");
+        let work = new.join(WORK);
         // As after kill -9: nothing is dropped, and the lock is free.
-        fs::create_dir_all(new.join(WORK).join("data")).unwrap();
+        fs::create_dir_all(work.join("data/global")).unwrap();
         let error = judge(&new).unwrap_err();
         assert!(error.to_string().contains("did not end"), "{error}");
-        assert!(error.hint().unwrap().contains("-mindepth 1 -delete"));
+        let hint = error.hint().unwrap();
+        let work_shown = work.display();
+        assert!(hint.contains(&format!("&& rm -r {work_shown}`")), "{hint}");
+        // The same after its recovery.
+        fs::create_dir(work.join("brought")).unwrap();
+        fs::write(work.join("data/global/pg_control"), "").unwrap();
+        let error = judge(&new).unwrap_err();
+        assert!(error.to_string().contains("has recovered"), "{error}");
+        let hint = error.hint().unwrap();
+        assert!(
+            hint.ends_with("--finish") && !hint.contains("rm "),
+            "{hint}"
+        );
+    }
+
+    /// A place whose cluster has recovered.
+    fn recovered(directory: &Path) -> Place {
+        let mut place = Place::open(directory).unwrap();
+        let data = place.scratch.data();
+        fs::create_dir(data.join("base")).unwrap();
+        fs::create_dir(data.join("global")).unwrap();
+        fs::create_dir(data.join("pg_tblspc")).unwrap();
+        fs::write(data.join("global/pg_control"), "").unwrap();
+        fs::write(data.join(LAST), "17\n").unwrap();
+        fs::create_dir(place.aside()).unwrap();
+        place.note_control(control());
+        place.scratch.opened().store(true, Ordering::Relaxed);
+        place
     }
 
     #[test]
     fn a_whole_cluster_is_moved_up_and_the_mark_goes() {
         let parent = tempfile::tempdir().unwrap();
         let new = parent.path().join("new");
-        let place = Place::open(&new).unwrap();
-        fs::create_dir(place.scratch.data().join("base")).unwrap();
-        fs::write(place.scratch.data().join(LAST), "17\n").unwrap();
-        place.finish().unwrap();
-        let names = fs::read_dir(&new).unwrap();
-        let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
-        names.sort();
-        assert_eq!(names, ["PG_VERSION", "base"]);
+        let mut place = recovered(&new);
+        assert!(matches!(place.complete(), Some(Left::Complete(..))));
+        assert!(place.complete().is_none());
+        drop(place);
+        assert!(new.join(LAST).exists() && new.join("base").exists());
+        assert!(!new.join(WORK).exists());
         assert_eq!(fs::metadata(&new).unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn what_has_recovered_outlives_an_interruption_and_every_fault_after_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let new = parent.path().join("new");
+        drop(recovered(&new));
+        assert!(new.join(LAST).exists(), "an interruption");
+
+        for stop in ["xdb-restore/data/postgresql.conf.new/x", "base/x"] {
+            let new = parent.path().join(stop.replace('/', "-"));
+            let mut place = recovered(&new);
+            fs::create_dir_all(new.join(stop)).unwrap();
+            let left = place.complete();
+            assert!(
+                matches!(left, Some(Left::Unfinished(_))),
+                "{stop}: {left:?}"
+            );
+            drop(place);
+            assert!(has_recovered(&new), "{stop}");
+            let here = |name: &str| new.join("xdb-restore/data").join(name).exists();
+            assert!(here(LAST) && here("base"), "{stop}");
+            assert!(
+                judge(&new)
+                    .unwrap_err()
+                    .hint()
+                    .unwrap()
+                    .ends_with("--finish")
+            );
+        }
+        // The marker, which says that it is kept, cannot be written either.
+        let new = parent.path().join("full");
+        let place = recovered(&new);
+        fs::create_dir_all(new.join("base/x")).unwrap();
+        fs::create_dir(new.join("xdb-restore/xdb-restore-test.json.new")).unwrap();
+        drop(place);
+        assert!(has_recovered(&new));
     }
 }

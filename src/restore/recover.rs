@@ -1,6 +1,7 @@
 //! The recovery of what was fetched: PostgreSQL replays the archive up to its end or the target.
 
 use std::path::Path;
+use std::time::Duration;
 
 use secrecy::SecretString;
 
@@ -25,6 +26,9 @@ use crate::archive::{
 };
 use crate::model::{Lsn, WalSegment};
 use crate::postgres::{self, ControlData};
+
+/// For one question to a server that has just opened: on a disk that hangs, a restore for good would wait for ever.
+const ASKED: Duration = Duration::from_secs(60);
 
 impl Test<'_> {
     /// Recovers what was fetched to where the plan says.
@@ -90,7 +94,7 @@ impl Test<'_> {
         let reason = match server.wait_until_open(&scratch.log(), self.deadline).await {
             Ok(()) => {
                 tablespaces::allow_links(&scratch.data(), true)?;
-                let connection = postgres::connect(&server.door(), self.left()).await;
+                let connection = postgres::connect(&server.door(), ASKED).await;
                 let connection = connection.map_err(verify::unasked)?;
                 tablespaces::clear_dropped(&connection, &scratch.data()).await?;
                 let log = std::fs::read_to_string(scratch.log()).unwrap_or_default();

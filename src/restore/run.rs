@@ -15,6 +15,7 @@ use super::preflight::{Found, preflight};
 use super::report::{Conditions, Report, Step, secs};
 use super::scratch::Scratch;
 use super::stop_point;
+use super::sync::sync_volume;
 use super::tablespaces;
 use super::until::Until;
 use super::verify::{self, Recovered, SqlCheck};
@@ -142,7 +143,7 @@ impl Test<'_> {
         self.report.looked("consistent", Verdict::Ok);
         // Its fsync is off: what the kernel still holds is no restored cluster yet.
         let sync = Instant::now();
-        sync_all(&scratch.data());
+        sync_volume(&scratch.data()).await?;
         self.step("sync", sync, None);
         self.report.rto_secs = Some(secs(began.elapsed()));
         self.judge_point(scratch, found, &recovered)?;
@@ -203,9 +204,7 @@ impl Test<'_> {
             self.report.looked("files", files);
         }
         let removed = links::clear(&scratch.data()).map_err(unreadable)?;
-        if let Some(remark) = links::remark(&removed) {
-            self.report.looked("links", Verdict::Warning(remark));
-        }
+        self.report.remarked("links", links::judge(&removed));
         let bin = &self.loaded.config.postgres.bin_directory;
         let control = postgres::control_data(bin, &scratch.data()).await;
         match control {
@@ -287,14 +286,6 @@ impl Test<'_> {
 
     pub(super) fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
-    }
-}
-
-/// Has the kernel write what it holds of the volume of `path`.
-fn sync_all(path: &std::path::Path) {
-    // Where it cannot be asked the time is short by what it would have taken; nothing else depends on it.
-    if let Ok(folder) = std::fs::File::open(path) {
-        let _ = rustix::fs::syncfs(folder);
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Scratch {
     kept: Vec<PathBuf>,
     /// A server in it has ended its recovery and opened.
     opened: Arc<AtomicBool>,
+    /// What is here is not this process's to remove any more.
+    left: bool,
     /// Held while the test runs; the kernel lets go of it even after `kill -9`.
     _lock: File,
 }
@@ -73,6 +75,7 @@ impl Scratch {
             marker,
             kept,
             opened: Arc::default(),
+            left: false,
             _lock: lock,
         };
         // Without its marker nothing of it would ever be removed.
@@ -136,8 +139,21 @@ impl Scratch {
     /// # Errors
     /// When the marker cannot be written.
     pub fn note_backup(&mut self, name: &str) -> Result<(), RestoreError> {
-        self.marker.backup = Some(name.to_owned());
+        self.note(|marker| marker.backup = Some(name.to_owned()))
+    }
+
+    /// Changes the marker.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn note(&mut self, change: impl FnOnce(&mut Marker)) -> Result<(), RestoreError> {
+        change(&mut self.marker);
         self.mark()
+    }
+
+    /// Leaves what is here to others, whatever follows.
+    pub fn leave(&mut self) {
+        self.left = true;
     }
 
     /// Ends every process of the test and leaves the directory to whoever wants to look at it.
@@ -184,9 +200,9 @@ impl Scratch {
 }
 
 impl Scratch {
-    /// Removes the directory unless it is kept.
+    /// Removes the directory unless it is kept or left.
     pub fn forget(&self) {
-        if !self.marker.kept {
+        if !self.marker.kept && !self.left {
             // Its error has been told where `remove` was called; here only the interrupted test is left.
             let _ = self.remove();
         }
@@ -348,7 +364,11 @@ fn refuse_open(directory: &Path) -> Result<(), RestoreError> {
     })
 }
 
-fn remove(path: &Path) -> std::io::Result<()> {
+/// Removes the work directory `path`.
+///
+/// # Errors
+/// When something in it cannot be removed.
+pub fn remove(path: &Path) -> std::io::Result<()> {
     // Closed, as it is while WAL is replayed, it would keep what it holds. There may be none yet.
     let _ = tablespaces::allow_links(&path.join(DATA), true);
     // A prefetch child that was not found yet may re-create a directory while it is removed.

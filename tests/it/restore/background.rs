@@ -23,6 +23,8 @@ fn old_cluster() -> Lab {
     let lab = Lab::start_quiet(Program::Walrus);
     lab.sql("ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements', 'pg_cron'");
     lab.sql("ALTER SYSTEM SET cron.host = '/var/run/postgresql'");
+    lab.sql("ALTER SYSTEM SET primary_conninfo = 'host=db0 password=of_the_conninfo'");
+    lab.sql("ALTER SYSTEM SET restore_command = 'false of_the_conninfo'");
     lab.service("postgres", Service::Down);
     lab.ok(&format!(
         "install -d -o postgres /etc/lab /srv/wal /srv/notes {LIVE}/conf.d && cd {LIVE} &&
@@ -73,13 +75,22 @@ fn a_copy_runs_nothing_of_the_old_cluster_and_has_it_back_after_the_printed_comm
     let tested = lab.xdb_json(&["restore-test"]);
     assert_eq!(tested["passed"], json!(true), "{tested}");
 
-    let restored = restore(&lab, &[]).succeeded("restore");
+    let output = restore(&lab, &[]);
+    // A setting may hold a password, and none is repeated.
+    for said in [&output.stdout, &output.stderr] {
+        assert!(!said.contains("of_the_conninfo"), "{said}");
+    }
+    let restored = output.succeeded("restore");
     assert_eq!(lab.ok("cat /etc/lab/postgresql.conf"), conf);
+    assert_eq!(
+        lab.ok(&format!("cd {TARGET} && stat -c %a postgresql.auto.conf.brought && grep -lr of_the_conninfo . --include=postgresql.*")),
+        "600\n./postgresql.auto.conf.brought"
+    );
     assert!(
         restored.contains("The backup brought no usable postgresql.conf"),
         "{restored}"
     );
-    let held = "shared_preload_libraries (was 'pg_stat_statements', 'pg_cron')";
+    let held = "shared_preload_libraries (its ALTER SYSTEM is in postgresql.auto.conf.brought)";
     assert!(restored.contains(held), "{restored}");
     let before = lab.sql("SELECT count(*) FROM ran");
     let start = printed(&restored, &format!("{BIN}/pg_ctl -D {TARGET} -w -l"));
@@ -104,6 +115,7 @@ fn a_copy_runs_nothing_of_the_old_cluster_and_has_it_back_after_the_printed_comm
 
     // As this node's server it gets its libraries back by what was printed, and what needs them works.
     let reset = printed(&restored, "psql -c 'ALTER SYSTEM");
+    let given_back = printed(&restored, "grep -iE '^ *(shared_preload_libraries) *=' ");
     let options = format!(
         "-c listen_addresses= -c port=5442 -c unix_socket_directories={TARGET} -c cron.host={TARGET} -c archive_mode=off"
     );
@@ -111,6 +123,7 @@ fn a_copy_runs_nothing_of_the_old_cluster_and_has_it_back_after_the_printed_comm
         "set -e; export PGHOST={TARGET} PGPORT=5442
          {BIN}/pg_ctl -D {TARGET} -s -w -l {TARGET}/look.log -o '{options}' start
          {reset}
+         {given_back}
          {BIN}/pg_ctl -D {TARGET} -s -w -l {TARGET}/look.log -o '{options}' restart"
     ))
     .succeeded(reset);
@@ -189,18 +202,22 @@ fn a_login_that_the_copy_refuses_ends_the_wait_and_keeps_what_was_recovered() {
     assert_eq!(super::ask_restored(&lab, "SELECT id FROM marker"), "1");
     forget(&lab);
 
-    // Stopped while it knocks. ALTER DATABASE refuses to lock the database that it is sent from.
+    // Stopped while it knocks, or killed. ALTER DATABASE refuses to lock the database that it is sent from.
     archived_with(
         &lab,
         &["UPDATE pg_database SET datallowconn = false"],
         &["UPDATE pg_database SET datallowconn = (datname <> 'template0')"],
     );
-    let restoring = lab.xdb_in_background(&["restore", "--target-dir", TARGET]);
-    eventually("the copy refuses xdb", SOON, || {
-        let log = lab.sh(&format!("cat {TARGET}/xdb-restore/postgresql.log"));
-        let refuses = "is not currently accepting connections";
-        log.stdout.contains(refuses).then_some(())
-    });
+    let knocking = || {
+        let restoring = lab.xdb_in_background(&["restore", "--target-dir", TARGET]);
+        eventually("the copy refuses xdb", SOON, || {
+            let log = lab.sh(&format!("cat {TARGET}/xdb-restore/postgresql.log"));
+            let refuses = "is not currently accepting connections";
+            log.stdout.contains(refuses).then_some(())
+        });
+        restoring
+    };
+    let restoring = knocking();
     restoring.signal("TERM");
     assert_eq!(restoring.wait(SOON).code, 143);
     let left = lab.ok(&format!("ls -A {TARGET}"));
@@ -209,9 +226,42 @@ fn a_login_that_the_copy_refuses_ends_the_wait_and_keeps_what_was_recovered() {
         "{left}"
     );
     lab.assert_nothing_left_behind();
-    lab.sh_as_postgres(&format!(
-        "echo 'ALTER DATABASE postgres ALLOW_CONNECTIONS true' | {BIN}/postgres --single -D {TARGET} template1"
-    ))
-    .succeeded("single-user mode");
+    let open_postgres = || {
+        lab.sh_as_postgres(&format!(
+            "echo 'ALTER DATABASE postgres ALLOW_CONNECTIONS true' | {BIN}/postgres --single -D {TARGET} template1"
+        ))
+        .succeeded("single-user mode")
+    };
+    open_postgres();
+    assert_eq!(super::ask_restored(&lab, "SELECT id FROM marker"), "1");
+    forget(&lab);
+
+    let restoring = knocking();
+    restoring.signal("KILL");
+    assert_eq!(restoring.wait(SOON).code, 137);
+    lab.assert_nothing_left_behind();
+    let again = restore(&lab, &[]);
+    again.failed(3, "holds a cluster that has recovered");
+    let finish = format!("HINT: complete it: xdb restore --target-dir {TARGET} --finish");
+    assert_eq!(printed(&again.stderr, "HINT: "), finish, "{again:?}");
+    // What fails on the way to a data directory removes nothing.
+    let in_the_way = format!("{TARGET}/base/x");
+    lab.ok(&format!(
+        "install -d -o postgres {TARGET}/base {in_the_way}"
+    ));
+    let failed = restore(&lab, &["--finish"]);
+    failed.failed(4, "kept in /var/lib/postgresql/restored");
+    assert!(failed.stderr.contains("--finish"), "{failed:?}");
+    assert_ne!(lab.sh(&format!("ls {TARGET}/PG_VERSION")).code, 0);
+    lab.ok(&format!("rm -r {TARGET}/base"));
+    let finished = lab.xdb_json(&["restore", "--target-dir", TARGET, "--finish"]);
+    assert_eq!(finished["reason"], Value::Null, "{finished}");
+    assert_eq!(finished["new_timeline"], json!(2), "{finished}");
+    let left = lab.ok(&format!("ls -A {TARGET}"));
+    assert!(
+        left.contains("PG_VERSION") && !left.contains("xdb-restore"),
+        "{left}"
+    );
+    open_postgres();
     assert_eq!(super::ask_restored(&lab, "SELECT id FROM marker"), "1");
 }

@@ -169,7 +169,7 @@ fn a_kept_test_can_be_started_and_the_next_one_leaves_it_alone() {
     let said = lab.xdb(&["restore-test", "--level", "start"]);
     said.failed(4, "the restore needs");
     assert!(said.stderr.contains(&format!(
-        "HINT: earlier tests were kept there: rm -r {kept}"
+        "HINT: earlier tests were kept there, and take room: {kept};"
     )));
     lab.ok(&format!("rm -r {kept}"));
     lab.assert_nothing_left_behind();

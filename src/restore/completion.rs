@@ -1,0 +1,297 @@
+//! The last steps of a restore for good, once the recovery is over: the backup's settings go back, and the cluster moves up.
+//!
+//! A cluster that has recovered is never removed by what fails then. Each step can be done again, so that
+//! `xdb restore --finish` completes what a full disk or a `kill -9` stopped.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use super::RestoreError;
+use super::brought::{self, PutBack};
+use super::marker::Marker;
+use super::place::{judge_owner, live_postmaster};
+use super::scratch::{remove, take_lock};
+use super::shell::shell;
+use super::tablespaces;
+use crate::postgres::ControlData;
+
+/// Where the work is done; it stays after `kill -9`.
+pub const WORK: &str = "xdb-restore";
+const DATA: &str = "data";
+/// The settings that the backup brought.
+const ASIDE: &str = "brought";
+/// PostgreSQL takes no directory without it for a data directory.
+const LAST: &str = "PG_VERSION";
+
+/// Where `work` keeps the settings that the backup brought.
+pub fn aside(work: &Path) -> PathBuf {
+    work.join(ASIDE)
+}
+
+/// Whether the restore in `directory` came to the end of its recovery: PostgreSQL removes `recovery.signal` there and
+/// nowhere else, and `backup_label` at its begin.
+pub fn has_recovered(directory: &Path) -> bool {
+    let work = directory.join(WORK);
+    let is_here = |name: &str| work.join(DATA).join(name).exists() || directory.join(name).exists();
+    directory.join(LAST).exists()
+        || aside(&work).is_dir()
+            && is_here("global/pg_control")
+            && !is_here("recovery.signal")
+            && !is_here("backup_label")
+}
+
+/// Makes a data directory of `directory`, whose recovered cluster no server runs on.
+///
+/// # Errors
+/// When a file cannot be written or moved: all of the cluster is there still, and this can be called again.
+pub fn complete(directory: &Path, control: &ControlData) -> Result<PutBack, RestoreError> {
+    let work = directory.join(WORK);
+    let (data, aside) = (work.join(DATA), aside(&work));
+    let back = if directory.join(LAST).exists() {
+        // All of it moved up before.
+        brought::describe(&aside)?
+    } else {
+        // Closed while WAL was replayed, its directory could not be moved.
+        tablespaces::allow_links(&data, true)?;
+        let back = brought::put_back(&data, &aside, control)?;
+        raise(&data, directory).map_err(|source| RestoreError::File {
+            operation: "move the cluster to",
+            path: directory.to_owned(),
+            source,
+        })?;
+        back
+    };
+    if let Err(source) = remove(&work) {
+        // The cluster is whole; what is left is empty but for logs and copies of its settings.
+        let error = RestoreError::File {
+            operation: "remove",
+            path: work.clone(),
+            source,
+        };
+        let (error, work) = (crate::log::chain(&error), shell(&work));
+        tracing::warn!("{error}; it holds nothing of the cluster: rm -r {work}");
+    }
+    Ok(back)
+}
+
+fn raise(from: &Path, to: &Path) -> io::Result<()> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(from)? {
+        names.push(entry?.file_name());
+    }
+    names.sort_by_key(|name| name == LAST);
+    for name in names {
+        fs::rename(from.join(&name), to.join(&name))?;
+    }
+    Ok(())
+}
+
+/// What to do about a cluster in `directory` that could not be completed.
+pub fn finish_hint(directory: &Path) -> String {
+    format!(
+        "mend that first, then complete it: xdb restore --target-dir {} --finish\nnothing has to be fetched or replayed again; remove nothing in the directory until then",
+        shell(directory)
+    )
+}
+
+/// A restore that was stopped after its recovery, taken to be completed.
+#[derive(Debug)]
+pub struct Unfinished {
+    pub directory: PathBuf,
+    /// What the restore noted; `None` where that cannot be read.
+    pub marker: Option<Marker>,
+    /// Held until the end.
+    _lock: File,
+}
+
+impl Unfinished {
+    /// Takes the restore in `directory`.
+    ///
+    /// # Errors
+    /// When there is none, or none that has recovered, or another process works on it.
+    pub fn open(directory: &Path) -> Result<Self, RestoreError> {
+        let refused = |reason: String, hint: &str| {
+            Err(RestoreError::Refused {
+                reason,
+                hint: hint.to_owned(),
+            })
+        };
+        let shown = directory.display();
+        let nothing = "without --finish, `xdb restore` says what is in the directory";
+        let directory = match directory.canonicalize() {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return refused(format!("{shown} does not exist"), nothing);
+            }
+            resolved => resolved.map_err(|source| RestoreError::File {
+                operation: "resolve",
+                path: directory.to_owned(),
+                source,
+            })?,
+        };
+        judge_owner(&directory)?;
+        let work = directory.join(WORK);
+        if !work.is_dir() {
+            return refused(
+                format!("{shown} holds no restore of xdb's that was stopped"),
+                nothing,
+            );
+        }
+        let lock = take_lock(&work)?;
+        if !has_recovered(&directory) {
+            return refused(
+                format!("the restore in {shown} was stopped before the end of its recovery"),
+                nothing,
+            );
+        }
+        if let Some(pid) = live_postmaster(&work.join(DATA)) {
+            let data = work.join(DATA);
+            return refused(
+                format!("a server runs in {} (process {pid})", data.display()),
+                "stop that server first",
+            );
+        }
+        Ok(Self {
+            marker: Marker::of(&work),
+            directory,
+            _lock: lock,
+        })
+    }
+
+    /// Where its control file is now.
+    pub fn data(&self) -> PathBuf {
+        let data = self.directory.join(WORK).join(DATA);
+        match data.join("global/pg_control").exists() {
+            true => data,
+            false => self.directory.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::restore::fixtures::control;
+
+    /// As a restore leaves it that was killed after its recovery.
+    fn recovered() -> tempfile::TempDir {
+        let parent = tempfile::tempdir().unwrap();
+        let at = |name: &str| parent.path().join(WORK).join(name);
+        for name in ["data/base", "data/global", "data/pg_tblspc", "brought"] {
+            fs::create_dir_all(at(name)).unwrap();
+        }
+        for (name, content) in [
+            ("data/PG_VERSION", "17\n"),
+            ("data/base/1", "rows"),
+            ("data/global/pg_control", ""),
+            ("data/postgresql.conf", "xdb's own"),
+            ("brought/postgresql.conf", "theirs"),
+            ("brought/postgresql.auto.conf", "work_mem = '1MB'\n"),
+        ] {
+            fs::write(at(name), content).unwrap();
+        }
+        parent
+    }
+
+    fn assert_complete(directory: &Path) {
+        let mut names: Vec<_> = fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(
+            names,
+            [
+                "PG_VERSION",
+                "base",
+                "global",
+                "pg_hba.conf",
+                "pg_tblspc",
+                "postgresql.auto.conf",
+                "postgresql.auto.conf.brought",
+                "postgresql.conf",
+            ]
+        );
+        let read = |name: &str| fs::read_to_string(directory.join(name)).unwrap();
+        assert_eq!(read("base/1"), "rows");
+        assert_eq!(read("postgresql.conf"), "theirs");
+        assert!(
+            read("postgresql.auto.conf").starts_with("work_mem = '1MB'\narchive_mode = 'off'\n")
+        );
+    }
+
+    #[test]
+    fn what_a_restore_left_after_its_recovery_is_completed() {
+        let parent = recovered();
+        let directory = parent.path().canonicalize().unwrap();
+        let unfinished = Unfinished::open(&directory).unwrap();
+        assert!(matches!(
+            Unfinished::open(&directory),
+            Err(RestoreError::Busy { .. })
+        ));
+        assert_eq!(unfinished.data(), directory.join("xdb-restore/data"));
+        let back = complete(&directory, &control()).unwrap();
+        assert_eq!(back.made, ["pg_hba.conf"]);
+        assert_complete(&directory);
+        let refused = Unfinished::open(&directory).unwrap_err().to_string();
+        assert!(refused.contains("holds no restore"), "{refused}");
+    }
+
+    /// At each step: the settings cannot be written, a file cannot be moved, some have moved.
+    #[test]
+    fn whatever_fails_on_the_way_leaves_all_of_the_cluster_and_is_done_again() {
+        for stop in ["data/postgresql.auto.conf.new", "../base", "../global"] {
+            let parent = recovered();
+            let directory = parent.path().canonicalize().unwrap();
+            // In its place no file can be made, and no directory moved to.
+            let obstacle = directory.join(WORK).join(stop);
+            fs::create_dir_all(obstacle.join("in the way")).unwrap();
+            complete(&directory, &control()).unwrap_err();
+            assert!(
+                !directory.join(LAST).exists(),
+                "{stop}: a server would start"
+            );
+            assert!(has_recovered(&directory), "{stop}");
+            fs::remove_dir_all(&obstacle).unwrap();
+            complete(&directory, &control()).unwrap();
+            assert_complete(&directory);
+        }
+        // Read-only, and moved half-way.
+        let parent = recovered();
+        let directory = parent.path().canonicalize().unwrap();
+        fs::rename(
+            directory.join("xdb-restore/data/global"),
+            directory.join("global"),
+        )
+        .unwrap();
+        let unfinished = Unfinished::open(&directory).unwrap();
+        assert_eq!(unfinished.data(), directory);
+        if !rustix::process::geteuid().is_root() {
+            let mode = |mode| fs::set_permissions(&directory, fs::Permissions::from_mode(mode));
+            mode(0o500).unwrap();
+            complete(&directory, &control()).unwrap_err();
+            mode(0o700).unwrap();
+        }
+        complete(&directory, &control()).unwrap();
+        assert_complete(&directory);
+    }
+
+    #[test]
+    fn only_a_recovery_that_came_to_its_end_can_be_completed() {
+        for stop in ["data/recovery.signal", "data/backup_label"] {
+            let parent = recovered();
+            fs::write(parent.path().join(WORK).join(stop), "").unwrap();
+            let refused = Unfinished::open(parent.path()).unwrap_err().to_string();
+            assert!(
+                refused.contains("before the end of its recovery"),
+                "{refused}"
+            );
+        }
+        let parent = recovered();
+        fs::remove_dir_all(parent.path().join("xdb-restore/brought")).unwrap();
+        assert!(!has_recovered(parent.path()));
+        Unfinished::open(Path::new("/not/there")).unwrap_err();
+    }
+}
