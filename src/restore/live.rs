@@ -84,6 +84,21 @@ fn nothing_listens(error: &(dyn std::error::Error + 'static)) -> bool {
         .is_some_and(|error| NOTHING.contains(&error.kind()))
 }
 
+/// The last segment that a primary is known to have archived: by this node's server, or by the high-water mark. A standby's own
+/// archiver passes over what is in no archive.
+pub fn archived(live: Option<&Live>, catalog: &Catalog) -> Option<WalSegment> {
+    let last = live
+        .filter(|live| !live.server.in_recovery)
+        .and_then(|live| live.archiver.last_archived.as_deref())
+        .and_then(|last| segment_of(last, catalog));
+    last.max(catalog.marked_end())
+}
+
+/// The segment that the name of an archived file begins with: of a timeline's history there is none.
+fn segment_of(file: &str, catalog: &Catalog) -> Option<WalSegment> {
+    WalSegment::parse(file.get(..24)?, catalog.wal.size).ok()
+}
+
 /// Whether the bucket holds what PostgreSQL archived last: a missing last segment cannot be seen in a bucket alone.
 pub fn judge_archive_end(live: &Result<Live, Silent>, catalog: &Catalog) -> Verdict {
     let live = match live {
@@ -93,11 +108,7 @@ pub fn judge_archive_end(live: &Result<Live, Silent>, catalog: &Catalog) -> Verd
     let Some(last) = live.archiver.last_archived.as_deref() else {
         return judge_mark("this server has archived nothing yet", catalog);
     };
-    // Backup histories and partial segments begin with their segment's name; a timeline history has none.
-    let Some(segment) = last
-        .get(..24)
-        .and_then(|name| WalSegment::parse(name, catalog.wal.size).ok())
-    else {
+    let Some(segment) = segment_of(last, catalog) else {
         return judge_mark(&format!("{last} was archived last"), catalog);
     };
     let whole = last.len() == 24;
@@ -106,8 +117,7 @@ pub fn judge_archive_end(live: &Result<Live, Silent>, catalog: &Catalog) -> Verd
         Some(_) if catalog.wal.get(segment).is_some() => Verdict::Ok,
         // A partial segment's or backup history's own segment may follow later.
         Some(newest) if !whole && newest.number + 1 >= segment.number => Verdict::Ok,
-        // Its archiver also lets go what can no longer come.
-        // So does a standby pass over what the primary stored.
+        // A standby's archiver passes over what the primary stored, and over what is in no archive.
         _ if live.server.in_recovery => {
             judge_mark(&format!("this standby passed over {last}"), catalog)
         }

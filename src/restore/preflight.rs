@@ -116,7 +116,12 @@ pub async fn look(
             _ => None,
         };
         let next = to_end.map_or(Next::Believe, |plan| {
-            watch.judge(&plan, &catalog, Instant::now(), Timestamp::now())
+            let archived = live::archived(live.as_ref().ok(), &catalog);
+            watch.judge(
+                (&plan, &catalog),
+                archived,
+                (Instant::now(), Timestamp::now()),
+            )
         });
         if next == Next::LookAgain {
             tokio::time::sleep(AGAIN).await;

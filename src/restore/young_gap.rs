@@ -28,8 +28,8 @@ pub enum Next {
     /// Nothing: there is none, or it is one for good.
     Believe,
     LookAgain,
-    /// Say that its segments may still come. They do where other segments came in between the looks: then uploads are under
-    /// way, and the gap proves nothing yet.
+    /// Say that its segments may still come. Where others came in between the looks, and nothing says that these were archived,
+    /// uploads are under way and the gap proves nothing yet.
     MayCome {
         under_way: bool,
     },
@@ -58,13 +58,13 @@ impl Watch {
         }
     }
 
-    /// Judges the gap of the look that was taken at `now`; `clock` is the same moment by this node's clock.
+    /// Judges the gap of the look that was taken at `now`; `clock` is the same moment by this node's clock. PostgreSQL archives in
+    /// order: a gap before the segment that it `archived` last has nothing under way, however many come in behind it.
     pub fn judge(
         &mut self,
-        plan: &Plan,
-        catalog: &Catalog,
-        now: Instant,
-        clock: Timestamp,
+        (plan, catalog): (&Plan, &Catalog),
+        archived: Option<WalSegment>,
+        (now, clock): (Instant, Timestamp),
     ) -> Next {
         let gap = plan.path.missing.first().copied();
         let Some(gap) = gap.filter(|gap| is_young(*gap, catalog, clock)) else {
@@ -84,7 +84,10 @@ impl Watch {
         let newest = plan.path.newest;
         let arrives = newest.is_some_and(|newest| newest > *self.newest.get_or_insert(newest));
         if now.duration_since(since) >= STILL {
-            let under_way = self.moved || arrives;
+            let was_archived = archived.is_some_and(|archived| {
+                archived.timeline == gap.timeline && archived.number >= gap.first
+            });
+            let under_way = self.moved || arrives && !was_archived;
             Next::MayCome { under_way }
         } else if now.duration_since(self.began) < ALL {
             Next::LookAgain
@@ -159,7 +162,7 @@ mod tests {
         let at = |secs| began + Duration::from_secs(secs);
         let look = |watch: &mut Watch, numbers: &[u64], secs| {
             let catalog = catalog(numbers, clock);
-            watch.judge(&planned(&catalog), &catalog, at(secs), clock)
+            watch.judge((&planned(&catalog), &catalog), None, (at(secs), clock))
         };
         let mut watch = Watch::begin(began);
         assert_eq!(look(&mut watch, &[2, 3, 5], 0), Next::LookAgain);
@@ -174,6 +177,15 @@ mod tests {
         let arriving = Next::MayCome { under_way: true };
         assert_eq!(look(&mut watch, &[2, 3, 5, 6], 20), arriving);
         let catalog_then = catalog(&[2, 3, 5, 6], clock);
+        for (archived, under_way) in [(3, true), (4, false), (6, false)] {
+            let mut watch = Watch::begin(began);
+            assert_eq!(look(&mut watch, &[2, 3, 5], 0), Next::LookAgain);
+            let (timeline, number) = (Timeline(1), archived);
+            let archived = Some(WalSegment { timeline, number });
+            let then = (&planned(&catalog_then), &catalog_then);
+            let judged = watch.judge(then, archived, (at(20), clock));
+            assert_eq!(judged, Next::MayCome { under_way }, "{archived:?}");
+        }
         for (under_way, is_unknown) in [(true, true), (false, false)] {
             let mut plan = planned(&catalog_then);
             plan.gap_may_close(under_way);
@@ -197,7 +209,7 @@ mod tests {
 
         let old = catalog(&[2, 3, 5], clock - RECENT - SignedDuration::from_secs(1));
         let mut watch = Watch::begin(began);
-        let judged = watch.judge(&planned(&old), &old, began, clock);
+        let judged = watch.judge((&planned(&old), &old), None, (began, clock));
         assert_eq!(judged, Next::Believe);
     }
 }

@@ -46,6 +46,14 @@ impl Catalog {
         WalSegment::parse(&mark.segment, self.wal.size).map_err(|error| error.to_string())
     }
 
+    /// The segment of the mark, where there is one of this archive.
+    pub fn marked_end(&self) -> Option<WalSegment> {
+        match self.wal.end {
+            End::Marked(segment) => Some(segment),
+            End::Unverified(_) => None,
+        }
+    }
+
     /// The segment of the mark, where the bucket ends before it; `None` where it does not, or the timeline was left before.
     ///
     /// # Errors
