@@ -31,8 +31,8 @@ use crate::log;
 use crate::model::{Lsn, Timeline, Verdict, Verification};
 use crate::postgres;
 
-/// A person watches a restore, and no clock ends one that goes on; this only ends what hangs for ever.
-const LIMIT: Duration = Duration::from_secs(14 * 24 * 3600);
+/// Ends a restore that hangs. A restore that makes progress is never this slow.
+pub(super) const LIMIT: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// What is asked for.
 #[derive(Debug, Clone)]

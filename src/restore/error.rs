@@ -71,6 +71,9 @@ pub enum RestoreError {
     },
     #[error("not done after {} s", after.as_secs())]
     Deadline { after: Duration },
+    /// A restore for good reached its limit, which no setting changes.
+    #[error("not done after {} days", after.as_secs() / 86_400)]
+    Hung { after: Duration },
     #[error("{program} cannot fetch {name}, {seen}: {words}")]
     Fetch {
         program: String,
@@ -170,7 +173,7 @@ impl RestoreError {
             Self::NoSpace { kept, .. } if !kept.is_empty() => {
                 let kept: Vec<_> = kept.iter().map(|path| path.to_string_lossy()).collect();
                 return Some(format!(
-                    "earlier tests were kept there, and take room: {}; remove what nobody needs any more, or name a larger disk",
+                    "earlier tests were kept there, and take room: {}; remove those that are no longer needed, or name a larger disk",
                     kept.join(" ")
                 ));
             }
@@ -182,7 +185,7 @@ impl RestoreError {
             }
             Self::WrongMajor { .. } => "install that major version and set postgres.bin_directory",
             Self::Beside(_) => {
-                "it is tried again by itself; the live server of this node comes first"
+                "xdb retries the test automatically: the live server of this node has priority"
             }
             Self::NoMemory { .. } => {
                 "nothing was judged: a test may take a quarter of this machine's memory; `WALG_DOWNLOAD_CONCURRENCY` below [archive.settings] says how much is fetched at once"
@@ -195,6 +198,9 @@ impl RestoreError {
             }
             Self::Deadline { .. } => {
                 "set restore_test.timeout higher, or find out what was slow from the steps"
+            }
+            Self::Hung { .. } => {
+                "a disk or the network may hang: see the kernel's log (dmesg), then run `xdb restore` again"
             }
             Self::Fetch { .. } => {
                 "the backup was not judged: try again, or run the program's backup-fetch by hand"

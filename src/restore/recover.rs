@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use super::RestoreError;
 use super::ahead::{Ahead, CONCURRENCY};
 use super::configure::{Recovery, configure, restore_command};
+use super::disaster::LIMIT;
 use super::fetch::{NETWORK_LIMIT, is_full, network_limit};
 use super::preflight::Found;
 use super::reach;
@@ -103,6 +104,7 @@ impl Test<'_> {
                 let recovered = recovered.map_err(verify::unasked)?;
                 return Ok(Attempt::Open(Box::new((server, recovered))));
             }
+            Err(Ended::TooSlow) if self.durable => return Err(RestoreError::Hung { after: LIMIT }),
             Err(Ended::TooSlow) => {
                 let after = self.loaded.config.restore_test.timeout;
                 return Err(RestoreError::Deadline { after });
