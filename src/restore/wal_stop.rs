@@ -112,7 +112,7 @@ fn record_end(segment: &[u8], stopped: StoppedAt) -> Option<u64> {
     // The rest of a header may stand on the next page.
     if begin % page + RECORD_HEADER <= page {
         let before = u64_at(segment, begin + 8)?;
-        let here = u64_at(segment, 8)? + begin;
+        let here = u64_at(segment, 8)?.checked_add(begin)?;
         let manager = *segment.get(usize::try_from(begin + 17).ok()?)?;
         let follows = stopped
             .last
@@ -130,7 +130,7 @@ fn record_end(segment: &[u8], stopped: StoppedAt) -> Option<u64> {
     while left > 0 && at < all {
         let continues = u16_at(segment, at)? == u16_at(segment, 0)?
             && u16_at(segment, at + 2)? & CONTINUES != 0
-            && u64_at(segment, at + 8)? == u64_at(segment, 8)? + at
+            && u64_at(segment, at + 8)? == u64_at(segment, 8)?.checked_add(at)?
             && u64::from(u32_at(segment, at + 16)?) == left;
         if !continues {
             return None;
@@ -205,6 +205,8 @@ mod tests {
     fn only_a_record_that_goes_on_in_the_next_segment_may_follow_the_end() {
         let near = SIZE - 4096;
         let far = SIZE - 3 * PAGE - 4096;
+        let mut no_address = segment(near, 9000);
+        no_address[8..16].fill(0xFF);
         let mut far_back = segment(near, 9000);
         far_back[near + 8..near + 16].copy_from_slice(&u64::MAX.to_ne_bytes());
         let mut zero_page = segment(far, 40_000);
@@ -226,6 +228,7 @@ mod tests {
             ("zeros", segment(near, 0), near, Stop::Damaged),
             ("no length", segment(near, u32::MAX), near, Stop::Damaged),
             ("no record before it", far_back, near, Stop::Damaged),
+            ("no address of a page", no_address, near, Stop::Damaged),
             (
                 "behind a page header",
                 segment(SIZE - PAGE + 24, 9000),
