@@ -245,16 +245,25 @@ fn unreadable(path: &Path, source: std::io::Error) -> RestoreError {
     }
 }
 
-/// The process that `postmaster.pid` names, where it is at work in `data`: a crash leaves the file, and another process may
-/// have its number by now.
+/// The process that `postmaster.pid` names, where it is the server of `data`. A crash leaves the file, and after a reboot
+/// another process may have its number.
 pub fn live_postmaster(data: &Path) -> Option<u32> {
     let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
     let pid: u32 = text.lines().next()?.trim().parse().ok()?;
     match fs::read_link(format!("/proc/{pid}/cwd")) {
         Ok(cwd) => cwd == data,
-        Err(error) => error.kind() != ErrorKind::NotFound,
+        Err(error) if error.kind() == ErrorKind::NotFound => false,
+        // It cannot be read. A server runs as the user that owns its data directory.
+        Err(_) => match (owner(&format!("/proc/{pid}")), owner(data)) {
+            (Some(process), Some(directory)) => process == directory,
+            _ => true,
+        },
     }
     .then_some(pid)
+}
+
+fn owner(path: impl AsRef<Path>) -> Option<u32> {
+    fs::metadata(path).ok().map(|metadata| metadata.uid())
 }
 
 #[cfg(test)]
@@ -305,6 +314,9 @@ mod tests {
         }
         server.kill().unwrap();
         server.wait().unwrap();
+        assert!(refusal(&data).contains("is not empty"));
+        // A process of another user, which has the number since a reboot.
+        fs::write(data.join("postmaster.pid"), "1\n").unwrap();
         assert!(refusal(&data).contains("is not empty"));
     }
 
