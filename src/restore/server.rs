@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::RestoreError;
 use super::scratch::Scratch;
 use super::verify::is_corrupt;
+use super::words::without_values;
 use crate::archive::add_ambient_aws;
 use crate::config::Postgres;
 use crate::postgres::{self, PostgresError, Target};
@@ -285,7 +286,7 @@ pub(super) fn tell_end(log: &Path) {
         .filter(|line| !line.contains(TURNED_AWAY))
         .collect();
     for line in &lines[lines.len().saturating_sub(15)..] {
-        tracing::warn!("scratch server: {line}");
+        tracing::warn!("scratch server: {}", without_values(line));
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::RestoreError;
 use super::brought::{self, PutBack};
+use super::words::without_values;
 use crate::postgres::ControlData;
 use crate::process;
 
@@ -49,40 +50,4 @@ pub async fn startable(
         ));
     }
     Ok(made)
-}
-
-/// PostgreSQL's words about a configuration, without what it quotes of it: a value may be a secret.
-fn without_values(words: &str) -> String {
-    // `invalid value for parameter "x": "…"`, `syntax error in file "x" line 7, near token "…"`
-    let value = words
-        .find("parameter \"")
-        .and_then(|at| Some(at + words[at..].find("\": ")? + 1));
-    let token = words.find(", near token");
-    let end = [value, token].into_iter().flatten().min();
-    words[..end.unwrap_or(words.len())].to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_value_of_a_setting_is_repeated() {
-        for (words, expected) in [
-            (
-                "FATAL:  invalid value for parameter \"primary_conninfo\": \"password=secret\"",
-                "FATAL:  invalid value for parameter \"primary_conninfo\"",
-            ),
-            (
-                "LOG:  syntax error in file \"/d/postgresql.conf\" line 7, near token \"secret\"",
-                "LOG:  syntax error in file \"/d/postgresql.conf\" line 7",
-            ),
-            (
-                "FATAL:  could not open configuration file \"/etc/x.conf\": No such file or directory",
-                "FATAL:  could not open configuration file \"/etc/x.conf\": No such file or directory",
-            ),
-        ] {
-            assert_eq!(without_values(words), expected);
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! What the last words of a server tell: damage, or trouble that says nothing of the backup.
+//! The last message of a server that ended: whether it means damage, and what of it may be printed.
 
 use crate::archive::DAMAGED;
 
@@ -33,6 +33,17 @@ pub(super) fn is_damage(reason: &str) -> bool {
         .iter()
         .any(|level| reason.contains(level));
     fatal && !ELSEWHERE.iter().any(|words| reason.contains(words))
+}
+
+/// PostgreSQL's message about a configuration without the value or token that it quotes, which may be a secret.
+pub(super) fn without_values(words: &str) -> String {
+    // `invalid value for parameter "x": "…"`, `syntax error in file "x" line 7, near token "…"`
+    let value = words
+        .find("parameter \"")
+        .and_then(|at| Some(at + words[at..].find("\": ")? + 1));
+    let token = words.find(", near token");
+    let end = [value, token].into_iter().flatten().min();
+    words[..end.unwrap_or(words.len())].to_owned()
 }
 
 #[cfg(test)]
@@ -86,6 +97,26 @@ mod tests {
             ("it left an empty log", false),
         ] {
             assert_eq!(is_damage(reason), damage, "{reason}");
+        }
+    }
+
+    #[test]
+    fn no_value_of_a_setting_is_repeated() {
+        for (words, expected) in [
+            (
+                "FATAL:  invalid value for parameter \"primary_conninfo\": \"password=secret\"",
+                "FATAL:  invalid value for parameter \"primary_conninfo\"",
+            ),
+            (
+                "LOG:  syntax error in file \"/d/postgresql.conf\" line 7, near token \"secret\"",
+                "LOG:  syntax error in file \"/d/postgresql.conf\" line 7",
+            ),
+            (
+                "FATAL:  could not open configuration file \"/etc/x.conf\": No such file or directory",
+                "FATAL:  could not open configuration file \"/etc/x.conf\": No such file or directory",
+            ),
+        ] {
+            assert_eq!(without_values(words), expected);
         }
     }
 }
