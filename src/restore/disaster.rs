@@ -172,6 +172,7 @@ pub async fn restore(
     let directory = place.directory().to_owned();
     let bin = &loaded.config.postgres.bin_directory;
     let sync = Instant::now();
+    place.end_processes().await;
     let (new_timeline, back, made_files) = match (recovered, place.complete()) {
         (Ok(timeline), Some(Left::Complete(back, control))) => {
             let made_files = settle(&directory, bin, &back, &control).await?;

@@ -90,8 +90,15 @@ impl Place {
         completion::aside(self.scratch.path())
     }
 
-    /// Ends what runs here and makes a data directory of a cluster that has recovered; `None` where there is none, or that
-    /// was done before.
+    /// Kills the processes that are left here, which may take seconds: on a thread of its own, unlike [`Self::complete`].
+    pub async fn end_processes(&self) {
+        let work = self.scratch.path().to_owned();
+        // Where it does not end, `complete` or the removal does it again.
+        let _ = tokio::task::spawn_blocking(move || kill_all_under(&work)).await;
+    }
+
+    /// Kills the processes that are left here and makes a data directory of a cluster that has recovered. `None` where no
+    /// cluster has recovered, or where this was called before.
     pub fn complete(&mut self) -> Option<Left> {
         let control = self.control.take()?;
         // The server may not have said so yet.
