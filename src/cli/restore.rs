@@ -17,8 +17,8 @@ use crate::restore::{
     is_sure, shell,
 };
 
-/// Verifications that tell of what came back, and do not judge it.
-const REMARKS: [&str; 3] = ["databases", "end_reached", "prepared_transactions"];
+/// Verifications whose warnings are printed and do not change the exit code.
+const REMARKS: [&str; 2] = ["databases", "prepared_transactions"];
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -109,7 +109,7 @@ async fn restore(arguments: &Arguments, loaded: &Loaded) -> anyhow::Result<Exit>
         return Ok(Exit::Good);
     }
     outlook.judge(config).await?;
-    // What is printed on the way is no part of the result, and nobody may be left to read it.
+    // The plan and the steps are no part of the result, and standard error may be closed by then.
     log::to_stderr(&format!("{plan}\n"));
     let mut progress = |step: &Step| {
         log::to_stderr(&format!("{step}\n"));
@@ -127,6 +127,13 @@ fn conclude(arguments: &Arguments, restored: &Restored, config: &Config) -> anyh
         let hint = "it is kept: look at what came back before you count on it";
         complain(reason, Some(hint));
     }
+    if let Some(reason) = &restored.unknown {
+        let hint = format!(
+            "the cluster is kept in {}, and transactions at the end of the archive may be missing: compare it with what you expect before you use it",
+            restored.directory.display()
+        );
+        complain(reason, Some(&hint));
+    }
     if arguments.json {
         say(serde_json::to_string_pretty(restored)?)?;
     } else {
@@ -141,9 +148,10 @@ fn conclude(arguments: &Arguments, restored: &Restored, config: &Config) -> anyh
             complain(&format!("{}: {remark}", verification.name), None);
         }
     }
-    Ok(match restored.reason {
-        Some(_) => Exit::Bad,
-        None => Exit::Good,
+    Ok(match (&restored.reason, &restored.unknown) {
+        (Some(_), _) => Exit::Bad,
+        (None, Some(_)) => Exit::CouldNot,
+        (None, None) => Exit::Good,
     })
 }
 

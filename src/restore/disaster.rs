@@ -79,6 +79,8 @@ pub struct Restored {
     pub verifications: Vec<Verification>,
     /// What is wrong with it, though it came back.
     pub reason: Option<String>,
+    /// Why xdb could not check that it came back up to the target or the end of the archive.
+    pub unknown: Option<String>,
 }
 
 /// Looks at what the restore would do; touches nothing.
@@ -215,6 +217,7 @@ pub async fn restore(
         recovered_to: report.recovered_to,
         secs: secs(began.elapsed()),
         reason: bad(&report),
+        unknown: unknown_end(&report),
         steps: report.steps,
         verifications: report.verifications,
     })
@@ -250,6 +253,7 @@ pub async fn finish(loaded: &Loaded, directory: &Path) -> Result<Restored, Resto
         recovered_to: None,
         secs: secs(began.elapsed()),
         reason: marker.and_then(|marker| marker.reason.clone()),
+        unknown: marker.and_then(|marker| marker.unknown.clone()),
         steps: Vec::new(),
         verifications: Vec::new(),
         directory,
@@ -262,6 +266,16 @@ fn bad(report: &Report) -> Option<String> {
     let bad = report.verifications.iter().find(bad)?;
     let reason = bad.verdict.reason().unwrap_or_default();
     Some(format!("{}: {reason}", bad.name))
+}
+
+/// Why it is unknown where the recovery ended, if it is.
+fn unknown_end(report: &Report) -> Option<String> {
+    let mut all = report.verifications.iter();
+    let end = all.find(|verification| verification.name == "end_reached")?;
+    match &end.verdict {
+        Verdict::Unknown(reason) => Some(format!("{}: {reason}", end.name)),
+        _ => None,
+    }
 }
 
 /// What was found bad before is why the rest failed.
@@ -315,9 +329,13 @@ async fn recover(
         ));
     };
     test.step("stop", stop, None);
-    if let Some(reason) = bad(&test.report) {
-        // For `--finish` alone, should that be needed: no reason to give up here.
-        let _ = place.scratch.note(|marker| marker.reason = Some(reason));
+    let (reason, unknown) = (bad(&test.report), unknown_end(&test.report));
+    if reason.is_some() || unknown.is_some() {
+        // Only `--finish` reads it, so a marker that cannot be written ends no restore.
+        let _ = place.scratch.note(|marker| {
+            marker.reason = reason;
+            marker.unknown = unknown;
+        });
     }
     Ok(timeline)
 }

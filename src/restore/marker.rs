@@ -26,7 +26,10 @@ pub struct Marker {
     /// Of a restore for good: what is wrong with the cluster that recovered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The test is over and somebody wants to look at it: no other test removes it.
+    /// Of a restore for good: why it is unknown where the recovery ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<String>,
+    /// The test is over and its copy was asked for: no other test removes it.
     pub kept: bool,
 }
 
@@ -40,6 +43,7 @@ impl Marker {
             backup: None,
             tablespaces: Vec::new(),
             reason: None,
+            unknown: None,
             kept: false,
         }
     }
@@ -54,7 +58,7 @@ impl Marker {
     pub fn write(&self, directory: &Path) -> io::Result<()> {
         let new = directory.join(format!("{FILE}.new"));
         fs::write(&new, serde_json::to_vec(self)?)?;
-        // At no moment is there half of one.
+        // A rename replaces the file as a whole.
         fs::rename(new, directory.join(FILE))
     }
 }
