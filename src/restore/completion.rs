@@ -1,19 +1,19 @@
-//! The last steps of a restore for good, once the recovery is over: the backup's settings go back, and the cluster moves up.
+//! The last steps of a restore for good: they put the backup's settings back and move the recovered cluster up.
 //!
-//! A cluster that has recovered is never removed by what fails then. Each step can be done again, so that
-//! `xdb restore --finish` completes what a full disk or a `kill -9` stopped.
+//! A step that fails removes nothing of the cluster. Each step can be repeated, so that `xdb restore --finish` completes a
+//! restore that a full disk or a `kill -9` stopped.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::RestoreError;
-use super::brought::{self, PutBack};
+use super::backup_settings::{self, PutBack};
 use super::marker::Marker;
-use super::place::{judge_owner, live_postmaster};
 use super::scratch::{remove, take_lock};
 use super::shell::shell;
 use super::tablespaces;
+use super::target_directory::{judge_owner, live_postmaster};
 use crate::postgres::ControlData;
 
 /// Where the work is done; it stays after `kill -9`.
@@ -22,15 +22,15 @@ const DATA: &str = "data";
 /// The settings that the backup brought.
 const ASIDE: &str = "brought";
 /// PostgreSQL takes no directory without it for a data directory.
-const LAST: &str = "PG_VERSION";
+pub const LAST: &str = "PG_VERSION";
 
 /// Where `work` keeps the settings that the backup brought.
 pub fn aside(work: &Path) -> PathBuf {
     work.join(ASIDE)
 }
 
-/// Whether the restore in `directory` came to the end of its recovery: PostgreSQL removes `recovery.signal` there and
-/// nowhere else, and `backup_label` at its begin.
+/// Whether the cluster in `directory` has recovered: PostgreSQL removes `backup_label` when a recovery begins, and
+/// `recovery.signal` only when it ends.
 pub fn has_recovered(directory: &Path) -> bool {
     let work = directory.join(WORK);
     let is_here = |name: &str| work.join(DATA).join(name).exists() || directory.join(name).exists();
@@ -50,11 +50,11 @@ pub fn complete(directory: &Path, control: &ControlData) -> Result<PutBack, Rest
     let (data, aside) = (work.join(DATA), aside(&work));
     let back = if directory.join(LAST).exists() {
         // All of it moved up before.
-        brought::describe(&aside)?
+        backup_settings::describe(&aside)?
     } else {
         // Closed while WAL was replayed, its directory could not be moved.
         tablespaces::allow_links(&data, true)?;
-        let back = brought::put_back(&data, &aside, control)?;
+        let back = backup_settings::put_back(&data, &aside, control)?;
         raise(&data, directory).map_err(|source| RestoreError::File {
             operation: "move the cluster to",
             path: directory.to_owned(),
@@ -63,7 +63,7 @@ pub fn complete(directory: &Path, control: &ControlData) -> Result<PutBack, Rest
         back
     };
     if let Err(source) = remove(&work) {
-        // The cluster is whole; what is left is empty but for logs and copies of its settings.
+        // The cluster is complete: only logs and copies of its settings are left here.
         let error = RestoreError::File {
             operation: "remove",
             path: work.clone(),
@@ -109,7 +109,7 @@ impl Unfinished {
     /// Takes the restore in `directory`.
     ///
     /// # Errors
-    /// When there is none, or none that has recovered, or another process works on it.
+    /// When no restore was stopped there, its cluster has not recovered, or another process works on it.
     pub fn open(directory: &Path) -> Result<Self, RestoreError> {
         let refused = |reason: String, hint: &str| {
             Err(RestoreError::Refused {

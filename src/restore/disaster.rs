@@ -1,7 +1,7 @@
 //! `xdb restore`: a cluster that is kept, for the worst day and for "the table as of 10:42".
 //!
-//! The same fetch and recovery as in every restore test, but durable, in an empty directory, and to the end: what comes
-//! out is promoted, stopped, needs the bucket no more, and archives nothing until a person says so.
+//! It fetches and recovers as every restore test does, but durably, and into an empty directory. The restored cluster is
+//! promoted and stopped, no longer needs the bucket, and archives nothing until an operator enables that.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -10,49 +10,25 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::RestoreError;
-use super::brought::{self, Held, PutBack};
+use super::backup_settings::{self, Held, PutBack};
 use super::completion::{self, Unfinished, finish_hint};
-use super::forecast::{Forecast, forecast};
-use super::place::{self, Left, Place};
-use super::plan::{self, Pick};
-use super::preflight::{Found, judge_version, look, look_at_backup};
+use super::outlook::Outlook;
+use super::preflight::Found;
+use super::progress::{self, Tell};
 use super::report::{Report, Step, secs};
-use super::restore_point::judge_name;
 use super::run::{Options, SHUTDOWN_KEPT, Test, refuse_root};
-use super::scratch::{free_bytes, reserve_bytes};
 use super::shell::shell;
-use super::sign::{self, Tell};
 use super::startable::startable;
 use super::sync::sync_volume;
 use super::tablespaces::{self, Placed};
-use super::until::Until;
-use crate::config::{Config, Loaded};
+use super::work_directory::{Left, Place};
+use crate::config::Loaded;
 use crate::log;
 use crate::model::{Lsn, Timeline, Verdict, Verification};
 use crate::postgres;
 
 /// Ends a restore that hangs. A restore that makes progress is never this slow.
 pub(super) const LIMIT: Duration = Duration::from_secs(14 * 24 * 3600);
-
-/// What is asked for.
-#[derive(Debug, Clone)]
-pub struct Request {
-    pub directory: PathBuf,
-    /// The newest, or the last one before `until`, where `None`.
-    pub backup: Option<String>,
-    pub until: Option<Until>,
-    /// It was not said to be the name of a restore point, and may be a slip: it is looked for first.
-    pub is_guess: bool,
-}
-
-/// A restore that was looked at and not begun.
-pub struct Outlook {
-    pub forecast: Forecast,
-    /// Newer backups that were not taken, each with what is known against it; empty where one was named.
-    pub passed_over: Vec<String>,
-    found: Found,
-    report: Report,
-}
 
 /// A cluster that came back; the JSON of `xdb restore --json`.
 #[derive(Debug, Clone, Serialize)]
@@ -62,13 +38,13 @@ pub struct Restored {
     pub system_identifier: Option<u64>,
     /// The timeline that was recovered.
     pub timeline: Option<Timeline>,
-    /// The timeline that the cluster goes on as.
+    /// The timeline that the promotion began.
     pub new_timeline: Timeline,
     /// Tablespaces, each of which wants a place of its own before the server starts.
     pub tablespaces: Vec<Placed>,
-    /// Settings that are off until a person says otherwise.
+    /// Settings that stay off until an operator resets them.
     pub held: Vec<Held>,
-    /// Configuration files that the backup brought none of, or none that a server starts with: minimal ones were made.
+    /// Configuration files that the backup lacks, or that no server starts with: xdb wrote minimal ones.
     pub made_files: Vec<String>,
     /// End of the last record that was replayed.
     pub recovered_lsn: Option<Lsn>,
@@ -83,71 +59,10 @@ pub struct Restored {
     pub unknown: Option<String>,
 }
 
-/// Looks at what the restore would do; touches nothing.
+/// Restores what `outlook` judged. `progress` gets each step when it ends, `tell` the progress of a long one.
 ///
 /// # Errors
-/// When it is refused, there is nothing to restore, or the bucket cannot be read.
-pub async fn outlook(config: &Config, request: &Request) -> Result<Outlook, RestoreError> {
-    refuse_root()?;
-    place::judge(&request.directory)?;
-    let mut report = Report::default();
-    let (backup, until) = (request.backup.as_deref(), request.until.as_ref());
-    let found = look(config, (backup, Pick::Good), until, &mut report).await?;
-    if request.is_guess {
-        judge_name(config, &found, until).await?;
-    }
-    let free = free_bytes(place::nearest(&request.directory))?;
-    let is_named = backup.is_some_and(|name| name != plan::LATEST);
-    let passed_over = match is_named {
-        true => Vec::new(),
-        false => plan::passed_over(&found.catalog, &found.plan.backup, until),
-    };
-    Ok(Outlook {
-        passed_over,
-        forecast: forecast(config, &found, &request.directory, free).await,
-        found,
-        report,
-    })
-}
-
-impl Outlook {
-    /// Whether it can be done: all the WAL on the way, the programs, the room, the backup's own parts.
-    ///
-    /// # Errors
-    /// Why not.
-    pub async fn judge(&mut self, config: &Config) -> Result<(), RestoreError> {
-        let plan = &self.found.plan;
-        if let Some(reason) = plan.gaps.reason() {
-            let end = self.forecast.wal.as_ref().map(|wal| wal.to_lsn);
-            return Err(RestoreError::Unreachable {
-                reason: format!("the end of the archive cannot be reached: {reason}"),
-                hint: match end {
-                    Some(end) => {
-                        format!(
-                            "what lies before comes back with --until {end}; before the rest is given up, look for the missing segments in pg_wal of the old servers"
-                        )
-                    }
-                    None => {
-                        "`xdb backup list` shows how far each backup can be recovered".to_owned()
-                    }
-                },
-            });
-        }
-        judge_version(config, plan).await?;
-        // Beside a live cluster, on its own disk, some of that is left to it.
-        let (directory, free) = (&self.forecast.directory, self.forecast.free_bytes);
-        let live = &config.postgres.data_directory;
-        let reserve = reserve_bytes(place::nearest(directory), live);
-        plan::judge_space(plan, directory, free, reserve, &[])?;
-        look_at_backup(&mut self.found, &mut self.report).await
-    }
-}
-
-/// Restores what `outlook` judged; `progress` is told each step as it ends, `tell` how far a long one has come.
-///
-/// # Errors
-/// Why nothing came back, and then nothing of it is left either; or [`RestoreError::Kept`]: what recovered is there, and what
-/// failed came after.
+/// [`RestoreError::Kept`]: a step after the recovery failed, and the cluster is there. Any other: nothing of it is left.
 pub async fn restore(
     loaded: &Loaded,
     outlook: Outlook,
@@ -182,7 +97,7 @@ pub async fn restore(
         }
         (Ok(_), Some(Left::Unfinished(error))) => return Err(unfinished(&error, directory)),
         (Err(error), Some(Left::Complete(back, control))) => {
-            // What the backup brought may keep the server from starting; that it was kept is said all the same.
+            // Settings of the backup may keep the server from starting; that is reported beside `error`.
             let settled = settle(&directory, bin, &back, &control).await;
             return Err(kept(&error, settled.err().as_ref(), &back, directory, bin));
         }
@@ -226,7 +141,7 @@ pub async fn restore(
 /// Completes a restore in `directory` that was stopped after its recovery.
 ///
 /// # Errors
-/// When there is none, or a step fails again: [`RestoreError::Kept`].
+/// When no restore was stopped there; [`RestoreError::Kept`] when a step fails again.
 pub async fn finish(loaded: &Loaded, directory: &Path) -> Result<Restored, RestoreError> {
     refuse_root()?;
     let began = Instant::now();
@@ -260,7 +175,7 @@ pub async fn finish(loaded: &Loaded, directory: &Path) -> Result<Restored, Resto
     })
 }
 
-/// The first that is bad of what was seen.
+/// The first verification that found something bad.
 fn bad(report: &Report) -> Option<String> {
     let bad = |verification: &&Verification| matches!(verification.verdict, Verdict::Critical(_));
     let bad = report.verifications.iter().find(bad)?;
@@ -278,7 +193,7 @@ fn unknown_end(report: &Report) -> Option<String> {
     }
 }
 
-/// What was found bad before is why the rest failed.
+/// Adds to `error` what a verification found bad before: that is its cause.
 fn with_reason(error: RestoreError, report: &Report) -> RestoreError {
     match (error, bad(report)) {
         (RestoreError::Bad(words), Some(seen)) => RestoreError::Bad(format!("{words} ({seen})")),
@@ -286,7 +201,7 @@ fn with_reason(error: RestoreError, report: &Report) -> RestoreError {
     }
 }
 
-/// Fetches, recovers, stops; gives the timeline that the cluster is on then.
+/// Fetches, recovers, and stops the cluster; returns its new timeline.
 async fn recover(
     test: &mut Test<'_>,
     place: &mut Place,
@@ -301,10 +216,10 @@ async fn recover(
     let scratch = &place.scratch;
     let fetch = Instant::now();
     let bytes = sentinel.restored_size();
-    sign::of_fetch(test.fetch(scratch, found), scratch, bytes, tell).await?;
+    progress::of_fetch(test.fetch(scratch, found), scratch, bytes, tell).await?;
     test.step("fetch", fetch, Some(found.plan.fetch_bytes));
     let control = test.look_at_fetched(scratch, found).await?;
-    brought::set_aside(&scratch.data(), &place.aside())?;
+    backup_settings::set_aside(&scratch.data(), &place.aside())?;
     place.note_control(control.clone());
 
     let scratch = &place.scratch;
@@ -312,7 +227,7 @@ async fn recover(
     let last = found.plan.path.reachable;
     let last = last.map_or_else(String::new, |last| last.name(found.catalog.wal.size));
     let recovery = test.recover(scratch, found, &control);
-    let (server, recovered) = sign::of_recovery(recovery, scratch, &last, tell).await?;
+    let (server, recovered) = progress::of_recovery(recovery, scratch, &last, tell).await?;
     let start = found.plan.sentinel.start_lsn;
     let replayed = recovered.lsn.0.saturating_sub(start.0);
     test.step("recover", recover, Some(replayed));
@@ -340,8 +255,8 @@ async fn recover(
     Ok(timeline)
 }
 
-/// Waits until the disk has all of the cluster in `directory`, and sees that a server starts on it. Names the files that xdb
-/// had to make.
+/// Checks that a server starts on the cluster in `directory`, and waits until the disk has all of it. Returns the files that
+/// xdb had to write.
 ///
 /// # Errors
 /// [`RestoreError::Kept`], with what is unknown now.
@@ -375,7 +290,7 @@ async fn settle(
     Ok(made)
 }
 
-/// What recovered could not be completed.
+/// The error for a recovered cluster that could not be completed.
 fn unfinished(error: &RestoreError, directory: PathBuf) -> RestoreError {
     RestoreError::Kept {
         reason: log::chain(error),
@@ -384,7 +299,7 @@ fn unfinished(error: &RestoreError, directory: PathBuf) -> RestoreError {
     }
 }
 
-/// A restore that ended with `error` after the recovery, and may have seen another one `then`.
+/// The error for a restore that ended with `error` after the recovery, and perhaps with another one `then`.
 fn kept(
     error: &RestoreError,
     then: Option<&RestoreError>,

@@ -3,9 +3,8 @@
 //! Preflight looks, `plan` judges (pure), then fetch, recover, verify, tear down. Never talks to WAL-G's daemon: that
 //! would write the scratch cluster's WAL into the live one.
 
-mod ahead;
 mod archive_end;
-mod brought;
+mod backup_settings;
 mod completion;
 mod configure;
 mod disaster;
@@ -20,36 +19,40 @@ mod level;
 mod links;
 mod live;
 mod marker;
-mod place;
+mod outlook;
 mod plan;
 mod preflight;
+mod progress;
 mod proof;
-mod reach;
 mod recover;
+mod recovery_target;
 mod report;
 mod restore_point;
 mod run;
 mod scratch;
 mod server;
+mod server_messages;
 mod shell;
-mod sign;
 mod startable;
 mod stop_point;
 mod sync;
 mod tablespaces;
+mod target_directory;
 mod time_like;
 mod until;
 mod verify;
+mod wal_prefetch;
 mod wal_stop;
 mod watch;
-mod words;
+mod work_directory;
 mod young_gap;
 
-pub use brought::Held;
-pub use disaster::{Outlook, Request, Restored, finish, outlook, restore};
+pub use backup_settings::Held;
+pub use disaster::{Restored, finish, restore};
 pub use error::RestoreError;
 pub use forecast::Forecast;
 pub use level::Level;
+pub use outlook::{Outlook, Request, outlook};
 pub use proof::prove;
 pub use report::{Conclusion, Report, Step};
 pub use run::{Options, run};

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 
 use super::RestoreError;
-use super::ahead;
 use super::configure::wal_kept;
-use super::reach::{choose, ends_there, finished_before, judge_reach};
+use super::recovery_target::{choose, ends_there, finished_before, judge_reach};
 use super::until::Until;
+use super::wal_prefetch;
 use super::young_gap::MAY_COME;
 use crate::archive::catalog::{
     Backup, Catalog, RecoveryPath, Sentinel, Span, Status, UnreadHistory, plan_recovery,
@@ -159,7 +159,7 @@ pub fn plan(
     let (size, bytes) = (catalog.wal.size, catalog.wal.size.bytes());
     // PostgreSQL keeps as much WAL between restartpoints, and half as much again.
     let kept = wal_kept(size).1 / 2 * 3;
-    let wal = (path.segments * bytes).min(kept + ahead::most(size) as u64 * bytes);
+    let wal = (path.segments * bytes).min(kept + wal_prefetch::most(size) as u64 * bytes);
     Ok(Plan {
         fetch_bytes: chain.iter().map(stored).sum(),
         needed_bytes: sentinel.restored_size() / 10 * 11 + wal,

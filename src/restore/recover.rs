@@ -6,21 +6,21 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::RestoreError;
-use super::ahead::{Ahead, CONCURRENCY};
 use super::configure::{Recovery, configure, restore_command};
 use super::disaster::LIMIT;
 use super::fetch::{NETWORK_LIMIT, is_full, network_limit};
 use super::preflight::Found;
-use super::reach;
+use super::recovery_target;
 use super::run::{SHUTDOWN_KEPT, Test};
 use super::scratch::Scratch;
 use super::server::{Ended, ScratchServer};
+use super::server_messages::is_damage;
 use super::stop_point::{LoggedEnd, last_record, ran_out};
 use super::tablespaces;
 use super::until::{TargetSettings, Until, behind_record};
 use super::verify::{self, Recovered};
+use super::wal_prefetch::{Ahead, CONCURRENCY};
 use super::wal_stop::StopSegment;
-use super::words::is_damage;
 use crate::archive::catalog::{decompressed, is_read};
 use crate::archive::{
     AHEAD, ArchiveError, COULD_NOT_LOOK, SCRATCH, SEGMENT_SIZE, encrypts, judge_file, stored_as,
@@ -179,7 +179,7 @@ impl Test<'_> {
             {
                 return Ok(Attempt::RanOut { last });
             }
-            if let Some(unreachable) = reach::not_reached(&reason, &log, until) {
+            if let Some(unreachable) = recovery_target::not_reached(&reason, &log, until) {
                 return Err(unreachable);
             }
         }

@@ -5,10 +5,10 @@ use std::io::{self, ErrorKind, Read};
 use futures_util::{StreamExt, stream};
 
 use super::RestoreError;
-use super::ahead::{on_the_way, suffix};
 use super::preflight::Found;
-use super::reach::not_in_the_wal;
+use super::recovery_target::not_in_the_wal;
 use super::until::Until;
+use super::wal_prefetch::{on_the_way, suffix};
 use crate::archive::{catalog, encrypts};
 use crate::config::Config;
 

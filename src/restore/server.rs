@@ -14,8 +14,8 @@ use serde::Serialize;
 
 use super::RestoreError;
 use super::scratch::Scratch;
+use super::server_messages::without_values;
 use super::verify::is_corrupt;
-use super::words::without_values;
 use crate::archive::add_ambient_aws;
 use crate::config::Postgres;
 use crate::postgres::{self, PostgresError, Target};

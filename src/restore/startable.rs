@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::RestoreError;
-use super::brought::{self, PutBack};
-use super::words::without_values;
+use super::backup_settings::{self, PutBack};
+use super::server_messages::without_values;
 use crate::postgres::ControlData;
 use crate::process;
 
@@ -44,7 +44,7 @@ pub async fn startable(
         }
     }
     if let Some(why) = why {
-        let unusable = brought::replace(data, "postgresql.conf", control)?;
+        let unusable = backup_settings::replace(data, "postgresql.conf", control)?;
         made.push(format!(
             "postgresql.conf (that of the backup is now {unusable}: {why})"
         ));

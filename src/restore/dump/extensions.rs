@@ -6,7 +6,7 @@
 use crate::config::Config;
 use crate::postgres::{self, PostgresError};
 use crate::restore::configure::quoted;
-use crate::restore::words::without_values;
+use crate::restore::server_messages::without_values;
 
 /// Settings of the live server without which a dump of it may not be restored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

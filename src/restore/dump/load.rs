@@ -6,7 +6,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{ChildStdin, Command};
 
 use super::cluster::disk_is_full;
-use super::words::{
+use super::program_messages::{
     Complaints, is_missing_here, is_out_of_reach, no_connection, roles_only, server_is_gone,
     why_no_roles,
 };

@@ -7,9 +7,9 @@ mod cluster;
 mod compare;
 mod extensions;
 mod load;
+mod program_messages;
 mod report;
 mod run;
-mod words;
 
 pub use report::DumpReport;
 pub use run::run;

@@ -1,4 +1,4 @@
-//! Signs of life of a restore that takes long: nobody should have to guess on the worst day whether it goes on.
+//! Progress messages of a long restore, so that an operator can tell a slow restore from one that hangs.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::scratch::{Scratch, free_bytes};
 
-/// A person is content with that, and a log of hours stays short.
+/// Short enough to watch, and a log of hours stays short.
 const EVERY: Duration = Duration::from_secs(20);
 
-/// Where they are told.
+/// Prints one message.
 pub type Tell<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
-/// Does `work`, and tells by `say` how far it has come each time that it has not ended yet.
+/// Runs `work`, and reports its progress, as `say` words it, every 20 s until it ends.
 async fn while_telling<T>(
     work: impl Future<Output = T>,
     tell: Tell<'_>,
@@ -34,7 +34,7 @@ async fn while_telling<T>(
     }
 }
 
-/// Does `fetch`, which takes about `bytes` of the disk.
+/// Runs `fetch`, which writes about `bytes` to the disk.
 pub async fn of_fetch<T>(
     fetch: impl Future<Output = T>,
     scratch: &Scratch,
@@ -44,7 +44,7 @@ pub async fn of_fetch<T>(
     let free = |path: &Path| free_bytes(path).unwrap_or_default();
     let before = free(scratch.path());
     let say = |elapsed: Duration| {
-        // Whoever else writes there is counted, too: a sign, and no measurement.
+        // An estimate: other writers on the volume are counted, too.
         let written = ByteSize(before.saturating_sub(free(scratch.path())));
         let (all, secs) = (ByteSize(bytes), elapsed.as_secs());
         format!("fetching: about {written} of {all} are on the disk after {secs} s")
@@ -52,7 +52,7 @@ pub async fn of_fetch<T>(
     while_telling(fetch, tell, say).await
 }
 
-/// Does `recovery`, up to the segment `last`.
+/// Runs `recovery`, up to the segment `last`.
 pub async fn of_recovery<T>(
     recovery: impl Future<Output = T>,
     scratch: &Scratch,
@@ -71,7 +71,7 @@ pub async fn of_recovery<T>(
     while_telling(recovery, tell, say).await
 }
 
-/// The segment that PostgreSQL was given last.
+/// The segment that PostgreSQL restored last.
 fn last_restored(log: &str) -> Option<&str> {
     let restored = |line: &'_ str| line.contains("restored log file");
     let line = log.lines().rev().find(|line| restored(line))?;
