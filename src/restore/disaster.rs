@@ -95,7 +95,9 @@ pub async fn restore(
             let made_files = settle(&directory, bin, &back, &control).await?;
             (timeline, back, made_files)
         }
-        (Ok(_), Some(Left::Unfinished(error))) => return Err(unfinished(&error, directory)),
+        (Ok(_), Some(Left::Unfinished(error))) => {
+            return Err(unfinished(log::chain(&error), directory));
+        }
         (Err(error), Some(Left::Complete(back, control))) => {
             // Settings of the backup may keep the server from starting; that is reported beside `error`.
             let settled = settle(&directory, bin, &back, &control).await;
@@ -103,12 +105,7 @@ pub async fn restore(
         }
         (Err(error), Some(Left::Unfinished(next))) => {
             let reason = format!("{}; then: {}", log::chain(&error), log::chain(&next));
-            let hint = finish_hint(&directory);
-            return Err(RestoreError::Kept {
-                reason,
-                directory,
-                hint,
-            });
+            return Err(unfinished(reason, directory));
         }
         (Err(error), None) => return Err(with_reason(error, &test.report)),
         (Ok(_), None) => {
@@ -151,7 +148,7 @@ pub async fn finish(loaded: &Loaded, directory: &Path) -> Result<Restored, Resto
     let control = postgres::control_data(bin, &stopped.data()).await?;
     let new_timeline = postgres::own_timeline(bin, &stopped.data()).await?;
     let completed = completion::complete(&directory, &control);
-    let back = completed.map_err(|error| unfinished(&error, directory.clone()))?;
+    let back = completed.map_err(|error| unfinished(log::chain(&error), directory.clone()))?;
     let made_files = settle(&directory, bin, &back, &control).await?;
     let marker = stopped.marker.as_ref();
     let backup = marker.and_then(|marker| marker.backup.clone());
@@ -291,9 +288,9 @@ async fn settle(
 }
 
 /// The error for a recovered cluster that could not be completed.
-fn unfinished(error: &RestoreError, directory: PathBuf) -> RestoreError {
+fn unfinished(reason: String, directory: PathBuf) -> RestoreError {
     RestoreError::Kept {
-        reason: log::chain(error),
+        reason,
         hint: finish_hint(&directory),
         directory,
     }

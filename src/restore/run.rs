@@ -98,7 +98,7 @@ impl Test<'_> {
         let mut scratch = Scratch::open(&config.restore_test.directory, live)?;
         let mut found = preflight(config, self.options, &scratch, &mut self.report).await?;
         self.refuse_foreign(&found)?;
-        scratch.note_backup(&found.plan.backup.name)?;
+        scratch.note(|marker| marker.backup = Some(found.plan.backup.name.clone()))?;
         self.step("preflight", began, None);
         // Dropped half-way, its children end with the scratch directory's processes.
         let outcome = beside(config, self.restore(&scratch, &mut found)).await;

@@ -134,14 +134,6 @@ impl Scratch {
         &self.kept
     }
 
-    /// Notes which backup is restored here.
-    ///
-    /// # Errors
-    /// When the marker cannot be written.
-    pub fn note_backup(&mut self, name: &str) -> Result<(), RestoreError> {
-        self.note(|marker| marker.backup = Some(name.to_owned()))
-    }
-
     /// Changes the marker.
     ///
     /// # Errors

@@ -54,7 +54,8 @@ fn a_kept_test_stays_and_the_next_one_works_beside_it() {
     let parent = tempfile::tempdir().unwrap();
     let live = Path::new("/nonexistent");
     let mut scratch = Scratch::open(parent.path(), live).unwrap();
-    scratch.note_backup("base_1").unwrap();
+    let noted = scratch.note(|marker| marker.backup = Some("base_1".to_owned()));
+    noted.unwrap();
     scratch.keep().unwrap();
     let kept = scratch.path().to_owned();
     drop(scratch);
