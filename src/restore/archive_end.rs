@@ -1,7 +1,7 @@
 //! Where a recovery stopped in the archive, and which commits it would have lost.
 //!
-//! PostgreSQL takes the first record that it cannot read for the end of the WAL. Whether that is the end of the archive, or
-//! damage within its last segment, is recognized by the bytes that stand there.
+//! PostgreSQL takes the first record that it cannot read for the end of the WAL. The bytes at that LSN show whether it is the
+//! end of the archive or damage within its last segment.
 
 use std::fs;
 use std::time::Duration;
@@ -21,8 +21,9 @@ use crate::postgres::{Commit, WalReader, WalStretch};
 
 /// Seconds of committed work that a loss of the primary at `live`'s moment would have cost.
 ///
-/// From the first commit past `archived`, the end of what would have come back, to that moment; 0 where there is none. Read from the live server's own WAL
-/// with `pg_waldump`, as the live RPO is: an idle primary loses nothing, however old its last commit.
+/// Measured from the first commit past `archived`, the end of the recoverable WAL, to that moment; 0 without such a commit.
+/// Read from the live server's own WAL with `pg_waldump`, as the live RPO is: an idle primary loses nothing, however old its
+/// last commit.
 ///
 /// # Errors
 /// Why it is not known, as a sentence.
@@ -97,9 +98,9 @@ fn lost_secs(first: Commit, now: Timestamp, behind: Option<Duration>) -> Result<
 
 /// Whether the replay reached the end of the listed WAL.
 ///
-/// PostgreSQL archives a segment when it is full or switched: replay ends at its end, or before a last record that goes
-/// on in the next. `stop` tells what stands at `recovered`, where that is within the segment; `gaps` is what the listing
-/// showed.
+/// PostgreSQL archives a segment when it is full or switched: replay ends at its end, or before a last record that continues
+/// in the next. `stop` judges the archived bytes at `recovered`, where that is within the segment; `gaps` is the verdict on
+/// the listing.
 fn judge_end(
     recovered: Lsn,
     (reachable, newest): (Option<WalSegment>, Option<WalSegment>),
@@ -134,13 +135,13 @@ fn judge_end(
         name(newest)
     );
     match gaps {
-        // Its segments may still be on their way.
+        // Its segments may still be uploading.
         Verdict::Unknown(_) => Verdict::Unknown(format!("{gap}; {MAY_COME}")),
         _ => Verdict::Critical(gap),
     }
 }
 
-/// Judges what stands in the archive where the replay stopped, in `recovered`.
+/// Judges the archive at the LSN where the replay of `recovered` stopped.
 pub(super) fn what_stands_there(found: &Found, recovered: &Recovered) -> Stop {
     let (path, size) = (&found.plan.path, found.catalog.wal.size);
     let segment = WalSegment::holding(path.timeline, recovered.lsn, size);
@@ -171,7 +172,7 @@ pub(super) fn what_stands_there(found: &Found, recovered: &Recovered) -> Stop {
         Some(StopSegment::Unread(reason)) => reason.clone(),
         None => format!("{name} is not in the archive"),
     };
-    // Whatever the archived copy holds, nothing of it is lost where the record is longer than the archive.
+    // A record that continues past the end of the archive loses no commit, whatever the archived copy holds.
     match live.map(|live| judge_record(&live, stopped)) {
         Some(Stop::GoesOn) => Stop::GoesOn,
         _ => Stop::Unread(unread),
@@ -179,7 +180,7 @@ pub(super) fn what_stands_there(found: &Found, recovered: &Recovered) -> Stop {
 }
 
 impl Test<'_> {
-    /// Judges the stop of a recovery that was to come to the end of the archive.
+    /// Judges the stop of a recovery to the end of the archive.
     pub(super) fn judge_archive_end(found: &Found, recovered: &Recovered) -> Verdict {
         let (plan, size) = (&found.plan, found.catalog.wal.size);
         let ends = (plan.path.reachable, plan.path.newest);
@@ -211,7 +212,7 @@ impl Test<'_> {
         };
         let rpo = self.report.verifications.iter_mut();
         let mut rpo = rpo.filter(|it| it.name == "rpo");
-        // What the listing showed to be lost stays.
+        // A loss that the listing showed is kept.
         if let Some(rpo) = rpo.find(|it| !matches!(it.verdict, Verdict::Critical(_))) {
             rpo.verdict = verdict;
             self.report.rpo_secs = measured.ok();

@@ -1,8 +1,8 @@
-//! The settings that a backup brought: set aside while xdb recovers it, put back with what must stay off until a person
-//! confirms the restored cluster.
+//! The settings of a backup: set aside while xdb recovers it, then put back with those switched off that could harm the old
+//! cluster, until an operator confirms the restored one.
 //!
-//! They may hold passwords (`primary_conninfo`, `archive_command`, settings of extensions), so that no value of theirs is
-//! printed, logged or serialized: whoever needs one reads it from the file.
+//! Values may be passwords (`primary_conninfo`, `archive_command`, settings of extensions). No value is printed, logged or
+//! serialized; messages name the file that holds it.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -16,11 +16,12 @@ use crate::postgres::ControlData;
 
 const AUTO: &str = "postgresql.auto.conf";
 const FILES: [&str; 4] = ["postgresql.conf", AUTO, "pg_hba.conf", "pg_ident.conf"];
-/// What `ALTER SYSTEM` had set, as the backup brought it, in the restored data directory.
+/// A copy of the backup's `postgresql.auto.conf` in the restored data directory.
 const OLD_AUTO: &str = "postgresql.auto.conf.brought";
 
-/// What a copy must not do while the old cluster may be alive: store WAL, wait for its standbys, follow it, consume its
-/// subscriptions, run workers and hooks of preloaded libraries, fire event triggers. `ALTER SYSTEM RESET` of each ends that.
+/// Settings that keep a copy from what it must not do while the old cluster may be alive: store WAL, wait for its standbys,
+/// follow it, consume its subscriptions, run workers and hooks of preloaded libraries, fire event triggers.
+/// `ALTER SYSTEM RESET` removes each.
 pub const HELD: [(&str, &str); 8] = [
     ("archive_mode", "'off'"),
     ("synchronous_standby_names", "''"),
@@ -45,11 +46,11 @@ pub struct Held {
 #[derive(Debug, Clone, Default)]
 pub struct PutBack {
     pub held: Vec<Held>,
-    /// Files that the backup brought none of, and that were made with the least that starts the server.
+    /// Files that the backup lacks; xdb wrote minimal ones.
     pub made: Vec<&'static str>,
 }
 
-/// Of the old cluster's recovery, whatever begins so.
+/// Beginnings of the names of settings of the old cluster's recovery.
 const RECOVERY: [&str; 5] = [
     "primary_",
     "recovery_",
@@ -58,7 +59,7 @@ const RECOVERY: [&str; 5] = [
     "archive_mode",
 ];
 
-/// Moves what the backup brought from `data` to `aside`.
+/// Moves the backup's settings from `data` to `aside`.
 ///
 /// # Errors
 /// When a file cannot be moved.
@@ -70,9 +71,9 @@ pub fn set_aside(data: &Path, aside: &Path) -> Result<(), RestoreError> {
     Ok(())
 }
 
-/// Copies it back in place of what xdb recovered with. `aside` stays as it is: what failed half-way can be done again.
+/// Copies them back over the settings that xdb recovered with. `aside` stays unchanged, so that this can be repeated.
 ///
-/// Where the backup brought none, as on Debian, which keeps them in /etc, the least that starts the server is written.
+/// Files that the backup lacks, as on Debian, which keeps them in /etc, are written with the least that starts a server.
 ///
 /// # Errors
 /// When a file cannot be read or written.
@@ -93,7 +94,7 @@ pub fn put_back(data: &Path, aside: &Path, control: &ControlData) -> Result<PutB
     }
     let auto = auto(aside)?;
     write(&data.join(AUTO), held(&auto).as_bytes())?;
-    // It names the directory that the recovery was done in.
+    // It names the work directory.
     let options = data.join("postmaster.opts");
     match fs::remove_file(&options) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -104,7 +105,7 @@ pub fn put_back(data: &Path, aside: &Path, control: &ControlData) -> Result<PutB
     describe(aside)
 }
 
-/// What [`put_back`] does, or did, with `aside`.
+/// The result of [`put_back`] with `aside`, without doing it.
 ///
 /// # Errors
 /// When a file cannot be read.
@@ -122,12 +123,11 @@ pub fn describe(aside: &Path) -> Result<PutBack, RestoreError> {
 
 fn auto(aside: &Path) -> Result<String, RestoreError> {
     let brought = read(&aside.join(AUTO))?.unwrap_or_default();
-    // Not for one odd byte is a restore of hours given up.
+    // A byte that is not UTF-8 must not end a restore of hours.
     Ok(String::from_utf8_lossy(&brought).into_owned())
 }
 
-/// Moves a `name` that cannot be used aside within `data`, and makes the least that starts the server in its place.
-/// Returns its new name.
+/// Renames an unusable file `name` in `data`, and writes the least that starts a server in its place. Returns the new name.
 ///
 /// # Errors
 /// When it cannot be moved or written.
@@ -144,7 +144,7 @@ fn held_back(name: &'static str, brought: &str) -> Held {
         let key = line.split_once('=').map(|(key, _)| key.trim());
         key.is_some_and(|key| key.eq_ignore_ascii_case(name))
     };
-    // A primary has no use for where its predecessor streamed from.
+    // A primary streams from no server.
     let is_given_back = name != "primary_conninfo" && brought.lines().any(sets);
     Held {
         name,
@@ -152,7 +152,7 @@ fn held_back(name: &'static str, brought: &str) -> Held {
     }
 }
 
-/// The settings of `ALTER SYSTEM` that were `brought`, without what is of the old cluster's recovery, and with [`HELD`].
+/// The backup's settings of `ALTER SYSTEM` without those of the old cluster's recovery, and with [`HELD`].
 fn held(brought: &str) -> String {
     let is_kept = |line: &&str| {
         let line = line.trim_start().to_ascii_lowercase();
@@ -168,7 +168,7 @@ fn held(brought: &str) -> String {
     text
 }
 
-/// With less than the numbers of the control file the next recovery would stop.
+/// With lower limits than those of the control file, the next recovery would stop.
 fn least(control: &ControlData) -> String {
     let limits = control.limits.iter();
     let limits: String = limits
@@ -183,12 +183,12 @@ fn least(control: &ControlData) -> String {
         _ => String::new(),
     };
     format!(
-        "# Written by xdb restore: the backup brought no postgresql.conf.\n{limits}{wal}wal_level = {}\n",
+        "# Written by xdb restore: the backup has no usable postgresql.conf.\n{limits}{wal}wal_level = {}\n",
         control.wal_level
     )
 }
 
-/// Moves `from` to `to`, where there is one.
+/// Moves `from` to `to`; a missing file is no error.
 fn rename(from: &Path, to: &Path) -> Result<(), RestoreError> {
     match fs::rename(from, to) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("move", from, error)),
@@ -196,7 +196,7 @@ fn rename(from: &Path, to: &Path) -> Result<(), RestoreError> {
     }
 }
 
-/// `None` where there is none.
+/// `None` where the file is missing.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, RestoreError> {
     match fs::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -204,7 +204,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, RestoreError> {
     }
 }
 
-/// As PostgreSQL makes it: for nobody else to read. At no moment is there half of one, nor none where there was one.
+/// Writes a file with mode 0600, as PostgreSQL does, and replaces an older one atomically.
 fn write(path: &Path, content: &[u8]) -> Result<(), RestoreError> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
@@ -271,7 +271,7 @@ mod tests {
             fs::write(data.join(name), "xdb's own").unwrap();
         }
         let read = |name: &str| fs::read_to_string(data.join(name)).unwrap();
-        // Done again, as after a full disk, it comes to the same.
+        // A repetition, as after a full disk, has the same result.
         for _ in 0..2 {
             let back = put_back(&data, &aside, &control()).unwrap();
             assert_eq!(back.made, ["postgresql.conf"]);

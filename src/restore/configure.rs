@@ -1,4 +1,4 @@
-//! What a restored data directory is started with: made from nothing but the control file.
+//! The configuration that a restored data directory is started with, made from the control file alone.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -13,7 +13,7 @@ use crate::postgres::ControlData;
 
 pub const SHARED_BUFFERS: &str = "128MB";
 
-/// Of the old server's life; the last would have PostgreSQL link to where the tablespaces stood.
+/// Files of the old server. With the last PostgreSQL would link to the old places of the tablespaces.
 const REMOVED: [&str; 4] = [
     "standby.signal",
     "postmaster.pid",
@@ -21,7 +21,7 @@ const REMOVED: [&str; 4] = [
     tablespaces::MAP,
 ];
 
-/// What a recovery is told beside the numbers of the control file.
+/// The settings of a recovery beside those from the control file.
 pub struct Recovery<'a> {
     pub timeline: Timeline,
     /// Where it stops, as settings; at the end of the archive where `None`.
@@ -112,7 +112,7 @@ fn settings(scratch: &Scratch, control: &ControlData, recovery: &Recovery<'_>) -
             quoted(&recovery.timeline.to_string()),
         ),
         ("recovery_target_action", "promote".to_owned()),
-        // Nobody may look in before the end: then no setting of the primary's can stop the replay either.
+        // No queries before the end, so that no setting of the primary can stop the replay.
         ("hot_standby", "off".to_owned()),
         ("archive_mode", "off".to_owned()),
         ("synchronous_standby_names", quoted("")),
@@ -124,7 +124,7 @@ fn settings(scratch: &Scratch, control: &ControlData, recovery: &Recovery<'_>) -
         // Its files go with the scratch directory, whatever kills the server.
         ("dynamic_shared_memory_type", "mmap".to_owned()),
         ("jit", "off".to_owned()),
-        // One that lost a process answers nothing more, rather than from what it recovered by itself.
+        // A server that lost a process must end, and not answer queries after a crash recovery.
         ("restart_after_crash", "off".to_owned()),
         ("logging_collector", "off".to_owned()),
         ("log_destination", "stderr".to_owned()),
@@ -150,7 +150,7 @@ fn settings(scratch: &Scratch, control: &ControlData, recovery: &Recovery<'_>) -
     let kept = 2 * control.segment_size.mebibytes();
     settings.push(("wal_keep_size", format!("{kept}MB")));
     if !recovery.durable {
-        // It is thrown away: durability costs time and proves nothing.
+        // The copy is removed: durability would cost time and prove nothing.
         let off = ["fsync", "full_page_writes", "synchronous_commit"];
         settings.extend(off.map(|name| (name, "off".to_owned())));
     }
@@ -171,7 +171,7 @@ fn settings(scratch: &Scratch, control: &ControlData, recovery: &Recovery<'_>) -
         .collect()
 }
 
-/// The major version of the cluster in `data`; `None` where it does not tell.
+/// The major version of the cluster in `data`; `None` where it cannot be read.
 fn major(data: &Path) -> Option<u32> {
     fs::read_to_string(data.join("PG_VERSION"))
         .ok()?
@@ -180,8 +180,8 @@ fn major(data: &Path) -> Option<u32> {
         .ok()
 }
 
-/// Since PostgreSQL 18 a server may be built to read by io_uring, which containers forbid, and xdb itself to a server that
-/// is to reach no other.
+/// From PostgreSQL 18 on a server may be built to read by io_uring. Containers forbid that, and so does xdb for a server
+/// that must reach no other.
 fn io_method(major: Option<u32>) -> &'static str {
     match major {
         Some(major) if major >= 18 => "io_method = worker\n",

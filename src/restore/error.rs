@@ -1,4 +1,4 @@
-//! What keeps a restore test from being run, as against what it finds.
+//! Errors of a restore: it could not be done, or it proved that the backup is bad.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -52,18 +52,18 @@ pub enum RestoreError {
     /// The live server beside it needs what the test would take.
     #[error("{0}")]
     Beside(String),
-    /// The kernel ended what runs the test, and nothing else.
+    /// The kernel killed the test's processes for want of memory.
     #[error("it ran out of the {limit} of memory that a restore test may take here")]
     NoMemory { limit: bytesize::ByteSize },
     #[error("{0}")]
     History(String),
     #[error("the scratch server could not be run: {0}")]
     Server(String),
-    /// It recovered, and refuses to log xdb in for good.
+    /// It recovered, and every login is refused.
     #[error("the restored server refuses the login: {reason}")]
     Closed { reason: String },
-    /// A restore did not end as it should, and what was recovered is there.
-    #[error("{reason}; what was recovered is kept in {}", directory.display())]
+    /// A restore failed after the recovery, and the cluster is kept.
+    #[error("{reason}; the recovered cluster is kept in {}", directory.display())]
     Kept {
         reason: String,
         directory: PathBuf,
@@ -101,7 +101,7 @@ pub enum RestoreError {
     Postgres(#[from] PostgresError),
 }
 
-/// What to do about a file or directory that an operation failed on.
+/// A hint for an operation that failed on a file or directory.
 fn file_hint(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
@@ -111,7 +111,7 @@ fn file_hint(kind: ErrorKind) -> &'static str {
             "restore_test.directory, or --target-dir of `xdb restore`, must belong to the user that runs xdb"
         }
         ErrorKind::ReadOnlyFilesystem => {
-            "the volume is mounted read-only: after an error of the disk the kernel does that, see its log (dmesg)"
+            "the volume is read-only: the kernel remounts it so after a disk error, see its log (dmesg)"
         }
         _ => "see the kernel's log (dmesg) for errors of the disk",
     }
@@ -124,7 +124,7 @@ impl From<StorageError> for RestoreError {
 }
 
 impl RestoreError {
-    /// Nothing was tried, for safety or for want of what it takes: said of a restore for good; a test could not be run.
+    /// Whether a restore for good was refused before it began: for safety, or because something that it needs is missing.
     pub fn is_refusal(&self) -> bool {
         matches!(
             self,
@@ -135,7 +135,7 @@ impl RestoreError {
         )
     }
 
-    /// What a test that ended so says.
+    /// The conclusion of a test that ended with this error.
     pub(super) fn conclusion(&self) -> Conclusion {
         match self {
             Self::Bad(_) | Self::Unreachable { .. } => Conclusion::Failed,
@@ -144,7 +144,7 @@ impl RestoreError {
         }
     }
 
-    /// There is nothing to test yet, or another test is running: it says nothing, and can be asked again.
+    /// Whether there is nothing to test yet, or another test is running: the test can be run later.
     pub(super) fn is_not_now(&self) -> bool {
         matches!(
             self,
@@ -166,7 +166,7 @@ impl RestoreError {
             Self::Closed { .. } => {
                 "postgres.user must be a superuser that may log in to at least one database of the backed up cluster; see ALTER ROLE … LOGIN, ALTER ROLE … RESET ALL and ALTER DATABASE … ALLOW_CONNECTIONS"
             }
-            Self::Busy { .. } => "wait for its end; two would compete for the disk",
+            Self::Busy { .. } => "wait until it has ended; two restores would compete for the disk",
             Self::NoSuchBackup { .. } | Self::NoBackup { .. } => {
                 "see what is there with `xdb backup list`"
             }

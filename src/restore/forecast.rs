@@ -134,7 +134,7 @@ async fn lost(config: &Config, found: &Found) -> String {
     };
     let end = last.end(size);
     if let Some(until) = &plan.until {
-        return format!("all that was done after {until}; the archive goes on to {end}");
+        return format!("all that was done after {until}; the archive reaches to {end}");
     }
     if let Ok(live) = &found.live {
         let measured = measure_rpo(config, live, plan.path.timeline, end).await;

@@ -1,4 +1,4 @@
-//! What a level asks of the restored server, and of its files once it is shut down.
+//! The verifications of each level: queries to the restored server, and checks of its files after its shutdown.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ impl Test<'_> {
             let rows = self
                 .compare_rows(found, control, recovered, &read.counts)
                 .await;
-            // What cannot be compared is told, and is nobody's fault.
+            // A comparison that is not possible is reported, and fails no test.
             self.report.excused.push("row_counts");
             self.report.looked("row_counts", rows);
         }
@@ -66,7 +66,8 @@ impl Test<'_> {
         Ok(bytes)
     }
 
-    /// The databases of the copy, with what keeps one from being looked at, and without what would hold locks in it.
+    /// Lists the databases of the copy, reports those that cannot be checked, and rolls back prepared transactions, which
+    /// hold locks.
     async fn open_databases(
         &mut self,
         server: &ScratchServer,
@@ -80,9 +81,9 @@ impl Test<'_> {
         Ok(databases)
     }
 
-    /// Names what keeps a database of a cluster that is kept from being used on this node, and what is prepared in it.
+    /// Reports what this node lacks for the databases of a cluster that is kept, and its prepared transactions.
     ///
-    /// The cluster is restored, so a query that fails here is reported and ends no restore.
+    /// The cluster is restored, so that a query that fails here is reported and ends no restore.
     pub(super) async fn look_at_kept(&mut self, server: &ScratchServer) {
         match list(server, ASKED, true).await {
             Ok((databases, prepared)) => {
@@ -121,7 +122,7 @@ impl Test<'_> {
         }
     }
 
-    /// Holds the restored rows against the live server's, which may have moved on since the preflight.
+    /// Compares the restored rows with the live server's, which may have changed since the preflight.
     async fn compare_rows(
         &self,
         found: &Found,
@@ -177,7 +178,7 @@ fn judge_comparable(live: &Server, found: &Found, recovered: &Recovered) -> Resu
     match live.position {
         Some(position) if position >= recovered.lsn => Ok(()),
         Some(position) => Err(format!(
-            "the live server has come to {position}, what was restored to {}",
+            "the live server is at {position}, the restored copy at {}",
             recovered.lsn
         )),
         None => Err("the live server has replayed nothing yet".to_owned()),

@@ -1,7 +1,7 @@
 //! Symbolic links of the backed up data directory, other than those of tablespaces.
 //!
-//! Neither WAL-G program stores what is behind one. walrus leaves it out; wal-g stores a link to its own name, which no
-//! server can open.
+//! No WAL-G program stores the content behind a link. walrus leaves the link out; wal-g stores a link to its own name,
+//! which no server can open.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -38,7 +38,7 @@ pub fn clear(data: &Path) -> io::Result<Vec<DataLink>> {
     for link in &links {
         fs::remove_file(data.join(&link.path))?;
     }
-    // Without it there is no data directory, and nothing to make one of.
+    // Without this file it is no data directory.
     if data.join("PG_VERSION").is_file() {
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);

@@ -1,4 +1,4 @@
-//! The live server of this node: what the restore is measured against. Looked at, never touched.
+//! The live server of this node, which the restore is compared with. It is only queried, never changed.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -13,25 +13,25 @@ use crate::postgres::{self, Archiver, PostgresError, Server};
 pub struct Live {
     pub server: Server,
     pub archiver: Archiver,
-    /// What else reads or writes all of it now, by its name.
+    /// Names of the programs that read or write all of it now.
     pub heavy: Vec<String>,
     /// How far this node's clock is behind the primary's at least; `None` where nothing shows that it is.
     pub clock_behind: Option<Duration>,
 }
 
-/// Why this node's server says nothing.
+/// Why this node's server could not be queried.
 #[derive(Debug, Clone)]
 pub enum Silent {
     /// Nothing listens here.
     Absent(String),
-    /// There is one, of another cluster.
+    /// The server is another cluster's.
     Foreign(String),
-    /// There is one, and the look failed.
+    /// There is a server, and a query failed.
     Failed(String),
 }
 
 impl Silent {
-    /// Whether there is no server of this cluster here: nothing to look at, which a look that failed does not say.
+    /// Whether this node has no server of this cluster. A failed query does not prove that.
     pub fn is_nothing(&self) -> bool {
         matches!(self, Self::Absent(_) | Self::Foreign(_))
     }
@@ -73,7 +73,7 @@ pub async fn look(config: &Config) -> Result<Live, Silent> {
     })
 }
 
-/// Whether a connection failed because nothing is there to take it; not a timeout, a name that has no address, or TLS.
+/// Whether a connection failed because no server listens; not for a timeout, a name without an address, or TLS.
 fn nothing_listens(error: &(dyn std::error::Error + 'static)) -> bool {
     const NOTHING: [ErrorKind; 2] = [ErrorKind::ConnectionRefused, ErrorKind::NotFound];
     let causes = std::iter::successors(Some(error), |error| error.source());
@@ -84,8 +84,8 @@ fn nothing_listens(error: &(dyn std::error::Error + 'static)) -> bool {
         .is_some_and(|error| NOTHING.contains(&error.kind()))
 }
 
-/// The last segment that a primary is known to have archived: by this node's server, or by the high-water mark. A standby's own
-/// archiver passes over what is in no archive.
+/// The last segment that a primary is known to have archived, from this node's server or the high-water mark. A standby's
+/// archiver does not count: it skips segments that the archive does not hold.
 pub fn archived(live: Option<&Live>, catalog: &Catalog) -> Option<WalSegment> {
     let last = live
         .filter(|live| !live.server.in_recovery)
@@ -94,7 +94,7 @@ pub fn archived(live: Option<&Live>, catalog: &Catalog) -> Option<WalSegment> {
     last.max(catalog.marked_end())
 }
 
-/// The segment that the name of an archived file begins with: of a timeline's history there is none.
+/// The segment that the name of an archived file begins with; `None` for a timeline's history.
 fn segment_of(file: &str, catalog: &Catalog) -> Option<WalSegment> {
     WalSegment::parse(file.get(..24)?, catalog.wal.size).ok()
 }
@@ -117,7 +117,7 @@ pub fn judge_archive_end(live: &Result<Live, Silent>, catalog: &Catalog) -> Verd
         Some(_) if catalog.wal.get(segment).is_some() => Verdict::Ok,
         // A partial segment's or backup history's own segment may follow later.
         Some(newest) if !whole && newest.number + 1 >= segment.number => Verdict::Ok,
-        // A standby's archiver passes over what the primary stored, and over what is in no archive.
+        // A standby's archiver skips segments that the primary stored, and those that the archive does not hold.
         _ if live.server.in_recovery => {
             judge_mark(&format!("this standby passed over {last}"), catalog)
         }
@@ -138,7 +138,7 @@ fn lost_words(lost: WalSegment, catalog: &Catalog) -> String {
     )
 }
 
-/// Where no server here tells what was archived last, for this `reason`, the high-water mark in the bucket does.
+/// Judges by the high-water mark in the bucket where this node's server does not know what was archived last, for `reason`.
 fn judge_mark(reason: &str, catalog: &Catalog) -> Verdict {
     match catalog.lost_end() {
         Ok(None) => Verdict::Ok,

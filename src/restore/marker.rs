@@ -12,13 +12,13 @@ use crate::archive::catalog::Tablespace;
 /// Its name in the directory.
 pub const FILE: &str = "xdb-restore-test.json";
 
-/// Who works, or worked, in a directory.
+/// The restore that works, or worked, in a directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
     pub v: u32,
     pub pid: u32,
     pub since: Timestamp,
-    /// `None` until it is decided.
+    /// `None` until the backup is chosen.
     pub backup: Option<String>,
     /// Of a restore for good: the tablespaces that come with the backup.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -28,11 +28,11 @@ pub struct Plan {
     pub fetch_bytes: u64,
     /// Room on the scratch disk: the data directory, WAL between two restartpoints, and what is fetched ahead.
     pub needed_bytes: u64,
-    /// Gaps in the WAL on the way; the restore goes on to show what it would give back.
+    /// Gaps in the WAL on the way. A test runs nevertheless, to show what would be restored.
     pub gaps: Verdict,
     /// Where it is to stop; at the end of the archive where `None`.
     pub until: Option<Until>,
-    /// The same as PostgreSQL is told it: nothing where the WAL ends there by itself.
+    /// The target for PostgreSQL: `None` where the WAL that can be replayed ends right at `until`.
     pub target: Option<Until>,
 }
 
@@ -83,15 +83,15 @@ impl Plan {
     }
 }
 
-/// The name of no backup: the newest, or the last one before the target.
+/// In place of a backup's name: the newest, or the last one before the target.
 pub const LATEST: &str = "LATEST";
 
 /// Which backup is meant where none is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pick {
-    /// The one that finished last, whatever is known against it: it is to be tested.
+    /// The one that finished last, even if a test disproved it. For tests.
     Newest,
-    /// The newest that nothing is known against: it is to be restored.
+    /// The newest that is complete and not disproved. For restores.
     Good,
 }
 
@@ -108,7 +108,7 @@ impl Pick {
 ///
 /// # Errors
 /// [`RestoreError::Bad`] where the listing shows that no restore is possible, [`RestoreError::Refused`] where one would
-/// be dangerous, [`RestoreError::Unreachable`] where none comes to `until`.
+/// be dangerous, [`RestoreError::Unreachable`] where none reaches `until`.
 pub fn plan(
     catalog: &Catalog,
     repository: &Repository,
@@ -138,7 +138,7 @@ pub fn plan(
         .sentinel
         .clone()
         .ok_or_else(|| bad("it never finished".to_owned()))?;
-    // Not the backup's fault: it may be whole, and nobody can tell from here.
+    // The backup may be complete: without the history that is unknown.
     let unread = |unread: UnreadHistory| RestoreError::History(unread.to_string());
     let path = plan_recovery(
         &catalog.wal,

@@ -85,7 +85,7 @@ pub async fn preflight(
     Ok(found)
 }
 
-/// The server here, the bucket, and the plan that comes of them.
+/// Reads the live server and the bucket, and plans the restore.
 ///
 /// # Errors
 /// When there is nothing to restore, it would be dangerous, or the bucket cannot be read.
@@ -180,7 +180,7 @@ async fn plan_for(
     if plan.gaps == Verdict::Ok {
         return Ok(plan);
     }
-    // What retention deleted on purpose is none.
+    // WAL that retention deleted is no gap.
     let known = retention::know_pruned(config, repository, catalog).await;
     known.map_err(ArchiveError::from)?;
     plan::plan(catalog, repository, asked, until)

@@ -28,7 +28,7 @@ use crate::archive::{
 use crate::model::{Lsn, WalSegment};
 use crate::postgres::{self, ControlData};
 
-/// For one question to a server that has just opened: on a disk that hangs, a restore for good would wait for ever.
+/// Limit of one query to a server that has just opened: on a disk that hangs, a restore for good would wait for ever.
 const ASKED: Duration = Duration::from_secs(60);
 
 impl Test<'_> {
@@ -45,7 +45,7 @@ impl Test<'_> {
         let target = found.plan.target.as_ref().map(Until::settings);
         let mut ended = self.recover_to(target, scratch, found, control).await?;
         if let Attempt::RanOut { last } = ended {
-            // Whether the archive ends there, or is damaged, is judged by what stands there. It may grow meanwhile.
+            // The archived bytes there show later whether the archive ends or is damaged. It may grow meanwhile.
             let target = Some(behind_record(last));
             ended = self.recover_to(target, scratch, found, control).await?;
         }
@@ -86,7 +86,7 @@ impl Test<'_> {
         if ahead.is_some() {
             let directory = directory.to_string_lossy().into_owned();
             environment.push((AHEAD.to_owned(), directory.into()));
-            // What is fetched ahead twice is fetched for nothing.
+            // The program must not prefetch, too.
             let key = format!("XDB_ARCHIVE_SETTINGS_{CONCURRENCY}");
             environment.push((key, "1".to_owned().into()));
         }
@@ -129,12 +129,12 @@ impl Test<'_> {
         self.judge_stopped(scratch, found, reason)
     }
 
-    /// What `xdb wal-fetch` finds its configuration in.
+    /// The environment that holds the configuration of `xdb wal-fetch`.
     fn environment(&self, scratch: &Scratch, found: &Found) -> Vec<(String, SecretString)> {
         let mut environment = self.loaded.to_environment();
         // wal-fetch has no use for it, and restored code runs in that server.
         environment.retain(|(name, _)| name != "XDB_POSTGRES_PASSWORD");
-        // A prefetch directory of the live server's must neither serve this drill nor be filled by it.
+        // The live server's prefetch directory must be neither read nor filled by this restore.
         let own = scratch.path().to_string_lossy().into_owned();
         environment.push((SCRATCH.to_owned(), "1".to_owned().into()));
         environment.push((
@@ -151,7 +151,7 @@ impl Test<'_> {
         environment
     }
 
-    /// Why the server ended for `reason` before its recovery was over.
+    /// Judges why the server ended for `reason` before the end of its recovery.
     fn judge_stopped(
         &self,
         scratch: &Scratch,
@@ -191,8 +191,8 @@ impl Test<'_> {
         )))
     }
 
-    /// The archived copy of the segment that the replay stopped in, at `recovered`; fetched once more where PostgreSQL
-    /// did not keep it. `None` where nothing further is listed.
+    /// The archived copy of the segment that the replay stopped in, at `recovered`. It is fetched again where PostgreSQL did
+    /// not keep it. `None` where the archive lists no WAL past `recovered`.
     async fn stop_segment(
         &self,
         scratch: &Scratch,
@@ -201,7 +201,7 @@ impl Test<'_> {
     ) -> Option<StopSegment> {
         let (path, wal) = (&found.plan.path, &found.catalog.wal);
         path.newest.filter(|last| recovered < last.end(wal.size))?;
-        // Of what several timelines hold PostgreSQL takes the newest.
+        // Of a segment that several timelines have, PostgreSQL takes the newest.
         let timelines = wal.runs.range(found.plan.backup.timeline..=path.timeline);
         let of = |timeline| WalSegment::holding(timeline, recovered, wal.size);
         let segments: Vec<_> = timelines.rev().map(|(timeline, _)| of(*timeline)).collect();
@@ -215,7 +215,7 @@ impl Test<'_> {
         let mut listed = segments
             .iter()
             .filter(|segment| wal.get(**segment).is_some());
-        // One that no listing showed was a gap then, and the recovery went past it.
+        // A segment that was not listed was a gap then; the recovery passed it.
         let segment = listed.next().or(segments.first())?;
         let name = segment.name(wal.size);
         let fetched = self.fetch_again(scratch, found, &name).await;
@@ -249,8 +249,8 @@ impl Test<'_> {
     }
 }
 
-/// Unpacks the object `key`, whose content is `stored`, to the segment `name` in `directory`: only what arrived and is
-/// wrong is damage.
+/// Unpacks the object `key`, whose content is `stored`, to the segment `name` in `directory`. Only content that was read and
+/// is wrong is damage.
 fn keep_unpacked(
     key: &str,
     name: &str,
@@ -272,7 +272,7 @@ fn keep_unpacked(
     }
 }
 
-/// How a recovery ended that did not fail.
+/// A recovery that did not fail.
 enum Attempt {
     Open(Box<(ScratchServer, Recovered)>),
     /// Before the LSN that was its target: the record at `last` is the last one of the archive.

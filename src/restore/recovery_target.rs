@@ -1,4 +1,4 @@
-//! Which backup leads to what `--until` names, and whether the archive goes that far. Pure, from the listing.
+//! The target of `--until`: which backup leads to it, and whether the archive reaches it. Pure, from the listing.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -13,7 +13,7 @@ const CLOCKS: SignedDuration = SignedDuration::from_mins(1);
 /// `SizeOfXLogLongPHD`: a segment's first record lies that far behind its begin, and nothing between.
 const PAGE_HEADER: u64 = 40;
 
-/// Seconds are what a person would write after `--until`.
+/// To the second, as an operator would write it after `--until`.
 fn words(at: Timestamp) -> String {
     at.strftime("%F %T UTC").to_string()
 }
@@ -46,7 +46,7 @@ pub fn finished_before(backup: &Backup, until: &Until) -> bool {
     }
 }
 
-/// Whether a recovery of `backup` along `path` can come to `until`.
+/// Whether a recovery of `backup` along `path` can reach `until`.
 ///
 /// # Errors
 /// [`RestoreError::Unreachable`], with the backup's window as the hint.
@@ -95,9 +95,9 @@ pub fn judge_reach(
     })
 }
 
-/// Whether PostgreSQL comes to `until` by itself, because the WAL that can be replayed ends right there.
+/// Whether the WAL that can be replayed ends right at `until`, so that PostgreSQL needs no target to stop there.
 ///
-/// It would call that too early an end: no record follows before which it could stop.
+/// With a target its recovery would fail: no record follows before which it could stop.
 pub fn ends_there(catalog: &Catalog, path: &RecoveryPath, until: &Until) -> bool {
     let end = path.reachable.map(|last| last.end(catalog.wal.size));
     let Until::Lsn(lsn) = until else {
@@ -135,9 +135,9 @@ fn window_words(window: &Window, name: &str) -> String {
     )
 }
 
-/// What PostgreSQL's own words for a target that it did not come to mean; `None` where they are about something else.
+/// The error for a target that PostgreSQL did not reach, from its `reason`; `None` where that has another cause.
 ///
-/// `log` is the server's, whose last completed transaction tells how far the archive's commits go.
+/// The last completed transaction in `log`, the server's, shows how far the archived commits go.
 pub fn not_reached(reason: &str, log: &str, until: &Until) -> Option<RestoreError> {
     let early = reason.contains("recovery stop point is before consistent recovery point");
     if early {
@@ -174,7 +174,7 @@ pub fn not_reached(reason: &str, log: &str, until: &Until) -> Option<RestoreErro
     })
 }
 
-/// The restore point `until` does not follow the backup; `last` is what the replay showed of the end.
+/// The error for a restore point that the WAL after the backup does not hold; `last` is what the replay showed of its end.
 pub fn not_in_the_wal(until: &Until, last: &str) -> RestoreError {
     RestoreError::Unreachable {
         reason: format!("{until} is not in the WAL that follows the backup{last}"),

@@ -1,4 +1,4 @@
-//! Whether the archive holds a restore point: text after `--until` that was not said to be a name may be a slip.
+//! Whether the archive holds a restore point. Text after `--until` without `name:` may be a mistyped time.
 
 use std::io::{self, ErrorKind, Read};
 
@@ -21,7 +21,7 @@ const LONG_PAGE_HEADER: usize = 40;
 
 /// Looks for the restore point `until` in the WAL that follows the backup.
 ///
-/// What cannot be read here (encrypted, of a compression that xdb does not read) may hold it: only the replay can tell then.
+/// WAL that xdb cannot read (encrypted, another compression) may hold it. Then only the replay finds it.
 ///
 /// # Errors
 /// [`RestoreError::Unreachable`] where it is not there.
@@ -45,7 +45,7 @@ pub async fn judge_name(
 /// `None` where a segment cannot be read.
 async fn holds(found: &Found, name: &str, suffix: &str) -> Option<bool> {
     let wal = found.catalog.wal.size;
-    // What follows the zero in the name's field is whatever was in the server's memory.
+    // The name ends with a zero; the rest of its field is undefined.
     let field = [name.as_bytes(), &[0]].concat();
     let read = stream::iter(on_the_way(found)).map(|segment| {
         let key = format!("wal_005/{}{suffix}", segment.name(wal));
@@ -68,16 +68,16 @@ async fn holds(found: &Found, name: &str, suffix: &str) -> Option<bool> {
     Some(false)
 }
 
-/// What one segment has of a field.
+/// The search for a field in one segment.
 #[derive(Debug, PartialEq, Eq)]
 struct Part {
     is_inside: bool,
-    /// Its first and last bytes without page headers: less than the field.
+    /// The first and last bytes of the segment without page headers, one fewer than the field has.
     first: Vec<u8>,
     last: Vec<u8>,
 }
 
-/// The ends of the segments before: a record may go on in the next one. Of one number there is a segment for each timeline.
+/// The ends of the segments before, as a record may continue in the next one. Each timeline may have a segment of a number.
 #[derive(Debug, Default)]
 struct Joints {
     before: (u64, Vec<Vec<u8>>),

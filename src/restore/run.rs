@@ -27,7 +27,7 @@ use crate::process;
 
 /// How long a fast shutdown may take before the server is killed.
 pub(super) const SHUTDOWN: Duration = Duration::from_secs(60);
-/// The same of a cluster that is kept: its last checkpoint writes all that the recovery left in memory.
+/// The same for a cluster that is kept: its last checkpoint writes all that the recovery left in memory.
 pub(super) const SHUTDOWN_KEPT: Duration = Duration::from_secs(3600);
 
 /// What of the configuration a single test may override.
@@ -43,14 +43,14 @@ pub struct Options {
     pub keep: bool,
     /// Where the recovery stops; at the end of the archive where `None`.
     pub until: Option<Until>,
-    /// It was not said to be the name of a restore point, and may be a slip: it is looked for first.
+    /// `until` may be a mistyped time and no restore point: the WAL is searched for it first.
     pub is_guess: bool,
     pub sql: Vec<SqlCheck>,
 }
 
-/// Runs a restore test of the configured repository; `progress` is told each step as it ends.
+/// Runs a restore test of the configured repository; `progress` gets each step when it ends.
 ///
-/// However it ends, there is a report; and whatever the test started or made is gone, unless it is kept.
+/// Every test returns a report. Its processes and files are removed, unless it is kept.
 pub async fn run(
     loaded: &Loaded,
     options: &Options,
@@ -85,7 +85,7 @@ pub(super) struct Test<'a> {
     pub progress: &'a mut (dyn FnMut(&Step) + Send + Sync),
     pub report: Report,
     pub deadline: Instant,
-    /// What comes back is kept, and outlives a power cut.
+    /// The restored cluster is kept and must survive a power cut.
     pub durable: bool,
 }
 
@@ -103,7 +103,7 @@ impl Test<'_> {
         // Dropped half-way, its children end with the scratch directory's processes.
         let outcome = beside(config, self.restore(&scratch, &mut found)).await;
         let began = Instant::now();
-        // What fled from a disk that ran full does not go on filling it.
+        // A test that ended because the disk ran full must not keep its files there.
         let full = matches!(
             outcome,
             Err(RestoreError::Beside(_) | RestoreError::DiskFull { .. })
@@ -116,7 +116,7 @@ impl Test<'_> {
             scratch.remove()
         };
         self.step("tear_down", began, None);
-        // What the test found comes before what it could not clear away.
+        // The result of the test comes before an error of its removal.
         outcome.and(removed)
     }
 
@@ -161,7 +161,7 @@ impl Test<'_> {
         Ok(())
     }
 
-    /// A backup of another cluster in this one's own repository is none of this cluster; one that somebody names may be.
+    /// Refuses a backup of another cluster in this cluster's repository, unless the repository was named by a flag.
     fn refuse_foreign(&self, found: &Found) -> Result<(), RestoreError> {
         let mut keys = self.loaded.effective().into_iter();
         let named = keys.any(|effective| {
@@ -219,7 +219,7 @@ impl Test<'_> {
         }
     }
 
-    /// Takes back what was said of gaps in the listing that the recovery then went past.
+    /// Revises the verdict on gaps in the listing that the recovery then passed.
     pub(super) fn settle_gaps(&mut self, found: &mut Found, recovered: Lsn) {
         if found.plan.settle_gaps(recovered, found.catalog.wal.size) {
             self.report.looked_again("wal", found.plan.gaps.clone());

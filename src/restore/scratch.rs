@@ -31,7 +31,7 @@ pub struct Scratch {
     kept: Vec<PathBuf>,
     /// A server in it has ended its recovery and opened.
     opened: Arc<AtomicBool>,
-    /// What is here is not this process's to remove any more.
+    /// This process must not remove the directory any more.
     left: bool,
     /// Held while the test runs; the kernel lets go of it even after `kill -9`.
     _lock: File,
@@ -143,18 +143,18 @@ impl Scratch {
         self.mark()
     }
 
-    /// Leaves what is here to others, whatever follows.
+    /// From now on the directory is not removed, whatever follows.
     pub fn leave(&mut self) {
         self.left = true;
     }
 
-    /// Ends every process of the test and leaves the directory to whoever wants to look at it.
+    /// Ends every process of the test and keeps the directory.
     ///
     /// # Errors
     /// When the marker cannot be written: the directory is then removed as ever.
     pub fn keep(&mut self) -> Result<(), RestoreError> {
         kill_all_under(&self.path);
-        // Whoever removes it by hand finds nothing closed.
+        // So that an operator can remove it.
         let _ = tablespaces::allow_links(&self.data(), true);
         self.marker.kept = true;
         self.mark().inspect_err(|_| self.marker.kept = false)
@@ -195,7 +195,7 @@ impl Scratch {
     /// Removes the directory unless it is kept or left.
     pub fn forget(&self) {
         if !self.marker.kept && !self.left {
-            // Its error has been told where `remove` was called; here only the interrupted test is left.
+            // Where `remove` was called before, its error has been reported.
             let _ = self.remove();
         }
     }
@@ -207,7 +207,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Makes `path` and what is missing above it, for nobody else to look into.
+/// Makes `path` and missing directories above it, with mode 0700.
 pub fn make_private(path: &Path) -> Result<(), RestoreError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| RestoreError::File {
@@ -313,7 +313,7 @@ fn sweep(directory: &Path) -> Vec<PathBuf> {
             }
             Some(_) => {
                 kill_all_under(&path);
-                // One that stays is in nobody's way but the disk's, which the preflight measures.
+                // If it stays, it only takes room, which the preflight measures.
                 let _ = remove(&path);
             }
             // Killed before it was marked, it is empty; what is not, is not ours.

@@ -1,4 +1,4 @@
-//! The scratch server, reachable by nobody but xdb.
+//! The scratch server, which only xdb can reach.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -32,7 +32,7 @@ pub struct ScratchServer {
     opened: Arc<AtomicBool>,
 }
 
-/// Databases of every cluster, unless somebody dropped or locked one.
+/// Databases of every cluster, unless they were dropped or locked.
 const DOORS: [&str; 2] = ["template1", "postgres"];
 
 /// How long a login may be refused that only a change in the cluster mends.
@@ -177,7 +177,7 @@ impl ScratchServer {
                     &fs::read_to_string(log).unwrap_or_default(),
                 )));
             }
-            // Asking itself would start a process each time, beside a replay that has the processor to itself.
+            // A login would start a process each time, beside a replay that needs the processor.
             if postgres::postmaster_status(&self.data).as_deref() == Some("ready") {
                 self.opened.store(true, Ordering::Relaxed);
                 let since = *knocking.get_or_insert_with(Instant::now);
@@ -198,7 +198,7 @@ impl ScratchServer {
         }
     }
 
-    /// Tries each database until one lets xdb in: any is as good as another to ask the server.
+    /// Tries each database until one accepts a login; any of them will do.
     async fn knock(&mut self) -> Result<(), Closed> {
         let mut doors: Vec<String> = DOORS.map(str::to_owned).into();
         let names = postgres::database_names(&self.data);
@@ -231,7 +231,7 @@ impl ScratchServer {
             };
             match error {
                 Closed::Starting => return Err(error),
-                // Whatever keeps the others closed.
+                // Damage outweighs the errors of the other databases.
                 Closed::Damaged(_) => first = Some(error),
                 Closed::For { .. } => {
                     first.get_or_insert(error);
@@ -278,7 +278,7 @@ impl Network {
     }
 }
 
-/// Logs the end of a log that is removed with the scratch directory: one line of it is the reason, the rest the story.
+/// Logs the last lines of a server log that is removed with the scratch directory.
 pub(super) fn tell_end(log: &Path) {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text
@@ -290,7 +290,7 @@ pub(super) fn tell_end(log: &Path) {
     }
 }
 
-/// What xdb's own attempts to log in get until the server opens.
+/// The answer to xdb's own logins until the server opens.
 const TURNED_AWAY: &str = "the database system is";
 
 /// Why the scratch server did not open.
@@ -307,12 +307,12 @@ pub enum Ended {
     TooSlow,
 }
 
-/// Why no database let xdb in.
+/// Why no database accepted a login.
 #[derive(Debug)]
 enum Closed {
-    /// It will, by itself.
+    /// The server is still starting.
     Starting,
-    /// None lets xdb in, and this is damaged.
+    /// Every login fails, and this is damaged.
     Damaged(String),
     /// It may within `limit`.
     For { limit: Duration, words: String },

@@ -9,8 +9,8 @@ use super::server_messages::without_values;
 use crate::postgres::ControlData;
 use crate::process;
 
-/// Makes sure that a server finds its way with what the backup brought: an included file, or a directory elsewhere, may be
-/// missing here. Names the files that xdb had to make.
+/// Checks that a server starts with the backup's configuration, which may name files and directories that are missing here,
+/// and replaces it otherwise. Returns the files that xdb had to write.
 ///
 /// # Errors
 /// When a file cannot be moved or written.

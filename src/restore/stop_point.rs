@@ -1,4 +1,4 @@
-//! Where PostgreSQL stopped a recovery, by its own log, and whether that is the target. Pure.
+//! Where PostgreSQL stopped a recovery, read from its log, and whether that is the target. Pure.
 
 use jiff::Timestamp;
 
@@ -6,12 +6,12 @@ use super::until::Until;
 use super::wal_stop::Stop;
 use crate::model::{Lsn, SegmentSize, Verdict};
 
-/// What a server's log says of the end of its recovery.
+/// The end of a recovery, read from the server's log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LoggedEnd {
-    /// Where the record begins that the recovery read last; before a target, that one was not replayed.
+    /// Begin of the last record that was read. Where the recovery stopped before a target, this record was not replayed.
     pub last_record: Option<Lsn>,
-    /// Where the record begins before which it stopped for its target; `None` where it stopped for another reason.
+    /// Begin of the record before which the recovery stopped for its target; `None` where it stopped for another reason.
     pub stopped_before: Option<Lsn>,
 }
 
@@ -34,7 +34,7 @@ pub fn ran_out(reason: &str) -> bool {
     reason.contains("recovery ended before configured recovery target was reached")
 }
 
-/// Where the record begins that was read last, by the server's log.
+/// Begin of the last record that was read.
 pub fn last_record(log: &str) -> Option<Lsn> {
     let lines = log.lines().rev();
     let mut done = lines.filter_map(|line| line.split_once("redo done at "));
@@ -53,10 +53,10 @@ pub fn judge_time(to: Option<Timestamp>, until: &Until) -> Verdict {
     }
 }
 
-/// Whether a recovery that replayed all before `recovered` came to `target`, and not past it.
+/// Whether a recovery that replayed the WAL up to `recovered` stopped at `target`.
 ///
-/// It did where PostgreSQL stopped before a record for its target. Where the WAL ended first, nothing may lie between:
-/// `stop` tells what stands in the archive at `recovered`.
+/// PostgreSQL logs the record before which it stops for its target. Without such a line the WAL ended first, which is right
+/// only if no record lies between `recovered` and `target`: `stop` judges the archived bytes at `recovered`.
 pub fn judge_lsn(
     recovered: Lsn,
     logged: LoggedEnd,
@@ -72,7 +72,7 @@ pub fn judge_lsn(
             )),
         };
     }
-    // The last record may end behind the target: it began before.
+    // A record that begins before the target is replayed, even if it ends behind it.
     if let Some(last) = logged.last_record.filter(|last| *last >= target) {
         return Verdict::Critical(format!(
             "recovery replayed the record at {last}, which is not before {target}"
@@ -90,7 +90,7 @@ pub fn judge_lsn(
         Stop::Unread(reason) => {
             Verdict::Unknown(format!("{ended}, and what follows is unknown: {reason}"))
         }
-        // The record that follows is not all in the archive, so nothing of it was written before the target.
+        // The next record continues past the end of the archive, so it was not complete at the target.
         _ => Verdict::Ok,
     }
 }

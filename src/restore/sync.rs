@@ -1,4 +1,4 @@
-//! What was restored counts only once it is on the disk.
+//! Waits until a restored cluster is on the disk.
 
 use std::fs::File;
 use std::io;
@@ -6,10 +6,10 @@ use std::path::Path;
 
 use super::RestoreError;
 
-/// Has the kernel write all that it holds of the volume of `path`, which may take minutes.
+/// Writes all cached data of the volume of `path` to the disk, which may take minutes.
 ///
 /// # Errors
-/// When it could not write it: what was restored there may have holes.
+/// When a write failed: restored files may be incomplete.
 pub async fn sync_volume(path: &Path) -> Result<(), RestoreError> {
     let volume = path.to_owned();
     let synced = tokio::task::spawn_blocking(move || -> io::Result<()> {

@@ -1,6 +1,6 @@
-//! What stands in a WAL segment where a replay stopped: a record that continues past the end of the archive, or damage.
+//! Judges a WAL segment at the LSN where a replay stopped: a record that continues past the end of the archive, or damage.
 //!
-//! PostgreSQL takes the first record that it cannot read for the end of the WAL, and says no more.
+//! PostgreSQL takes the first record that it cannot read for the end of the WAL and does not report the difference.
 
 use std::path::PathBuf;
 
@@ -10,18 +10,18 @@ use crate::model::Lsn;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StopSegment {
     Here(PathBuf),
-    /// It arrived, and is not that segment.
+    /// It was read, and its content is not that segment.
     Damaged(String),
-    /// It could not be read, which says nothing of it.
+    /// It could not be read, so its content is unknown.
     Unread(String),
 }
 
-/// What stands in the archive where the replay stopped.
+/// The content of the archive where the replay stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
     /// A record that continues in the next segment, which is not archived yet.
     GoesOn,
-    /// A record that should have been replayed, or none at all.
+    /// A record that should have been replayed, or no record.
     Damaged,
     /// The segment itself is damaged, for this reason.
     BadSegment(String),
@@ -31,7 +31,7 @@ pub enum Stop {
 }
 
 impl Stop {
-    /// What is wrong in the archive, as a clause; `None` where nothing is.
+    /// The damage in the archive, as a clause; `None` where there is no proof of damage.
     pub fn damage(&self) -> Option<String> {
         match self {
             Self::GoesOn | Self::Unread(_) => None,
@@ -80,7 +80,7 @@ pub fn judge_stop(segment: &[u8], live: Option<&[u8]>, stopped: StoppedAt) -> St
     judge_record(segment, stopped)
 }
 
-/// The same by the record alone.
+/// As [`judge_stop`], without a live segment to compare.
 pub fn judge_record(segment: &[u8], stopped: StoppedAt) -> Stop {
     match record_end(segment, stopped) {
         Some(behind) if stopped.start.0 + behind > stopped.end.0 => Stop::GoesOn,

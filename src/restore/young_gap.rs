@@ -1,5 +1,5 @@
-//! A gap at the young end of the archive may be an upload under way: segments are stored side by side, so the next one can
-//! be listed first. Such a gap is looked at again before anything is said of it.
+//! A gap near the end of the archive may be an upload that has not ended: segments are stored in parallel, so that a later
+//! one can be listed first. Such a gap is checked again before it is reported.
 
 use std::time::{Duration, Instant};
 
@@ -11,13 +11,13 @@ use crate::model::WalSegment;
 
 /// Between two looks.
 pub const AGAIN: Duration = Duration::from_secs(1);
-/// An upload that has not ended by then is none.
+/// A gap that stays for this long is not closed by an upload that was running.
 const STILL: Duration = Duration::from_secs(20);
-/// All looks together; where gaps have come and gone until then, uploads are under way all the time.
+/// The limit of all checks. Where gaps have opened and closed until then, uploads run all the time.
 const ALL: Duration = Duration::from_secs(60);
-/// What came into the bucket before that has nothing under way beside it. S3's clock may differ by as much.
+/// No upload still runs beside a segment that was stored earlier than this. S3's clock may differ by as much.
 const RECENT: SignedDuration = SignedDuration::from_mins(2);
-/// What is said of a gap that may close by itself.
+/// Advice about a gap that an upload may still close.
 pub const MAY_COME: &str = "it may still be uploading; run the test again in two minutes";
 /// The most segments that an archiver stores out of order.
 const AHEAD: u64 = 64;
@@ -25,11 +25,11 @@ const AHEAD: u64 = 64;
 /// What to do about a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Nothing: there is none, or it is one for good.
+    /// Believe the listing: it shows no gap, or a permanent one.
     Believe,
     LookAgain,
-    /// Say that its segments may still come. Where others came in between the looks, and nothing says that these were archived,
-    /// uploads are under way and the gap proves nothing yet.
+    /// Report that its segments may still be uploading. Uploads are `under_way` where others arrived between the checks and
+    /// the missing ones are not known to have been archived: then the gap proves nothing yet.
     MayCome {
         under_way: bool,
     },
@@ -37,14 +37,14 @@ pub enum Next {
     EndBefore,
 }
 
-/// What earlier looks saw.
+/// The earlier checks.
 #[derive(Debug)]
 pub struct Watch {
     began: Instant,
-    /// The gap of the last look, and since when it is the same.
+    /// The gap of the last check, and since when it is the same.
     gap: Option<(Span, Instant)>,
     moved: bool,
-    /// The newest segment of the first look that showed a gap.
+    /// The newest segment of the first check that showed a gap.
     newest: Option<WalSegment>,
 }
 
@@ -58,8 +58,10 @@ impl Watch {
         }
     }
 
-    /// Judges the gap of the look that was taken at `now`; `clock` is the same moment by this node's clock. PostgreSQL archives in
-    /// order: a gap before the segment that it `archived` last has nothing under way, however many come in behind it.
+    /// Judges the gap of the listing that was read at `now`; `clock` is the same moment by this node's clock.
+    ///
+    /// PostgreSQL archives in order: a gap before the segment that it `archived` last is no running upload, however many
+    /// segments arrive behind it.
     pub fn judge(
         &mut self,
         (plan, catalog): (&Plan, &Catalog),

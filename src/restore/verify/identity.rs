@@ -24,8 +24,8 @@ pub struct Recovered {
     pub stop_segment: Option<StopSegment>,
 }
 
-/// Asks the promoted scratch server how far its recovery came (`pg_last_wal_replay_lsn`, which stays after promotion);
-/// `logged` is what its log says of that.
+/// Reads from the promoted scratch server where its recovery ended (`pg_last_wal_replay_lsn`, which stays after promotion);
+/// `logged` is the same from its log.
 ///
 /// # Errors
 /// When it cannot be asked.
@@ -83,17 +83,19 @@ pub fn judge_identity(recovered: u64, backup: Option<u64>, live: Option<u64>) ->
     Verdict::Ok
 }
 
-/// Did the recovery come to the timeline that the archive ends on? `switched_at` is where that one begins, where it is
-/// not the backup's own: the timeline's number alone PostgreSQL takes from the target that it was given.
+/// Whether the recovery reached the timeline that the archive ends on.
+///
+/// `switched_at` is where that timeline begins, if it is not the backup's own. Its number alone proves nothing: PostgreSQL
+/// takes that from `recovery_target_timeline`.
 pub fn judge_timeline(
     recovered: &Recovered,
     planned: Timeline,
     switched_at: Option<Lsn>,
 ) -> Verdict {
     if recovered.timeline != planned {
-        let came_to = recovered.timeline;
+        let ended_on = recovered.timeline;
         return Verdict::Critical(format!(
-            "recovery ended on timeline {came_to}, the archive goes on along timeline {planned}"
+            "recovery ended on timeline {ended_on}, the archive continues on timeline {planned}"
         ));
     }
     match switched_at.filter(|switch| recovered.lsn < *switch) {
