@@ -46,7 +46,7 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
     let config = &loaded.config;
     match verb {
         Verb::Push { database, json } => {
-            // A part of the databases is a dump, but not what the job is for: it must not count as its success.
+            // A dump of some databases must not count as a success of the job.
             let set = if database.is_empty() {
                 daemon::run_once(loaded, Job::Dump, jobs::dump(config)).await?
             } else {
@@ -76,7 +76,7 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
 async fn test(loaded: &Loaded, set: Option<&str>, json: bool) -> anyhow::Result<Exit> {
     let config = &loaded.config;
     let mut progress = |step: &Step| show_step(step);
-    // Only a test of the newest set says what the job would.
+    // Only a test of the newest set is the job's own.
     let report = if set.is_none() {
         let test = jobs::dump_test(config, &mut progress);
         daemon::run_once(loaded, Job::DumpTest, test).await

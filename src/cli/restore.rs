@@ -22,7 +22,7 @@ const REMARKS: [&str; 2] = ["databases", "prepared_transactions"];
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// What becomes the data directory: empty, or not there yet
+    /// The new data directory, empty or missing
     #[arg(long, value_name = "DIR")]
     target_dir: PathBuf,
     /// The backup to begin with; by default the newest complete one, or the last complete one before --until
@@ -34,7 +34,7 @@ pub struct Arguments {
     /// Another repository than the configured one
     #[arg(long, value_name = "s3://BUCKET/PREFIX")]
     repository: Option<String>,
-    /// Only tell what would be done, how long it takes and what is lost
+    /// Print what would be restored, how long that takes and what is lost; restore nothing
     #[arg(long)]
     plan: bool,
     /// Complete a restore in --target-dir that was stopped after its recovery
@@ -69,7 +69,7 @@ impl Arguments {
 pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
     match restore(&arguments, loaded).await {
         Err(error) => match error.downcast_ref() {
-            // The usual advice, to take a new backup, is of no use on the day that it is needed.
+            // The hint of a restore test, to take a new backup, does not help here.
             Some(RestoreError::Bad(reason)) => {
                 let hint = "restore another one with --backup: `xdb backup list` shows them";
                 complain(reason, Some(hint));
@@ -121,10 +121,10 @@ async fn restore(arguments: &Arguments, loaded: &Loaded) -> anyhow::Result<Exit>
     conclude(arguments, &restored, config)
 }
 
-/// Prints what came back; what is wrong with it comes first.
+/// Prints the result; errors come first.
 fn conclude(arguments: &Arguments, restored: &Restored, config: &Config) -> anyhow::Result<Exit> {
     if let Some(reason) = &restored.reason {
-        let hint = "it is kept: look at what came back before you count on it";
+        let hint = "the cluster is kept: check its data before you use it";
         complain(reason, Some(hint));
     }
     if let Some(reason) = &restored.unknown {
@@ -233,7 +233,7 @@ fn told(restored: &Restored, config: &Config) -> String {
     )
 }
 
-/// How tablespaces get out of the data directory again.
+/// The commands that move tablespaces out of the data directory.
 fn placed(tablespaces: &[Placed]) -> String {
     if tablespaces.is_empty() {
         return String::new();
@@ -250,7 +250,7 @@ fn placed(tablespaces: &[Placed]) -> String {
     )
 }
 
-/// The commands that end what is held back. Values are only copied from file to file: some hold passwords.
+/// The commands that restore the held settings. Values are only copied from file to file: some hold passwords.
 fn release(directory: &Path, held: &[Held]) -> String {
     let reset = held.iter();
     let reset = reset.map(|held| format!("-c 'ALTER SYSTEM RESET {}'", held.name));
@@ -268,12 +268,13 @@ fn release(directory: &Path, held: &[Held]) -> String {
     format!("  psql {reset}\n  grep -iE '^ *({names}) *=' {from} >>{to}\n")
 }
 
-/// Not the port of the server that runs here: what connects by a port, as workers of extensions do, must not meet the copy.
+/// Another port than that of the server that runs here: clients that connect by port, as workers of extensions do, must not
+/// reach the copy.
 fn other_port(config: &Config) -> u16 {
     config.postgres.port.checked_add(10).unwrap_or(15432)
 }
 
-/// What is held back, and the configuration that xdb made.
+/// The held settings, and the configuration files that xdb wrote.
 fn remarks(restored: &Restored) -> String {
     let held: Vec<String> = restored
         .held
@@ -302,14 +303,14 @@ fn remarks(restored: &Restored) -> String {
     lines
 }
 
-/// The commands that follow, to be copied; the runbook says when.
+/// The next commands, to be copied; the runbook says when each is due.
 fn next(directory: &Path, restored: &Restored, config: &Config) -> String {
     let bin = config.postgres.bin_directory.display();
     let history = restored.new_timeline.history_file();
     let release = release(directory, &restored.held);
     let (directory, port) = (shell(directory), other_port(config));
     format!(
-        "To look at it, beside whatever runs here:\n  \
+        "To look at it, beside the server that runs here:\n  \
            {bin}/pg_ctl -D {directory} -w -l {directory}/look.log -o \"-c listen_addresses= -c port={port} -c unix_socket_directories={directory} -c default_transaction_read_only=on -c external_pid_file= -c logging_collector=off\" start\n  \
            psql -h {directory} -p {port} -d postgres\n  \
            {bin}/pg_ctl -D {directory} -w stop\n\

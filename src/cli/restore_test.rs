@@ -1,4 +1,4 @@
-//! `xdb restore-test`: would we get it back, how fast, and how much would be lost?
+//! `xdb restore-test`: proves that a backup can be restored, and measures how long that takes and what would be lost.
 
 use std::path::PathBuf;
 
@@ -29,13 +29,13 @@ pub struct Arguments {
     /// The backup to restore, the newest where not given
     #[arg(long, value_name = "NAME")]
     backup: Option<String>,
-    /// How much of what was restored is looked at, instead of restore_test.level
+    /// How much of the restored cluster to verify, instead of restore_test.level
     #[arg(long, value_enum)]
     level: Option<Level>,
-    /// The directory of *.sql files with questions to the restored data, instead of restore_test.assertions
+    /// The directory of *.sql files that check the restored data, instead of restore_test.assertions
     #[arg(long, value_name = "DIR")]
     assertions: Option<PathBuf>,
-    /// Keep what was restored, its server shut down; where it is and how it goes is printed
+    /// Keep the restored cluster, its server shut down, and print where it is and how to start and remove it
     #[arg(long)]
     keep: bool,
     /// Stop at a time with its zone, at an LSN or at a restore point, and not at the end of the archive
@@ -58,9 +58,8 @@ impl Arguments {
         super::repository_flag(self.repository.as_deref())
     }
 
-    /// Only a test of the newest backup in the configured repository, to the end of the archive, at the configured level and
-    /// of nothing more, says
-    /// what the job would: no other may end its alert or count as its success.
+    /// Whether this is the job's own test: the newest backup in the configured repository, to the end of the archive, at the
+    /// configured level. No other test may end the job's alert or count as its success.
     fn is_the_job(&self, config: &Config) -> bool {
         let configured = Level::named(&config.restore_test.level);
         self.repository.is_none()
@@ -72,7 +71,7 @@ impl Arguments {
             && self.sql.is_empty()
     }
 
-    /// Why they ask for what cannot be, and what to do.
+    /// Why the arguments contradict each other, and what to do.
     fn contradiction(&self, config: &Config) -> Option<(String, &'static str)> {
         let directory = self.assertions.as_ref()?;
         let level = Level::named(&config.restore_test.level);
@@ -129,7 +128,7 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
     } else if arguments.repository.is_none() {
         restore::prove(loaded, &options, &mut progress).await
     } else {
-        // Of another repository, which keeps its own proofs.
+        // Another repository keeps its own proofs.
         restore::run(loaded, &options, &mut progress).await
     };
     if arguments.json {
@@ -193,7 +192,7 @@ fn print(report: &Report, config: &Config) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A query is named in full in the JSON; on a screen its beginning tells it.
+/// Cuts a long query, which the JSON has in full.
 fn shortened(name: &str) -> String {
     const WIDTH: usize = 40;
     let cut = name.starts_with("sql: ") && name.chars().count() > WIDTH;

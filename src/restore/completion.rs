@@ -90,7 +90,7 @@ fn raise(from: &Path, to: &Path) -> io::Result<()> {
 /// What to do about a cluster in `directory` that could not be completed.
 pub fn finish_hint(directory: &Path) -> String {
     format!(
-        "mend that first, then complete it: xdb restore --target-dir {} --finish\nnothing has to be fetched or replayed again; remove nothing in the directory until then",
+        "mend that first, then complete the restore: xdb restore --target-dir {} --finish\nnothing has to be fetched or replayed again; remove nothing in the directory until then",
         shell(directory)
     )
 }

@@ -109,7 +109,7 @@ pub async fn restore(
         }
         (Err(error), None) => return Err(with_reason(error, &test.report)),
         (Ok(_), None) => {
-            let reason = "it recovered, and xdb did not see its server open".to_owned();
+            let reason = "it recovered, and its server did not open".to_owned();
             return Err(RestoreError::Server(reason));
         }
     };
@@ -237,7 +237,7 @@ async fn recover(
     let bin = &test.loaded.config.postgres.bin_directory;
     let Some((timeline, _)) = postgres::ended_at(bin, &scratch.data()).await? else {
         return Err(RestoreError::Server(
-            "it recovered, and did not shut down in order".to_owned(),
+            "it recovered, and its shutdown failed".to_owned(),
         ));
     };
     test.step("stop", stop, None);
@@ -272,14 +272,14 @@ async fn settle(
     let made = startable(directory, bin, back, control).await;
     let made = made.map_err(|error| {
         let hint = format!(
-            "it is complete and stopped, and whether a server starts with the settings of the backup is unknown: try it with `{}/postgres -D {word} -C data_directory`; then start it as runbooks/disaster_restore.md says",
+            "the cluster is complete and stopped; xdb could not check whether a server starts with the settings of the backup: try it with `{}/postgres -D {word} -C data_directory`; then start it as runbooks/disaster_restore.md says",
             bin.display()
         );
         kept(&error, hint)
     })?;
     sync_volume(directory).await.map_err(|error| {
         let hint = format!(
-            "it is complete and stopped, and the disk may lack a part of it: see the kernel's log (dmesg). Where the disk is good again, check it before use: {}/pg_checksums -D {word} --check",
+            "the cluster is complete and stopped, and files on the disk may be incomplete: see the kernel's log (dmesg). Once the disk is good again, check them before use: {}/pg_checksums -D {word} --check",
             bin.display()
         );
         kept(&error, hint)
@@ -308,10 +308,10 @@ fn kept(
     let (word, held) = (shell(&directory), held.join(", "));
     let mend = match error {
         RestoreError::Closed { .. } => format!(
-            "let somebody in, without a server: `{}/postgres --single -D {word} template1`, then ALTER ROLE … LOGIN, ALTER ROLE … RESET ALL or ALTER DATABASE … ALLOW_CONNECTIONS true, and start it",
+            "allow a login, without a server: `{}/postgres --single -D {word} template1`, then ALTER ROLE … LOGIN, ALTER ROLE … RESET ALL or ALTER DATABASE … ALLOW_CONNECTIONS true, and start it",
             bin.display()
         ),
-        _ => "look at what came back before you count on it: start it as runbooks/disaster_restore.md says, nothing has to be fetched again"
+        _ => "check its data before you use it: start it as runbooks/disaster_restore.md says, nothing has to be fetched again"
             .to_owned(),
     };
     let (reason, mend) = match then {
@@ -324,7 +324,7 @@ fn kept(
     RestoreError::Kept {
         reason,
         hint: format!(
-            "{mend}\nit is complete and stopped; held back in {word}/postgresql.auto.conf until you RESET them: {held}"
+            "{mend}\nthe cluster is complete and stopped; held back in {word}/postgresql.auto.conf until you RESET them: {held}"
         ),
         directory,
     }

@@ -1,4 +1,4 @@
-//! What the old cluster ran by itself, links in its data directory, and logins that the copy refuses.
+//! Background work of the old cluster, links in its data directory, and logins that the copy refuses.
 
 use serde_json::{Value, json};
 
@@ -195,7 +195,7 @@ fn a_login_that_the_copy_refuses_ends_the_wait_and_keeps_what_was_recovered() {
             .contains("kept in /var/lib/postgresql/restored"),
         "{refused:?}"
     );
-    let single = printed(&refused.stderr, "HINT: let somebody in");
+    let single = printed(&refused.stderr, "HINT: allow a login");
     let single = single.split('`').nth(1).expect("a command");
     lab.sh_as_postgres(&format!("echo 'ALTER ROLE postgres LOGIN' | {single}"))
         .succeeded(single);
