@@ -14,7 +14,7 @@ use super::scratch::{remove, take_lock};
 use super::shell::shell;
 use super::tablespaces;
 use super::target_directory::{judge_owner, live_postmaster};
-use crate::postgres::ControlData;
+use crate::postgres::{ControlData, control_file};
 
 /// Where the work is done; it stays after `kill -9`.
 pub const WORK: &str = "xdb-restore";
@@ -29,8 +29,10 @@ pub fn aside(work: &Path) -> PathBuf {
     work.join(ASIDE)
 }
 
-/// Whether the cluster in `directory` has recovered: PostgreSQL removes `backup_label` when a recovery begins, and
-/// `recovery.signal` only when it ends.
+/// Whether the cluster in `directory` has recovered: PostgreSQL removes `backup_label` when a recovery begins,
+/// `recovery.signal` when it ends, and then writes a checkpoint on its new timeline.
+///
+/// Until that checkpoint, which may take minutes, a start would replay the old timeline again, past the recovery's target.
 pub fn has_recovered(directory: &Path) -> bool {
     let work = directory.join(WORK);
     let is_here = |name: &str| work.join(DATA).join(name).exists() || directory.join(name).exists();
@@ -39,6 +41,17 @@ pub fn has_recovered(directory: &Path) -> bool {
             && is_here("global/pg_control")
             && !is_here("recovery.signal")
             && !is_here("backup_label")
+            && is_on_new_timeline(directory)
+}
+
+fn is_on_new_timeline(directory: &Path) -> bool {
+    let work = directory.join(WORK);
+    // Unknown where an older xdb wrote the marker, and where the control file is of an unknown version.
+    let Some(recovered) = Marker::of(&work).and_then(|marker| marker.timeline) else {
+        return true;
+    };
+    let control = control_file(&work.join(DATA)).or_else(|| control_file(directory));
+    control.is_none_or(|control| control.timeline > recovered)
 }
 
 /// Makes a data directory of `directory`, whose recovered cluster no server runs on.
@@ -173,6 +186,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::model::Timeline;
     use crate::restore::fixtures::control;
 
     /// As a restore leaves it that was killed after its recovery.
@@ -279,7 +293,26 @@ mod tests {
     }
 
     #[test]
-    fn only_a_recovery_that_came_to_its_end_can_be_completed() {
+    fn a_recovery_ends_with_the_checkpoint_on_its_new_timeline() {
+        for (on, has_ended) in [(1_u32, false), (2, true)] {
+            let parent = recovered();
+            let work = parent.path().join(WORK);
+            let mut marker = Marker::new(jiff::Timestamp::UNIX_EPOCH);
+            marker.timeline = Some(Timeline(1));
+            marker.write(&work).unwrap();
+            // Its version at 8, and the timeline of its checkpoint at 48.
+            let mut control = vec![0; 8192];
+            control[8..12].copy_from_slice(&1300_u32.to_ne_bytes());
+            control[48..52].copy_from_slice(&on.to_ne_bytes());
+            fs::write(work.join("data/global/pg_control"), control).unwrap();
+            assert_eq!(has_recovered(parent.path()), has_ended, "{on}");
+            let opened = Unfinished::open(&parent.path().canonicalize().unwrap());
+            assert_eq!(opened.is_ok(), has_ended, "{on}: {opened:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_recovery_that_ended_can_be_completed() {
         for stop in ["data/recovery.signal", "data/backup_label"] {
             let parent = recovered();
             fs::write(parent.path().join(WORK).join(stop), "").unwrap();

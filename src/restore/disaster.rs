@@ -209,6 +209,7 @@ async fn recover(
     place.scratch.note(|marker| {
         marker.backup = Some(found.plan.backup.name.clone());
         marker.tablespaces.clone_from(&sentinel.tablespaces);
+        marker.timeline = Some(found.plan.path.timeline);
     })?;
     let scratch = &place.scratch;
     let fetch = Instant::now();

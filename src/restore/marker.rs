@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::catalog::Tablespace;
+use crate::model::Timeline;
 
 /// Its name in the directory.
 pub const FILE: &str = "xdb-restore-test.json";
@@ -23,6 +24,9 @@ pub struct Marker {
     /// Of a restore for good: the tablespaces that come with the backup.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tablespaces: Vec<Tablespace>,
+    /// Of a restore for good: the timeline that is recovered; the promotion begins a higher one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<Timeline>,
     /// Of a restore for good: what is wrong with the cluster that recovered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -42,6 +46,7 @@ impl Marker {
             since: now,
             backup: None,
             tablespaces: Vec::new(),
+            timeline: None,
             reason: None,
             unknown: None,
             kept: false,
