@@ -1,4 +1,4 @@
-//! What goes wrong in this room.
+//! Errors of dumps.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub enum DumpError {
         #[source]
         source: std::io::Error,
     },
-    /// The program ended badly by itself: a verdict on the database, not on the way there.
+    /// The program failed: a verdict on the database, and not on S3 or the connection.
     #[error("{program} of {what} failed: {reason}")]
     Failed {
         program: &'static str,
@@ -62,7 +62,7 @@ pub enum DumpError {
 }
 
 impl DumpError {
-    /// Another dump is being pushed, from here or from another node: not now.
+    /// Another dump is being pushed, from this node or another: try again later.
     pub fn is_busy(&self) -> bool {
         matches!(self, Self::Busy | Self::ClusterLock(LockError::Held { .. }))
     }

@@ -1,11 +1,11 @@
-//! What the server holds: the databases to dump, and what no dump of them holds.
+//! The inventory of a server: the databases to dump, and the objects that no dump holds.
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::postgres::{self, Connection, PostgresError, Target};
 
-/// Something of the server that is in no dump of its set.
+/// An object of the server that no dump of the set holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
     /// `None` where it belongs to no database.
@@ -26,7 +26,7 @@ impl std::fmt::Display for LeftOut {
 /// What was found on a server.
 #[derive(Debug)]
 pub struct Inventory {
-    /// The role that initdb made, whatever it is called by now.
+    /// The role that initdb made, by its current name.
     pub initdb_role: String,
     /// Of the session that looks, and of its database.
     pub is_superuser: bool,
@@ -78,7 +78,7 @@ pub async fn inventory(
                 Err(error) if is_refusal(&error) => {
                     Decision::LeaveOut(format!("what it holds is unknown: {error}"))
                 }
-                // Not known to be empty, so no set may do without it.
+                // It may hold data, so that a set without it would be incomplete.
                 Err(error) => return Err(error),
             };
         }
@@ -111,7 +111,7 @@ enum Decision {
     /// A template that initdb made.
     IfNotEmpty,
     LeaveOut(String),
-    /// As initdb makes it again.
+    /// initdb makes an equal one.
     Nothing,
 }
 
@@ -129,7 +129,7 @@ fn judge_database(database: &Database) -> Decision {
     }
 }
 
-/// Whether the server lets xdb in never: as a database that allows no connections does.
+/// Whether the server refuses every login, as to a database that allows no connections.
 fn is_refusal(error: &PostgresError) -> bool {
     let (PostgresError::Connect { error, .. } | PostgresError::Query { error, .. }) = error else {
         return false;
@@ -181,7 +181,7 @@ async fn is_empty(config: &Config, database: &str) -> Result<bool, PostgresError
     row.try_get("empty").map_err(failed)
 }
 
-/// The logical ones: a physical slot is its node's own.
+/// The logical replication slots. A physical slot belongs to its node.
 async fn slots(connection: &Connection) -> Result<Option<LeftOut>, PostgresError> {
     const QUERY: &str = "
         SELECT pg_catalog.string_agg(slot_name, ', ' ORDER BY slot_name) AS names
@@ -198,7 +198,8 @@ async fn slots(connection: &Connection) -> Result<Option<LeftOut>, PostgresError
     }))
 }
 
-/// What of the `database` of `connection` is not in what `pg_dump` writes; on a standby nor are rows of `unlogged` tables.
+/// The objects of `database`, that of `connection`, that `pg_dump` does not write. On a standby it writes no rows of `unlogged`
+/// tables either.
 ///
 /// # Errors
 /// When the query fails.
@@ -291,7 +292,7 @@ mod tests {
             Decision::IfNotEmpty
         );
         assert!(left_out(named("template1", (false, true, false))));
-        // No template any more, so it is somebody's own.
+        // Without the mark of a template it is a database like others.
         assert_eq!(named("template1", (true, false, false)), Decision::Dump);
     }
 

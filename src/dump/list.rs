@@ -1,4 +1,4 @@
-//! What dump sets the bucket holds, and whether each is whole.
+//! The dump sets of the bucket, and whether each is complete.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,11 +18,11 @@ pub struct Listed {
     /// Why it is not complete.
     pub reason: Option<String>,
     pub started_at: Timestamp,
-    /// It holds a choice of the databases: it neither counts as the job's nor hides a full one.
+    /// It holds some of the databases. It does not count as a dump of the job, and hides no full set.
     pub partial: bool,
     /// What it takes in the bucket.
     pub stored_bytes: u64,
-    /// `None` where there is none, or it cannot be read.
+    /// `None` where it is missing or cannot be read.
     pub manifest: Option<DumpSet>,
 }
 
@@ -33,7 +33,7 @@ pub enum Status {
     Complete,
     /// No manifest: being written, or never finished.
     Incomplete,
-    /// A manifest that does not hold.
+    /// The objects are not what the manifest says.
     Damaged,
 }
 
@@ -158,7 +158,7 @@ async fn newest_unmarked(
     Ok(newest)
 }
 
-/// The manifests of one look.
+/// The manifests of one listing.
 struct Manifests<'a> {
     bucket: Bucket,
     before: BTreeMap<String, (String, Manifest)>,
@@ -197,7 +197,7 @@ async fn sets(config: &Config) -> Result<(Bucket, BTreeMap<SetName, Vec<Object>>
     for object in bucket.list(&prefix).await? {
         let path = object.key.strip_prefix(&prefix).unwrap_or_default();
         let folder = path.split_once('/').map(|(folder, _)| folder);
-        // What is not a set's is not ours to judge.
+        // Objects that belong to no set are ignored.
         if let Some(set) = folder.and_then(SetName::parse) {
             sets.entry(set).or_default().push(object);
         }

@@ -35,7 +35,7 @@ impl DumpLock {
             if !is_complete(&bucket, folder).await? {
                 discard(&bucket, folder).await?;
             }
-            // The set was this node's own, whoever dumps by now.
+            // This node made the set, whichever node dumps now.
             match take_cluster(config).await {
                 Err(LockError::Held { .. }) => {}
                 left => left?.release().await,
@@ -74,7 +74,7 @@ impl DumpLock {
     }
 }
 
-/// Removes what a push that was interrupted left in the bucket; nothing where none was.
+/// Removes the objects that an interrupted push left in the bucket.
 ///
 /// # Errors
 /// When the bucket cannot be asked; the next push tries again.

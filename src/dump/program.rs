@@ -1,4 +1,4 @@
-//! `pg_dump` and `pg_dumpall`: how they are called, and what they say when they fail.
+//! `pg_dump` and `pg_dumpall`: their commands, and their error messages.
 
 use secrecy::ExposeSecret;
 use tokio::process::Command;
@@ -9,7 +9,8 @@ use crate::config::Config;
 use crate::postgres;
 use crate::process::{self, Finished};
 
-/// Dumps `database` as it is in `snapshot` to standard output, in the custom format; `superuser` is who logs in one?
+/// Dumps `database` as it is in `snapshot` to standard output, in the custom format. `superuser` is whether the role that
+/// logs in is one.
 pub fn pg_dump(config: &Config, database: &str, snapshot: &Snapshot, superuser: bool) -> Command {
     let lock_timeout = config.dump.lock_timeout.min(LONGEST).as_millis();
     let mut command = client(config, "pg_dump", superuser);
@@ -65,7 +66,7 @@ fn client(config: &Config, program: &str, superuser: bool) -> Command {
     command
 }
 
-/// Whether `pg_dump` waited in vain for a table that a session has locked.
+/// Whether `pg_dump` timed out while it waited for a table that another session has locked.
 pub fn waited_for_lock(finished: &Finished) -> bool {
     let words = &finished.stderr;
     words.contains("Query was: LOCK TABLE") && words.contains("canceling statement due to")

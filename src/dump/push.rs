@@ -65,7 +65,7 @@ pub async fn push(config: &Config, databases: &[String]) -> Result<DumpSet, Dump
     outcome
 }
 
-/// Asks the server who it is and what it holds.
+/// Reads the identity and the inventory of the server.
 async fn look(config: &Config) -> Result<(Server, Inventory), DumpError> {
     let target = (&config.postgres).into();
     let connection = postgres::connect(&target, config.postgres.connect_timeout).await?;
@@ -131,7 +131,7 @@ impl Push<'_> {
         Ok(set)
     }
 
-    /// Dumps the database `name`; gives what of it is not in the dump, too.
+    /// Dumps the database `name`; returns its objects that are not in the dump, too.
     async fn database(&self, name: &str) -> Result<(DumpedDatabase, Vec<LeftOut>), DumpError> {
         let snapshot = Snapshot::take(self.config, name, !self.server.in_recovery).await?;
         let counted = async {
@@ -191,7 +191,7 @@ impl Push<'_> {
         self.store("pg_dump", &what, command, &file, begin).await
     }
 
-    /// Streams what `command` writes, as `begin` reads it, into `file`, which appears only when the program ended well.
+    /// Streams the output of `command`, as `begin` reads it, into `file`, which appears only when the program succeeds.
     async fn store<R: AsyncRead + Unpin>(
         &self,
         program: &'static str,
@@ -226,7 +226,7 @@ impl Push<'_> {
                 Ok(StoredObject::new(key, content))
             }
             Err(error) => {
-                // What is left of it the caller finds by its folder.
+                // The caller removes the rest of the set's folder.
                 let _ = upload.abort().await;
                 Err(error)
             }
@@ -238,12 +238,12 @@ async fn all_of(stdout: ChildStdout) -> Result<ChildStdout, DumpError> {
     Ok(stdout)
 }
 
-/// Waits for the first byte of `pg_dump`, which it writes when it has locked every table; says whether there is one.
+/// Waits for the first byte of `pg_dump`, which it writes when it has locked every table; returns whether it came.
 ///
 /// As long as the rest is not read, `pg_dump` waits with its locks: its table of contents alone is larger than the pipe.
 async fn hold_after_begin(mut stdout: ChildStdout) -> (impl AsyncRead + Unpin, bool) {
     const SMALLEST: usize = 4096;
-    // One of the default size holds at most what `pg_dump` writes of some hundred tables.
+    // A pipe of the default size would hold the table of contents of some hundred tables.
     let _ = fcntl_setpipe_size(&stdout, SMALLEST);
     let mut first = [0];
     // An error of the pipe ends the output; the exit status judges.

@@ -20,9 +20,8 @@ pub async fn count_rows(
     Ok(rows)
 }
 
-/// The same within a longer transaction: each table's locks, and those of its indexes, are released once it is counted.
-///
-/// Kept until the end, they would fill the server's lock table.
+/// As [`count_rows`], within a longer transaction. The locks of each table and its indexes are released once it is counted:
+/// kept until the end, they would fill the server's lock table.
 ///
 /// # Errors
 /// When a table cannot be read.

@@ -1,4 +1,4 @@
-//! One database's snapshot: what `pg_dump` dumps, and how many rows that is.
+//! The snapshot of one database that `pg_dump` dumps, and its rows, counted in the same snapshot.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub(super) const LONGEST: Duration = Duration::from_secs(24 * 24 * 60 * 60);
 
 /// Who holds the tables while they are counted and dumped.
 ///
-/// Without locks a TRUNCATE, which no snapshot holds off, could fall between the counting and the dump.
+/// Without locks, a TRUNCATE between the counting and the dump would change the dump: a snapshot does not prevent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guard {
     /// The snapshot's own session, from before its begin: counting and dumping may run side by side.
@@ -29,22 +29,23 @@ pub enum Guard {
 /// A transaction that stays open, so that `pg_dump` can join it by its id; it ends when this is dropped.
 pub struct Snapshot {
     connection: Connection,
-    /// On a standby nobody can read them, and `pg_dump` leaves them out.
+    /// Whether unlogged tables are counted. A standby cannot read them, and `pg_dump` leaves them out there.
     unlogged: bool,
     /// For `pg_dump --snapshot`.
     pub id: String,
     pub taken_at: Timestamp,
     /// `pg_database_size`.
     pub database_bytes: u64,
-    /// The database's own: a dump in another could lose what that one does not have.
+    /// The database's own: in another encoding the dump could lose characters.
     pub encoding: String,
     pub guard: Guard,
-    /// What of this database the dump does not hold.
+    /// Objects of this database that the dump does not hold.
     pub left_out: Vec<LeftOut>,
 }
 
 impl Snapshot {
-    /// Locks every table of `database`, where they are few, and exports a snapshot that is taken then; `unlogged` ones, too?
+    /// Locks every table of `database`, where they are few, then takes a snapshot and exports it. `unlogged` is whether unlogged
+    /// tables are locked and counted, too.
     ///
     /// The locks are the ones that reading takes.
     ///
@@ -71,7 +72,7 @@ impl Snapshot {
         let row = connection.query_one(EXPORT, &[]).await.map_err(query)?;
         let bytes: i64 = row.try_get("bytes").map_err(query)?;
         if guard == Guard::Snapshot {
-            // What was made after the others were listed; a second lock of the same table takes no room.
+            // Tables that were made after the listing. A second lock of the same table takes no room.
             let all = tables(&connection, unlogged).await.map_err(failed)?;
             lock(&connection, database, all).await?;
         }
@@ -221,7 +222,7 @@ async fn lock(
 
 /// Sets what the session needs for a transaction that may take hours.
 async fn prepare(connection: &Connection, config: &Config) -> Result<(), PostgresError> {
-    // By pg_settings: not every release has each of them. A count must not go on for a client that is gone.
+    // By pg_settings: not every release has each of them. A count must end when its client is gone.
     const SETTINGS: &str = "
         SELECT pg_catalog.set_config(name, CASE name WHEN 'client_connection_check_interval' THEN '5s' ELSE '0' END, false)
           FROM pg_catalog.pg_settings

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Finding, ParseError, Scope, Verdict};
 
-/// How bad what is known is; `Unknown` is "I could not look", and ranks below both.
+/// The severity of a finding. `Unknown`, a check that could not be made, ranks below both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -36,7 +36,7 @@ impl Severity {
     }
 
     /// # Errors
-    /// When `word` is none of [`Severity::word`].
+    /// When `word` is no [`Severity::word`].
     pub fn parse(word: &str) -> Result<Self, ParseError> {
         [Self::Unknown, Self::Warning, Self::Critical]
             .into_iter()
@@ -45,7 +45,7 @@ impl Severity {
     }
 }
 
-/// What tells alerts apart; text is `{check}/{node or "cluster"}/{object}`.
+/// The identity of an alert; text is `{check}/{node or "cluster"}/{object}`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AlertKey {
     pub check: String,
@@ -90,7 +90,7 @@ pub struct AlertState {
     pub severity: Severity,
     /// Since when findings have not been ok.
     pub since: Timestamp,
-    /// `None` while the alert is pending: not raised, shown to nobody.
+    /// `None` while the alert is pending: it is not raised and not published.
     pub raised_at: Option<Timestamp>,
     pub reason: String,
     pub value: Option<f64>,

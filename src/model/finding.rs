@@ -1,4 +1,4 @@
-//! What one look at one object came to.
+//! Findings: the result of one check on one object.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Verdict;
 
-/// Whom a finding is about: one node, or the cluster as a whole.
+/// The subject of a finding: one node, or the cluster as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
     Cluster,

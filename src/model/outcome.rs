@@ -1,4 +1,4 @@
-//! What one run of a job came to, and what is kept of it.
+//! The outcome of one run of a job, and the record of it in the store.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Finding, Verdict};
 
-/// What a job hands back.
+/// The result of a job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     pub job: String,
@@ -42,7 +42,7 @@ pub struct Run {
     pub verdict: Verdict,
     /// Whether the job did its work: a check that found something bad has.
     pub succeeded: bool,
-    /// What the job wants to be found again, as JSON.
+    /// The job's details, as JSON.
     pub detail: serde_json::Value,
 }
 

@@ -1,7 +1,6 @@
-//! Text that a person may have put a password into.
+//! Text that may hold a password.
 
-/// Whether `text`, which something refused, may hold a password, so that no message may show it: a URI with a login, or
-/// `password=…`.
+/// Whether `text` may hold a password, so that no message may show it: a URI with a login, or `password=…`.
 pub fn may_hold_password(text: &str) -> bool {
     let address = text.split_once("://").map_or(text, |(_, address)| address);
     let login = address.rsplit_once('@').map(|(login, _)| login);

@@ -48,7 +48,7 @@ impl SegmentSize {
         self.0
     }
 
-    /// As the WAL-G programs are told it.
+    /// In MiB, the unit of the WAL-G programs.
     pub fn mebibytes(self) -> u64 {
         self.0 / MIB
     }
@@ -139,7 +139,7 @@ pub enum ArchiveFile {
 }
 
 impl ArchiveFile {
-    /// Tells the kind of an archived file by its name (`xlog_internal.h`: `IsXLogFileName` and its kin).
+    /// The kind of an archived file, from its name (`xlog_internal.h`: `IsXLogFileName` and similar macros).
     pub fn of(name: &str) -> Option<Self> {
         if name.len() == 24 && is_upper_hex(name) {
             return Some(Self::Segment);

@@ -33,7 +33,7 @@ pub struct Supersession {
     pub at: Timestamp,
 }
 
-/// A timeline that a person declared to be of no concern to the cluster.
+/// A timeline that an operator declared irrelevant to the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForgottenTimeline {
     pub v: u32,
@@ -78,7 +78,7 @@ impl ForgottenTimeline {
     }
 }
 
-/// Every timeline that a person had a cluster forget, as far as that can be read.
+/// Every timeline that an operator had a cluster forget, as far as the records can be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ForgottenTimelines {
     pub known: Vec<ForgottenTimeline>,
@@ -96,10 +96,10 @@ impl ForgottenTimelines {
         }
     }
 
-    /// Who had the timeline with this history forgotten; `None` where nobody had.
+    /// The record that the timeline with this history was forgotten; `None` where it was not.
     ///
     /// # Errors
-    /// When what was kept of that number is damaged: it may say so.
+    /// When the record of that number is damaged: it may be about this history.
     pub fn find(
         &self,
         system_identifier: u64,

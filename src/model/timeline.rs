@@ -13,7 +13,7 @@ use super::{Lsn, ParseError};
 pub struct Timeline(pub u32);
 
 impl Timeline {
-    /// The name of the file that tells this timeline's ancestry, as it stands in the archive.
+    /// The name of this timeline's history file in the archive.
     pub fn history_file(self) -> String {
         format!("{:08X}.history", self.0)
     }
@@ -36,7 +36,7 @@ pub struct TimelineSwitch {
     pub at: Lsn,
 }
 
-/// The ancestors of a timeline, oldest first; empty for one that has none.
+/// The ancestors of a timeline, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TimelineHistory(pub Vec<TimelineSwitch>);
 

@@ -1,16 +1,16 @@
-//! Verdicts: what a look at something came to.
+//! Verdicts: the result of a check.
 
 use serde::Serialize;
 
 use super::ParseError;
 
-/// What a look came to; every verdict but ok says why, as a sentence an operator can act on.
+/// The result of a check. Every verdict but ok has a reason, a sentence that an operator can act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     Ok,
     Warning(String),
     Critical(String),
-    /// "I could not look": never to be read as ok.
+    /// The check could not be made. It never counts as ok.
     Unknown(String),
 }
 
@@ -34,7 +34,7 @@ impl Verdict {
     /// Reads what [`Verdict::word`] and [`Verdict::reason`] gave.
     ///
     /// # Errors
-    /// When `word` is none of theirs.
+    /// When `word` is not the word of a verdict.
     pub fn parse(word: &str, reason: Option<String>) -> Result<Self, ParseError> {
         let reason = reason.unwrap_or_default();
         match word {
