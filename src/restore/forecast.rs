@@ -1,4 +1,4 @@
-//! What a restore for good will do, take and lose: shown before anything is touched.
+//! The forecast of a restore for good: what it will do, how long that takes, and what will be lost.
 
 use std::path::{Path, PathBuf};
 
@@ -34,12 +34,12 @@ pub struct Forecast {
     pub until: Option<String>,
     pub needed_bytes: u64,
     pub free_bytes: u64,
-    /// By restore tests, as `xdb status` forecasts it; `None` where there is none to go by.
+    /// From restore tests, as in `xdb status`; `None` without one.
     pub expected_secs: Option<f64>,
     /// Both ends of the range that those tests allow.
     pub expected_low_secs: Option<f64>,
     pub expected_high_secs: Option<f64>,
-    /// Those tests, or why there is none.
+    /// Those tests, or why there is no forecast.
     pub expected_by: String,
     /// What will not come back, in words.
     pub lost: String,

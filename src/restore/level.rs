@@ -1,4 +1,4 @@
-//! How much of what was restored is looked at.
+//! How much of a restored cluster a test verifies.
 
 use clap::ValueEnum;
 use serde::Serialize;

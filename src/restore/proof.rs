@@ -13,7 +13,7 @@ use crate::storage::{Proof, Shared, SharedError};
 
 /// Runs a restore test of the cluster's own repository, as [`run`], and keeps what it found as a proof.
 ///
-/// One that could not be run, or did not come to its target, judged no backup, and leaves none.
+/// A test that could not be run, or did not reach its target, judged no backup and leaves no proof.
 pub async fn prove(
     loaded: &Loaded,
     options: &Options,

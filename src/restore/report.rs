@@ -31,14 +31,14 @@ pub struct Step {
     pub bytes: Option<u64>,
 }
 
-/// Under what the times were measured: a restore in earnest has the machine for itself, and keeps its fsync on.
+/// The conditions of the measurement: a restore for good has the machine for itself, and keeps fsync on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Conditions {
-    /// The fetch was held back, so the RTO is of no objective's.
+    /// The fetch was throttled, so that the RTO cannot be compared with an objective.
     pub throttled: bool,
     /// Lowest priority of processor and disk.
     pub modest: bool,
-    /// What the program and the scratch server could take together; `None` where nothing held them to any.
+    /// Memory that the program and the scratch server could take together; `None` without a limit.
     pub memory_limit_bytes: Option<u64>,
     pub fsync: bool,
     pub shared_buffers: &'static str,
@@ -79,11 +79,11 @@ pub enum Conclusion {
     Passed,
     /// Done or tried, and bad.
     Failed,
-    /// It came back, nothing bad was found, and not all could be looked at.
+    /// Restored, nothing bad was found, and some checks could not be made.
     Incomplete,
     /// Not tried, for safety.
     Refused,
-    /// Could not be run to its end: says nothing of the backup.
+    /// Could not be run to its end, so the backup was not judged.
     NotRun,
 }
 
@@ -119,8 +119,8 @@ pub struct Report {
     pub rto_secs: Option<f64>,
     /// Of `rto_secs`.
     pub conditions: Option<Conditions>,
-    /// Had the primary burned down when the test began: seconds from the first transaction that is lost until then.
-    /// 0 where none is lost, `None` where no server of this cluster could be asked here.
+    /// Seconds from the first transaction that a loss of the primary would have lost until the begin of the test. 0 where none
+    /// would be lost, `None` where no server of this cluster could be queried here.
     pub rpo_secs: Option<f64>,
     /// WAL that was replayed: segments, and their bytes as stored. `None` where it stopped before the end of the archive.
     pub wal_segments: Option<u64>,
@@ -133,7 +133,7 @@ pub struct Report {
     pub kept: Option<PathBuf>,
     /// Why it did not pass.
     pub reason: Option<String>,
-    /// There is no backup yet, or another test is running: it says nothing of any backup, and can be asked again.
+    /// There is no backup yet, or another test is running: no backup was judged, and the test can be run later.
     #[serde(skip)]
     pub not_now: bool,
     /// Verifications that may stay unknown in a test that passes: there is nothing here to look at.
@@ -141,7 +141,7 @@ pub struct Report {
     pub excused: Vec<&'static str>,
     #[serde(skip)]
     pub hint: Option<String>,
-    /// Nothing was bad but the target that was asked for: it says nothing of the backup.
+    /// Only the target could not be reached, so the backup was not judged.
     #[serde(skip)]
     pub target_missed: bool,
     pub conclusion: Conclusion,
@@ -190,7 +190,7 @@ impl Report {
         self.verifications.push(Verification::new(at, verdict));
     }
 
-    /// The same of what was looked at before, in the place of what was seen then.
+    /// Replaces the verdict of a verification that was made before.
     pub(super) fn looked_again(&mut self, at: &str, verdict: Verdict) {
         let mut all = self.verifications.iter_mut();
         match all.find(|verification| verification.name == at) {
@@ -199,7 +199,7 @@ impl Report {
         }
     }
 
-    /// The same of a look at many objects.
+    /// As [`Self::looked`], for many objects.
     pub(super) fn looked_into(&mut self, name: &'static str, look: Look) {
         self.looked(name, look.verdict());
         let unseen = look.into_list().into_iter();
@@ -210,14 +210,14 @@ impl Report {
         self.not_looked_at.extend(unseen);
     }
 
-    /// The same where there may be nothing to say.
+    /// As [`Self::looked`], unless the verdict is ok.
     pub(super) fn remarked(&mut self, name: &str, verdict: Verdict) {
         if verdict != Verdict::Ok {
             self.looked(name, verdict);
         }
     }
 
-    /// The last word: how the work ended, and what was seen on the way.
+    /// Concludes from the outcome of the work and from the verifications.
     pub(super) fn conclude(mut self, outcome: Result<(), RestoreError>) -> Self {
         let bad = judge_verifications(&self.verifications, &self.excused);
         let damaged = bad.is_some_and(|bad| matches!(bad.verdict, Verdict::Critical(_)));
@@ -246,7 +246,7 @@ impl Report {
                     Some(seen) if self.conclusion == Conclusion::Failed => {
                         format!("{words} ({seen})")
                     }
-                    // What was found bad is bad, however the test ended.
+                    // Damage that was found counts, however the test ended.
                     Some(seen) if damaged && self.conclusion == Conclusion::NotRun => {
                         self.conclusion = Conclusion::Failed;
                         format!("{seen} (then: {words})")
@@ -259,7 +259,7 @@ impl Report {
     }
 }
 
-/// What keeps a test from passing: the first that is bad, else the first that could not be looked at without excuse.
+/// The verification that keeps a test from passing: the first that is bad, else the first that is unknown and not excused.
 pub(super) fn judge_verifications<'a>(
     verifications: &'a [Verification],
     excused: &[&str],

@@ -211,7 +211,7 @@ fn entries(data: &Path) -> Result<Vec<DirEntry>, RestoreError> {
     }
 }
 
-/// Of the entry itself: a link is none.
+/// A link is no directory here.
 fn is_directory(entry: &DirEntry) -> bool {
     entry.file_type().is_ok_and(|found| found.is_dir())
 }

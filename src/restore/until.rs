@@ -24,7 +24,7 @@ pub fn is_sure(text: &str, until: &Until) -> bool {
     !matches!(until, Until::Name(_)) || text.trim().starts_with(NAME)
 }
 
-/// Why it is none of them.
+/// Why a text is no target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UntilError {
     #[error("--until: {0} has no time zone")]
@@ -42,7 +42,7 @@ pub enum UntilError {
 }
 
 impl UntilError {
-    /// What to write instead.
+    /// How to write it.
     pub fn hint(&self) -> String {
         match self {
             Self::NoZone(text) => {

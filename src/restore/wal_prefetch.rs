@@ -1,7 +1,7 @@
 //! WAL fetched ahead of the replay, for `xdb wal-fetch` to take by renaming it. The program would start twice for each
 //! segment, fetch some again, and have the disk write each before PostgreSQL may read it.
 //!
-//! Nothing depends on it: what is not here `wal-fetch` fetches as ever, and judges. So whatever fails here only ends it.
+//! Nothing depends on it: `wal-fetch` fetches and judges each segment that is missing here. A failure only ends the prefetch.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -28,12 +28,12 @@ const MOST: usize = 10;
 const ROOM: u64 = 320 << 20;
 /// Segments on their way side by side.
 const AT_ONCE: usize = 4;
-/// Between two looks whether PostgreSQL took one.
+/// Between two checks whether PostgreSQL took one.
 const LOOK: Duration = Duration::from_millis(10);
 /// Between two attempts at one that S3 did not give: a passing fault must not leave the rest of a long recovery to the
 /// program, one segment at a time.
 const PAUSE: Duration = Duration::from_secs(1);
-/// What tells the program how many to fetch at once; with one it fetches nothing ahead, nor does xdb.
+/// The setting for how many segments the program fetches in parallel. With 1 neither the program nor xdb prefetches.
 pub const CONCURRENCY: &str = "WALG_DOWNLOAD_CONCURRENCY";
 
 /// How many segments of `size` wait or are on their way at most.
@@ -156,7 +156,7 @@ struct Work {
     repository: Repository,
     suffix: &'static str,
     size: SegmentSize,
-    /// The system identifier of the cluster, where the backup tells.
+    /// The system identifier of the cluster, where the backup has it.
     cluster: Option<u64>,
     directory: PathBuf,
     /// A permit for each segment that takes room; one begins only where there is some, and is then read without a pause.
@@ -189,7 +189,7 @@ impl Work {
         let part = self.directory.join(format!("{name}.part"));
         let room = self.room.acquire().await.ok()?;
         while !self.is_behind(&name) {
-            // From now on `wal-fetch` waits for it; PostgreSQL keeps the file, and nobody else may read it.
+            // From now on `wal-fetch` waits for it. PostgreSQL keeps the file, so its mode is private.
             let _ = fs::OpenOptions::new()
                 .write(true)
                 .create(true)
@@ -204,7 +204,7 @@ impl Work {
                 room.forget();
                 return Some(name);
             }
-            // No longer waited for: `wal-fetch` looks itself, and tells what is wrong.
+            // `wal-fetch` stops waiting, fetches the segment, and reports the error.
             let _ = fs::remove_file(&part);
             match unpacked {
                 Err(error) if !matches!(error.cause(), Some(Cause::NoSuchKey)) => {

@@ -1,6 +1,6 @@
-//! An empty scratch cluster for a dump: made by `initdb`, reachable by nobody but xdb.
+//! An empty scratch cluster for a dump: made by `initdb`, and reachable by xdb only.
 //!
-//! It reaches no other server, and has no room for background workers: nothing of a dump may act on its own.
+//! It reaches no other server and starts no background workers, so that nothing of a dump runs in it.
 //!
 //! Databases bring their own encoding and locale; checksums and durability would prove nothing of a dump.
 
@@ -44,8 +44,8 @@ full_page_writes = off
 synchronous_commit = off
 ";
 
-/// Makes a cluster of `superuser` in `scratch`, which is empty, and starts its server with what `extensions` need; gives
-/// what of that this node lacks, too.
+/// Makes a cluster of `superuser` in `scratch`, which is empty, and starts its server with the settings of `extensions`.
+/// Returns those that this node lacks, too.
 ///
 /// # Errors
 /// When the programs cannot do it, or `deadline` passes.
@@ -66,7 +66,7 @@ pub async fn start(
             ..config.postgres.clone()
         };
         let mut server = ScratchServer::start_cut_off(scratch, &settings)?;
-        // A library may have it wait for ever.
+        // A library may block the start for ever.
         let until = deadline.min(Instant::now() + STARTS);
         let reason = match server.wait_until_open(&scratch.log(), until).await {
             Ok(()) => return Ok((server, lacking)),

@@ -17,7 +17,7 @@ pub struct Extensions {
     pub settings: Vec<(String, String)>,
 }
 
-/// Reads them from the live server of `config`; without one there are none.
+/// Reads them from the live server of `config`; empty without one.
 pub async fn live_extensions(config: &Config) -> Extensions {
     match read(config).await {
         Ok(found) => found,
@@ -29,7 +29,7 @@ pub async fn live_extensions(config: &Config) -> Extensions {
 }
 
 async fn read(config: &Config) -> Result<Extensions, PostgresError> {
-    // Of a restored value's text, too, depends what these locales say.
+    // The text of restored values depends on these locales.
     const QUERY: &str = "
         SELECT name, setting FROM pg_catalog.pg_settings
          WHERE name IN ('shared_preload_libraries', 'lc_monetary', 'lc_numeric', 'lc_time')
@@ -53,8 +53,7 @@ async fn read(config: &Config) -> Result<Extensions, PostgresError> {
     Ok(found)
 }
 
-/// Whether a library, or a setting, only has statements logged: nothing of a dump needs it, and a statement may hold a
-/// password.
+/// Whether a library, or a setting, only logs statements. No dump needs it, and a statement may hold a password.
 fn only_watches(name: &str) -> bool {
     let name = name.rsplit('/').next().unwrap_or(name);
     name == "auto_explain" || name.starts_with("auto_explain.") || name.starts_with("pgaudit.")
@@ -85,8 +84,8 @@ impl Extensions {
         lines
     }
 
-    /// What is left to try after a server did not start for `reason`, and what was left out of it, with the reason; `None`
-    /// where nothing is left.
+    /// The settings to try after a server did not start for `reason`, and a message that names those left out; `None` where
+    /// nothing is left to leave out.
     pub fn without(&self, reason: &str) -> Option<(Self, String)> {
         let mut left = self.clone();
         let is_named = |name: &str| reason.contains(name.rsplit('/').next().unwrap_or(name));
@@ -95,7 +94,7 @@ impl Extensions {
             left.settings
                 .retain(|(name, _)| !reason.contains(name.as_str()));
         }
-        // Of a reason that names none, all of a kind may be the cause.
+        // A reason that names no setting may be about any of them.
         if left == *self && reason.contains("configuration file") {
             left.settings.clear();
         }

@@ -53,7 +53,7 @@ impl Loader<'_> {
         // Not the statement beside the error: it may be a password's.
         command.args(["--no-psqlrc", "--quiet", "--set=VERBOSITY=terse"]);
         let write = async |mut stdin: ChildStdin| {
-            // Where psql has ended early, its own end tells why.
+            // Where psql has ended early, its exit status shows why.
             let _ = stdin.write_all(script.as_bytes()).await;
             Ok::<_, RestoreError>(())
         };
@@ -214,7 +214,7 @@ enum PourError {
 
 async fn pour(download: &mut Download, mut stdin: ChildStdin) -> Result<(), PourError> {
     while let Some(piece) = download.next().await? {
-        // Where the program has ended, its own end tells why.
+        // Where the program has ended, its exit status shows why.
         if stdin.write_all(&piece).await.is_err() {
             break;
         }
@@ -222,7 +222,7 @@ async fn pour(download: &mut Download, mut stdin: ChildStdin) -> Result<(), Pour
     Ok(())
 }
 
-/// An object that is gone is the set's fault, all else S3's.
+/// A missing object is damage of the set; any other error is S3's.
 fn lost(error: StorageError) -> Result<Verdict, RestoreError> {
     match error.cause() {
         Some(Cause::NoSuchKey) => Ok(Verdict::Critical(error.to_string())),

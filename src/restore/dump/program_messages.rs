@@ -1,14 +1,14 @@
-//! The words that go into PostgreSQL's programs, and those that come out of them. Pure.
+//! The globals for `psql`, and the messages of `psql` and `pg_restore`. Pure.
 
 use crate::process::Finished;
 
-/// The globals without their end: a tablespace made here could take hold of the live cluster's directories.
+/// The globals without their tablespaces, which could use directories of the live cluster.
 pub(super) fn roles_only(globals: &str) -> &str {
     let end = globals.find("\n-- Tablespaces\n");
     end.map_or(globals, |end| &globals[..end])
 }
 
-/// The first error but that `superuser`, whom initdb made, is there.
+/// The first error, other than that `superuser`, which initdb made, exists.
 pub(super) fn why_no_roles(finished: &Finished, superuser: &str) -> Option<String> {
     let known = format!("role \"{superuser}\" already exists");
     let mut errors = finished.stderr.lines().filter_map(|line| {
@@ -25,7 +25,7 @@ pub(super) fn why_no_roles(finished: &Finished, superuser: &str) -> Option<Strin
     }
 }
 
-/// What `pg_restore` complains of, line by line.
+/// The errors of `pg_restore`, read line by line.
 ///
 /// `pg_restore` continues after an error: a materialized view that reads another server cannot be filled, and is no fault of the dump.
 #[derive(Debug, Default)]
@@ -49,7 +49,7 @@ impl Complaints {
         }
     }
 
-    /// The first error that is no unfilled view's, and these views.
+    /// The first error that is not about an unfilled view, and these views.
     pub fn judge(mut self) -> (Option<String>, Vec<String>) {
         self.judge_last(None);
         (self.error, self.not_filled)
@@ -71,7 +71,7 @@ impl Complaints {
     }
 }
 
-/// Of another server: of which the scratch server has none.
+/// Whether an error is about another server, which the scratch server cannot reach.
 pub(super) fn is_out_of_reach(reason: &str) -> bool {
     const WORDS: [&str; 4] = [
         "access to non-system foreign table",
@@ -82,7 +82,7 @@ pub(super) fn is_out_of_reach(reason: &str) -> bool {
     WORDS.iter().any(|words| reason.contains(words))
 }
 
-/// That the scratch server ended, or ended a session of its own accord.
+/// Whether the scratch server ended, or ended a session.
 pub(super) fn server_is_gone(stderr: &str) -> bool {
     const WORDS: [&str; 4] = [
         "server closed the connection",
@@ -93,18 +93,18 @@ pub(super) fn server_is_gone(stderr: &str) -> bool {
     WORDS.iter().any(|words| stderr.contains(words))
 }
 
-/// That a connection was refused: by the scratch server, or by another one that a function dialled.
+/// Whether a connection was refused: by the scratch server, or by another one that a function dialled.
 pub(super) fn no_connection(stderr: &str) -> bool {
     stderr.contains("connection to server")
 }
 
-/// An extension, a library, a setting or a locale that is there where the dump was made.
+/// Whether an error is about an extension, a library, a setting or a locale that this node lacks.
 pub(super) fn is_missing_here(reason: &str) -> bool {
     const WORDS: [&str; 16] = [
         "is not available",
         "must be preloaded",
         "must be loaded via",
-        // The scratch server has no room for one.
+        // The scratch server starts none.
         "background worker",
         "max_worker_processes",
         "could not open extension control file",

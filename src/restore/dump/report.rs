@@ -64,7 +64,7 @@ impl DumpReport {
         self.verifications.push(Verification::new(at, verdict));
     }
 
-    /// The last word: how the work ended, and what was seen on the way.
+    /// Concludes from the outcome of the work and from the verifications.
     pub(super) fn conclude(mut self, outcome: Result<(), RestoreError>) -> Self {
         let bad = judge_verifications(&self.verifications, &[]);
         let seen = bad.map(|bad| {
@@ -73,7 +73,7 @@ impl DumpReport {
             (critical, format!("{}: {reason}", bad.name))
         });
         let (conclusion, reason, hint) = match (seen, outcome) {
-            // What was found bad is bad, whatever kept the test from going on.
+            // Damage that was found counts, however the test ended.
             (Some((true, seen)), _) => (Conclusion::Failed, seen, Some(BAD.to_owned())),
             (_, Err(error)) => {
                 self.not_now = error.is_not_now();

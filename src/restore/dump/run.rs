@@ -30,9 +30,9 @@ const EMPTY_CLUSTER: u64 = 64 << 20;
 /// PostgreSQL keeps this much WAL between checkpoints (`max_wal_size`, its default), and half as much again.
 const WAL_KEPT: u64 = 3 << 29;
 
-/// Tests `set`, or the newest one; `progress` is told each step as it ends.
+/// Tests `set`, or the newest one; `progress` gets each step when it ends.
 ///
-/// However it ends, there is a report; and whatever the test started or made is gone.
+/// Every test returns a report. Its processes and files are removed.
 pub async fn run(
     config: &Config,
     set: Option<&str>,
@@ -84,7 +84,7 @@ impl Test<'_> {
         let began = Instant::now();
         let removed = scratch.remove();
         self.step("tear_down", began, None);
-        // What the test found comes before what it could not clear away.
+        // The result of the test comes before an error of its removal.
         outcome.and(removed)
     }
 

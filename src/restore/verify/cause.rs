@@ -1,9 +1,9 @@
-//! Whether an error in a look at an object is the object's fault, or this node's, or says nothing of either.
+//! Whether an error of a check means that the object is damaged, that this node lacks something, or neither.
 
 use crate::postgres::{self, PostgresError};
 use crate::restore::RestoreError;
 
-/// What an error says of the object that was looked at.
+/// The cause of an error of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
     /// The object is corrupt, or a file of it is missing.
@@ -28,15 +28,15 @@ pub fn is_corrupt(error: &tokio_postgres::Error) -> bool {
     cause_of(error) == Cause::Corrupt
 }
 
-/// What is damaged, by an `error`; `None` where the error says nothing of damage.
+/// The damage that `error` proves, in words; `None` where it proves none.
 pub fn damage(error: &PostgresError) -> Option<String> {
     (cause(error) == Cause::Corrupt).then(|| in_words(error))
 }
 
-/// A copy that cannot be asked is bad where `error` says so; else nothing is known of it.
+/// The error for a failed query to the copy: the backup is bad if `error` proves damage, else that is unknown.
 pub fn unasked(error: PostgresError) -> RestoreError {
     match damage(&error) {
-        Some(words) => RestoreError::Bad(format!("the restored server cannot be asked: {words}")),
+        Some(words) => RestoreError::Bad(format!("the restored server cannot be queried: {words}")),
         None => error.into(),
     }
 }
@@ -77,7 +77,7 @@ fn judge(answer: &Answer<'_>) -> Cause {
     }
 }
 
-/// What the server reads relations, transaction states and the map of the catalogs with.
+/// The sources that read relations, transaction states and the map of the catalogs.
 const STORAGE: [&str; 4] = ["md.c", "slru.c", "relmapper.c", "twophase.c"];
 const UNREADABLE: &str = "could not access status of transaction";
 
@@ -120,7 +120,7 @@ fn is_unreadable(answer: &Answer<'_>) -> bool {
         || READERS.contains(&answer.file)
 }
 
-/// PostgreSQL's words for what is installed where the backup was taken, and not here.
+/// Whether PostgreSQL's message is about something that this node lacks.
 fn is_missing_here(message: &str) -> bool {
     const WORDS: [&str; 17] = [
         "could not load library",

@@ -93,7 +93,7 @@ impl Database {
             .ok()
     }
 
-    /// The same for one whose connection ended, whatever was said of it before.
+    /// Connects again after a connection to it ended, without a report.
     pub(super) async fn enter_again(
         &self,
         server: &ScratchServer,
@@ -105,7 +105,7 @@ impl Database {
 /// Lists the databases of the copy through `door`, a connection to any of them, and opens those that allow no connections,
 /// unless the copy is kept.
 ///
-/// `template0`, which PostgreSQL makes and keeps closed, is none of them.
+/// `template0`, which PostgreSQL makes and keeps closed, is left out.
 ///
 /// # Errors
 /// When the list cannot be read.
@@ -185,7 +185,7 @@ pub async fn prepared(door: &Connection) -> Result<Vec<Prepared>, PostgresError>
         .collect()
 }
 
-/// Rolls back what is `prepared` in the copy, so that its locks keep nothing from being read; names each.
+/// Rolls back the `prepared` transactions of the copy, whose locks would block its queries, and names each.
 pub async fn roll_back(server: &ScratchServer, prepared: &[Prepared]) -> Verdict {
     let mut look = Look::default();
     for Prepared { gid, database } in prepared {
@@ -213,7 +213,7 @@ async fn roll_back_one(
     done.map_err(|error| PostgresError::Query { what, error })
 }
 
-/// Says of a cluster that is kept what is `prepared` in it; ok where nothing is.
+/// Reports the `prepared` transactions of a cluster that is kept; ok without one.
 pub fn judge_prepared(prepared: &[Prepared]) -> Verdict {
     let mut look = Look::default();
     for Prepared { gid, database } in prepared {

@@ -1,4 +1,4 @@
-//! Which cluster came back, and to which point.
+//! Which cluster was restored, and where its recovery ended.
 
 use std::path::Path;
 
@@ -71,7 +71,7 @@ fn parent_timeline(data: &Path, walfile: &str) -> Option<Timeline> {
     history.parent().map(|switch| switch.timeline)
 }
 
-/// Is it the cluster that the backup, and this node's server, say it is?
+/// Whether the system identifier is that of the backup, and that of this node's server.
 pub fn judge_identity(recovered: u64, backup: Option<u64>, live: Option<u64>) -> Verdict {
     for (expected, whose) in [(backup, "the backup"), (live, "this node's server")] {
         if let Some(expected) = expected.filter(|expected| *expected != recovered) {

@@ -1,4 +1,4 @@
-//! What one verification saw in many objects: what is bad, what it could not look at, and what is to be remarked.
+//! The result of one verification of many objects: damage, objects that could not be checked, and remarks.
 
 use serde::Serialize;
 
@@ -64,7 +64,7 @@ impl Look {
         self.remarks.push(remark);
     }
 
-    /// Remarks what `other` did not look at: each verification that wants to look at it says so by itself. Damage stays damage.
+    /// Adds the damage in `other`, and its unchecked objects as remarks: each verification reports its own unchecked objects.
     pub fn remark_not_looked_at(&mut self, other: Self) {
         self.bad.extend(other.bad);
         let unseen = other.not_looked_at.into_iter();
@@ -72,7 +72,7 @@ impl Look {
             .extend(unseen.map(|it| format!("{}: {}", it.object, it.reason)));
     }
 
-    /// The look at `object` ended in `error`: only some errors say that the object is bad.
+    /// The check of `object` failed with `error`: only some errors prove damage.
     pub fn failed(&mut self, object: &str, error: &PostgresError) {
         let words = in_words(error);
         match cause(error) {
@@ -84,7 +84,7 @@ impl Look {
         }
     }
 
-    /// Critical for what is bad, unknown for what could not be looked at, a warning for what is remarked.
+    /// Critical for damage, unknown for an object that could not be checked, a warning for a remark.
     pub fn verdict(&self) -> Verdict {
         let told = |it: &NotLookedAt| format!("{}: {}", it.object, it.reason);
         let (databases, objects): (Vec<_>, Vec<_>) =

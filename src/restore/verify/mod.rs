@@ -1,4 +1,4 @@
-//! Is what came back whole? Each question is one verification.
+//! Verifications of a restored cluster.
 
 mod amcheck;
 mod assertions;

@@ -1,6 +1,6 @@
-//! What the databases of a copy need of the node that it was restored on: libraries, locales, the order of text.
+//! What the databases of a copy need from the node: libraries, locales, versions of collations.
 //!
-//! A backup brings none of them. What this node lacks is said of the node, and is never held against the backup.
+//! A backup contains none of them, so that a missing one is a fault of the node and never of the backup.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,15 +13,14 @@ use crate::model::Verdict;
 use crate::postgres::{Connection, PostgresError};
 use crate::restore::server::ScratchServer;
 
-/// For one question to a database of a cluster that is kept: some have a hundred thousand tables, and a cold disk.
+/// Limit of one query to a database of a cluster that is kept, which may have a hundred thousand tables and a cold disk.
 const KEPT: Duration = Duration::from_secs(300);
 
-/// Enters each of `databases`, cuts off its foreign servers, and says what this node lacks for it.
-///
-/// In a cluster that is kept, nothing is cut off: `is_kept`.
+/// Connects to each of `databases`, disables its foreign servers, and reports what this node lacks for it. In a cluster that
+/// is kept (`is_kept`) foreign servers stay enabled.
 pub async fn check_node(server: &ScratchServer, databases: &[Database], is_kept: bool) -> Verdict {
     let mut lacking = Look::default();
-    // No clock ends a restore for good.
+    // A test has a limit of its own, a restore for good has none.
     let limit = if is_kept { KEPT } else { Duration::ZERO };
     for database in databases {
         let mut entered = Look::default();

@@ -28,7 +28,7 @@ const NAMED: usize = 3;
 /// Restored rows by database and table, the latter schema-qualified and quoted; `None` where they were not read.
 pub type Counts = BTreeMap<String, Option<BTreeMap<String, Option<u64>>>>;
 
-/// What the comparison came to.
+/// The result of the comparison.
 #[derive(Debug, Default)]
 struct Compared {
     tables: usize,

@@ -14,12 +14,12 @@ struct Table {
     oid: u32,
     /// Schema-qualified and quoted.
     name: Name,
-    /// The primary key's columns, quoted; empty where there is none.
+    /// The primary key's columns, quoted; empty without a primary key.
     key: Name,
     bytes: u64,
 }
 
-/// What reading every table came to.
+/// The result of reading every table.
 #[derive(Default)]
 pub struct ReadTables {
     pub look: Look,
