@@ -7,7 +7,7 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// It starts, is the right cluster on the right timeline, and comes to the end of the archive
+    /// It starts, is the right cluster on the right timeline, and reaches the end of the archive
     Start,
     /// Every file is there, every page's checksum is right, and amcheck finds nothing
     Check,
