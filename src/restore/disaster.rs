@@ -70,12 +70,8 @@ pub async fn restore(
     tell: Tell<'_>,
 ) -> Result<Restored, RestoreError> {
     let began = Instant::now();
-    let Outlook {
-        forecast,
-        mut found,
-        report,
-        ..
-    } = outlook;
+    let forecast = outlook.forecast;
+    let (mut found, report) = (outlook.found, outlook.report);
     let mut place = Place::open(&forecast.directory)?;
     let mut test = Test {
         loaded,
