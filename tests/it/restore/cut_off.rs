@@ -81,3 +81,43 @@ fn a_restore_that_is_cut_off_leaves_nothing_and_one_that_is_killed_says_what_it_
     assert_eq!(restored.code, 0, "{restored:?}");
     assert_eq!(ask_restored(&lab, "SELECT count(*) FROM marker"), "6");
 }
+
+/// A restore whose replay is over, and whose checkpoint on the new timeline waits for its process, which is stopped.
+fn restore_before_its_checkpoint(lab: &Lab) -> Background<'_> {
+    let restoring = restore_in_replay(lab);
+    lab.ok("pkill -STOP -f '^postgres: xdb restore: checkpointer'");
+    lab.remove_toxic("slow");
+    eventually("the replay is over", SOON, || {
+        let log = lab.ok(&format!("cat {TARGET}/xdb-restore/postgresql.log"));
+        log.contains("archive recovery complete").then_some(())
+    });
+    let signal = lab.sh(&format!("ls {TARGET}/xdb-restore/data/recovery.signal"));
+    assert_ne!(signal.code, 0, "{signal:?}");
+    assert!(restoring.is_running());
+    restoring
+}
+
+/// A start would replay the old timeline again, past a target.
+#[test]
+fn a_cluster_without_the_checkpoint_on_its_new_timeline_has_not_recovered() {
+    let lab = Lab::start_quiet(Program::Walrus);
+    moments(&lab, 1);
+    for id in 2..=6 {
+        lab.sql(&format!("INSERT INTO marker VALUES ({id})"));
+        archive_all(&lab);
+    }
+
+    let restoring = restore_before_its_checkpoint(&lab);
+    restoring.signal("TERM");
+    assert_eq!(restoring.wait(SOON).code, 143);
+    assert_ne!(lab.sh(&format!("ls {TARGET}")).code, 0, "something is left");
+    lab.config("");
+
+    let restoring = restore_before_its_checkpoint(&lab);
+    restoring.signal("KILL");
+    assert_eq!(restoring.wait(SOON).code, 137);
+    lab.config("");
+    restore(&lab, &["--finish"]).failed(3, "was stopped before the end of its recovery");
+    restore(&lab, &[]).failed(3, "holds a restore of xdb's that did not end");
+    assert_ne!(lab.sh(&format!("ls {TARGET}/PG_VERSION")).code, 0);
+}
