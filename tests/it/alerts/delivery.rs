@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use xdb::alerts::AlertsError;
 use xdb::model::{Scope, Verdict};
+use xdb::redis::RedisError;
 use xdb::store::Reader;
 
-use super::{Bench, critical, db1, warning};
+use super::{ACTIVE, Bench, EVENTS, critical, db1, warning};
 use crate::harness::{Service, eventually};
 #[test]
 fn an_alert_comes_and_goes_in_hash_stream_and_channel() {
@@ -213,5 +214,50 @@ fn a_redis_that_takes_no_writes_loses_no_event_and_is_connected_to_again() {
             "raised lag/db1/db2",
             "escalated lag/db1/db2"
         ]
+    );
+}
+
+#[test]
+fn a_key_that_another_program_wrote_is_named_and_no_event_is_lost() {
+    let (bench, directory) = (Bench::start(), TempDir::new().unwrap());
+    let node = bench.node("db1", directory.path());
+    let tell = |words: &[&str]| {
+        let mut command = cmd(words[0]);
+        command.arg(&words[1..]);
+        command.exec(&mut bench.consumer()).unwrap();
+    };
+    let reconcile = || {
+        let own = [db1()];
+        let reconciled = node.alerts.reconcile(&node.redis, &own);
+        bench.runtime.block_on(reconciled)
+    };
+    for (key, verdict) in [
+        (ACTIVE, warning()),
+        (EVENTS, critical()),
+        ("xdb:main:alerts:delivered:db1", Verdict::Ok),
+    ] {
+        tell(&["DEL", key]);
+        match key {
+            "xdb:main:alerts:delivered:db1" => tell(&["HSET", key, "foo", "bar"]),
+            _ => tell(&["SET", key, "foo"]),
+        }
+        bench.record(&node, &[("disk", db1(), verdict)]);
+        for failed in [bench.deliver(&node).map(drop), reconcile()] {
+            let error = failed.unwrap_err();
+            assert!(error.to_string().contains(key), "{error}");
+            assert!(error.hint().contains("redis-cli DEL"), "{error}");
+            let AlertsError::Redis(RedisError::WrongType { key: named, .. }) = &error else {
+                panic!("{error:?}");
+            };
+            assert_eq!(named, key);
+        }
+        assert_eq!(bench.queued(&node), 1, "{key}");
+        tell(&["DEL", key]);
+        assert_eq!(bench.deliver(&node).unwrap(), 1, "{key}");
+    }
+    assert_eq!(bench.active(), [""; 0]);
+    assert_eq!(
+        bench.events(),
+        ["escalated disk/db1/db2", "resolved disk/db1/db2"]
     );
 }
