@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Backup, Catalog, End, Span, plan_recovery};
+use super::read::EMPTY_HISTORY;
+use super::{Backup, Catalog, End, Span, UnreadHistory, plan_recovery};
 use crate::model::{SegmentSize, Timeline, WalSegment};
 use crate::storage::Acknowledgement;
 
@@ -105,7 +106,9 @@ impl Catalog {
             missing.extend(spans.into_iter().map(|span| (span, &*backup.name)));
             problems.extend(reason.map(|(_, reason)| reason));
         }
-        problems.dedup();
+        problems.extend(self.empty_histories().map(|history| history.to_string()));
+        let mut told = BTreeSet::new();
+        problems.retain(|problem| told.insert(problem.clone()));
         if self.newest().is_none() {
             problems.push("there is no base backup".to_owned());
         }
@@ -129,6 +132,19 @@ impl Catalog {
                 End::Marked(_) => None,
             },
         }
+    }
+
+    /// Histories that are stored and hold nothing. No backup on the timeline itself needs one, but a standby on the timeline
+    /// before it does.
+    fn empty_histories(&self) -> impl Iterator<Item = UnreadHistory> {
+        let histories = self.wal.histories.iter();
+        histories.filter_map(|(timeline, history)| {
+            let reason = history.as_ref().err()?;
+            (reason == EMPTY_HISTORY).then(|| UnreadHistory {
+                timeline: *timeline,
+                reason: reason.clone(),
+            })
+        })
     }
 
     /// The names and bytes of the segments in `span` that are stored and not whole.
@@ -167,6 +183,7 @@ impl Catalog {
             missing.extend(spans.into_iter().map(|span| (span, &*backup.name)));
             histories.extend(unread.map(|(timeline, _)| timeline));
         }
+        histories.extend(self.empty_histories().map(|history| history.timeline));
         let spans = merged(missing).into_iter().map(|(span, _)| span);
         (spans.collect(), histories)
     }
