@@ -1,9 +1,10 @@
 //! Looks: asks PostgreSQL, PgBouncer and the bucket, and hands what they say to the judges.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 use tokio::time::timeout;
 
 use super::pgbouncer::{saturation, waiting};
@@ -36,6 +37,8 @@ pub struct Sampler {
     /// Made when the first check needs it.
     shared: OnceCell<Shared>,
     program: Asked,
+    /// Taken while the state store is read.
+    history: Arc<Mutex<()>>,
 }
 
 /// What one check came to.
@@ -60,6 +63,7 @@ impl Sampler {
             loaded: loaded.clone(),
             shared: OnceCell::new(),
             program: Asked::default(),
+            history: Arc::default(),
         })
     }
 
@@ -188,15 +192,20 @@ impl Sampler {
         }))
     }
 
-    /// On a thread of its own: a volume that hangs must not hold up the other checks.
+    /// On a thread of its own: a volume that hangs must not hold up the other checks. One thread at most: each look would
+    /// leave another behind, until the runtime has none left for what serving needs.
     async fn program_failures(&self, now: Timestamp) -> Result<usize, StoreError> {
+        let secs = STATEMENT.as_secs();
+        let Ok(turn) = self.history.clone().try_lock_owned() else {
+            return Err(StoreError::NoAnswer { secs });
+        };
         let directory = self.loaded.config.node.state_directory.clone();
         let read = move || {
+            let _turn = turn;
             let reader = Reader::open(&directory)?;
             let failures = reader.map(|it| it.reading().program_failures(now - FAILURES_WITHIN));
             Ok(failures.transpose()?.unwrap_or_default())
         };
-        let secs = STATEMENT.as_secs();
         let read = timeout(STATEMENT, process::on_a_thread(read)).await;
         read.unwrap_or(Err(StoreError::NoAnswer { secs }))
     }
