@@ -41,16 +41,13 @@ pub(super) async fn keep(node: &Node, job: Job, ran: Ran) {
     let s3 = node.outages.s3.reason();
     outages::name_cause(&mut findings, s3.as_deref());
     let superseded = job == Job::Checks && node.view.borrow().superseded_by.is_some();
-    let standing = |key: &AlertKey| key.check == LAG && key.scope != Scope::Cluster;
-    let stands = node
-        .tools
-        .known
-        .borrow()
-        .alerts
-        .iter()
-        .any(|alert| AlertKey::parse(&alert.key).is_ok_and(|key| standing(&key)));
-    if superseded && stands {
-        let of_standbys = standing;
+    let of_standbys = |key: &AlertKey| key.check == LAG && key.scope != Scope::Cluster;
+    let stands = || {
+        let alerts = &node.tools.known.borrow().alerts;
+        let mut keys = alerts.iter().map(|alert| AlertKey::parse(&alert.key));
+        keys.any(|key| key.is_ok_and(|key| of_standbys(&key)))
+    };
+    if superseded && stands() {
         resolve(node, of_standbys, "a superseded server has no standbys").await;
     }
     let judged = findings.into_iter().zip(ran.holds);
