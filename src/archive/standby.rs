@@ -136,7 +136,7 @@ impl Waits {
     pub(super) fn hint(&self) -> &'static str {
         match self {
             Self::Primary { .. } | Self::Unknown => {
-                "PostgreSQL retries by itself; if it lasts, look at the primary's archiver: `xdb check archiver` there"
+                "PostgreSQL retries automatically; if it lasts, look at the primary's archiver: `xdb check archiver` there"
             }
             Self::Passed { .. } => {
                 "the archive lacks it: this node's daemon stores it, or `xdb archive fill`; where no node has it whole: `xdb archive acknowledge`"

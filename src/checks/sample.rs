@@ -41,7 +41,7 @@ pub struct Sampler {
     history: Arc<Mutex<()>>,
 }
 
-/// What one check came to.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Looked {
     /// At least one.
@@ -218,7 +218,7 @@ impl Sampler {
 
     /// The one check for which "could not connect" is no unknown.
     ///
-    /// It logs in anew: a connection that is kept may answer while nobody else gets in.
+    /// It makes a new connection: a kept one may answer while no other client can log in.
     pub async fn up(&self) -> Verdict {
         let asked = async {
             let connection = postgres::connect(&self.target, STATEMENT).await?;

@@ -207,7 +207,7 @@ fn what_is_wrong_beside_the_newest_backup_is_told_by_its_own_name() {
     ] {
         assert_eq!(verdict(&status, check).word(), word, "{check}");
     }
-    // Where nobody could look there is no finding: neither an alert more, nor the end of one that stands.
+    // A check that could not look makes no finding: it neither raises nor ends an alert.
     let blind = with(None);
     assert!(blind.findings.iter().all(|one| one.check != "wal-gap"));
 }

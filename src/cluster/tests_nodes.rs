@@ -78,7 +78,7 @@ fn nodes_are_judged_by_what_they_say_and_by_their_silence() {
         let status = judged(&own, &with(vec![other]));
         assert_eq!(verdict(&status, "primary"), Verdict::Ok, "{status:?}");
     }
-    // Never heard of: whether it lives, nobody knows.
+    // Never heard of: whether it runs is not known.
     let status = judged(&view(false, 1), &with(vec![Peer::new("db2:8009")]));
     assert_eq!(verdict(&status, "node").word(), "unknown");
 }

@@ -1,4 +1,4 @@
-//! One way out for what a job came to: log, store, alerts, Redis.
+//! Publishes the outcome of a job: log, store, alerts, Redis.
 
 use jiff::Timestamp;
 
@@ -10,7 +10,7 @@ use crate::model::{AlertKey, Run, Scope, Verdict};
 /// The check of a primary's standbys; a superseded primary has none.
 const LAG: &str = "replication-lag";
 
-/// Says what a job came to, and keeps it.
+/// Logs the outcome of a job, and keeps it.
 pub(super) async fn publish(node: &Node, job: Job, ran: Ran) {
     log_outcome(job, &ran);
     keep(node, job, ran).await;
@@ -68,7 +68,7 @@ pub(super) async fn keep(node: &Node, job: Job, ran: Ran) {
     deliver(node).await;
 }
 
-/// Ends this node's alerts of `which`: by a role change, say; what still holds is raised anew by whoever looks now.
+/// Ends this node's alerts of `which`, after a role change for example. The next check raises again what still holds.
 pub(super) async fn resolve(
     node: &Node,
     which: impl Fn(&AlertKey) -> bool + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! Live state: keys that vanish by themselves when nobody writes them any more.
+//! Live state: keys that expire unless they are written again.
 
 use std::time::Duration;
 

@@ -49,11 +49,11 @@ pub struct Gap {
     pub segments: u64,
     /// It is the end of the archive: nothing of its timeline is stored after it, and the high-water mark lies in it.
     pub at_end: bool,
-    /// Those of it that are stored with too few bytes to be whole.
+    /// Its segments that are stored with too few bytes to be whole.
     pub cut: Vec<String>,
     /// The backups that cannot be recovered past it.
     pub cuts_off: Vec<String>,
-    /// Who knows of it; of several the one that ends first. `None` where nobody does, or not of all of it.
+    /// The acknowledgement of the gap; of several the one that ends first. `None` where not all of the gap is acknowledged.
     pub acknowledged: Option<Acknowledgement>,
 }
 
@@ -68,7 +68,7 @@ impl Gap {
 }
 
 impl Verified {
-    /// The gap that `backup` cannot get past: the first that nobody knows of, otherwise the first.
+    /// The gap that `backup` cannot get past: the first that is not acknowledged, otherwise the first.
     pub fn first_gap_of(&self, backup: &str) -> Option<&Gap> {
         let cuts_off = |gap: &&Gap| gap.cuts_off.iter().any(|name| name == backup);
         let mut gaps = self.gaps.iter().filter(cuts_off);
@@ -76,7 +76,7 @@ impl Verified {
         unknown.or_else(|| gaps.next())
     }
 
-    /// Nothing is missing or wrong that nobody knows of.
+    /// No problems, and no gaps that are not acknowledged.
     pub fn is_good(&self) -> bool {
         self.problems.is_empty() && self.gaps.iter().all(|gap| gap.acknowledged.is_some())
     }
