@@ -130,28 +130,9 @@ impl Sampler {
                 query,
                 unit,
                 limits,
-            } => {
-                let client = self.postgres.borrow().await?;
-                let asked = ask(&client, query).await;
-                if !matches!(asked, Err(SampleError::TooManyRows { .. })) {
-                    client.give_back().await;
-                }
-                let values = asked?;
-                judged(&read_values(&values)?, limits, unit)
-            }
+            } => judged(&self.query(query).await?, limits, unit),
             Kind::PgBouncer { metric, limits } => {
-                let console = Console::open(&self.loaded.config.pgbouncer).await?;
-                let (values, unit) = match metric {
-                    Metric::ClientsWaiting => (waiting(&console.pools().await?), "waiting"),
-                    Metric::Saturation => {
-                        let (pools, databases) =
-                            (console.pools().await?, console.databases().await?);
-                        (
-                            saturation(console.clients().await?, &pools, &databases),
-                            "%",
-                        )
-                    }
-                };
+                let (values, unit) = self.pgbouncer(*metric).await?;
                 judged(&values, limits, unit)
             }
             Kind::Archiver { limits } => {
@@ -190,6 +171,29 @@ impl Sampler {
                 }
             }
         }))
+    }
+
+    /// The values of a check's query. What the query leaves in its session is taken back.
+    async fn query(&self, query: &str) -> Result<Vec<Value>, SampleError> {
+        let client = self.postgres.borrow().await?;
+        let asked = ask(&client, query).await;
+        if !matches!(asked, Err(SampleError::TooManyRows { .. })) {
+            client.give_back().await;
+        }
+        read_values(&asked?)
+    }
+
+    /// The values of `metric`, with their unit.
+    async fn pgbouncer(&self, metric: &Metric) -> Result<(Vec<Value>, &'static str), SampleError> {
+        let console = Console::open(&self.loaded.config.pgbouncer).await?;
+        Ok(match metric {
+            Metric::ClientsWaiting => (waiting(&console.pools().await?), "waiting"),
+            Metric::Saturation => {
+                let (pools, databases) = (console.pools().await?, console.databases().await?);
+                let values = saturation(console.clients().await?, &pools, &databases);
+                (values, "%")
+            }
+        })
     }
 
     /// On a thread of its own: a volume that hangs must not hold up the other checks. One thread at most: each look would
