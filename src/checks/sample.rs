@@ -200,9 +200,8 @@ impl Sampler {
     /// leave another behind, until the runtime has none left for what serving needs.
     async fn program_failures(&self, now: Timestamp) -> Result<usize, StoreError> {
         let secs = STATEMENT.as_secs();
-        let Ok(turn) = self.history.clone().try_lock_owned() else {
-            return Err(StoreError::NoAnswer { secs });
-        };
+        let turn = timeout(STATEMENT, self.history.clone().lock_owned()).await;
+        let turn = turn.map_err(|_| StoreError::NoAnswer { secs })?;
         let directory = self.loaded.config.node.state_directory.clone();
         let read = move || {
             let _turn = turn;
