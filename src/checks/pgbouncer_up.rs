@@ -181,7 +181,7 @@ fn judge(reached: &Reached, inside: Option<Inside>) -> (PgBouncerCondition, Opti
     }
 }
 
-/// What the socket proves where `gone` says that nothing listens at the loopback address: clients may come by another one.
+/// Judges by the socket where `gone` says that nothing listens at the loopback address: clients may use another address.
 fn judge_over_socket(over_socket: &Reached, gone: String) -> (PgBouncerCondition, Option<String>) {
     match over_socket {
         Reached::Gone(_) | Reached::Silent(_) => (PgBouncerCondition::Gone, Some(gone)),

@@ -127,7 +127,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
         );
         return Exit::Usage.into();
     }
-    // As Cli::parse() would: where standard error is gone, the exit code alone says it.
+    // As Cli::parse() would. Where standard error is closed, the exit code alone tells.
     let _ = error.print();
     u8::try_from(error.exit_code()).unwrap_or(2).into()
 }
@@ -176,7 +176,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             };
             until_interrupted(run::run(job, &loaded), run::clean_up(job, &loaded))
         }
-        // It says by itself, in its log, what it leaves out.
+        // Its log names what it leaves out.
         Verb::Daemon => daemon::run(&config::load_to_serve(&Sources::from_process(cli.config))?),
         Verb::Config(config_show::Verb::Show) => config_show::run(&load(Vec::new())?),
         Verb::Config(config_show::Verb::Check) => {
@@ -220,7 +220,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Restore(arguments) => {
             let loaded = load(arguments.flags())?;
             let work = async {
-                // A closed terminal must not end a restore of hours: nobody hears of it then, and the cluster is there.
+                // A closed terminal must not end a restore of hours.
                 let _heard = listen(SignalKind::hangup())?;
                 restore::run(arguments, &loaded).await
             };

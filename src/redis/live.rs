@@ -1,4 +1,4 @@
-//! Live state: keys that vanish by themselves when nobody writes them any more.
+//! Live state: keys that expire unless they are written again.
 
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ impl Redis {
             let state: Vec<u8> = match self.ask(WHAT, &get).await {
                 Ok(state) => state,
                 // No node wrote that.
-                Err(RedisError::Command { reason, .. }) if reason.contains("WRONGTYPE") => continue,
+                Err(RedisError::WrongType { .. }) => continue,
                 Err(error) => return Err(error),
             };
             // One can have vanished in between.
