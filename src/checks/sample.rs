@@ -132,7 +132,7 @@ impl Sampler {
                 limits,
             } => judged(&self.query(query).await?, limits, unit),
             Kind::PgBouncer { metric, limits } => {
-                let (values, unit) = self.pgbouncer(*metric).await?;
+                let (values, unit) = self.pgbouncer(metric).await?;
                 judged(&values, limits, unit)
             }
             Kind::Archiver { limits } => {

@@ -112,7 +112,8 @@ impl Redis {
         // The crate's own defaults are 1 s and 500 ms; `send` has the deadline for answers.
         let settings = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
-            .set_response_timeout(None);
+            .set_response_timeout(None)
+            .set_dns_resolver(super::resolver::Reachable);
         let client = self.client()?;
         let connecting = client.get_multiplexed_async_connection_with_config(&settings);
         let failed = |reason| RedisError::Connect {

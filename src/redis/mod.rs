@@ -5,6 +5,7 @@
 mod connection;
 mod keys;
 mod live;
+mod resolver;
 
 use std::path::PathBuf;
 
