@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -14,7 +15,6 @@ use tokio_postgres::config::{SslMode as Negotiation, SslNegotiation};
 use tokio_postgres::{Client, Config, SimpleQueryMessage, SimpleQueryRow};
 
 use super::connect::connect_first;
-use super::heard::Heard;
 use super::peer::judge_peer;
 use super::progress::{Progress, Stage};
 use super::resolve::Resolver;
@@ -136,7 +136,7 @@ fn share(end: Instant, left: usize) -> Duration {
     time / u32::try_from(left.max(1)).unwrap_or(u32::MAX)
 }
 
-/// Comes to `host` as `sslmode` says.
+/// Connects to `host` with TLS, without, or with one after the other, as `sslmode` says.
 async fn dial_host(
     options: &Options,
     host: &Host,
@@ -232,7 +232,6 @@ where
 {
     progress.reach(Stage::Greet);
     let (config, unused) = settings(options, host, negotiation);
-    let stream = Heard::new(stream, &progress.heard);
     let failed = |error| match (failure(progress.stage(), &error), &unused) {
         (Failure::NoPassword, Some(why)) => Failure::PasswordFile(why.clone()),
         (failure, _) => failure,
@@ -243,10 +242,11 @@ where
         _ if config.get_ssl_negotiation() == SslNegotiation::Direct => Next::Anything,
         _ => Next::Answer,
     };
-    let stream = Watched::new(stream, methods, next);
+    let stream = Watched::new(stream, methods, next, &progress.heard);
     let connector = WatchedTls {
         connector: options.tls.connector(&host.name),
         methods: methods.cloned(),
+        heard: Arc::clone(&progress.heard),
     };
     let (client, mut connection) = config
         .connect_raw(stream, connector)

@@ -13,7 +13,6 @@ mod connection_string;
 mod connection_string_tests;
 mod dial;
 mod error;
-mod heard;
 mod hop;
 mod host;
 mod keyword_values;
@@ -73,7 +72,7 @@ pub struct Parameters {
     pub application_name: Option<String>,
     /// The `options` of the session.
     pub options: Option<String>,
-    /// libpq's `require_auth`: how the server may ask who comes.
+    /// libpq's `require_auth`: the authentication methods that the server may use.
     pub methods: Option<AuthMethods>,
     /// libpq's `requirepeer`: the account that the server at a Unix socket runs as.
     pub peer: Option<String>,
