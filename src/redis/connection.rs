@@ -1,4 +1,4 @@
-//! The connection, made when it is first used and made anew when it is lost.
+//! The connection, made when it is first used and made again when it is lost.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -41,7 +41,7 @@ const CACHED_END: &str = " (server_login_retry)";
 const WHOLE: usize = 60;
 
 impl Signal {
-    /// The same trouble as `other`, be it told by PostgreSQL itself or from PgBouncer's memory.
+    /// The same failure as `other`, whether PostgreSQL reports it or PgBouncer repeats it from its cache.
     pub(super) fn same_as(&self, other: &Self) -> bool {
         (self.hop, self.next) == (other.hop, other.next)
             && core(&self.reason) == core(&other.reason)

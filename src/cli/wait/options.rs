@@ -1,4 +1,4 @@
-//! From flags, configuration and libpq's variables to what is waited for.
+//! From flags, configuration and libpq's variables to the options of the probe.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use crate::wait::{
     WaitError, Wanted, is_connection_string, parse_connection_string, parse_hosts,
 };
 
-/// What `arguments` ask to wait for, one by one.
+/// The targets that `arguments` name.
 ///
 /// # Errors
 /// When the configuration, the connection string or the certificates are wrong.
