@@ -21,7 +21,7 @@ use super::resolve::Resolver;
 use super::session_attributes::Role;
 use super::watched::{Forbidden, Next, Watched, WatchedTls};
 use super::{Host, Options, Wanted};
-use crate::postgres::{in_words, tls_failure};
+use crate::postgres::{in_words, is_cut, tls_failure};
 
 /// Why an attempt failed, as it was seen; [`super::classify`] says what it means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -371,12 +371,4 @@ fn failure(stage: Stage, error: &tokio_postgres::Error) -> Failure {
         words if words == "server does not support TLS" => Failure::Tls(words),
         words => Failure::Odd(words),
     }
-}
-
-fn is_cut(kind: io::ErrorKind) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(
-        kind,
-        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
-    )
 }
