@@ -137,12 +137,12 @@ impl<'a> Report<'a> {
         Ok(())
     }
 
-    /// systemd's own deadline comes as a signal: a boot that fails explains itself then, too.
+    /// systemd's own deadline arrives as a signal: a boot that fails must report its reason then, too.
     pub(super) fn interrupted(&self) {
         self.last_words(|_| "is not ready, and a signal ended the wait");
     }
 
-    /// For each target that is not ready: how long it took, which hop, what to look at, the runbook.
+    /// For each target that is not ready: the time, the hop, where to look, and the runbook.
     fn last_words(&self, how: impl Fn(Next) -> &'static str) {
         let secs = self.begin.elapsed().as_secs_f64();
         for (target, seen) in self.targets.iter().zip(self.seen.borrow().iter()) {
@@ -157,11 +157,11 @@ impl<'a> Report<'a> {
                     None,
                 ),
                 Seen::Ready => self.say(&format!("{place} is ready")),
-                Seen::Nothing => {
-                    self.say(&format!(
-                        "{place} was still in its first attempt after {secs:.1} s"
-                    ));
-                }
+                // The only reason of a wait that a signal ended so early, so `--quiet` must not suppress it.
+                Seen::Nothing => complain(
+                    &format!("{place} was still in its first attempt after {secs:.1} s"),
+                    None,
+                ),
             }
         }
     }
