@@ -126,7 +126,7 @@ pub(super) fn classify(failure: &Failure, options: &Options) -> Signal {
             signal(hop, next, format!("{message} ({code})"))
         }
         Failure::Tls(error) => {
-            let reason = format!("no TLS as sslmode asks for with {place}: {error}");
+            let reason = format!("TLS with {place} failed (see sslmode): {error}");
             signal(Hop::Login, Next::Refused, reason)
         }
         Failure::NoPassword => {
@@ -137,7 +137,7 @@ pub(super) fn classify(failure: &Failure, options: &Options) -> Signal {
             signal(Hop::Login, Next::Refused, why.clone())
         }
         Failure::Odd(error) => {
-            let reason = format!("{place} does not speak as PostgreSQL does ({error})");
+            let reason = format!("{place} does not speak the PostgreSQL protocol ({error})");
             signal(speaker, Next::Later, reason)
         }
         Failure::WrongRole { in_recovery } => {

@@ -1,6 +1,6 @@
-//! The probe behind `xdb wait`: is the database ready for an application, by the whole way there?
+//! The probe behind `xdb wait`: is the database ready for an application, through HAProxy and PgBouncer?
 //!
-//! It dials, says which hop failed, and tries again until a deadline; it changes nothing.
+//! It connects, reports which hop failed, and retries until a deadline. It changes nothing.
 
 mod all;
 mod auth_methods;
@@ -45,7 +45,7 @@ use tokio_postgres::config::ChannelBinding;
 
 use crate::postgres::{Target, Tls};
 
-/// What is waited for, and how long.
+/// One target of a wait, and the limits.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Its `connect_timeout` is the deadline of one attempt, the query included.
@@ -55,7 +55,7 @@ pub struct Options {
     pub password_file: Option<PasswordFile>,
     pub tls: Tls,
     pub wanted: Wanted,
-    /// Who takes connections at the target's address.
+    /// The program that takes connections at the target's address.
     pub front: Hop,
     /// For all attempts together, in wall-clock time; zero makes one attempt.
     pub timeout: Duration,
@@ -63,7 +63,7 @@ pub struct Options {
     pub fail_fast_after: Duration,
 }
 
-/// What a connection string says beyond one host, one login and TLS.
+/// Parameters of a connection string beyond one host, one login and TLS.
 #[derive(Debug, Clone, Default)]
 pub struct Parameters {
     /// In the order to try them; empty where it is the target's own alone.
