@@ -28,7 +28,7 @@ impl Redis {
         self.ask("write the node's state", &command).await
     }
 
-    /// Shows a job's last success for as long as it counts; one that is not this node's `own` gives way to what is there.
+    /// Publishes a job's last success for `ttl`. One that is not this node's `own` never replaces what is there.
     ///
     /// # Errors
     /// When Redis does not take it.
@@ -50,7 +50,7 @@ impl Redis {
     /// The nodes that live, this one included: host name and JSON, by host name.
     ///
     /// # Errors
-    /// When Redis does not tell.
+    /// When Redis does not answer or refuses.
     pub async fn nodes(&self, keys: &Keys) -> Result<Vec<(String, String)>, RedisError> {
         const WHAT: &str = "read the nodes' states";
         let prefix = keys.node("");
