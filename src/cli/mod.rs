@@ -25,6 +25,7 @@ mod wait;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -255,6 +256,9 @@ fn until_interrupted(
 /// As much as the main thread has.
 const THREAD_STACK: usize = 8 << 20;
 
+/// For threads that still read or write a file when all is done.
+const LEFT_THREADS: Duration = Duration::from_secs(5);
+
 /// The same where other signals mean other things.
 fn until(
     signal: impl Future<Output = anyhow::Result<Exit>>,
@@ -266,19 +270,21 @@ fn until(
         // A job's future is large, and more so without optimization; the default of 2 MiB is too small for it.
         .thread_stack_size(THREAD_STACK)
         .enable_all()
-        .build();
-    runtime
-        .context("cannot start the asynchronous runtime")?
-        .block_on(async {
-            let exit = tokio::select! {
-                // In this order: signals are listened for before any work begins.
-                biased;
-                exit = signal => exit?,
-                outcome = work => return outcome,
-            };
-            clean_up.await;
-            Ok(exit)
-        })
+        .build()
+        .context("cannot start the asynchronous runtime")?;
+    let outcome = runtime.block_on(async {
+        let exit = tokio::select! {
+            // In this order: signals are listened for before any work begins.
+            biased;
+            exit = signal => exit?,
+            outcome = work => return outcome,
+        };
+        clean_up.await;
+        Ok(exit)
+    });
+    // A thread may hang in a file of a volume that has stalled.
+    runtime.shutdown_timeout(LEFT_THREADS);
+    outcome
 }
 
 /// Completes when a signal asks this process to end, with the exit code for it.
