@@ -109,7 +109,7 @@ async fn restore(arguments: &Arguments, loaded: &Loaded) -> anyhow::Result<Exit>
         return Ok(Exit::Good);
     }
     outlook.judge(config).await?;
-    // What is printed on the way is no part of the result, and nobody may be left to read it.
+    // Progress is no part of the result; a terminal that was closed must not end the restore.
     log::to_stderr(&format!("{plan}\n"));
     let mut progress = |step: &Step| {
         log::to_stderr(&format!("{step}\n"));
@@ -138,11 +138,14 @@ fn conclude(arguments: &Arguments, restored: &Restored, config: &Config) -> anyh
             _ => continue,
         };
         if REMARKS.contains(&verification.name.as_str()) {
-            complain(&format!("{}: {remark}", verification.name), None);
+            let hint = "the cluster is kept: compare its last rows with what you expect before you count on it";
+            let hint = (verification.name == "end_reached").then_some(hint);
+            complain(&format!("{}: {remark}", verification.name), hint);
         }
     }
     Ok(match restored.reason {
         Some(_) => Exit::Bad,
+        None if restored.end_is_unknown() => Exit::CouldNot,
         None => Exit::Good,
     })
 }

@@ -2,7 +2,7 @@
 //! confirms the restored cluster.
 //!
 //! They may hold passwords (`primary_conninfo`, `archive_command`, settings of extensions), so that no value of theirs is
-//! printed, logged or serialized: whoever needs one reads it from the file.
+//! printed, logged or serialized: the operator reads it from the file.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -204,7 +204,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, RestoreError> {
     }
 }
 
-/// As PostgreSQL makes it: for nobody else to read. At no moment is there half of one, nor none where there was one.
+/// Writes it as PostgreSQL does: readable by its owner alone, and put in place whole, by a rename.
 fn write(path: &Path, content: &[u8]) -> Result<(), RestoreError> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");

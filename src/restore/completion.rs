@@ -29,8 +29,8 @@ pub fn aside(work: &Path) -> PathBuf {
     work.join(ASIDE)
 }
 
-/// Whether the restore in `directory` came to the end of its recovery: PostgreSQL removes `recovery.signal` there and
-/// nowhere else, and `backup_label` at its begin.
+/// Whether the restore in `directory` has ended its recovery: PostgreSQL removes `recovery.signal` at
+/// the end of a recovery alone, and `backup_label` when one begins.
 pub fn has_recovered(directory: &Path) -> bool {
     let work = directory.join(WORK);
     let is_here = |name: &str| work.join(DATA).join(name).exists() || directory.join(name).exists();
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_recovery_that_came_to_its_end_can_be_completed() {
+    fn only_a_recovery_that_has_ended_can_be_completed() {
         for stop in ["data/recovery.signal", "data/backup_label"] {
             let parent = recovered();
             fs::write(parent.path().join(WORK).join(stop), "").unwrap();

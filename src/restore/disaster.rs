@@ -81,6 +81,14 @@ pub struct Restored {
     pub reason: Option<String>,
 }
 
+impl Restored {
+    /// Whether it could not be seen that the recovery ended where it should have.
+    pub fn end_is_unknown(&self) -> bool {
+        let mut all = self.verifications.iter();
+        all.any(|it| it.name == "end_reached" && matches!(it.verdict, Verdict::Unknown(_)))
+    }
+}
+
 /// Looks at what the restore would do; touches nothing.
 ///
 /// # Errors

@@ -170,7 +170,7 @@ impl RestoreError {
             Self::NoSpace { kept, .. } if !kept.is_empty() => {
                 let kept: Vec<_> = kept.iter().map(|path| path.to_string_lossy()).collect();
                 return Some(format!(
-                    "earlier tests were kept there, and take room: {}; remove what nobody needs any more, or name a larger disk",
+                    "earlier tests were kept there, and take room: {}; remove those that are no longer needed, or name a larger disk",
                     kept.join(" ")
                 ));
             }

@@ -53,7 +53,7 @@ pub fn judge_time(to: Option<Timestamp>, until: &Until) -> Verdict {
     }
 }
 
-/// Whether a recovery that replayed all before `recovered` came to `target`, and not past it.
+/// Judges whether a recovery that replayed all before `recovered` ended at `target`.
 ///
 /// It did where PostgreSQL stopped before a record for its target. Where the WAL ended first, nothing may lie between:
 /// `stop` tells what stands in the archive at `recovered`.

@@ -77,7 +77,7 @@ pub(super) fn a_failed_restore_test_disproves_a_backup_until_one_passes(program:
     let shown = lab.xdb(&["backup", "show", "LATEST"]);
     assert_eq!(shown.code, 0, "{shown:?}");
     assert!(shown.stdout.contains(" passed"), "{shown:?}");
-    // A target that nobody can reach says nothing of the backup.
+    // A target that cannot be reached says nothing of the backup.
     let missed = lab.xdb(&["restore-test", "--until", "no_such_restore_point"]);
     assert_eq!(missed.code, 1, "{missed:?}");
     assert_eq!(status(&lab, &new), "complete");
