@@ -4,7 +4,7 @@
 in_lab() (
     container=""
     trap '[[ -z $container ]] || docker rm -fv "$container" >/dev/null' EXIT
-    # S3 and the way to it, both Go, stand for another machine: what they collect of garbage the peers would lack.
+    # S3 and the proxy before it, both Go, stand for another machine: their garbage collection must not slow what is measured.
     container=$(docker run -d --shm-size 256m -e LAB_SERVICES="$1" -e LAB_BUCKETS="$2" -e GOGC=off -e GOMEMLIMIT=1GiB \
         -v "$(realpath "$XDB_BINARY"):/usr/local/bin/xdb:ro" -v "$PWD/benches:/benches:ro" "$XDB_LAB_IMAGE")
     local deadline=$((EPOCHSECONDS + 60))

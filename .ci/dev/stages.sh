@@ -26,7 +26,7 @@ fail() {
     exit 1
 }
 
-# A build that runs beside another would go on after this script ended.
+# A build in the background would continue after this script has ended.
 kill_children() {
     local child children
     children=$(cat /proc/"$1"/task/*/children 2>/dev/null) || return 0

@@ -28,7 +28,7 @@ integration_tests() {
     cargo test --test it -- --test-threads=4 "$@" 2>&1 | tee "$log" && return
     after=$(processors)
     local stolen=$((100 * (${after#* } - ${before#* }) / (${after% *} - ${before% *} + 1)))
-    # A race in a test is found by the crowd and is a note to mend it; what fails alone too is a failure of what is tested.
+    # A test that passes alone has a race, which is noted. A test that also fails alone fails the run.
     mapfile -t failed < <(sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$log")
     ((${#failed[@]} >= 1 && ${#failed[@]} <= 2)) || return 1
     echo "=== once more, each alone: ${failed[*]}"

@@ -1,6 +1,15 @@
 -- One event, wholly or not at all, and never twice. 0: seen before; 1: told; 2: not this node's to end.
 -- KEYS: active, events, delivered
 -- ARGV: seq, reporter, field, alert ('' ends it), event, channel, kept events
+
+-- Before anything is changed: Redis takes nothing back of a script that fails, and does not name the key.
+for at, kind in ipairs({ 'hash', 'stream', 'string' }) do
+    local found = redis.pcall('TYPE', KEYS[at]).ok
+    if found and found ~= 'none' and found ~= kind then
+        return redis.error_reply('WRONGTYPE ' .. KEYS[at])
+    end
+end
+
 local seq = tonumber(ARGV[1])
 local delivered = tonumber(redis.call('GET', KEYS[3]) or '0') or 0
 if delivered >= seq then

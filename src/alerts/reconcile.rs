@@ -21,7 +21,7 @@ impl Alerts {
     ///
     /// An alert there that the store does not know is taken over as raised: a lost store must not
     /// raise again what was raised, nor leave it standing for ever. So a node that answers for the
-    /// cluster, or for a silent peer, names that scope here. No event comes of it. For each heartbeat.
+    /// cluster, or for a silent peer, names that scope here. It makes no event. For each heartbeat.
     ///
     /// An alert that stands here and that somebody else removed from the hash is raised again, with an event: at
     /// once where this process has seen that it stands, else by its next judgement. After Redis lost all that it

@@ -187,7 +187,7 @@ impl Alerts {
         Ok(events)
     }
 
-    /// Forgets every alert of `which`, and tells nobody: another node answers for them now.
+    /// Forgets every alert of `which` without an event: another node answers for them now.
     ///
     /// # Errors
     /// When the store cannot be written; then nothing has changed.

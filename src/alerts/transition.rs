@@ -52,7 +52,7 @@ pub fn transition(
         runbook: finding.runbook.clone(),
     };
     let Some(raised) = raised else {
-        // After the clock was set back, the time begins anew rather than never to end.
+        // After the clock was set back, the time starts again: otherwise it would never end.
         let since = previous.map_or(now, |pending| pending.since.min(now));
         let hold = SignedDuration::try_from(hold).unwrap_or(SignedDuration::MAX);
         return if now.duration_since(since) >= hold {

@@ -1,4 +1,4 @@
-//! How far the archive goes on, asked of the bucket by one short listing: between two looks at all of it.
+//! How far the archive reaches, by one short listing of the bucket between two full ones.
 
 use std::ops::ControlFlow;
 

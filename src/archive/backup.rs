@@ -277,7 +277,7 @@ impl Held<'_> {
         backup: &str,
         sentinel: &Sentinel,
     ) -> Result<(), ArchiveError> {
-        // Anew: the session from before may still be with a server that others do not reach any more.
+        // A new session: the old one may still be with a server that others cannot reach any more.
         let connection = postgres::connect(&(&self.config.postgres).into(), ANSWER).await?;
         let after = postgres::server(&connection).await?;
         if let Some(reason) = judge_change(before, &after) {
@@ -302,7 +302,7 @@ async fn archiving_breaks(config: &Config, connection: &Connection) -> ArchiveEr
     let mut failing_since: Option<Instant> = None;
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        // A server that does not answer fails the program by itself.
+        // Where the server does not answer, the program fails, too.
         let failing = postgres::archiver(connection)
             .await
             .is_ok_and(|archiver| archiver.failing());

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn data_is_what_no_server_makes_anew() {
+    fn data_is_what_no_server_creates_again() {
         for (path, expected) in [
             ("base", true),
             ("base/5/16384", true),

@@ -1,4 +1,4 @@
-//! What a WAL-G program is told through its environment: all of it, and nothing from elsewhere.
+//! The environment of a WAL-G program: all of its settings, and nothing from elsewhere.
 
 use std::path::Path;
 

@@ -144,7 +144,7 @@ pub enum ArchiveError {
 }
 
 impl ArchiveError {
-    /// Another run of the same work goes on, here or on another node: not now.
+    /// Another run of the same work is active, here or on another node: not now.
     pub fn is_busy(&self) -> bool {
         matches!(
             self,
@@ -173,7 +173,7 @@ impl ArchiveError {
             Self::Busy => "wait for its end; a prune keeps base backups waiting, too",
             Self::PruneBusy | Self::FillBusy => "wait for its end",
             Self::NoRetention => {
-                "set how many days it must be possible to go back; `xdb prune --dry-run` then shows what comes of it"
+                "set how many days it must be possible to go back; `xdb prune --dry-run` then shows what it would delete"
             }
             Self::Disagrees { .. } => {
                 "its version or the repository is not as xdb expects: compare `xdb prune --dry-run` with the program's own `delete` without --confirm"
@@ -207,7 +207,7 @@ impl ArchiveError {
                 "nothing after it can be recovered: take a base backup with `xdb backup push` now"
             }
             Self::Cut { .. } => {
-                "that object holds nothing of use: delete it from the bucket, and PostgreSQL archives the file again by itself"
+                "delete that object from the bucket: PostgreSQL then archives the file again"
             }
             Self::Tablespace { .. } => {
                 "a restore does not replay it: it would write into the live tablespace"
@@ -216,7 +216,7 @@ impl ArchiveError {
                 "find out which of the two is right before one is removed: archive.compression was changed"
             }
             Self::Lost { .. } => {
-                "PostgreSQL asks again by itself; if it lasts, see the daemon's log"
+                "PostgreSQL retries automatically; if it lasts, see the daemon's log"
             }
             Self::Socket { .. } => {
                 "node.state_directory must be a directory that the daemon may write to"

@@ -27,8 +27,8 @@ pub async fn high_water(config: &Config) -> Result<Result<HighWater, String>, Ar
     }
 }
 
-/// Sets the mark to `segment`, unless it is there or further already; gives the one that stands. One on a timeline that a
-/// person had the cluster forget is no further.
+/// Sets the mark to `segment`, unless it is there or further already; returns the mark that counts. A mark on a timeline that
+/// an operator declared forgotten is never further.
 ///
 /// # Errors
 /// When the bucket cannot be asked or written.

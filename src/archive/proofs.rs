@@ -118,7 +118,7 @@ fn spares_backup(report: &serde_json::Value) -> bool {
     let is_of_gap = |name: &&str| MISSING_WAL.contains(name) || AFTER_A_GAP.contains(name);
     let is_question = |name: &&str| name.starts_with("sql: ");
     let reason = report["reason"].as_str().unwrap_or_default();
-    // What ended the test by itself comes before what was seen on the way.
+    // What ended the test comes before what was seen on the way.
     let ended_well = bad
         .first()
         .is_some_and(|first| reason.starts_with(&format!("{first}: ")));

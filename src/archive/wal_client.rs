@@ -45,7 +45,7 @@ pub async fn stored_as(
     Ok(listed)
 }
 
-/// Those of them that can hold all of the `bytes` bytes of the file: an upload that stored nothing is no copy.
+/// The same, without objects that are too small to hold all `bytes` bytes of the file: an empty upload is not a copy.
 pub(super) async fn whole_as(
     bucket: &Bucket,
     repository: &Repository,
@@ -57,12 +57,12 @@ pub(super) async fn whole_as(
     Ok(stored)
 }
 
-/// Whether `object` has the bytes that a file of `bytes` bytes takes at least.
+/// Whether `object` is large enough to hold a file of `bytes` bytes.
 pub(super) fn is_whole(object: &Object, bytes: u64) -> bool {
     object.size >= super::catalog::least_stored(&object.key, bytes)
 }
 
-/// Refuses a name under which only something is stored that is cut: the programs do not replace it.
+/// Refuses a name under which only cut objects are stored: the programs do not replace them.
 pub(super) fn refuse_cut(stored: &[Object], name: &str, bytes: u64) -> Result<(), ArchiveError> {
     if stored.iter().any(|object| is_whole(object, bytes)) {
         return Ok(());
@@ -97,7 +97,7 @@ pub(super) fn complain(verb: &'static str, file: Option<PathBuf>, error: &Archiv
     log::to_stderr(&format!("xdb {verb}: {message}\n{hints}"));
     // The exit code is what PostgreSQL acts on: nothing about a log file may change it.
     let _ = catch_unwind(|| {
-        // Where the configuration cannot be read, nobody knows this node's name.
+        // Where the configuration cannot be read, this node's name is unknown.
         if let Ok(loaded) = config::load_to_serve(&Sources::from_process(file)) {
             let hostname = &loaded.config.node.hostname;
             log::failure("archive", hostname, format!("{verb}: {message}"));

@@ -1,4 +1,4 @@
-//! `restore_command = 'xdb wal-fetch "%f" "%p"'`, whose exit code decides whether recovery goes on, ends or stops.
+//! `restore_command = 'xdb wal-fetch "%f" "%p"'`, whose exit code decides whether recovery continues, ends or stops.
 //!
 //! | code | PostgreSQL |
 //! |---|---|
@@ -7,7 +7,7 @@
 //! | 126 | stops loudly: everything else, so that a passing fault never ends a recovery early |
 //!
 //! Codes between are worse than either: recovery ends early and "successfully". With `--standby`, on a live standby,
-//! every failure is 1: 126 would shut the standby down, and it asks again by itself.
+//! every failure is 1: 126 would shut the standby down. It retries automatically.
 
 use std::ffi::{OsStr, OsString};
 use std::panic::catch_unwind;
@@ -31,9 +31,9 @@ const ABSENT: u8 = 1;
 const STOP: u8 = 126;
 /// xdb's own look at the bucket after a failure.
 const LOOK: Duration = Duration::from_secs(5);
-/// The same on a live standby, before anything else: while this runs, neither streaming nor a promotion goes on.
+/// The same on a live standby, before anything else: while this runs, the standby neither streams nor is promoted.
 const STANDBY_LOOK: Duration = Duration::from_secs(3);
-/// For one fetch on a live standby, which PostgreSQL asks for again by itself.
+/// For one fetch on a live standby, which PostgreSQL retries automatically.
 const STANDBY_FETCH: Duration = Duration::from_secs(20);
 /// Between two attempts, and the least that one may take.
 const PAUSE: Duration = Duration::from_secs(1);

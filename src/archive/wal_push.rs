@@ -55,7 +55,7 @@ fn try_push(config: Option<PathBuf>, arguments: &[OsString]) -> Result<(), Archi
         // PostgreSQL asks again in a second; two at one file would be worse.
         Handed::Lost => Err(ArchiveError::Lost { name: name.clone() }),
     };
-    // Reading the configuration would be most of the work; and a daemon that runs goes on while a file is being edited.
+    // Reading the configuration would be most of the work; and a running daemon keeps its settings while the file is edited.
     let usual = config.is_none().then(usual_state_directory).flatten();
     if let Some(usual) = &usual
         && hand_over(usual)?
@@ -232,7 +232,7 @@ pub(super) async fn give_up_unfinished(bucket: &Bucket, repository: &Repository,
         .unfinished_uploads(&repository.key(&format!("wal_005/{name}")))
         .await;
     for upload in left.unwrap_or_default() {
-        // The next attempt stores it anew; what cannot be aborted now, it finds again.
+        // The next attempt stores it again, and finds what could not be aborted now.
         let _ = bucket.abort_upload(&upload).await;
     }
 }

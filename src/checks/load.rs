@@ -97,7 +97,7 @@ fn read_text(path: &Path) -> io::Result<String> {
     let metadata = file.metadata()?;
     let refused = |why: &str| Err(io::Error::new(ErrorKind::InvalidInput, why));
     if !metadata.is_file() {
-        return refused("it is no regular file");
+        return refused("it is not a regular file");
     }
     if metadata.len() > LARGEST {
         return refused("it is too large for a check");

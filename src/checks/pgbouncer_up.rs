@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use procfs::net::{TcpNetEntry, TcpState};
 use tokio::time::timeout;
 
 use crate::cluster::{PgBouncerCondition, PgBouncerState};
@@ -97,7 +98,9 @@ impl PgBouncerWatch {
             && let Some(options) = &self.over_socket
         {
             let over_socket = wait::probe(options).await;
-            (condition, reason) = judge_over_socket(&over_socket, reason.unwrap_or_default());
+            let listens = listens_elsewhere(self.settings.port);
+            let gone = reason.unwrap_or_default();
+            (condition, reason) = judge_over_socket(&over_socket, listens, gone);
         }
         let in_recovery = match reached {
             Reached::PostgreSql { in_recovery } => in_recovery,
@@ -181,10 +184,28 @@ fn judge(reached: &Reached, inside: Option<Inside>) -> (PgBouncerCondition, Opti
     }
 }
 
-/// What the socket proves where `gone` says that nothing listens at the loopback address: clients may come by another one.
-fn judge_over_socket(over_socket: &Reached, gone: String) -> (PgBouncerCondition, Option<String>) {
-    match over_socket {
-        Reached::Gone(_) | Reached::Silent(_) => (PgBouncerCondition::Gone, Some(gone)),
+/// Whether something on this node listens at `port` by TCP, at any address; `None` where the kernel does not say.
+fn listens_elsewhere(port: u16) -> Option<bool> {
+    let listens = |sockets: Vec<TcpNetEntry>| {
+        let mut sockets = sockets.into_iter();
+        sockets.any(|it| it.state == TcpState::Listen && it.local_address.port() == port)
+    };
+    let (v4, v6) = (procfs::net::tcp(), procfs::net::tcp6());
+    // Without IPv6 there is no list of its sockets.
+    Some(listens(v4.ok()?) || v6.is_ok_and(listens))
+}
+
+/// Judges by the socket where `gone` says that nothing listens at the loopback address: clients may use another address,
+/// unless the kernel says that nothing `listens` at PgBouncer's port.
+fn judge_over_socket(
+    over_socket: &Reached,
+    listens: Option<bool>,
+    gone: String,
+) -> (PgBouncerCondition, Option<String>) {
+    match (over_socket, listens) {
+        (Reached::Gone(_) | Reached::Silent(_), _) | (_, Some(false)) => {
+            (PgBouncerCondition::Gone, Some(gone))
+        }
         _ => (
             PgBouncerCondition::Lives,
             Some(format!(
@@ -243,7 +264,16 @@ mod tests {
     }
 
     #[test]
-    fn a_pgbouncer_that_answers_on_its_socket_alone_lives() {
+    fn the_kernel_says_what_listens() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(listens_elsewhere(port), Some(true));
+        drop(listener);
+        assert_eq!(listens_elsewhere(port), Some(false));
+    }
+
+    #[test]
+    fn a_pgbouncer_that_answers_on_its_socket_lives_where_its_port_is_taken() {
         use PgBouncerCondition::{Gone, Lives};
         let seen = || "seen".to_owned();
         for (over_socket, condition) in [
@@ -255,8 +285,13 @@ mod tests {
             (Reached::Gone(seen()), Gone),
             (Reached::Silent(seen()), Gone),
         ] {
-            let judged = judge_over_socket(&over_socket, seen());
-            assert_eq!(judged.0, condition, "{over_socket:?}");
+            for listens in [None, Some(true)] {
+                let judged = judge_over_socket(&over_socket, listens, seen());
+                assert_eq!(judged.0, condition, "{over_socket:?}");
+            }
+            // Its port could not be taken: no client gets in.
+            let judged = judge_over_socket(&over_socket, Some(false), seen());
+            assert_eq!(judged.0, Gone, "{over_socket:?}");
         }
     }
 }

@@ -66,7 +66,7 @@ impl Asked {
         let changed = path.metadata().and_then(|file| file.modified()).ok();
         let file = (path, changed);
         let judged = judge(&file.0, &self.version(&file).await?, oldest);
-        // What the program cannot do is known without its version.
+        // The settings are tried without a version, too.
         let is_unknown = matches!(judged, Verdict::Unknown(_));
         if judged != Verdict::Ok && !is_unknown {
             return Ok(judged);

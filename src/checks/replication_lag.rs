@@ -64,7 +64,7 @@ pub fn judge_replication_lag(standby: &Standby, limits: &LagLimits, now: Timesta
         format!("{} (limit {limit} s)", in_words(lag))
     });
     match worse(time, bytes) {
-        // The positions begin after the standby's: how long it is behind nobody knows yet.
+        // The positions begin after the standby's: how long it is behind is not known yet.
         Verdict::Ok if lag.at_least => Verdict::Unknown(format!(
             "{}: the primary is watched for no longer than that",
             in_words(lag)

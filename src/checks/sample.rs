@@ -1,9 +1,10 @@
 //! Looks: asks PostgreSQL, PgBouncer and the bucket, and hands what they say to the judges.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 use tokio::time::timeout;
 
 use super::pgbouncer::{saturation, waiting};
@@ -36,9 +37,11 @@ pub struct Sampler {
     /// Made when the first check needs it.
     shared: OnceCell<Shared>,
     program: Asked,
+    /// Taken while the state store is read.
+    history: Arc<Mutex<()>>,
 }
 
-/// What one check came to.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Looked {
     /// At least one.
@@ -60,6 +63,7 @@ impl Sampler {
             loaded: loaded.clone(),
             shared: OnceCell::new(),
             program: Asked::default(),
+            history: Arc::default(),
         })
     }
 
@@ -126,28 +130,9 @@ impl Sampler {
                 query,
                 unit,
                 limits,
-            } => {
-                let client = self.postgres.borrow().await?;
-                let asked = ask(&client, query).await;
-                if !matches!(asked, Err(SampleError::TooManyRows { .. })) {
-                    client.give_back().await;
-                }
-                let values = asked?;
-                judged(&read_values(&values)?, limits, unit)
-            }
+            } => judged(&self.query(query).await?, limits, unit),
             Kind::PgBouncer { metric, limits } => {
-                let console = Console::open(&self.loaded.config.pgbouncer).await?;
-                let (values, unit) = match metric {
-                    Metric::ClientsWaiting => (waiting(&console.pools().await?), "waiting"),
-                    Metric::Saturation => {
-                        let (pools, databases) =
-                            (console.pools().await?, console.databases().await?);
-                        (
-                            saturation(console.clients().await?, &pools, &databases),
-                            "%",
-                        )
-                    }
-                };
+                let (values, unit) = self.pgbouncer(metric).await?;
                 judged(&values, limits, unit)
             }
             Kind::Archiver { limits } => {
@@ -188,15 +173,42 @@ impl Sampler {
         }))
     }
 
-    /// On a thread of its own: a volume that hangs must not hold up the other checks.
+    /// The values of a check's query. What the query leaves in its session is taken back.
+    async fn query(&self, query: &str) -> Result<Vec<Value>, SampleError> {
+        let client = self.postgres.borrow().await?;
+        let asked = ask(&client, query).await;
+        if !matches!(asked, Err(SampleError::TooManyRows { .. })) {
+            client.give_back().await;
+        }
+        read_values(&asked?)
+    }
+
+    /// The values of `metric`, with their unit.
+    async fn pgbouncer(&self, metric: &Metric) -> Result<(Vec<Value>, &'static str), SampleError> {
+        let console = Console::open(&self.loaded.config.pgbouncer).await?;
+        Ok(match metric {
+            Metric::ClientsWaiting => (waiting(&console.pools().await?), "waiting"),
+            Metric::Saturation => {
+                let (pools, databases) = (console.pools().await?, console.databases().await?);
+                let values = saturation(console.clients().await?, &pools, &databases);
+                (values, "%")
+            }
+        })
+    }
+
+    /// On a thread of its own: a volume that hangs must not hold up the other checks. One thread at most: each look would
+    /// leave another behind, until the runtime has none left for what serving needs.
     async fn program_failures(&self, now: Timestamp) -> Result<usize, StoreError> {
+        let secs = STATEMENT.as_secs();
+        let turn = timeout(STATEMENT, self.history.clone().lock_owned()).await;
+        let turn = turn.map_err(|_| StoreError::NoAnswer { secs })?;
         let directory = self.loaded.config.node.state_directory.clone();
         let read = move || {
+            let _turn = turn;
             let reader = Reader::open(&directory)?;
             let failures = reader.map(|it| it.reading().program_failures(now - FAILURES_WITHIN));
             Ok(failures.transpose()?.unwrap_or_default())
         };
-        let secs = STATEMENT.as_secs();
         let read = timeout(STATEMENT, process::on_a_thread(read)).await;
         read.unwrap_or(Err(StoreError::NoAnswer { secs }))
     }
@@ -209,7 +221,7 @@ impl Sampler {
 
     /// The one check for which "could not connect" is no unknown.
     ///
-    /// It logs in anew: a connection that is kept may answer while nobody else gets in.
+    /// It makes a new connection: a kept one may answer while no other client can log in.
     pub async fn up(&self) -> Verdict {
         let asked = async {
             let connection = postgres::connect(&self.target, STATEMENT).await?;

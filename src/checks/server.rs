@@ -17,7 +17,7 @@ const MOST_ROWS: usize = 1000;
 
 /// The simple protocol: an operator's query may hold what cannot be prepared.
 ///
-/// The connection is of no use any more where there are too many rows.
+/// After too many rows the connection cannot be used again.
 pub(super) async fn ask(client: &Client, query: &str) -> Result<Vec<SimpleQueryRow>, SampleError> {
     let failed = |error| PostgresError::Query {
         what: "for a check",

@@ -27,7 +27,7 @@ pub enum Verb {
     },
     /// List all of the repository and name what its backups need and it has not
     #[command(
-        after_help = "Exit codes: 0 nothing is missing that nobody knows of, 1 something is, 4 could not look."
+        after_help = "Exit codes: 0 no unacknowledged gaps, 1 unacknowledged gaps or other problems, 4 check failed."
     )]
     Verify(Verify),
     /// Store what the archive lacks and this node still holds in pg_wal
@@ -68,7 +68,7 @@ pub struct Acknowledge {
     /// Why it is lost
     #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
     why: String,
-    /// Until when nobody needs to be told, in UTC
+    /// Suppress alerts for this gap until (UTC)
     #[arg(long, value_name = "DATE or TIMESTAMP", value_parser = moment)]
     until: Timestamp,
     /// Who decided so; by default the user before sudo, or who runs this
@@ -198,7 +198,7 @@ fn print_verified(config: &Config, verified: &Verified) -> std::io::Result<()> {
         say(format_args!("unfinished: {backup} has no sentinel"))?;
     }
     let well = if verified.is_good() {
-        "nothing is missing that nobody knows of; "
+        "no unacknowledged gaps; "
     } else {
         ""
     };

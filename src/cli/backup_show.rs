@@ -18,7 +18,7 @@ struct Shown {
     listed: Listed,
     /// From the full backup to this one; empty where a parent is gone.
     chain: Vec<String>,
-    /// What xdb recorded when it marked the backup permanent; `None` where a person did, or nobody.
+    /// What xdb recorded when it marked the backup permanent; `None` where an operator marked it, or it is not permanent.
     permanent_by_xdb: Option<Keeper>,
     /// Of all the chain, as stored: what a restore downloads before any WAL.
     chain_bytes: u64,

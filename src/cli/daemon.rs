@@ -1,4 +1,4 @@
-//! `xdb daemon`: the service of a database node; it ends well when it is told to.
+//! `xdb daemon`: the service of a database node; a signal stops it in order.
 
 use std::io::IsTerminal;
 use std::pin::pin;
@@ -44,7 +44,7 @@ async fn signals(files: &Files) -> anyhow::Result<Exit> {
             exit = &mut ended => return exit,
             _ = rotated.recv() => {
                 files.reopen();
-                tracing::info!("the log files are opened anew");
+                tracing::info!("the log files are reopened");
             }
         }
     }

@@ -89,7 +89,7 @@ pub fn report(error: &anyhow::Error) -> Exit {
 
 pub fn complain(message: &str, hint: Option<&str>) {
     let hints = hint.map(log::hints).unwrap_or_default();
-    // Nobody may be left to read it; the exit code tells all the same.
+    // Standard error may be closed; the exit code still tells.
     log::to_stderr(&format!("xdb: {message}\n{hints}"));
 }
 

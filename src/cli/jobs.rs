@@ -102,7 +102,7 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
 
 fn listed_of(job: Job, config: &Config, known: Known, now: Timestamp) -> anyhow::Result<Listed> {
     let schedule = daemon::schedule_of(job, config)?;
-    // Of checks nothing is kept, so nobody knows when they looked last.
+    // Runs of the checks are not kept, so the time of the last one is unknown.
     let next = job
         .is_cluster_wide()
         .then(|| next_run(&schedule, &known.past, now));

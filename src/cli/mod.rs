@@ -25,6 +25,7 @@ mod wait;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -127,7 +128,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
         );
         return Exit::Usage.into();
     }
-    // As Cli::parse() would: where standard error is gone, the exit code alone says it.
+    // As Cli::parse() would. Where standard error is closed, the exit code alone tells.
     let _ = error.print();
     u8::try_from(error.exit_code()).unwrap_or(2).into()
 }
@@ -176,7 +177,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             };
             until_interrupted(run::run(job, &loaded), run::clean_up(job, &loaded))
         }
-        // It says by itself, in its log, what it leaves out.
+        // Its log names what it leaves out.
         Verb::Daemon => daemon::run(&config::load_to_serve(&Sources::from_process(cli.config))?),
         Verb::Config(config_show::Verb::Show) => config_show::run(&load(Vec::new())?),
         Verb::Config(config_show::Verb::Check) => {
@@ -220,7 +221,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Restore(arguments) => {
             let loaded = load(arguments.flags())?;
             let work = async {
-                // A closed terminal must not end a restore of hours: nobody hears of it then, and the cluster is there.
+                // A closed terminal must not end a restore of hours.
                 let _heard = listen(SignalKind::hangup())?;
                 restore::run(arguments, &loaded).await
             };
@@ -255,6 +256,9 @@ fn until_interrupted(
 /// As much as the main thread has.
 const THREAD_STACK: usize = 8 << 20;
 
+/// For threads that still read or write a file when all is done.
+const LEFT_THREADS: Duration = Duration::from_secs(5);
+
 /// The same where other signals mean other things.
 fn until(
     signal: impl Future<Output = anyhow::Result<Exit>>,
@@ -266,19 +270,21 @@ fn until(
         // A job's future is large, and more so without optimization; the default of 2 MiB is too small for it.
         .thread_stack_size(THREAD_STACK)
         .enable_all()
-        .build();
-    runtime
-        .context("cannot start the asynchronous runtime")?
-        .block_on(async {
-            let exit = tokio::select! {
-                // In this order: signals are listened for before any work begins.
-                biased;
-                exit = signal => exit?,
-                outcome = work => return outcome,
-            };
-            clean_up.await;
-            Ok(exit)
-        })
+        .build()
+        .context("cannot start the asynchronous runtime")?;
+    let outcome = runtime.block_on(async {
+        let exit = tokio::select! {
+            // In this order: signals are listened for before any work begins.
+            biased;
+            exit = signal => exit?,
+            outcome = work => return outcome,
+        };
+        clean_up.await;
+        Ok(exit)
+    });
+    // A thread may hang in a file of a volume that has stalled.
+    runtime.shutdown_timeout(LEFT_THREADS);
+    outcome
 }
 
 /// Completes when a signal asks this process to end, with the exit code for it.

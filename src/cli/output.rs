@@ -45,7 +45,7 @@ pub fn show_step(step: &Step) {
     log::to_stderr(&format!("{step}\n"));
 }
 
-/// Prints `text` as a line. Whoever reads may stop reading (`xdb … | head`): that is no error.
+/// Prints `text` as a line. A reader that stops reading (`xdb … | head`) is no error.
 pub fn say(text: impl std::fmt::Display) -> std::io::Result<()> {
     let text = text.to_string();
     match writeln!(std::io::stdout(), "{}", log::printable(&text)) {

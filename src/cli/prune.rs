@@ -73,7 +73,7 @@ pub async fn clean_up(loaded: &Loaded) {
     if !matches!(cleaned, Ok(Ok(()))) {
         complain(
             "a lock may be left in the bucket",
-            Some("it expires by itself; the next `xdb prune` goes on"),
+            Some("it expires; the next `xdb prune` continues"),
         );
     }
 }

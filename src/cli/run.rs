@@ -14,7 +14,7 @@ use crate::model::Verdict;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit codes: 0 it went well, 1 what it looked at is bad, 4 it could not look or run,\n\
-                  3 it belongs to the other role, or another run of it goes on."
+                  3 it belongs to the other role, or another run of it is active."
 )]
 pub struct Arguments {
     /// The job; `xdb jobs` lists them
@@ -35,7 +35,7 @@ pub async fn run(job: Job, loaded: &Loaded) -> anyhow::Result<Exit> {
     if not_now {
         complain(
             reason,
-            Some("see `xdb jobs`; the daemon tries again by itself"),
+            Some("see `xdb jobs`; the daemon retries automatically"),
         );
         return Ok(Exit::Refused);
     }

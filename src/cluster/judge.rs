@@ -180,7 +180,7 @@ pub(super) fn judge_primaries(
                 "{one} is the primary and cannot be reached: {reason}"
             ))
         }),
-        // Nobody to ask: a replica cannot tell whether it has a primary, but for what it streams.
+        // No peer to ask: only by its stream can a replica tell whether it has a primary.
         [] if peers.is_empty() && view.in_recovery(now) == Some(true) => Verdict::Ok,
         [] => {
             let roles = nodes.iter().map(|node| {

@@ -15,6 +15,8 @@ mod status;
 mod tests;
 #[cfg(test)]
 mod tests_headline;
+#[cfg(test)]
+mod tests_nodes;
 mod view;
 
 use jiff::SignedDuration;

@@ -44,7 +44,7 @@ impl LsnRing {
         })
     }
 
-    /// Adds a sample. A clock that went back, or a position that did (another timeline), starts anew.
+    /// Adds a sample. A clock or a position (of another timeline) that went back empties the ring first.
     pub fn push(&mut self, at: Timestamp, lsn: Lsn) {
         if let Some((last_at, last_lsn)) = self.0.last().copied() {
             if lsn < last_lsn || at.duration_since(last_at).as_secs() < 0 {

@@ -72,6 +72,21 @@ pub struct Line {
     pub trouble: Option<String>,
 }
 
+/// The name under which an alert stands of the only peer that was not heard since the daemon began: by its address, the same
+/// silence would be a second alert. `None` where it is not clear which alert that is.
+fn name_before_restart(hostname: &str, known: &Knowledge) -> Option<String> {
+    let unheard = known.peers.iter().filter(|peer| peer.heard.is_none());
+    let is_known =
+        |name: &str| name == hostname || known.peers.iter().any(|peer| peer.name() == name);
+    let keys = known.alerts.iter();
+    let keys = keys.filter_map(|alert| AlertKey::parse(&alert.key).ok());
+    let mut names = keys
+        .filter(|key| key.check == "node" && key.scope == Scope::Cluster && !is_known(&key.object))
+        .map(|key| key.object);
+    let name = names.next()?;
+    (unheard.count() == 1 && names.next().is_none()).then_some(name)
+}
+
 /// Judges the cluster by what the node `hostname` knows.
 pub fn evaluate(
     cluster: &str,
@@ -101,8 +116,11 @@ pub fn evaluate(
     findings.push(finding("primary", "", primaries));
     findings.extend(judge_timelines(&known.timelines));
     findings.push(finding("node", hostname, judge_superseded(view)));
+    let before_restart = name_before_restart(hostname, known);
     for peer in &known.peers {
-        findings.push(finding("node", peer.name(), judge_peer(peer, now)));
+        let unheard = before_restart.as_deref().filter(|_| peer.heard.is_none());
+        let name = unheard.unwrap_or_else(|| peer.name());
+        findings.push(finding("node", name, judge_peer(peer, now)));
     }
     let live = known.peers.iter().filter_map(|peer| peer.live(now));
     let alerts = known

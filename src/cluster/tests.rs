@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::*;
-use crate::model::{Finding, Lsn, Severity, Supersession, Timeline, Verdict};
+use crate::model::{Lsn, Supersession, Timeline, Verdict};
 use crate::postgres::Life;
 
 pub(super) fn at(second: i64) -> Timestamp {
@@ -207,7 +207,7 @@ fn what_is_wrong_beside_the_newest_backup_is_told_by_its_own_name() {
     ] {
         assert_eq!(verdict(&status, check).word(), word, "{check}");
     }
-    // Where nobody could look there is no finding: neither an alert more, nor the end of one that stands.
+    // A check that could not look makes no finding: it neither raises nor ends an alert.
     let blind = with(None);
     assert!(blind.findings.iter().all(|one| one.check != "wal-gap"));
 }
@@ -303,85 +303,6 @@ pub(super) fn promotion() -> Supersession {
 }
 
 #[test]
-fn nodes_are_judged_by_what_they_say_and_by_their_silence() {
-    let with = |peers: Vec<Peer>| Knowledge { peers, ..known() };
-    let mut other = view(true, 1);
-    if let Some(sample) = &mut other.sample {
-        sample.system_identifier = 8;
-    }
-    let mut superseded = view(false, 1);
-    superseded.learn(promotion());
-    let mut fenced = view(false, 1);
-    fenced.failing = Some((at(NOW - 3), "refused".to_owned()));
-    for (own, peers, check, words) in [
-        (
-            view(false, 1),
-            vec![peer("db2", view(false, 1), NOW)],
-            "primary",
-            "db1 and db2 are primaries at once",
-        ),
-        (
-            view(true, 1),
-            vec![peer("db2", view(true, 1), NOW)],
-            "primary",
-            "there is no primary: db1 is replica, db2 is replica",
-        ),
-        // Two that do not answer: what they said last still stands.
-        (
-            fenced.clone(),
-            vec![peer("db2", fenced.clone(), NOW)],
-            "primary",
-            "db1 and db2 are primaries at once",
-        ),
-        (
-            view(false, 1),
-            vec![peer("db2", other, NOW)],
-            "primary",
-            "another cluster",
-        ),
-        (
-            view(false, 1),
-            vec![peer("db2", view(true, 1), NOW - 61)],
-            "node",
-            "db2 was last heard of 61 s ago",
-        ),
-        (
-            superseded.clone(),
-            vec![peer("db2", view(false, 2), NOW)],
-            "node",
-            "timeline 2 exists",
-        ),
-        (
-            view(false, 2),
-            vec![peer("db2", superseded, NOW)],
-            "node",
-            "timeline 2 exists",
-        ),
-    ] {
-        let status = judged(&own, &with(peers));
-        let verdict = verdict(&status, check);
-        assert!(
-            matches!(&verdict, Verdict::Critical(reason) if reason.contains(words)),
-            "{words}: {status:?}"
-        );
-    }
-    // What a server was before it was fenced, or its node fell silent, is no second primary.
-    let mut unreachable = peer("db2", view(false, 1), NOW - 5);
-    unreachable.failed("refused".to_owned(), at(NOW));
-    for (own, other) in [
-        (view(false, 2), peer("db2", fenced.clone(), NOW)),
-        (fenced, peer("db2", view(false, 2), NOW)),
-        (view(false, 2), unreachable),
-    ] {
-        let status = judged(&own, &with(vec![other]));
-        assert_eq!(verdict(&status, "primary"), Verdict::Ok, "{status:?}");
-    }
-    // Never heard of: whether it lives, nobody knows.
-    let status = judged(&view(false, 1), &with(vec![Peer::new("db2:8009")]));
-    assert_eq!(verdict(&status, "node").word(), "unknown");
-}
-
-#[test]
 fn timelines_that_prove_nothing_are_told_and_take_nothing_away() {
     let mut known = known();
     assert_eq!(
@@ -405,33 +326,4 @@ fn timelines_that_prove_nothing_are_told_and_take_nothing_away() {
         "{told}"
     );
     assert_eq!(status.nodes[0].role.as_deref(), Some("primary"));
-}
-
-#[test]
-fn alerts_of_all_nodes_count_once() {
-    let alert = Standing {
-        key: "archiver/db1/".to_owned(),
-        severity: Severity::Critical,
-        since: at(NOW - 60),
-        reason: "archive_command fails".to_owned(),
-        runbook: None,
-    };
-    let mut known = known();
-    known.alerts = vec![alert.clone(), {
-        // What is judged here is not taken from its own alert.
-        let mut stale = alert.clone();
-        stale.key = "primary/cluster/".to_owned();
-        stale
-    }];
-    if let Some((_, state)) = &mut known.peers[0].heard {
-        state.alerts = vec![alert];
-    }
-    let status = judged(&view(false, 1), &known);
-    let bad = |finding: &&Finding| finding.verdict != Verdict::Ok;
-    let bad: Vec<_> = status.findings.iter().filter(bad).collect();
-    assert_eq!(bad.len(), 1, "{bad:?}");
-    assert_eq!(
-        (bad[0].check.as_str(), status.verdict.as_str()),
-        ("archiver", "critical")
-    );
 }

@@ -76,7 +76,7 @@ impl View {
     /// Takes in what the server said of itself.
     ///
     /// A server that was down may be a fenced primary that was started again: peers and archive are asked once more before
-    /// it is served. After a stall the peers are enough, which answer at once or are gone.
+    /// it is served. After a stall only the peers are asked again: they answer at once or are down.
     pub fn saw(&mut self, sample: Sample) {
         if self.sample.is_some() && self.in_recovery(sample.at).is_none() {
             self.asked_peers = false;

@@ -11,7 +11,7 @@ use super::nearest::nearest;
 /// Without these the node cannot say who it is, where it answers, or which servers it is about.
 const SERVING: &[&str] = &["node", "postgres", "pgbouncer", "http"];
 const SERVING_KEYS: &[&str] = &["cluster.name", "cluster.peers"];
-/// Keys of those sections whose default leads to no other server; at worst a login fails, and says so.
+/// Keys of those sections whose default cannot lead to another server. At worst a login fails with an error.
 const NOT_NEEDED: &[&str] = &[
     "postgres.password",
     "postgres.connect_timeout",

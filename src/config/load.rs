@@ -228,7 +228,7 @@ fn read(sources: &Sources) -> Result<(Loaded, Option<ConfigError>), ConfigError>
     Ok((loaded, exposed))
 }
 
-/// A file that is missing is fine. One that cannot be read is so for pam_env, too; but it is told.
+/// A file that is missing is fine. pam_env skips one that cannot be read, too; xdb reports it.
 fn read_environment_file(
     path: &Path,
     problems: &mut Vec<Problem>,

@@ -13,7 +13,7 @@ const OTHERS: &[&str] = &[
     "PG_READY_RENAME",
 ];
 
-/// What xdb sets by itself, and what to do instead.
+/// Variables that xdb sets itself, and what to do instead.
 const OWN: &[(&str, &str)] = &[
     ("WALG_S3_PREFIX", "set archive.repository"),
     ("WALG_STORAGE_PREFIX", "set archive.repository"),

@@ -1,4 +1,4 @@
-//! The tick: `tokio-cron-scheduler` each second, made anew when it falls silent.
+//! The tick: `tokio-cron-scheduler` each second, restarted when it stops ticking.
 //!
 //! It is a ticker and nothing more: its own timetable freezes time zones, forgets missed runs and lets jobs overlap.
 
@@ -38,7 +38,7 @@ impl Clock {
             .flatten()
             .is_none()
         {
-            tracing::warn!("the scheduler fell silent and is made anew");
+            tracing::warn!("the scheduler stopped ticking and is restarted");
             let _ = scheduler.shutdown().await;
             self.running = None;
         }

@@ -22,7 +22,7 @@ pub(super) fn doubts(
     }
 }
 
-/// WAL that nobody knows to be lost, and that the newest backup does not need.
+/// Missing WAL that is not acknowledged, and that the newest backup does not need.
 fn older_gap(catalog: &Catalog, verified: &Verified) -> Option<String> {
     let newest = catalog.newest_to_judge();
     let newest = newest.map_or("", |newest| newest.name.as_str());

@@ -149,8 +149,8 @@ async fn end(
     Ok(())
 }
 
-/// Ends the alerts of jobs of this node whose last run was good and began after them: Redis may hold what was over long ago,
-/// after it was restored for example, and the next run may be a day away.
+/// Ends the alerts of jobs of this node whose last run was good and began after them. A Redis that was restored may hold alerts
+/// that were over long ago, and the next run may be a day away.
 async fn end_passed(node: &Node, now: Timestamp) -> Result<(), AlertsError> {
     let own = Scope::Node(node.hostname().to_owned());
     let passed = node.store.read(move |reading| {

@@ -1,8 +1,8 @@
 //! Remembers over a restart of the daemon that `/primary` or `/replica` was served a moment ago.
 //!
 //! A daemon that has just begun asks the peers, the archive and Redis before it serves a primary. Where one of them hangs, the
-//! wait would end every session of a server that has not changed. The same holds where the server lives and refuses the new
-//! daemon's login: it has no connection left, or was told to refuse this role or database.
+//! wait would end every session of a server that has not changed. The same holds where the server runs and refuses the new
+//! daemon's login: it has no connection left, or refuses this role or database.
 
 use std::time::Duration;
 

@@ -341,7 +341,7 @@ pub const CLEAN_UP: Duration = Duration::from_secs(20);
 
 /// After a signal: gives up what an interrupted backup or dump left unfinished in the buckets.
 ///
-/// Whoever asked before the signal gets an answer meanwhile; whoever asks now waits in systemd's socket.
+/// Requests from before the signal are still answered; later ones wait in systemd's socket.
 pub async fn clean_up(loaded: &Loaded) {
     const LAST_ANSWERS: Duration = Duration::from_millis(300);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);

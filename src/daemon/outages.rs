@@ -40,7 +40,7 @@ enum Attempt {
 pub(super) struct Outage(Mutex<Attempt>);
 
 impl Outage {
-    /// Takes in what the last attempt came to; says whether it began or ended just now.
+    /// Notes the result of the last attempt; returns whether an outage began or ended with it.
     pub(super) fn noted(&self, failure: Option<String>, now: Timestamp) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let was = match &*last {
@@ -103,7 +103,7 @@ pub(super) async fn watch_s3(node: &Node) {
     }
 }
 
-/// Lists what is not there: as small an answer as S3 gives to whoever may archive.
+/// Lists an object that does not exist: the smallest request that the permissions for archiving allow.
 async fn ask(node: &Node, bucket: &mut Option<(Bucket, String)>) -> Result<(), String> {
     let config = &node.tools.loaded.config;
     let (bucket, key) = match bucket.take() {

@@ -1,4 +1,4 @@
-//! One way out for what a job came to: log, store, alerts, Redis.
+//! Publishes the outcome of a job: log, store, alerts, Redis.
 
 use jiff::Timestamp;
 
@@ -10,7 +10,7 @@ use crate::model::{AlertKey, Run, Scope, Verdict};
 /// The check of a primary's standbys; a superseded primary has none.
 const LAG: &str = "replication-lag";
 
-/// Says what a job came to, and keeps it.
+/// Logs the outcome of a job, and keeps it.
 pub(super) async fn publish(node: &Node, job: Job, ran: Ran) {
     log_outcome(job, &ran);
     keep(node, job, ran).await;
@@ -41,16 +41,13 @@ pub(super) async fn keep(node: &Node, job: Job, ran: Ran) {
     let s3 = node.outages.s3.reason();
     outages::name_cause(&mut findings, s3.as_deref());
     let superseded = job == Job::Checks && node.view.borrow().superseded_by.is_some();
-    let standing = |key: &AlertKey| key.check == LAG && key.scope != Scope::Cluster;
-    let stands = node
-        .tools
-        .known
-        .borrow()
-        .alerts
-        .iter()
-        .any(|alert| AlertKey::parse(&alert.key).is_ok_and(|key| standing(&key)));
-    if superseded && stands {
-        let of_standbys = standing;
+    let of_standbys = |key: &AlertKey| key.check == LAG && key.scope != Scope::Cluster;
+    let stands = || {
+        let alerts = &node.tools.known.borrow().alerts;
+        let mut keys = alerts.iter().map(|alert| AlertKey::parse(&alert.key));
+        keys.any(|key| key.is_ok_and(|key| of_standbys(&key)))
+    };
+    if superseded && stands() {
         resolve(node, of_standbys, "a superseded server has no standbys").await;
     }
     let judged = findings.into_iter().zip(ran.holds);
@@ -71,7 +68,7 @@ pub(super) async fn keep(node: &Node, job: Job, ran: Ran) {
     deliver(node).await;
 }
 
-/// Ends this node's alerts of `which`: by a role change, say; what still holds is raised anew by whoever looks now.
+/// Ends this node's alerts of `which`, after a role change for example. The next check raises again what still holds.
 pub(super) async fn resolve(
     node: &Node,
     which: impl Fn(&AlertKey) -> bool + Send + Sync + 'static,

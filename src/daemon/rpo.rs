@@ -60,7 +60,7 @@ pub(super) async fn keep(node: &Node, known: &watch::Sender<Knowledge>) {
         let knowledge = known.borrow().clone();
         let rpo = tracker.measure(sample, &knowledge).await;
         known.send_modify(|known| known.rpo = Some(rpo.clone()));
-        // Only then, for both may take some seconds: a known loss goes on to age meanwhile.
+        // Only then, for both may take some seconds: a known loss grows older meanwhile.
         tracker.list().await;
         tracker.switch_wal(sample, &rpo, &knowledge).await;
     }

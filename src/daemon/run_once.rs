@@ -15,7 +15,7 @@ use crate::log;
 use crate::model::Outcome;
 use crate::store::Store;
 
-/// Does `work`, publishes what it came to as the daemon does, and gives what it gave.
+/// Runs `work`, publishes its outcome as the daemon would, and returns its result.
 ///
 /// The work comes first: a store or a Redis that is away costs history or alerts, which is logged, and nothing else.
 pub async fn run_once<T>(loaded: &Loaded, job: Job, work: impl Future<Output = (T, Ran)>) -> T {
@@ -42,11 +42,11 @@ fn open(loaded: &Loaded) -> Result<Arc<Node>, DaemonError> {
     let opened = Store::open(&loaded.config.node.state_directory, Timestamp::now())?;
     if let Some(aside) = opened.set_aside {
         tracing::warn!(
-            "the state was damaged and begins anew; the old file is {}",
+            "the state was damaged and is empty now; the old file is {}",
             aside.display()
         );
     }
-    // Nobody samples here: what is published does not depend on the role.
+    // The role is not sampled here: what is published does not depend on it.
     let (_, view) = watch::channel(View::default());
     let (_, known) = watch::channel(Knowledge::default());
     Node::open(loaded, opened.store, view, known)
@@ -80,10 +80,10 @@ impl NotRun {
     }
 }
 
-/// Runs `job` now, as the daemon does when it is due; gives what it came to, and whether it was put off.
+/// Runs `job` now, as the daemon does when it is due; returns its outcome, and whether it was put off.
 ///
 /// # Errors
-/// When the job belongs to another role than this node's, or nobody can say.
+/// When the job belongs to another role than this node's, or the role is unknown.
 pub async fn run_job(loaded: &Loaded, job: Job) -> Result<(Outcome, bool), NotRun> {
     let config = &loaded.config;
     let view = match look(config).await {

@@ -1,4 +1,4 @@
-//! What systemd gives the daemon and is told by it: the listening socket, and that it is not hung.
+//! The listening socket that systemd passes to the daemon, and the watchdog messages to systemd.
 
 use std::future::pending;
 use std::io;

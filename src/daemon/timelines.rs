@@ -40,15 +40,15 @@ pub(super) async fn follow(
     // Nothing can be compared before the server has said which timeline it is on.
     let tried = |view: &View| view.sample.is_some() || view.failing.is_some();
     let _ = first_sample.wait_for(tried).await;
-    last_answer::recall(node, seen).await;
+    within_a_look("the last answer", last_answer::recall(node, seen)).await;
     let _ = first_sample.wait_for(|view| view.sample.is_some()).await;
-    let (forgotten, proof) =
-        process::on_a_thread(move || (files.forgotten(), files.supersession())).await;
+    let read = process::on_a_thread(move || (files.forgotten(), files.supersession()));
+    let (forgotten, proof) = within_a_look("what this node remembers of timelines", read).await;
     known.send_modify(|known| known.timelines.forgotten = forgotten);
     if let Some(proof) = proof.filter(|it| !is_forgotten(known, it)) {
         seen.send_modify(|view| view.remember(proof));
     }
-    last_answer::take_up(node, seen).await;
+    within_a_look("the last answer", last_answer::take_up(node, seen)).await;
     let mut archive = None;
     let mut unasked = seen.subscribe();
     loop {
@@ -76,6 +76,18 @@ pub(super) async fn follow(
             }
         }
     }
+}
+
+/// What `read` gives, or nothing where the volume of the state directory hangs: waiting for it would keep the primary away for good. Peers, archive
+/// and Redis are asked after it, and prove again what was remembered.
+async fn within_a_look<T: Default>(what: &str, read: impl Future<Output = T>) -> T {
+    timeout(LOOK, read).await.unwrap_or_else(|_| {
+        tracing::error!(
+            "{what} cannot be read within {} s: does the volume of node.state_directory hang?",
+            LOOK.as_secs()
+        );
+        T::default()
+    })
 }
 
 /// Of the server's `run`, and of no later one.

@@ -1,4 +1,4 @@
-//! What the daemon does by schedule. A job looks or works once and says what it came to; it knows no clock and no alert.
+//! What the daemon does by schedule. A job checks or works once and returns its outcome; it knows no clock and no alert.
 
 mod backups;
 mod checks;
@@ -53,7 +53,7 @@ pub struct Tools {
     pub loaded: Loaded,
     pub definitions: Vec<Definition>,
     pub sampler: Sampler,
-    /// The daemon looks at the vital checks by itself, and more often than the job.
+    /// The daemon makes the vital checks outside of the job, and more often.
     pub watches_vital: bool,
     /// What the node knows of itself.
     pub view: watch::Receiver<View>,
@@ -84,7 +84,7 @@ pub struct Ran {
     pub holds: Vec<Duration>,
     /// It did its work, whatever it found.
     pub succeeded: bool,
-    /// What it needs is not there yet (no backup to test), or another run of it goes on: no outcome, and no alert.
+    /// What it needs is not there yet (no backup to test), or another run of it is active: no outcome, and no alert.
     pub not_now: bool,
     /// What the job wants to be found again.
     pub detail: Value,

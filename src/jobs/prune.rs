@@ -18,7 +18,7 @@ pub async fn prune(config: &Config) -> (Result<Report, ArchiveError>, Ran) {
     let pruned = retention::prune(config).await;
     let worked = match &pruned {
         Ok(report) => Worked::of(Job::Prune, config, judge(report), detail(report)),
-        // Whoever sets no retention deletes nothing by xdb, and misses nothing.
+        // Without a retention xdb deletes nothing, and no prune is missing.
         Err(ArchiveError::NoRetention) => Worked::of(Job::Prune, config, Verdict::Ok, Value::Null),
         Err(error) => {
             let verdict = Verdict::Unknown(log::chain(error));

@@ -6,11 +6,11 @@ pub fn may_hold_password(text: &str) -> bool {
     let login = address.rsplit_once('@').map(|(login, _)| login);
     let has_login = login.is_some_and(|login| login.contains(':'));
     let lower = text.to_ascii_lowercase();
-    let is_assigned = |(_, rest): (&str, &str)| rest.trim_start().starts_with('=');
-    has_login
-        || ["password", "passwd", "pwd"]
-            .iter()
-            .any(|word| lower.split_once(word).is_some_and(is_assigned))
+    let is_assigned = |word: &&str| {
+        let mut behind = lower.split(*word).skip(1);
+        behind.any(|rest| rest.trim_start().starts_with('='))
+    };
+    has_login || ["password", "passwd", "pwd"].iter().any(is_assigned)
 }
 
 #[cfg(test)]
@@ -28,6 +28,7 @@ mod tests {
             ("host=a password = hush", true),
             ("host=a PASSWORD=hush", true),
             ("--password=hush", true),
+            ("--password-file /run/x 'user=password password=hush'", true),
             ("postgresql://app@management:5432/app", false),
             ("management", false),
             ("::1", false),

@@ -55,7 +55,7 @@ impl Console {
                     error,
                 })?;
         let driver = tokio::spawn(async move {
-            // Its error reaches whoever waits on the client.
+            // Its error reaches the caller that waits on the client.
             let _ = connection.await;
         });
         Ok(Self { client, driver })

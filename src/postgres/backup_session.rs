@@ -5,8 +5,8 @@ use tokio_postgres::Client;
 
 use super::PostgresError;
 
-/// Ends the sessions from this machine in which an application `name`, which is gone, began a base backup since `since`;
-/// gives how many there were.
+/// Ends the sessions from this machine in which an application `name`, which is dead, began a base backup since `since`.
+/// Returns their number.
 ///
 /// A server notices only between two statements that a client is gone, and `pg_backup_start` waits for a checkpoint,
 /// which a slow disk may draw out.
@@ -33,16 +33,18 @@ pub async fn end_backup_sessions(
     Ok(ended.len())
 }
 
-/// The name of the WAL segment that is written now: a base backup that begins later starts in a later one.
+/// The name of the WAL segment that the server writes at the moment: a base backup that begins later starts in a later one.
 ///
 /// # Errors
 /// When the query fails, as on a standby.
 pub async fn current_segment(client: &Client) -> Result<String, PostgresError> {
-    const QUERY: &str = "SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn())";
+    const QUERY: &str =
+        "SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()) AS segment";
     let row = client.query_one(QUERY, &[]).await;
     let row = row.map_err(|error| PostgresError::Query {
         what: "for the segment that is written",
         error,
     })?;
-    Ok(row.get(0))
+    row.try_get("segment")
+        .map_err(|_| PostgresError::Answer { what: "segment" })
 }

@@ -111,7 +111,7 @@ pub async fn connect(
     })
 }
 
-/// Logs in, and keeps the connection going until its client is gone.
+/// Logs in, and drives the connection until its client is dropped.
 ///
 /// A server that refuses the login for what it would run then (a preloaded library, a trigger on login) is asked again as
 /// a superuser may.
@@ -133,13 +133,13 @@ pub(super) async fn log_in(
     };
     let (client, connection) = login?;
     let driver = tokio::spawn(async move {
-        // Its error reaches whoever waits on the client.
+        // Its error reaches the caller that waits on the client.
         let _ = connection.await;
     });
     Ok((client, driver))
 }
 
-/// Whether a login failed neither for who logs in where, nor for how the server is doing.
+/// Whether a login failed for another reason than its role, its database or the state of the server.
 fn is_run_at_login(error: &Error) -> bool {
     let code = error.code().map(tokio_postgres::error::SqlState::code);
     code.is_some_and(may_be_run_at_login)
@@ -217,7 +217,7 @@ mod tests {
             client.read_exact(&mut startup).await.unwrap();
             let welcome = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
             client.write_all(welcome).await.unwrap();
-            // The query came, and stays without an answer.
+            // The query gets no answer.
             let asked = client.read_u8().await.unwrap();
             let mut rest = Vec::new();
             let _ = client.read_to_end(&mut rest).await;

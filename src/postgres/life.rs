@@ -42,18 +42,32 @@ fn judge(error: &tokio_postgres::Error) -> Life {
     if let Some(answer) = error.as_db_error() {
         return judge_code(answer.code().code());
     }
-    // It answered, and its certificate or its want of TLS is what failed.
-    if super::tls::is_tls_failure(error) {
+    let kind = io_kind(error);
+    // It answered, and its certificate or its lack of TLS is the failure. A handshake that was cut proves nothing.
+    if super::tls::is_tls_failure(error) && !kind.is_some_and(is_cut) {
         return Life::Up;
     }
+    kind.map_or(Life::Unknown, judge_io)
+}
+
+fn io_kind(error: &tokio_postgres::Error) -> Option<io::ErrorKind> {
     let mut source = error.source();
     while let Some(cause) = source {
         if let Some(cause) = cause.downcast_ref::<io::Error>() {
-            return judge_io(cause.kind());
+            return Some(cause.kind());
         }
         source = cause.source();
     }
-    Life::Unknown
+    None
+}
+
+/// Whether the other side ended the connection without an answer.
+pub fn is_cut(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(
+        kind,
+        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+    )
 }
 
 /// Ended by an administrator (`pg_terminate_backend`, a shutdown), or because another process of the server crashed.

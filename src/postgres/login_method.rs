@@ -1,4 +1,4 @@
-//! How a server asks for a password: of its answer to a login that is given up there.
+//! The authentication method of a server, by its first answer to a login that is then given up.
 
 use std::io;
 use std::time::Duration;
@@ -55,7 +55,7 @@ async fn ask(
     }
     let method = method(stream.read_i32().await?);
     // What is left unread would reset the connection, which PostgreSQL logs; an end it takes in silence.
-    let rest = u64::try_from(length - 8).unwrap_or_default();
+    let rest = u64::try_from(length.saturating_sub(8)).unwrap_or_default();
     let mut sink = tokio::io::sink();
     tokio::io::copy(&mut (&mut stream).take(rest), &mut sink).await?;
     if method == LoginMethod::Free {

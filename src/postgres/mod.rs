@@ -23,7 +23,7 @@ pub use control::{
 };
 pub use control_file::{ControlFile, ServerState, control_file, segment_size_in};
 pub use database_names::database_names;
-pub use life::Life;
+pub use life::{Life, is_cut};
 pub use login_method::{LoginMethod, login_method};
 pub use pool::{BorrowedClient, Pool, PooledClient};
 pub use relay::Relay;

@@ -1,7 +1,7 @@
 //! A relay between the server and a program whose session settings cannot be chosen: it adds them to each login.
 //!
-//! It knows the first message of a connection, and passes on all that follows as it is. It answers no request for TLS by
-//! itself: where the server agrees to one, the login is encrypted, and passes unchanged.
+//! It changes the first message of a connection, and passes on the rest unchanged. The server answers requests for TLS: where
+//! it agrees to one, the login is encrypted and passes unchanged, too.
 
 use std::io::{Error, ErrorKind, Result};
 use std::os::unix::fs::DirBuilderExt;
@@ -104,7 +104,7 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 async fn pass_on(mut client: Box<dyn Stream>, target: Target) {
-    // Either end sees for itself that the other is gone.
+    // Each end notices that the other is gone.
     let login = timeout(target.connect_timeout, begin(&mut client, &target)).await;
     if let Ok(Ok(mut server)) = login {
         let _ = copy_bidirectional(&mut client, &mut server).await;

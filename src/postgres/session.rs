@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_a_superuser_may_set_is_asked_of_nobody_else() {
+    fn settings_for_superusers_are_pinned_for_superusers_alone() {
         let is_asked = |options: &str| options.contains(" -c session_preload_libraries= ");
         assert!(is_asked(&superuser_program_options()));
         assert!(!is_asked(&program_options()));

@@ -31,7 +31,7 @@ impl MarkedLock {
         }
     }
 
-    /// What the last holder left there; empty when it came to its end.
+    /// What the last holder left there; empty when it finished.
     ///
     /// # Errors
     /// When the file cannot be read.

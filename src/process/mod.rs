@@ -99,7 +99,7 @@ pub async fn run(command: Command, deadline: Duration) -> Result<Finished, Proce
     let stdout = tokio::spawn(first_bytes(group.stdout()));
     let stderr = tokio::spawn(telling_lines(group.stderr()));
     let status = group.wait(deadline).await?;
-    // What is left of the group holds the pipes and does work that nobody waits for.
+    // What is left of the group holds the pipes, and its work has no reader any more.
     group.kill();
     Ok(Finished {
         status,
@@ -264,7 +264,7 @@ async fn watched_lines(
     Vec::from(kept).join("\n")
 }
 
-/// PostgreSQL does not run as root, and what root makes is nobody else's to clean up.
+/// PostgreSQL does not run as root, and no other user can remove what root creates.
 pub fn runs_as_root() -> bool {
     rustix::process::geteuid().is_root()
 }

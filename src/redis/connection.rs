@@ -1,11 +1,11 @@
-//! The connection, made when it is first used and made anew when it is lost.
+//! The connection, made when it is first used, and again after it was lost.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue,
+    Arg, AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue,
     IntoConnectionInfo, TlsCertificates,
 };
 use secrecy::ExposeSecret;
@@ -79,13 +79,27 @@ impl Redis {
             }
             answer => answer,
         };
-        answer.map_err(|failure| RedisError::Command {
-            what,
-            server: self.server.clone(),
-            reason: match failure {
-                Failure::Silent => format!("no answer within {:?}", self.timeout),
-                Failure::Lost(error) | Failure::Refused(error) => told(&error),
-            },
+        answer.map_err(|failure| {
+            let server = self.server.clone();
+            match failure {
+                Failure::Refused(error) if told(&error).contains(WRONG_TYPE) => {
+                    RedisError::WrongType {
+                        what,
+                        server,
+                        key: wrong_key(&error, command),
+                    }
+                }
+                Failure::Lost(error) | Failure::Refused(error) => RedisError::Command {
+                    what,
+                    server,
+                    reason: told(&error),
+                },
+                Failure::Silent => RedisError::Command {
+                    what,
+                    server,
+                    reason: format!("no answer within {:?}", self.timeout),
+                },
+            }
         })
     }
 
@@ -98,7 +112,8 @@ impl Redis {
         // The crate's own defaults are 1 s and 500 ms; `send` has the deadline for answers.
         let settings = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
-            .set_response_timeout(None);
+            .set_response_timeout(None)
+            .set_dns_resolver(super::resolver::Reachable);
         let client = self.client()?;
         let connecting = client.get_multiplexed_async_connection_with_config(&settings);
         let failed = |reason| RedisError::Connect {
@@ -163,6 +178,32 @@ fn told(error: &::redis::RedisError) -> String {
     }
 }
 
+/// Redis's word for a key that another program has written, as another type.
+const WRONG_TYPE: &str = "WRONGTYPE";
+
+/// The key that `error` is about. Redis does not name it; xdb's own script does.
+fn wrong_key(error: &::redis::RedisError, command: &Cmd) -> String {
+    let named = error.detail().filter(|detail| detail.starts_with("xdb:"));
+    named.map_or_else(|| keys_of(command).join(" or "), str::to_owned)
+}
+
+/// The keys of `command`: the first argument, or those of a script.
+fn keys_of(command: &Cmd) -> Vec<String> {
+    let words = command.args_iter().map(|word| match word {
+        Arg::Simple(word) => String::from_utf8_lossy(word).into_owned(),
+        _ => String::new(),
+    });
+    let words: Vec<String> = words.collect();
+    match words.as_slice() {
+        [name, _, count, rest @ ..] if name == "EVAL" => {
+            let count = count.parse().unwrap_or(0);
+            rest.iter().take(count).cloned().collect()
+        }
+        [_, key, ..] => vec![key.clone()],
+        _ => Vec::new(),
+    }
+}
+
 /// Whether another connection may do better: it is cut, or leads to a server that takes no writes any more. After a
 /// failover of Redis the name may lead to another one.
 fn is_lost(error: &::redis::RedisError) -> bool {
@@ -182,15 +223,17 @@ enum Failure {
 mod tests {
     use super::*;
 
+    /// The error that Redis answers with `text`.
+    fn answer(text: &str) -> ::redis::RedisError {
+        let mut parser = ::redis::Parser::new();
+        let value = parser
+            .parse_value(format!("-{text}\r\n").as_bytes())
+            .unwrap();
+        value.extract_error().unwrap_err()
+    }
+
     #[test]
     fn a_server_that_takes_no_writes_any_more_is_left() {
-        let answer = |text: &str| {
-            let mut parser = ::redis::Parser::new();
-            let value = parser
-                .parse_value(format!("-{text}\r\n").as_bytes())
-                .unwrap();
-            value.extract_error().unwrap_err()
-        };
         for (text, lost) in [
             (
                 "READONLY You can't write against a read only replica.",
@@ -209,6 +252,33 @@ mod tests {
             ("MISCONF Redis is configured to save RDB snapshots", false),
         ] {
             assert_eq!(is_lost(&answer(text)), lost, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_of_another_type_is_named() {
+        const WORDS: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
+        let mut get = ::redis::cmd("HGETALL");
+        get.arg("xdb:main:alerts:active");
+        let mut script = ::redis::cmd("EVAL");
+        script
+            .arg("return 1")
+            .arg(2)
+            .arg("a")
+            .arg("b")
+            .arg("no key");
+        for (text, command, key) in [
+            (WORDS, &get, "xdb:main:alerts:active"),
+            (WORDS, &script, "a or b"),
+            (
+                "WRONGTYPE xdb:main:alerts:events",
+                &script,
+                "xdb:main:alerts:events",
+            ),
+        ] {
+            let error = answer(text);
+            assert!(told(&error).contains(WRONG_TYPE), "{text}");
+            assert_eq!(wrong_key(&error, command), key, "{text}");
         }
     }
 

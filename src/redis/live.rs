@@ -1,4 +1,4 @@
-//! Live state: keys that vanish by themselves when nobody writes them any more.
+//! Live state: keys that expire unless they are written again.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ impl Redis {
         self.ask("write the node's state", &command).await
     }
 
-    /// Shows a job's last success for as long as it counts; one that is not this node's `own` gives way to what is there.
+    /// Publishes a job's last success for `ttl`. One that is not this node's `own` never replaces what is there.
     ///
     /// # Errors
     /// When Redis does not take it.
@@ -50,7 +50,7 @@ impl Redis {
     /// The nodes that live, this one included: host name and JSON, by host name.
     ///
     /// # Errors
-    /// When Redis does not tell.
+    /// When Redis does not answer or refuses.
     pub async fn nodes(&self, keys: &Keys) -> Result<Vec<(String, String)>, RedisError> {
         const WHAT: &str = "read the nodes' states";
         let prefix = keys.node("");
@@ -77,7 +77,7 @@ impl Redis {
             let state: Vec<u8> = match self.ask(WHAT, &get).await {
                 Ok(state) => state,
                 // No node wrote that.
-                Err(RedisError::Command { reason, .. }) if reason.contains("WRONGTYPE") => continue,
+                Err(RedisError::WrongType { .. }) => continue,
                 Err(error) => return Err(error),
             };
             // One can have vanished in between.

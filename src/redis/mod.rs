@@ -5,6 +5,7 @@
 mod connection;
 mod keys;
 mod live;
+mod resolver;
 
 use std::path::PathBuf;
 
@@ -28,6 +29,15 @@ pub enum RedisError {
         what: &'static str,
         server: String,
         reason: String,
+    },
+    #[error(
+        "cannot {what} in Redis at {server}: another program has written to the key {key}, which is of the wrong type now"
+    )]
+    WrongType {
+        what: &'static str,
+        server: String,
+        /// Of several, which one is not known.
+        key: String,
     },
 }
 
@@ -62,6 +72,9 @@ impl RedisError {
             }
             Self::Connect { .. } => {
                 "is Redis running there? check redis.url and its security group"
+            }
+            Self::WrongType { .. } => {
+                "delete that key with `redis-cli DEL KEY`: xdb writes it again"
             }
             Self::Command { .. } => "the words after the colon are Redis's own",
         }

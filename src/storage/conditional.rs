@@ -142,7 +142,7 @@ impl Bucket {
                 sleep(pause(attempt, std::process::id())).await;
             }
             let there = self.get_tagged(key).await?;
-            // A write whose answer was lost is sent again by the client, and is refused because of itself.
+            // A write whose answer was lost is sent again by the client, and is refused because the first one succeeded.
             if let (Some((content, tag)), Some((own, _))) = (&there, &sent)
                 && content == own
                 && let Some((_, value)) = sent.take()

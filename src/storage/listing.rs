@@ -98,7 +98,7 @@ impl Bucket {
         }
     }
 
-    /// Uploads below `prefix` that nobody completed or aborted: they cost money and show in no listing.
+    /// Uploads below `prefix` that were neither completed nor aborted: they cost money and no listing shows them.
     ///
     /// # Errors
     /// When the bucket cannot be listed.

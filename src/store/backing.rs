@@ -145,7 +145,7 @@ impl Backing {
         self.fallback.is_some() && matches!(self.place, Place::File { .. })
     }
 
-    /// Goes on in memory with all that can still be read of the file.
+    /// Continues in memory with all that can still be read of the file.
     fn fall_back(&mut self, error: &StoreError) {
         let (
             Place::File {

@@ -148,7 +148,7 @@ impl StoreError {
             }
             Self::MoveAside { .. } => "move the file away by hand; no data of yours is in it",
             Self::Replaced { .. } => {
-                "leave the files of node.state_directory to xdb; it writes a new one by itself"
+                "leave the files of node.state_directory to xdb; it writes a new one"
             }
             Self::Query { source, .. } => match source.sqlite_error_code() {
                 Some(ErrorCode::DiskFull) => "free space where node.state_directory is",

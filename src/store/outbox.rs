@@ -144,7 +144,7 @@ impl Writing<'_> {
 
     /// Makes every number, of what waits and of what comes, follow on `delivered`, which Redis has seen.
     ///
-    /// Only a store that begins anew, or that an older copy replaced, is behind Redis. Redis would take
+    /// Only a new store, or one that an older copy replaced, is behind Redis. Redis would take
     /// its events for delivered ones.
     ///
     /// # Errors

@@ -56,8 +56,8 @@ impl Store {
         })
     }
 
-    /// The same store for work that must go on while the volume hangs: it is done in memory then, on empty tables, and what
-    /// memory holds is dropped when the file answers again.
+    /// The same store for work that must continue while the volume hangs. The work is then done in memory, on empty tables.
+    /// Memory is dropped when the file answers again.
     #[must_use]
     pub fn with_spare(&self) -> Self {
         Self {
@@ -188,7 +188,7 @@ impl Store {
         answer.map_err(|_| StoreError::Ended)?
     }
 
-    /// The writer itself cannot say so; it takes that back once its file has served for a while.
+    /// The writer is blocked and cannot set the fault itself. It clears the fault once its file has served for a while.
     fn note_stall(&self) {
         let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
         let error = self.no_answer();
@@ -212,7 +212,7 @@ fn serve_works(works: &mpsc::Receiver<Work>, mut backing: Backing, stalled: &Ato
         if stalled.swap(false, Ordering::Relaxed) {
             tracing::info!("the state store answers again");
         }
-        // A panic rolls its transaction back, and its caller gets an error; the next goes on.
+        // A panic rolls its transaction back, and its caller gets an error. The next work is not affected.
         let worked = match works.recv_timeout(IDLE) {
             Ok(work) => catch_unwind(AssertUnwindSafe(|| work(&mut backing))),
             Err(RecvTimeoutError::Timeout) => {
@@ -246,7 +246,7 @@ mod tests {
             assert!(matches!(error, StoreError::NoAnswer { .. }), "{error}");
         }
         assert!(store.fault().is_some());
-        // What may go on in memory does, and remembers meanwhile.
+        // Work with a spare continues in memory, which keeps its results.
         let alerts = store.with_spare();
         for _ in 0..2 {
             let known = alerts.write(|writing| writing.anchor_outbox(7));

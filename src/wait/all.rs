@@ -11,13 +11,13 @@ use super::{Options, Outcome, Signal, until_ready};
 pub enum Ended {
     Ready,
     TimedOut,
-    /// One refused for good, and the others were not waited for any longer.
+    /// One refused permanently, which ended the wait for the others.
     Refused,
 }
 
 /// Waits until each of `targets` is ready; `heard` gets the index of a target and its new signal, `None` once it is ready.
 ///
-/// Where one made the others wait, all are asked again: the first ones may have gone meanwhile.
+/// Where one was late, all are probed again: the first ones may have failed meanwhile.
 pub async fn all_ready(targets: &[Options], heard: impl Fn(usize, Option<&Signal>)) -> Ended {
     let begin = Instant::now();
     loop {

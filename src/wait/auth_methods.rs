@@ -1,4 +1,4 @@
-//! libpq's `require_auth` (manual, "Parameter Key Words"): how a server may ask a client who it is. Pure.
+//! libpq's `require_auth` (manual, "Parameter Key Words"): the authentication methods that a server may use. Pure.
 
 /// Codes of the protocol's Authentication messages, each with libpq's words for it.
 const REQUESTS: &[(u32, &str)] = &[
@@ -78,7 +78,7 @@ impl AuthMethods {
             let names = METHODS.iter().map(|(method, _)| *method);
             let names: Vec<&str> = names.chain(["none"]).collect();
             format!(
-                "require_auth has a method that is none of {}",
+                "each method of require_auth must be one of {}",
                 names.join(", ")
             )
         })?;
@@ -92,7 +92,7 @@ impl AuthMethods {
         Ok(self.allowed.len() != before)
     }
 
-    /// Judges one Authentication message (`check_expected_areq`); `has_proven` says that a method before it came to its end.
+    /// Judges one Authentication message (`check_expected_areq`); `has_proven`: an earlier exchange has ended.
     ///
     /// # Errors
     /// In libpq's words, when it is not allowed.

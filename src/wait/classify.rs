@@ -41,7 +41,7 @@ const CACHED_END: &str = " (server_login_retry)";
 const WHOLE: usize = 60;
 
 impl Signal {
-    /// The same trouble as `other`, be it told by PostgreSQL itself or from PgBouncer's memory.
+    /// The same failure as `other`, whether PostgreSQL reports it or PgBouncer repeats it from its cache.
     pub(super) fn same_as(&self, other: &Self) -> bool {
         (self.hop, self.next) == (other.hop, other.next)
             && core(&self.reason) == core(&other.reason)
@@ -126,7 +126,7 @@ pub(super) fn classify(failure: &Failure, options: &Options) -> Signal {
             signal(hop, next, format!("{message} ({code})"))
         }
         Failure::Tls(error) => {
-            let reason = format!("no TLS as sslmode asks for with {place}: {error}");
+            let reason = format!("TLS with {place} failed (see sslmode): {error}");
             signal(Hop::Login, Next::Refused, reason)
         }
         Failure::NoPassword => {
@@ -137,7 +137,7 @@ pub(super) fn classify(failure: &Failure, options: &Options) -> Signal {
             signal(Hop::Login, Next::Refused, why.clone())
         }
         Failure::Odd(error) => {
-            let reason = format!("{place} does not speak as PostgreSQL does ({error})");
+            let reason = format!("{place} does not speak the PostgreSQL protocol ({error})");
             signal(speaker, Next::Later, reason)
         }
         Failure::WrongRole { in_recovery } => {

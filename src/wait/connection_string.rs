@@ -116,7 +116,7 @@ pub fn parse_connection_string(text: &str) -> Result<ConnectionString, WaitError
             // A password in there must not be tried again.
             return Err(match may_hold_password(text) {
                 true => WaitError::PasswordInUrl,
-                false => wrong("it does not begin with postgresql://, and is no keyword=value"),
+                false => wrong("it begins neither with postgresql:// nor with keyword=value"),
             });
         }
         None => parse_keywords(text, &mut parsed)?,
@@ -187,13 +187,13 @@ impl ConnectionString {
     /// Refuses the values that libpq refuses before it connects.
     fn judge(&self) -> Result<(), WaitError> {
         for (keyword, choices) in CHOICES {
-            // An empty one is none of them, except for versions.
+            // An empty value is refused, except for versions.
             let may_be_empty = keyword.ends_with("_protocol_version");
             let given = self.last(keyword);
             let given = given.filter(|value| !(may_be_empty && value.is_empty()));
             if given.is_some_and(|value| !choices.contains(&value)) {
                 return Err(wrong(&format!(
-                    "{keyword} is none of {}",
+                    "{keyword} must be one of {}",
                     choices.join(", ")
                 )));
             }
@@ -202,7 +202,7 @@ impl ConnectionString {
             // As strtol: blanks around it are allowed.
             let is_number = |value: &str| value.trim().parse::<i32>().is_ok();
             if self.last(keyword).is_some_and(|value| !is_number(value)) {
-                return Err(wrong(&format!("{keyword} is no whole number")));
+                return Err(wrong(&format!("{keyword} must be a whole number")));
             }
         }
         if let Some(methods) = self.last("require_auth") {
@@ -235,12 +235,12 @@ impl ConnectionString {
             if port.parse::<u16>().is_ok_and(|port| port > 0) {
                 continue;
             }
-            return Err(wrong("a port is no number from 1 to 65535"));
+            return Err(wrong("a port must be a number from 1 to 65535"));
         }
         Ok(())
     }
 
-    /// Refuses what xdb cannot do as libpq does.
+    /// Refuses options of libpq that xdb does not support.
     fn judge_supported(&self) -> Result<(), WaitError> {
         for (keyword, value, why) in [
             (
@@ -260,7 +260,7 @@ impl ConnectionString {
         }
         if self.get("service").is_some() {
             return Err(wrong(
-                "xdb reads no service file: write out what service stands for",
+                "xdb does not read pg_service.conf: name the host, port, user and database of the service",
             ));
         }
         Ok(())
@@ -386,5 +386,5 @@ fn decode(text: &str) -> Result<String, WaitError> {
             None => return Err(wrong("a percent-encoding is malformed")),
         }
     }
-    String::from_utf8(bytes).map_err(|_| wrong("it is no UTF-8"))
+    String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8"))
 }

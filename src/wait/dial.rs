@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -14,14 +15,13 @@ use tokio_postgres::config::{SslMode as Negotiation, SslNegotiation};
 use tokio_postgres::{Client, Config, SimpleQueryMessage, SimpleQueryRow};
 
 use super::connect::connect_first;
-use super::heard::Heard;
 use super::peer::judge_peer;
 use super::progress::{Progress, Stage};
 use super::resolve::Resolver;
 use super::session_attributes::Role;
 use super::watched::{Forbidden, Next, Watched, WatchedTls};
 use super::{Host, Options, Wanted};
-use crate::postgres::{in_words, tls_failure};
+use crate::postgres::{in_words, is_cut, tls_failure};
 
 /// Why an attempt failed, as it was seen; [`super::classify`] says what it means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,7 +136,7 @@ fn share(end: Instant, left: usize) -> Duration {
     time / u32::try_from(left.max(1)).unwrap_or(u32::MAX)
 }
 
-/// Comes to `host` as `sslmode` says.
+/// Connects to `host` with TLS, without, or with one after the other, as `sslmode` says.
 async fn dial_host(
     options: &Options,
     host: &Host,
@@ -232,7 +232,6 @@ where
 {
     progress.reach(Stage::Greet);
     let (config, unused) = settings(options, host, negotiation);
-    let stream = Heard::new(stream, &progress.heard);
     let failed = |error| match (failure(progress.stage(), &error), &unused) {
         (Failure::NoPassword, Some(why)) => Failure::PasswordFile(why.clone()),
         (failure, _) => failure,
@@ -243,10 +242,11 @@ where
         _ if config.get_ssl_negotiation() == SslNegotiation::Direct => Next::Anything,
         _ => Next::Answer,
     };
-    let stream = Watched::new(stream, methods, next);
+    let stream = Watched::new(stream, methods, next, &progress.heard);
     let connector = WatchedTls {
         connector: options.tls.connector(&host.name),
         methods: methods.cloned(),
+        heard: Arc::clone(&progress.heard),
     };
     let (client, mut connection) = config
         .connect_raw(stream, connector)
@@ -371,12 +371,4 @@ fn failure(stage: Stage, error: &tokio_postgres::Error) -> Failure {
         words if words == "server does not support TLS" => Failure::Tls(words),
         words => Failure::Odd(words),
     }
-}
-
-fn is_cut(kind: io::ErrorKind) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(
-        kind,
-        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
-    )
 }

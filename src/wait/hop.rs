@@ -10,11 +10,11 @@ pub enum Hop {
     PgBouncer,
     PostgreSql,
     Role,
-    /// Who comes, to which database, and how it is encrypted.
+    /// The role, its password, the database and TLS.
     Login,
 }
 
-/// As `haproxy`: the last line, `--json` and the runbook call it so.
+/// As `haproxy`: the name in the last line, in `--json` and in the runbook.
 impl fmt::Display for Hop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

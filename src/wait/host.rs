@@ -43,7 +43,7 @@ impl Host {
 /// Pairs the lists as `connectOptions2` does: as many hosts as addresses, one port for all or one for each.
 ///
 /// # Errors
-/// When the lists do not fit, or a port is none.
+/// When the lists have different lengths, or a port is not a number.
 pub fn parse_hosts(
     names: Option<&str>,
     addresses: Option<&str>,
@@ -94,5 +94,5 @@ fn parse_port(text: &str) -> Result<u16, WaitError> {
         return Ok(PORT);
     }
     let port = text.parse::<u16>().ok().filter(|port| *port > 0);
-    port.ok_or_else(|| WaitError::Url("a port is no number from 1 to 65535".to_owned()))
+    port.ok_or_else(|| WaitError::Url("a port must be a number from 1 to 65535".to_owned()))
 }

@@ -1,6 +1,6 @@
-//! The probe behind `xdb wait`: is the database ready for an application, by the whole way there?
+//! The probe behind `xdb wait`: is the database ready for an application, through HAProxy and PgBouncer?
 //!
-//! It dials, says which hop failed, and tries again until a deadline; it changes nothing.
+//! It connects, reports which hop failed, and retries until a deadline. It changes nothing.
 
 mod all;
 mod auth_methods;
@@ -13,7 +13,6 @@ mod connection_string;
 mod connection_string_tests;
 mod dial;
 mod error;
-mod heard;
 mod hop;
 mod host;
 mod keyword_values;
@@ -46,7 +45,7 @@ use tokio_postgres::config::ChannelBinding;
 
 use crate::postgres::{Target, Tls};
 
-/// What is waited for, and how long.
+/// One target of a wait, and the limits.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Its `connect_timeout` is the deadline of one attempt, the query included.
@@ -56,7 +55,7 @@ pub struct Options {
     pub password_file: Option<PasswordFile>,
     pub tls: Tls,
     pub wanted: Wanted,
-    /// Who takes connections at the target's address.
+    /// The program that takes connections at the target's address.
     pub front: Hop,
     /// For all attempts together, in wall-clock time; zero makes one attempt.
     pub timeout: Duration,
@@ -64,7 +63,7 @@ pub struct Options {
     pub fail_fast_after: Duration,
 }
 
-/// What a connection string says beyond one host, one login and TLS.
+/// Parameters of a connection string beyond one host, one login and TLS.
 #[derive(Debug, Clone, Default)]
 pub struct Parameters {
     /// In the order to try them; empty where it is the target's own alone.
@@ -73,7 +72,7 @@ pub struct Parameters {
     pub application_name: Option<String>,
     /// The `options` of the session.
     pub options: Option<String>,
-    /// libpq's `require_auth`: how the server may ask who comes.
+    /// libpq's `require_auth`: the authentication methods that the server may use.
     pub methods: Option<AuthMethods>,
     /// libpq's `requirepeer`: the account that the server at a Unix socket runs as.
     pub peer: Option<String>,

@@ -10,7 +10,7 @@ use super::dial::{Failure, dial};
 use super::progress::Stage;
 use super::resolve::Resolver;
 
-/// How far one login came. Each text is a sentence for an operator.
+/// The result of one login. Each text is a sentence for an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reached {
     /// PostgreSQL answered; `None` where it refused this query, by a setting of this role for example.
@@ -63,7 +63,8 @@ const SERVER_AWAY: &[&str] = &[
     "connect failed",
     "the database system is",
 ];
-/// PostgreSQL's words inside of those, where it is up and refuses this login.
+/// PostgreSQL's words inside of those, where it is up and refuses this login. PgBouncer repeats a refusal from its cache
+/// under its own SQLSTATE, so only words tell it apart: in another language than English it counts as [`SERVER_AWAY`].
 const REFUSED: &[&str] = &[
     "password authentication failed",
     "SASL authentication failed",
@@ -116,7 +117,7 @@ fn judge_answer(code: &str, message: &str, stage: Stage, reason: String) -> Reac
         Reached::Full(reason)
     } else if says(&["pooler is shutting down"]) {
         Reached::Gone(reason)
-    } else if says(REFUSED) {
+    } else if is_refusal(code) || says(REFUSED) {
         Reached::Refused(reason)
     } else if says(SERVER_AWAY) || matches!(code, "57P01" | "57P02" | "57P03") {
         Reached::ServerAway(reason)
@@ -126,6 +127,11 @@ fn judge_answer(code: &str, message: &str, stage: Stage, reason: String) -> Reac
     } else {
         Reached::Refused(reason)
     }
+}
+
+/// PostgreSQL's states for what [`REFUSED`] has in English: role and password, database, privilege, a closed database.
+fn is_refusal(code: &str) -> bool {
+    code.starts_with("28") || matches!(code, "3D000" | "42501" | "55000")
 }
 
 #[cfg(test)]
@@ -221,6 +227,25 @@ mod tests {
                 "refused",
             ),
             ("08P01", "no such database: shop", Stage::Login, "refused"),
+            // With lc_messages = de_DE.
+            (
+                "28P01",
+                "Passwort-Authentifizierung für Benutzer »app« fehlgeschlagen",
+                Stage::Ask,
+                "refused",
+            ),
+            (
+                "3D000",
+                "Datenbank »shop« existiert nicht",
+                Stage::Ask,
+                "refused",
+            ),
+            (
+                "53300",
+                "tut mir leid, schon zu viele Verbindungen",
+                Stage::Login,
+                "full",
+            ),
             (
                 "08P01",
                 "database \"postgres\" is disabled",

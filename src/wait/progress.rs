@@ -11,7 +11,7 @@ use tokio::time::sleep;
 pub(super) enum Stage {
     Name,
     Connect,
-    /// Connected, and not a byte came: a proxy accepts before it has anywhere to go.
+    /// Connected, without a byte from the server: a proxy accepts before it knows its backend.
     Greet,
     Login,
     Ask,

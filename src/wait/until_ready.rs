@@ -1,4 +1,4 @@
-//! Dials until the server is ready, refuses for good, or time is up.
+//! Dials until the server is ready, refuses permanently, or the time is up.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -71,8 +71,8 @@ pub async fn until_ready(options: &Options, mut changed: impl FnMut(&Signal)) ->
     }
 }
 
-/// `lasted` is for how long the reason has been the same. Whoever has waited long does not notice a twentieth of it,
-/// and a hundred units that wait for one server must not keep the machine busy that it boots on.
+/// `lasted` is for how long the reason has been the same. A pause of a twentieth of that hardly delays the unit, and
+/// a hundred units that wait for one server must not keep the machine busy that it boots on.
 fn pause_after(next: Next, lasted: Duration) -> Duration {
     let pause = match next {
         Next::Soon => (lasted / 20).clamp(SHORTEST, LONGEST),

@@ -1,7 +1,10 @@
-//! Watches how a server asks who comes, and ends the login before an answer that `require_auth` forbids.
+//! Watches the bytes of a server: whether any came (a proxy that accepts proves nothing), and how it authenticates the client.
+//! The login ends before an answer that `require_auth` forbids.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -21,7 +24,7 @@ pub(super) enum Next {
     Answer,
     /// Messages of the login.
     Messages,
-    /// What is none of this watch's: TLS, or a session.
+    /// TLS or a session, which are not watched.
     Anything,
 }
 
@@ -29,12 +32,22 @@ pub(super) enum Next {
 pub(super) struct Watched<S> {
     stream: S,
     watch: Watch,
+    /// Set with the first byte from the server.
+    heard: Arc<AtomicBool>,
 }
 
 impl<S> Watched<S> {
-    pub(super) fn new(stream: S, methods: Option<&AuthMethods>, next: Next) -> Self {
-        let watch = Watch::new(methods, next);
-        Self { stream, watch }
+    pub(super) fn new(
+        stream: S,
+        methods: Option<&AuthMethods>,
+        next: Next,
+        heard: &Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            stream,
+            watch: Watch::new(methods, next),
+            heard: Arc::clone(heard),
+        }
     }
 }
 
@@ -112,7 +125,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        let judged = self.watch.judge(&buffer.filled()[before..]);
+        let read = &buffer.filled()[before..];
+        if !read.is_empty() {
+            self.heard.store(true, Ordering::Relaxed);
+        }
+        let judged = self.watch.judge(read);
         Poll::Ready(judged.map_err(io::Error::other))
     }
 }
@@ -145,6 +162,7 @@ impl<S: TlsStream + Unpin> TlsStream for Watched<S> {
 pub(super) struct WatchedTls<C> {
     pub(super) connector: C,
     pub(super) methods: Option<AuthMethods>,
+    pub(super) heard: Arc<AtomicBool>,
 }
 
 impl<S, C> TlsConnect<S> for WatchedTls<C>
@@ -160,7 +178,8 @@ where
         let connecting = self.connector.connect(stream);
         Box::pin(async move {
             let stream = connecting.await?;
-            Ok(Watched::new(stream, self.methods.as_ref(), Next::Messages))
+            let methods = self.methods.as_ref();
+            Ok(Watched::new(stream, methods, Next::Messages, &self.heard))
         })
     }
 }

@@ -50,20 +50,20 @@ const LEADS: Duration = Duration::from_secs(1);
 /// How often is looked whether the program's daemon died while nothing was to be stored.
 const DEATHS: Duration = Duration::from_secs(5);
 
-/// After a refusal by S3 the settings are read anew, at most this often.
+/// After a refusal by S3 the settings are read again, at most this often.
 const CONFIGURED: Duration = Duration::from_secs(30);
 
 /// The server here leads, by what it last said.
 pub struct Leading {
     pub system_identifier: u64,
-    /// It said so just now. One that takes no logins goes on asking for its segments to be archived.
+    /// It said so just now. One that accepts no logins still asks for its segments to be archived.
     pub is_certain: bool,
 }
 
 /// `None` when the server here does not lead, or when that was never known.
 pub type Leads = Arc<dyn Fn() -> Option<Leading> + Send + Sync>;
 
-/// Reads the configuration anew, or says what is wrong with it; `None` when nothing was changed.
+/// Reads the configuration again, or says what is wrong with it; `None` when nothing was changed.
 pub type Again = Box<dyn Fn() -> Result<Option<Config>, String> + Send + Sync>;
 
 /// What a client asks, and where the answer goes.
@@ -78,7 +78,7 @@ pub async fn serve(config: &Config, leads: Leads, again: Again, store: Store) {
                 .await
         }
         Err(error) => tracing::error!(
-            "the archiver does not run, and each wal-push works by itself: {}",
+            "the archiver does not run, and each wal-push runs the program itself: {}",
             log::chain(&error)
         ),
     }
@@ -117,7 +117,7 @@ struct Archiver {
     work: JoinSet<(String, Ended)>,
     /// What the program's daemons are at now, and which of them.
     uploading: HashMap<String, usize>,
-    /// Whoever waits for a file that is on its way; nobody for one that is pushed ahead.
+    /// Clients waiting for each upload; empty for look-ahead uploads.
     waiting: HashMap<String, Vec<oneshot::Sender<bool>>>,
     ahead: Ahead,
     /// Pushed ahead, and not asked for yet.
@@ -195,7 +195,7 @@ impl Archiver {
     /// Answers at once for what is stored already, else when the upload ended.
     async fn take(&mut self, request: Request, answer: oneshot::Sender<bool>) {
         let Some(cluster) = self.leading() else {
-            // The client works by itself now: nothing here may be at the same file.
+            // The client uploads it itself now: nothing here may work at the same file.
             if !self.uploading.is_empty() {
                 tracing::warn!("this server does not lead any more: uploads are ended");
             }
@@ -246,7 +246,7 @@ impl Archiver {
         Some(leading.system_identifier)
     }
 
-    /// Has `name` uploaded, unless that goes on already; `false` when the program's daemon does not run.
+    /// Has `name` uploaded, unless that is under way already; `false` when the program's daemon does not run.
     async fn start(&mut self, name: &str) -> bool {
         if self.waiting.contains_key(name) {
             return true;
@@ -287,7 +287,7 @@ impl Archiver {
         }
     }
 
-    /// Ends every upload and forgets everything. Whoever waits is left without an answer, and PostgreSQL asks again.
+    /// Ends every upload and forgets everything. Waiting clients get no answer, and PostgreSQL retries.
     async fn begin_anew(&mut self) {
         self.program.end().await;
         self.work.shutdown().await;
@@ -297,7 +297,7 @@ impl Archiver {
         self.stored.clear();
     }
 
-    /// Reads the configuration anew, for keys that were changed; a broken one, or the same, changes nothing.
+    /// Reads the configuration again, for keys that were changed; a broken one, or the same, changes nothing.
     async fn configure_again(&mut self) {
         self.configured_at = Instant::now();
         let means = match (self.again)() {
@@ -312,7 +312,7 @@ impl Archiver {
             Ok(means) => {
                 self.begin_anew().await;
                 self.means = Arc::new(means);
-                tracing::info!("the archiver read its settings anew");
+                tracing::info!("the archiver read its settings again");
             }
             Err(error) => {
                 tracing::error!("the archiver keeps its settings: {}", log::chain(&error));
@@ -353,7 +353,7 @@ impl Archiver {
             }
             Ended::Broken(generation) => {
                 self.ahead.stop();
-                // What it still does nobody knows: only when it is dead may another work at the same file.
+                // The child may still be writing, so wait until it is dead before retrying the file.
                 if generation == self.program.generation {
                     self.program.kill().await;
                 }
@@ -370,7 +370,7 @@ impl Archiver {
 
 fn answer(waiting: Vec<oneshot::Sender<bool>>, stored: bool) {
     for answer in waiting {
-        // Whoever asked may be gone.
+        // The client may be gone.
         let _ = answer.send(stored);
     }
 }

@@ -26,7 +26,7 @@ use crate::store::Store;
 
 /// How long the program's daemon may take to listen.
 const START: Duration = Duration::from_secs(5);
-/// An upload that goes on for so long has the daemon asked whether it is well, again and again.
+/// While an upload takes longer than this, the program is asked again and again whether it still works.
 const ASKED: Duration = Duration::from_secs(4);
 /// How long it may take to say so: one that works in a single thread compresses first, on a busy machine for seconds.
 const CHECKED: Duration = Duration::from_secs(10);
@@ -96,7 +96,7 @@ impl Place {
     /// Has the program's daemon store what was staged as `name`; `false` when it says that it could not.
     ///
     /// # Errors
-    /// When it does not listen, ends or hangs: then it must be killed, for what it still does nobody knows.
+    /// When it does not listen, ends or hangs: then it must be killed, because it may still be writing.
     pub(super) async fn push(&self, name: &str, worker: Worker) -> io::Result<bool> {
         let socket = self.socket(worker);
         let stream = connect(&socket).await?;
@@ -216,7 +216,7 @@ impl Supervised {
         Some((worker, progress.clone()))
     }
 
-    /// Takes leave of all where one ended by itself.
+    /// Drops all of them where one has exited.
     pub(super) async fn bury(&mut self) {
         let ended = self.running.iter_mut().find_map(|(group, _)| group.ended());
         if let Some(status) = ended {
@@ -256,7 +256,7 @@ impl Supervised {
         command
             .arg("daemon")
             .arg(self.place.socket(worker))
-            // At that time it answers an error and goes on uploading: xdb gives up before, and kills it.
+            // After that time it answers with an error and still uploads: xdb gives up before, and kills it.
             .env(
                 "WALG_DAEMON_WAL_UPLOAD_TIMEOUT",
                 format!("{}s", longest(config).as_secs() * 2),

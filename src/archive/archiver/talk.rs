@@ -22,7 +22,7 @@ pub(super) async fn talk(mut stream: UnixStream, asking: mpsc::Sender<Ask>) {
         let good = match request {
             Some(request) => match asked(&asking, request).await {
                 Some(good) => good,
-                // Unanswered: whether something works at it nobody knows.
+                // Unanswered: an upload of it may still be running.
                 None => return,
             },
             None => false,

@@ -21,7 +21,7 @@ use crate::model::ArchiveFile;
 use crate::postgres::postmaster_run;
 use crate::storage::{Bucket, Cause};
 
-/// How long the last look at what supersedes this server counts; five times as long while another look goes on.
+/// How long the last look at what supersedes this server counts; five times as long while another look is under way.
 const JUDGED: Duration = Duration::from_secs(2);
 
 /// How often is looked whether the program's daemon gets on.
@@ -234,7 +234,7 @@ impl Means {
         self.judged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives up the uploads that nobody can still be at; what fails now is found the next time.
+    /// Aborts the uploads that no process can still be writing; what fails now is found the next time.
     pub(super) async fn sweep(&self) {
         // S3's clock may be behind ours.
         let slack = Duration::from_secs(300);

@@ -141,7 +141,7 @@ pub async fn unpack_into(
             file.flush()?;
             Ok(written)
         };
-        // A cluster's own files are nobody else's to read.
+        // Only the owner of a cluster may read its files.
         let mut private = OpenOptions::new();
         private.write(true).create(true).truncate(true).mode(0o600);
         let written: io::Result<u64> = private.open(&path).and_then(write);
@@ -150,7 +150,7 @@ pub async fn unpack_into(
     streamed(bucket, key, write).await
 }
 
-/// What `consume` makes of the content of the object `key`, which is written nowhere; or why it cannot be unpacked or read.
+/// Unpacks the object `key` into `consume`, without a file, and returns its result; or why it cannot be unpacked or read.
 ///
 /// # Errors
 /// When the bucket cannot be read.

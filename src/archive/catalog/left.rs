@@ -5,7 +5,7 @@ use super::{Backup, Catalog};
 impl Catalog {
     /// Why `backup` leads nowhere that counts: the newest timeline left its history before it was finished.
     ///
-    /// It can be restored, to what a primary that another node's promotion superseded wrote by itself.
+    /// It can be restored, but only to the WAL of a primary that another node's promotion had superseded.
     pub fn why_left(&self, backup: &Backup) -> Option<String> {
         let finish = backup.sentinel.as_ref()?.finish_lsn;
         let (newest, history) = self.wal.histories.last_key_value()?;

@@ -28,6 +28,9 @@ pub(in crate::archive) const HISTORY_LIMIT: u64 = 1 << 20;
 /// Of the largest segment that PostgreSQL knows.
 const SEGMENT_LIMIT: u64 = 1 << 30;
 
+/// Why a history is none, whatever its compression: an upload that stored nothing.
+pub(super) const EMPTY_HISTORY: &str = "it names no timeline that it came from: delete the object, and store the file again with `xdb wal-push` where pg_wal holds it";
+
 /// wal-g compresses histories, walrus does not.
 ///
 /// # Errors
@@ -36,6 +39,9 @@ pub(in crate::archive) fn parse_stored_history(
     key: &str,
     stored: &[u8],
 ) -> Result<TimelineHistory, String> {
+    if stored.is_empty() {
+        return Err(EMPTY_HISTORY.to_owned());
+    }
     let content = decompressed_within(key, stored, HISTORY_LIMIT)?;
     let text = String::from_utf8(content).map_err(|error| error.to_string())?;
     let history: TimelineHistory = text
@@ -44,7 +50,7 @@ pub(in crate::archive) fn parse_stored_history(
     // PostgreSQL writes a line for each ancestor, and every timeline that has a history has one.
     match history.parent() {
         Some(_) => Ok(history),
-        None => Err("it names no timeline that it came from".to_owned()),
+        None => Err(EMPTY_HISTORY.to_owned()),
     }
 }
 
@@ -198,8 +204,11 @@ mod tests {
         for (key, nothing) in [
             ("a/00000002.history", &b""[..]),
             ("a/00000002.history", b"# x\n"),
+            ("a/00000002.history.zst", b""),
+            ("a/00000002.history.br", b""),
         ] {
-            assert!(parse_stored_history(key, nothing).is_err(), "{nothing:?}");
+            let reason = parse_stored_history(key, nothing).unwrap_err();
+            assert_eq!(reason, EMPTY_HISTORY, "{key} {nothing:?}");
         }
         assert!(
             parse_stored_history("a/00000002.history.br", text)

@@ -1,7 +1,7 @@
-//! What was read of a repository, and how little must be read anew where that is known.
+//! A kept listing of a repository, and the few requests that bring it up to date.
 //!
-//! A snapshot believes what it saw: what was deleted since shows when all is listed again, at least once a day. What the newest
-//! backups cannot be restored without is looked at each time.
+//! It does not show a deletion before all is listed again, at least once a day. The WAL that the newest backups cannot be
+//! restored without is listed each time.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -129,7 +129,7 @@ impl Snapshot {
             .map(|b| b.name.clone())
             .collect();
         self.read_backups(bucket, repository).await?;
-        // Whoever deletes a backup deletes WAL with it, which no listing of what is new shows.
+        // Retention deletes WAL together with a backup, which a listing of new objects does not show.
         let deleted = known.iter().any(|name| self.catalog.backup(name).is_none());
         let same_size = match self.sized_by {
             SizedBy::Header => true,

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Backup, Catalog, End, Span, plan_recovery};
+use super::read::EMPTY_HISTORY;
+use super::{Backup, Catalog, End, Span, UnreadHistory, plan_recovery};
 use crate::model::{SegmentSize, Timeline, WalSegment};
 use crate::storage::Acknowledgement;
 
@@ -48,11 +49,11 @@ pub struct Gap {
     pub segments: u64,
     /// It is the end of the archive: nothing of its timeline is stored after it, and the high-water mark lies in it.
     pub at_end: bool,
-    /// Those of it that are stored with too few bytes to be whole.
+    /// Its segments that are stored with too few bytes to be whole.
     pub cut: Vec<String>,
     /// The backups that cannot be recovered past it.
     pub cuts_off: Vec<String>,
-    /// Who knows of it; of several the one that ends first. `None` where nobody does, or not of all of it.
+    /// The acknowledgement of the gap; of several the one that ends first. `None` where not all of the gap is acknowledged.
     pub acknowledged: Option<Acknowledgement>,
 }
 
@@ -67,7 +68,7 @@ impl Gap {
 }
 
 impl Verified {
-    /// The gap that `backup` cannot get past: the first that nobody knows of, otherwise the first.
+    /// The gap that `backup` cannot get past: the first that is not acknowledged, otherwise the first.
     pub fn first_gap_of(&self, backup: &str) -> Option<&Gap> {
         let cuts_off = |gap: &&Gap| gap.cuts_off.iter().any(|name| name == backup);
         let mut gaps = self.gaps.iter().filter(cuts_off);
@@ -75,7 +76,7 @@ impl Verified {
         unknown.or_else(|| gaps.next())
     }
 
-    /// Nothing is missing or wrong that nobody knows of.
+    /// No problems, and no gaps that are not acknowledged.
     pub fn is_good(&self) -> bool {
         self.problems.is_empty() && self.gaps.iter().all(|gap| gap.acknowledged.is_some())
     }
@@ -105,7 +106,9 @@ impl Catalog {
             missing.extend(spans.into_iter().map(|span| (span, &*backup.name)));
             problems.extend(reason.map(|(_, reason)| reason));
         }
-        problems.dedup();
+        problems.extend(self.empty_histories().map(|history| history.to_string()));
+        let mut told = BTreeSet::new();
+        problems.retain(|problem| told.insert(problem.clone()));
         if self.newest().is_none() {
             problems.push("there is no base backup".to_owned());
         }
@@ -129,6 +132,19 @@ impl Catalog {
                 End::Marked(_) => None,
             },
         }
+    }
+
+    /// Histories that are stored and hold nothing. No backup on the timeline itself needs one, but a standby on the timeline
+    /// before it does.
+    fn empty_histories(&self) -> impl Iterator<Item = UnreadHistory> {
+        let histories = self.wal.histories.iter();
+        histories.filter_map(|(timeline, history)| {
+            let reason = history.as_ref().err()?;
+            (reason == EMPTY_HISTORY).then(|| UnreadHistory {
+                timeline: *timeline,
+                reason: reason.clone(),
+            })
+        })
     }
 
     /// The names and bytes of the segments in `span` that are stored and not whole.
@@ -167,6 +183,7 @@ impl Catalog {
             missing.extend(spans.into_iter().map(|span| (span, &*backup.name)));
             histories.extend(unread.map(|(timeline, _)| timeline));
         }
+        histories.extend(self.empty_histories().map(|history| history.timeline));
         let spans = merged(missing).into_iter().map(|(span, _)| span);
         (spans.collect(), histories)
     }

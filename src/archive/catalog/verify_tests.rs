@@ -223,6 +223,18 @@ fn what_else_is_wrong_is_told() {
         };
         assert!(problem.contains(words), "{what}: {problem}");
     }
+    // No backup needs it, each that is on the timeline before would: it is named once.
+    for backups in [vec![backup(2, 8)], vec![backup(1, 2), backup(1, 3)]] {
+        let mut catalog = catalog(backups, &[(1, 1..=6), (2, 7..=9)], &[]);
+        let empty = Err(EMPTY_HISTORY.to_owned());
+        catalog.wal.histories.insert(Timeline(2), empty);
+        let verified = catalog.verify(&[], at(200));
+        let [problem] = verified.problems.as_slice() else {
+            panic!("{verified:?}");
+        };
+        assert!(problem.contains("the history of timeline 2"), "{problem}");
+        assert!(catalog.wanted().1.contains(&Timeline(2)));
+    }
     let mut unfinished = backup(1, 3);
     (unfinished.sentinel, unfinished.finished_at) = (None, None);
     let verified = catalog(vec![backup(1, 2), unfinished], &[(1, 1..=9)], &[]).verify(&[], at(200));

@@ -200,7 +200,7 @@ impl Place<'_> {
         Ok(left_at(&own, &timelines.newer(&own).await?))
     }
 
-    /// Those of `names`, of segments of `size`, that the bucket does not list whole.
+    /// The `names` that the bucket does not hold whole; a segment has `size`.
     async fn missing(
         &self,
         names: &[String],
@@ -213,7 +213,8 @@ impl Place<'_> {
         let mut missing: BTreeSet<&str> = names.iter().copied().collect();
         for history in histories {
             let stored = stored_as(&self.bucket, &self.repository, history).await?;
-            missing.extend(Some(history).filter(|_| stored.is_empty()));
+            let is_stored = stored.iter().any(|object| object.size > 0);
+            missing.extend(Some(history).filter(|_| !is_stored));
         }
         let prefix = self.repository.key("wal_005/");
         let timelines: BTreeSet<&str> = names.iter().filter_map(|name| name.get(..8)).collect();

@@ -1,4 +1,4 @@
-//! Whether the program can do what is configured, asked of itself: it stores a small file in a directory and fetches it back.
+//! Whether the program works as configured, by a trial: it stores a small file in a directory and fetches it back.
 //!
 //! Which compressions and ciphers a program knows depends on its build, and a setting that it does not read it ignores. What
 //! is about S3 itself (storage class, server-side encryption) cannot be tried in a directory.

@@ -46,7 +46,7 @@ pub(super) fn listed_for_deletion(line: &str) -> Option<&str> {
 /// `pg_wal/archive_status/NAME.ready`, which walrus renames to `.done` itself when it has stored the file.
 ///
 /// PostgreSQL does that after `archive_command` and warns of each segment that it cannot. Putting the mark back after a
-/// push that went well is safe at any moment: PostgreSQL asks again for what is ready, and is told that it is stored.
+/// push that went well is safe at any moment: PostgreSQL asks again for what is ready, and gets the answer that it is stored.
 #[derive(Debug)]
 pub struct ReadyMark(PathBuf);
 

@@ -24,7 +24,7 @@ use crate::storage::{ArchiveOf, Bucket, Keeper, Pruned, Shared};
 /// How long a question to PostgreSQL may take.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// A prune that came to its end.
+/// A prune that finished.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     #[serde(flatten)]

@@ -11,7 +11,7 @@ use crate::archive::timeline_files::History;
 use crate::model::{Lsn, ServerPosition, Supersession, Timeline, judge_descent};
 
 impl Timelines {
-    /// Whether a person said of `proof` that it is none. Where the bucket does not answer within `limit`, what this node
+    /// Whether an operator has declared `proof` void. Where the bucket does not answer within `limit`, what this node
     /// remembers stands.
     pub(in crate::archive) async fn is_forgotten(
         &self,

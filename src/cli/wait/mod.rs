@@ -93,7 +93,7 @@ pub fn run(
         tokio::select! {
             exit = wait(&targets, &report) => exit,
             exit = super::interrupted() => exit.inspect(|_| report.interrupted()),
-            () = report.beat() => unreachable!("it goes on until it is dropped"),
+            () = report.beat() => unreachable!("it runs until it is dropped"),
         }
     });
     // Resolving a name runs on a thread that nothing can stop, and must not hold up the end.

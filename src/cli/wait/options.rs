@@ -1,4 +1,4 @@
-//! From flags, configuration and libpq's variables to what is waited for.
+//! From flags, configuration and libpq's variables to the options of the probe.
 
 use std::path::PathBuf;
 
@@ -10,11 +10,11 @@ use crate::config::{Config, Flag, Loaded, Source};
 use crate::model::may_hold_password;
 use crate::postgres::{RootCert, SslMode, Target, Tls, TlsFiles, TlsVersions};
 use crate::wait::{
-    AuthMethods, ConnectionString, Hop, Options, Parameters, PasswordFile, SessionAttributes,
+    AuthMethods, ConnectionString, Hop, Host, Options, Parameters, PasswordFile, SessionAttributes,
     WaitError, Wanted, is_connection_string, parse_connection_string, parse_hosts,
 };
 
-/// What `arguments` ask to wait for, one by one.
+/// The targets that `arguments` name.
 ///
 /// # Errors
 /// When the configuration, the connection string or the certificates are wrong.
@@ -260,12 +260,30 @@ fn options(
         connect_timeout: settings.attempt_timeout,
         tls: crate::postgres::Tls::none(),
     };
-    let variable = |name| std::env::var_os(name).map(PathBuf::from);
+    // As for libpq, an empty variable is as none.
+    let variable = |name| {
+        let value = std::env::var_os(name).filter(|value| !value.is_empty());
+        value.map(PathBuf::from)
+    };
     let named = connection.get("passfile").map(PathBuf::from);
     let named = named.or_else(|| variable("PGPASSFILE"));
     let passfile = || PasswordFile::passfile(named, variable("HOME"));
+    Ok(Options {
+        front: front(&target, config),
+        password_file: own_file.or_else(passfile),
+        target,
+        parameters: parameters(connection, hosts),
+        tls: tls.clone(),
+        wanted,
+        timeout: settings.timeout,
+        fail_fast_after: settings.fail_fast_after,
+    })
+}
+
+/// The parameters of `connection` beyond its hosts, login and TLS.
+fn parameters(connection: &ConnectionString, hosts: Vec<Host>) -> Parameters {
     let text = |keyword| connection.get(keyword).map(str::to_owned);
-    let parameters = Parameters {
+    Parameters {
         hosts,
         attributes: SessionAttributes::named(
             connection.get("target_session_attrs").unwrap_or_default(),
@@ -283,17 +301,7 @@ fn options(
                 "require" => ChannelBinding::Require,
                 _ => ChannelBinding::Prefer,
             }),
-    };
-    Ok(Options {
-        front: front(&target, config),
-        password_file: own_file.or_else(passfile),
-        target,
-        parameters,
-        tls: tls.clone(),
-        wanted,
-        timeout: settings.timeout,
-        fail_fast_after: settings.fail_fast_after,
-    })
+    }
 }
 
 /// Who takes connections there: HAProxy, unless it is an address of this node's own servers.

@@ -1,4 +1,4 @@
-//! From a command line to what is waited for: no password is shown, and no option of libpq is passed over.
+//! From a command line to the options of the probe: no password is shown, and no option of libpq is ignored.
 
 use clap::Parser;
 use tokio_postgres::config::ChannelBinding;
@@ -16,7 +16,7 @@ struct Line {
     arguments: Arguments,
 }
 
-/// What comes of `flags` on a machine without any configuration.
+/// The options that `flags` make on a machine without any configuration.
 fn options_of(flags: &[&str]) -> anyhow::Result<Options> {
     let line = Line::parse_from([&["wait"], flags].concat());
     let targets = targets(&line.arguments, |flags| {

@@ -1,4 +1,4 @@
-//! What the probe says: when the reason changes, now and then while it does not, and at the end.
+//! The probe's messages: when the reason changes, every 30 s while it does not, and at the end.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -11,9 +11,9 @@ use crate::cli::output;
 use crate::wait::{Ended, Next, Options, Signal};
 
 const RUNBOOK: &str = "runbooks/wait.md";
-/// How often systemd is told that this goes on; progress is said at the first, then at every third.
+/// How often the probe asks systemd for more time. Progress is reported at the first beat, then at every third.
 const BEAT: Duration = Duration::from_secs(10);
-/// How long systemd grants from each time on: room for a beat that comes late.
+/// How long systemd grants from each beat on: room for a late one.
 const GRANTED: NotifyState<'static> = NotifyState::ExtendTimeoutUsec(30_000_000);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(super) enum Style {
     Json,
 }
 
-/// Knows what each target's last attempt showed.
+/// The result of each target's last attempt.
 pub(super) struct Report<'a> {
     targets: &'a [Options],
     style: Style,
@@ -82,10 +82,10 @@ impl<'a> Report<'a> {
             signal.map_or(Seen::Ready, |signal| Seen::Failing(signal.clone()));
     }
 
-    /// Tells systemd and people that the waiting goes on, until it is dropped.
+    /// Extends systemd's deadline and reports progress, until it is dropped.
     pub(super) async fn beat(&self) {
         for beat in 0_u64.. {
-            // Without NOTIFY_SOCKET it does nothing; what systemd does not hear, its own deadline settles.
+            // Without NOTIFY_SOCKET it does nothing. A lost message leaves systemd's own deadline in force.
             let _ = sd_notify::notify(&[GRANTED]);
             if beat == 1 || (beat > 0 && beat % 3 == 0) {
                 self.progress(beat * BEAT.as_secs());
@@ -137,12 +137,12 @@ impl<'a> Report<'a> {
         Ok(())
     }
 
-    /// systemd's own deadline comes as a signal: a boot that fails explains itself then, too.
+    /// systemd's own deadline arrives as a signal: a boot that fails must report its reason then, too.
     pub(super) fn interrupted(&self) {
         self.last_words(|_| "is not ready, and a signal ended the wait");
     }
 
-    /// For each target that is not ready: how long it took, which hop, what to look at, the runbook.
+    /// For each target that is not ready: the time, the hop, where to look, and the runbook.
     fn last_words(&self, how: impl Fn(Next) -> &'static str) {
         let secs = self.begin.elapsed().as_secs_f64();
         for (target, seen) in self.targets.iter().zip(self.seen.borrow().iter()) {
@@ -157,11 +157,11 @@ impl<'a> Report<'a> {
                     None,
                 ),
                 Seen::Ready => self.say(&format!("{place} is ready")),
-                Seen::Nothing => {
-                    self.say(&format!(
-                        "{place} was still in its first attempt after {secs:.1} s"
-                    ));
-                }
+                // The only reason of a wait that a signal ended so early, so `--quiet` must not suppress it.
+                Seen::Nothing => complain(
+                    &format!("{place} was still in its first attempt after {secs:.1} s"),
+                    None,
+                ),
             }
         }
     }

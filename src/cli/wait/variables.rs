@@ -1,4 +1,6 @@
-//! libpq's environment variables, where nothing else says it.
+//! libpq's environment variables, for what no flag, connection string or configuration sets.
+
+use std::env::VarError;
 
 use super::options::is_preset;
 use crate::config::{Flag, Loaded};
@@ -13,6 +15,8 @@ const OTHERS: &[(&str, &str)] = &[
     ("PGOPTIONS", "options"),
     ("PGREQUIREAUTH", "require_auth"),
     ("PGREQUIREPEER", "requirepeer"),
+    // Refused as the keyword is: the application would connect to what the service names, and the probe elsewhere.
+    ("PGSERVICE", "service"),
     ("PGSSLCERT", "sslcert"),
     ("PGSSLCERTMODE", "sslcertmode"),
     ("PGSSLCRL", "sslcrl"),
@@ -29,7 +33,7 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// What libpq's variables give to settings that nothing else sets.
+/// The flags that libpq's variables stand for, for settings that nothing else sets.
 ///
 /// No seeds of the configuration: one that is malformed would stop every verb, archiving too.
 pub(super) fn config_flags(port_key: &'static str, loaded: &Loaded) -> Vec<Flag> {
@@ -65,20 +69,41 @@ fn require_ssl(flags: &[Flag], loaded: &Loaded) -> Option<Flag> {
     })
 }
 
-/// Adds what libpq's other variables say to `connection`.
+/// Adds libpq's other variables to `connection`.
 ///
 /// # Errors
-/// When libpq would refuse a value.
+/// When libpq would refuse a value, or xdb cannot do what it asks for.
 pub(super) fn set_defaults(connection: &mut ConnectionString) -> Result<(), WaitError> {
     // A host that the string names has an address of its own.
     let names_host = connection.get("host").is_some();
     for (name, keyword) in OTHERS {
-        if let Some(value) = variable(name).filter(|_| *keyword != "hostaddr" || !names_host) {
-            connection.set_default(keyword, value)?;
+        if *keyword == "hostaddr" && names_host {
+            continue;
+        }
+        if std::env::var(name).is_err_and(|error| error != VarError::NotPresent) {
+            return Err(WaitError::Variable(name, "it is not UTF-8".to_owned()));
+        }
+        if let Some(value) = variable(name) {
+            set_default(connection, name, keyword, value)?;
         }
     }
-    if let Some(ports) = variable("PGPORT").filter(|ports| ports.contains(',')) {
-        connection.set_default("port", ports)?;
+    match variable("PGPORT").filter(|ports| ports.contains(',')) {
+        Some(ports) => set_default(connection, "PGPORT", "port", ports),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// An error names the variable, and never shows its value.
+fn set_default(
+    connection: &mut ConnectionString,
+    name: &'static str,
+    keyword: &'static str,
+    value: String,
+) -> Result<(), WaitError> {
+    let set = connection.set_default(keyword, value);
+    set.map_err(|error| match error {
+        WaitError::Url(why) => WaitError::Variable(name, why),
+        WaitError::PasswordInUrl => WaitError::Variable(name, "it holds a password".to_owned()),
+        error => error,
+    })
 }

@@ -2,7 +2,7 @@
 
 use rustls::pki_types::{SignatureVerificationAlgorithm, UnixTime};
 use x509_cert::Certificate as Parsed;
-use x509_cert::der::asn1::ObjectIdentifier;
+use x509_cert::der::asn1::{BitString, ObjectIdentifier};
 use x509_cert::der::{Decode, Encode, Reader, SliceReader};
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{
@@ -19,20 +19,25 @@ pub(super) type Algorithms = &'static [&'static dyn SignatureVerificationAlgorit
 
 /// Extensions that OpenSSL handles, so that a critical one is no reason to refuse (`X509_supported_extension`).
 const HANDLED: &[&str] = &[
-    "2.16.840.1.113730.1.1", // Netscape certificate type
-    "2.5.29.14",             // subject key identifier
-    "2.5.29.15",             // key usage
-    "2.5.29.17",             // subject alternative name
-    "2.5.29.19",             // basic constraints
-    "2.5.29.30",             // name constraints
-    "2.5.29.31",             // CRL distribution points
-    "2.5.29.32",             // certificate policies
-    "2.5.29.33",             // policy mappings
-    "2.5.29.35",             // authority key identifier
-    "2.5.29.36",             // policy constraints
-    "2.5.29.37",             // extended key usage
-    "2.5.29.54",             // inhibit any policy
+    NETSCAPE_TYPE,
+    "2.5.29.14", // subject key identifier
+    "2.5.29.15", // key usage
+    "2.5.29.17", // subject alternative name
+    "2.5.29.19", // basic constraints
+    "2.5.29.30", // name constraints
+    "2.5.29.31", // CRL distribution points
+    "2.5.29.32", // certificate policies
+    "2.5.29.33", // policy mappings
+    "2.5.29.35", // authority key identifier
+    "2.5.29.36", // policy constraints
+    "2.5.29.37", // extended key usage
+    "2.5.29.54", // inhibit any policy
 ];
+const NETSCAPE_TYPE: &str = "2.16.840.1.113730.1.1";
+/// In the first byte of that extension: the certificate is for a TLS server.
+const NETSCAPE_SERVER: u8 = 0x40;
+/// Of RFC 3820: the certificate of a proxy, which the holder of another certificate issued.
+const PROXY: &str = "1.3.6.1.5.5.7.1.14";
 const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
 
 /// A certificate, and the bytes that its signature covers.
@@ -97,14 +102,19 @@ impl Certificate {
         self.issuer == issuer.subject && self.key_identifiers_agree(issuer) && may_sign
     }
 
+    /// An identifier that cannot be read agrees with none, as for OpenSSL 3.
     fn key_identifiers_agree(&self, issuer: &Self) -> bool {
-        let authority = self.extension::<AuthorityKeyIdentifier>().ok().flatten();
-        authority.is_none_or(|authority| issuer.is_identified_by(&authority))
+        match self.extension::<AuthorityKeyIdentifier>() {
+            Ok(authority) => authority.is_none_or(|it| issuer.is_identified_by(&it)),
+            Err(_) => false,
+        }
     }
 
-    /// As `X509_check_akid`: what one side does not say is no contradiction.
+    /// As `X509_check_akid`: a field that one side lacks is no contradiction.
     pub(super) fn is_identified_by(&self, authority: &AuthorityKeyIdentifier) -> bool {
-        let own = self.extension::<SubjectKeyIdentifier>().ok().flatten();
+        let Ok(own) = self.extension::<SubjectKeyIdentifier>() else {
+            return false;
+        };
         if let (Some(wanted), Some(own)) = (&authority.key_identifier, own)
             && *wanted != own.0
         {
@@ -124,10 +134,12 @@ impl Certificate {
         names.next().is_none_or(|name| name == self.issuer)
     }
 
+    /// The algorithm stands inside and outside of what is signed, and must be the same (`X509_verify`).
     pub(super) fn is_signed_by(&self, issuer: &Self, algorithms: Algorithms) -> bool {
         let signature = self.parsed.signature.as_bytes();
         let id = &self.parsed.signature_algorithm;
-        issuer.has_signed(&self.signed, id, signature, algorithms)
+        self.parsed.tbs_certificate.signature == *id
+            && issuer.has_signed(&self.signed, id, signature, algorithms)
     }
 
     /// Whether this certificate's key made `signature`, in the way that `id` names, over `message`.
@@ -176,14 +188,14 @@ impl Certificate {
     }
 
     /// # Errors
-    /// In OpenSSL's words, when `now` is outside of the certificate's validity.
+    /// In OpenSSL's words, when `now` is outside of the certificate's validity, whose last second does not count.
     pub(super) fn judge_time(&self, now: UnixTime) -> Result<(), &'static str> {
         let validity = &self.parsed.tbs_certificate.validity;
         let secs = |time: &Time| time.to_unix_duration().as_secs();
         if now.as_secs() < secs(&validity.not_before) {
             return Err("certificate is not yet valid");
         }
-        if now.as_secs() > secs(&validity.not_after) {
+        if now.as_secs() >= secs(&validity.not_after) {
             return Err("certificate has expired");
         }
         Ok(())
@@ -249,6 +261,26 @@ impl Certificate {
         }
     }
 
+    /// Whether Netscape's type, which few certificates have, allows a TLS server's certificate (`ns_reject`).
+    pub(super) fn has_servers_netscape_type(&self) -> bool {
+        self.value_of(NETSCAPE_TYPE).is_none_or(|value| {
+            let bits = BitString::from_der(value).ok();
+            let first = bits.and_then(|bits| bits.raw_bytes().first().copied());
+            first.is_some_and(|byte| byte & NETSCAPE_SERVER != 0)
+        })
+    }
+
+    pub(super) fn is_of_proxy(&self) -> bool {
+        self.value_of(PROXY).is_some()
+    }
+
+    /// The bytes of the extension with the number `id`.
+    fn value_of(&self, id: &str) -> Option<&[u8]> {
+        let mut extensions = self.parsed.tbs_certificate.extensions.iter().flatten();
+        let found = extensions.find(|extension| extension.extn_id.to_string() == id);
+        found.map(|extension| extension.extn_value.as_bytes())
+    }
+
     /// For which names it may issue certificates.
     ///
     /// # Errors
@@ -258,13 +290,8 @@ impl Certificate {
     }
 
     pub(super) fn has_unhandled_critical_extension(&self) -> bool {
-        self.extension_ids()
-            .any(|(id, critical)| critical && !HANDLED.contains(&id.as_str()))
-    }
-
-    fn extension_ids(&self) -> impl Iterator<Item = (String, bool)> {
-        let extensions = self.parsed.tbs_certificate.extensions.iter().flatten();
-        extensions.map(|extension| (extension.extn_id.to_string(), extension.critical))
+        let mut extensions = self.parsed.tbs_certificate.extensions.iter().flatten();
+        extensions.any(|it| it.critical && !HANDLED.contains(&it.extn_id.to_string().as_str()))
     }
 
     pub(super) fn extension<'a, T>(&'a self) -> x509_cert::der::Result<Option<T>>

@@ -9,7 +9,7 @@ use super::certificate::{Algorithms, Certificate};
 use super::name_constraints::judge_names;
 use super::revocation::{RevocationList, judge_revocation};
 
-/// Longer chains are refused, and so is a search that takes more signatures.
+/// A longer chain is refused, and so is a search that needs more signatures.
 const LONGEST: usize = 10;
 const MOST_SIGNATURES: usize = 100;
 
@@ -106,9 +106,12 @@ fn judge(chain: &[&Certificate], trust: &Trust, now: UnixTime) -> Result<(), &'s
         if index > 0 && !certificate.is_authority(index + 1 == chain.len()) {
             return Err("invalid CA certificate");
         }
-        let fits =
-            certificate.serves_servers() && (index > 0 || certificate.has_servers_key_usage());
-        if !fits {
+        if certificate.is_of_proxy() {
+            return Err("proxy certificates not allowed");
+        }
+        let is_servers = index > 0
+            || (certificate.has_servers_key_usage() && certificate.has_servers_netscape_type());
+        if !(certificate.serves_servers() && is_servers) {
             return Err("unsuitable certificate purpose");
         }
         let longest = certificate.path_length().map(usize::from);

@@ -120,7 +120,7 @@ impl TlsFiles {
         Ok(loaded)
     }
 
-    /// All files that [`Self::load`] reads: where their stamps are the same, so is what it gives.
+    /// All files that [`Self::load`] reads: while their stamps stay the same, so does its result.
     pub(super) fn stamps(&self) -> Vec<Stamp> {
         let mut files = Vec::from_iter(self.root_file());
         files.extend(self.certificate_file());
@@ -286,7 +286,7 @@ impl TlsFiles {
     }
 }
 
-/// Stricter than libpq, which passes over a file without a list that it can read: whoever names one wants it checked.
+/// Stricter than libpq, which ignores a file without a readable list: its user would believe that revocation is checked.
 fn revocation_lists(file: &Path) -> Result<Vec<RevocationList>, TlsError> {
     let wrong = |reason: String| TlsError::File {
         what: "a revocation list",

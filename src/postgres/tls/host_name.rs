@@ -7,6 +7,7 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
 use super::certificate::Certificate;
+use super::name::attributes;
 
 pub(super) const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
@@ -29,15 +30,13 @@ pub(super) fn judge_host(certificate: &Certificate, host: &str) -> Result<(), St
     let alternatives = parsed
         .get::<SubjectAltName>()
         .map_err(|error| error.to_string())?;
-    let alternatives: Vec<Name> = alternatives
-        .into_iter()
-        .flat_map(|(_, alternatives)| alternatives.0)
-        .filter_map(|name| match name {
-            GeneralName::DnsName(name) => Some(Name::Dns(name.to_string())),
-            GeneralName::IpAddress(bytes) => address(bytes.as_bytes()).map(Name::Address),
-            _ => None,
-        })
-        .collect();
+    let alternatives = alternatives.into_iter().flat_map(|(_, it)| it.0);
+    let alternatives = alternatives.filter_map(|name| match name {
+        GeneralName::DnsName(name) => Some(Ok(Name::Dns(name.to_string()))),
+        GeneralName::IpAddress(bytes) => Some(address(bytes.as_bytes()).map(Name::Address)),
+        _ => None,
+    });
+    let alternatives = alternatives.collect::<Result<Vec<_>, _>>()?;
     judge(&alternatives, common_name(certificate).as_deref(), host)
 }
 
@@ -48,6 +47,10 @@ fn judge(alternatives: &[Name], common_name: Option<&str>, host: &str) -> Result
         Name::Dns(name) => fits(name, host),
         Name::Address(address) => wanted == Some(*address),
     };
+    let has_null = |name: &Name| matches!(name, Name::Dns(name) if name.contains('\0'));
+    if alternatives.iter().any(has_null) {
+        return Err("SSL certificate's name contains embedded null".to_owned());
+    }
     let same_kind = |name: &&Name| matches!(name, Name::Address(_)) == wanted.is_some();
     let common_name = match alternatives.iter().find(same_kind) {
         Some(_) => None,
@@ -89,23 +92,24 @@ fn fits(name: &str, host: &str) -> bool {
     !label.is_empty() && domain[1..].eq_ignore_ascii_case(rest)
 }
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
+fn address(bytes: &[u8]) -> Result<IpAddr, String> {
     if let Ok(bytes) = <[u8; 4]>::try_from(bytes) {
-        return Some(Ipv4Addr::from(bytes).into());
+        return Ok(Ipv4Addr::from(bytes).into());
     }
-    let bytes = <[u8; 16]>::try_from(bytes).ok()?;
-    Some(Ipv6Addr::from(bytes).into())
+    match <[u8; 16]>::try_from(bytes) {
+        Ok(bytes) => Ok(Ipv6Addr::from(bytes).into()),
+        Err(_) => Err(format!(
+            "certificate contains IP address with invalid length {}",
+            bytes.len()
+        )),
+    }
 }
 
-/// The first of the subject's common names.
+/// The first of the subject's common names: libpq takes its bytes as they are, however they are encoded.
 fn common_name(certificate: &Certificate) -> Option<String> {
-    let names = certificate
-        .subject()
-        .0
-        .iter()
-        .flat_map(|part| part.0.iter());
-    let name = names.into_iter().find(|name| name.oid == COMMON_NAME)?;
-    super::name::text(name)
+    let name = attributes(certificate.subject(), COMMON_NAME).next()?;
+    let text = std::str::from_utf8(name.value.value()).ok()?;
+    Some(text.to_owned())
 }
 
 #[cfg(test)]
@@ -139,6 +143,7 @@ mod tests {
             ("dns:database", "10.0.2.30", "10.0.2.30", true),
             ("", "", "database", false),
             ("", "data\0base", "data", false),
+            ("dns:data\0base,dns:database", "", "database", false),
         ] {
             let parsed: Vec<Name> = alternatives
                 .split_terminator(',')

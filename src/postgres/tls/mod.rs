@@ -55,7 +55,7 @@ impl SslMode {
         }
     }
 
-    /// How to come, and how to come again when that is refused.
+    /// How to connect, and how to try again when that is refused.
     pub fn ways(self) -> &'static [Negotiation] {
         match self {
             Self::Disable => &[Negotiation::Disable],
@@ -65,12 +65,12 @@ impl SslMode {
         }
     }
 
-    /// One that is content with no server but one that a certificate proves.
+    /// A mode that demands a certificate that proves the server.
     pub fn verifies(self) -> bool {
         matches!(self, Self::VerifyCa | Self::VerifyFull)
     }
 
-    /// One that is content without encryption, or with any server.
+    /// A mode that also accepts a connection without encryption.
     fn is_weak(self) -> bool {
         matches!(self, Self::Disable | Self::Allow | Self::Prefer)
     }
@@ -135,7 +135,7 @@ impl Tls {
         if let Some(source) = &tls.source {
             match source.load() {
                 Err(error) if !mode.is_weak() => return Err(error),
-                // Its handshakes fail for want of a file, as libpq's do.
+                // Without the file its handshakes fail, as libpq's do.
                 _ => {}
             }
         }

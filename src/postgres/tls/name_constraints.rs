@@ -3,17 +3,20 @@
 //! `rustls` has rules of its own for them: it looks at no common name, and refuses certificates that OpenSSL takes.
 
 use x509_cert::der::asn1::ObjectIdentifier;
-use x509_cert::ext::pkix::NameConstraints;
-use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::der::{Tag, Tagged};
 use x509_cert::ext::pkix::constraints::name::GeneralSubtree;
 use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{NameConstraints, SubjectAltName};
 use x509_cert::name::Name;
 
 use super::certificate::Certificate;
 use super::host_name::COMMON_NAME;
-use super::name::{canonical, text};
+use super::name::{attributes, canonical, text};
 
 const EMAIL_ADDRESS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.1");
+
+/// `SmtpUTF8Mailbox`, an address for which OpenSSL knows constraints of addresses.
+const MAILBOX: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.8.9");
 
 const MALFORMED: &str = "invalid or inconsistent certificate extension";
 const NAME_SYNTAX: &str = "unsupported or invalid name syntax";
@@ -54,7 +57,9 @@ fn judge_all_names(
         judge_name(&Presented::Directory(subject), constraints)?;
     }
     for address in attributes(subject, EMAIL_ADDRESS) {
-        judge_name(&Presented::Email(&address.ok_or(NAME_SYNTAX)?), constraints)?;
+        let is_text = address.value.tag() == Tag::Ia5String;
+        let address = text(address).filter(|_| is_text).ok_or(NAME_SYNTAX)?;
+        judge_name(&Presented::Email(&address), constraints)?;
     }
     let alternatives = certificate.extension::<SubjectAltName>();
     let alternatives = alternatives.map_err(|_| MALFORMED)?;
@@ -67,20 +72,12 @@ fn judge_all_names(
         .any(|name| matches!(name, GeneralName::DnsName(_)));
     if is_servers && !has_dns_name {
         for name in attributes(subject, COMMON_NAME) {
-            if let Some(name) = host_name(&name.ok_or(NAME_SYNTAX)?)? {
+            if let Some(name) = host_name(&text(name).ok_or(NAME_SYNTAX)?)? {
                 judge_name(&Presented::Dns(name), constraints)?;
             }
         }
     }
     Ok(())
-}
-
-/// The values of `wanted` in `name`; `None` for one that is no text.
-fn attributes(name: &Name, wanted: ObjectIdentifier) -> impl Iterator<Item = Option<String>> {
-    let attributes = name.0.iter().flat_map(|part| part.0.iter());
-    attributes
-        .filter(move |attribute| attribute.oid == wanted)
-        .map(text)
 }
 
 /// A common name that looks like the name of a host (`cn2dnsid`): of at least two labels.
@@ -140,6 +137,11 @@ impl<'a> Presented<'a> {
             (Self::Address(address), GeneralName::IpAddress(base)) => {
                 is_address_within(address, base.as_bytes())
             }
+            (Self::Other(GeneralName::OtherName(name)), GeneralName::Rfc822Name(_))
+                if name.type_id == MAILBOX =>
+            {
+                Err(CONSTRAINT_TYPE)
+            }
             (Self::Other(name), base)
                 if std::mem::discriminant(*name) == std::mem::discriminant(base) =>
             {
@@ -184,6 +186,11 @@ fn ends_with(name: &str, end: &str) -> bool {
     start.is_some_and(|start| name.as_bytes()[start..].eq_ignore_ascii_case(end.as_bytes()))
 }
 
+/// `base` begins with a dot, and `name` has something before it.
+fn is_below(name: &str, base: &str) -> bool {
+    name.len() > base.len() && ends_with(name, base)
+}
+
 /// `nc_dns`: the base itself, or with further labels before it.
 fn is_dns_name_within(name: &str, base: &str) -> bool {
     let extra = name.len().checked_sub(base.len());
@@ -196,7 +203,7 @@ fn is_dns_name_within(name: &str, base: &str) -> bool {
 fn is_email_within(name: &str, base: &str) -> Result<bool, &'static str> {
     let (local, host) = name.rsplit_once('@').ok_or(NAME_SYNTAX)?;
     Ok(match base.rsplit_once('@') {
-        None if base.starts_with('.') => name.len() > base.len() && ends_with(name, base),
+        None if base.starts_with('.') => is_below(name, base),
         None => host.eq_ignore_ascii_case(base),
         Some((wanted, base)) => {
             (wanted.is_empty() || wanted == local) && host.eq_ignore_ascii_case(base)
@@ -213,7 +220,7 @@ fn is_uri_within(uri: &str, base: &str) -> Result<bool, &'static str> {
         return Err(NAME_SYNTAX);
     }
     Ok(match base.starts_with('.') {
-        true => host.len() > base.len() && ends_with(host, base),
+        true => is_below(host, base),
         false => host.eq_ignore_ascii_case(base),
     })
 }

@@ -27,6 +27,8 @@ const NO_LIST: &str = "unable to get certificate CRL";
 pub(super) struct RevocationList {
     signed: Vec<u8>,
     algorithm: AlgorithmIdentifierOwned,
+    /// The same once more, within what is signed.
+    signed_algorithm: AlgorithmIdentifierOwned,
     signature: BitString,
     issuer: Name,
     this_update: Time,
@@ -56,7 +58,7 @@ impl RevocationList {
         })?;
         let mut list = SliceReader::new(&signed)?.sequence(|parts| {
             let _version = Option::<x509_cert::Version>::decode(parts)?;
-            let _algorithm = AlgorithmIdentifierOwned::decode(parts)?;
+            let signed_algorithm = AlgorithmIdentifierOwned::decode(parts)?;
             let issuer = Name::decode(parts)?;
             let this_update = Time::decode(parts)?;
             let next_update = Option::<Time>::decode(parts)?;
@@ -65,6 +67,7 @@ impl RevocationList {
             Ok(Self {
                 signed: Vec::new(),
                 algorithm,
+                signed_algorithm,
                 signature,
                 issuer,
                 this_update,
@@ -81,7 +84,7 @@ impl RevocationList {
         Ok(list)
     }
 
-    /// Whether it is one that `issuer` may have made, and of all its revocations: neither a delta nor an indirect one.
+    /// Whether `issuer` may have made it, for all reasons of a revocation, and of its own certificates.
     fn is_of(&self, issuer: &Certificate) -> bool {
         let is_part = self
             .scope
@@ -91,7 +94,17 @@ impl RevocationList {
         issuer.is_called(&self.issuer)
             && authority.is_none_or(|authority| issuer.is_identified_by(authority))
             && !is_part
-            && !self.extensions.iter().any(|it| id(it) == DELTA)
+    }
+
+    /// Whether it only lists what changed since another list.
+    fn is_delta(&self) -> bool {
+        self.extensions.iter().any(|it| id(it) == DELTA)
+    }
+
+    fn is_signed_by(&self, issuer: &Certificate, algorithms: Algorithms) -> bool {
+        let signature = self.signature.as_bytes();
+        self.algorithm == self.signed_algorithm
+            && issuer.has_signed(&self.signed, &self.algorithm, signature, algorithms)
     }
 
     /// Whether it says something about `certificate` (`crl_crldp_check`).
@@ -114,7 +127,10 @@ impl RevocationList {
             .ok()
             .flatten()
             .map_or_else(Vec::new, |points| points.0);
-        let mut points = points.iter().filter(|point| point.crl_issuer.is_none());
+        // A list for some reasons only leaves the others open.
+        let mut points = points
+            .iter()
+            .filter(|point| point.crl_issuer.is_none() && point.reasons.is_none());
         points.any(|point| {
             let point = point.distribution_point.as_ref();
             point.is_none_or(|point| share_a_name(point, own))
@@ -137,7 +153,8 @@ impl RevocationList {
             return Err("CRL is not yet valid");
         }
         let next = self.next_update.as_ref();
-        if next.is_some_and(|next| now.as_secs() > secs(next)) {
+        // As of a certificate, its last second does not count.
+        if next.is_some_and(|next| now.as_secs() >= secs(next)) {
             return Err("CRL has expired");
         }
         Ok(())
@@ -145,8 +162,8 @@ impl RevocationList {
 
     fn revokes(&self, certificate: &Certificate) -> bool {
         let serial = &certificate.parsed().tbs_certificate.serial_number;
-        let named = self.revoked.iter().find(|it| &it.serial_number == serial);
-        named.is_some_and(|named| {
+        let mut named = self.revoked.iter().filter(|it| &it.serial_number == serial);
+        named.any(|named| {
             let extensions = named.crl_entry_extensions.as_deref().unwrap_or_default();
             let reason = decoded::<CrlReason>(extensions, REASON).ok().flatten();
             reason != Some(CrlReason::RemoveFromCRL)
@@ -165,10 +182,10 @@ pub(super) fn judge_revocation(
     algorithms: Algorithms,
     now: UnixTime,
 ) -> Result<(), &'static str> {
-    // Reversed, so that of two that are equal in all of this the first counts, as for OpenSSL.
-    let of_issuer = lists.iter().rev().filter(|list| list.is_of(issuer));
-    // In OpenSSL's order; among equal ones the newest.
-    let best = of_issuer.max_by_key(|list| {
+    let of_issuer = || lists.iter().filter(move |list| list.is_of(issuer));
+    // In OpenSSL's order, among equal ones the newest. Reversed: of two that are the same even then, the first counts.
+    let complete = of_issuer().rev().filter(|list| !list.is_delta());
+    let best = complete.max_by_key(|list| {
         (
             !list.has_unhandled_critical_extension(),
             list.covers(certificate),
@@ -184,14 +201,17 @@ pub(super) fn judge_revocation(
         return Err("different CRL scope");
     }
     list.judge_time(now)?;
-    let signature = list.signature.as_bytes();
-    if !issuer.has_signed(&list.signed, &list.algorithm, signature, algorithms) {
+    if !list.is_signed_by(issuer, algorithms) {
         return Err("CRL signature failure");
     }
     if list.has_unhandled_critical_extension() {
         return Err("unhandled critical CRL extension");
     }
-    if list.revokes(certificate) {
+    // OpenSSL takes a newer delta for the list. Here it can only revoke more.
+    let mut deltas = of_issuer().filter(|list| list.is_delta());
+    let is_revoked = list.revokes(certificate)
+        || deltas.any(|it| it.revokes(certificate) && it.is_signed_by(issuer, algorithms));
+    if is_revoked {
         return Err("certificate revoked");
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What the files of TLS hold now: read again when one of them changes, for a CA is rotated while the daemon runs.
+//! The content of the TLS files, read again when one of them changes: a CA is rotated while the daemon runs.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +8,7 @@ use super::files::{Loaded, Stamp, TlsError, TlsFiles};
 #[derive(Debug)]
 pub(super) struct Source {
     files: TlsFiles,
-    /// The mode verifies certificates, so that there must be roots.
+    /// The mode verifies certificates, so roots must exist.
     needs_roots: bool,
     last: Mutex<Option<(Vec<Stamp>, Arc<Loaded>)>>,
 }

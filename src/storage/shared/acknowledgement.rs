@@ -19,7 +19,7 @@ pub struct Acknowledgement {
     pub last: String,
     pub by: String,
     pub at: Timestamp,
-    /// Nobody is told to know of it any more.
+    /// It has ended.
     pub until: Timestamp,
     pub why: String,
 }

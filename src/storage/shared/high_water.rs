@@ -63,8 +63,8 @@ impl Shared {
             .transpose()
     }
 
-    /// Sets the mark to `mark` unless it is there already, or further; gives the one that stands. One on the timeline
-    /// `void` is no further.
+    /// Sets the mark to `mark` unless it is there already, or further; returns the mark that counts. One on the timeline
+    /// `void` is never further.
     ///
     /// # Errors
     /// When the bucket cannot be asked or written.

@@ -342,7 +342,7 @@ impl ClusterLock {
             return Ok(Refreshed::Yes);
         }
         match self.read().await? {
-            // A refresh whose answer was lost is sent again, and refused because of itself.
+            // A refresh whose answer was lost is sent again, and refused because the first one succeeded.
             Some((there, tag)) if there.is_same(&self.holder) => {
                 self.tag = tag;
                 if there != holder {

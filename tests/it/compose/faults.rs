@@ -120,6 +120,7 @@ fn a_stopped_server_a_killed_daemon_and_a_redis_that_is_away_are_told_once() {
     sv("down");
     assert_ne!(cluster.redis("PING").stdout.trim(), "PONG");
     stop_postgres(&cluster);
+    // A fixed minute: the event must outlive two heartbeats (30 s) and the retries that fail meanwhile.
     std::thread::sleep(Duration::from_secs(60));
     let (_, status) = cluster.http("db1", "/api/status");
     assert!(status.contains("postgresql-up"), "{status}");

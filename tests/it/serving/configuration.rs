@@ -76,7 +76,7 @@ fn what_serving_does_not_need_may_be_wrong_and_is_told() {
         "own.toml:2: kind is \"sequel\"",
         "archiver.toml:3: ",
         "unreadable.toml",
-        "pipe.toml: it is no regular file",
+        "pipe.toml: it is not a regular file",
     ] {
         assert!(said.stderr.contains(place), "{place}: {said:?}");
     }

@@ -128,7 +128,8 @@ fn both_roles_stay_right_whatever_server_database_and_role_set() {
             });
         }
         assert_eq!(not_served(&lab, "primary", 9), [""; 0], "{level}");
-        // Its own silence would be over by now, too.
+        // Each sample of 8 s must be 200: a silence is held for a while, and would only then be a 503. A poll that ends with
+        // the first good answer could not see that.
         let answers: Vec<String> = (0..16)
             .map(|_| {
                 std::thread::sleep(Duration::from_millis(500));

@@ -34,6 +34,25 @@ fn a_state_file_that_hangs_takes_no_healthy_primary_away() {
         is_kept(&lab).then_some(())
     });
     refused_after_a_restart(&lab, daemon);
+    hung_at_the_start(&lab);
+}
+
+/// Files that hang when a daemon begins keep it neither from serving nor from ending.
+fn hung_at_the_start(lab: &Lab) {
+    const FILES: &str = "/var/lib/xdb/last-answer.json /var/lib/xdb/superseded-by.json /var/lib/xdb/forgotten-timelines.json";
+    lab.ok(&format!(
+        "rm -f {FILES} && mkfifo {FILES} && chown postgres {FILES}"
+    ));
+    let hangs = lab.sh_as_postgres(&format!(
+        "for file in {FILES}; do timeout 1 cat $file; done"
+    ));
+    assert_eq!(hangs.code, 124, "{hangs:?}");
+    let daemon = lab.xdb_in_background(&["daemon"]);
+    eventually("the primary is served", SOON, || {
+        (ask(lab, "primary") == 200).then_some(())
+    });
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(SOON).code, 143);
 }
 
 /// A server that lives and refuses the login of a daemon that has just begun is served on.

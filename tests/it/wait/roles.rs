@@ -3,7 +3,7 @@
 use super::*;
 use crate::harness::Service;
 
-/// Starts PostgreSQL as a standby that nobody feeds.
+/// Starts PostgreSQL as a standby without a primary.
 fn demote(lab: &Lab) {
     lab.service("postgres", Service::Down);
     lab.ok("install -o postgres -g postgres /dev/null /var/lib/postgresql/17/main/standby.signal");

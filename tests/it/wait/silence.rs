@@ -1,4 +1,4 @@
-//! Nobody answers, nobody refuses.
+//! A server that neither answers nor refuses.
 
 use super::*;
 use crate::harness::Service;

@@ -18,7 +18,7 @@ fn certificates(lab: &Lab) {
         echo '127.0.0.1 database stranger' >>/etc/hosts"#);
 }
 
-/// What each mode comes to where TLS is demanded with a certificate for "database".
+/// The outcome of each mode where TLS is demanded with a certificate for "database".
 fn judge_modes(lab: &Lab, port: u16) {
     let end = |host: &str, flags: &str| {
         let flags = format!("--host {host} --port {port} --timeout 20 --fail-fast-after 0 {flags}");
@@ -173,6 +173,8 @@ make expired $ec -not_before 20200101000000Z -not_after 20210101000000Z $by $nam
 make future $ec -not_before 20900101000000Z -not_after 20910101000000Z $by $name
 make for-clients $ec $days $by $name -addext extendedKeyUsage=clientAuth
 make for-servers $ec $days $by $name -addext extendedKeyUsage=serverAuth,clientAuth -addext keyUsage=digitalSignature
+make netscape-client $ec $days $by $name -addext nsCertType=client
+make netscape-server $ec $days $by $name -addext nsCertType=server
 make for-signing $ec $days $by $name -addext keyUsage=keyCertSign
 make ca-leaf $ec $days $by $ca $name
 make critical $ec $days $by $name -addext 1.2.3.4=critical,ASN1:UTF8String:x

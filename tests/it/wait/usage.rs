@@ -1,4 +1,4 @@
-//! Wrong usage, one attempt, and what becomes of the process once ready.
+//! Wrong usage, one attempt, and the command that replaces the process once ready.
 
 use super::*;
 
@@ -35,12 +35,9 @@ fn wrong_usage_is_2_and_says_what_to_do() {
         ("--quiet --json", "--json"),
         ("--no-such-flag", "--no-such-flag"),
     ] {
-        let said = lab.sh_as_postgres(&format!("xdb wait {flags}"));
-        assert_eq!(said.code, 2, "{flags}: {said:?}");
-        assert!(said.stderr.contains(hint), "{flags}: {said:?}");
-        assert!(!said.stderr.contains("hush"), "{flags}: {said:?}");
+        assert_refused(&lab, &format!("xdb wait {flags}"), hint);
     }
-    // libpq's variables count where nothing else says it.
+    // libpq's variables count where nothing else sets the same.
     for (variables, hint) in [
         ("PGPORT=abc", "PGPORT"),
         ("PGSSLMODE=prefer PGSSLROOTCERT=system", "verify-full"),
@@ -48,11 +45,19 @@ fn wrong_usage_is_2_and_says_what_to_do() {
         ("PGREQUIREAUTH=kerberos", "require_auth"),
         ("PGGSSENCMODE=require", "gssencmode=require"),
         ("PGSSLCERTMODE=require", "sslcertmode=require"),
+        ("PGSERVICE=hush", "PGSERVICE cannot be used"),
+        ("PGSSLCRL=$'\\xff'", "PGSSLCRL"),
     ] {
-        let said = lab.sh_as_postgres(&format!("{variables} xdb wait"));
-        assert_eq!(said.code, 2, "{variables}: {said:?}");
-        assert!(said.stderr.contains(hint), "{variables}: {said:?}");
+        assert_refused(&lab, &format!("{variables} xdb wait"), hint);
     }
+}
+
+/// Asserts that `command` is wrong usage, that it says `hint`, and that it shows no secret.
+fn assert_refused(lab: &Lab, command: &str, hint: &str) {
+    let said = lab.sh_as_postgres(command);
+    assert_eq!(said.code, 2, "{command}: {said:?}");
+    assert!(said.stderr.contains(hint), "{command}: {said:?}");
+    assert!(!said.stderr.contains("hush"), "{command}: {said:?}");
 }
 
 #[test]
