@@ -1,7 +1,7 @@
 //! Whether a cluster may be restored to a directory: it is empty, this user's, and no server's.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -124,16 +124,22 @@ fn unreadable(path: &Path, source: std::io::Error) -> RestoreError {
 pub fn live_postmaster(data: &Path) -> Option<u32> {
     let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
     let pid: u32 = text.lines().next()?.trim().parse().ok()?;
-    match fs::read_link(format!("/proc/{pid}/cwd")) {
+    let owners = (owner(format!("/proc/{pid}")), owner(data));
+    let cwd = fs::read_link(format!("/proc/{pid}/cwd"));
+    is_server_of(data, cwd, owners).then_some(pid)
+}
+
+/// Whether a process with this working directory is the server of `data`; `owners` are those of the process and of `data`.
+fn is_server_of(data: &Path, cwd: io::Result<PathBuf>, owners: (Option<u32>, Option<u32>)) -> bool {
+    match cwd {
         Ok(cwd) => cwd == data,
         Err(error) if error.kind() == ErrorKind::NotFound => false,
         // It cannot be read. A server runs as the user that owns its data directory.
-        Err(_) => match (owner(format!("/proc/{pid}")), owner(data)) {
+        Err(_) => match owners {
             (Some(process), Some(directory)) => process == directory,
             _ => true,
         },
     }
-    .then_some(pid)
 }
 
 fn owner(path: impl AsRef<Path>) -> Option<u32> {
@@ -186,9 +192,23 @@ mod tests {
         server.kill().unwrap();
         server.wait().unwrap();
         assert!(refusal(&data).contains("is not empty"));
-        // A process of another user, which has the number since a reboot.
-        fs::write(data.join("postmaster.pid"), "1\n").unwrap();
-        assert!(refusal(&data).contains("is not empty"));
+    }
+
+    #[test]
+    fn a_process_that_has_the_number_of_a_server_since_a_reboot_is_none() {
+        let data = Path::new("/data");
+        let denied = || Err(ErrorKind::PermissionDenied.into());
+        for (cwd, owners, is_server) in [
+            (Ok(data.to_owned()), (Some(5), Some(5)), true),
+            (Ok("/".into()), (Some(5), Some(5)), false),
+            (Err(ErrorKind::NotFound.into()), (None, Some(5)), false),
+            (denied(), (Some(0), Some(5)), false),
+            (denied(), (Some(5), Some(5)), true),
+            (denied(), (None, Some(5)), true),
+        ] {
+            let judged = is_server_of(data, cwd, owners);
+            assert_eq!(judged, is_server, "{owners:?}");
+        }
     }
 
     #[test]

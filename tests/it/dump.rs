@@ -58,7 +58,7 @@ fn unfinished(lab: &Lab) -> usize {
 fn push_in_the_middle(lab: &Lab) -> Background<'_> {
     lab.toxic(
         "slow",
-        json!({"type": "bandwidth", "stream": "upstream", "attributes": {"rate": 2000}}),
+        json!({"type": "bandwidth", "stream": "upstream", "attributes": {"rate": 1000}}),
     );
     let push = lab.xdb_in_background(&["dump", "push"]);
     eventually("the second database is being uploaded", SOON, || {

@@ -1,8 +1,10 @@
-//! Faults between xdb and S3, by toxiproxy's HTTP API, and objects that nobody of this lab wrote.
+//! Faults between xdb and S3, by toxiproxy's HTTP API, and objects that no program of this lab wrote.
+
+use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Lab;
+use super::{Lab, Output, eventually};
 
 impl Lab {
     /// Adds a toxic on the way to S3: `toxic("slow", json!({"type": "latency", "attributes": {"latency": 500}}))`.
@@ -11,8 +13,19 @@ impl Lab {
         self.toxiproxy("POST", "/proxies/s3/toxics", &toxic.to_string());
     }
 
+    /// Toxiproxy waits for what is on its way through the toxic, and after a kill there may be no reader left. Its connections are
+    /// cut then.
     pub fn remove_toxic(&self, name: &str) {
-        self.toxiproxy("DELETE", &format!("/proxies/s3/toxics/{name}"), "");
+        let path = format!("/proxies/s3/toxics/{name}");
+        if self.ask_toxiproxy("DELETE", &path, "").code != 0 {
+            self.proxy_enabled(false);
+            // The first request may have ended by that.
+            eventually("the toxic is gone", Duration::from_secs(10), || {
+                let asked = self.ask_toxiproxy("DELETE", &path, "");
+                (asked.code == 0 || asked.stdout.contains("toxic not found")).then_some(())
+            });
+            self.proxy_enabled(true);
+        }
     }
 
     /// `false` cuts every connection to S3 and refuses new ones; `true` mends it.
@@ -76,6 +89,11 @@ impl Lab {
     }
 
     fn toxiproxy(&self, method: &str, path: &str, body: &str) {
+        self.ask_toxiproxy(method, path, body)
+            .succeeded(&format!("{method} {path} {body}"));
+    }
+
+    fn ask_toxiproxy(&self, method: &str, path: &str, body: &str) -> Output {
         let url = format!("http://127.0.0.1:8474{path}");
         self.run(
             &[
@@ -92,6 +110,5 @@ impl Lab {
             ],
             &[],
         )
-        .succeeded(&format!("{method} {path} {body}"));
     }
 }
