@@ -64,7 +64,7 @@ const SERVER_AWAY: &[&str] = &[
     "the database system is",
 ];
 /// PostgreSQL's words inside of those, where it is up and refuses this login. PgBouncer repeats a refusal from its cache
-/// under its own SQLSTATE, so only words tell it apart: in another language than English it counts as [`SERVER_AWAY`].
+/// under its own SQLSTATE, so only words tell it apart; in another language than English, see [`is_foreign_refusal`].
 const REFUSED: &[&str] = &[
     "password authentication failed",
     "SASL authentication failed",
@@ -117,7 +117,7 @@ fn judge_answer(code: &str, message: &str, stage: Stage, reason: String) -> Reac
         Reached::Full(reason)
     } else if says(&["pooler is shutting down"]) {
         Reached::Gone(reason)
-    } else if is_refusal(code) || says(REFUSED) {
+    } else if is_refusal(code) || says(REFUSED) || is_foreign_refusal(message) {
         Reached::Refused(reason)
     } else if says(SERVER_AWAY) || matches!(code, "57P01" | "57P02" | "57P03") {
         Reached::ServerAway(reason)
@@ -132,6 +132,31 @@ fn judge_answer(code: &str, message: &str, stage: Stage, reason: String) -> Reac
 /// PostgreSQL's states for what [`REFUSED`] has in English: role and password, database, privilege, a closed database.
 fn is_refusal(code: &str) -> bool {
     code.starts_with("28") || matches!(code, "3D000" | "42501" | "55000")
+}
+
+/// What PgBouncer itself finds wrong with a server that it cannot reach. It says so in English only.
+const UNREACHABLE: &[&str] = &[
+    "connect",
+    "DNS",
+    "TLS",
+    "SSL",
+    "timeout",
+    "crash",
+    "closed",
+    "login failed",
+    "login query",
+    "shutdown",
+];
+
+/// Whether PgBouncer repeats from its cache what is neither a reason of its own nor in English: then PostgreSQL answered, in the
+/// language of its `lc_messages`, so it is up. While it starts or stops, xdb's own session shows that.
+fn is_foreign_refusal(message: &str) -> bool {
+    let Some((_, cached)) = message.split_once("cached error: ") else {
+        return false;
+    };
+    let cached = cached.trim_end_matches("(server_login_retry)").trim();
+    let is_known = UNREACHABLE.iter().any(|words| cached.contains(words));
+    !cached.is_empty() && !is_known && !SERVER_AWAY.iter().any(|words| cached.contains(words))
 }
 
 #[cfg(test)]
@@ -207,6 +232,24 @@ mod tests {
                 "server login has been failing, cached error: connect failed (server_login_retry)",
                 Stage::Login,
                 "server away",
+            ),
+            (
+                "08P01",
+                "server login has been failing, cached error: FATAL: the database system is shutting down (server_login_retry)",
+                Stage::Login,
+                "server away",
+            ),
+            (
+                "08P01",
+                "server login has been failing, cached error: server DNS lookup failed (server_login_retry)",
+                Stage::Login,
+                "server away",
+            ),
+            (
+                "08P01",
+                "server login has been failing, cached error: FATAL: Passwort-Authentifizierung für Benutzer »app« fehlgeschlagen (server_login_retry)",
+                Stage::Login,
+                "refused",
             ),
             (
                 "57P03",
