@@ -112,7 +112,12 @@ sub stored {
         "$repository/basebackups_005/$BACKUP/tar_partitions";
     write_file("$repository/basebackups_005/$BACKUP/tar_partitions/$_", 'x' x $PARTS{$_}) for keys %PARTS;
     write_file("$repository/basebackups_005/${BACKUP}_backup_stop_sentinel.json", $SENTINEL);
-    write_file("$repository/wal_005/" . segment($_) . '.lz4', 'x' x 100) for 0 .. $STORED - 1;
+    for (0 .. $STORED - 1) {
+        my $path = "$repository/wal_005/" . segment($_) . '.lz4';
+        write_file($path, 'x' x 100);
+        # Smaller than this no whole segment is; a file with a hole takes no room.
+        truncate $path, 70_000 or die "$path: $!\n";
+    }
     configure('stored', 7070);
     table("$STORED WAL objects on versitygw", 'stored', '/var/log/xdb-lab/s3.log');
 }

@@ -7,7 +7,8 @@
 //! - [`jobs`]: what the daemon does by schedule
 //! - [`http`]: what it serves
 //! - [`restore`]: restore tests, dump tests and restores for good, of what [`archive`] and [`dump`] stored
-//! - [`archive`]: WAL-G's programs and repository, archiving, base backups
+//! - [`archive`]: WAL files, base backups, retention: what changes the repository
+//! - [`repository`]: the WAL-G repository: what is in it, the program that writes it, what xdb keeps beside it
 //! - [`dump`]: each database by pg_dump, streamed into the bucket
 //! - [`checks`]: what is watched: definitions, sampling, judging
 //! - [`wait`]: the probe behind `xdb wait`
@@ -34,6 +35,7 @@ pub mod pgbouncer;
 pub mod postgres;
 pub mod process;
 pub mod redis;
+pub mod repository;
 pub mod restore;
 pub mod storage;
 pub mod store;

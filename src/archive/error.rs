@@ -3,39 +3,24 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::standby::Waits;
+use super::wal::Waits;
 use crate::config::ConfigError;
 use crate::model::Timeline;
 use crate::postgres::PostgresError;
 use crate::process::ProcessError;
-use crate::storage::{LockError, SharedError, StorageError, UnknownPlaceholder};
+use crate::repository::{LockError, RepositoryError, SharedError, WorkLockError};
+use crate::storage::StorageError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     #[error(transparent)]
-    Placeholder(#[from] UnknownPlaceholder),
-    #[error("there is no WAL-G program {program}")]
-    NoProgram { program: String },
-    #[error("{program} is neither wal-g nor walrus")]
-    UnknownProgram { program: String },
-    #[error("walrus would ignore {setting}")]
-    Ignored { setting: String },
-    #[error("cannot read the sentinel of backup {backup}: {reason}")]
-    Sentinel { backup: String, reason: String },
+    Repository(RepositoryError),
     #[error("refused: {reason}")]
     Refused { reason: String, hint: String },
-    #[error("refused: another base backup is being pushed from this node")]
-    Busy,
-    #[error("refused: another prune runs on this node")]
-    PruneBusy,
-    #[error("refused: another `xdb archive fill` runs on this node")]
-    FillBusy,
     #[error("retention.window_days is not set: nothing is deleted")]
     NoRetention,
     #[error("{program} would delete {what}")]
     Disagrees { program: String, what: String },
-    #[error(transparent)]
-    ClusterLock(#[from] LockError),
     #[error("{} is not a file that PostgreSQL archives", path.display())]
     NotArchivable { path: PathBuf },
     #[error("cannot read {}", path.display())]
@@ -50,20 +35,8 @@ pub enum ArchiveError {
         #[source]
         source: std::io::Error,
     },
-    #[error("cannot read the control file of {}", directory.display())]
-    NoControlFile { directory: PathBuf },
-    #[error("cannot write to {}", directory.display())]
-    State {
-        directory: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("cannot use the lock {}", path.display())]
-    Lock {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Lock(#[from] WorkLockError),
     #[error("{program} {verb} failed: {reason}")]
     Failed {
         program: String,
@@ -143,51 +116,64 @@ pub enum ArchiveError {
     Postgres(#[from] PostgresError),
 }
 
+impl From<LockError> for ArchiveError {
+    fn from(error: LockError) -> Self {
+        Self::Lock(error.into())
+    }
+}
+
+/// What this room tells apart itself it has under the same name.
+impl From<RepositoryError> for ArchiveError {
+    fn from(error: RepositoryError) -> Self {
+        match error {
+            RepositoryError::Failed {
+                program,
+                verb,
+                reason,
+            } => Self::Failed {
+                program,
+                verb,
+                reason,
+            },
+            RepositoryError::Refused { reason, hint } => Self::Refused { reason, hint },
+            RepositoryError::Usage(usage) => Self::Usage(usage),
+            RepositoryError::Unproven { name, reason } => Self::Unproven { name, reason },
+            RepositoryError::NoAnswer { after } => Self::NoAnswer { after },
+            RepositoryError::Lock(error) => error.into(),
+            RepositoryError::Process(error) => Self::Process(error),
+            RepositoryError::Storage(error) => Self::Storage(error),
+            RepositoryError::Shared(error) => Self::Shared(error),
+            RepositoryError::Postgres(error) => Self::Postgres(error),
+            error => Self::Repository(error),
+        }
+    }
+}
+
 impl ArchiveError {
     /// Another run of the same work is active, here or on another node: not now.
     pub fn is_busy(&self) -> bool {
-        matches!(
-            self,
-            Self::Busy
-                | Self::PruneBusy
-                | Self::FillBusy
-                | Self::ClusterLock(LockError::Held { .. })
-        )
+        matches!(self, Self::Lock(lock) if lock.is_busy())
     }
 
     /// What the operator can do.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Placeholder(error) => return Some(error.hint()),
-            Self::NoProgram { .. } => {
-                "install wal-g (or `cargo install wal-rus`), or set archive.program to its path"
-            }
-            Self::UnknownProgram { .. } => {
-                "archive.program names a program whose file name holds wal-g or walrus"
-            }
-            Self::Ignored { .. } => "take the setting out, or use wal-g",
-            Self::Sentinel { .. } => {
-                "the backup's sentinel is damaged: do not count on this backup"
-            }
+            Self::Repository(error) => return Some(error.hint()),
             Self::Refused { hint, .. } => return Some(hint.clone()),
-            Self::Busy => "wait for its end; a prune keeps base backups waiting, too",
-            Self::PruneBusy | Self::FillBusy => "wait for its end",
             Self::NoRetention => {
                 "set how many days it must be possible to go back; `xdb prune --dry-run` then shows what it would delete"
             }
             Self::Disagrees { .. } => {
                 "its version or the repository is not as xdb expects: compare `xdb prune --dry-run` with the program's own `delete` without --confirm"
             }
-            Self::ClusterLock(error) => return Some(error.hint()),
+            Self::Lock(error) => return Some(error.hint()),
             Self::NotArchivable { .. } => {
                 "archive_command is 'xdb wal-push \"%p\"'; only WAL segments, their .partial and .backup files and timeline histories are archived"
             }
             Self::Segment { .. } => "wal-push runs in the data directory, where %p leads to pg_wal",
-            Self::NoControlFile { .. } | Self::DataDirectory { .. } => {
+            Self::DataDirectory { .. } => {
                 "postgres.data_directory must be that of this node's server, and readable: run it as postgres"
             }
-            Self::State { .. } => "node.state_directory belongs to the user that runs xdb",
-            Self::Lock { .. } => "node.state_directory belongs to the user that runs xdb",
             Self::ForeignPrefix { .. } => {
                 "one prefix is for one cluster: set archive.repository or cluster.name to a new one; runbooks/foreign-backup.md"
             }

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Limits;
 use super::values::in_hours;
 use crate::model::Verdict;
-use crate::storage::Success;
+use crate::repository::Success;
 
 /// The limits are in seconds; what never succeeded is critical.
 pub(super) fn judge(success: Option<&Success>, limits: &Limits, now: Timestamp) -> Verdict {

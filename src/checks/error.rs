@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::pgbouncer::PgBouncerError;
 use crate::postgres::PostgresError;
 use crate::process::ProcessError;
-use crate::storage::SharedError;
+use crate::repository::{RepositoryError, SharedError};
 
 /// A check's file is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +79,8 @@ pub enum SampleError {
     Postgres(#[from] PostgresError),
     #[error(transparent)]
     PgBouncer(#[from] PgBouncerError),
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
     #[error(transparent)]
     Shared(#[from] SharedError),
     #[error(transparent)]

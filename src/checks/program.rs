@@ -11,11 +11,11 @@ use std::time::{Duration, SystemTime};
 use jiff::SignedDuration;
 
 use super::SampleError;
-use crate::archive::{ArchiveError, Program, Trial, try_settings};
-use crate::config::Config;
+use crate::config::Postgres;
 use crate::model::Verdict;
 use crate::postgres::{self, LoginMethod};
 use crate::process;
+use crate::repository::{Program, ProgramSettings, RepositoryError, Trial, try_settings};
 
 /// `--version` does nothing else.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -54,10 +54,11 @@ impl Asked {
     /// When it cannot be run.
     pub(super) async fn look(
         &self,
-        config: &Config,
+        settings: &ProgramSettings,
+        state_directory: &Path,
         oldest: &[Oldest],
     ) -> Result<Verdict, SampleError> {
-        let program = &config.archive.program;
+        let program = &settings.archive.program;
         let Some(path) = process::find(program) else {
             return Ok(Verdict::Critical(format!(
                 "there is no WAL-G program {program}: nothing can be archived"
@@ -71,17 +72,17 @@ impl Asked {
         if judged != Verdict::Ok && !is_unknown {
             return Ok(judged);
         }
-        if let Some(verdict) = judge_for_server(config, &file.0) {
+        if let Some(verdict) = judge_for_server(settings, &file.0) {
             return Ok(verdict);
         }
-        let program = match Program::find(config) {
+        let program = match settings.find() {
             Ok((program, _)) => program,
             Err(error) => return Ok(Verdict::Critical(reason_with_hint(&error))),
         };
-        if let Some(reason) = why_no_login(config, program).await {
+        if let Some(reason) = why_no_login(&settings.postgres, program).await {
             return Ok(Verdict::Critical(reason));
         }
-        let tried = self.try_settings(config, file).await;
+        let tried = self.try_settings(settings, state_directory, file).await;
         Ok(match tried {
             Verdict::Ok if is_unknown => judged,
             tried => tried,
@@ -101,12 +102,17 @@ impl Asked {
         Ok(said)
     }
 
-    async fn try_settings(&self, config: &Config, file: File) -> Verdict {
+    async fn try_settings(
+        &self,
+        settings: &ProgramSettings,
+        state_directory: &Path,
+        file: File,
+    ) -> Verdict {
         let able = || self.able.lock().unwrap_or_else(PoisonError::into_inner);
         if able().as_ref() == Some(&file) {
             return Verdict::Ok;
         }
-        match try_settings(config).await {
+        match try_settings(settings, state_directory).await {
             Ok(Trial::Works) => {
                 *able() = Some(file);
                 Verdict::Ok
@@ -120,17 +126,16 @@ impl Asked {
     }
 }
 
-fn reason_with_hint(error: &ArchiveError) -> String {
-    let hint = error.hint().map(|hint| format!(": {hint}"));
-    format!("{error}{}", hint.unwrap_or_default())
+fn reason_with_hint(error: &RepositoryError) -> String {
+    format!("{error}: {}", error.hint())
 }
 
 /// Whether PostgreSQL's `archive_command` runs the program that was found here at `path`; `None` where it does, or where
 /// the server cannot be looked at.
 ///
 /// While xdb's daemon stores the segments its own environment counts, and the server's when the daemon is away.
-fn judge_for_server(config: &Config, path: &Path) -> Option<Verdict> {
-    let program = &config.archive.program;
+fn judge_for_server(settings: &ProgramSettings, path: &Path) -> Option<Verdict> {
+    let program = &settings.archive.program;
     if program.contains('/') {
         return (!program.starts_with('/')).then(|| {
             Verdict::Critical(format!(
@@ -138,7 +143,7 @@ fn judge_for_server(config: &Config, path: &Path) -> Option<Verdict> {
             ))
         });
     }
-    let pid = fs::read_to_string(config.postgres.data_directory.join("postmaster.pid")).ok()?;
+    let pid = fs::read_to_string(settings.postgres.data_directory.join("postmaster.pid")).ok()?;
     let environment = fs::read(format!("/proc/{}/environ", pid.lines().next()?.trim())).ok()?;
     let (path, cure) = (path.display(), "set archive.program to the whole path");
     match process::find_with(program, path_of(&environment)) {
@@ -165,16 +170,16 @@ fn path_of(environment: &[u8]) -> Option<&OsStr> {
 }
 
 /// Why the program cannot log in to this node's server for a base backup; `None` where it can, or the server is away.
-async fn why_no_login(config: &Config, program: Program) -> Option<String> {
+async fn why_no_login(settings: &Postgres, program: Program) -> Option<String> {
     if program.logs_in_by(LoginMethod::Md5) {
         return None;
     }
-    let target = (&config.postgres).into();
+    let target = settings.into();
     let method = postgres::login_method(&target).await.ok()??;
     if program.logs_in_by(method) {
         return None;
     }
-    let user = &config.postgres.user;
+    let user = &settings.user;
     Some(match method {
         LoginMethod::Md5 => format!(
             "{program} cannot log in for base backups: the server asks {user} for an md5 password; \

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::pgbouncer::{saturation, waiting};
@@ -17,13 +17,12 @@ use super::{
 };
 use crate::cluster::LsnRing;
 use crate::config::Loaded;
-use crate::log;
 use crate::model::{Finding, Scope, Verdict};
 use crate::pgbouncer::Console;
 use crate::postgres::{self, PostgresError, Target, wal_directory};
-use crate::process;
-use crate::storage::{Shared, Success};
+use crate::repository::{RepositoryHandle, Success};
 use crate::store::{Reader, StoreError};
+use crate::{log, process};
 
 /// For one statement, and for one look at the bucket; a lock is waited for less long.
 const STATEMENT: Duration = Duration::from_secs(5);
@@ -35,7 +34,7 @@ pub struct Sampler {
     postgres: postgres::Pool,
     loaded: Loaded,
     /// Made when the first check needs it.
-    shared: OnceCell<Shared>,
+    repository: RepositoryHandle,
     program: Asked,
     /// Taken while the state store is read.
     history: Arc<Mutex<()>>,
@@ -55,13 +54,13 @@ impl Sampler {
     ///
     /// # Errors
     /// When the settings make no pool.
-    pub fn new(loaded: &Loaded) -> Result<Self, PostgresError> {
+    pub fn new(loaded: &Loaded, repository: RepositoryHandle) -> Result<Self, PostgresError> {
         let target = Target::from(&loaded.config.postgres);
         Ok(Self {
             postgres: postgres::Pool::new(&target, STATEMENT)?,
             target,
             loaded: loaded.clone(),
-            shared: OnceCell::new(),
+            repository,
             program: Asked::default(),
             history: Arc::default(),
         })
@@ -158,7 +157,11 @@ impl Sampler {
                     Err(error) => Verdict::Unknown(log::chain(&error)),
                 };
                 vec![
-                    (None, self.program.look(&self.loaded.config, oldest).await?),
+                    (None, {
+                        let config = &self.loaded.config;
+                        let state = &config.node.state_directory;
+                        self.program.look(&config.into(), state, oldest).await?
+                    }),
                     (Some("daemon".to_owned()), daemon),
                 ]
             }
@@ -214,9 +217,8 @@ impl Sampler {
     }
 
     async fn last_success(&self, job: &str) -> Result<Option<Success>, SampleError> {
-        let open = || Shared::open(&self.loaded.config);
-        let shared = self.shared.get_or_try_init(open).await?;
-        Ok(shared.last_success(job).await?)
+        let repository = self.repository.get().await?;
+        Ok(repository.shared.last_success(job).await?)
     }
 
     /// The one check for which "could not connect" is no unknown.

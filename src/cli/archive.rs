@@ -8,11 +8,14 @@ use serde::Serialize;
 use super::exit::{Exit, complain};
 use super::operator;
 use super::output::{ago, say, table};
-use crate::archive::catalog::{Verified, Window};
-use crate::archive::{self, ArchiveError, Filled, Look};
+use crate::archive::{self, Filled};
 use crate::config::{Config, Flag, Loaded};
 use crate::log;
 use crate::postgres::{WalDirectory, wal_directory};
+use crate::repository::catalog::{Verified, Window};
+use crate::repository::{Look, Repository, RepositoryError};
+use crate::store::StateFiles;
+use std::path::Path;
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -100,29 +103,35 @@ fn moment(text: &str) -> Result<Timestamp, String> {
 
 pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
     let now = Timestamp::now();
+    let config = &loaded.config;
+    let state = &config.node.state_directory;
+    let data = &config.postgres.data_directory;
+    let repository = Repository::open(config).await;
     match verb {
-        Verb::Status { json } => status(loaded, json, now).await,
+        Verb::Status { json } => status(config, repository, json, now).await,
         Verb::Verify(arguments) => {
             let look = if arguments.cached {
                 Look::Since(None)
             } else {
                 Look::Whole
             };
-            let (_, verified) = archive::verify(&loaded.config, look, now).await?;
+            let (_, verified) = repository?.verify(state, look, now).await?;
             if arguments.json {
                 say(serde_json::to_string_pretty(&verified)?)?;
             } else {
-                print_verified(&loaded.config, &verified)?;
+                print_verified(data, &verified)?;
             }
             Ok(exit(&verified))
         }
-        Verb::Fill { dry_run, json } => fill(loaded, dry_run, json).await,
+        Verb::Fill { dry_run, json } => {
+            fill(&repository?, &StateFiles::of(state), dry_run, json).await
+        }
         Verb::Acknowledge(said) => {
             let last = said.last.as_deref().unwrap_or(&said.first);
             let by = operator::name(said.by);
             let (segments, who) = ((&*said.first, last), (&*by, &*said.why));
-            let config = &loaded.config;
-            let known = archive::acknowledge(config, segments, who, said.until, now).await?;
+            let until = (now, said.until);
+            let known = repository?.acknowledge(state, segments, who, until).await?;
             say(format_args!(
                 "{} to {}: {}",
                 known.first,
@@ -134,8 +143,13 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
     }
 }
 
-async fn fill(loaded: &Loaded, dry_run: bool, json: bool) -> anyhow::Result<Exit> {
-    let filled = archive::fill(&loaded.config, dry_run).await?;
+async fn fill(
+    repository: &Repository,
+    state: &StateFiles,
+    dry_run: bool,
+    json: bool,
+) -> anyhow::Result<Exit> {
+    let filled = archive::fill(repository, state, dry_run).await?;
     if json {
         say(serde_json::to_string_pretty(&filled)?)?;
     } else {
@@ -179,7 +193,7 @@ fn exit(verified: &Verified) -> Exit {
     }
 }
 
-fn print_verified(config: &Config, verified: &Verified) -> std::io::Result<()> {
+fn print_verified(data_directory: &Path, verified: &Verified) -> std::io::Result<()> {
     let rows = verified.wal.iter().map(|range| {
         let bytes = ByteSize(range.bytes).to_string();
         let (first, last) = (range.first.clone(), range.last.clone());
@@ -193,7 +207,7 @@ fn print_verified(config: &Config, verified: &Verified) -> std::io::Result<()> {
     });
     let header = ["TIMELINE", "FROM", "TO", "SEGMENTS", "STORED"];
     say(table(&header, &[0, 3, 4], rows).trim_fmt())?;
-    print_wrong(config, verified)?;
+    print_wrong(data_directory, verified)?;
     for backup in &verified.unfinished {
         say(format_args!("unfinished: {backup} has no sentinel"))?;
     }
@@ -211,7 +225,7 @@ fn print_verified(config: &Config, verified: &Verified) -> std::io::Result<()> {
     }
 }
 
-fn print_wrong(config: &Config, verified: &Verified) -> std::io::Result<()> {
+fn print_wrong(data_directory: &Path, verified: &Verified) -> std::io::Result<()> {
     for gap in &verified.gaps {
         let known = gap.acknowledged.as_ref();
         let known = known.map_or_else(String::new, |known| format!("; {}", known.told()));
@@ -229,7 +243,7 @@ fn print_wrong(config: &Config, verified: &Verified) -> std::io::Result<()> {
                 "HINT: {cut}, too few for a whole segment: delete that object, then `xdb archive fill` on a node whose pg_wal holds it"
             ))?;
         }
-        let held = archive::held_here(config, (&gap.first, &gap.last));
+        let held = archive::held_here(data_directory, (&gap.first, &gap.last));
         if held > 0 {
             say(format_args!(
                 "HINT: pg_wal of this node holds {held} of {}: `xdb archive fill` verifies and stores what is whole",
@@ -266,17 +280,26 @@ struct Status {
     unknown: Vec<String>,
 }
 
-async fn status(loaded: &Loaded, json: bool, now: Timestamp) -> anyhow::Result<Exit> {
-    let config = &loaded.config;
-    let local = wal_directory(&config.postgres.data_directory);
-    let bucket = archive::verify(config, Look::Since(None), now).await;
+async fn status(
+    config: &Config,
+    repository: Result<Repository, RepositoryError>,
+    json: bool,
+    now: Timestamp,
+) -> anyhow::Result<Exit> {
+    let (data, state) = (
+        &config.postgres.data_directory,
+        &config.node.state_directory,
+    );
+    let local = wal_directory(data);
+    let look = async { repository?.verify(state, Look::Since(None), now).await };
+    let bucket = look.await;
     let mut unknown = Vec::new();
     if let Err(error) = &local {
         complain(&log::chain(error), Some(&error.hint()));
         unknown.push(log::chain(error));
     }
     if let Err(error) = &bucket {
-        complain(&log::chain(error), ArchiveError::hint(error).as_deref());
+        complain(&log::chain(error), Some(&error.hint()));
         unknown.push(log::chain(error));
     }
     let (local, bucket) = (local.ok(), bucket.ok());
@@ -294,7 +317,7 @@ async fn status(loaded: &Loaded, json: bool, now: Timestamp) -> anyhow::Result<E
     if json {
         say(serde_json::to_string_pretty(&status)?)?;
     } else {
-        status.print(config, now)?;
+        status.print(data, now)?;
     }
     let bad = status.verified.as_ref().is_some_and(|seen| !seen.is_good());
     Ok(match (bad, status.unknown.is_empty()) {
@@ -324,7 +347,7 @@ impl Status {
         }
     }
 
-    fn print(&self, config: &Config, now: Timestamp) -> std::io::Result<()> {
+    fn print(&self, data_directory: &Path, now: Timestamp) -> std::io::Result<()> {
         let unknown = || "unknown".to_owned();
         let waiting = self.pending_files.zip(self.pending_bytes);
         let waiting = waiting.map_or_else(unknown, |(files, bytes)| {
@@ -375,7 +398,7 @@ impl Status {
         say(format_args!("recoverable    {window}"))?;
         self.verified
             .as_ref()
-            .map_or(Ok(()), |seen| print_wrong(config, seen))
+            .map_or(Ok(()), |seen| print_wrong(data_directory, seen))
     }
 }
 

@@ -10,13 +10,13 @@ use serde::Serialize;
 use super::backup_show;
 use super::exit::{Exit, complain};
 use super::output::{say, table};
-use crate::archive::catalog::{Backup, Catalog, Delta, State, Tested, Window};
-use crate::archive::{self, ArchiveError, Look, retention};
+use crate::archive;
 use crate::config::{Flag, Loaded};
 use crate::daemon;
 use crate::jobs::{self, Job};
 use crate::model::{Lsn, Timeline};
-use crate::storage::{Bucket, Repository};
+use crate::repository::catalog::{Backup, Catalog, Delta, State, Tested, Window};
+use crate::repository::{Look, Repository, RepositoryError, RepositoryHandle};
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -64,7 +64,8 @@ impl Verb {
 pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
     match verb {
         Verb::Push { full, json } => {
-            let push = jobs::base_backup(&loaded.config, full);
+            let repository = RepositoryHandle::new(&loaded.config);
+            let push = jobs::base_backup(&loaded.config, &repository, full);
             let pushed = daemon::run_once(loaded, Job::BaseBackup, push).await?;
             if json {
                 say(serde_json::to_string_pretty(&pushed)?)?;
@@ -76,7 +77,7 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
             return backup_show::show(loaded, &name, json).await;
         }
         Verb::List(list) => {
-            let (_, repository, catalog) = read(loaded).await?;
+            let (repository, catalog) = read(loaded).await?;
             let listed: Vec<Listed> = catalog
                 .backups
                 .iter()
@@ -85,7 +86,7 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
             if list.json {
                 say(serde_json::to_string_pretty(&listed)?)?;
             } else if listed.is_empty() {
-                say(format_args!("no backup in {repository}"))?;
+                say(format_args!("no backup in {}", repository.location))?;
             } else {
                 print_table(&listed)?;
             }
@@ -97,7 +98,11 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
 /// After an interrupted push: gives up the uploads that its program left unfinished.
 pub async fn clean_up(loaded: &Loaded) {
     const LIMIT: Duration = Duration::from_secs(20);
-    let cleaned = tokio::time::timeout(LIMIT, archive::clean_up_push(&loaded.config)).await;
+    let work = async {
+        let repository = Repository::open(&loaded.config).await?;
+        archive::clean_up_push(&repository, &loaded.config.node).await
+    };
+    let cleaned = tokio::time::timeout(LIMIT, work).await;
     if !matches!(cleaned, Ok(Ok(()))) {
         complain(
             "an unfinished upload may be left in the bucket",
@@ -106,17 +111,18 @@ pub async fn clean_up(loaded: &Loaded) {
     }
 }
 
-pub(super) async fn read(loaded: &Loaded) -> Result<(Bucket, Repository, Catalog), ArchiveError> {
-    let repository = archive::repository(&loaded.config)?;
-    let (config, look) = (&loaded.config, Look::Since(None));
-    let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
-    let mut catalog = archive::read_catalog(config, &repository, look, Timestamp::now()).await?;
+pub(super) async fn read(loaded: &Loaded) -> Result<(Repository, Catalog), RepositoryError> {
+    let repository = Repository::open(&loaded.config).await?;
+    let (state, look) = (&loaded.config.node.state_directory, Look::Since(None));
+    let mut catalog = repository
+        .read_catalog(state, look, Timestamp::now())
+        .await?;
     let mut windows = catalog.backups.iter().filter_map(|it| catalog.window(it));
     if windows.any(|window| window.gap.is_some()) {
         // What retention deleted on purpose is no gap.
-        retention::know_pruned(config, &repository, &mut catalog).await?;
+        repository.know_pruned(&mut catalog).await?;
     }
-    Ok((bucket, repository, catalog))
+    Ok((repository, catalog))
 }
 
 /// One backup as it is printed; `None` where an unfinished backup does not say.

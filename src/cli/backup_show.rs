@@ -7,9 +7,10 @@ use serde::Serialize;
 use super::backup::{self, Listed};
 use super::exit::{Exit, complain};
 use super::output::say;
-use crate::archive::{catalog::Window, retention};
+use crate::archive::retention;
 use crate::config::Loaded;
-use crate::storage::Keeper;
+use crate::repository::Keeper;
+use crate::repository::catalog::Window;
 
 /// A backup as it is shown.
 #[derive(Debug, Serialize)]
@@ -30,7 +31,7 @@ struct Shown {
 
 /// Prints the backup `name`, or the one that finished last for `LATEST`.
 pub async fn show(loaded: &Loaded, name: &str, json: bool) -> anyhow::Result<Exit> {
-    let (bucket, repository, catalog) = backup::read(loaded).await?;
+    let (repository, catalog) = backup::read(loaded).await?;
     let found = match name {
         "LATEST" => catalog.newest(),
         name => catalog.backup(name),
@@ -38,12 +39,12 @@ pub async fn show(loaded: &Loaded, name: &str, json: bool) -> anyhow::Result<Exi
     let Some(found) = found else {
         let hint = "`xdb backup list` shows what is there";
         complain(
-            &format!("there is no backup {name} in {repository}"),
+            &format!("there is no backup {name} in {}", repository.location),
             Some(hint),
         );
         return Ok(Exit::Bad);
     };
-    let permanent = retention::permanent(&loaded.config, &bucket, &repository, found).await?;
+    let permanent = retention::permanent(&repository, found).await?;
     let chain = catalog.chain(found).unwrap_or_default();
     let sentinels = chain.iter().filter_map(|link| link.sentinel.as_ref());
     let tablespaces = found.sentinel.iter().flat_map(|s| &s.tablespaces);

@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use super::exit::{Exit, complain};
 use super::output::{say, table};
 use crate::checks::{self, Definition, DefinitionError, Definitions, Looked, Sampler};
-use crate::cluster;
 use crate::config::Loaded;
-use crate::log;
 use crate::model::{Finding, Verdict};
+use crate::repository::RepositoryHandle;
+use crate::{cluster, log};
 
 #[derive(Debug, Args)]
 #[command(
@@ -41,7 +41,7 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
             return Ok(Exit::Usage);
         }
     }
-    let sampler = Sampler::new(loaded)?;
+    let sampler = Sampler::new(loaded, RepositoryHandle::new(&loaded.config))?;
     // Only the daemon has watched the primary; without it a replica's lag is unknown, and says so.
     let address = cluster::own_address(&loaded.config.http.listen);
     let primary = cluster::ask_positions(&address).await.unwrap_or_default();

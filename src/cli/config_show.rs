@@ -5,7 +5,7 @@ use clap::Subcommand;
 use super::exit::Exit;
 use super::output::{say, table};
 use crate::config::{Config, Loaded};
-use crate::storage::Repository;
+use crate::storage::Location;
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -47,7 +47,7 @@ fn filled_in(key: &str, config: &Config) -> Option<String> {
         "dump.repository" => ("dump.repository", &config.dump.repository),
         _ => return None,
     };
-    Some(match Repository::fill(key, template, config) {
+    Some(match Location::fill(key, template, config) {
         Ok(repository) => repository.to_string(),
         Err(unknown) => format!("unknown: {} is not known here", unknown.placeholder),
     })

@@ -9,9 +9,10 @@ use super::exit::{Exit, complain};
 use super::output::{say, show_step, table};
 use crate::config::{Config, Loaded};
 use crate::daemon;
-use crate::dump::{self, DumpSet, LeftOut, Listed, Status};
+use crate::dump::{self, DumpSet, Dumps, LeftOut, Listed, Status};
 use crate::jobs::{self, Job};
-use crate::restore::dump::DumpReport;
+use crate::repository::RepositoryHandle;
+use crate::restore::dump::{DumpReport, DumpSetup};
 use crate::restore::{self, Step};
 
 #[derive(Debug, Subcommand)]
@@ -48,9 +49,12 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
         Verb::Push { database, json } => {
             // A dump of some databases must not count as a success of the job.
             let set = if database.is_empty() {
-                daemon::run_once(loaded, Job::Dump, jobs::dump(config)).await?
+                {
+                    let repository = RepositoryHandle::new(config);
+                    daemon::run_once(loaded, Job::Dump, jobs::dump(config, &repository)).await?
+                }
             } else {
-                dump::push(config, &database).await?
+                dump::push(&Dumps::open(config).await?, &database).await?
             };
             if json {
                 say(serde_json::to_string_pretty(&set)?)?;
@@ -59,11 +63,12 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
             }
         }
         Verb::List { json } => {
-            let listed = dump::list(config).await?;
+            let dumps = Dumps::open(config).await?;
+            let listed = dump::list(&dumps).await?;
             if json {
                 say(serde_json::to_string_pretty(&listed)?)?;
             } else if listed.is_empty() {
-                say(format_args!("no dump in {}", dump::repository(config)?))?;
+                say(format_args!("no dump in {}", dumps.location))?;
             } else {
                 print_list(&listed)?;
             }
@@ -78,10 +83,14 @@ async fn test(loaded: &Loaded, set: Option<&str>, json: bool) -> anyhow::Result<
     let mut progress = |step: &Step| show_step(step);
     // Only a test of the newest set is the job's own.
     let report = if set.is_none() {
-        let test = jobs::dump_test(config, &mut progress);
+        let repository = RepositoryHandle::new(config);
+        let test = jobs::dump_test(config, &repository, &mut progress);
         daemon::run_once(loaded, Job::DumpTest, test).await
     } else {
-        restore::dump::run(config, set, &mut progress).await
+        {
+            let (dumps, settings) = (Dumps::open(config).await?, config.restore_test.clone());
+            restore::dump::run(&DumpSetup { dumps, settings }, set, &mut progress).await
+        }
     };
     if json {
         say(serde_json::to_string_pretty(&report)?)?;
@@ -123,7 +132,10 @@ fn print_report(report: &DumpReport) -> std::io::Result<()> {
 /// After an interrupted push: removes what it wrote.
 pub async fn clean_up(config: &Config) {
     const LIMIT: Duration = Duration::from_secs(20);
-    let cleaned = tokio::time::timeout(LIMIT, dump::clean_up(config)).await;
+    let cleaned = tokio::time::timeout(LIMIT, async {
+        dump::clean_up(&Dumps::open(config).await?).await
+    })
+    .await;
     if !matches!(cleaned, Ok(Ok(()))) {
         complain(
             "a part of the dump may be left in the bucket",

@@ -7,6 +7,7 @@ use crate::config::ConfigError;
 use crate::daemon::{DaemonError, NotRun};
 use crate::dump::DumpError;
 use crate::log;
+use crate::repository::RepositoryError;
 use crate::restore::{Conclusion, RestoreError, UntilError};
 use crate::store::StoreError;
 use crate::wait::WaitError;
@@ -61,7 +62,7 @@ pub fn report(error: &anyhow::Error) -> Exit {
         return match error {
             DumpError::Placeholder(_) | DumpError::NoDatabase { .. } => Exit::Usage,
             error if error.is_busy() => Exit::Refused,
-            DumpError::ClusterLock(lock) if lock.is_refusal() => Exit::Refused,
+            DumpError::Lock(lock) if lock.is_refusal() => Exit::Refused,
             DumpError::Failed { .. } => Exit::Bad,
             _ => Exit::CouldNot,
         };
@@ -72,17 +73,24 @@ pub fn report(error: &anyhow::Error) -> Exit {
     if let Some(DaemonError::Running { .. }) = error.downcast_ref() {
         return Exit::Refused;
     }
-    match error.downcast_ref::<ArchiveError>() {
+    let archive = error.downcast_ref::<ArchiveError>();
+    let repository = match archive {
+        Some(ArchiveError::Repository(error)) => Some(error),
+        _ => error.downcast_ref(),
+    };
+    if let Some(error) = repository {
+        return match error {
+            RepositoryError::Refused { .. } => Exit::Refused,
+            RepositoryError::Lock(lock) if lock.is_refusal() || lock.is_busy() => Exit::Refused,
+            RepositoryError::Placeholder(_) | RepositoryError::Ignored { .. } => Exit::Usage,
+            _ => Exit::CouldNot,
+        };
+    }
+    match archive {
         Some(ArchiveError::Refused { .. }) => Exit::Refused,
         Some(ArchiveError::Overtaken { .. }) => Exit::Bad,
-        Some(error) if error.is_busy() => Exit::Refused,
-        Some(ArchiveError::ClusterLock(lock)) if lock.is_refusal() => Exit::Refused,
-        Some(
-            ArchiveError::Config(_)
-            | ArchiveError::Placeholder(_)
-            | ArchiveError::Ignored { .. }
-            | ArchiveError::NoRetention,
-        ) => Exit::Usage,
+        Some(ArchiveError::Lock(lock)) if lock.is_refusal() => Exit::Refused,
+        Some(ArchiveError::Config(_) | ArchiveError::NoRetention) => Exit::Usage,
         _ => Exit::CouldNot,
     }
 }
@@ -117,6 +125,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<RestoreError>() {
         return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<RepositoryError>() {
+        return Some(error.hint());
     }
     error
         .downcast_ref::<ArchiveError>()

@@ -14,7 +14,7 @@ use crate::config::{Config, Loaded};
 use crate::jobs::Job;
 use crate::log;
 use crate::model::{Run, Verdict};
-use crate::storage::{Proof, Shared, SharedError};
+use crate::repository::{Proof, Shared, SharedError};
 use crate::store::{Reader, StoreError};
 
 /// For the proofs together.

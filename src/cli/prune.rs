@@ -11,6 +11,7 @@ use crate::archive::retention::{self, Plan};
 use crate::config::Loaded;
 use crate::daemon;
 use crate::jobs::{self, Job};
+use crate::repository::{Repository, RepositoryHandle};
 
 #[derive(Debug, Args)]
 #[command(
@@ -32,8 +33,10 @@ impl Arguments {
 }
 
 pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
+    let config = &loaded.config;
     if arguments.dry_run {
-        let plan = retention::plan(&loaded.config).await?;
+        let repository = Repository::open(config).await?;
+        let plan = retention::plan(&repository, &config.node, config.retention).await?;
         if arguments.json {
             say(serde_json::to_string_pretty(&plan)?)?;
         } else {
@@ -41,7 +44,10 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
         }
         return Ok(Exit::Good);
     }
-    let report = daemon::run_once(loaded, Job::Prune, jobs::prune(&loaded.config)).await?;
+    let report = {
+        let repository = RepositoryHandle::new(config);
+        daemon::run_once(loaded, Job::Prune, jobs::prune(config, &repository)).await?
+    };
     if arguments.json {
         say(serde_json::to_string_pretty(&report)?)?;
     } else {
@@ -69,7 +75,11 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
 /// After an interrupted prune: gives up its locks.
 pub async fn clean_up(loaded: &Loaded) {
     const LIMIT: Duration = Duration::from_secs(20);
-    let cleaned = tokio::time::timeout(LIMIT, retention::clean_up_prune(&loaded.config)).await;
+    let work = async {
+        let repository = Repository::open(&loaded.config).await?;
+        retention::clean_up_prune(&repository, &loaded.config.node).await
+    };
+    let cleaned = tokio::time::timeout(LIMIT, work).await;
     if !matches!(cleaned, Ok(Ok(()))) {
         complain(
             "a lock may be left in the bucket",

@@ -12,8 +12,9 @@ use crate::cluster::is_range;
 use crate::config::{Config, Flag, Loaded};
 use crate::log;
 use crate::model::Verdict;
+use crate::repository::Repository;
 use crate::restore::{
-    self, Forecast, Held, Placed, Request, RestoreError, Restored, Step, Until, UntilError,
+    self, Forecast, Held, Placed, Request, RestoreError, Restored, Setup, Step, Until, UntilError,
     is_sure, shell,
 };
 
@@ -85,10 +86,11 @@ async fn restore(arguments: &Arguments, loaded: &Loaded) -> anyhow::Result<Exit>
     let config = &loaded.config;
     let request = arguments.request()?;
     if arguments.finish {
-        let restored = restore::finish(loaded, &request.directory).await?;
+        let restored = restore::finish(&config.postgres.bin_directory, &request.directory).await?;
         return conclude(arguments, &restored, config);
     }
-    let mut outlook = restore::outlook(config, &request).await?;
+    let setup = Setup::new(loaded, Repository::open(config).await?);
+    let mut outlook = restore::outlook(&setup, &request).await?;
     for reason in &outlook.passed_over {
         let taken = &outlook.forecast.backup;
         complain(
@@ -105,10 +107,10 @@ async fn restore(arguments: &Arguments, loaded: &Loaded) -> anyhow::Result<Exit>
         } else {
             say(plan)?;
         }
-        outlook.judge(config).await?;
+        outlook.judge(&setup).await?;
         return Ok(Exit::Good);
     }
-    outlook.judge(config).await?;
+    outlook.judge(&setup).await?;
     // The plan and the steps are no part of the result, and standard error may be closed by then.
     log::to_stderr(&format!("{plan}\n"));
     let mut progress = |step: &Step| {
@@ -117,7 +119,7 @@ async fn restore(arguments: &Arguments, loaded: &Loaded) -> anyhow::Result<Exit>
     let tell = |sign: &str| {
         log::to_stderr(&format!("{sign}\n"));
     };
-    let restored = restore::restore(loaded, outlook, &mut progress, &tell).await?;
+    let restored = restore::restore(&setup, outlook, &mut progress, &tell).await?;
     conclude(arguments, &restored, config)
 }
 

@@ -10,7 +10,10 @@ use super::output::{say, show_step, table};
 use crate::config::{Config, Flag, Loaded};
 use crate::daemon;
 use crate::jobs::{self, Job};
-use crate::restore::{self, Level, Options, Report, SqlCheck, Step, Until, UntilError, is_sure};
+use crate::repository::{Repository, RepositoryError, RepositoryHandle};
+use crate::restore::{
+    self, Level, Options, Report, Setup, SqlCheck, Step, Until, UntilError, is_sure,
+};
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -123,13 +126,14 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
     }
     let mut progress = |step: &Step| show_step(step);
     let report = if arguments.is_the_job(&loaded.config) {
-        let test = jobs::restore_test(loaded, &mut progress);
+        let repository = RepositoryHandle::new(&loaded.config);
+        let test = jobs::restore_test(loaded, &repository, &mut progress);
         daemon::run_once(loaded, Job::RestoreTest, test).await
     } else if arguments.repository.is_none() {
-        restore::prove(loaded, &options, &mut progress).await
+        restore::prove(&setup(loaded).await?, &options, &mut progress).await
     } else {
         // Another repository keeps its own proofs.
-        restore::run(loaded, &options, &mut progress).await
+        restore::run(&setup(loaded).await?, &options, &mut progress).await
     };
     if arguments.json {
         say(serde_json::to_string_pretty(&report)?)?;
@@ -140,6 +144,10 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
         complain(reason, report.hint.as_deref());
     }
     Ok(report.conclusion.into())
+}
+
+async fn setup(loaded: &Loaded) -> Result<Setup, RepositoryError> {
+    Ok(Setup::new(loaded, Repository::open(&loaded.config).await?))
 }
 
 fn print(report: &Report, config: &Config) -> std::io::Result<()> {

@@ -7,14 +7,14 @@ use serde::Serialize;
 use super::exit::{Exit, complain};
 use super::operator;
 use super::output::{say, table};
-use crate::archive::{self, ArchiveError, Relation, ShownByPeers, Timelines};
+use crate::archive::ArchiveError;
 use crate::cluster::{self, View};
 use crate::config::{Config, Loaded};
-use crate::daemon;
-use crate::log;
 use crate::model::{ServerPosition, Timeline, TimelineHistory};
 use crate::postgres::control_file;
+use crate::repository::{self, Relation, Repository, ShownByPeers, Timelines};
 use crate::store::StateFiles;
+use crate::{daemon, log};
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -64,14 +64,16 @@ struct Line {
 
 pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
     let config = &loaded.config;
+    let repository = Repository::open(config).await?;
+    let state = StateFiles::of(&config.node.state_directory);
     match verb {
-        Verb::List { json } => list(config, json).await,
+        Verb::List { json } => list(config, &repository, json).await,
         Verb::Forget {
             timeline,
             undo: true,
             ..
         } => {
-            archive::remember_timeline(config, Timeline(timeline)).await?;
+            repository::remember_timeline(&repository, &state, Timeline(timeline)).await?;
             say(format_args!("timeline {timeline} counts again"))?;
             Ok(Exit::Good)
         }
@@ -86,8 +88,8 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
             let (by, why) = (operator::name(by), why.unwrap_or_default());
             let shown = ask_peers(config, Timeline(timeline), force).await?;
             let (timeline_id, who) = (Timeline(timeline), (&*by, &*why));
-            let forgetting = archive::forget_timeline(config, timeline_id, who, set_aside, shown);
-            let done = forgetting.await?;
+            let (asked, at) = ((set_aside, shown), (&repository, &state));
+            let done = repository::forget_timeline(at, timeline_id, who, asked).await?;
             if let Some(error) = &done.here_only {
                 complain(
                     &format!(
@@ -165,9 +167,11 @@ fn shown_by(view: &View, timeline: Timeline) -> ShownByPeers {
     is_on.then(|| view.history.clone())
 }
 
-async fn list(config: &Config, json: bool) -> anyhow::Result<Exit> {
+async fn list(config: &Config, repository: &Repository, json: bool) -> anyhow::Result<Exit> {
     let own = own_position(config).await?;
-    let newer = Timelines::open(config).await?.newer(&own).await?;
+    let state = StateFiles::of(&config.node.state_directory);
+    let timelines = Timelines::of(repository, state.clone());
+    let newer = timelines.newer(&own).await?;
     let mut lines = vec![Line {
         timeline: own.timeline,
         relation: "own",
@@ -187,7 +191,7 @@ async fn list(config: &Config, json: bool) -> anyhow::Result<Exit> {
             history: newer.history,
         }
     }));
-    let remembered = StateFiles::of(&config.node.state_directory).supersession();
+    let remembered = state.supersession();
     let remembered = remembered.filter(|proof| proof.supersedes(&own));
     if let Some(proof) =
         remembered.filter(|proof| lines.iter().all(|it| it.timeline != proof.timeline))
@@ -235,6 +239,6 @@ async fn own_position(config: &Config) -> anyhow::Result<ServerPosition> {
         system_identifier: identifier,
         timeline,
         lsn,
-        history: archive::own_history(&config.postgres.data_directory, timeline),
+        history: repository::own_history(&config.postgres.data_directory, timeline),
     })
 }

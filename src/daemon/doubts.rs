@@ -2,8 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::archive::catalog::{Catalog, Gap, Verified};
 use crate::cluster::Doubts;
+use crate::repository::catalog::{Catalog, Gap, Verified};
 
 /// A push that is at work stores a part more often.
 const ABANDONED: SignedDuration = SignedDuration::from_hours(24);
@@ -96,8 +96,8 @@ fn abandoned(catalog: &Catalog, now: Timestamp) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::catalog::{Backup, Sentinel, Stored, Tests, Wal};
     use crate::model::{Timeline, WalSegment};
+    use crate::repository::catalog::{Backup, Sentinel, Stored, Tests, Wal};
 
     /// A backup that finished at `second`; its sentinel is damaged where `identifier` is `None`.
     fn backup(second: i64, identifier: Option<u64>) -> Backup {

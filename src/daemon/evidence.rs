@@ -8,18 +8,22 @@ use tokio::time::timeout;
 
 use super::Node;
 use super::doubts::doubts;
-use crate::archive::catalog::{Backup, Catalog, Gap, Verified};
-use crate::archive::{self, ArchiveError, Look, RestoreWork, expect_restore};
 use crate::cluster::{
     ArchiveEnd, Doubts, Dumped, Evidence, Knowledge, Proof, Recoverable, RestoreForecast,
 };
 use crate::config::Config;
+use crate::dump::Dumps;
 use crate::dump::{self, ReadManifests};
 use crate::jobs::Job;
 use crate::log;
 use crate::model::Timeline;
-use crate::storage::{self, Acknowledgement, ReadProofs, Shared, Success};
+use crate::repository::catalog::{Backup, Catalog, Gap, Verified};
+use crate::repository::{
+    self, Acknowledgement, Look, ReadProofs, Repository, RepositoryError, RepositoryHandle,
+    RestoreWork, SharedError, Success, expect_restore,
+};
 use crate::store::Store;
+use std::path::Path;
 
 /// The shortest pause between two looks.
 const PAUSE: Duration = Duration::from_secs(15);
@@ -47,7 +51,13 @@ pub(super) async fn keep(node: &Node, known: &watch::Sender<Knowledge>) {
         let begin = Instant::now();
         let sample = view.borrow_and_update().sample;
         let identifier = sample.map(|sample| sample.system_identifier);
-        let looking = look(config, Some(&node.store), identifier, &mut fetched);
+        let looking = look(
+            config,
+            &node.tools.repository,
+            Some(&node.store),
+            identifier,
+            &mut fetched,
+        );
         let looked = timeout(LIMIT, looking).await;
         let evidence = looked.unwrap_or_else(|_| {
             let reason = format!("S3 did not answer within {} s", LIMIT.as_secs());
@@ -67,7 +77,7 @@ pub(super) async fn keep(node: &Node, known: &watch::Sender<Knowledge>) {
 }
 
 /// What was read of the base backups and of the restore tests.
-struct Repository {
+struct Read {
     newest: Option<(Recoverable, Option<RestoreWork>)>,
     doubts: Doubts,
 }
@@ -75,16 +85,23 @@ struct Repository {
 /// One look; a proof of another cluster than `system_identifier`, where that is known, is none.
 pub(super) async fn look(
     config: &Config,
+    repository: &RepositoryHandle,
     store: Option<&Store>,
     system_identifier: Option<u64>,
     fetched: &mut Fetched,
 ) -> Evidence {
     let begun_at = Timestamp::now();
     let Fetched { manifests, proofs } = fetched;
-    let (repository, dump, tests) = tokio::join!(
-        repository(config, store, system_identifier),
-        dump::newest_complete(config, manifests),
-        tests(config, proofs)
+    let opened = repository.get().await;
+    let dumped = async {
+        let repository = repository.get().await?;
+        dump::newest_complete(&Dumps::beside(repository.shared, config)?, manifests).await
+    };
+    let state = &config.node.state_directory;
+    let (read, dump, tests) = tokio::join!(
+        read(&opened, (state, store), system_identifier),
+        dumped,
+        tests(&opened, proofs)
     );
     let mut evidence = Evidence::unread(Timestamp::now(), "");
     evidence.dump_error = dump.as_ref().err().map(|error| log::chain(error));
@@ -97,8 +114,8 @@ pub(super) async fn look(
         })
     });
     evidence.proof_error = tests.as_ref().err().cloned();
-    evidence.base_backup_error = repository.as_ref().err().map(|error| log::chain(error));
-    if let Ok(Repository { newest, doubts }) = repository {
+    evidence.base_backup_error = read.as_ref().err().cloned();
+    if let Ok(Read { newest, doubts }) = read {
         (evidence.doubts, evidence.base_backup_read_at) = (Some(doubts), Some(begun_at));
         let forecast =
             |(_, work): &(Recoverable, Option<RestoreWork>)| forecast(work.as_ref(), &tests);
@@ -112,20 +129,22 @@ pub(super) async fn look(
     evidence
 }
 
-async fn repository(
-    config: &Config,
-    store: Option<&Store>,
+async fn read(
+    opened: &Result<Repository, RepositoryError>,
+    (state_directory, store): (&Path, Option<&Store>),
     system_identifier: Option<u64>,
-) -> Result<Repository, ArchiveError> {
+) -> Result<Read, String> {
     let now = Timestamp::now();
-    let (catalog, verified) = archive::verify(config, Look::Since(store), now).await?;
+    let repository = opened.as_ref().map_err(|error| log::chain(error))?;
+    let verified = repository.verify(state_directory, Look::Since(store), now);
+    let (catalog, verified) = verified.await.map_err(|error| log::chain(&error))?;
     let seen = (&catalog, &verified);
     let doubts = doubts(seen, system_identifier, now);
     let newest = catalog.newest_to_judge().map(|newest| {
         let work = RestoreWork::of(&catalog, newest);
         (recoverable(&catalog, &verified, newest), work)
     });
-    Ok(Repository { newest, doubts })
+    Ok(Read { newest, doubts })
 }
 
 fn recoverable(catalog: &Catalog, verified: &Verified, newest: &Backup) -> Recoverable {
@@ -169,14 +188,18 @@ fn forecast(work: Option<&RestoreWork>, tests: &Result<Tests, String>) -> Restor
 /// The restore tests of this repository, as the bucket tells them.
 struct Tests {
     /// Newest first.
-    proofs: Vec<storage::Proof>,
+    proofs: Vec<repository::Proof>,
     /// The job's last success, where an older xdb left no proof.
     last_success: Option<Success>,
 }
 
-async fn tests(config: &Config, read: &mut ReadProofs) -> Result<Tests, String> {
+async fn tests(
+    opened: &Result<Repository, RepositoryError>,
+    read: &mut ReadProofs,
+) -> Result<Tests, String> {
+    let repository = opened.as_ref().map_err(|error| log::chain(error))?;
+    let shared = &repository.shared;
     let asked = async {
-        let shared = Shared::open(config).await?;
         let proofs = shared.newest_proofs_since(PROOFS, read).await?;
         let last_success = if proofs.is_empty() {
             shared.last_success(Job::RestoreTest.name()).await?
@@ -185,10 +208,9 @@ async fn tests(config: &Config, read: &mut ReadProofs) -> Result<Tests, String> 
         };
         Ok((proofs, last_success))
     };
-    let asked: Result<_, storage::SharedError> = asked.await;
+    let asked: Result<_, SharedError> = asked.await;
     let (mut proofs, last_success) = asked.map_err(|error| log::chain(&error))?;
-    let repository = archive::repository(config).map_err(|error| log::chain(&error))?;
-    let repository = repository.to_string();
+    let repository = repository.location.to_string();
     proofs.retain(|proof| proof.repository == repository);
     Ok(Tests {
         proofs,
@@ -202,7 +224,7 @@ impl Tests {
         let is_of = |theirs: Option<u64>| {
             system_identifier.is_none() || theirs.is_none() || theirs == system_identifier
         };
-        let proves = |proof: &&storage::Proof| proof.proves() && is_of(proof.system_identifier);
+        let proves = |proof: &&repository::Proof| proof.proves() && is_of(proof.system_identifier);
         let mut all = self.proofs.iter().filter(proves);
         let is_proven = |name| {
             let mut all = self.proofs.iter().filter(proves);
@@ -251,7 +273,7 @@ mod tests {
         let proof = |backup: &str, level: &str, passed: bool| {
             let report =
                 json!({"backup": backup, "level": level, "passed": passed, "system_identifier": 7});
-            storage::Proof::new("db2", "s3://b/p", (Timestamp::UNIX_EPOCH, 1.0), report).unwrap()
+            repository::Proof::new("db2", "s3://b/p", (Timestamp::UNIX_EPOCH, 1.0), report).unwrap()
         };
         let mut tests = Tests {
             proofs: vec![

@@ -7,8 +7,9 @@ use tokio::time::timeout;
 
 use super::{Node, every};
 use crate::archive::{self, ArchiveError, Filled, Kept};
-use crate::config::Config;
 use crate::log;
+use crate::repository::RepositoryHandle;
+use crate::store::StateFiles;
 
 /// Between two looks, in seconds.
 const PERIOD_SECS: u64 = 30;
@@ -17,7 +18,7 @@ const LIMIT: Duration = Duration::from_mins(10);
 
 /// Looks while this node is a standby; a primary's archive is filled by its own archiver, or by `xdb archive fill`.
 pub(super) async fn keep(node: &Node) {
-    let config = &node.tools.loaded.config;
+    let state = StateFiles::of(&node.tools.loaded.config.node.state_directory);
     let mut told = Filled::default();
     let mut failing = false;
     let mut ticks = every(PERIOD_SECS);
@@ -26,7 +27,7 @@ pub(super) async fn keep(node: &Node) {
         if node.view.borrow().in_recovery(Timestamp::now()) != Some(true) {
             continue;
         }
-        let error = match timeout(LIMIT, look(config, &told)).await {
+        let error = match timeout(LIMIT, look(&node.tools.repository, &state, &told)).await {
             Ok(Ok(found)) => {
                 (told, failing) = (found, false);
                 continue;
@@ -45,13 +46,18 @@ pub(super) async fn keep(node: &Node) {
 
 /// One look; what was missing at the look before already is stored. Until then the primary may store it itself, and its
 /// daemon sees the gap and reports it.
-async fn look(config: &Config, before: &Filled) -> Result<Filled, ArchiveError> {
-    let found = archive::fill(config, true).await?;
+async fn look(
+    repository: &RepositoryHandle,
+    state: &StateFiles,
+    before: &Filled,
+) -> Result<Filled, ArchiveError> {
+    let repository = repository.get().await?;
+    let found = archive::fill(&repository, state, true).await?;
     for Kept { name, reason } in found.kept.iter().filter(|it| !before.kept.contains(it)) {
         tracing::warn!("the archive lacks {name}, and this standby's is not whole: {reason}");
     }
     if found.stored.iter().any(|name| before.stored.contains(name)) {
-        let filled = archive::fill(config, false).await?;
+        let filled = archive::fill(&repository, state, false).await?;
         if !filled.stored.is_empty() {
             let names = filled.stored.join(", ");
             tracing::warn!("the archive lacked {names}: stored by this standby");

@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::{Node, every};
-use crate::archive::{self, Said};
 use crate::cluster::Sample;
-use crate::config::Config;
-use crate::log;
 use crate::model::{Lsn, SegmentSize, Timeline, WalSegment};
 use crate::postgres::{self, Archiver, Connection, PostgresError, Target};
+use crate::repository::{self, Said, Timelines};
+use crate::store::StateFiles;
+use crate::{config, log};
 
 /// Between two looks, and so between two writes, in seconds.
 const PERIOD_SECS: u64 = 10;
@@ -34,19 +34,23 @@ pub(super) async fn keep(node: &Node) {
             set = None;
             continue;
         };
-        let Some((last, size)) = server.last_archived(config, sample).await else {
+        let Some((last, size)) = server.last_archived(&config.postgres, sample).await else {
             continue;
         };
         let reached = Some((sample.system_identifier, last));
         if set == reached {
             continue;
         }
-        let raise = archive::raise_high_water(
-            config,
-            sample.system_identifier,
-            (last, size),
-            Timestamp::now(),
-        );
+        let by = (config.node.hostname.as_str(), sample.system_identifier);
+        let raise = async {
+            let repository = node.tools.repository.get().await?;
+            let state = StateFiles::of(&config.node.state_directory);
+            let timelines = Timelines::of(&repository, state);
+            let now = Timestamp::now();
+            repository
+                .raise_high_water(&timelines, by, (last, size), now)
+                .await
+        };
         match timeout(LIMIT, raise).await {
             Ok(Ok(_)) => (set, failing) = (reached, false),
             // Each ten seconds would be too often for what the evidence tells anyway.
@@ -81,30 +85,30 @@ struct Known {
 impl Server {
     async fn last_archived(
         &mut self,
-        config: &Config,
+        settings: &config::Postgres,
         sample: Sample,
     ) -> Option<(WalSegment, SegmentSize)> {
-        let asked = timeout(LIMIT, self.ask(config)).await;
+        let asked = timeout(LIMIT, self.ask(settings)).await;
         let known = self.known?;
         let said = match asked {
             Ok(Ok(archiver)) => Said::Archived(archiver),
             Ok(Err(_)) | Err(_) => {
                 self.connection = None;
-                let ended = ended(config, sample.timeline).await;
+                let ended = ended(settings, sample.timeline).await;
                 let ended = ended.filter(|_| known.archives);
                 ended.map_or(Said::Nothing, Said::EndedAt)
             }
         };
-        let data = &config.postgres.data_directory;
-        let last = archive::last_archived(&said, data, sample.timeline, known.size)?;
+        let data = &settings.data_directory;
+        let last = repository::last_archived(&said, data, sample.timeline, known.size)?;
         Some((last, known.size))
     }
 
-    async fn ask(&mut self, config: &Config) -> Result<Archiver, PostgresError> {
+    async fn ask(&mut self, settings: &config::Postgres) -> Result<Archiver, PostgresError> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
-                let connection = postgres::connect(&Target::from(&config.postgres), LIMIT).await?;
+                let connection = postgres::connect(&Target::from(settings), LIMIT).await?;
                 let server = postgres::server(&connection).await?;
                 self.known = Some(Known {
                     size: server.segment_size,
@@ -120,8 +124,7 @@ impl Server {
 }
 
 /// Where the server's last checkpoint begins, should it have been shut down on `timeline`.
-async fn ended(config: &Config, timeline: Timeline) -> Option<Lsn> {
-    let settings = &config.postgres;
+async fn ended(settings: &config::Postgres, timeline: Timeline) -> Option<Lsn> {
     let ended = postgres::ended_at(&settings.bin_directory, &settings.data_directory).await;
     let (of, at) = ended.ok().flatten()?;
     (of == timeline).then_some(at)

@@ -10,10 +10,10 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::{Node, every};
-use crate::archive;
 use crate::cluster::{Sample, View, judge_primary, judge_replica};
 use crate::postgres::postmaster_run;
 use crate::process;
+use crate::repository::own_history;
 use crate::store::{LastAnswer, StateFiles};
 
 const PERIOD: Duration = Duration::from_secs(5);
@@ -89,7 +89,7 @@ pub(super) async fn recall(node: &Node, seen: &watch::Sender<View>) {
     let read = move || {
         let (last, run) = (files.last_answer()?, postmaster_run(&data)?);
         let is_of_now = last.is_of_now(&run, Timestamp::now());
-        is_of_now.then(|| (archive::own_history(&data, last.timeline), last))
+        is_of_now.then(|| (own_history(&data, last.timeline), last))
     };
     let Some((history, last)) = process::on_a_thread(read).await else {
         return;

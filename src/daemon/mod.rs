@@ -43,14 +43,15 @@ use crate::archive::{self, ArchiveError};
 use crate::checks::{self, Sampler};
 use crate::cluster::{Knowledge, View};
 use crate::config::{Config, Loaded};
-use crate::dump::{self, DumpError};
+use crate::dump::{self, DumpError, Dumps};
 use crate::http::{self, Shown};
 use crate::jobs::{Job, Tools};
 use crate::log;
 use crate::postgres::PostgresError;
 use crate::process::{self, NodeLock};
 use crate::redis::{Redis, RedisError};
-use crate::store::{Store, StoreError};
+use crate::repository::{RepositoryHandle, WorkLockError};
+use crate::store::{StateFiles, Store, StoreError};
 use outages::Outages;
 pub use past::{Known, known};
 pub use run_once::{NotRun, run_job, run_once};
@@ -161,8 +162,10 @@ fn tools(
     for fault in &checks.faults {
         tracing::warn!("a check is left out: {}", fault.with_line());
     }
+    let repository = RepositoryHandle::new(&loaded.config);
     Ok(Tools {
-        sampler: Sampler::new(loaded)?,
+        sampler: Sampler::new(loaded, repository.clone())?,
+        repository,
         definitions: checks.definitions,
         watches_vital: false,
         loaded: loaded.clone(),
@@ -245,6 +248,7 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         http::serve(listener, closing, serving, open_files).await
     });
+    let state = StateFiles::of(&config.node.state_directory);
     let tasks = own_tasks(&node, driver, (&seen, &knowing));
     tokio::select! {
         served = server => served.unwrap_or_else(|error| Err(error.into())).map_err(DaemonError::Http),
@@ -259,7 +263,7 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         () = heartbeat::beat(&node, &shown) => Ok(()),
         () = successes::exchange(&node) => Ok(()),
         () = outages::watch_s3(&node) => Ok(()),
-        () = archive::archiver::serve(&config, leads, again, node.store.clone()) => Ok(()),
+        () = archive::archiver::serve(node.tools.repository.clone(), state, leads, again, node.store.clone()) => Ok(()),
     }
 }
 
@@ -359,12 +363,26 @@ pub async fn clean_up(loaded: &Loaded) {
 async fn clean_up_all(loaded: &Loaded) {
     let config = &loaded.config;
     // First: it holds the base backup's lock, too.
-    let prune = || archive::retention::clean_up_prune(config);
-    until_unlocked(prune, |error| matches!(error, ArchiveError::Lock { .. })).await;
-    let push = || archive::clean_up_push(config);
-    until_unlocked(push, |error| matches!(error, ArchiveError::Lock { .. })).await;
-    let dump = || dump::clean_up(config);
-    until_unlocked(dump, |error| matches!(error, DumpError::Lock { .. })).await;
+    let opened = RepositoryHandle::new(config);
+    let (opened, node) = (&opened, &config.node);
+    let prune = || async { archive::retention::clean_up_prune(&opened.get().await?, node).await };
+    until_unlocked(prune, |error| {
+        matches!(error, ArchiveError::Lock(WorkLockError::File { .. }))
+    })
+    .await;
+    let push = || async { archive::clean_up_push(&opened.get().await?, node).await };
+    until_unlocked(push, |error| {
+        matches!(error, ArchiveError::Lock(WorkLockError::File { .. }))
+    })
+    .await;
+    let dump = || async {
+        let shared = opened.get().await?.shared;
+        dump::clean_up(&Dumps::beside(shared, config)?).await
+    };
+    until_unlocked(dump, |error| {
+        matches!(error, DumpError::Lock(WorkLockError::File { .. }))
+    })
+    .await;
 }
 
 /// A run that is being stopped still holds its lock for a moment, and a person's own run for long. A lock that cannot be

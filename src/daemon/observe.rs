@@ -5,13 +5,11 @@ use tokio::sync::watch;
 
 use super::every;
 use super::systemd::Beats;
-use crate::archive;
 use crate::checks::PgBouncerWatch;
 use crate::cluster::{Knowledge, PgBouncerCondition, Sample, Sampler, View};
 use crate::config::Config;
 use crate::model::TimelineHistory;
-use crate::postgres;
-use crate::process;
+use crate::{postgres, process, repository};
 
 /// Samples the role each second, and where a primary is.
 pub(super) async fn roles(
@@ -53,7 +51,7 @@ fn own_history(config: &Config, before: &View, sample: Sample) -> Option<Timelin
         (last.system_identifier, last.timeline) == (sample.system_identifier, sample.timeline)
     });
     let known = known.and(before.history.clone());
-    known.or_else(|| archive::own_history(&config.postgres.data_directory, sample.timeline))
+    known.or_else(|| repository::own_history(&config.postgres.data_directory, sample.timeline))
 }
 
 fn tell_change(before: Option<Sample>, now: Sample) {

@@ -8,11 +8,9 @@ use tokio::time::{sleep, timeout};
 
 use super::Node;
 use crate::alerts::Judged;
-use crate::archive;
 use crate::cluster::{Standing, View};
 use crate::log;
 use crate::model::{AlertKey, Finding, Scope, Verdict};
-use crate::storage::Bucket;
 use crate::store::Fault;
 
 /// Between two looks at S3 while it answers, and while it does not.
@@ -77,15 +75,13 @@ pub(super) struct Outages {
 
 /// Asks the repository's bucket each few seconds.
 pub(super) async fn watch_s3(node: &Node) {
-    let mut bucket = None;
     loop {
-        let failure = match timeout(ANSWER, ask(node, &mut bucket)).await {
+        let failure = match timeout(ANSWER, ask(node)).await {
             Ok(asked) => asked.err(),
             Err(_) => Some(format!("S3 does not answer within {} s", ANSWER.as_secs())),
         };
         if failure.is_some() {
-            // Credentials and addresses may change.
-            bucket = None;
+            node.tools.repository.close().await;
         }
         let pause = if failure.is_some() {
             LOOK_AGAIN
@@ -104,18 +100,11 @@ pub(super) async fn watch_s3(node: &Node) {
 }
 
 /// Lists an object that does not exist: the smallest request that the permissions for archiving allow.
-async fn ask(node: &Node, bucket: &mut Option<(Bucket, String)>) -> Result<(), String> {
-    let config = &node.tools.loaded.config;
-    let (bucket, key) = match bucket.take() {
-        Some(open) => bucket.insert(open),
-        None => {
-            let repository = archive::repository(config).map_err(|error| log::chain(&error))?;
-            let open = Bucket::open(&config.s3, &repository.bucket).await;
-            let open = open.map_err(|error| log::chain(&error))?;
-            bucket.insert((open, repository.key("wal_005/xdb-probe")))
-        }
-    };
-    let listed = bucket.list(key).await;
+async fn ask(node: &Node) -> Result<(), String> {
+    let repository = node.tools.repository.get().await;
+    let repository = repository.map_err(|error| log::chain(&error))?;
+    let key = repository.key("wal_005/xdb-probe");
+    let listed = repository.bucket.list(&key).await;
     listed.map(|_| ()).map_err(|error| log::chain(&error))
 }
 

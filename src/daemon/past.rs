@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::schedule::Past;
 use crate::jobs::Job;
 use crate::model::{Run, Verdict};
-use crate::storage::Success;
+use crate::repository::Success;
 use crate::store::{Reading, StoreError};
 
 /// Runs that are read back to count the unknown ones in a row.

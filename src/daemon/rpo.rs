@@ -15,12 +15,12 @@ use super::unarchived::{
 };
 use super::wal_pace::Pace;
 use super::{Node, every};
-use crate::archive;
 use crate::cluster::{ArchiveEnd, Evidence, Knowledge, Loss, Objectives, Rpo, Sample, View};
 use crate::config::Config;
 use crate::log;
 use crate::model::{Lsn, SegmentSize, Timeline, WalSegment};
 use crate::postgres::{self, Commit, PostgresError, Target, WalReader, WalStretch};
+use crate::repository::{self, RepositoryHandle};
 
 /// For one question to the server, and for one listing.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -40,14 +40,14 @@ pub(super) fn objectives(config: &Config) -> Objectives {
 
 /// Measures while this node leads, and ends a segment early where a commit would wait in it for too long.
 pub(super) async fn keep(node: &Node, known: &watch::Sender<Knowledge>) {
-    let config = &node.tools.loaded.config;
-    let mut tracker = Tracker::new(config);
+    let (config, repository) = (&node.tools.loaded.config, &node.tools.repository);
+    let mut tracker = Tracker::new(config, repository);
     let mut ticks = every(1);
     loop {
         ticks.tick().await;
         let view = node.view.borrow().clone();
         if !view.led_last() {
-            tracker = Tracker::new(config);
+            tracker = Tracker::new(config, repository);
             known.send_if_modified(|known| known.rpo.take().is_some());
             continue;
         }
@@ -55,7 +55,7 @@ pub(super) async fn keep(node: &Node, known: &watch::Sender<Knowledge>) {
             continue;
         };
         if !tracker.is_of(sample) {
-            tracker = Tracker::new(config);
+            tracker = Tracker::new(config, repository);
         }
         let knowledge = known.borrow().clone();
         let rpo = tracker.measure(sample, &knowledge).await;
@@ -67,9 +67,14 @@ pub(super) async fn keep(node: &Node, known: &watch::Sender<Knowledge>) {
 }
 
 /// The same once, for a command line without a daemon; `None` on a node that does not lead.
-pub(super) async fn measure_once(config: &Config, view: &View, known: &Knowledge) -> Option<Rpo> {
+pub(super) async fn measure_once(
+    config: &Config,
+    repository: &RepositoryHandle,
+    view: &View,
+    known: &Knowledge,
+) -> Option<Rpo> {
     let sample = view.sample.filter(|_| view.leads(Timestamp::now()))?;
-    let mut tracker = Tracker::new(config);
+    let mut tracker = Tracker::new(config, repository);
     tracker.measure(sample, known).await;
     tracker.list().await;
     Some(tracker.measure(sample, known).await)
@@ -77,6 +82,7 @@ pub(super) async fn measure_once(config: &Config, view: &View, known: &Knowledge
 
 struct Tracker<'a> {
     config: &'a Config,
+    repository: &'a RepositoryHandle,
     /// The system identifier and the timeline that all of this is about; `None` before the first sample.
     of: Option<(u64, Timeline)>,
     /// Of the server whose system identifier stands beside it.
@@ -97,9 +103,10 @@ struct Tracker<'a> {
 }
 
 impl<'a> Tracker<'a> {
-    fn new(config: &'a Config) -> Self {
+    fn new(config: &'a Config, repository: &'a RepositoryHandle) -> Self {
         Self {
             config,
+            repository,
             of: None,
             segment_size: None,
             end: None,
@@ -185,7 +192,10 @@ impl<'a> Tracker<'a> {
         }
         let begun = Timestamp::now();
         let most = (next.to.0 - next.from.0) / size.bytes();
-        let listing = archive::last_in_a_row(self.config, first, most, size);
+        let listing = async {
+            let repository = self.repository.get().await?;
+            repository::last_in_a_row(&repository, first, most, size).await
+        };
         let found = match timeout(LIMIT, listing).await {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => {

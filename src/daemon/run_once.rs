@@ -7,13 +7,13 @@ use tokio::sync::watch;
 
 use super::driver::belongs;
 use super::{DaemonError, Node, publish};
-use crate::archive;
 use crate::cluster::{Knowledge, Sampler, View};
 use crate::config::{Config, Loaded};
 use crate::jobs::{Job, Ran};
 use crate::log;
 use crate::model::Outcome;
-use crate::store::Store;
+use crate::repository::{Repository, Timelines, own_history, superseded};
+use crate::store::{StateFiles, Store};
 
 /// Runs `work`, publishes its outcome as the daemon would, and returns its result.
 ///
@@ -108,13 +108,17 @@ async fn look(config: &Config) -> Result<View, String> {
     let sample = sampled.map_err(|failure| failure.reason)?;
     let mut view = View::default();
     view.saw(sample);
-    view.descends(archive::own_history(
+    view.descends(own_history(
         &config.postgres.data_directory,
         sample.timeline,
     ));
     if let Some(own) = view.position() {
-        let proof = archive::superseded(config, &own).await;
-        if let Some(proof) = proof.map_err(|error| log::chain(&error))? {
+        let asked = async {
+            let state = StateFiles::of(&config.node.state_directory);
+            let timelines = Timelines::of(&Repository::open(config).await?, state.clone());
+            superseded(&timelines, &state, &own).await
+        };
+        if let Some(proof) = asked.await.map_err(|error| log::chain(&error))? {
             view.learn(proof);
         }
     }

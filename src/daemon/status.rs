@@ -10,6 +10,7 @@ use crate::cluster::{self, Knowledge, Peer, Sampler, Standing, Status, View, eva
 use crate::config::Config;
 use crate::log;
 use crate::model::{Finding, Scope, Supersession, Verdict};
+use crate::repository::RepositoryHandle;
 use crate::store::{Reader, StateFiles, StoreError};
 
 /// Asks the daemon; without it the cluster is judged by one look, and that it is away is the first finding.
@@ -25,7 +26,8 @@ async fn without_daemon(config: &Config, away: &str) -> Status {
     let identifier = own_view(config).await.sample;
     let identifier = identifier.map(|sample| sample.system_identifier);
     let mut fetched = Fetched::default();
-    let evidence = evidence::look(config, None, identifier, &mut fetched).await;
+    let repository = RepositoryHandle::new(config);
+    let evidence = evidence::look(config, &repository, None, identifier, &mut fetched).await;
     // After S3, which may take its time: a role is known by what was seen just now.
     let (view, peers) = tokio::join!(own_view(config), ask_peers(config));
     let mut known = Knowledge {
@@ -34,7 +36,7 @@ async fn without_daemon(config: &Config, away: &str) -> Status {
         objectives: rpo::objectives(config),
         ..Knowledge::default()
     };
-    known.rpo = rpo::measure_once(config, &view, &known).await;
+    known.rpo = rpo::measure_once(config, &repository, &view, &known).await;
     let away = format!(
         "xdb's daemon does not answer on this node, so nothing is watched here: {away}; see systemctl status xdb"
     );

@@ -14,7 +14,7 @@ use crate::jobs::Job;
 use crate::log;
 use crate::model::AlertKey;
 use crate::redis::Keys;
-use crate::storage::{Shared, SharedError, Success};
+use crate::repository::{RepositoryError, Success};
 use crate::store::StoreError;
 
 /// Between two looks at the bucket.
@@ -108,11 +108,11 @@ async fn with_bucket(
     node: &Node,
     job: Job,
     own: Option<Success>,
-) -> Result<Option<Success>, SharedError> {
-    let shared = Shared::open(&node.tools.loaded.config).await?;
+) -> Result<Option<Success>, RepositoryError> {
+    let shared = node.tools.repository.get().await?.shared;
     match own {
-        Some(own) => shared.keep_success(own).await.map(Some),
-        None => shared.last_success(job.name()).await,
+        Some(own) => Ok(Some(shared.keep_success(own).await?)),
+        None => Ok(shared.last_success(job.name()).await?),
     }
 }
 

@@ -10,13 +10,12 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::{Node, every, last_answer};
-use crate::archive::{NewerTimeline, PeerOn, Relation, Timelines};
 use crate::cluster::{Knowledge, NodeState, ServerRun, View, redis_claim};
-use crate::log;
 use crate::model::{ForgottenTimelines, Supersession, Timeline};
-use crate::process;
 use crate::redis::Keys;
+use crate::repository::{NewerTimeline, PeerOn, Relation, Timelines};
 use crate::store::StateFiles;
+use crate::{log, process};
 
 /// For one look at the bucket or at Redis: a primary waits for the first before it is served.
 const LOOK: Duration = Duration::from_secs(5);
@@ -113,10 +112,9 @@ async fn look(node: &Node, senders: Senders<'_>, archive: Option<&Timelines>) {
 }
 
 async fn open(node: &Node) -> Option<Timelines> {
-    let opened = Timelines::open(&node.tools.loaded.config).await;
-    opened
-        .inspect_err(|error| cannot_look(&log::chain(error)))
-        .ok()
+    let opened = node.tools.repository.get().await;
+    let opened = opened.inspect_err(|error| cannot_look(&log::chain(error)));
+    Some(Timelines::of(&opened.ok()?, files(node)))
 }
 
 fn cannot_look(reason: &str) {

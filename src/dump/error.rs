@@ -1,11 +1,11 @@
 //! Errors of dumps.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::postgres::PostgresError;
 use crate::process::ProcessError;
-use crate::storage::{LockError, StorageError, UnknownPlaceholder};
+use crate::repository::{LockError, RepositoryError, SharedError, WorkLockError};
+use crate::storage::{StorageError, UnknownPlaceholder};
 
 #[derive(Debug, thiserror::Error)]
 pub enum DumpError {
@@ -13,16 +13,8 @@ pub enum DumpError {
     Placeholder(#[from] UnknownPlaceholder),
     #[error("there is no database {name:?} to dump")]
     NoDatabase { name: String, there: Vec<String> },
-    #[error("refused: another dump is being pushed from this node")]
-    Busy,
     #[error(transparent)]
-    ClusterLock(#[from] LockError),
-    #[error("cannot use the lock {}", path.display())]
-    Lock {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
+    Lock(#[from] WorkLockError),
     /// The program failed: a verdict on the database, and not on S3 or the connection.
     #[error("{program} of {what} failed: {reason}")]
     Failed {
@@ -58,13 +50,43 @@ pub enum DumpError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     #[error(transparent)]
+    Shared(SharedError),
+    #[error(transparent)]
+    Repository(RepositoryError),
+    #[error(transparent)]
     Postgres(#[from] PostgresError),
+}
+
+impl From<SharedError> for DumpError {
+    fn from(error: SharedError) -> Self {
+        match error {
+            SharedError::Placeholder(error) => Self::Placeholder(error),
+            SharedError::Storage(error) => Self::Storage(error),
+            error => Self::Shared(error),
+        }
+    }
+}
+
+impl From<RepositoryError> for DumpError {
+    fn from(error: RepositoryError) -> Self {
+        match error {
+            RepositoryError::Placeholder(error) => Self::Placeholder(error),
+            RepositoryError::Storage(error) => Self::Storage(error),
+            error => Self::Repository(error),
+        }
+    }
+}
+
+impl From<LockError> for DumpError {
+    fn from(error: LockError) -> Self {
+        Self::Lock(error.into())
+    }
 }
 
 impl DumpError {
     /// Another dump is being pushed, from this node or another: try again later.
     pub fn is_busy(&self) -> bool {
-        matches!(self, Self::Busy | Self::ClusterLock(LockError::Held { .. }))
+        matches!(self, Self::Lock(lock) if lock.is_busy())
     }
 
     /// What the operator can do.
@@ -77,9 +99,9 @@ impl DumpError {
                     there.join(", ")
                 );
             }
-            Self::Busy => "wait for its end",
-            Self::ClusterLock(error) => return error.hint(),
-            Self::Lock { .. } => "node.state_directory belongs to the user that runs xdb",
+            Self::Lock(error) => return error.hint(),
+            Self::Shared(error) => return error.hint(),
+            Self::Repository(error) => return error.hint(),
             Self::Failed {
                 program: "pg_dumpall",
                 ..

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Config;
+use crate::config::Postgres;
 use crate::postgres::{self, Connection, PostgresError, Target};
 
 /// An object of the server that no dump of the set holds.
@@ -35,12 +35,12 @@ pub struct Inventory {
     pub left_out: Vec<LeftOut>,
 }
 
-/// Looks at the server of `config`, over a `connection` to it.
+/// Looks at the server of `settings`, over a `connection` to it.
 ///
 /// # Errors
 /// When a query fails.
 pub async fn inventory(
-    config: &Config,
+    settings: &Postgres,
     connection: &Connection,
 ) -> Result<Inventory, PostgresError> {
     // BOOTSTRAP_SUPERUSERID.
@@ -72,7 +72,7 @@ pub async fn inventory(
         };
         let mut decision = judge_database(&database);
         if decision == Decision::IfNotEmpty {
-            decision = match is_empty(config, &database.name).await {
+            decision = match is_empty(settings, &database.name).await {
                 Ok(true) => Decision::Nothing,
                 Ok(false) => Decision::Dump,
                 Err(error) if is_refusal(&error) => {
@@ -144,7 +144,7 @@ fn is_refused(code: &str) -> bool {
 }
 
 /// Whether `database` holds nothing that was made since initdb.
-async fn is_empty(config: &Config, database: &str) -> Result<bool, PostgresError> {
+async fn is_empty(settings: &Postgres, database: &str) -> Result<bool, PostgresError> {
     // FirstNormalObjectId. Temporary tables leave their schemas behind.
     const QUERY: &str = "
         WITH kept AS (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_(toast_)?temp_')
@@ -170,13 +170,13 @@ async fn is_empty(config: &Config, database: &str) -> Result<bool, PostgresError
                             WHERE d.datname = pg_catalog.current_database()) AS empty";
     let target = Target {
         database: database.to_owned(),
-        ..(&config.postgres).into()
+        ..settings.into()
     };
     let failed = |error| PostgresError::Query {
         what: "what a template holds",
         error,
     };
-    let connection = postgres::connect(&target, config.postgres.connect_timeout).await?;
+    let connection = postgres::connect(&target, settings.connect_timeout).await?;
     let row = connection.query_one(QUERY, &[]).await.map_err(failed)?;
     row.try_get("empty").map_err(failed)
 }

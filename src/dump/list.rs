@@ -6,8 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::set::MANIFEST;
-use super::{DumpError, DumpSet, SetName};
-use crate::config::Config;
+use super::{DumpError, DumpSet, Dumps, SetName};
 use crate::storage::{Bucket, Cause, Object};
 
 /// One set of the bucket.
@@ -58,12 +57,12 @@ type Manifest = Result<DumpSet, String>;
 ///
 /// # Errors
 /// When the bucket cannot be listed, or a manifest that is there cannot be fetched.
-pub async fn list(config: &Config) -> Result<Vec<Listed>, DumpError> {
-    let (bucket, sets) = sets(config).await?;
+pub async fn list(dumps: &Dumps) -> Result<Vec<Listed>, DumpError> {
+    let sets = sets(dumps).await?;
     let (mut listed, mut full) = (Vec::new(), LastFull::default());
     for (set, objects) in sets {
         let manifest = match manifest_of(&objects) {
-            Some(object) => fetch(&bucket, object).await?,
+            Some(object) => fetch(&dumps.bucket, object).await?,
             None => None,
         };
         listed.push(judge(&set, &objects, manifest, &mut full));
@@ -111,13 +110,10 @@ pub struct Newest {
 ///
 /// # Errors
 /// When the bucket cannot be listed, or a manifest that is there cannot be fetched.
-pub async fn newest_complete(
-    config: &Config,
-    read: &mut ReadManifests,
-) -> Result<Newest, DumpError> {
-    let (bucket, sets) = sets(config).await?;
+pub async fn newest_complete(dumps: &Dumps, read: &mut ReadManifests) -> Result<Newest, DumpError> {
+    let sets = sets(dumps).await?;
     let mut manifests = Manifests {
-        bucket,
+        bucket: dumps.bucket.clone(),
         before: std::mem::take(&mut read.0),
         read,
     };
@@ -189,12 +185,10 @@ impl Manifests<'_> {
 }
 
 /// The objects of each set.
-async fn sets(config: &Config) -> Result<(Bucket, BTreeMap<SetName, Vec<Object>>), DumpError> {
-    let repository = super::repository(config)?;
-    let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
-    let prefix = repository.key("");
+async fn sets(dumps: &Dumps) -> Result<BTreeMap<SetName, Vec<Object>>, DumpError> {
+    let prefix = dumps.location.key("");
     let mut sets: BTreeMap<SetName, Vec<Object>> = BTreeMap::new();
-    for object in bucket.list(&prefix).await? {
+    for object in dumps.bucket.list(&prefix).await? {
         let path = object.key.strip_prefix(&prefix).unwrap_or_default();
         let folder = path.split_once('/').map(|(folder, _)| folder);
         // Objects that belong to no set are ignored.
@@ -202,7 +196,7 @@ async fn sets(config: &Config) -> Result<(Bucket, BTreeMap<SetName, Vec<Object>>
             sets.entry(set).or_default().push(object);
         }
     }
-    Ok((bucket, sets))
+    Ok(sets)
 }
 
 fn manifest_of(objects: &[Object]) -> Option<&Object> {

@@ -1,93 +1,61 @@
 //! One dump at a time, on this node and in the cluster, and what a dump that was stopped leaves behind.
 
-use std::path::PathBuf;
-
 use super::set::MANIFEST;
-use super::{DumpError, SetName};
-use crate::config::Config;
-use crate::process::MarkedLock;
-use crate::storage::{Bucket, Cause, ClusterLock, LockError, Repository, Shared, StorageError};
+use super::{DumpError, Dumps, SetName};
+use crate::repository::{LockError, NodeWorkLock, Work, WorkLock};
+use crate::storage::{Bucket, Cause, Location, StorageError};
 
-/// What is locked, as the bucket and messages call it.
-const WORK: &str = "dump";
+const WORK: Work = Work {
+    name: "dump",
+    file: "dump-push.lock",
+    other: "another dump is being pushed from this node",
+    hint: "wait for its end",
+};
 
-/// The node's lock for dumps; its mark is the set that the holder began.
-pub(super) struct DumpLock {
-    path: PathBuf,
-    lock: MarkedLock,
+/// Takes this node's lock, and removes what the last holder began, if it was stopped before its end.
+///
+/// # Errors
+/// While another dump is being pushed from this node, and when the bucket cannot be asked.
+pub(super) async fn take(dumps: &Dumps) -> Result<NodeWorkLock, DumpError> {
+    let mut lock = NodeWorkLock::take(&dumps.node.state_directory, WORK)?;
+    let mark = lock.mark()?;
+    if let Some((bucket, folder)) = parse_mark(&mark) {
+        let bucket = dumps.bucket.beside(bucket);
+        // A set with a manifest is whole and stays.
+        if !is_complete(&bucket, folder).await? {
+            discard(&bucket, folder).await?;
+        }
+        // This node made the set, whichever node dumps now.
+        let (shared, hostname) = (&dumps.shared, &dumps.node.hostname);
+        match lock.lock_cluster(shared, hostname).await {
+            Err(LockError::Held { .. }) => {}
+            left => left?.release().await,
+        }
+    }
+    lock.clear()?;
+    Ok(lock)
 }
 
-impl DumpLock {
-    pub(super) fn take(config: &Config) -> Result<Self, DumpError> {
-        let path = config.node.state_directory.join("dump-push.lock");
-        match MarkedLock::take(&path) {
-            Ok(Some(lock)) => Ok(Self { path, lock }),
-            Ok(None) => Err(DumpError::Busy),
-            Err(source) => Err(DumpError::Lock { path, source }),
-        }
-    }
-
-    /// Removes what the last holder began, if it was stopped before its end; a set with a manifest is whole and stays.
-    pub(super) async fn clean_up(&mut self, config: &Config) -> Result<(), DumpError> {
-        let mark = self.lock.mark().map_err(|source| self.failed(source))?;
-        if let Some((bucket, folder)) = parse_mark(&mark) {
-            let bucket = Bucket::open(&config.s3, bucket).await?;
-            if !is_complete(&bucket, folder).await? {
-                discard(&bucket, folder).await?;
-            }
-            // This node made the set, whichever node dumps now.
-            match take_cluster(config).await {
-                Err(LockError::Held { .. }) => {}
-                left => left?.release().await,
-            }
-        }
-        self.clear()
-    }
-
-    /// Marks the set before the cluster's lock is taken: by the mark both are given up after a signal.
-    pub(super) async fn begin(
-        &mut self,
-        config: &Config,
-        repository: &Repository,
-        set: &SetName,
-    ) -> Result<ClusterLock, DumpError> {
-        let marked = self.lock.set_mark(&mark(repository, set));
-        marked.map_err(|source| self.failed(source))?;
-        match take_cluster(config).await {
-            Ok(cluster) => Ok(cluster),
-            Err(error) => {
-                self.clear()?;
-                Err(error.into())
-            }
-        }
-    }
-
-    pub(super) fn clear(&mut self) -> Result<(), DumpError> {
-        self.lock.clear().map_err(|source| self.failed(source))
-    }
-
-    fn failed(&self, source: std::io::Error) -> DumpError {
-        DumpError::Lock {
-            path: self.path.clone(),
-            source,
-        }
-    }
+/// Marks the set before the cluster's lock is taken: by the mark both are given up after a signal.
+pub(super) async fn begin(
+    lock: NodeWorkLock,
+    dumps: &Dumps,
+    set: &SetName,
+) -> Result<WorkLock, DumpError> {
+    let mark = mark(&dumps.location, set);
+    let by = (&dumps.shared, dumps.node.hostname.as_str());
+    Ok(WorkLock::take(lock, by, Some(&mark)).await?)
 }
 
 /// Removes the objects that an interrupted push left in the bucket.
 ///
 /// # Errors
 /// When the bucket cannot be asked; the next push tries again.
-pub async fn clean_up(config: &Config) -> Result<(), DumpError> {
-    DumpLock::take(config)?.clean_up(config).await
+pub async fn clean_up(dumps: &Dumps) -> Result<(), DumpError> {
+    take(dumps).await.map(drop)
 }
 
-async fn take_cluster(config: &Config) -> Result<ClusterLock, LockError> {
-    let shared = Shared::open(config).await?;
-    ClusterLock::take(&shared, WORK, &config.node.hostname).await
-}
-
-fn mark(repository: &Repository, set: &SetName) -> String {
+fn mark(repository: &Location, set: &SetName) -> String {
     format!("{}/{}\n", repository.bucket, set.folder(repository))
 }
 
@@ -138,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_mark_names_one_sets_folder_or_nothing() {
-        let repository = Repository {
+        let repository = Location {
             bucket: "b".to_owned(),
             prefix: "dumps/main".to_owned(),
         };

@@ -14,8 +14,9 @@ mod rows;
 mod set;
 mod snapshot;
 
-use crate::config::Config;
-use crate::storage::Repository;
+use crate::config::{self, Config};
+use crate::repository::Shared;
+use crate::storage::{Bucket, Location};
 
 pub use error::DumpError;
 pub use inventory::LeftOut;
@@ -25,11 +26,43 @@ pub use push::push;
 pub use rows::count_rows;
 pub use set::{DumpSet, DumpedDatabase, SetName, StoredObject};
 
-/// Where the dumps of `config` go.
-///
-/// # Errors
-/// When a placeholder's value is not known here.
-pub fn repository(config: &Config) -> Result<Repository, DumpError> {
-    let template = &config.dump.repository;
-    Ok(Repository::fill("dump.repository", template, config)?)
+/// The place of the dumps, opened: one for each verb, and one in the daemon.
+#[derive(Debug, Clone)]
+pub struct Dumps {
+    pub bucket: Bucket,
+    pub location: Location,
+    /// Where the cluster's lock is: in the bucket of the base backups.
+    pub shared: Shared,
+    pub settings: config::Dump,
+    /// The server that is dumped.
+    pub postgres: config::Postgres,
+    pub node: config::Node,
+    pub cluster: String,
+}
+
+impl Dumps {
+    /// Makes the client; nothing is sent until the first call.
+    ///
+    /// # Errors
+    /// When a placeholder's value is not known here, or no client can be made.
+    pub async fn open(config: &Config) -> Result<Self, DumpError> {
+        Self::beside(Shared::open(config).await?, config)
+    }
+
+    /// The same, through the client of `shared`.
+    ///
+    /// # Errors
+    /// When a placeholder's value is not known here.
+    pub fn beside(shared: Shared, config: &Config) -> Result<Self, DumpError> {
+        let location = Location::fill("dump.repository", &config.dump.repository, config)?;
+        Ok(Self {
+            bucket: shared.bucket().beside(&location.bucket),
+            location,
+            shared,
+            settings: config.dump.clone(),
+            postgres: config.postgres.clone(),
+            node: config.node.clone(),
+            cluster: config.cluster.name.clone(),
+        })
+    }
 }

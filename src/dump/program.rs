@@ -3,17 +3,18 @@
 use secrecy::ExposeSecret;
 use tokio::process::Command;
 
+use super::Dumps;
 use super::inventory::Inventory;
 use super::snapshot::{LONGEST, Snapshot};
-use crate::config::Config;
+use crate::config::Postgres;
 use crate::postgres;
 use crate::process::{self, Finished};
 
 /// Dumps `database` as it is in `snapshot` to standard output, in the custom format. `superuser` is whether the role that
 /// logs in is one.
-pub fn pg_dump(config: &Config, database: &str, snapshot: &Snapshot, superuser: bool) -> Command {
-    let lock_timeout = config.dump.lock_timeout.min(LONGEST).as_millis();
-    let mut command = client(config, "pg_dump", superuser);
+pub fn pg_dump(dumps: &Dumps, database: &str, snapshot: &Snapshot, superuser: bool) -> Command {
+    let lock_timeout = dumps.settings.lock_timeout.min(LONGEST).as_millis();
+    let mut command = client(&dumps.postgres, "pg_dump", superuser);
     command
         .args(["--format=custom", "--no-password"])
         .arg(format!("--snapshot={}", snapshot.id))
@@ -26,19 +27,18 @@ pub fn pg_dump(config: &Config, database: &str, snapshot: &Snapshot, superuser: 
 }
 
 /// Dumps roles, with their password hashes, and tablespaces to standard output.
-pub fn pg_dumpall_globals(config: &Config, found: &Inventory) -> Command {
-    let mut command = client(config, "pg_dumpall", found.is_superuser);
+pub fn pg_dumpall_globals(settings: &Postgres, found: &Inventory) -> Command {
+    let mut command = client(settings, "pg_dumpall", found.is_superuser);
     command
         .args(["--globals-only", "--no-password"])
         .arg(format!("--encoding={}", found.encoding))
         .arg("--database")
-        .arg(&config.postgres.database);
+        .arg(&settings.database);
     command
 }
 
 /// A program of the server's own release, never Debian's wrapper of the same name.
-fn client(config: &Config, program: &str, superuser: bool) -> Command {
-    let settings = &config.postgres;
+fn client(settings: &Postgres, program: &str, superuser: bool) -> Command {
     let options = if superuser {
         postgres::superuser_program_options()
     } else {

@@ -9,14 +9,13 @@ use tokio::process::{ChildStdout, Command};
 use tokio::time::timeout;
 
 use super::inventory::{Inventory, inventory};
-use super::lock::{self, DumpLock};
 use super::set::{DumpedDatabase, GLOBALS, MANIFEST, StoredObject, dump_file};
 use super::snapshot::{Guard, Snapshot};
-use super::{DumpError, DumpSet, LeftOut, SetName, program};
-use crate::config::Config;
+use super::{DumpError, DumpSet, Dumps, LeftOut, SetName, lock, program};
+use crate::config::Postgres;
 use crate::postgres::{self, Server};
 use crate::process;
-use crate::storage::Bucket;
+use crate::repository::WorkLock;
 
 /// Dumps `databases`, or each one where none is named, into a new set.
 ///
@@ -24,25 +23,24 @@ use crate::storage::Bucket;
 ///
 /// # Errors
 /// [`DumpError::Failed`] when `pg_dump` ended badly: one failed database fails the set. Otherwise what kept it from running.
-pub async fn push(config: &Config, databases: &[String]) -> Result<DumpSet, DumpError> {
-    let repository = super::repository(config)?;
-    let mut lock = DumpLock::take(config)?;
-    lock.clean_up(config).await?;
-    let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
+pub async fn push(dumps: &Dumps, databases: &[String]) -> Result<DumpSet, DumpError> {
+    let node = lock::take(dumps).await?;
     let started_at = Timestamp::now();
-    let name = SetName::new(started_at, &config.node.hostname);
-    let (server, found) = look(config).await?;
+    let name = SetName::new(started_at, &dumps.node.hostname);
+    let (server, found) = look(&dumps.postgres).await?;
     let databases = choose(&found.databases, databases)?;
-    let mut cluster = lock.begin(config, &repository, &name).await?;
+    let WorkLock {
+        mut node,
+        mut cluster,
+    } = lock::begin(node, dumps, &name).await?;
 
     let push = Push {
-        config,
-        bucket: &bucket,
-        folder: name.folder(&repository),
+        dumps,
+        folder: name.folder(&dumps.location),
         server,
         found,
     };
-    let deadline = config.dump.timeout;
+    let deadline = dumps.settings.timeout;
     let work = timeout(deadline, push.run(&name, started_at, &databases));
     let outcome = match cluster.during(work).await {
         Ok(outcome) => outcome.unwrap_or(Err(DumpError::Deadline { after: deadline })),
@@ -51,11 +49,11 @@ pub async fn push(config: &Config, databases: &[String]) -> Result<DumpSet, Dump
     let mut left = Ok(());
     if outcome.is_err() {
         // The failure comes first; what cannot be removed now stays marked for the next push.
-        left = lock::discard(&bucket, &push.folder).await;
+        left = lock::discard(&dumps.bucket, &push.folder).await;
     }
     cluster.release().await;
     match left {
-        Ok(()) => lock.clear()?,
+        Ok(()) => node.clear()?,
         Err(error) => {
             tracing::warn!(
                 "what was written of {name} is left for the next push to remove: {error}"
@@ -66,11 +64,10 @@ pub async fn push(config: &Config, databases: &[String]) -> Result<DumpSet, Dump
 }
 
 /// Reads the identity and the inventory of the server.
-async fn look(config: &Config) -> Result<(Server, Inventory), DumpError> {
-    let target = (&config.postgres).into();
-    let connection = postgres::connect(&target, config.postgres.connect_timeout).await?;
+async fn look(settings: &Postgres) -> Result<(Server, Inventory), DumpError> {
+    let connection = postgres::connect(&settings.into(), settings.connect_timeout).await?;
     let server = postgres::server(&connection).await?;
-    Ok((server, inventory(config, &connection).await?))
+    Ok((server, inventory(settings, &connection).await?))
 }
 
 /// Those of `there` that are `named`, all where none is; a name given twice counts once.
@@ -84,8 +81,7 @@ fn choose(there: &[String], named: &[String]) -> Result<Vec<String>, DumpError> 
 }
 
 struct Push<'a> {
-    config: &'a Config,
-    bucket: &'a Bucket,
+    dumps: &'a Dumps,
     folder: String,
     server: Server,
     found: Inventory,
@@ -105,15 +101,15 @@ impl Push<'_> {
             left_out.extend(not_in_it);
         }
         // After the databases: a role that owns something in a dump must be there.
-        let command = program::pg_dumpall_globals(self.config, &self.found);
+        let command = program::pg_dumpall_globals(&self.dumps.postgres, &self.found);
         let globals = self
             .store("pg_dumpall", "the globals", command, GLOBALS, all_of)
             .await?;
         let set = DumpSet {
             v: DumpSet::VERSION,
             set: name.to_string(),
-            cluster: self.config.cluster.name.clone(),
-            node: self.config.node.hostname.clone(),
+            cluster: self.dumps.cluster.clone(),
+            node: self.dumps.node.hostname.clone(),
             in_recovery: self.server.in_recovery,
             system_identifier: self.server.system_identifier,
             server_version: self.server.version,
@@ -127,13 +123,13 @@ impl Push<'_> {
         };
         let manifest = serde_json::to_vec_pretty(&set).expect("a manifest is plain values");
         let key = format!("{}{MANIFEST}", self.folder);
-        self.bucket.put(&key, manifest).await?;
+        self.dumps.bucket.put(&key, manifest).await?;
         Ok(set)
     }
 
     /// Dumps the database `name`; returns its objects that are not in the dump, too.
     async fn database(&self, name: &str) -> Result<(DumpedDatabase, Vec<LeftOut>), DumpError> {
-        let snapshot = Snapshot::take(self.config, name, !self.server.in_recovery).await?;
+        let snapshot = Snapshot::take(self.dumps, name, !self.server.in_recovery).await?;
         let counted = async {
             let rows = snapshot.rows().await;
             rows.map_err(|source| DumpError::Count {
@@ -147,7 +143,7 @@ impl Push<'_> {
         };
         let mut rewritten = None;
         let superuser = self.found.is_superuser;
-        let command = program::pg_dump(self.config, name, &snapshot, superuser);
+        let command = program::pg_dump(self.dumps, name, &snapshot, superuser);
         let (rows, dump) = match snapshot.guard {
             Guard::Snapshot => {
                 let stored = self.store_database(name, command, all_of);
@@ -201,7 +197,7 @@ impl Push<'_> {
         begin: impl AsyncFnOnce(ChildStdout) -> Result<R, DumpError>,
     ) -> Result<StoredObject, DumpError> {
         let key = format!("{}{file}", self.folder);
-        let mut upload = self.bucket.begin_upload(&key).await?;
+        let mut upload = self.dumps.bucket.begin_upload(&key).await?;
         let streamed = process::stream(command, async |stdout| {
             let output = begin(stdout).await?;
             Ok::<_, DumpError>(upload.fill(output).await?)

@@ -10,7 +10,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use super::LeftOut;
-use crate::storage::{Content, Repository};
+use crate::storage::{Content, Location};
 
 /// What stands for itself in a key; all else is percent-encoded.
 const ODD: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
@@ -44,7 +44,7 @@ impl SetName {
     }
 
     /// The prefix of all its keys, with the slash.
-    pub(super) fn folder(&self, repository: &Repository) -> String {
+    pub(super) fn folder(&self, repository: &Location) -> String {
         repository.key(&format!("{self}/"))
     }
 }

@@ -7,8 +7,7 @@ use jiff::Timestamp;
 
 use super::inventory::not_in_dump;
 use super::rows::{count_rows_in_transaction, tables};
-use super::{DumpError, LeftOut};
-use crate::config::Config;
+use super::{DumpError, Dumps, LeftOut};
 use crate::postgres::{self, Connection, PostgresError, Target};
 
 /// PostgreSQL counts its timeouts in milliseconds, in 31 bits.
@@ -51,18 +50,18 @@ impl Snapshot {
     ///
     /// # Errors
     /// When the server refuses, or a table stays locked for `dump.lock_timeout`.
-    pub async fn take(config: &Config, database: &str, unlogged: bool) -> Result<Self, DumpError> {
+    pub async fn take(dumps: &Dumps, database: &str, unlogged: bool) -> Result<Self, DumpError> {
         let failed = |source| DumpError::Snapshot {
             database: database.to_owned(),
             source,
         };
         let target = Target {
             database: database.to_owned(),
-            ..(&config.postgres).into()
+            ..(&dumps.postgres).into()
         };
-        let connection = postgres::connect(&target, config.dump.timeout.min(LONGEST)).await;
+        let connection = postgres::connect(&target, dumps.settings.timeout.min(LONGEST)).await;
         let connection = connection.map_err(failed)?;
-        prepare(&connection, config).await.map_err(failed)?;
+        prepare(&connection, dumps).await.map_err(failed)?;
         let guard = begin_with_locks(&connection, database, unlogged).await?;
         const EXPORT: &str = "
             SELECT pg_catalog.pg_export_snapshot() AS id, pg_catalog.clock_timestamp() AS now,
@@ -221,7 +220,7 @@ async fn lock(
 }
 
 /// Sets what the session needs for a transaction that may take hours.
-async fn prepare(connection: &Connection, config: &Config) -> Result<(), PostgresError> {
+async fn prepare(connection: &Connection, dumps: &Dumps) -> Result<(), PostgresError> {
     // By pg_settings: not every release has each of them. A count must end when its client is gone.
     const SETTINGS: &str = "
         SELECT pg_catalog.set_config(name, CASE name WHEN 'client_connection_check_interval' THEN '5s' ELSE '0' END, false)
@@ -229,7 +228,7 @@ async fn prepare(connection: &Connection, config: &Config) -> Result<(), Postgre
          WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout', 'client_connection_check_interval')";
     let pinned = format!(
         "SET row_security = off; SET lock_timeout = {}",
-        config.dump.lock_timeout.min(LONGEST).as_millis()
+        dumps.settings.lock_timeout.min(LONGEST).as_millis()
     );
     execute(connection, SETTINGS).await?;
     execute(connection, &pinned).await

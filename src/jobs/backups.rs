@@ -7,16 +7,22 @@ use serde_json::{Value, json};
 use super::{Job, Ran, Stopwatch, Worked};
 use crate::archive::{self, ArchiveError, PushedBackup};
 use crate::config::{Config, Loaded};
-use crate::dump::{self, DumpError, DumpSet};
+use crate::dump::{self, DumpError, DumpSet, Dumps};
 use crate::log;
 use crate::model::{Finding, Scope, Verdict};
-use crate::restore::dump::DumpReport;
-use crate::restore::{self, Conclusion, Options, Report, Step};
+use crate::repository::RepositoryHandle;
+use crate::restore::dump::{DumpReport, DumpSetup};
+use crate::restore::{self, Conclusion, Options, Report, Setup, Step};
 
 /// Pushes a base backup; gives what the push gave, too.
-pub async fn base_backup(config: &Config, full: bool) -> (Result<PushedBackup, ArchiveError>, Ran) {
+pub async fn base_backup(
+    config: &Config,
+    repository: &RepositoryHandle,
+    full: bool,
+) -> (Result<PushedBackup, ArchiveError>, Ran) {
     let watch = Stopwatch::start();
-    let pushed = archive::push(config, full).await;
+    let pushed = async { archive::push(&repository.get().await?, &config.node, full).await };
+    let pushed = pushed.await;
     let worked = match &pushed {
         Ok(pushed) => {
             let job = Job::BaseBackup.name();
@@ -44,9 +50,13 @@ pub async fn base_backup(config: &Config, full: bool) -> (Result<PushedBackup, A
 }
 
 /// Dumps every database; gives what the dump gave, too.
-pub async fn dump(config: &Config) -> (Result<DumpSet, DumpError>, Ran) {
+pub async fn dump(
+    config: &Config,
+    repository: &RepositoryHandle,
+) -> (Result<DumpSet, DumpError>, Ran) {
     let watch = Stopwatch::start();
-    let dumped = dump::push(config, &[]).await;
+    let dumped = async { dump::push(&dumps(config, repository).await?, &[]).await };
+    let dumped = dumped.await;
     let worked = match &dumped {
         Ok(set) => {
             let detail = json!({
@@ -70,6 +80,10 @@ pub async fn dump(config: &Config) -> (Result<DumpSet, DumpError>, Ran) {
         }
     };
     (dumped, watch.ran(Job::Dump, worked))
+}
+
+async fn dumps(config: &Config, repository: &RepositoryHandle) -> Result<Dumps, DumpError> {
+    Dumps::beside(repository.get().await?.shared, config)
 }
 
 /// How long a test must be unable to run to be worth an alert.
@@ -131,10 +145,17 @@ fn objectives(report: &Report, config: &Config) -> Vec<(Finding, Duration)> {
 /// Tests the newest backup of the configured repository; gives the report, too.
 pub async fn restore_test(
     loaded: &Loaded,
+    repository: &RepositoryHandle,
     progress: &mut (dyn FnMut(&Step) + Send + Sync),
 ) -> (Report, Ran) {
     let watch = Stopwatch::start();
-    let report = restore::prove(loaded, &Options::default(), progress).await;
+    let report = match repository.get().await {
+        Ok(repository) => {
+            let setup = Setup::new(loaded, repository);
+            restore::prove(&setup, &Options::default(), progress).await
+        }
+        Err(error) => Report::not_begun(error.into()),
+    };
     let verdict = verdict(report.conclusion, report.reason.as_deref());
     let detail = serde_json::to_value(&report).unwrap_or_default();
     let mut worked = Worked {
@@ -151,10 +172,17 @@ pub async fn restore_test(
 /// Restores the newest dump set; gives the report, too.
 pub async fn dump_test(
     config: &Config,
+    repository: &RepositoryHandle,
     progress: &mut (dyn FnMut(&Step) + Send + Sync),
 ) -> (DumpReport, Ran) {
     let watch = Stopwatch::start();
-    let report = restore::dump::run(config, None, progress).await;
+    let report = match dumps(config, repository).await {
+        Ok(dumps) => {
+            let settings = config.restore_test.clone();
+            restore::dump::run(&DumpSetup { dumps, settings }, None, progress).await
+        }
+        Err(error) => DumpReport::not_begun(error.into()),
+    };
     let verdict = verdict(report.conclusion, report.reason.as_deref());
     let detail = serde_json::to_value(&report).unwrap_or_default();
     let mut worked = Worked {

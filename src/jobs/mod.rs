@@ -17,6 +17,7 @@ use crate::checks::{Definition, Sampler};
 use crate::cluster::{Knowledge, View, speaks_for_cluster};
 use crate::config::{Config, Loaded};
 use crate::model::{Finding, Outcome, Scope, Verdict};
+use crate::repository::RepositoryHandle;
 
 /// The jobs, in the order they are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,6 +52,7 @@ impl Where {
 #[derive(Debug)]
 pub struct Tools {
     pub loaded: Loaded,
+    pub repository: RepositoryHandle,
     pub definitions: Vec<Definition>,
     pub sampler: Sampler,
     /// The daemon makes the vital checks outside of the job, and more often.
@@ -196,13 +198,22 @@ impl Job {
             };
             return Stopwatch::start().ran(self, worked);
         }
+        let repository = &tools.repository;
         match self {
             // Boxed: together they are too large for a thread's stack.
-            Self::BaseBackup => Box::pin(base_backup(config, false)).await.1,
-            Self::Dump => Box::pin(dump(config)).await.1,
-            Self::RestoreTest => Box::pin(restore_test(&tools.loaded, &mut |_| {})).await.1,
-            Self::DumpTest => Box::pin(dump_test(config, &mut |_| {})).await.1,
-            Self::Prune => Box::pin(prune(config)).await.1,
+            Self::BaseBackup => Box::pin(base_backup(config, repository, false)).await.1,
+            Self::Dump => Box::pin(dump(config, repository)).await.1,
+            Self::RestoreTest => {
+                let mut silent = |_: &_| {};
+                let test = restore_test(&tools.loaded, repository, &mut silent);
+                Box::pin(test).await.1
+            }
+            Self::DumpTest => {
+                let mut silent = |_: &_| {};
+                let test = dump_test(config, repository, &mut silent);
+                Box::pin(test).await.1
+            }
+            Self::Prune => Box::pin(prune(config, repository)).await.1,
             Self::Checks => {
                 let watch = Stopwatch::start();
                 watch.ran(self, checks::run(tools).await)

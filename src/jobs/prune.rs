@@ -8,14 +8,22 @@ use crate::archive::retention::{self, Report};
 use crate::config::Config;
 use crate::log;
 use crate::model::Verdict;
+use crate::repository::RepositoryHandle;
 
 /// More names than this are counted only.
 const NAMED: usize = 5;
 
 /// Deletes what retention does not keep; gives what the prune gave, too.
-pub async fn prune(config: &Config) -> (Result<Report, ArchiveError>, Ran) {
+pub async fn prune(
+    config: &Config,
+    repository: &RepositoryHandle,
+) -> (Result<Report, ArchiveError>, Ran) {
     let watch = Stopwatch::start();
-    let pruned = retention::prune(config).await;
+    let pruned = async {
+        let repository = repository.get().await?;
+        retention::prune(&repository, &config.node, config.retention).await
+    };
+    let pruned = pruned.await;
     let worked = match &pruned {
         Ok(report) => Worked::of(Job::Prune, config, judge(report), detail(report)),
         // Without a retention xdb deletes nothing, and no prune is missing.

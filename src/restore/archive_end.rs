@@ -15,9 +15,9 @@ use super::run::Test;
 use super::verify::Recovered;
 use super::wal_stop::{Stop, StopSegment, StoppedAt, judge_record, judge_stop};
 use super::young_gap::MAY_COME;
-use crate::config::Config;
 use crate::model::{Lsn, SegmentSize, Timeline, Verdict, WalSegment};
 use crate::postgres::{Commit, WalReader, WalStretch};
+use std::path::Path;
 
 /// Seconds of committed work that a loss of the primary at `live`'s moment would have cost.
 ///
@@ -28,7 +28,7 @@ use crate::postgres::{Commit, WalReader, WalStretch};
 /// # Errors
 /// Why it is not known, as a sentence.
 pub async fn measure_rpo(
-    config: &Config,
+    bin_directory: &Path,
     live: &Live,
     timeline: Timeline,
     archived: Lsn,
@@ -62,7 +62,7 @@ pub async fn measure_rpo(
         return Ok(0.0);
     }
     let reader = WalReader {
-        bin_directory: config.postgres.bin_directory.clone(),
+        bin_directory: bin_directory.to_owned(),
         data_directory: server.data_directory.clone(),
         segment_size: server.segment_size,
     };
@@ -198,8 +198,8 @@ impl Test<'_> {
         let (Ok(live), true) = (&found.live, Some(recovered.lsn) < end) else {
             return;
         };
-        let config = &self.loaded.config;
-        let measured = measure_rpo(config, live, recovered.timeline, recovered.lsn).await;
+        let bin = &self.setup.postgres().bin_directory;
+        let measured = measure_rpo(bin, live, recovered.timeline, recovered.lsn).await;
         // Behind a record that continues in the next segment no commit was lost that was not counted.
         let mut all = self.report.verifications.iter();
         let is_end = all.any(|it| it.name == "end_reached" && it.verdict == Verdict::Ok);

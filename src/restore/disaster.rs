@@ -22,10 +22,9 @@ use super::startable::startable;
 use super::sync::sync_volume;
 use super::tablespaces::{self, Placed};
 use super::work_directory::{Left, Place};
-use crate::config::Loaded;
-use crate::log;
 use crate::model::{Lsn, Timeline, Verdict, Verification};
-use crate::postgres;
+use crate::restore::Setup;
+use crate::{log, postgres};
 
 /// Ends a restore that hangs. A restore that makes progress is never this slow.
 pub(super) const LIMIT: Duration = Duration::from_secs(14 * 24 * 3600);
@@ -64,7 +63,7 @@ pub struct Restored {
 /// # Errors
 /// [`RestoreError::Kept`]: a step after the recovery failed, and the cluster is there. Any other: nothing of it is left.
 pub async fn restore(
-    loaded: &Loaded,
+    setup: &Setup,
     outlook: Outlook,
     progress: &mut (dyn FnMut(&Step) + Send + Sync),
     tell: Tell<'_>,
@@ -74,7 +73,7 @@ pub async fn restore(
     let (mut found, report) = (outlook.found, outlook.report);
     let mut place = Place::open(&forecast.directory)?;
     let mut test = Test {
-        loaded,
+        setup,
         options: &Options::default(),
         progress,
         report,
@@ -83,7 +82,7 @@ pub async fn restore(
     };
     let recovered = recover(&mut test, &mut place, &mut found, tell).await;
     let directory = place.directory().to_owned();
-    let bin = &loaded.config.postgres.bin_directory;
+    let bin = &setup.postgres().bin_directory;
     let sync = Instant::now();
     place.end_processes().await;
     let (new_timeline, back, made_files) = match (recovered, place.complete()) {
@@ -135,10 +134,9 @@ pub async fn restore(
 ///
 /// # Errors
 /// When no restore was stopped there; [`RestoreError::Kept`] when a step fails again.
-pub async fn finish(loaded: &Loaded, directory: &Path) -> Result<Restored, RestoreError> {
+pub async fn finish(bin: &Path, directory: &Path) -> Result<Restored, RestoreError> {
     refuse_root()?;
     let began = Instant::now();
-    let bin = &loaded.config.postgres.bin_directory;
     let stopped = Unfinished::open(directory)?;
     let directory = stopped.directory.clone();
     let control = postgres::control_data(bin, &stopped.data()).await?;
@@ -231,7 +229,7 @@ async fn recover(
 
     let stop = Instant::now();
     server.shut_down(SHUTDOWN_KEPT).await;
-    let bin = &test.loaded.config.postgres.bin_directory;
+    let bin = &test.setup.postgres().bin_directory;
     let Some((timeline, _)) = postgres::ended_at(bin, &scratch.data()).await? else {
         return Err(RestoreError::Server(
             "it recovered, and its shutdown failed".to_owned(),

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Conclusion;
-use crate::archive::ArchiveError;
 use crate::dump::DumpError;
 use crate::postgres::PostgresError;
 use crate::process::ProcessError;
+use crate::repository::RepositoryError;
 use crate::storage::StorageError;
 
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +92,7 @@ pub enum RestoreError {
         source: std::io::Error,
     },
     #[error(transparent)]
-    Archive(#[from] ArchiveError),
+    Repository(#[from] RepositoryError),
     #[error(transparent)]
     Dump(#[from] DumpError),
     #[error(transparent)]
@@ -119,7 +119,7 @@ fn file_hint(kind: ErrorKind) -> &'static str {
 
 impl From<StorageError> for RestoreError {
     fn from(error: StorageError) -> Self {
-        Self::Archive(error.into())
+        Self::Repository(error.into())
     }
 }
 
@@ -207,7 +207,7 @@ impl RestoreError {
             }
             Self::StorageLost { .. } => "nothing was judged: try again once S3 answers",
             Self::File { source, .. } => file_hint(source.kind()),
-            Self::Archive(error) => return error.hint(),
+            Self::Repository(error) => return Some(error.hint()),
             Self::Dump(error) => return Some(error.hint()),
             Self::Postgres(error) => return Some(error.hint()),
             Self::Process(_) => "check postgres.bin_directory and archive.program",

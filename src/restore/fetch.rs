@@ -7,10 +7,11 @@ use std::time::Duration;
 use super::RestoreError;
 use super::preflight::Found;
 use super::scratch::{Scratch, free_bytes};
-use crate::archive::catalog::{self, Parts};
-use crate::archive::{command, set_segment_size};
-use crate::config::Config;
+use crate::config::RestoreTest;
 use crate::process;
+use crate::repository::catalog::{self, Parts};
+use crate::repository::set_segment_size;
+use crate::restore::Setup;
 
 /// Both programs read it.
 const RETRIES: &str = "WALG_DOWNLOAD_FILE_RETRIES";
@@ -19,8 +20,8 @@ const RETRIES: &str = "WALG_DOWNLOAD_FILE_RETRIES";
 pub const NETWORK_LIMIT: &str = "WALG_NETWORK_RATE_LIMIT";
 
 /// `restore_test.network_limit_mib` as the program reads it.
-pub fn network_limit(config: &Config) -> Option<String> {
-    let limit = config.restore_test.network_limit_mib?;
+pub fn network_limit(settings: &RestoreTest) -> Option<String> {
+    let limit = settings.network_limit_mib?;
     Some((u64::from(limit) << 20).to_string())
 }
 
@@ -29,14 +30,14 @@ pub fn network_limit(config: &Config) -> Option<String> {
 /// # Errors
 /// When the program fails: for want of room, because S3 was lost, or because a tar part is damaged.
 pub async fn fetch(
-    config: &Config,
+    setup: &Setup,
     scratch: &Scratch,
     found: &Found,
     modest: bool,
     limit: Duration,
 ) -> Result<(), RestoreError> {
     let name = &found.plan.backup.name;
-    let (program, mut command) = command(config, &found.repository, &scratch.data())?;
+    let (program, mut command) = setup.repository.command(&scratch.data())?;
     set_segment_size(&mut command, found.catalog.wal.size);
     command
         .args(program.backup_fetch(&scratch.data(), name))
@@ -52,11 +53,17 @@ pub async fn fetch(
     }
     if modest {
         process::modest(&mut command);
-        if let Some(limit) = network_limit(config) {
+        if let Some(limit) = network_limit(&setup.settings) {
             command.env(NETWORK_LIMIT, limit);
         }
     }
-    if !config.archive.settings.contains_key(RETRIES) {
+    if !setup
+        .repository
+        .program
+        .archive
+        .settings
+        .contains_key(RETRIES)
+    {
         // wal-g's own 15, five minutes apart, would spend hours on one damaged part.
         command.env(RETRIES, "3");
     }
@@ -79,7 +86,7 @@ pub async fn fetch(
         seen,
         words: finished.last_words(),
     };
-    let looked = catalog::judge_parts(&found.bucket, &found.repository, &chain).await;
+    let looked = catalog::judge_parts(&found.repository, &chain).await;
     let parts = looked.map_err(|error| RestoreError::StorageLost {
         doing,
         words: error.to_string(),

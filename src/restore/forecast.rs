@@ -7,11 +7,9 @@ use serde::Serialize;
 
 use super::archive_end::measure_rpo;
 use super::preflight::Found;
-use crate::archive::catalog::Tablespace;
-use crate::archive::{RestoreTime, RestoreWork, expect_restore};
-use crate::config::Config;
 use crate::model::{Lsn, Timeline, WalSegment};
-use crate::storage::Shared;
+use crate::repository::catalog::Tablespace;
+use crate::repository::{Repository, RestoreTime, RestoreWork, expect_restore};
 
 /// The plan as people and programs read it.
 #[derive(Debug, Clone, Serialize)]
@@ -60,7 +58,7 @@ pub struct Replayed {
 const READ: usize = 40;
 
 /// Looks at what is known of the plan in `found`; `free` is the room where `directory` is, or will be.
-pub async fn forecast(config: &Config, found: &Found, directory: &Path, free: u64) -> Forecast {
+pub async fn forecast(found: &Found, directory: &Path, free: u64) -> Forecast {
     let plan = &found.plan;
     let wal = replayed(found);
     let path = &plan.path;
@@ -69,11 +67,11 @@ pub async fn forecast(config: &Config, found: &Found, directory: &Path, free: u6
         wal_segments: path.segments,
         wal_bytes: path.stored_bytes,
     };
-    let expected = expected(config, &found.repository.to_string(), &work).await;
+    let expected = expected(&found.repository, &work).await;
     let of = |secs: fn(&RestoreTime) -> f64| expected.as_ref().ok().map(secs);
     Forecast {
         directory: directory.to_owned(),
-        repository: found.repository.to_string(),
+        repository: found.repository.location.to_string(),
         backup: plan.backup.name.clone(),
         backup_finished_at: plan.backup.finished_at,
         chain: plan.chain.clone(),
@@ -90,7 +88,7 @@ pub async fn forecast(config: &Config, found: &Found, directory: &Path, free: u6
             Ok(time) => time.based_on,
             Err(reason) => reason,
         },
-        lost: lost(config, found).await,
+        lost: lost(found).await,
         wal,
     }
 }
@@ -109,25 +107,19 @@ fn replayed(found: &Found) -> Option<Replayed> {
 }
 
 /// By the newest restore tests of this repository on any node.
-async fn expected(
-    config: &Config,
-    repository: &str,
-    work: &RestoreWork,
-) -> Result<RestoreTime, String> {
-    let asked = async {
-        let shared = Shared::open(config).await?;
-        shared.newest_proofs(READ).await
-    };
-    let mut proofs = asked.await.map_err(|error| {
+async fn expected(repository: &Repository, work: &RestoreWork) -> Result<RestoreTime, String> {
+    let read = repository.shared.newest_proofs(READ).await;
+    let mut proofs = read.map_err(|error| {
         let reason = crate::log::chain(&error);
         format!("the restore tests cannot be read: {reason}")
     })?;
-    proofs.retain(|proof| proof.repository == repository);
+    let name = repository.location.to_string();
+    proofs.retain(|proof| proof.repository == name);
     expect_restore(work, &proofs)
 }
 
 /// What will not come back: measured against this node's server, else against the high-water mark.
-async fn lost(config: &Config, found: &Found) -> String {
+async fn lost(found: &Found) -> String {
     let (plan, size) = (&found.plan, found.catalog.wal.size);
     let Some(last) = plan.path.reachable else {
         return "everything: the archive holds no WAL for this backup".to_owned();
@@ -137,7 +129,13 @@ async fn lost(config: &Config, found: &Found) -> String {
         return format!("all that was done after {until}; the archive reaches to {end}");
     }
     if let Ok(live) = &found.live {
-        let measured = measure_rpo(config, live, plan.path.timeline, end).await;
+        let measured = measure_rpo(
+            &found.repository.program.postgres.bin_directory,
+            live,
+            plan.path.timeline,
+            end,
+        )
+        .await;
         return match measured {
             Ok(0.0) => "nothing that this node's server has committed by now".to_owned(),
             Ok(secs) => format!(

@@ -27,7 +27,7 @@ impl Test<'_> {
         server: ScratchServer,
     ) -> Result<Option<u64>, RestoreError> {
         let level = self.report.level;
-        let bin = &self.loaded.config.postgres.bin_directory;
+        let bin = &self.setup.postgres().bin_directory;
         let databases = self.open_databases(&server).await?;
         let mut bytes = None;
         if level == Level::Full {
@@ -105,7 +105,7 @@ impl Test<'_> {
     }
 
     async fn ask_assertions(&mut self, server: &ScratchServer) {
-        let configured = &self.loaded.config.restore_test.assertions;
+        let configured = &self.setup.settings.assertions;
         let directory = self.options.assertions.as_ref().unwrap_or(configured);
         let assertions = match verify::read_assertions(directory) {
             Ok(assertions) => assertions,
@@ -133,8 +133,8 @@ impl Test<'_> {
         if let Err(silent) = &found.live {
             return Verdict::Unknown(silent.reason().to_owned());
         }
-        let postgres = &self.loaded.config.postgres;
-        let live = live::look(&self.loaded.config).await;
+        let postgres = self.setup.postgres();
+        let live = live::look(postgres).await;
         let comparable = live
             .as_ref()
             .map_err(Silent::reason)

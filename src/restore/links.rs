@@ -8,7 +8,8 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use crate::archive::{DataLink, data_links};
+use crate::archive::DataLink;
+use crate::archive::backup::data_links;
 use crate::model::Verdict;
 
 /// Directories that PostgreSQL wants and can start without their content.

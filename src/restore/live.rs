@@ -3,10 +3,10 @@
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use crate::archive::catalog::Catalog;
-use crate::config::Config;
+use crate::config::Postgres;
 use crate::model::{Verdict, WalSegment};
 use crate::postgres::{self, Archiver, PostgresError, Server};
+use crate::repository::catalog::Catalog;
 
 /// This node's server as it was when the test began.
 #[derive(Debug)]
@@ -43,13 +43,13 @@ impl Silent {
     }
 }
 
-/// Looks at the server of `config`.
+/// Looks at the server of `settings`.
 ///
 /// # Errors
 /// Why it could not be looked at.
-pub async fn look(config: &Config) -> Result<Live, Silent> {
+pub async fn look(settings: &Postgres) -> Result<Live, Silent> {
     let limit = Duration::from_secs(10);
-    let connection = postgres::connect(&(&config.postgres).into(), limit)
+    let connection = postgres::connect(&settings.into(), limit)
         .await
         .map_err(|error| {
             let reason = format!("this node's server cannot be asked: {error}");

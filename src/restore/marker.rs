@@ -7,8 +7,8 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::archive::catalog::Tablespace;
 use crate::model::Timeline;
+use crate::repository::catalog::Tablespace;
 
 /// Its name in the directory.
 pub const FILE: &str = "xdb-restore-test.json";

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use super::RestoreError;
 use super::forecast::{Forecast, forecast};
 use super::plan::{self, Pick};
 use super::preflight::{Found, judge_version, look, look_at_backup};
@@ -10,9 +9,9 @@ use super::report::Report;
 use super::restore_point::judge_name;
 use super::run::refuse_root;
 use super::scratch::{free_bytes, reserve_bytes};
-use super::target_directory;
 use super::until::Until;
-use crate::config::Config;
+use super::{RestoreError, target_directory};
+use crate::restore::Setup;
 
 /// A restore that is asked for.
 #[derive(Debug, Clone)]
@@ -38,14 +37,14 @@ pub struct Outlook {
 ///
 /// # Errors
 /// When it is refused, there is nothing to restore, or the bucket cannot be read.
-pub async fn outlook(config: &Config, request: &Request) -> Result<Outlook, RestoreError> {
+pub async fn outlook(setup: &Setup, request: &Request) -> Result<Outlook, RestoreError> {
     refuse_root()?;
     target_directory::judge(&request.directory)?;
     let mut report = Report::default();
     let (backup, until) = (request.backup.as_deref(), request.until.as_ref());
-    let found = look(config, (backup, Pick::Good), until, &mut report).await?;
+    let found = look(setup, (backup, Pick::Good), until, &mut report).await?;
     if request.is_guess {
-        judge_name(config, &found, until).await?;
+        judge_name(&found, until).await?;
     }
     let free = free_bytes(target_directory::nearest(&request.directory))?;
     let is_named = backup.is_some_and(|name| name != plan::LATEST);
@@ -55,7 +54,7 @@ pub async fn outlook(config: &Config, request: &Request) -> Result<Outlook, Rest
     };
     Ok(Outlook {
         passed_over,
-        forecast: forecast(config, &found, &request.directory, free).await,
+        forecast: forecast(&found, &request.directory, free).await,
         found,
         report,
     })
@@ -66,7 +65,7 @@ impl Outlook {
     ///
     /// # Errors
     /// Why not.
-    pub async fn judge(&mut self, config: &Config) -> Result<(), RestoreError> {
+    pub async fn judge(&mut self, setup: &Setup) -> Result<(), RestoreError> {
         let plan = &self.found.plan;
         if let Some(reason) = plan.gaps.reason() {
             let end = self.forecast.wal.as_ref().map(|wal| wal.to_lsn);
@@ -84,10 +83,10 @@ impl Outlook {
                 },
             });
         }
-        judge_version(config, plan).await?;
+        judge_version(&setup.postgres().bin_directory, plan).await?;
         // On the disk of a live cluster some room is left to it.
         let (directory, free) = (&self.forecast.directory, self.forecast.free_bytes);
-        let live = &config.postgres.data_directory;
+        let live = setup.repository.data_directory();
         let reserve = reserve_bytes(target_directory::nearest(directory), live);
         plan::judge_space(plan, directory, free, reserve, &[])?;
         look_at_backup(&mut self.found, &mut self.report).await

@@ -4,17 +4,16 @@ use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 
-use super::RestoreError;
 use super::configure::wal_kept;
 use super::recovery_target::{choose, ends_there, finished_before, judge_reach};
 use super::until::Until;
-use super::wal_prefetch;
 use super::young_gap::MAY_COME;
-use crate::archive::catalog::{
+use super::{RestoreError, wal_prefetch};
+use crate::model::{Lsn, SegmentSize, Verdict, WalSegment};
+use crate::repository::catalog::{
     Backup, Catalog, RecoveryPath, Sentinel, Span, Status, UnreadHistory, plan_recovery,
 };
-use crate::model::{Lsn, SegmentSize, Verdict, WalSegment};
-use crate::storage::Repository;
+use crate::storage::Location;
 
 /// A restore, decided.
 #[derive(Debug, Clone)]
@@ -111,7 +110,7 @@ impl Pick {
 /// be dangerous, [`RestoreError::Unreachable`] where none reaches `until`.
 pub fn plan(
     catalog: &Catalog,
-    repository: &Repository,
+    repository: &Location,
     (name, pick): (Option<&str>, Pick),
     until: Option<&Until>,
 ) -> Result<Plan, RestoreError> {
@@ -194,7 +193,7 @@ pub fn passed_over(catalog: &Catalog, taken: &Backup, until: Option<&Until>) -> 
 }
 
 /// There is no backup, or the newest of them says why none is taken.
-fn none_counts(catalog: &Catalog, repository: &Repository) -> RestoreError {
+fn none_counts(catalog: &Catalog, repository: &Location) -> RestoreError {
     let Some(newest) = catalog.newest() else {
         return RestoreError::NoBackup {
             repository: repository.to_string(),
@@ -278,8 +277,8 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::archive::catalog::Wal;
     use crate::model::Timeline;
+    use crate::repository::catalog::Wal;
 
     fn sentinel(version: u32) -> Sentinel {
         let json = format!(r#"{{"LSN":40,"FinishLSN":80,"PgVersion":{version}}}"#);
@@ -300,7 +299,7 @@ mod tests {
         const SEGMENT: u64 = 16 << 20;
         let mut wal = Wal::default();
         for number in [1, 2, 4, 6] {
-            let stored = crate::archive::catalog::Stored {
+            let stored = crate::repository::catalog::Stored {
                 size: 100,
                 last_modified: Timestamp::UNIX_EPOCH,
             };

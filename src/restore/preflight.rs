@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::RestoreError;
 use super::archive_end::measure_rpo;
 use super::live::{self, Live, Silent};
 use super::plan::{self, Pick, Plan};
@@ -12,22 +11,22 @@ use super::report::Report;
 use super::restore_point::judge_name;
 use super::run::Options;
 use super::scratch::{Scratch, free_bytes, reserve_bytes};
-use super::tablespaces;
 use super::until::Until;
 use super::watch::may_begin;
 use super::young_gap::{AGAIN, Next, Watch};
-use crate::archive::catalog::{self, Catalog};
-use crate::archive::{self, ArchiveError, Program, retention};
-use crate::config::Config;
+use super::{RestoreError, tablespaces};
 use crate::model::Verdict;
 use crate::process;
-use crate::storage::{Bucket, Cause, HighWater, Repository};
+use crate::repository::catalog::{self, Catalog};
+use crate::repository::{HighWater, Program, Repository, RepositoryError};
+use crate::restore::Setup;
+use crate::storage::Cause;
+use std::path::Path;
 
 /// What the preflight found.
 pub struct Found {
     pub program: Program,
     pub repository: Repository,
-    pub bucket: Bucket,
     pub catalog: Catalog,
     /// This node's server, or why it has nothing to say.
     pub live: Result<Live, Silent>,
@@ -41,14 +40,17 @@ pub struct Found {
 /// # Errors
 /// When there is nothing to restore, it would be dangerous, or it cannot be done here.
 pub async fn preflight(
-    config: &Config,
+    setup: &Setup,
     options: &Options,
     scratch: &Scratch,
     report: &mut Report,
 ) -> Result<Found, RestoreError> {
     let (backup, until) = (options.backup.as_deref(), options.until.as_ref());
-    let mut found = look(config, (backup, Pick::Newest), until, report).await?;
-    may_begin(config, found.live.as_ref().ok())?;
+    let mut found = look(setup, (backup, Pick::Newest), until, report).await?;
+    may_begin(
+        (setup.postgres(), &setup.settings),
+        found.live.as_ref().ok(),
+    )?;
     let Found {
         catalog,
         live,
@@ -65,14 +67,14 @@ pub async fn preflight(
             // WAL follows in the archive. The report says so, and that is no want of the backup.
             Ok(_) => vec!["rpo"],
         };
-        look_at_loss(config, live, plan, catalog, report).await;
+        look_at_loss(&setup.postgres().bin_directory, live, plan, catalog, report).await;
     }
     if options.is_guess {
-        judge_name(config, &found, until).await?;
+        judge_name(&found, until).await?;
     }
     let Found { plan, .. } = &found;
-    judge_version(config, plan).await?;
-    let (directory, data) = (scratch.path(), &config.postgres.data_directory);
+    judge_version(&setup.postgres().bin_directory, plan).await?;
+    let (directory, data) = (scratch.path(), setup.repository.data_directory());
     let reserve = reserve_bytes(directory, data);
     plan::judge_space(
         plan,
@@ -90,28 +92,26 @@ pub async fn preflight(
 /// # Errors
 /// When there is nothing to restore, it would be dangerous, or the bucket cannot be read.
 pub async fn look(
-    config: &Config,
+    setup: &Setup,
     (backup, pick): (Option<&str>, Pick),
     until: Option<&Until>,
     report: &mut Report,
 ) -> Result<Found, RestoreError> {
-    let (program, _) = Program::find(config)?;
+    let repository = &setup.repository;
+    let (program, _) = repository.program.find()?;
     // First the server and the mark, then the bucket: what they say to be archived by now must be in the listing.
-    let live = live::look(config).await;
-    let repository = archive::repository(config)?;
-    let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
-    let mark = archive::high_water(config).await?;
-    let at = (&bucket, &repository);
+    let live = live::look(setup.postgres()).await;
+    let mark = repository.shared.stated_high_water().await?;
     let mut watch = Watch::begin(Instant::now());
     let asked = (backup, pick);
     let (catalog, plan) = loop {
-        let mut catalog = read_catalog(config, at, mark.clone(), backup, report).await?;
-        let planned = plan_for(config, &repository, &mut catalog, asked, until).await;
+        let mut catalog = read_catalog(repository, mark.clone(), backup, report).await?;
+        let planned = plan_for(repository, &mut catalog, asked, until).await;
         // Before a target that can be reached no gap is of interest.
         let to_end = match (&planned, until) {
             (Ok(plan), None) => Some(plan.clone()),
             (Err(RestoreError::Unreachable { .. }), Some(_)) => {
-                plan::plan(&catalog, &repository, asked, None).ok()
+                plan::plan(&catalog, &repository.location, asked, None).ok()
             }
             _ => None,
         };
@@ -135,7 +135,7 @@ pub async fn look(
         }
         break (catalog, plan);
     };
-    let live_data = &config.postgres.data_directory;
+    let live_data = repository.data_directory();
     tablespaces::judge(program, &plan.sentinel.tablespaces, live_data)?;
     report.backup = Some(plan.backup.name.clone());
     report.system_identifier = plan.sentinel.system_identifier;
@@ -144,24 +144,22 @@ pub async fn look(
         live: same_cluster(live, &plan),
         listed: Vec::new(),
         program,
-        repository,
-        bucket,
+        repository: repository.clone(),
         catalog,
         plan,
     })
 }
 
 async fn read_catalog(
-    config: &Config,
-    (bucket, repository): (&Bucket, &Repository),
+    repository: &Repository,
     mark: Result<HighWater, String>,
     backup: Option<&str>,
     report: &mut Report,
 ) -> Result<Catalog, RestoreError> {
-    let mut catalog = catalog::read(bucket, repository).await?;
-    let tests = archive::learn_tests(config, repository, &mut catalog).await;
-    tests.map_err(ArchiveError::from)?;
-    catalog.learn_end(mark, repository);
+    let mut catalog = catalog::read(repository).await?;
+    let tests = repository.learn_tests(&mut catalog).await;
+    tests.map_err(RepositoryError::from)?;
+    catalog.learn_end(mark, &repository.location);
     report.backup = backup
         .or(catalog.newest().map(|newest| newest.name.as_str()))
         .map(str::to_owned);
@@ -170,28 +168,26 @@ async fn read_catalog(
 
 /// What is restored by what is listed now.
 async fn plan_for(
-    config: &Config,
     repository: &Repository,
     catalog: &mut Catalog,
     asked: (Option<&str>, Pick),
     until: Option<&Until>,
 ) -> Result<Plan, RestoreError> {
-    let plan = plan::plan(catalog, repository, asked, until)?;
+    let plan = plan::plan(catalog, &repository.location, asked, until)?;
     if plan.gaps == Verdict::Ok {
         return Ok(plan);
     }
     // WAL that retention deleted is no gap.
-    let known = retention::know_pruned(config, repository, catalog).await;
-    known.map_err(ArchiveError::from)?;
-    plan::plan(catalog, repository, asked, until)
+    let known = repository.know_pruned(catalog).await;
+    known.map_err(RepositoryError::from)?;
+    plan::plan(catalog, &repository.location, asked, until)
 }
 
 /// Are the programs here of the backup's major version?
 ///
 /// # Errors
 /// When they are not, or cannot be asked.
-pub async fn judge_version(config: &Config, plan: &Plan) -> Result<(), RestoreError> {
-    let bin = &config.postgres.bin_directory;
+pub async fn judge_version(bin: &Path, plan: &Plan) -> Result<(), RestoreError> {
     let mut version = process::command(bin.join("postgres"));
     version.arg("--version");
     let version = process::run(version, Duration::from_secs(10)).await?;
@@ -207,7 +203,6 @@ pub async fn look_at_backup(found: &mut Found, report: &mut Report) -> Result<()
     let Found {
         program,
         repository,
-        bucket,
         catalog,
         plan,
         ..
@@ -223,7 +218,7 @@ pub async fn look_at_backup(found: &mut Found, report: &mut Report) -> Result<()
             "{backup} cannot be restored: {reason}"
         )));
     }
-    found.listed = listed_files(*program, bucket, repository, plan).await?;
+    found.listed = listed_files(*program, repository, plan).await?;
     Ok(())
 }
 
@@ -243,7 +238,7 @@ fn same_cluster(live: Result<Live, Silent>, plan: &Plan) -> Result<Live, Silent>
 
 /// What would be lost now: measured against the archive as it was listed, before the restore lets it grow.
 async fn look_at_loss(
-    config: &Config,
+    bin: &Path,
     live: &Result<Live, Silent>,
     plan: &Plan,
     catalog: &Catalog,
@@ -265,7 +260,7 @@ async fn look_at_loss(
         report.looked("rpo", Verdict::Critical(reason));
         return;
     }
-    let measured = measure_rpo(config, live, plan.path.timeline, end).await;
+    let measured = measure_rpo(bin, live, plan.path.timeline, end).await;
     report.rpo_secs = measured.as_ref().ok().copied();
     report.looked(
         "rpo",
@@ -275,13 +270,14 @@ async fn look_at_loss(
 
 async fn listed_files(
     program: Program,
-    bucket: &Bucket,
     repository: &Repository,
     plan: &Plan,
 ) -> Result<Vec<String>, RestoreError> {
-    let mut listed = match catalog::stored_files(bucket, repository, &plan.backup.name).await {
+    let mut listed = match catalog::stored_files(repository, &plan.backup.name).await {
         // Backups may be taken without the list; the verification then says so.
-        Err(ArchiveError::Storage(error)) if error.cause() == Some(&Cause::NoSuchKey) => Vec::new(),
+        Err(RepositoryError::Storage(error)) if error.cause() == Some(&Cause::NoSuchKey) => {
+            Vec::new()
+        }
         listed => listed?,
     };
     tablespaces::judge_listed(program, &listed)?;

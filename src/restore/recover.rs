@@ -5,28 +5,25 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::RestoreError;
 use super::configure::{Recovery, configure, restore_command};
 use super::disaster::LIMIT;
 use super::fetch::{NETWORK_LIMIT, is_full, network_limit};
 use super::preflight::Found;
-use super::recovery_target;
 use super::run::{SHUTDOWN_KEPT, Test};
 use super::scratch::Scratch;
 use super::server::{Ended, ScratchServer};
 use super::server_messages::is_damage;
 use super::stop_point::{LoggedEnd, last_record, ran_out};
-use super::tablespaces;
 use super::until::{TargetSettings, Until, behind_record};
 use super::verify::{self, Recovered};
 use super::wal_prefetch::{Ahead, CONCURRENCY};
 use super::wal_stop::StopSegment;
-use crate::archive::catalog::{decompressed, is_read};
-use crate::archive::{
-    AHEAD, ArchiveError, COULD_NOT_LOOK, SCRATCH, SEGMENT_SIZE, encrypts, judge_file, stored_as,
-};
+use super::{RestoreError, recovery_target, tablespaces};
+use crate::archive::{AHEAD, COULD_NOT_LOOK, SCRATCH};
 use crate::model::{Lsn, WalSegment};
 use crate::postgres::{self, ControlData};
+use crate::repository::catalog::{decompressed, is_read};
+use crate::repository::{RepositoryError, SEGMENT_SIZE, judge_file};
 
 /// Limit of one query to a server that has just opened: on a disk that hangs, a restore for good would wait for ever.
 const ASKED: Duration = Duration::from_secs(60);
@@ -82,7 +79,7 @@ impl Test<'_> {
         configure(scratch, control, &recovery)?;
         let mut environment = self.environment(scratch, found);
         let directory = scratch.path().join("ahead");
-        let ahead = Ahead::start(&self.loaded.config, found, &directory, !self.durable);
+        let ahead = Ahead::start(self.setup, found, &directory, !self.durable);
         if ahead.is_some() {
             let directory = directory.to_string_lossy().into_owned();
             environment.push((AHEAD.to_owned(), directory.into()));
@@ -90,7 +87,7 @@ impl Test<'_> {
             let key = format!("XDB_ARCHIVE_SETTINGS_{CONCURRENCY}");
             environment.push((key, "1".to_owned().into()));
         }
-        let settings = &self.loaded.config.postgres;
+        let settings = self.setup.postgres();
         let mut server = ScratchServer::start(scratch, settings, &environment, !self.durable)?;
         let reason = match server.wait_until_open(&scratch.log(), self.deadline).await {
             Ok(()) => {
@@ -106,7 +103,7 @@ impl Test<'_> {
             }
             Err(Ended::TooSlow) if self.durable => return Err(RestoreError::Hung { after: LIMIT }),
             Err(Ended::TooSlow) => {
-                let after = self.loaded.config.restore_test.timeout;
+                let after = self.setup.settings.timeout;
                 return Err(RestoreError::Deadline { after });
             }
             Err(Ended::Refused(reason)) => {
@@ -131,7 +128,7 @@ impl Test<'_> {
 
     /// The environment that holds the configuration of `xdb wal-fetch`.
     fn environment(&self, scratch: &Scratch, found: &Found) -> Vec<(String, SecretString)> {
-        let mut environment = self.loaded.to_environment();
+        let mut environment = self.setup.environment.clone();
         // wal-fetch has no use for it, and restored code runs in that server.
         environment.retain(|(name, _)| name != "XDB_POSTGRES_PASSWORD");
         // The live server's prefetch directory must be neither read nor filled by this restore.
@@ -144,7 +141,7 @@ impl Test<'_> {
         let size = found.catalog.wal.size.mebibytes().to_string();
         let key = format!("XDB_ARCHIVE_SETTINGS_{SEGMENT_SIZE}");
         environment.push((key, size.into()));
-        if let Some(limit) = network_limit(&self.loaded.config).filter(|_| !self.durable) {
+        if let Some(limit) = network_limit(&self.setup.settings).filter(|_| !self.durable) {
             let key = format!("XDB_ARCHIVE_SETTINGS_{NETWORK_LIMIT}");
             environment.push((key, limit.into()));
         }
@@ -227,17 +224,17 @@ impl Test<'_> {
         scratch: &Scratch,
         found: &Found,
         name: &str,
-    ) -> Result<StopSegment, ArchiveError> {
-        let stored = stored_as(&found.bucket, &found.repository, name).await?;
+    ) -> Result<StopSegment, RepositoryError> {
+        let stored = found.repository.stored_as(name).await?;
         let Some(object) = stored.first() else {
             let reason = format!("the bucket holds no {name} any more");
             return Ok(StopSegment::Unread(reason));
         };
-        if encrypts(&self.loaded.config) || !is_read(&object.key) {
+        if self.setup.repository.program.encrypts() || !is_read(&object.key) {
             let reason = format!("xdb cannot decode {}", object.key);
             return Ok(StopSegment::Unread(reason));
         }
-        let bytes = found.bucket.get(&object.key).await?;
+        let bytes = found.repository.bucket.get(&object.key).await?;
         let cluster = found.plan.sentinel.system_identifier;
         Ok(keep_unpacked(
             &object.key,

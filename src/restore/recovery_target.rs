@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::RestoreError;
 use super::stop_point::ran_out;
 use super::until::Until;
-use crate::archive::catalog::{Backup, Catalog, RecoveryPath, Sentinel, Window};
+use crate::repository::catalog::{Backup, Catalog, RecoveryPath, Sentinel, Window};
 
 /// S3's clock, which dates segments, and the server's, which dates commits, may differ by this much.
 const CLOCKS: SignedDuration = SignedDuration::from_mins(1);
@@ -186,8 +186,8 @@ pub fn not_in_the_wal(until: &Until, last: &str) -> RestoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::catalog::{Stored, Tests, Wal, plan_recovery};
     use crate::model::{Lsn, Timeline, WalSegment};
+    use crate::repository::catalog::{Stored, Tests, Wal, plan_recovery};
 
     const SEGMENT: u64 = 16 << 20;
 

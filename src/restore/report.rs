@@ -13,9 +13,9 @@ use super::configure::SHARED_BUFFERS;
 use super::level::Level;
 use super::server::Network;
 use super::verify::{Look, NotLookedAt};
-use crate::config::Config;
 use crate::model::{Lsn, Timeline, Verdict, Verification};
 use crate::process;
+use crate::restore::Setup;
 
 /// Seconds to the millisecond: more would be noise.
 pub fn secs(elapsed: Duration) -> f64 {
@@ -47,12 +47,18 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    pub(super) fn of(config: &Config) -> Self {
+    pub(super) fn of(setup: &Setup) -> Self {
         let limits = ["WALG_NETWORK_RATE_LIMIT", "WALG_DISK_RATE_LIMIT"];
-        let limited = |name: &&str| config.archive.settings.contains_key(*name);
+        let limited = |name: &&str| {
+            setup
+                .repository
+                .program
+                .archive
+                .settings
+                .contains_key(*name)
+        };
         Self {
-            throttled: config.restore_test.network_limit_mib.is_some()
-                || limits.iter().any(limited),
+            throttled: setup.settings.network_limit_mib.is_some() || limits.iter().any(limited),
             modest: true,
             memory_limit_bytes: process::modest_limit(),
             fsync: false,
@@ -186,6 +192,11 @@ impl Default for Report {
 }
 
 impl Report {
+    /// Of a test that could not begin.
+    pub fn not_begun(error: RestoreError) -> Self {
+        Self::default().conclude(Err(error))
+    }
+
     pub(super) fn looked(&mut self, at: impl Into<String>, verdict: Verdict) {
         self.verifications.push(Verification::new(at, verdict));
     }

@@ -9,8 +9,7 @@ use super::preflight::Found;
 use super::recovery_target::not_in_the_wal;
 use super::until::Until;
 use super::wal_prefetch::{on_the_way, suffix};
-use crate::archive::{catalog, encrypts};
-use crate::config::Config;
+use crate::repository::catalog;
 
 /// Segments that are read side by side.
 const AT_ONCE: usize = 4;
@@ -25,15 +24,12 @@ const LONG_PAGE_HEADER: usize = 40;
 ///
 /// # Errors
 /// [`RestoreError::Unreachable`] where it is not there.
-pub async fn judge_name(
-    config: &Config,
-    found: &Found,
-    until: Option<&Until>,
-) -> Result<(), RestoreError> {
+pub async fn judge_name(found: &Found, until: Option<&Until>) -> Result<(), RestoreError> {
     let Some(until @ Until::Name(name)) = until else {
         return Ok(());
     };
-    let Some(suffix) = suffix(&config.archive.compression).filter(|_| !encrypts(config)) else {
+    let program = &found.repository.program;
+    let Some(suffix) = suffix(&program.archive.compression).filter(|_| !program.encrypts()) else {
         return Ok(());
     };
     match holds(found, name, suffix).await {
@@ -52,7 +48,7 @@ async fn holds(found: &Found, name: &str, suffix: &str) -> Option<bool> {
         let (key, field) = (found.repository.key(&key), field.clone());
         async move {
             let look = move |content: &mut dyn Read| look_for(&field, content);
-            let read = catalog::read_unpacked(&found.bucket, &key, look).await;
+            let read = catalog::read_unpacked(&found.repository.bucket, &key, look).await;
             Some((segment.number, read.ok()?.ok()?))
         }
     });

@@ -5,22 +5,19 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use super::RestoreError;
 use super::archive_end::what_stands_there;
 use super::fetch::fetch;
 use super::level::Level;
-use super::links;
 use super::live::Silent;
 use super::preflight::{Found, preflight};
 use super::report::{Conditions, Report, Step, secs};
 use super::scratch::Scratch;
-use super::stop_point;
+use super::setup::Setup;
 use super::sync::sync_volume;
-use super::tablespaces;
 use super::until::Until;
 use super::verify::{self, Recovered, SqlCheck};
 use super::watch::beside;
-use crate::config::{Loaded, Source};
+use super::{RestoreError, links, stop_point, tablespaces};
 use crate::model::{Lsn, Verdict};
 use crate::postgres::{self, ControlData, PostgresError};
 use crate::process;
@@ -52,22 +49,22 @@ pub struct Options {
 ///
 /// Every test returns a report. Its processes and files are removed, unless it is kept.
 pub async fn run(
-    loaded: &Loaded,
+    setup: &Setup,
     options: &Options,
     progress: &mut (dyn FnMut(&Step) + Send + Sync),
 ) -> Report {
-    let settings = &loaded.config.restore_test;
+    let settings = &setup.settings;
     let limit = settings.timeout;
     let configured = || Level::named(&settings.level);
     let deadline = Instant::now() + limit;
     let mut test = Test {
-        loaded,
+        setup,
         options,
         progress,
         report: Report {
             level: options.level.unwrap_or_else(configured),
             until: options.until.as_ref().map(Until::to_string),
-            conditions: Some(Conditions::of(&loaded.config)),
+            conditions: Some(Conditions::of(setup)),
             ..Report::default()
         },
         deadline,
@@ -80,7 +77,7 @@ pub async fn run(
 
 /// A restore under way, for a test or for good.
 pub(super) struct Test<'a> {
-    pub loaded: &'a Loaded,
+    pub setup: &'a Setup,
     pub options: &'a Options,
     pub progress: &'a mut (dyn FnMut(&Step) + Send + Sync),
     pub report: Report,
@@ -91,17 +88,21 @@ pub(super) struct Test<'a> {
 
 impl Test<'_> {
     async fn whole(&mut self) -> Result<(), RestoreError> {
-        let config = &self.loaded.config;
+        let setup = self.setup;
         refuse_root()?;
         let began = Instant::now();
-        let live = &config.postgres.data_directory;
-        let mut scratch = Scratch::open(&config.restore_test.directory, live)?;
-        let mut found = preflight(config, self.options, &scratch, &mut self.report).await?;
+        let live = setup.repository.data_directory();
+        let mut scratch = Scratch::open(&setup.settings.directory, live)?;
+        let mut found = preflight(setup, self.options, &scratch, &mut self.report).await?;
         self.refuse_foreign(&found)?;
         scratch.note(|marker| marker.backup = Some(found.plan.backup.name.clone()))?;
         self.step("preflight", began, None);
         // Dropped half-way, its children end with the scratch directory's processes.
-        let outcome = beside(config, self.restore(&scratch, &mut found)).await;
+        let outcome = beside(
+            (setup.postgres(), &setup.settings),
+            self.restore(&scratch, &mut found),
+        )
+        .await;
         let began = Instant::now();
         // A test that ended because the disk ran full must not keep its files there.
         let full = matches!(
@@ -153,7 +154,7 @@ impl Test<'_> {
 
         let verify = Instant::now();
         // What it is asked may run what the backup brought: functions, foreign tables.
-        let settings = &self.loaded.config.postgres;
+        let settings = self.setup.postgres();
         let server = server.cut_off(scratch, settings, self.deadline).await?;
         let read = self.verify(scratch, found, &control, &recovered, server);
         let read = read.await?;
@@ -163,10 +164,7 @@ impl Test<'_> {
 
     /// Refuses a backup of another cluster in this cluster's repository, unless the repository was named by a flag.
     fn refuse_foreign(&self, found: &Found) -> Result<(), RestoreError> {
-        let mut keys = self.loaded.effective().into_iter();
-        let named = keys.any(|effective| {
-            effective.key == "archive.repository" && matches!(effective.source, Source::Flag { .. })
-        });
+        let named = self.setup.is_other_repository;
         match &found.live {
             Err(Silent::Foreign(reason)) if !named => Err(RestoreError::Bad(format!(
                 "{}: {reason}",
@@ -177,8 +175,7 @@ impl Test<'_> {
     }
 
     pub(super) async fn fetch(&self, scratch: &Scratch, found: &Found) -> Result<(), RestoreError> {
-        let config = &self.loaded.config;
-        fetch(config, scratch, found, !self.durable, self.left()).await
+        fetch(self.setup, scratch, found, !self.durable, self.left()).await
     }
 
     /// Is what was fetched a whole cluster, and safe to start?
@@ -205,7 +202,7 @@ impl Test<'_> {
         }
         let removed = links::clear(&scratch.data()).map_err(unreadable)?;
         self.report.remarked("links", links::judge(&removed));
-        let bin = &self.loaded.config.postgres.bin_directory;
+        let bin = &self.setup.postgres().bin_directory;
         let control = postgres::control_data(bin, &scratch.data()).await;
         match control {
             Ok(control) if whole => Ok(control),

@@ -16,10 +16,10 @@ use super::RestoreError;
 use super::scratch::Scratch;
 use super::server_messages::without_values;
 use super::verify::is_corrupt;
-use crate::archive::add_ambient_aws;
 use crate::config::Postgres;
 use crate::postgres::{self, PostgresError, Target};
 use crate::process::{self, Group, Reach};
+use crate::repository::add_ambient_aws;
 
 /// A running scratch server; dropping it begins its immediate shutdown, which [`Scratch::remove`] waits for.
 #[derive(Debug)]

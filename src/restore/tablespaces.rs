@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::RestoreError;
-use crate::archive::catalog::Tablespace;
-use crate::archive::{MAKES_TABLESPACE, Program};
+use crate::archive::MAKES_TABLESPACE;
 use crate::postgres::{Connection, PostgresError};
+use crate::repository::Program;
+use crate::repository::catalog::Tablespace;
 
 /// What lists the tablespaces of a backup and where they stood, for the program and for PostgreSQL.
 pub const MAP: &str = "tablespace_map";

@@ -17,10 +17,12 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::fetch::{NETWORK_LIMIT, network_limit};
 use super::preflight::Found;
-use crate::archive::{ASKED, catalog, encrypts, judge_file, tablespace_made};
-use crate::config::{Config, S3};
+use crate::archive::{ASKED, tablespace_made};
+use crate::config::S3;
 use crate::model::{SegmentSize, WalSegment};
-use crate::storage::{Bucket, Cause, Repository, StorageError};
+use crate::repository::{catalog, judge_file};
+use crate::restore::Setup;
+use crate::storage::{Bucket, Cause, Location, StorageError};
 
 /// Segments that wait or are on their way.
 const MOST: usize = 10;
@@ -51,20 +53,21 @@ pub struct Ahead {
 impl Ahead {
     /// Begins to fetch into `directory` what the replay of `found` will ask for; `None` where that is the program's alone:
     /// the repository is encrypted or of a compression that xdb does not read, or a limit counts the program's bytes.
-    pub fn start(config: &Config, found: &Found, directory: &Path, modest: bool) -> Option<Self> {
-        let settings = &config.archive.settings;
+    pub fn start(setup: &Setup, found: &Found, directory: &Path, modest: bool) -> Option<Self> {
+        let program = &setup.repository.program;
+        let settings = &program.archive.settings;
         let one = settings
             .get(CONCURRENCY)
             .is_some_and(|value| value.expose_secret() == "1");
-        let limited =
-            settings.contains_key(NETWORK_LIMIT) || (modest && network_limit(config).is_some());
-        if one || limited || encrypts(config) {
+        let limited = settings.contains_key(NETWORK_LIMIT)
+            || (modest && network_limit(&setup.settings).is_some());
+        if one || limited || program.encrypts() {
             return None;
         }
         let work = Work {
-            s3: config.s3.clone(),
-            repository: found.repository.clone(),
-            suffix: suffix(&config.archive.compression)?,
+            s3: program.s3.clone(),
+            location: setup.repository.location.clone(),
+            suffix: suffix(&program.archive.compression)?,
             size: found.catalog.wal.size,
             cluster: found.plan.sentinel.system_identifier,
             directory: directory.to_owned(),
@@ -153,7 +156,7 @@ pub fn suffix(compression: &str) -> Option<&'static str> {
 
 struct Work {
     s3: S3,
-    repository: Repository,
+    location: Location,
     suffix: &'static str,
     size: SegmentSize,
     /// The system identifier of the cluster, where the backup has it.
@@ -165,7 +168,8 @@ struct Work {
 
 impl Work {
     async fn fetch(&self, segments: Vec<WalSegment>) -> Result<Infallible, StorageError> {
-        let bucket = Bucket::open(&self.s3, &self.repository.bucket).await?;
+        // This thread has a runtime of its own, which a connection must not outlive.
+        let bucket = Bucket::open(&self.s3, &self.location.bucket).await?;
         let arriving = stream::iter(segments).map(|segment| self.fetch_one(&bucket, segment));
         let mut arriving = arriving.buffered(AT_ONCE);
         let (mut waiting, mut more) = (VecDeque::new(), true);
@@ -185,7 +189,7 @@ impl Work {
     async fn fetch_one(&self, bucket: &Bucket, segment: WalSegment) -> Option<String> {
         let name = segment.name(self.size);
         let key = format!("wal_005/{name}{}", self.suffix);
-        let key = self.repository.key(&key);
+        let key = self.location.key(&key);
         let part = self.directory.join(format!("{name}.part"));
         let room = self.room.acquire().await.ok()?;
         while !self.is_behind(&name) {

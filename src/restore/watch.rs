@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::live::{self, Live};
 use super::scratch::free_bytes;
 use super::{Conclusion, RestoreError};
-use crate::config::Config;
+use crate::config::{Postgres, RestoreTest};
 use crate::process::{self, MODEST_MEMORY as MEMORY};
 
 /// How often a running test looks at the live server.
@@ -23,32 +23,32 @@ const ANSWERS: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// [`RestoreError::Beside`] with the reason why not.
-pub fn may_begin(config: &Config, live: Option<&Live>) -> Result<(), RestoreError> {
+pub fn may_begin(node: (&Postgres, &RestoreTest), live: Option<&Live>) -> Result<(), RestoreError> {
     let available = Meminfo::current()
         .ok()
         .and_then(|memory| memory.mem_available);
     let reason = judge_memory(available)
         .or_else(|| live.and_then(|live| judge_work(&live.heavy)))
-        .or_else(|| judge_live(config, live));
+        .or_else(|| judge_live(node, live));
     match reason {
         Some(reason) => Err(RestoreError::Beside(reason)),
         None => Ok(()),
     }
 }
 
-/// Runs `test` for as long as the live server of `config` can do without what it takes.
+/// Runs `test` for as long as the live server of `node` can do without what it takes.
 ///
 /// # Errors
 /// As `test`; [`RestoreError::Beside`] where the live server came first, [`RestoreError::NoMemory`] where the kernel
 /// ended a part of it.
 pub async fn beside(
-    config: &Config,
+    node: (&Postgres, &RestoreTest),
     test: impl Future<Output = Result<(), RestoreError>>,
 ) -> Result<(), RestoreError> {
     let killed = process::modest_kills();
     let outcome = tokio::select! {
         outcome = test => outcome,
-        error = watch(config) => Err(error),
+        error = watch(node) => Err(error),
     };
     let judged = matches!(&outcome, Err(error) if error.conclusion() != Conclusion::NotRun);
     match process::modest_limit() {
@@ -59,28 +59,31 @@ pub async fn beside(
     }
 }
 
-/// Watches the live server of `config` beside a running test; ends with the error that ends the test.
-async fn watch(config: &Config) -> RestoreError {
+/// Watches the live server of `node` beside a running test; ends with the error that ends the test.
+async fn watch(node: (&Postgres, &RestoreTest)) -> RestoreError {
     loop {
         tokio::time::sleep(LOOK).await;
         // One that does not answer is the test's doing in the worst case only, and its end is no help then.
-        let live = timeout(ANSWERS, live::look(config)).await;
+        let live = timeout(ANSWERS, live::look(node.0)).await;
         let live = live.ok().and_then(Result::ok);
-        if let Some(reason) = judge_live(config, live.as_ref()) {
+        if let Some(reason) = judge_live(node, live.as_ref()) {
             return RestoreError::Beside(reason);
         }
     }
 }
 
-fn judge_live(config: &Config, live: Option<&Live>) -> Option<String> {
+fn judge_live(
+    (postgres, settings): (&Postgres, &RestoreTest),
+    live: Option<&Live>,
+) -> Option<String> {
     let behind = live
         .filter(|live| live.server.in_recovery)
         .and_then(|live| {
             let server = &live.server;
             Some(server.wal_end?.0.saturating_sub(server.position?.0))
         });
-    let data = &config.postgres.data_directory;
-    judge_lag(behind, u64::from(config.restore_test.max_lag_mib) << 20)
+    let data = &postgres.data_directory;
+    judge_lag(behind, u64::from(settings.max_lag_mib) << 20)
         .or_else(|| judge_volume(data))
         .or_else(|| judge_volume(&data.join("pg_wal")))
 }

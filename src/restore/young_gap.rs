@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 
 use super::plan::Plan;
-use crate::archive::catalog::{Catalog, Span};
 use crate::model::WalSegment;
+use crate::repository::catalog::{Catalog, Span};
 
 /// Between two looks.
 pub const AGAIN: Duration = Duration::from_secs(1);
@@ -112,10 +112,10 @@ fn is_young(gap: Span, catalog: &Catalog, clock: Timestamp) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::catalog::{Backup, Sentinel, Stored, Tests, Wal};
     use crate::model::{Timeline, Verdict};
+    use crate::repository::catalog::{Backup, Sentinel, Stored, Tests, Wal};
     use crate::restore::plan::{Pick, plan};
-    use crate::storage::Repository;
+    use crate::storage::Location;
 
     const SEGMENT: u64 = 16 << 20;
 
@@ -150,7 +150,7 @@ mod tests {
     }
 
     fn planned(catalog: &Catalog) -> Plan {
-        let repository = Repository {
+        let repository = Location {
             bucket: "walg-test".to_owned(),
             prefix: "main/pg17".to_owned(),
         };

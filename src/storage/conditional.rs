@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// What must hold for an object to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Condition<'a> {
+pub enum Condition<'a> {
     /// It is not there (`If-None-Match: *`).
     Absent,
     /// It is the one with this ETag (`If-Match`).
@@ -25,14 +25,14 @@ pub(super) enum Condition<'a> {
 
 /// An object that a conditional write stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Written {
-    pub(super) tag: String,
+pub struct Written {
+    pub tag: String,
     /// The bucket keeps versions, so deleting the object would leave a delete marker.
-    pub(super) is_versioned: bool,
+    pub is_versioned: bool,
 }
 
 /// What to do with an object that was read.
-pub(super) enum Step<T> {
+pub enum Step<T> {
     Keep(T),
     /// Store this content, unless the object changes meanwhile.
     Write(Vec<u8>, T),
@@ -65,10 +65,7 @@ impl Refusal {
 
 impl Bucket {
     /// One small object with its ETag; `None` when it is not there.
-    pub(super) async fn get_tagged(
-        &self,
-        key: &str,
-    ) -> Result<Option<(Vec<u8>, String)>, StorageError> {
+    pub async fn get_tagged(&self, key: &str) -> Result<Option<(Vec<u8>, String)>, StorageError> {
         let request = self.client.get_object().bucket(&self.name).key(key);
         let answer = match request
             .send()
@@ -89,7 +86,7 @@ impl Bucket {
     /// Writes a small object where `condition` holds; `None` where it does not hold.
     ///
     /// A request that is sent again after a lost answer finds its own first: `None` does not say that it was not written.
-    pub(super) async fn put_if(
+    pub async fn put_if(
         &self,
         key: &str,
         content: &[u8],
@@ -114,7 +111,7 @@ impl Bucket {
     }
 
     /// Deletes an object that is still the one with the ETag `tag`; `false` where it is another one or not there.
-    pub(super) async fn delete_if(&self, key: &str, tag: &str) -> Result<bool, StorageError> {
+    pub async fn delete_if(&self, key: &str, tag: &str) -> Result<bool, StorageError> {
         let request = self.client.delete_object().bucket(&self.name).key(key);
         let deleted = request.if_match(tag).send().await;
         match deleted.map_err(|e| self.failed("delete", key, e)) {
@@ -130,7 +127,7 @@ impl Bucket {
     ///
     /// # Errors
     /// As `decide`; when S3 does not answer; [`Cause::Unsettled`] when it refuses every write.
-    pub(super) async fn update<T, E: From<StorageError>>(
+    pub async fn update<T, E: From<StorageError>>(
         &self,
         key: &str,
         mut decide: impl FnMut(Option<&[u8]>) -> Result<Step<T>, E>,

@@ -1,4 +1,4 @@
-//! S3: list, get, put, stream, delete, look for, and clean up. Of what buckets hold it knows [`Shared`] alone.
+//! S3: list, get, put, stream, delete, look for, and clean up. It knows nothing of what buckets hold.
 
 mod body;
 mod client;
@@ -6,8 +6,7 @@ mod conditional;
 mod download;
 mod error;
 mod listing;
-mod repository;
-mod shared;
+mod location;
 mod upload;
 
 use std::time::Duration;
@@ -19,13 +18,10 @@ use tokio::time::timeout;
 
 use crate::config::S3;
 pub use body::Body;
+pub use conditional::{Condition, Step, Written};
 pub use download::Download;
 pub use error::{Cause, StorageError};
-pub use repository::{Repository, UnknownPlaceholder};
-pub use shared::{
-    Acknowledgement, ArchiveOf, ClusterLock, HighWater, Holder, Keeper, LockError, Proof, Pruned,
-    ReadProofs, Shared, SharedError, Success, set_aside_folder,
-};
+pub use location::{Location, UnknownPlaceholder};
 pub use upload::{Content, Upload};
 
 /// One object of a listing.
@@ -68,6 +64,14 @@ impl Bucket {
 
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Another bucket of the same S3, through the same client.
+    pub fn beside(&self, name: &str) -> Self {
+        Self {
+            client: self.client.clone(),
+            name: name.to_owned(),
+        }
     }
 
     /// The whole content of one object; for small objects only, it is held in memory.

@@ -69,6 +69,11 @@ impl StateFiles {
         }
     }
 
+    /// The state directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The proof that supersedes this node's server; `None` where none is kept or it cannot be read.
     pub fn supersession(&self) -> Option<Supersession> {
         self.read(SUPERSESSION)

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use procfs::{Current, Meminfo};
 
-use crate::config::Config;
 use crate::model::ArchiveFile;
 
 /// What an upload may take: a segment that cannot be compressed, in a buffer that grew by doubling.
@@ -77,12 +76,12 @@ impl Distance {
 
     /// How many uploads may be under way: as the way to S3 is worth, at most as configured, and within an eighth of the
     /// memory that is free.
-    pub(super) fn at_once(&self, config: &Config) -> usize {
+    pub(super) fn at_once(&self, configured: u32) -> usize {
         let free = Meminfo::current()
             .ok()
             .and_then(|memory| memory.mem_available);
         let way = self.answers().iter().min().copied().unwrap_or_default();
-        at_once(config.archive.upload_concurrency, free, way)
+        at_once(configured, free, way)
     }
 
     fn answers(&self) -> MutexGuard<'_, VecDeque<Duration>> {

@@ -14,7 +14,7 @@ mod talk;
 mod upload;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::UnixListener;
@@ -24,14 +24,13 @@ use tokio::task::JoinSet;
 use tokio::time::interval;
 
 use super::ArchiveError;
-use super::timelines::Timelines;
 use crate::config::Config;
 use crate::log;
-use crate::storage::Bucket;
-use crate::store::Store;
-use ahead::{Ahead, Distance};
+use crate::repository::RepositoryHandle;
+use crate::store::{StateFiles, Store};
+use ahead::Ahead;
 pub(super) use client::{Handed, hand_over};
-use program::{Place, Supervised};
+use program::Supervised;
 use protocol::Request;
 use upload::{Ended, Identity, Means};
 
@@ -70,10 +69,16 @@ pub type Again = Box<dyn Fn() -> Result<Option<Config>, String> + Send + Sync>;
 type Ask = (Request, oneshot::Sender<bool>);
 
 /// Serves until it is dropped; for ever silent where it cannot.
-pub async fn serve(config: &Config, leads: Leads, again: Again, store: Store) {
-    match open(config).await {
+pub async fn serve(
+    repository: RepositoryHandle,
+    state: StateFiles,
+    leads: Leads,
+    again: Again,
+    store: Store,
+) {
+    match open(&repository, state).await {
         Ok((listening, means)) => {
-            Archiver::new(means, leads, again, store)
+            Archiver::new(repository, means, leads, again, store)
                 .run(listening)
                 .await
         }
@@ -85,30 +90,19 @@ pub async fn serve(config: &Config, leads: Leads, again: Again, store: Store) {
     std::future::pending().await
 }
 
-async fn open(config: &Config) -> Result<(socket::Listening, Means), ArchiveError> {
-    let means = means(config).await?;
-    let path = socket::path(&config.node.state_directory);
+async fn open(
+    repository: &RepositoryHandle,
+    state: StateFiles,
+) -> Result<(socket::Listening, Means), ArchiveError> {
+    let path = socket::path(state.directory());
+    let means = Means::of(repository.get().await?, state);
     let listening =
         socket::listen(&path).map_err(|source| ArchiveError::Socket { path, source })?;
     Ok((listening, means))
 }
 
-async fn means(config: &Config) -> Result<Means, ArchiveError> {
-    let repository = super::repository(config)?;
-    let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
-    Ok(Means {
-        place: Place::of(config),
-        config: config.clone(),
-        timelines: Timelines::of(config, repository.clone(), bucket.clone()),
-        repository,
-        bucket,
-        judging: tokio::sync::Mutex::default(),
-        judged: Mutex::default(),
-        distance: Distance::default(),
-    })
-}
-
 struct Archiver {
+    repository: RepositoryHandle,
     means: Arc<Means>,
     leads: Leads,
     again: Again,
@@ -128,9 +122,16 @@ struct Archiver {
 }
 
 impl Archiver {
-    fn new(means: Means, leads: Leads, again: Again, store: Store) -> Self {
+    fn new(
+        repository: RepositoryHandle,
+        means: Means,
+        leads: Leads,
+        again: Again,
+        store: Store,
+    ) -> Self {
         Self {
-            program: Supervised::new(&means.config, store),
+            repository,
+            program: Supervised::new(means.place.clone(), store),
             means: Arc::new(means),
             leads,
             again,
@@ -251,8 +252,7 @@ impl Archiver {
         if self.waiting.contains_key(name) {
             return true;
         }
-        let (config, repository) = (&self.means.config, &self.means.repository);
-        if !self.program.ensure(config, repository).await {
+        if !self.program.ensure(&self.means.repository).await {
             return false;
         }
         let busy: Vec<usize> = self.uploading.values().copied().collect();
@@ -275,7 +275,10 @@ impl Archiver {
             self.ahead.stop();
             return;
         };
-        let at_once = self.means.distance.at_once(&self.means.config);
+        let at_once = self
+            .means
+            .distance
+            .at_once(self.means.repository.program.archive.upload_concurrency);
         while self.uploading.len() < at_once && self.stored.len() < FAR_AHEAD {
             let Some(name) = self.ahead.next() else {
                 return;
@@ -300,18 +303,19 @@ impl Archiver {
     /// Reads the configuration again, for keys that were changed; a broken one, or the same, changes nothing.
     async fn configure_again(&mut self) {
         self.configured_at = Instant::now();
-        let means = match (self.again)() {
-            Ok(Some(config)) => means(&config).await,
+        let opened = match (self.again)() {
+            Ok(Some(config)) => self.repository.reopen(&config).await,
             Ok(None) => return,
             Err(reason) => {
                 tracing::error!("the archiver keeps its settings: {reason}");
                 return;
             }
         };
-        match means {
-            Ok(means) => {
+        match opened {
+            Ok(repository) => {
                 self.begin_anew().await;
-                self.means = Arc::new(means);
+                let state = self.means.state.clone();
+                self.means = Arc::new(Means::of(repository, state));
                 tracing::info!("the archiver read its settings again");
             }
             Err(error) => {

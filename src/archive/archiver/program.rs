@@ -18,10 +18,11 @@ use tokio::time::timeout;
 
 use super::progress::{Progress, memory};
 use super::protocol::{CHECK, HEADER, OK, PUSH, frame};
-use crate::archive::{ArchiveError, Program, Repository, environment};
-use crate::config::Config;
+use crate::archive::ArchiveError;
+use crate::config::Archive;
 use crate::log;
 use crate::process::Group;
+use crate::repository::{Program, Repository, segment_size_in, set_segment_size};
 use crate::store::Store;
 
 /// How long the program's daemon may take to listen.
@@ -41,8 +42,8 @@ const IDLE: Duration = Duration::from_secs(60);
 const LEAN: u64 = 64 << 20;
 
 /// How long one file may take however well it gets on.
-pub(super) fn longest(config: &Config) -> Duration {
-    config.archive.push_timeout.max(Duration::from_secs(1)) * 10
+pub(super) fn longest(archive: &Archive) -> Duration {
+    archive.push_timeout.max(Duration::from_secs(1)) * 10
 }
 
 /// One of the daemons that run side by side.
@@ -58,8 +59,8 @@ pub(super) struct Worker {
 pub(super) struct Place(PathBuf);
 
 impl Place {
-    pub(super) fn of(config: &Config) -> Self {
-        Self(config.node.state_directory.join("archiver"))
+    pub(super) fn of(state_directory: &Path) -> Self {
+        Self(state_directory.join("archiver"))
     }
 
     /// One for each start: an upload of an earlier one must not get to the next.
@@ -161,9 +162,9 @@ pub(super) struct Supervised {
 }
 
 impl Supervised {
-    pub(super) fn new(config: &Config, store: Store) -> Self {
+    pub(super) fn new(place: Place, store: Store) -> Self {
         Self {
-            place: Place::of(config),
+            place,
             running: Vec::new(),
             generation: 0,
             failures: 0,
@@ -174,7 +175,7 @@ impl Supervised {
     }
 
     /// Starts them where they do not run; `false` while they may not be started again yet, or cannot be.
-    pub(super) async fn ensure(&mut self, config: &Config, repository: &Repository) -> bool {
+    pub(super) async fn ensure(&mut self, repository: &Repository) -> bool {
         self.used_at = Instant::now();
         self.bury().await;
         if !self.running.is_empty() {
@@ -184,7 +185,7 @@ impl Supervised {
             return false;
         }
         self.generation += 1;
-        match self.start(config, repository) {
+        match self.start(repository) {
             Ok(groups) => {
                 let watched = groups.into_iter().map(|group| {
                     let progress = Progress::of(group.id());
@@ -225,29 +226,25 @@ impl Supervised {
         }
     }
 
-    fn start(&self, config: &Config, repository: &Repository) -> Result<Vec<Group>, ArchiveError> {
+    fn start(&self, repository: &Repository) -> Result<Vec<Group>, ArchiveError> {
         self.place
             .make_empty()
             .map_err(|source| ArchiveError::Segment {
                 path: self.place.0.clone(),
                 source,
             })?;
-        let (program, _) = Program::find(config)?;
+        let (program, _) = repository.program.find()?;
         (0..daemons(program))
-            .map(|number| self.start_one(config, repository, number))
+            .map(|number| self.start_one(repository, number))
             .collect()
     }
 
-    fn start_one(
-        &self,
-        config: &Config,
-        repository: &Repository,
-        number: usize,
-    ) -> Result<Group, ArchiveError> {
-        let (_, mut command) = environment::command(config, repository, &self.place.0)?;
-        let live = config.postgres.data_directory.join("pg_wal");
-        if let Some(size) = environment::segment_size_in(&live) {
-            environment::set_segment_size(&mut command, size);
+    fn start_one(&self, repository: &Repository, number: usize) -> Result<Group, ArchiveError> {
+        let (_, mut command) = repository.command(&self.place.0)?;
+        let archive = &repository.program.archive;
+        let live = repository.data_directory().join("pg_wal");
+        if let Some(size) = segment_size_in(&live) {
+            set_segment_size(&mut command, size);
         }
         let worker = Worker {
             generation: self.generation,
@@ -259,18 +256,15 @@ impl Supervised {
             // After that time it answers with an error and still uploads: xdb gives up before, and kills it.
             .env(
                 "WALG_DAEMON_WAL_UPLOAD_TIMEOUT",
-                format!("{}s", longest(config).as_secs() * 2),
+                format!("{}s", longest(archive).as_secs() * 2),
             )
             .current_dir(&self.place.0)
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let concurrency = "WALG_UPLOAD_CONCURRENCY";
-        if !config.archive.settings.contains_key(concurrency) {
+        if !archive.settings.contains_key(concurrency) {
             // walrus takes four at once by default, however many it is asked for.
-            command.env(
-                concurrency,
-                config.archive.upload_concurrency.max(1).to_string(),
-            );
+            command.env(concurrency, archive.upload_concurrency.max(1).to_string());
         }
         Ok(Group::start(&mut command, Signal::KILL)?)
     }

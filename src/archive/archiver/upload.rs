@@ -11,15 +11,15 @@ use tokio::time::timeout;
 use super::ahead::Distance;
 use super::program::{Place, Worker, longest};
 use super::progress::Progress;
-use crate::archive::timelines::Timelines;
-use crate::archive::wal_client::whole_as;
-use crate::archive::wal_role::{Here, in_recovery, refuse_foreign_prefix, refuse_superseded};
-use crate::archive::{ArchiveError, Repository, ancestry, wal_header, wal_push};
-use crate::config::Config;
+use crate::archive::ArchiveError;
+use crate::archive::wal::push;
+use crate::archive::wal::role::{Here, in_recovery, refuse_foreign_prefix, refuse_superseded};
 use crate::log;
 use crate::model::ArchiveFile;
 use crate::postgres::postmaster_run;
-use crate::storage::{Bucket, Cause};
+use crate::repository::{Repository, Timelines, ancestry, wal_header};
+use crate::storage::Cause;
+use crate::store::StateFiles;
 
 /// How long the last look at what supersedes this server counts; five times as long while another look is under way.
 const JUDGED: Duration = Duration::from_secs(2);
@@ -53,9 +53,8 @@ pub(super) enum Ended {
 
 /// What every upload uses.
 pub(super) struct Means {
-    pub(super) config: Config,
     pub(super) repository: Repository,
-    pub(super) bucket: Bucket,
+    pub(super) state: StateFiles,
     pub(super) place: Place,
     pub(super) timelines: Timelines,
     /// Held by the upload that looks at what supersedes this server.
@@ -66,8 +65,20 @@ pub(super) struct Means {
 }
 
 impl Means {
+    pub(super) fn of(repository: Repository, state: StateFiles) -> Self {
+        Self {
+            place: Place::of(state.directory()),
+            timelines: Timelines::of(&repository, state.clone()),
+            repository,
+            state,
+            judging: tokio::sync::Mutex::default(),
+            judged: Mutex::default(),
+            distance: Distance::default(),
+        }
+    }
+
     pub(super) fn wal_directory(&self) -> PathBuf {
-        self.config.postgres.data_directory.join("pg_wal")
+        self.repository.data_directory().join("pg_wal")
     }
 
     /// The file as it is now; `None` where there is none.
@@ -98,12 +109,12 @@ impl Means {
     }
 
     pub(super) fn recovers(&self) -> bool {
-        in_recovery(&self.config.postgres.data_directory)
+        in_recovery(self.repository.data_directory())
     }
 
     /// Which run of the server has the data directory: its process, and when it was started.
     pub(super) fn server(&self) -> Option<String> {
-        postmaster_run(&self.config.postgres.data_directory)
+        postmaster_run(self.repository.data_directory())
     }
 
     /// Has the program's daemon store `name`.
@@ -144,7 +155,7 @@ impl Means {
     }
 
     fn is_of_an_older_timeline(&self, name: &str) -> bool {
-        let data = &self.config.postgres.data_directory;
+        let data = self.repository.data_directory();
         if ArchiveFile::of(name) != Some(ArchiveFile::Segment) || !ancestry::may_be_left(data, name)
         {
             return false;
@@ -158,12 +169,12 @@ impl Means {
     /// Ends when nothing moves for long, or at the longest time that one file may take.
     async fn stands_still(&self, progress: &Progress) {
         // What is left of the time is for the client, and for killing.
-        let patience = self.config.archive.push_timeout / 10 * 6;
+        let patience = self.repository.program.archive.push_timeout / 10 * 6;
         let begun = Instant::now();
         loop {
             tokio::time::sleep(LOOK.min(patience)).await;
             let still = progress.stands_still_for().min(begun.elapsed());
-            if still > patience || begun.elapsed() > longest(&self.config) {
+            if still > patience || begun.elapsed() > longest(&self.repository.program.archive) {
                 return;
             }
         }
@@ -172,7 +183,7 @@ impl Means {
     /// Asks the bucket for what the program's daemon says that it stored: once, whatever its compression.
     pub(super) async fn look(&self, name: &str, before: Identity) -> Ended {
         let asked = Instant::now();
-        let stored = match whole_as(&self.bucket, &self.repository, name, before.size).await {
+        let stored = match self.repository.whole_as(name, before.size).await {
             Ok(stored) => stored.len(),
             Err(error) => {
                 tracing::warn!("{name} was not looked for: {}", log::chain(&error));
@@ -194,15 +205,15 @@ impl Means {
     /// Why the program's daemon could not store `name` it does not tell; S3 tells whether it was the keys.
     async fn is_denied(&self, name: &str) -> bool {
         let key = self.repository.key(&format!("wal_005/{name}"));
-        let looked = self.bucket.exists(&key).await;
+        let looked = self.repository.bucket.exists(&key).await;
         looked.is_err_and(|error| matches!(error.cause(), Some(Cause::Denied(_))))
     }
 
     /// The first of many looks for all of them; while one looks again, the others count on the last look.
     async fn refuse_superseded(&self, name: &str) -> Result<(), ArchiveError> {
         let here = Here {
-            data_directory: &self.config.postgres.data_directory,
-            state_directory: &self.config.node.state_directory,
+            data_directory: self.repository.data_directory(),
+            state_directory: self.state.directory(),
             segment: &self.wal_directory().join(name),
         };
         refuse_foreign_prefix(&self.timelines, here, name).await?;
@@ -238,25 +249,27 @@ impl Means {
     pub(super) async fn sweep(&self) {
         // S3's clock may be behind ours.
         let slack = Duration::from_secs(300);
-        let Ok(before) = Timestamp::now().checked_sub(longest(&self.config) + slack) else {
+        let Ok(before) =
+            Timestamp::now().checked_sub(longest(&self.repository.program.archive) + slack)
+        else {
             return;
         };
         let asked = Instant::now();
         let prefix = self.repository.key("wal_005/");
-        let Ok(left) = self.bucket.unfinished_uploads(&prefix).await else {
+        let Ok(left) = self.repository.bucket.unfinished_uploads(&prefix).await else {
             return;
         };
         self.distance.answered_in(asked.elapsed());
         for upload in left {
             if upload.initiated < before {
-                let _ = self.bucket.abort_upload(&upload).await;
+                let _ = self.repository.bucket.abort_upload(&upload).await;
             }
         }
     }
 
     /// Gives up what a killed program left of `name` in the bucket.
     pub(super) async fn give_up(&self, name: &str) -> Ended {
-        let given_up = wal_push::give_up_unfinished(&self.bucket, &self.repository, name);
+        let given_up = push::give_up_unfinished(&self.repository, name);
         // Where S3 is away this waits for nothing: the client's own push finds it again.
         let _ = timeout(Duration::from_secs(5), given_up).await;
         Ended::Refused

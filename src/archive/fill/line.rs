@@ -1,10 +1,10 @@
 //! The line of the primary's high-water mark, and which files belong to it.
 
-use crate::archive::ancestry::{self, Ancestry};
-use crate::archive::timelines::{NewerTimeline, Relation};
 use crate::model::{
     ArchiveFile, Lsn, SegmentSize, ServerPosition, TimelineHistory, WalSegment, judge_descent,
 };
+use crate::repository::ancestry::{self, Ancestry};
+use crate::repository::{NewerTimeline, Relation};
 
 /// How far the primary has archived, and along which line.
 pub(super) struct Line {

@@ -13,15 +13,15 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::ancestry::{self, Ancestry};
-use super::timelines::Timelines;
-use super::wal_client::{is_whole, stored_as};
-use super::wal_role::in_recovery;
-use super::{ArchiveError, Repository, catalog, segment_header};
-use crate::config::Config;
+use super::ArchiveError;
+use super::wal::role::in_recovery;
 use crate::model::{ArchiveFile, Lsn, SegmentSize, ServerPosition, TimelineHistory};
-use crate::process::{self, MarkedLock};
-use crate::storage::{Bucket, HighWater, Shared};
+use crate::process;
+use crate::repository::ancestry::{self, Ancestry};
+use crate::repository::{
+    HighWater, NodeWorkLock, Repository, Timelines, Work, catalog, is_whole, segment_header,
+};
+use crate::store::StateFiles;
 use line::{Line, left_at};
 
 /// What a run found and did.
@@ -41,11 +41,22 @@ pub struct Kept {
     pub reason: String,
 }
 
+const WORK: Work = Work {
+    name: "archive-fill",
+    file: "fill.lock",
+    other: "another `xdb archive fill` runs on this node",
+    hint: "wait for its end",
+};
+
 /// Looks for what the archive lacks and `pg_wal` of this node holds, and stores it unless `dry_run`.
 ///
 /// # Errors
-/// [`ArchiveError::Refused`] for root; [`ArchiveError::FillBusy`] while another run is at work here; otherwise when the bucket cannot be asked, or a push fails.
-pub async fn fill(config: &Config, dry_run: bool) -> Result<Filled, ArchiveError> {
+/// [`ArchiveError::Refused`] for root; [`ArchiveError::Lock`] while another run is at work here; otherwise when the bucket cannot be asked, or a push fails.
+pub async fn fill(
+    repository: &Repository,
+    state: &StateFiles,
+    dry_run: bool,
+) -> Result<Filled, ArchiveError> {
     if process::runs_as_root() {
         return Err(ArchiveError::Refused {
             reason: "root's files would block the database's user".to_owned(),
@@ -53,17 +64,11 @@ pub async fn fill(config: &Config, dry_run: bool) -> Result<Filled, ArchiveError
                 .to_owned(),
         });
     }
-    let directory = config.node.state_directory.join("fill");
-    let path = directory.with_extension("lock");
-    let lock = MarkedLock::take(&path).map_err(|source| ArchiveError::Lock { path, source })?;
-    let Some(_lock) = lock else {
-        return Err(ArchiveError::FillBusy);
-    };
-    let repository = super::repository(config)?;
+    let directory = state.directory().join("fill");
+    let _lock = NodeWorkLock::take(state.directory(), WORK)?;
     let place = Place {
-        config,
-        bucket: Bucket::open(&config.s3, &repository.bucket).await?,
         repository,
+        state,
         staging: directory,
     };
     let (candidates, cluster) = match place.find().await? {
@@ -91,8 +96,8 @@ pub async fn fill(config: &Config, dry_run: bool) -> Result<Filled, ArchiveError
 }
 
 /// How many of the segments from `first` to `last`, both included, `pg_wal` of this node holds.
-pub fn held_here(config: &Config, (first, last): (&str, &str)) -> usize {
-    let names = ancestry::segments(&config.postgres.data_directory);
+pub fn held_here(data_directory: &Path, (first, last): (&str, &str)) -> usize {
+    let names = ancestry::segments(data_directory);
     let held = names
         .iter()
         .filter(|name| (first..=last).contains(&name.as_str()));
@@ -108,15 +113,14 @@ struct Candidate {
 }
 
 struct Place<'a> {
-    config: &'a Config,
-    repository: Repository,
-    bucket: Bucket,
+    repository: &'a Repository,
+    state: &'a StateFiles,
     staging: PathBuf,
 }
 
 impl Place<'_> {
     fn data(&self) -> &Path {
-        &self.config.postgres.data_directory
+        self.repository.data_directory()
     }
 
     /// What may be stored, and the cluster's system identifier; or why nothing is looked for.
@@ -153,9 +157,10 @@ impl Place<'_> {
         cluster: u64,
         size: SegmentSize,
     ) -> Result<Result<Line, String>, ArchiveError> {
-        let shared = Shared::open(self.config).await?;
+        let shared = &self.repository.shared;
         let mark = shared.high_water().await?.filter(|mark| {
-            mark.system_identifier == cluster && mark.repository == self.repository.to_string()
+            mark.system_identifier == cluster
+                && mark.repository == self.repository.location.to_string()
         });
         let Some(HighWater { timeline, lsn, .. }) = mark else {
             let reason = "no primary's daemon has set a high-water mark: how far it has archived is not known";
@@ -163,14 +168,14 @@ impl Place<'_> {
         };
         let ancestry = match ancestry::of_timeline(self.data(), timeline) {
             Some(ancestry) => Some(ancestry),
-            None => ancestry::stored(&self.bucket, &self.repository, timeline).await?,
+            None => ancestry::stored(self.repository, timeline).await?,
         };
         let Some(ancestry) = ancestry else {
             return Ok(Err(format!(
                 "the history of timeline {timeline} cannot be read"
             )));
         };
-        let pruned = shared.pruned((cluster, &self.repository)).await?;
+        let pruned = shared.pruned((cluster, &self.repository.location)).await?;
         Ok(self
             .superseded_at(cluster, &ancestry)
             .await?
@@ -196,7 +201,7 @@ impl Place<'_> {
             lsn: Lsn(u64::MAX),
             history: Some(line.history.clone()),
         };
-        let timelines = Timelines::of(self.config, self.repository.clone(), self.bucket.clone());
+        let timelines = Timelines::of(self.repository, self.state.clone());
         Ok(left_at(&own, &timelines.newer(&own).await?))
     }
 
@@ -212,7 +217,7 @@ impl Place<'_> {
             .partition(|name| ArchiveFile::of(name) == Some(ArchiveFile::Segment));
         let mut missing: BTreeSet<&str> = names.iter().copied().collect();
         for history in histories {
-            let stored = stored_as(&self.bucket, &self.repository, history).await?;
+            let stored = self.repository.stored_as(history).await?;
             let is_stored = stored.iter().any(|object| object.size > 0);
             missing.extend(Some(history).filter(|_| !is_stored));
         }
@@ -248,7 +253,10 @@ impl Place<'_> {
             // Just before the first one, which may be stored without compression.
             let after = format!("{prefix}{}", &first[..23]);
             let within = format!("{prefix}{timeline}");
-            self.bucket.list_each(&within, Some(after), each).await?;
+            self.repository
+                .bucket
+                .list_each(&within, Some(after), each)
+                .await?;
         }
         Ok(missing.into_iter().map(str::to_owned).collect())
     }

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use super::{Candidate, Place};
-use crate::archive::wal_client::{refuse_cut, stored_as, whole_as};
-use crate::archive::{ArchiveError, environment, segment_header, wal_push};
+use crate::archive::ArchiveError;
+use crate::archive::wal::client::refuse_cut;
+use crate::archive::wal::push;
 use crate::model::{Lsn, TimelineHistory};
 use crate::process;
+use crate::repository::segment_header;
 
 impl Place<'_> {
     /// Stores one; the inner error says why it is left alone.
@@ -40,7 +42,7 @@ impl Place<'_> {
             return Ok(judged);
         }
         // The primary may have stored it meanwhile.
-        let stored = stored_as(&self.bucket, &self.repository, name).await?;
+        let stored = self.repository.stored_as(name).await?;
         let bytes = std::fs::metadata(&copy).map_or(0, |found| found.len());
         if let Err(cut) = refuse_cut(&stored, name, bytes) {
             let hint = cut.hint().unwrap_or_default();
@@ -63,7 +65,13 @@ impl Place<'_> {
             return Ok(Err("it is no WAL segment".to_owned()));
         };
         let start = Lsn(end.0 - std::fs::metadata(copy).map_or(0, |found| found.len()));
-        let mut command = process::command(self.config.postgres.bin_directory.join("pg_waldump"));
+        let mut command = process::command(
+            self.repository
+                .program
+                .postgres
+                .bin_directory
+                .join("pg_waldump"),
+        );
         command
             .env("LC_ALL", "C")
             .arg("--quiet")
@@ -71,7 +79,7 @@ impl Place<'_> {
             .arg(format!("--timeline={}", segment.timeline))
             .arg(format!("--start={start}"))
             .arg(format!("--end={end}"));
-        let finished = process::run(command, self.config.archive.push_timeout).await?;
+        let finished = process::run(command, self.repository.program.archive.push_timeout).await?;
         Ok(if finished.status.success() {
             Ok(())
         } else {
@@ -80,15 +88,15 @@ impl Place<'_> {
     }
 
     async fn push(&self, name: &str, copy: &Path) -> Result<(), ArchiveError> {
-        let (program, mut command) =
-            environment::command(self.config, &self.repository, &self.staging)?;
+        let (program, mut command) = self.repository.command(&self.staging)?;
         command.arg("wal-push").arg(copy);
         command.current_dir(&self.staging);
-        let ended = process::run_attached(command, self.config.archive.push_timeout).await;
+        let ended =
+            process::run_attached(command, self.repository.program.archive.push_timeout).await;
         if ended.as_ref().is_ok_and(ExitStatus::success) {
             return Ok(());
         }
-        wal_push::give_up_unfinished(&self.bucket, &self.repository, name).await;
+        push::give_up_unfinished(self.repository, name).await;
         Err(ArchiveError::Failed {
             program: program.to_string(),
             verb: "wal-push",
@@ -99,15 +107,15 @@ impl Place<'_> {
     /// Whether the bucket holds what was pushed, once.
     async fn compare(&self, name: &str, copy: &Path) -> Result<Result<(), String>, ArchiveError> {
         let bytes = std::fs::metadata(copy).map_or(0, |found| found.len());
-        let stored = whole_as(&self.bucket, &self.repository, name, bytes).await?;
+        let stored = self.repository.whole_as(name, bytes).await?;
         let name = name.to_owned();
         match stored.as_slice() {
             [] => Err(ArchiveError::NotThere {
-                program: self.config.archive.program.clone(),
+                program: self.repository.program.archive.program.clone(),
                 reason: format!("{name} is not whole in the bucket"),
             }),
             [_] => {
-                let same = wal_push::same_content(&self.bucket, &stored, copy, &name);
+                let same = push::same_content(self.repository, &stored, copy, &name);
                 // Where xdb cannot read it, the program decides.
                 same.await.map(|_| Ok(()))
             }

@@ -1,8 +1,8 @@
 //! Holds a deletion against the plan: what the program says it would delete, and what the bucket holds afterwards. Pure.
 
 use super::{Plan, Seen, WalPlan};
-use crate::archive::catalog::Catalog;
 use crate::model::{Lsn, SegmentSize, WalSegment};
+use crate::repository::catalog::Catalog;
 
 const SENTINEL: &str = "_backup_stop_sentinel.json";
 

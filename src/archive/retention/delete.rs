@@ -5,10 +5,10 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::Plan;
-use crate::archive::{ArchiveError, Program, Repository, environment};
-use crate::config::Config;
+use crate::archive::ArchiveError;
 use crate::model::SegmentSize;
 use crate::process;
+use crate::repository::{Program, Repository, set_segment_size};
 
 /// One call of a program's `delete`.
 pub(super) enum Deletion<'a> {
@@ -20,7 +20,6 @@ pub(super) enum Deletion<'a> {
 
 /// The configured program on one repository.
 pub(super) struct Deleter<'a> {
-    pub(super) config: &'a Config,
     pub(super) repository: &'a Repository,
     pub(super) size: SegmentSize,
 }
@@ -75,7 +74,8 @@ impl Deleter<'_> {
     pub(super) async fn mark(&self, backup: &str, permanent: bool) -> Result<(), ArchiveError> {
         let (program, mut command) = self.command()?;
         command.args(program.backup_mark(backup, permanent));
-        let finished = process::run(command, self.config.archive.backup_timeout).await?;
+        let finished =
+            process::run(command, self.repository.program.archive.backup_timeout).await?;
         if finished.status.success() {
             return Ok(());
         }
@@ -119,7 +119,7 @@ impl Deleter<'_> {
             );
             pipes.0.and(pipes.1)
         };
-        let after = self.config.archive.backup_timeout;
+        let after = self.repository.program.archive.backup_timeout;
         let streamed = timeout(after, process::stream_both(command, read)).await;
         let (status, said) = streamed.map_err(|_| ArchiveError::TooSlow { after })??;
         if !status.success() {
@@ -152,10 +152,10 @@ impl Deleter<'_> {
     }
 
     fn command(&self) -> Result<(Program, Command), ArchiveError> {
-        let directory = &self.config.postgres.data_directory;
-        let (program, mut command) = environment::command(self.config, self.repository, directory)?;
+        let directory = self.repository.data_directory();
+        let (program, mut command) = self.repository.command(directory)?;
         // By it both reckon which WAL a permanent backup needs.
-        environment::set_segment_size(&mut command, self.size);
+        set_segment_size(&mut command, self.size);
         Ok((program, command))
     }
 }

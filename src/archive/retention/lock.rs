@@ -1,55 +1,44 @@
 //! One prune at a time, on this node and in the cluster, and none beside a base backup.
 
-use std::path::PathBuf;
-
 use crate::archive::ArchiveError;
-use crate::archive::push_lock::{PushLock, clean_up_push};
-use crate::config::Config;
-use crate::process::MarkedLock;
-use crate::storage::{Bucket, ClusterLock, LockError, Repository, Shared};
+use crate::archive::backup::{self, clean_up_push};
+use crate::config::Node;
+use crate::repository::{LockError, NodeWorkLock, Repository, Work, WorkLock, WorkLockError};
 
-/// What is locked, as the bucket and messages call it.
-const WORK: &str = "prune";
+const WORK: Work = Work {
+    name: "prune",
+    file: "prune.lock",
+    other: "another prune runs on this node",
+    hint: "wait for its end",
+};
+/// The mark says that the locks in the bucket are to be given up.
+const MARK: &str = "pruning";
 
-/// The right to prune. The node's mark says that the locks in the bucket are to be given up.
+/// The right to prune.
 pub(super) struct PruneLock {
-    node: NodeLock,
-    cluster: ClusterLock,
-    push: PushLock,
+    prune: WorkLock,
+    push: WorkLock,
 }
 
 impl PruneLock {
     /// Takes it, and gives up what a base backup that was stopped left unfinished.
-    pub(super) async fn take(
-        config: &Config,
-        bucket: &Bucket,
-        repository: &Repository,
-    ) -> Result<Self, ArchiveError> {
-        let mut node = NodeLock::take(config)?;
-        node.set("pruning")?;
-        let mut cluster = match take_cluster(config).await {
-            Ok(cluster) => cluster,
+    pub(super) async fn take(repository: &Repository, node: &Node) -> Result<Self, ArchiveError> {
+        let own = NodeWorkLock::take(&node.state_directory, WORK)?;
+        let by = (&repository.shared, node.hostname.as_str());
+        let mut prune = WorkLock::take(own, by, Some(MARK)).await?;
+        let mut push = match backup::lock::take(repository, node).await {
+            Ok(push) => push,
             Err(error) => {
-                node.clear()?;
+                prune.cluster.release().await;
+                prune.node.clear()?;
                 return Err(error.into());
             }
         };
-        let mut push = match PushLock::take(config).await {
-            Ok(push) => push,
-            Err(error) => {
-                cluster.release().await;
-                node.clear()?;
-                return Err(error);
-            }
-        };
-        let work = push.node.give_up_marked(config, bucket, repository);
-        let aborted = cluster.during(push.cluster.during(work)).await.flatten();
+        let work = backup::lock::give_up_marked(&mut push.node, repository);
+        let aborted = prune.cluster.during(push.cluster.during(work));
+        let aborted = aborted.await.flatten();
         let aborted = aborted.map_err(ArchiveError::from).flatten();
-        let lock = Self {
-            node,
-            cluster,
-            push,
-        };
+        let lock = Self { prune, push };
         match aborted {
             Ok(()) => Ok(lock),
             Err(error) => {
@@ -64,8 +53,8 @@ impl PruneLock {
         &mut self,
         work: impl Future<Output = T>,
     ) -> Result<T, LockError> {
-        let Self { cluster, push, .. } = self;
-        cluster.during(push.cluster.during(work)).await?
+        let Self { prune, push } = self;
+        prune.cluster.during(push.cluster.during(work)).await?
     }
 
     pub(super) async fn release(mut self) -> Result<(), ArchiveError> {
@@ -75,9 +64,9 @@ impl PruneLock {
 
     /// Leaves the mark of base backups: there are uploads that are not given up yet.
     async fn release_cluster(mut self) -> Result<(), ArchiveError> {
-        self.push.release().await;
-        self.cluster.release().await;
-        self.node.clear()
+        self.push.cluster.release().await;
+        self.prune.cluster.release().await;
+        Ok(self.prune.node.clear()?)
     }
 }
 
@@ -85,58 +74,16 @@ impl PruneLock {
 ///
 /// # Errors
 /// When the bucket cannot be asked; the locks expire then.
-pub async fn clean_up_prune(config: &Config) -> Result<(), ArchiveError> {
-    let mut node = NodeLock::take(config)?;
-    if !node.is_set()? {
+pub async fn clean_up_prune(repository: &Repository, node: &Node) -> Result<(), ArchiveError> {
+    let mut lock = NodeWorkLock::take(&node.state_directory, WORK)?;
+    if lock.mark()?.is_empty() {
         return Ok(());
     }
-    match take_cluster(config).await {
+    match lock.lock_cluster(&repository.shared, &node.hostname).await {
         // Another node's by now.
         Err(LockError::Held { .. }) => {}
-        taken => taken?.release().await,
+        taken => taken.map_err(WorkLockError::from)?.release().await,
     }
-    clean_up_push(config).await?;
-    node.clear()
-}
-
-async fn take_cluster(config: &Config) -> Result<ClusterLock, LockError> {
-    let shared = Shared::open(config).await?;
-    ClusterLock::take(&shared, WORK, &config.node.hostname).await
-}
-
-struct NodeLock {
-    path: PathBuf,
-    lock: MarkedLock,
-}
-
-impl NodeLock {
-    fn take(config: &Config) -> Result<Self, ArchiveError> {
-        let path = config.node.state_directory.join("prune.lock");
-        match MarkedLock::take(&path) {
-            Ok(Some(lock)) => Ok(Self { path, lock }),
-            Ok(None) => Err(ArchiveError::PruneBusy),
-            Err(source) => Err(ArchiveError::Lock { path, source }),
-        }
-    }
-
-    fn is_set(&mut self) -> Result<bool, ArchiveError> {
-        let mark = self.lock.mark().map_err(|source| self.failed(source))?;
-        Ok(!mark.is_empty())
-    }
-
-    fn set(&mut self, mark: &str) -> Result<(), ArchiveError> {
-        let set = self.lock.set_mark(mark);
-        set.map_err(|source| self.failed(source))
-    }
-
-    fn clear(&mut self) -> Result<(), ArchiveError> {
-        self.lock.clear().map_err(|source| self.failed(source))
-    }
-
-    fn failed(&self, source: std::io::Error) -> ArchiveError {
-        ArchiveError::Lock {
-            path: self.path.clone(),
-            source,
-        }
-    }
+    clean_up_push(repository, node).await?;
+    Ok(lock.clear()?)
 }

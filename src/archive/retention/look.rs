@@ -6,11 +6,11 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 
 use super::{Folder, Mark, Seen};
-use crate::archive::catalog::{self, Backup, Catalog};
-use crate::archive::{ArchiveError, Program, learn_tests};
-use crate::config::Config;
+use crate::archive::ArchiveError;
 use crate::model::WalSegment;
-use crate::storage::{ArchiveOf, Bucket, Cause, Keeper, Repository, Shared, SharedError};
+use crate::repository::catalog::{self, Backup};
+use crate::repository::{ArchiveOf, Keeper, Program, Repository, RepositoryError, Shared};
+use crate::storage::Cause;
 
 /// The job whose success proves the backup in its detail, too.
 const TEST: &str = "restore-test";
@@ -22,16 +22,14 @@ const AT_ONCE: usize = 8;
 /// # Errors
 /// When any of it cannot be read: by half a look nothing may be deleted.
 pub(super) async fn look(
-    config: &Config,
-    bucket: &Bucket,
     repository: &Repository,
     system_identifier: u64,
 ) -> Result<Seen, ArchiveError> {
-    let (program, _) = Program::find(config)?;
-    let shared = Shared::open(config).await?;
-    let of = (system_identifier, repository);
-    let mut catalog = catalog::read(bucket, repository).await?;
-    learn_tests(config, repository, &mut catalog).await?;
+    let (program, _) = repository.program.find()?;
+    let shared = &repository.shared;
+    let of = (system_identifier, &repository.location);
+    let mut catalog = catalog::read(repository).await?;
+    repository.learn_tests(&mut catalog).await?;
     let pruned = shared.pruned(of).await?;
     let before = pruned.as_ref().and_then(|pruned| pruned.before.as_deref());
     catalog.wal.pruned_before =
@@ -39,11 +37,11 @@ pub(super) async fn look(
     let keepers = shared.keepers(of).await?;
     Ok(Seen {
         system_identifier,
-        folders: folders(bucket, repository).await?,
-        marks: marks(bucket, repository, program, &catalog.backups).await?,
+        folders: folders(repository).await?,
+        marks: marks(repository, program, &catalog.backups).await?,
         keepers: keepers.into_iter().map(|keeper| keeper.backup).collect(),
         deleting: pruned.map(|pruned| pruned.deleting).unwrap_or_default(),
-        proven: proven(&shared, of, &catalog.backups).await?,
+        proven: proven(shared, of, &catalog.backups).await?,
         catalog,
     })
 }
@@ -86,34 +84,10 @@ fn last_outcomes(
     (proven, failed)
 }
 
-/// Puts into `catalog`, which was read from `repository`, how far retention has deleted, so that what it took is no loss.
-///
-/// # Errors
-/// When the bucket cannot be asked.
-pub async fn know_pruned(
-    config: &Config,
-    repository: &Repository,
-    catalog: &mut Catalog,
-) -> Result<(), SharedError> {
-    let mut sentinels = catalog.backups.iter().filter_map(|it| it.sentinel.as_ref());
-    let Some(identifier) = sentinels.find_map(|sentinel| sentinel.system_identifier) else {
-        return Ok(());
-    };
-    let shared = Shared::open(config).await?;
-    let pruned = shared.pruned((identifier, repository)).await?;
-    let before = pruned.and_then(|pruned| pruned.before);
-    catalog.wal.pruned_before =
-        before.and_then(|name| WalSegment::parse(&name, catalog.wal.size).ok());
-    Ok(())
-}
-
-async fn folders(
-    bucket: &Bucket,
-    repository: &Repository,
-) -> Result<BTreeMap<String, Folder>, ArchiveError> {
+async fn folders(repository: &Repository) -> Result<BTreeMap<String, Folder>, ArchiveError> {
     let prefix = repository.key("basebackups_005/");
     let mut folders: BTreeMap<String, Folder> = BTreeMap::new();
-    for object in bucket.list(&prefix).await? {
+    for object in repository.bucket.list(&prefix).await? {
         let Some(path) = object.key.strip_prefix(&prefix) else {
             continue;
         };
@@ -141,21 +115,23 @@ struct Metadata {
 /// # Errors
 /// When the bucket cannot be read, or holds what cannot.
 pub async fn permanent(
-    config: &Config,
-    bucket: &Bucket,
     repository: &Repository,
     backup: &Backup,
 ) -> Result<Option<Option<Keeper>>, ArchiveError> {
     let Some(sentinel) = &backup.sentinel else {
         return Ok(None);
     };
-    let in_metadata = in_metadata(bucket, repository, &backup.name).await?;
+    let in_metadata = in_metadata(repository, &backup.name).await?;
     if !sentinel.permanent && in_metadata != Some(true) {
         return Ok(None);
     }
-    let shared = Shared::open(config).await?;
     let keepers = match sentinel.system_identifier {
-        Some(identifier) => shared.keepers((identifier, repository)).await?,
+        Some(identifier) => {
+            repository
+                .shared
+                .keepers((identifier, &repository.location))
+                .await?
+        }
         None => Vec::new(),
     };
     let mut keepers = keepers.into_iter();
@@ -164,7 +140,6 @@ pub async fn permanent(
 
 /// Which of `backups` are marked permanent: walrus marks in the sentinel, wal-g in `metadata.json`.
 async fn marks(
-    bucket: &Bucket,
     repository: &Repository,
     program: Program,
     backups: &[Backup],
@@ -178,7 +153,7 @@ async fn marks(
         ))
     });
     let reads = finished.map(|(name, in_sentinel, has_metadata)| async move {
-        let in_metadata = in_metadata(bucket, repository, &name).await?;
+        let in_metadata = in_metadata(repository, &name).await?;
         let mark = if program.spares(in_sentinel, in_metadata) {
             Some(Mark::Spared)
         } else if in_sentinel || in_metadata == Some(true) {
@@ -201,20 +176,16 @@ async fn marks(
         .collect())
 }
 
-async fn in_metadata(
-    bucket: &Bucket,
-    repository: &Repository,
-    backup: &str,
-) -> Result<Option<bool>, ArchiveError> {
+async fn in_metadata(repository: &Repository, backup: &str) -> Result<Option<bool>, ArchiveError> {
     let key = repository.key(&format!("basebackups_005/{backup}/metadata.json"));
-    let json = match bucket.get(&key).await {
+    let json = match repository.bucket.get(&key).await {
         Err(error) if error.cause() == Some(&Cause::NoSuchKey) => return Ok(None),
         json => json?,
     };
     let metadata: Metadata = serde_json::from_slice(&json).map_err(|error| {
         let reason = format!("its metadata.json: {error}");
         let backup = backup.to_owned();
-        ArchiveError::Sentinel { backup, reason }
+        RepositoryError::Sentinel { backup, reason }
     })?;
     Ok(Some(metadata.is_permanent))
 }

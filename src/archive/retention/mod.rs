@@ -14,7 +14,7 @@ mod seen;
 mod wal;
 
 pub use lock::clean_up_prune;
-pub use look::{know_pruned, permanent};
+pub use look::permanent;
 pub use plan::{Action, BackupPlan, Plan, WalPlan, plan_retention};
 pub use run::{Report, plan, prune};
 pub use seen::{Folder, Mark, Seen};

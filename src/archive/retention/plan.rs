@@ -8,9 +8,9 @@ use serde::Serialize;
 use super::Seen;
 use super::rules::{Rules, Why, why_not_counted};
 use super::wal::{plan_wal, position};
-use crate::archive::catalog::Backup;
 use crate::config::Retention;
 use crate::model::{Timeline, WalSegment};
+use crate::repository::catalog::Backup;
 
 /// What is done with one backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -6,8 +6,8 @@ use jiff::tz::TimeZone;
 
 use super::super::{Folder, Mark};
 use super::*;
-use crate::archive::catalog::{Catalog, Stored, Tests, Wal};
 use crate::model::SegmentSize;
+use crate::repository::catalog::{Catalog, Stored, Tests, Wal};
 
 #[path = "plan_tests_marks.rs"]
 mod marks;

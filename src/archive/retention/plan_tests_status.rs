@@ -1,7 +1,7 @@
 //! Backups that do not count, by the same hand-made repositories.
 
 use super::*;
-use crate::archive::catalog::Tested;
+use crate::repository::catalog::Tested;
 
 fn tested(passed: bool, spares_backup: bool) -> Tests {
     Tests {
@@ -31,7 +31,7 @@ const ONE: Retention = Retention {
 #[test]
 fn a_backup_that_does_not_count_lets_no_other_be_deleted() {
     let mut cut = fulls(&[10, 40, 90]);
-    cut.catalog.backups[2].stored = Some(crate::archive::catalog::StoredParts::default());
+    cut.catalog.backups[2].stored = Some(crate::repository::catalog::StoredParts::default());
     for (what, all, words) in [
         (
             "its parts are gone",

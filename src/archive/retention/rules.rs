@@ -8,8 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::wal::position;
 use super::{Mark, Seen};
-use crate::archive::catalog::{Backup, State};
 use crate::config::Retention;
+use crate::repository::catalog::{Backup, State};
 
 /// An unfinished backup may be at work for so long.
 const AT_WORK: SignedDuration = SignedDuration::from_hours(24);

@@ -12,14 +12,18 @@ use super::lock::PruneLock;
 use super::look::look;
 use super::wal::position;
 use super::{Action, Plan, Seen, plan_retention};
-use crate::archive::catalog::Catalog;
-use crate::archive::push_judge::judge_server;
-use crate::archive::{self, ArchiveError, Relation, Repository, Timelines};
-use crate::config::Config;
+use crate::archive::ArchiveError;
+use crate::archive::backup::judge::judge_server;
+use crate::config::{Node, Retention};
 use crate::model::WalSegment;
 use crate::postgres::{self, ControlData, Server};
 use crate::process;
-use crate::storage::{ArchiveOf, Bucket, Keeper, Pruned, Shared};
+use crate::repository::catalog::Catalog;
+use crate::repository::{
+    ArchiveOf, Keeper, Pruned, Relation, Repository, Timelines, forget_catalog, position_of,
+    superseded,
+};
+use crate::store::StateFiles;
 
 /// How long a question to PostgreSQL may take.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -41,8 +45,12 @@ pub struct Report {
 ///
 /// # Errors
 /// As [`prune`], but for locks.
-pub async fn plan(config: &Config) -> Result<Plan, ArchiveError> {
-    let place = Place::find(config).await?;
+pub async fn plan(
+    repository: &Repository,
+    node: &Node,
+    retention: Retention,
+) -> Result<Plan, ArchiveError> {
+    let place = Place::find(repository, node, retention).await?;
     Ok(place.look_and_plan().await?.1)
 }
 
@@ -51,15 +59,19 @@ pub async fn plan(config: &Config) -> Result<Plan, ArchiveError> {
 /// # Errors
 /// [`ArchiveError::Refused`] where this node may not prune or the repository is not to be trusted,
 /// [`ArchiveError::NoRetention`] where nothing is configured; otherwise what failed.
-pub async fn prune(config: &Config) -> Result<Report, ArchiveError> {
-    if config.retention.window_days.is_some() && process::runs_as_root() {
+pub async fn prune(
+    repository: &Repository,
+    node: &Node,
+    retention: Retention,
+) -> Result<Report, ArchiveError> {
+    if retention.window_days.is_some() && process::runs_as_root() {
         let reason =
             "root's lock and files would stand in the way of the database's user".to_owned();
         let hint = "run it as the database's user: runuser -u postgres -- xdb prune".to_owned();
         return Err(ArchiveError::Refused { reason, hint });
     }
-    let place = Place::find(config).await?;
-    let mut lock = PruneLock::take(config, &place.bucket, &place.repository).await?;
+    let place = Place::find(repository, node, retention).await?;
+    let mut lock = PruneLock::take(repository, node).await?;
     // Of locks that were lost the marks stay, and the next run finds them.
     let pruned = lock.during(place.prune()).await?;
     lock.release().await?;
@@ -68,46 +80,50 @@ pub async fn prune(config: &Config) -> Result<Report, ArchiveError> {
 
 /// Where is pruned, and by whom.
 struct Place<'a> {
-    config: &'a Config,
-    repository: Repository,
-    bucket: Bucket,
-    shared: Shared,
+    repository: &'a Repository,
+    node: &'a Node,
+    retention: Retention,
+    timelines: Timelines,
     control: ControlData,
     server: Server,
 }
 
 impl<'a> Place<'a> {
-    async fn find(config: &'a Config) -> Result<Self, ArchiveError> {
-        if config.retention.window_days.is_none() {
+    async fn find(
+        repository: &'a Repository,
+        node: &'a Node,
+        retention: Retention,
+    ) -> Result<Self, ArchiveError> {
+        if retention.window_days.is_none() {
             return Err(ArchiveError::NoRetention);
         }
-        let repository = archive::repository(config)?;
-        let directory = &config.postgres.data_directory;
-        let control = postgres::control_data(&config.postgres.bin_directory, directory).await?;
-        let connection = postgres::connect(&(&config.postgres).into(), ANSWER).await?;
+        let settings = &repository.program.postgres;
+        let directory = &settings.data_directory;
+        let control = postgres::control_data(&settings.bin_directory, directory).await?;
+        let connection = postgres::connect(&settings.into(), ANSWER).await?;
         Ok(Self {
-            bucket: Bucket::open(&config.s3, &repository.bucket).await?,
-            shared: Shared::open(config).await?,
+            timelines: Timelines::of(repository, StateFiles::of(&node.state_directory)),
             server: postgres::server(&connection).await?,
-            config,
             repository,
+            node,
+            retention,
             control,
         })
     }
 
     fn archive(&self) -> ArchiveOf<'_> {
-        (self.control.system_identifier, &self.repository)
+        (self.control.system_identifier, &self.repository.location)
     }
 
     async fn look(&self) -> Result<Seen, ArchiveError> {
-        let identifier = self.control.system_identifier;
-        look(self.config, &self.bucket, &self.repository, identifier).await
+        look(self.repository, self.control.system_identifier).await
     }
 
     async fn look_and_plan(&self) -> Result<(Seen, Plan), ArchiveError> {
         let seen = self.look().await?;
-        let newer = match archive::position_of(self.config, &self.server) {
-            Some(own) => archive::superseded(self.config, &own).await?,
+        let state = StateFiles::of(&self.node.state_directory);
+        let newer = match position_of(self.repository.data_directory(), &self.server) {
+            Some(own) => superseded(&self.timelines, &state, &own).await?,
             None => None,
         };
         let refused = judge_server(&self.control, &self.server, newer.as_ref())
@@ -115,7 +131,7 @@ impl<'a> Place<'a> {
         if let Some((reason, hint)) = refused.or(self.why_doubtful().await?) {
             return Err(ArchiveError::Refused { reason, hint });
         }
-        let planned = plan_retention(&seen, self.config.retention, Timestamp::now());
+        let planned = plan_retention(&seen, self.retention, Timestamp::now());
         let refused = |reason| {
             ArchiveError::Refused {
             reason,
@@ -134,7 +150,7 @@ impl<'a> Place<'a> {
             (
                 format!(
                     "WAL segments in {} are of {} MiB, this server's of {} MiB",
-                    self.repository,
+                    self.repository.location,
                     stored.mebibytes(),
                     own.mebibytes()
                 ),
@@ -146,10 +162,10 @@ impl<'a> Place<'a> {
 
     /// Why nothing is deleted though this server is the primary: a newer timeline that proves nothing may yet be this cluster's.
     async fn why_doubtful(&self) -> Result<Option<(String, String)>, ArchiveError> {
-        let Some(own) = archive::position_of(self.config, &self.server) else {
+        let Some(own) = position_of(self.repository.data_directory(), &self.server) else {
             return Ok(None);
         };
-        let newer = Timelines::open(self.config).await?.newer(&own).await?;
+        let newer = self.timelines.newer(&own).await?;
         Ok(newer.into_iter().find_map(|newer| {
             let Relation::Doubtful(reason) = newer.relation else {
                 return None;
@@ -165,8 +181,7 @@ impl<'a> Place<'a> {
     async fn prune(&self) -> Result<Report, ArchiveError> {
         let (before, plan) = self.look_and_plan().await?;
         let deleter = Deleter {
-            config: self.config,
-            repository: &self.repository,
+            repository: self.repository,
             size: before.catalog.wal.size,
         };
         self.mark(&deleter, &before, &plan).await?;
@@ -180,19 +195,19 @@ impl<'a> Place<'a> {
         let now = Timestamp::now();
         let deleting: BTreeSet<String> = plan.deleted().map(|it| it.name.clone()).collect();
         let mut pruned = self.pruned(&before, &plan, deleting, now);
-        self.shared.keep_pruned(&pruned).await?;
+        self.repository.shared.keep_pruned(&pruned).await?;
         for deletion in &deletions {
             deleter.delete(&plan, deletion).await?;
         }
         for name in unfinished {
             self.delete_unfinished(&before, name).await?;
         }
-        archive::forget_catalog(self.config).await;
+        forget_catalog(&self.node.state_directory).await;
         let difference = compare(&plan, &before, &self.look().await?);
         pruned
             .deleting
             .retain(|name| difference.left.contains(name));
-        self.shared.keep_pruned(&pruned).await?;
+        self.repository.shared.keep_pruned(&pruned).await?;
         Ok(self.report(plan, difference.gone, difference.left))
     }
 
@@ -204,23 +219,23 @@ impl<'a> Place<'a> {
         plan: &Plan,
     ) -> Result<(), ArchiveError> {
         let of = self.archive();
-        let by = &self.config.node.hostname;
+        let by = &self.node.hostname;
         // Of marks that were never made, or that somebody took off: the next one may be a person's.
         let is_unmarked = |name: &&String| !seen.marks.contains_key(*name);
         for name in seen.keepers.iter().filter(is_unmarked) {
-            self.shared.drop_keeper(of, name).await?;
+            self.repository.shared.drop_keeper(of, name).await?;
         }
         for backup in &plan.backups {
             match backup.action {
                 Action::Mark => {
                     let now = Timestamp::now();
                     let keeper = Keeper::new(of, &backup.name, by, now, &backup.reason);
-                    self.shared.keep_keeper(&keeper).await?;
+                    self.repository.shared.keep_keeper(&keeper).await?;
                     deleter.mark(&backup.name, true).await?;
                 }
                 Action::UnmarkAndDelete => {
                     deleter.mark(&backup.name, false).await?;
-                    self.shared.drop_keeper(of, &backup.name).await?;
+                    self.repository.shared.drop_keeper(of, &backup.name).await?;
                 }
                 Action::Keep | Action::Delete => {}
             }
@@ -239,7 +254,7 @@ impl<'a> Place<'a> {
         let start = plan.before.as_ref().map(|(_, start)| *start);
         let before: Option<WalSegment> = start.max(seen.catalog.wal.pruned_before);
         let before = before.map(|segment| segment.name(seen.catalog.wal.size));
-        let by = &self.config.node.hostname;
+        let by = &self.node.hostname;
         Pruned::new(self.archive(), before, deleting, by, now)
     }
 
@@ -248,7 +263,7 @@ impl<'a> Place<'a> {
         let folder = seen.folders.get(name);
         for object in folder.into_iter().flat_map(|folder| &folder.objects) {
             let key = self.repository.key(&format!("basebackups_005/{object}"));
-            self.bucket.delete(&key).await?;
+            self.repository.bucket.delete(&key).await?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use crate::archive::catalog::{Backup, Catalog};
+use crate::repository::catalog::{Backup, Catalog};
 
 /// A repository and what is known of it, at one moment.
 #[derive(Debug, Clone)]

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::WalPlan;
-use crate::archive::catalog::{Backup, Catalog, Span};
 use crate::model::{SegmentSize, WalSegment};
+use crate::repository::catalog::{Backup, Catalog, Span};
 
 /// Where a backup stands in the order of both programs' deletions: the segment in its name, by timeline and number.
 pub(super) fn position(backup: &Backup, size: SegmentSize) -> Option<WalSegment> {

@@ -8,10 +8,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::extensions::Extensions;
-use crate::config::{Config, Postgres};
+use crate::config::Postgres;
 use crate::process;
 use crate::restore::RestoreError;
 use crate::restore::configure::quoted;
+use crate::restore::dump::DumpSetup;
 use crate::restore::scratch::{Scratch, free_bytes};
 use crate::restore::server::{Ended, ScratchServer};
 
@@ -51,19 +52,25 @@ synchronous_commit = off
 /// When the programs cannot do it, or `deadline` passes.
 pub async fn start(
     scratch: &Scratch,
-    config: &Config,
+    setup: &DumpSetup,
     superuser: &str,
     extensions: Extensions,
     deadline: Instant,
 ) -> Result<(ScratchServer, Vec<String>), RestoreError> {
     let left = deadline.saturating_duration_since(Instant::now());
-    init(scratch, &config.postgres.bin_directory, superuser, left).await?;
+    init(
+        scratch,
+        &setup.dumps.postgres.bin_directory,
+        superuser,
+        left,
+    )
+    .await?;
     let (mut extensions, mut lacking) = (extensions, Vec::new());
     loop {
         configure(scratch, &extensions)?;
         let settings = Postgres {
             user: superuser.to_owned(),
-            ..config.postgres.clone()
+            ..setup.dumps.postgres.clone()
         };
         let mut server = ScratchServer::start_cut_off(scratch, &settings)?;
         // A library may block the start for ever.
@@ -75,7 +82,7 @@ pub async fn start(
             }
             Err(Ended::TooSlow) if until == deadline => {
                 return Err(RestoreError::Deadline {
-                    after: config.restore_test.timeout,
+                    after: setup.settings.timeout,
                 });
             }
             Err(Ended::Stopped(reason) | Ended::Refused(reason) | Ended::Damaged(reason)) => reason,

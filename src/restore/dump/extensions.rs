@@ -3,7 +3,7 @@
 //! Both are taken from this node's live server; their background work is held back, for a scratch server has no room for
 //! background workers.
 
-use crate::config::Config;
+use crate::config::Postgres;
 use crate::postgres::{self, PostgresError};
 use crate::restore::configure::quoted;
 use crate::restore::server_messages::without_values;
@@ -18,8 +18,8 @@ pub struct Extensions {
 }
 
 /// Reads them from the live server of `config`; empty without one.
-pub async fn live_extensions(config: &Config) -> Extensions {
-    match read(config).await {
+pub async fn live_extensions(settings: &Postgres) -> Extensions {
+    match read(settings).await {
         Ok(found) => found,
         Err(error) => {
             tracing::debug!("the live server's libraries are not known: {error}");
@@ -28,7 +28,7 @@ pub async fn live_extensions(config: &Config) -> Extensions {
     }
 }
 
-async fn read(config: &Config) -> Result<Extensions, PostgresError> {
+async fn read(settings: &Postgres) -> Result<Extensions, PostgresError> {
     // The text of restored values depends on these locales.
     const QUERY: &str = "
         SELECT name, setting FROM pg_catalog.pg_settings
@@ -37,8 +37,8 @@ async fn read(config: &Config) -> Result<Extensions, PostgresError> {
          ORDER BY name";
     let what = "which libraries it preloads";
     let failed = |error| PostgresError::Query { what, error };
-    let target = (&config.postgres).into();
-    let connection = postgres::connect(&target, config.postgres.connect_timeout).await?;
+    let target = settings.into();
+    let connection = postgres::connect(&target, settings.connect_timeout).await?;
     let mut found = Extensions::default();
     for row in connection.query(QUERY, &[]).await.map_err(failed)? {
         let name: String = row.try_get("name").map_err(failed)?;

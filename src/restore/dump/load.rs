@@ -10,7 +10,6 @@ use super::program_messages::{
     Complaints, is_missing_here, is_out_of_reach, no_connection, roles_only, server_is_gone,
     why_no_roles,
 };
-use crate::config::Config;
 use crate::dump::{DumpedDatabase, StoredObject};
 use crate::model::Verdict;
 use crate::postgres::{self, PostgresError, Target};
@@ -19,10 +18,11 @@ use crate::restore::RestoreError;
 use crate::restore::scratch::Scratch;
 use crate::restore::server::{Network, tell_end};
 use crate::storage::{Bucket, Cause, Content, Download, StorageError};
+use std::path::Path;
 
 /// Where a set is, and where its parts go.
 pub struct Loader<'a> {
-    pub config: &'a Config,
+    pub bin_directory: &'a Path,
     pub bucket: &'a Bucket,
     pub scratch: &'a Scratch,
     /// The scratch server's database that is always there.
@@ -120,7 +120,7 @@ impl Loader<'_> {
 
     fn client(&self, program: &str) -> Command {
         let target = &self.target;
-        let mut command = process::command(self.config.postgres.bin_directory.join(program));
+        let mut command = process::command(self.bin_directory.join(program));
         process::modest(&mut command);
         if Network::here() == Network::None {
             process::cut_off(&mut command, Reach::UnixSockets);

@@ -11,5 +11,21 @@ mod program_messages;
 mod report;
 mod run;
 
+use crate::config::{Postgres, RestoreTest};
+use crate::dump::Dumps;
 pub use report::DumpReport;
 pub use run::run;
+
+/// What dump tests work with.
+#[derive(Debug, Clone)]
+pub struct DumpSetup {
+    pub dumps: Dumps,
+    pub settings: RestoreTest,
+}
+
+impl DumpSetup {
+    /// The live server of this node, and the limits beside it.
+    fn node(&self) -> (&Postgres, &RestoreTest) {
+        (&self.dumps.postgres, &self.settings)
+    }
+}

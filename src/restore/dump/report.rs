@@ -60,6 +60,11 @@ impl Default for DumpReport {
 }
 
 impl DumpReport {
+    /// Of a test that could not begin.
+    pub fn not_begun(error: RestoreError) -> Self {
+        Self::default().conclude(Err(error))
+    }
+
     pub(super) fn looked(&mut self, at: impl Into<String>, verdict: Verdict) {
         self.verifications.push(Verification::new(at, verdict));
     }

@@ -5,23 +5,20 @@ use std::time::{Duration, Instant};
 use bytesize::ByteSize;
 use tokio::time::timeout;
 
-use super::DumpReport;
-use super::cluster;
 use super::compare::judge_rows;
 use super::extensions::live_extensions;
 use super::load::Loader;
-use crate::config::Config;
-use crate::dump::{self, DumpSet, DumpedDatabase, Listed, Status};
+use super::{DumpReport, cluster};
+use crate::dump::{self, DumpSet, DumpedDatabase, Dumps, Listed, Status};
 use crate::model::Verdict;
 use crate::postgres::{self, PostgresError};
-use crate::restore::live;
+use crate::restore::dump::DumpSetup;
 use crate::restore::report::secs;
 use crate::restore::run::refuse_root;
 use crate::restore::scratch::{Scratch, free_bytes, reserve_bytes};
 use crate::restore::server::ScratchServer;
 use crate::restore::watch::{beside, may_begin};
-use crate::restore::{RestoreError, Step};
-use crate::storage::Bucket;
+use crate::restore::{RestoreError, Step, live};
 
 /// The database that is there before any is restored.
 const MAINTENANCE: &str = "template1";
@@ -34,13 +31,13 @@ const WAL_KEPT: u64 = 3 << 29;
 ///
 /// Every test returns a report. Its processes and files are removed.
 pub async fn run(
-    config: &Config,
+    setup: &DumpSetup,
     set: Option<&str>,
     progress: &mut (dyn FnMut(&Step) + Send + Sync),
 ) -> DumpReport {
-    let (began, limit) = (Instant::now(), config.restore_test.timeout);
+    let (began, limit) = (Instant::now(), setup.settings.timeout);
     let mut test = Test {
-        config,
+        setup,
         progress,
         report: DumpReport::default(),
         deadline: began + limit,
@@ -53,7 +50,7 @@ pub async fn run(
 }
 
 struct Test<'a> {
-    config: &'a Config,
+    setup: &'a DumpSetup,
     progress: &'a mut (dyn FnMut(&Step) + Send + Sync),
     report: DumpReport,
     deadline: Instant,
@@ -63,8 +60,8 @@ impl Test<'_> {
     async fn whole(&mut self, name: Option<&str>) -> Result<(), RestoreError> {
         refuse_root()?;
         let began = Instant::now();
-        let live = &self.config.postgres.data_directory;
-        let scratch = Scratch::open(&self.config.restore_test.directory, live)?;
+        let live = &self.setup.dumps.postgres.data_directory;
+        let scratch = Scratch::open(&self.setup.settings.directory, live)?;
         let listed = self.choose(name).await?;
         let set = match (listed.status, listed.manifest) {
             (Status::Complete, Some(set)) => set,
@@ -77,10 +74,12 @@ impl Test<'_> {
         self.report.looked("set", Verdict::Ok);
         self.report.left_out.clone_from(&set.left_out);
         self.judge_space(&set, &scratch)?;
-        may_begin(self.config, live::look(self.config).await.as_ref().ok())?;
+        may_begin(
+            self.setup.node(),
+            live::look(&self.setup.dumps.postgres).await.as_ref().ok(),
+        )?;
         self.step("preflight", began, None);
-        let config = self.config;
-        let outcome = beside(config, self.restore(&scratch, &set)).await;
+        let outcome = beside(self.setup.node(), self.restore(&scratch, &set)).await;
         let began = Instant::now();
         let removed = scratch.remove();
         self.step("tear_down", began, None);
@@ -91,8 +90,8 @@ impl Test<'_> {
     /// The set of this name, or the newest of every database that is finished, whole or not: a damaged one must not hide
     /// behind an older.
     async fn choose(&mut self, name: Option<&str>) -> Result<Listed, RestoreError> {
-        let repository = dump::repository(self.config)?.to_string();
-        let mut listed = dump::list(self.config).await?.into_iter();
+        let repository = self.setup.dumps.location.to_string();
+        let mut listed = dump::list(&self.setup.dumps).await?.into_iter();
         let chosen = match name {
             Some(name) => listed.rfind(|set| set.set == name),
             None => listed.rfind(|set| set.status != Status::Incomplete && !set.partial),
@@ -117,7 +116,7 @@ impl Test<'_> {
     }
 
     fn judge_space(&self, set: &DumpSet, scratch: &Scratch) -> Result<(), RestoreError> {
-        let (directory, live) = (scratch.path(), &self.config.postgres.data_directory);
+        let (directory, live) = (scratch.path(), &self.setup.dumps.postgres.data_directory);
         let needed = needed_bytes(set) + reserve_bytes(directory, live);
         let free = free_bytes(directory)?;
         if free >= needed {
@@ -134,9 +133,9 @@ impl Test<'_> {
     async fn restore(&mut self, scratch: &Scratch, set: &DumpSet) -> Result<(), RestoreError> {
         let began = Instant::now();
         let superuser = set.superuser.as_ref();
-        let superuser = superuser.unwrap_or(&self.config.postgres.user);
-        let extensions = live_extensions(self.config).await;
-        let started = cluster::start(scratch, self.config, superuser, extensions, self.deadline);
+        let superuser = superuser.unwrap_or(&self.setup.dumps.postgres.user);
+        let extensions = live_extensions(&self.setup.dumps.postgres).await;
+        let started = cluster::start(scratch, self.setup, superuser, extensions, self.deadline);
         let (server, lacking) = started.await?;
         let lacking = lacking.iter();
         let lacking =
@@ -146,11 +145,14 @@ impl Test<'_> {
         self.step("init", began, None);
 
         let began = Instant::now();
-        let repository = dump::repository(self.config)?;
-        let bucket = Bucket::open(&self.config.s3, &repository.bucket).await?;
+        let Dumps {
+            bucket,
+            location: _,
+            ..
+        } = &self.setup.dumps;
         let loader = Loader {
-            config: self.config,
-            bucket: &bucket,
+            bin_directory: &self.setup.dumps.postgres.bin_directory,
+            bucket,
             scratch,
             target: server.target(MAINTENANCE),
         };
@@ -205,7 +207,7 @@ impl Test<'_> {
         Err(RestoreError::WrongMajor {
             wanted,
             found,
-            bin_directory: self.config.postgres.bin_directory.clone(),
+            bin_directory: self.setup.dumps.postgres.bin_directory.clone(),
         })
     }
 

@@ -1,7 +1,7 @@
 //! `backup_label`: where the recovery must begin. Without it PostgreSQL would begin elsewhere, and come up rotten.
 
-use crate::archive::catalog::{Backup, Sentinel};
 use crate::model::{Lsn, Verdict};
+use crate::repository::catalog::{Backup, Sentinel};
 
 /// Holds the label that was restored, `None` where none was, against the backup.
 pub fn judge_label(label: Option<&str>, backup: &Backup, sentinel: &Sentinel) -> Verdict {
@@ -35,8 +35,8 @@ pub fn judge_label(label: Option<&str>, backup: &Backup, sentinel: &Sentinel) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::catalog::Tests;
     use crate::model::Timeline;
+    use crate::repository::catalog::Tests;
 
     const LABEL: &str = "START WAL LOCATION: 0/3000028 (file 000000010000000000000003)\n\
         CHECKPOINT LOCATION: 0/3000080\nBACKUP METHOD: streamed\nSTART TIMELINE: 1\n";

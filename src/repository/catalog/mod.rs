@@ -1,0 +1,164 @@
+//! The repository as xdb reads it from the bucket: backups, WAL, timelines, and what can be recovered from them.
+
+mod backup;
+mod corrupt;
+mod end;
+#[cfg(test)]
+mod fixtures;
+mod foreign;
+mod left;
+mod read;
+mod recovery;
+mod segment_size;
+mod sentinels;
+mod snapshot;
+mod status;
+mod stored_parts;
+mod verify;
+mod wal;
+mod window;
+
+pub use backup::{Backup, Delta, Sentinel, Tablespace, Tests};
+pub use corrupt::{
+    Parts, begins_as_named, is_read, judge_parts, judge_stored, read_unpacked, unpack_into,
+};
+pub use end::End;
+pub use foreign::owners;
+use read::unpacker;
+pub use read::{HISTORY_LIMIT, parse_stored_history, stored_header};
+pub use read::{decompressed, read, stored_files, tar_parts};
+pub use recovery::{RecoveryPath, Span, UnreadHistory, plan_recovery};
+pub use snapshot::Snapshot;
+pub use status::{State, Status, Tested};
+pub use stored_parts::StoredParts;
+pub use verify::{Gap, Verified, WalRange};
+pub use wal::archived_name;
+pub use wal::{Run, Stored, Wal, archived_segment, least_stored};
+pub use window::Window;
+
+use serde::{Deserialize, Serialize};
+
+/// The suffixes of WAL-G's compressions; `none` has none.
+pub const COMPRESSIONS: [&str; 4] = ["lz4", "zst", "lzma", "br"];
+
+/// A repository at one moment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Catalog {
+    /// Oldest first, by the names that tell where they start.
+    pub backups: Vec<Backup>,
+    pub wal: Wal,
+}
+
+impl Catalog {
+    pub fn backup(&self, name: &str) -> Option<&Backup> {
+        self.backups.iter().find(|backup| backup.name == name)
+    }
+
+    /// The backup that finished last, of those that did; one that a promotion left counts where there is no other.
+    pub fn newest(&self) -> Option<&Backup> {
+        // One whose sentinel is damaged counts: to pass it over would hide it.
+        let finished = self
+            .backups
+            .iter()
+            .filter(|backup| backup.finished_at.is_some());
+        finished.max_by_key(|backup| (self.why_left(backup).is_none(), backup.finished_at))
+    }
+
+    /// `backup` and what it builds on, the full backup first.
+    ///
+    /// # Errors
+    /// Names the parent that is not there, or not finished.
+    pub fn chain<'a>(&'a self, backup: &'a Backup) -> Result<Vec<&'a Backup>, String> {
+        let mut chain = vec![backup];
+        while let Some(parent) = chain[chain.len() - 1]
+            .sentinel
+            .as_ref()
+            .and_then(|s| s.delta.as_ref())
+        {
+            let name = &parent.from;
+            match self.backup(name) {
+                Some(found) if chain.iter().any(|seen| seen.name == found.name) => {
+                    return Err(format!("its delta chain runs in a circle at {name}"));
+                }
+                Some(found) if found.sentinel.is_some() => chain.push(found),
+                Some(_) => return Err(format!("its parent {name} never finished")),
+                None => return Err(format!("its parent {name} is gone")),
+            }
+        }
+        chain.reverse();
+        Ok(chain)
+    }
+
+    /// Why `backup` cannot be restored, as far as listing and sentinels tell; `None` when it can.
+    pub fn why_unusable(&self, backup: &Backup) -> Option<String> {
+        self.why_damaged(backup)
+            .or_else(|| self.why_without_wal(backup))
+    }
+
+    /// The same, apart from WAL that is missing.
+    pub fn why_damaged(&self, backup: &Backup) -> Option<String> {
+        self.why_unlinked(backup).or_else(|| self.why_cut(backup))
+    }
+
+    /// Why no way leads from `backup` to its end, whatever is stored of it.
+    pub fn why_no_way(&self, backup: &Backup) -> Option<String> {
+        self.why_unlinked(backup)
+            .or_else(|| self.why_without_wal(backup))
+    }
+
+    fn why_without_wal(&self, backup: &Backup) -> Option<String> {
+        let missing = self.missing_within(backup);
+        missing.first().map(|span| {
+            let named = span.named(self.wal.size);
+            format!("WAL from its start to its finish is missing: {named}")
+        })
+    }
+
+    /// What is wrong with its sentinel, or with what it builds on.
+    fn why_unlinked(&self, backup: &Backup) -> Option<String> {
+        if backup.sentinel.is_none() {
+            return Some(match &backup.damage {
+                Some(damage) => format!("its sentinel is damaged: {damage}"),
+                None => "it never finished: it has no sentinel".to_owned(),
+            });
+        }
+        match self.chain(backup) {
+            Ok(chain) => chain
+                .windows(2)
+                .find_map(|pair| self.why_rotten(pair[0], pair[1])),
+            Err(reason) => Some(reason),
+        }
+    }
+
+    /// The segments that are missing from the start of `backup` to its finish.
+    fn missing_within(&self, backup: &Backup) -> Vec<Span> {
+        backup.sentinel.as_ref().map_or_else(Vec::new, |sentinel| {
+            let (start, finish) = (sentinel.start_lsn, sentinel.finish_lsn);
+            self.wal.missing_between(backup.timeline, start, finish)
+        })
+    }
+
+    /// A delta whose parent holds pages of a history that the delta's own timeline left before (a failover in between).
+    fn why_rotten(&self, parent: &Backup, child: &Backup) -> Option<String> {
+        let finish = parent.sentinel.as_ref()?.finish_lsn;
+        if parent.timeline == child.timeline {
+            return None;
+        }
+        let history = match self.wal.histories.get(&child.timeline) {
+            Some(Ok(history)) => history,
+            _ => {
+                return Some(format!(
+                    "the history of its timeline {} cannot be read",
+                    child.timeline
+                ));
+            }
+        };
+        match history.switched_from(parent.timeline) {
+            Some(switch) if finish <= switch => None,
+            _ => Some(format!(
+                "its parent {} was taken on timeline {} after timeline {} had left it",
+                parent.name, parent.timeline, child.timeline
+            )),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What goes wrong while the repository is read.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{LockError, SharedError};
+use crate::postgres::PostgresError;
+use crate::process::ProcessError;
+use crate::storage::{StorageError, UnknownPlaceholder};
+
+#[derive(Debug, thiserror::Error)]
+pub enum RepositoryError {
+    #[error(transparent)]
+    Placeholder(#[from] UnknownPlaceholder),
+    #[error("there is no WAL-G program {program}")]
+    NoProgram { program: String },
+    #[error("{program} is neither wal-g nor walrus")]
+    UnknownProgram { program: String },
+    #[error("walrus would ignore {setting}")]
+    Ignored { setting: String },
+    #[error("{program} {verb} failed: {reason}")]
+    Failed {
+        program: String,
+        verb: &'static str,
+        reason: String,
+    },
+    #[error("cannot read the sentinel of backup {backup}: {reason}")]
+    Sentinel { backup: String, reason: String },
+    #[error("refused: {reason}")]
+    Refused { reason: String, hint: String },
+    #[error("{0}")]
+    Usage(String),
+    #[error("{name} is not handed to PostgreSQL: {reason}")]
+    Unproven { name: String, reason: String },
+    #[error("cannot read the control file of {}", directory.display())]
+    NoControlFile { directory: PathBuf },
+    #[error("cannot write to {}", directory.display())]
+    State {
+        directory: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("S3 does not answer within {} s", after.as_secs())]
+    NoAnswer { after: Duration },
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Shared(#[from] SharedError),
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+}
+
+impl RepositoryError {
+    /// What the operator can do.
+    pub fn hint(&self) -> String {
+        let hint = match self {
+            Self::Placeholder(error) => return error.hint(),
+            Self::NoProgram { .. } => {
+                "install wal-g (or `cargo install wal-rus`), or set archive.program to its path"
+            }
+            Self::UnknownProgram { .. } => {
+                "archive.program names a program whose file name holds wal-g or walrus"
+            }
+            Self::Ignored { .. } => "take the setting out, or use wal-g",
+            Self::Failed { reason, .. } if reason.contains("idle-session timeout") => {
+                "TLS hides the login of walrus from xdb, so the settings of its role count: ALTER ROLE … SET idle_session_timeout = 0 for postgres.user, or set archive.program to wal-g"
+            }
+            Self::Failed { .. } => {
+                "the program's own words are above or in the reason; it can be run by hand"
+            }
+            Self::Sentinel { .. } => {
+                "the backup's sentinel is damaged: do not count on this backup"
+            }
+            Self::Refused { hint, .. } => return hint.clone(),
+            Self::Usage(_) => "PostgreSQL replaces %p and %f itself; `xdb --help` lists the verbs",
+            Self::Unproven { .. } => {
+                "without it the recovery would end too early, or follow another cluster: decide whose timeline it is, then remove it \
+                 with `xdb timeline forget N --set-aside` (runbooks/foreign-backup.md)"
+            }
+            Self::NoControlFile { .. } => {
+                "postgres.data_directory must be that of this node's server, and readable: run it as postgres"
+            }
+            Self::State { .. } => "node.state_directory belongs to the user that runs xdb",
+            Self::NoAnswer { .. } => {
+                "check s3.endpoint, the VPC endpoint and its security group; PostgreSQL asks again"
+            }
+            Self::Lock(error) => return error.hint(),
+            Self::Process(ProcessError::Deadline { .. }) => {
+                "S3 may be slow or away; the deadlines are archive.push_timeout, fetch_timeout and backup_timeout"
+            }
+            Self::Process(_) => {
+                "check archive.program, postgres.bin_directory, and who may execute them"
+            }
+            Self::Storage(error) => return error.hint(),
+            Self::Shared(error) => return error.hint(),
+            Self::Postgres(error) => return error.hint(),
+        };
+        hint.to_owned()
+    }
+}

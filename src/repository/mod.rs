@@ -1,0 +1,97 @@
+//! The WAL-G repository in the bucket, what xdb keeps beside it, and the program that writes it.
+//!
+//! The program is driven, never rewritten; what is in the bucket xdb reads for itself. What is pushed, fetched and deleted is
+//! decided above, in `archive`.
+
+pub mod ancestry;
+mod archive_end;
+pub mod catalog;
+mod catalog_cache;
+mod error;
+mod forget;
+mod handle;
+mod high_water;
+pub mod program;
+mod pruned;
+mod restore_time;
+pub mod segment_header;
+mod shared;
+mod stored;
+mod supersession;
+mod tested;
+mod timelines;
+mod verify;
+pub mod wal_header;
+mod work_lock;
+
+use std::path::Path;
+
+use tokio::process::Command;
+
+use crate::config::Config;
+use crate::storage::{Bucket, Location};
+pub use archive_end::last_in_a_row;
+pub use catalog_cache::{Look, forget_catalog};
+pub use error::RepositoryError;
+pub use forget::{Forgotten, ShownByPeers, forget_timeline, remember_timeline};
+pub use handle::RepositoryHandle;
+pub use high_water::{Said, last_archived};
+pub use program::environment::{SEGMENT_SIZE, add_ambient_aws, segment_size_in, set_segment_size};
+pub use program::{Program, ProgramSettings, Trial, try_settings};
+pub use restore_time::{RestoreTime, RestoreWork, expect_restore};
+pub use segment_header::judge_file;
+pub use shared::{
+    Acknowledgement, ArchiveOf, ClusterLock, HighWater, Holder, Keeper, LockError, Proof, Pruned,
+    ReadProofs, Shared, SharedError, Success, set_aside_folder,
+};
+pub use stored::is_whole;
+pub use supersession::{own_history, position_of, superseded, superseding};
+pub use timelines::{NewerTimeline, PeerOn, Relation, Timelines, timeline_in};
+pub use work_lock::{NodeWorkLock, Work, WorkLock, WorkLockError};
+
+/// An opened WAL-G repository: one for each verb, and one in the daemon.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    pub bucket: Bucket,
+    /// The bucket's name and the prefix of the repository in it (`WALG_S3_PREFIX`).
+    pub location: Location,
+    /// What xdb keeps in the same bucket.
+    pub shared: Shared,
+    pub program: ProgramSettings,
+}
+
+impl Repository {
+    /// Makes the client; nothing is sent until the first call.
+    ///
+    /// # Errors
+    /// When a placeholder's value is not known here, or no client can be made.
+    pub async fn open(config: &Config) -> Result<Self, RepositoryError> {
+        let template = &config.archive.repository;
+        let location = Location::fill("archive.repository", template, config)?;
+        let bucket = Bucket::open(&config.s3, &location.bucket).await?;
+        Ok(Self {
+            shared: Shared::in_bucket(bucket.clone(), &config.cluster.name),
+            bucket,
+            location,
+            program: config.into(),
+        })
+    }
+
+    /// The key of `path`, which is relative to the repository.
+    pub fn key(&self, path: &str) -> String {
+        self.location.key(path)
+    }
+
+    /// The data directory of the server that is archived here.
+    pub fn data_directory(&self) -> &Path {
+        &self.program.postgres.data_directory
+    }
+
+    /// As [`ProgramSettings::command`], for this repository.
+    ///
+    /// # Errors
+    /// As [`ProgramSettings::find`].
+    pub fn command(&self, data_directory: &Path) -> Result<(Program, Command), RepositoryError> {
+        self.program.command(&self.location, data_directory)
+    }
+}
