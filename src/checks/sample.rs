@@ -17,12 +17,13 @@ use super::{
 };
 use crate::cluster::LsnRing;
 use crate::config::Loaded;
+use crate::log;
 use crate::model::{Finding, Scope, Verdict};
 use crate::pgbouncer::Console;
 use crate::postgres::{self, PostgresError, Target, wal_directory};
+use crate::process;
 use crate::repository::{RepositoryHandle, Success};
 use crate::store::{Reader, StoreError};
-use crate::{log, process};
 
 /// For one statement, and for one look at the bucket; a lock is waited for less long.
 const STATEMENT: Duration = Duration::from_secs(5);

@@ -9,10 +9,11 @@ use jiff::Timestamp;
 use super::exit::{Exit, complain};
 use super::output::{say, table};
 use crate::checks::{self, Definition, DefinitionError, Definitions, Looked, Sampler};
+use crate::cluster;
 use crate::config::Loaded;
+use crate::log;
 use crate::model::{Finding, Verdict};
 use crate::repository::RepositoryHandle;
-use crate::{cluster, log};
 
 #[derive(Debug, Args)]
 #[command(

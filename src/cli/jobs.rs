@@ -12,10 +12,11 @@ use super::output::{ago, say, table};
 use crate::config::{Config, Loaded};
 use crate::daemon::{self, Known, next_run};
 use crate::jobs::Job;
+use crate::log;
 use crate::model::Run;
+use crate::postgres;
 use crate::repository::{Shared, Success};
 use crate::store::Reader;
-use crate::{log, postgres};
 
 /// For one object of the bucket.
 const LIMIT: Duration = Duration::from_secs(10);

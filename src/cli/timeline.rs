@@ -10,11 +10,12 @@ use super::output::{say, table};
 use crate::archive::ArchiveError;
 use crate::cluster::{self, View};
 use crate::config::{Config, Loaded};
+use crate::daemon;
+use crate::log;
 use crate::model::{ServerPosition, Timeline, TimelineHistory};
 use crate::postgres::control_file;
 use crate::repository::{self, Relation, Repository, ShownByPeers, Timelines};
 use crate::store::StateFiles;
-use crate::{daemon, log};
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {

@@ -7,11 +7,12 @@ use tokio::time::timeout;
 
 use super::{Node, every};
 use crate::cluster::Sample;
+use crate::config;
+use crate::log;
 use crate::model::{Lsn, SegmentSize, Timeline, WalSegment};
 use crate::postgres::{self, Archiver, Connection, PostgresError, Target};
 use crate::repository::{self, Said, Timelines};
 use crate::store::StateFiles;
-use crate::{config, log};
 
 /// Between two looks, and so between two writes, in seconds.
 const PERIOD_SECS: u64 = 10;

@@ -9,7 +9,9 @@ use crate::checks::PgBouncerWatch;
 use crate::cluster::{Knowledge, PgBouncerCondition, Sample, Sampler, View};
 use crate::config::Config;
 use crate::model::TimelineHistory;
-use crate::{postgres, process, repository};
+use crate::postgres;
+use crate::process;
+use crate::repository;
 
 /// Samples the role each second, and where a primary is.
 pub(super) async fn roles(

@@ -11,11 +11,12 @@ use tokio::time::{sleep, timeout};
 
 use super::{Node, every, last_answer};
 use crate::cluster::{Knowledge, NodeState, ServerRun, View, redis_claim};
+use crate::log;
 use crate::model::{ForgottenTimelines, Supersession, Timeline};
+use crate::process;
 use crate::redis::Keys;
 use crate::repository::{NewerTimeline, PeerOn, Relation, Timelines};
 use crate::store::StateFiles;
-use crate::{log, process};
 
 /// For one look at the bucket or at Redis: a primary waits for the first before it is served.
 const LOOK: Duration = Duration::from_secs(5);

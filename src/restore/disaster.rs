@@ -22,9 +22,10 @@ use super::startable::startable;
 use super::sync::sync_volume;
 use super::tablespaces::{self, Placed};
 use super::work_directory::{Left, Place};
+use crate::log;
 use crate::model::{Lsn, Timeline, Verdict, Verification};
+use crate::postgres;
 use crate::restore::Setup;
-use crate::{log, postgres};
 
 /// Ends a restore that hangs. A restore that makes progress is never this slow.
 pub(super) const LIMIT: Duration = Duration::from_secs(14 * 24 * 3600);

@@ -15,15 +15,16 @@ use super::judge::{delta_parent, judge_change, judge_promotion, judge_push};
 use super::lock::{ANSWER, Begun};
 use crate::archive::ArchiveError;
 use crate::config::Node;
+use crate::log;
 use crate::model::{SegmentSize, Supersession};
 use crate::postgres::{self, Archiver, Connection, ControlData, Relay, Server, Target};
+use crate::process;
 use crate::repository::catalog::{self, Catalog, Sentinel};
 use crate::repository::{
     NodeWorkLock, Program, Repository, Timelines, WorkLock, position_of, set_segment_size,
     superseded,
 };
 use crate::store::StateFiles;
-use crate::{log, process};
 
 /// A base backup that is in the bucket, with the WAL that makes it whole.
 #[derive(Debug, Clone, Serialize)]

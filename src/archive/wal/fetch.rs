@@ -18,12 +18,13 @@ use std::time::{Duration, Instant};
 use super::client::{block_on, complain, configured};
 use super::tablespace::tablespace_made;
 use crate::archive::ArchiveError;
+use crate::log;
 use crate::model::{ArchiveFile, ServerPosition};
 use crate::postgres::control_file;
+use crate::process;
 use crate::repository::{Repository, Timelines, catalog, own_history, segment_header, timeline_in};
 use crate::storage::Cause;
 use crate::store::StateFiles;
-use crate::{log, process};
 
 const ABSENT: u8 = 1;
 const STOP: u8 = 126;

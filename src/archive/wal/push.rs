@@ -15,12 +15,13 @@ use crate::archive::ArchiveError;
 use crate::archive::archiver::{Handed, hand_over};
 use crate::config::{Config, usual_state_directory};
 use crate::model::ArchiveFile;
+use crate::postgres;
+use crate::process;
 use crate::repository::ancestry::{self, Place};
 use crate::repository::program::ReadyMark;
 use crate::repository::{Program, Repository, Timelines, catalog, segment_header};
 use crate::storage::Object;
 use crate::store::StateFiles;
-use crate::{postgres, process};
 
 /// Archives the file that `arguments` name, and returns the exit code; `config` is a file other than the usual one.
 pub fn wal_push(config: Option<PathBuf>, arguments: &[OsString]) -> u8 {

@@ -7,9 +7,10 @@ use tokio::process::Command;
 
 use super::{Program, ProgramSettings};
 use crate::model::{ArchiveFile, SegmentSize};
+use crate::postgres;
+use crate::process;
 use crate::repository::RepositoryError;
 use crate::storage::Location;
-use crate::{postgres, process};
 
 /// The size of WAL segments in MiB, by which both programs reckon names and LSNs; 16 where nothing tells it.
 pub const SEGMENT_SIZE: &str = "WALG_PG_WAL_SIZE";

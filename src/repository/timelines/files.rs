@@ -10,14 +10,16 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use crate::log;
 use crate::model::{ArchiveFile, SegmentSize, Timeline, TimelineHistory, WalSegment};
+use crate::postgres;
+use crate::process;
 use crate::repository::catalog::{
     HISTORY_LIMIT, archived_name, parse_stored_history, stored_header,
 };
 use crate::repository::wal_header::{self, Header};
 use crate::repository::{Repository, RepositoryError};
 use crate::storage::Object;
-use crate::{log, postgres, process};
 
 /// For one fetch by the WAL-G program of a file that xdb cannot read.
 const FETCH: Duration = Duration::from_secs(20);

@@ -13,12 +13,13 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::{Repository, RepositoryError, catalog};
+use crate::log;
 use crate::model::{
     ForgottenTimeline, ForgottenTimelines, ServerPosition, Supersession, Timeline, TimelineHistory,
     judge_descent, judge_number,
 };
+use crate::process;
 use crate::store::StateFiles;
-use crate::{log, process};
 use files::{History, TimelineFiles};
 use listing::Listed;
 pub use listing::timeline_in;
