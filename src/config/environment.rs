@@ -9,7 +9,7 @@ use super::error::Problem;
 use super::key::{Key, environment_name};
 use super::keys::{KEYS, SETTINGS};
 use super::pam_env;
-use super::settings;
+use super::program_settings;
 use super::source::{Flag, Given, Source};
 
 /// Names that begin like a key's and are none: xdb's own, and those of its lab, tests and tools.
@@ -86,7 +86,7 @@ pub(super) fn read_variables(
             setting,
             KEYS.iter().find(|key| environment_name(key.name) == *name),
         ) {
-            (Some(setting), _) => match settings::judge_name(&source, setting) {
+            (Some(setting), _) => match program_settings::judge_name(&source, setting) {
                 Some(problem) => {
                     problems.push(problem);
                     continue;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::key::{Key, environment_name};
-use super::keys::KEYS;
+use super::keys::{KEYS, section_names};
 use super::nearest::nearest;
 use super::source::{Given, Source};
 
@@ -118,7 +118,7 @@ impl Problem {
 
     /// A table in the file that is no section.
     pub(super) fn unknown_section(source: &Source, name: &str) -> Self {
-        let hint = match nearest(name, sections().iter().map(|section| (*section).to_owned())) {
+        let hint = match nearest(name, section_names().map(str::to_owned)) {
             Some(section) => format!("did you mean [{section}]?"),
             None => list_of_sections(),
         };
@@ -259,12 +259,6 @@ fn siblings(name: &str) -> String {
 }
 
 fn list_of_sections() -> String {
-    format!("the sections are {}", sections().join(", "))
-}
-
-/// In the order of the table.
-pub(super) fn sections() -> Vec<&'static str> {
-    let mut sections: Vec<_> = KEYS.iter().map(Key::section).collect();
-    sections.dedup();
-    sections
+    let names: Vec<_> = section_names().collect();
+    format!("the sections are {}", names.join(", "))
 }

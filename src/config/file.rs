@@ -6,12 +6,12 @@ use std::path::Path;
 
 use toml_edit::{Document, Item, TableLike, Value as Toml};
 
-use super::error::{ConfigError, Problem, sections};
-use super::faults::is_needed_to_serve;
+use super::error::{ConfigError, Problem};
 use super::key::Key;
-use super::keys::SETTINGS;
+use super::keys::{SETTINGS, section_names};
 use super::kind::{Form, Kind};
-use super::settings;
+use super::program_settings;
+use super::serving::is_needed_to_serve;
 use super::source::{ConfigFile, Given, Source};
 
 /// What every user may do with a file.
@@ -65,7 +65,7 @@ fn is_missing(error: &std::io::Error) -> bool {
 
 fn is_secret(key: &str) -> bool {
     match key.strip_prefix(SETTINGS) {
-        Some(name) => settings::is_secret(name),
+        Some(name) => program_settings::is_secret(name),
         None => Key::named(key).is_some_and(|key| key.kind == Kind::Secret),
     }
 }
@@ -88,7 +88,7 @@ fn parse(
     for (section, item) in document.iter() {
         let source = place.source(document.as_table(), section);
         match item.as_table_like() {
-            _ if !sections().contains(&section) => problems.push(match item {
+            _ if !section_names().any(|name| name == section) => problems.push(match item {
                 Item::Value(_) => Problem::outside_section(&source, section),
                 _ => Problem::unknown_section(&source, section),
             }),
@@ -218,7 +218,7 @@ impl Text<'_> {
     fn settings(&self, table: &dyn TableLike, given: &mut Vec<Given>, problems: &mut Vec<Problem>) {
         for (name, item) in table.iter() {
             let source = self.source(table, name);
-            if let Some(problem) = settings::judge_name(&source, name) {
+            if let Some(problem) = program_settings::judge_name(&source, name) {
                 problems.push(problem);
                 continue;
             }
@@ -235,7 +235,11 @@ impl Text<'_> {
                     text,
                     source,
                 }),
-                None => problems.push(settings::wrong_value(&source, name, describe_type(item))),
+                None => problems.push(program_settings::wrong_value(
+                    &source,
+                    name,
+                    describe_type(item),
+                )),
             }
         }
     }

@@ -1,6 +1,5 @@
-//! What a key of the configuration is.
+//! What a key and a section of the configuration are.
 
-use super::keys::KEYS;
 use super::kind::Kind;
 
 /// One key.
@@ -11,14 +10,23 @@ pub(super) struct Key {
     pub preset: Preset,
     /// Names that give the value in `/etc/environment` and in the process's own environment, best first.
     pub seeds: &'static [&'static str],
-    /// One line, as `packaging/xdb.toml` shows it.
+    /// One line for users, in the files that the table is written to.
+    #[cfg(test)]
+    pub about: &'static str,
+}
+
+/// One section.
+pub(super) struct Section {
+    pub name: &'static str,
+    /// One line for users, in the files that the table is written to.
+    #[cfg(test)]
     pub about: &'static str,
 }
 
 /// What holds when nothing sets the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Preset {
-    Text(&'static str),
+    Default(&'static str),
     /// What the kernel calls this machine; the text is an example.
     KernelHostName(&'static str),
     /// Nothing; the text is an example.
@@ -26,11 +34,6 @@ pub(super) enum Preset {
 }
 
 impl Key {
-    /// The key of this dotted name.
-    pub(super) fn named(name: &str) -> Option<&'static Key> {
-        KEYS.iter().find(|key| key.name == name)
-    }
-
     pub(super) fn section(&self) -> &'static str {
         self.name.split_once('.').map_or("", |(section, _)| section)
     }
@@ -45,7 +48,7 @@ impl Key {
     /// The default, or else an example.
     pub(super) fn example(&self) -> &'static str {
         match self.preset {
-            Preset::Text(text) | Preset::KernelHostName(text) | Preset::Unset(text) => text,
+            Preset::Default(text) | Preset::KernelHostName(text) | Preset::Unset(text) => text,
         }
     }
 }
@@ -53,35 +56,4 @@ impl Key {
 /// The `XDB_…` name of the dotted name `key`.
 pub(super) fn environment_name(key: &str) -> String {
     format!("XDB_{}", key.replace('.', "_").to_uppercase())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn every_default_and_example_is_a_value_of_its_kind() {
-        for key in KEYS {
-            assert!(key.kind.parse(key.example()).is_some(), "{}", key.name);
-        }
-    }
-
-    #[test]
-    fn no_two_keys_share_an_environment_name_or_a_seed() {
-        let names: BTreeSet<_> = KEYS.iter().map(|key| environment_name(key.name)).collect();
-        assert_eq!(names.len(), KEYS.len());
-        assert!(
-            names.contains("XDB_POSTGRES_PORT") && names.contains("XDB_RESTORE_TEST_DIRECTORY")
-        );
-        let seeds: Vec<_> = KEYS.iter().flat_map(|key| key.seeds).collect();
-        assert_eq!(seeds.iter().collect::<BTreeSet<_>>().len(), seeds.len());
-    }
-
-    #[test]
-    fn a_backup_is_never_led_away_from_its_own_node_by_a_seed() {
-        let seeded = |name| !Key::named(name).unwrap().seeds.is_empty();
-        assert!(!seeded("postgres.host") && !seeded("postgres.port"));
-    }
 }

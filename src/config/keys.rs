@@ -1,12 +1,21 @@
-//! Every key of the configuration, in one flat table: what is not here does not exist.
+//! Every setting, once: what is not in this table does not exist.
 //!
-//! Names in `xdb.toml`, `XDB_…` names, defaults, seeds and hints follow from it mechanically.
+//! An entry is a field of the typed configuration. Its first doc line also describes it for users, and what follows it is
+//! for readers of the code. After `=` stand the kind, the default (or, with `Unset`, an example), and the names that give
+//! the value in `/etc/environment` and in the process's own environment, best first.
 
-use super::key::Key;
-use super::key::Preset::{KernelHostName, Text, Unset};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::faults::Faults;
+use super::key::{Key, Preset, Section};
 use super::kind::Kind;
+use super::table::{Values, settings};
 
-/// `archive.settings.NAME` is the one free table; [`super::settings`] says what it may hold.
+/// `archive.settings.NAME` is the one free table; [`super::program_settings`] says what it may hold.
 pub(super) const SETTINGS: &str = "archive.settings.";
 
 const COMPRESSIONS: &[&str] = &["lz4", "zstd", "lzma", "brotli", "none"];
@@ -22,554 +31,280 @@ const SSLMODES: &[&str] = &[
     "verify-full",
 ];
 
-pub(super) const KEYS: &[Key] = &[
-    Key {
-        name: "cluster.name",
-        kind: Kind::Name,
-        preset: Text("main"),
-        seeds: &[],
-        about: "The cluster's name in the bucket, in Redis and in alerts; one bucket may hold many clusters.",
-    },
-    Key {
-        name: "cluster.account",
-        kind: Kind::Name,
-        preset: Unset("123456789012"),
-        seeds: &["AWS_ACCOUNT_ID"],
-        about: "The AWS account in the buckets' names; stands for {account} in archive.repository.",
-    },
-    Key {
-        name: "cluster.peers",
-        kind: Kind::Hosts,
-        preset: Unset("10.0.2.30, 10.0.2.31"),
-        seeds: &[],
-        about: "Where xdb's daemons of all database nodes answer; this node may be among them. Without it no lag in seconds is known.",
-    },
-    Key {
-        name: "node.hostname",
-        kind: Kind::Text,
-        preset: KernelHostName("db1"),
-        seeds: &["HOSTNAME"],
-        about: "This node's name; unset, the kernel's host name.",
-    },
-    Key {
-        name: "node.state_directory",
-        kind: Kind::Path,
-        preset: Text("/var/lib/xdb"),
-        seeds: &[],
-        about: "Where xdb keeps what this node must remember.",
-    },
-    // Deliberately not seeded by PGHOST and PGPORT: in /etc/environment they name HAProxy on the
-    // management node, and a backup must talk to the server on its own node.
-    Key {
-        name: "postgres.host",
-        kind: Kind::Text,
-        preset: Text("/var/run/postgresql"),
-        seeds: &[],
-        about: "This node's own server: the directory of its socket, a host name or an address.",
-    },
-    Key {
-        name: "postgres.port",
-        kind: Kind::Port,
-        preset: Text("5432"),
-        seeds: &[],
-        about: "Its port: PostgreSQL's own, neither PgBouncer's nor HAProxy's.",
-    },
-    Key {
-        name: "postgres.user",
-        kind: Kind::Text,
-        preset: Text("postgres"),
-        seeds: &[],
-        about: "The role that xdb logs in as.",
-    },
-    Key {
-        name: "postgres.password",
-        kind: Kind::Secret,
-        preset: Unset("secret"),
-        seeds: &["PGPASSWORD"],
-        about: "Its password; unset where the socket asks for none.",
-    },
-    Key {
-        name: "postgres.database",
-        kind: Kind::Text,
-        preset: Text("postgres"),
-        seeds: &[],
-        about: "The database that xdb connects to.",
-    },
-    Key {
-        name: "postgres.data_directory",
-        kind: Kind::Path,
-        preset: Text("/var/lib/postgresql/17/main"),
-        seeds: &[],
-        about: "The server's data directory (PGDATA).",
-    },
-    Key {
-        name: "postgres.bin_directory",
-        kind: Kind::Path,
-        preset: Text("/usr/lib/postgresql/17/bin"),
-        seeds: &[],
-        about: "Where postgres, pg_ctl and pg_checksums of the server's major version are.",
-    },
-    Key {
-        name: "postgres.connect_timeout",
-        kind: Kind::Duration,
-        preset: Text("5s"),
-        seeds: &[],
-        about: "How long connecting may take, login included.",
-    },
-    Key {
-        name: "postgres.sslmode",
-        kind: Kind::Choice(SSLMODES),
-        preset: Text("prefer"),
-        seeds: &[],
-        about: "As libpq's, for sessions of xdb, of pg_dump and of the archive program over TCP.",
-    },
-    Key {
-        name: "postgres.sslrootcert",
-        kind: Kind::PathOrSystem,
-        preset: Unset("/etc/xdb/postgres-ca.pem"),
-        seeds: &[],
-        about: "PEM certificates that the server is trusted by, or \"system\", which needs sslmode verify-full; unset, ~/.postgresql/root.crt where it exists.",
-    },
-    Key {
-        name: "pgbouncer.host",
-        kind: Kind::Text,
-        preset: Text("/var/run/postgresql"),
-        seeds: &[],
-        about: "This node's own PgBouncer: the directory of its socket, a host name or an address.",
-    },
-    Key {
-        name: "pgbouncer.port",
-        kind: Kind::Port,
-        preset: Text("6432"),
-        seeds: &[],
-        about: "Its port.",
-    },
-    Key {
-        name: "pgbouncer.user",
-        kind: Kind::Text,
-        preset: Text("pgbouncer"),
-        seeds: &[],
-        about: "Who xdb is on its console; over the socket pgbouncer needs no password where both run as one user.",
-    },
-    Key {
-        name: "pgbouncer.password",
-        kind: Kind::Secret,
-        preset: Unset("secret"),
-        seeds: &[],
-        about: "The password for the console; unset where it asks for none.",
-    },
-    Key {
-        name: "s3.region",
-        kind: Kind::Text,
-        preset: Unset("us-east-1"),
-        seeds: &["AWS_REGION", "AWS_DEFAULT_REGION"],
-        about: "The AWS region of the buckets.",
-    },
-    Key {
-        name: "s3.endpoint",
-        kind: Kind::Url,
-        preset: Unset("https://s3.us-east-1.amazonaws.com"),
-        seeds: &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"],
-        about: "Where S3 answers; unset, AWS's own address in the region.",
-    },
-    Key {
-        name: "s3.force_path_style",
-        kind: Kind::Switch,
-        preset: Text("false"),
-        seeds: &["AWS_S3_FORCE_PATH_STYLE"],
-        about: "Whether the bucket goes into the path and not into the host name; most servers but AWS want it.",
-    },
-    Key {
-        name: "s3.access_key_id",
-        kind: Kind::Text,
-        preset: Unset("AKIAIOSFODNN7EXAMPLE"),
-        seeds: &["AWS_ACCESS_KEY_ID"],
-        about: "The access key, together with its secret; unset, the instance's role.",
-    },
-    Key {
-        name: "s3.secret_access_key",
-        kind: Kind::Secret,
-        preset: Unset("secret"),
-        seeds: &["AWS_SECRET_ACCESS_KEY"],
-        about: "The secret of the access key.",
-    },
-    Key {
-        name: "s3.session_token",
-        kind: Kind::Secret,
-        preset: Unset("secret"),
-        seeds: &["AWS_SESSION_TOKEN"],
-        about: "The session token of a temporary access key.",
-    },
-    Key {
-        name: "s3.ca_cert_file",
-        kind: Kind::Path,
-        preset: Unset("/etc/xdb/s3-ca.pem"),
-        seeds: &[],
-        about: "PEM certificates that the S3 server is trusted by; unset, the system's.",
-    },
-    Key {
-        name: "archive.program",
-        kind: Kind::Text,
-        preset: Text("wal-g"),
-        seeds: &[],
-        about: "The WAL-G program, wal-g or walrus: a name on PATH or in a usual directory, or a whole path.",
-    },
-    Key {
-        name: "archive.repository",
-        kind: Kind::Repository,
-        preset: Text("s3://walg-{account}/{cluster}/pg{major}"),
-        seeds: &[],
-        about: "Where WAL and base backups go; {account}, {cluster} and {major} (PostgreSQL's version) are filled in.",
-    },
-    Key {
-        name: "archive.compression",
-        kind: Kind::Choice(COMPRESSIONS),
-        preset: Text("lz4"),
-        seeds: &[],
-        about: "How WAL and base backups are compressed: lz4, zstd, lzma, brotli or none.",
-    },
-    Key {
-        name: "archive.push_timeout",
-        kind: Kind::Duration,
-        preset: Text("2m"),
-        seeds: &[],
-        about: "How long storing one WAL segment may stand still, and take where the daemon does not store it.",
-    },
-    Key {
-        name: "archive.upload_concurrency",
-        kind: Kind::Count,
-        preset: Text("32"),
-        seeds: &[],
-        about: "How many WAL segments the daemon stores side by side at most: as the way to S3 is worth, while an eighth of the free memory holds 32 MiB for each.",
-    },
-    Key {
-        name: "archive.fetch_timeout",
-        kind: Kind::Duration,
-        preset: Text("2m"),
-        seeds: &[],
-        about: "How long fetching one WAL segment may take.",
-    },
-    Key {
-        name: "archive.backup_timeout",
-        kind: Kind::Duration,
-        preset: Text("6h"),
-        seeds: &[],
-        about: "How long one base backup may take.",
-    },
-    Key {
-        name: "archive.rpo_objective",
-        kind: Kind::Duration,
-        preset: Text("5m"),
-        seeds: &[],
-        about: "A commit that is older and not in the bucket raises the warning archive-rpo.",
-    },
-    Key {
-        name: "archive.rpo_critical",
-        kind: Kind::Duration,
-        preset: Unset("15m"),
-        seeds: &[],
-        about: "From this age on archive-rpo is critical; unset, three times archive.rpo_objective.",
-    },
-    Key {
-        name: "archive.switch_wal",
-        kind: Kind::Switch,
-        preset: Text("true"),
-        seeds: &[],
-        about: "The primary's daemon calls pg_switch_wal() when a commit waits for half of archive.rpo_objective in a segment that is not full.",
-    },
-    Key {
-        name: "archive.delta_max_steps",
-        kind: Kind::Count,
-        preset: Text("0"),
-        seeds: &[],
-        about: "How many delta backups may follow a full one; 0 makes every backup full.",
-    },
-    Key {
-        name: "retention.window_days",
-        kind: Kind::Count,
-        preset: Unset("35"),
-        seeds: &[],
-        about: "Any moment of so many days can be recovered to. Unset, nothing is ever deleted; 0 leaves it to retention.fulls.",
-    },
-    Key {
-        name: "retention.fulls",
-        kind: Kind::Count,
-        preset: Text("2"),
-        seeds: &[],
-        about: "So many full backups are kept however old they are, with all that is newer.",
-    },
-    Key {
-        name: "retention.daily",
-        kind: Kind::Count,
-        preset: Text("0"),
-        seeds: &[],
-        about: "Of so many days the last full backup is kept on, marked permanent; it restores to its own end only.",
-    },
-    Key {
-        name: "retention.weekly",
-        kind: Kind::Count,
-        preset: Text("0"),
-        seeds: &[],
-        about: "The same of weeks, which begin on Monday (UTC).",
-    },
-    Key {
-        name: "retention.monthly",
-        kind: Kind::Count,
-        preset: Text("0"),
-        seeds: &[],
-        about: "The same of months.",
-    },
-    Key {
-        name: "retention.yearly",
-        kind: Kind::Count,
-        preset: Text("0"),
-        seeds: &[],
-        about: "The same of years.",
-    },
-    Key {
-        name: "dump.repository",
-        kind: Kind::Repository,
-        preset: Text("s3://pgdump-{account}/{cluster}"),
-        seeds: &[],
-        about: "Where dumps go, with the roles' password hashes; filled in like archive.repository.",
-    },
-    Key {
-        name: "dump.timeout",
-        kind: Kind::Duration,
-        preset: Text("6h"),
-        seeds: &[],
-        about: "How long one dump of all databases may take.",
-    },
-    Key {
-        name: "dump.lock_timeout",
-        kind: Kind::Duration,
-        preset: Text("1m"),
-        seeds: &[],
-        about: "How long a dump waits for a table that is locked exclusively before it fails.",
-    },
-    Key {
-        name: "restore_test.directory",
-        kind: Kind::Path,
-        preset: Text("/var/lib/xdb/restore-test"),
-        seeds: &[],
-        about: "Where restore tests and dump tests restore to; it needs room for the whole cluster.",
-    },
-    Key {
-        name: "restore_test.timeout",
-        kind: Kind::Duration,
-        preset: Text("6h"),
-        seeds: &[],
-        about: "How long one restore test or dump test may take.",
-    },
-    Key {
-        name: "restore_test.on_primary",
-        kind: Kind::Switch,
-        preset: Text("false"),
-        seeds: &[],
-        about: "Restore tests run on the primary instead of the replica, for a cluster that has none.",
-    },
-    Key {
-        name: "restore_test.max_lag_mib",
-        kind: Kind::Count,
-        preset: Text("1024"),
-        seeds: &[],
-        about: "A restore test is not begun, or given up, while this node's standby has received so much WAL that it has not replayed.",
-    },
-    Key {
-        name: "restore_test.network_limit_mib",
-        kind: Kind::Count,
-        preset: Unset("50"),
-        seeds: &[],
-        about: "How much a restore test fetches from S3 each second; unset, as much as it gets. Its RTO is then of no objective's.",
-    },
-    Key {
-        name: "restore_test.rto_objective",
-        kind: Kind::Duration,
-        preset: Unset("1h"),
-        seeds: &[],
-        about: "A restore that takes longer raises a warning.",
-    },
-    Key {
-        name: "restore_test.rpo_objective",
-        kind: Kind::Duration,
-        preset: Unset("5m"),
-        seeds: &[],
-        about: "A restore that would lose more raises a warning.",
-    },
-    Key {
-        name: "restore_test.level",
-        kind: Kind::Choice(LEVELS),
-        preset: Text("full"),
-        seeds: &[],
-        about: "How much of what was restored is looked at: start, check (every file and page) or full (every row, and the assertions).",
-    },
-    Key {
-        name: "restore_test.assertions",
-        kind: Kind::Path,
-        preset: Text("/etc/xdb/restore-checks"),
-        seeds: &[],
-        about: "A directory of *.sql files, each with one question to the restored data; it may be missing.",
-    },
-    Key {
-        name: "wait.host",
-        kind: Kind::Text,
-        preset: Text("management"),
-        seeds: &["PGHOST"],
-        about: "The host that applications connect to.",
-    },
-    Key {
+settings! {
+    /// What is the same on both nodes.
+    cluster: Cluster {
+        /// The cluster's name in the bucket, in Redis and in alerts; one bucket may hold many clusters.
+        name: String = Name, Default("main");
+        /// The AWS account in the buckets' names; stands for {account} in archive.repository.
+        account: Option<String> = Name, Unset("123456789012"), also ["AWS_ACCOUNT_ID"];
+        /// Where xdb's daemons of all database nodes answer; this node may be among them. Without it no lag in seconds is known.
+        ///
+        /// Each as `host:port`.
+        peers: Vec<String> = Hosts, Unset("10.0.2.30, 10.0.2.31");
+    }
+
+    /// This node.
+    node: Node {
+        /// This node's name; unset, the kernel's host name.
+        hostname: String = Text, KernelHostName("db1"), also ["HOSTNAME"];
+        /// Where xdb keeps what this node must remember.
+        state_directory: PathBuf = Path, Default("/var/lib/xdb");
+    }
+
+    /// This node's own server, never the proxy before it.
+    postgres: Postgres {
+        // Deliberately not seeded by PGHOST and PGPORT: in /etc/environment they name HAProxy on the
+        // management node, and a backup must talk to the server on its own node.
+        /// This node's own server: the directory of its socket, a host name or an address.
+        host: String = Text, Default("/var/run/postgresql");
+        /// Its port: PostgreSQL's own, neither PgBouncer's nor HAProxy's.
+        port: u16 = Port, Default("5432");
+        /// The role that xdb logs in as.
+        user: String = Text, Default("postgres");
+        /// Its password; unset where the socket asks for none.
+        password: Option<SecretString> = Secret, Unset("secret"), also ["PGPASSWORD"];
+        /// The database that xdb connects to.
+        database: String = Text, Default("postgres");
+        /// The server's data directory (PGDATA).
+        data_directory: PathBuf = Path, Default("/var/lib/postgresql/17/main");
+        /// Where postgres, pg_ctl and pg_checksums of the server's major version are.
+        bin_directory: PathBuf = Path, Default("/usr/lib/postgresql/17/bin");
+        /// How long connecting may take, login included.
+        connect_timeout: Duration = Duration, Default("5s");
+        /// As libpq's, for sessions of xdb, of pg_dump and of the archive program over TCP.
+        sslmode: String = Choice(SSLMODES), Default("prefer");
+        /// PEM certificates that the server is trusted by, or "system", which needs sslmode verify-full; unset, ~/.postgresql/root.crt where it exists.
+        sslrootcert: Option<PathBuf> = PathOrSystem, Unset("/etc/xdb/postgres-ca.pem");
+    }
+
+    /// This node's own PgBouncer, asked through its console.
+    pgbouncer: PgBouncer {
+        /// This node's own PgBouncer: the directory of its socket, a host name or an address.
+        host: String = Text, Default("/var/run/postgresql");
+        /// Its port.
+        port: u16 = Port, Default("6432");
+        /// Who xdb is on its console; over the socket pgbouncer needs no password where both run as one user.
+        ///
+        /// One of PgBouncer's `admin_users` or `stats_users`, or `pgbouncer` over the socket.
+        user: String = Text, Default("pgbouncer");
+        /// The password for the console; unset where it asks for none.
+        password: Option<SecretString> = Secret, Unset("secret");
+    }
+
+    /// Where backups are kept.
+    s3: S3 {
+        /// The AWS region of the buckets.
+        region: Option<String> = Text, Unset("us-east-1"), also ["AWS_REGION", "AWS_DEFAULT_REGION"];
+        /// Where S3 answers; unset, AWS's own address in the region.
+        endpoint: Option<String> = Url, Unset("https://s3.us-east-1.amazonaws.com"),
+            also ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
+        /// Whether the bucket goes into the path and not into the host name; most servers but AWS want it.
+        force_path_style: bool = Switch, Default("false"), also ["AWS_S3_FORCE_PATH_STYLE"];
+        /// The access key, together with its secret; unset, the instance's role.
+        ///
+        /// Set exactly when `secret_access_key` is; `None` leaves it to the AWS chain.
+        access_key_id: Option<String> = Text, Unset("AKIAIOSFODNN7EXAMPLE"), also ["AWS_ACCESS_KEY_ID"];
+        /// The secret of the access key.
+        secret_access_key: Option<SecretString> = Secret, Unset("secret"), also ["AWS_SECRET_ACCESS_KEY"];
+        /// The session token of a temporary access key.
+        session_token: Option<SecretString> = Secret, Unset("secret"), also ["AWS_SESSION_TOKEN"];
+        /// PEM certificates that the S3 server is trusted by; unset, the system's.
+        ca_cert_file: Option<PathBuf> = Path, Unset("/etc/xdb/s3-ca.pem");
+    }
+
+    /// WAL archiving and base backups.
+    archive: Archive {
+        /// The WAL-G program, wal-g or walrus: a name on PATH or in a usual directory, or a whole path.
+        program: String = Text, Default("wal-g");
+        /// Where WAL and base backups go; {account}, {cluster} and {major} (PostgreSQL's version) are filled in.
+        ///
+        /// The prefix is not empty, may end in a slash, and lies outside of `xdb/`.
+        repository: String = Repository, Default("s3://walg-{account}/{cluster}/pg{major}");
+        /// How WAL and base backups are compressed: lz4, zstd, lzma, brotli or none.
+        compression: String = Choice(COMPRESSIONS), Default("lz4");
+        /// How long storing one WAL segment may stand still, and take where the daemon does not store it.
+        push_timeout: Duration = Duration, Default("2m");
+        /// How many WAL segments the daemon stores side by side at most: as the way to S3 is worth, while an eighth of the free memory holds 32 MiB for each.
+        upload_concurrency: u32 = Count, Default("32");
+        /// How long fetching one WAL segment may take.
+        fetch_timeout: Duration = Duration, Default("2m");
+        /// How long one base backup may take.
+        backup_timeout: Duration = Duration, Default("6h");
+        /// A commit that is older and not in the bucket raises the warning archive-rpo.
+        rpo_objective: Duration = Duration, Default("5m");
+        /// From this age on archive-rpo is critical; unset, three times archive.rpo_objective.
+        rpo_critical: Duration = Duration, Unset("15m");
+        /// The primary's daemon calls pg_switch_wal() when a commit waits for half of archive.rpo_objective in a segment that is not full.
+        switch_wal: bool = Switch, Default("true");
+        /// How many delta backups may follow a full one; 0 makes every backup full.
+        delta_max_steps: u32 = Count, Default("0");
+
+        rest {
+            /// Further environment for the WAL-G program, by name; some of it is secret.
+            settings: BTreeMap<String, SecretString>
+        }
+    }
+
+    /// What is kept of the base backups and the WAL; `xdb prune --dry-run` shows its effect.
+    #[derive(Copy)]
+    retention: Retention {
+        /// Any moment of so many days can be recovered to. Unset, nothing is ever deleted; 0 leaves it to retention.fulls.
+        window_days: Option<u32> = Count, Unset("35");
+        /// So many full backups are kept however old they are, with all that is newer.
+        fulls: u32 = Count, Default("2");
+        /// Of so many days the last full backup is kept on, marked permanent; it restores to its own end only.
+        daily: u32 = Count, Default("0");
+        /// The same of weeks, which begin on Monday (UTC).
+        weekly: u32 = Count, Default("0");
+        /// The same of months.
+        monthly: u32 = Count, Default("0");
+        /// The same of years.
+        yearly: u32 = Count, Default("0");
+    }
+
+    /// Dumps of each database, beside the base backups.
+    dump: Dump {
+        /// Where dumps go, with the roles' password hashes; filled in like archive.repository.
+        repository: String = Repository, Default("s3://pgdump-{account}/{cluster}");
+        /// How long one dump of all databases may take.
+        timeout: Duration = Duration, Default("6h");
+        /// How long a dump waits for a table that is locked exclusively before it fails.
+        lock_timeout: Duration = Duration, Default("1m");
+    }
+
+    /// Restores that prove the backups.
+    restore_test: RestoreTest {
+        /// Where restore tests and dump tests restore to; it needs room for the whole cluster.
+        directory: PathBuf = Path, Default("/var/lib/xdb/restore-test");
+        /// How long one restore test or dump test may take.
+        timeout: Duration = Duration, Default("6h");
+        /// Restore tests run on the primary instead of the replica, for a cluster that has none.
+        on_primary: bool = Switch, Default("false");
+        /// A restore test is not begun, or given up, while this node's standby has received so much WAL that it has not replayed.
+        ///
+        /// MiB.
+        max_lag_mib: u32 = Count, Default("1024");
+        /// How much a restore test fetches from S3 each second; unset, as much as it gets. Its RTO is then of no objective's.
+        ///
+        /// MiB a second.
+        network_limit_mib: Option<u32> = Count, Unset("50");
+        /// A restore that takes longer raises a warning.
+        rto_objective: Option<Duration> = Duration, Unset("1h");
+        /// A restore that would lose more raises a warning.
+        rpo_objective: Option<Duration> = Duration, Unset("5m");
+        /// How much of what was restored is looked at: start, check (every file and page) or full (every row, and the assertions).
+        level: String = Choice(LEVELS), Default("full");
+        /// A directory of *.sql files, each with one question to the restored data; it may be missing.
+        assertions: PathBuf = Path, Default("/etc/xdb/restore-checks");
+    }
+
+    /// The way to the database as an application takes it, for xdb wait.
+    wait: Wait {
+        /// The host that applications connect to.
+        host: String = Text, Default("management"), also ["PGHOST"];
         // Not seeded by PGPORT: one that is malformed would stop every verb, archiving too.
-        name: "wait.port",
-        kind: Kind::Port,
-        preset: Text("5432"),
-        seeds: &[],
-        about: "Its port that leads to the primary.",
-    },
-    Key {
-        name: "wait.replica_port",
-        kind: Kind::Port,
-        preset: Text("5433"),
-        seeds: &[],
-        about: "Its port that leads to the replica.",
-    },
-    Key {
-        name: "wait.user",
-        kind: Kind::Text,
-        preset: Text("postgres"),
-        seeds: &["PGUSER"],
-        about: "The role that xdb wait logs in as.",
-    },
-    Key {
-        name: "wait.database",
-        kind: Kind::Text,
-        preset: Text("postgres"),
-        seeds: &["PGDATABASE"],
-        about: "The database that it logs in to.",
-    },
-    Key {
-        name: "wait.password_file",
-        kind: Kind::Path,
-        preset: Unset("/run/credentials/app.service/database"),
-        seeds: &[],
-        about: "A file with nothing but its password; unset, postgres.password (PGPASSWORD), then PGPASSFILE or ~/.pgpass.",
-    },
-    Key {
-        name: "wait.sslmode",
-        kind: Kind::Choice(SSLMODES),
-        preset: Text("prefer"),
-        seeds: &[],
-        about: "As libpq's: disable, allow, prefer, require, verify-ca or verify-full.",
-    },
-    Key {
-        name: "wait.sslrootcert",
-        kind: Kind::PathOrSystem,
-        preset: Unset("/etc/xdb/postgres-ca.pem"),
-        seeds: &[],
-        about: "PEM certificates that the server is trusted by, or \"system\", which needs sslmode verify-full; unset, ~/.postgresql/root.crt. Where there are some, every sslmode checks the server's.",
-    },
-    Key {
-        name: "wait.timeout",
-        kind: Kind::DurationOrZero,
-        preset: Text("150s"),
-        seeds: &[],
-        about: "How long xdb wait waits in all; 0s makes one attempt.",
-    },
-    Key {
-        name: "wait.attempt_timeout",
-        kind: Kind::Duration,
-        preset: Text("5s"),
-        seeds: &[],
-        about: "How long one attempt may take, the query included; PgBouncer may queue a client for minutes.",
-    },
-    Key {
-        name: "wait.fail_fast_after",
-        kind: Kind::DurationOrZero,
-        preset: Text("30s"),
-        seeds: &[],
-        about: "How long the same refusal must last to be final; at boot a role or a password may not be there yet.",
-    },
-    Key {
-        name: "redis.url",
-        kind: Kind::RedisUrl,
-        preset: Text("redis://management:6379"),
-        seeds: &[],
-        about: "The Redis on the management node, rediss:// with TLS; a number after a slash picks one of its databases.",
-    },
-    Key {
-        name: "redis.user",
-        kind: Kind::Text,
-        preset: Unset("xdb"),
-        seeds: &[],
-        about: "The user that xdb logs in to Redis as; unset, Redis's default user.",
-    },
-    Key {
-        name: "redis.password",
-        kind: Kind::Secret,
-        preset: Unset("secret"),
-        seeds: &["REDIS_PASSWORD"],
-        about: "Its password; unset where Redis asks for none.",
-    },
-    Key {
-        name: "redis.ca_cert_file",
-        kind: Kind::Path,
-        preset: Unset("/etc/xdb/redis-ca.pem"),
-        seeds: &[],
-        about: "PEM certificates that a Redis with TLS is trusted by; unset, the system's.",
-    },
-    Key {
-        name: "redis.timeout",
-        kind: Kind::Duration,
-        preset: Text("5s"),
-        seeds: &[],
-        about: "How long connecting to Redis may take, and one answer.",
-    },
-    Key {
-        name: "http.listen",
-        kind: Kind::Listen,
-        preset: Text("0.0.0.0:8009"),
-        seeds: &[],
-        about: "Where the daemon answers /primary, /replica and /healthz.",
-    },
-    Key {
-        name: "schedule.base_backup",
-        kind: Kind::Schedule,
-        preset: Text("0 1 * * *"),
-        seeds: &[],
-        about: "When the primary takes a base backup: a cron pattern in UTC, or the time between two.",
-    },
-    Key {
-        name: "schedule.dump",
-        kind: Kind::Schedule,
-        preset: Text("0 2 * * *"),
-        seeds: &[],
-        about: "When the replica dumps every database.",
-    },
-    Key {
-        name: "schedule.restore_test",
-        kind: Kind::Schedule,
-        preset: Text("0 4 * * *"),
-        seeds: &[],
-        about: "When the replica tests the newest backup.",
-    },
-    Key {
-        name: "schedule.dump_test",
-        kind: Kind::Schedule,
-        preset: Text("0 5 * * *"),
-        seeds: &[],
-        about: "When the replica restores the newest dump, and compares it with its manifest.",
-    },
-    Key {
-        name: "schedule.prune",
-        kind: Kind::Schedule,
-        preset: Text("0 6 * * *"),
-        seeds: &[],
-        about: "When the primary deletes what retention does not keep.",
-    },
-    Key {
-        name: "schedule.checks",
-        kind: Kind::Schedule,
-        preset: Text("15s"),
-        seeds: &[],
-        about: "When each node looks at what is watched.",
-    },
-];
+        /// Its port that leads to the primary.
+        port: u16 = Port, Default("5432");
+        /// Its port that leads to the replica.
+        replica_port: u16 = Port, Default("5433");
+        /// The role that xdb wait logs in as.
+        user: String = Text, Default("postgres"), also ["PGUSER"];
+        /// The database that it logs in to.
+        database: String = Text, Default("postgres"), also ["PGDATABASE"];
+        /// A file with nothing but its password; unset, postgres.password (PGPASSWORD), then PGPASSFILE or ~/.pgpass.
+        password_file: Option<PathBuf> = Path, Unset("/run/credentials/app.service/database");
+        /// As libpq's: disable, allow, prefer, require, verify-ca or verify-full.
+        sslmode: String = Choice(SSLMODES), Default("prefer");
+        /// PEM certificates that the server is trusted by, or "system", which needs sslmode verify-full; unset, ~/.postgresql/root.crt. Where there are some, every sslmode checks the server's.
+        sslrootcert: Option<PathBuf> = PathOrSystem, Unset("/etc/xdb/postgres-ca.pem");
+        /// How long xdb wait waits in all; 0s makes one attempt.
+        timeout: Duration = DurationOrZero, Default("150s");
+        /// How long one attempt may take, the query included; PgBouncer may queue a client for minutes.
+        attempt_timeout: Duration = Duration, Default("5s");
+        /// How long the same refusal must last to be final; at boot a role or a password may not be there yet.
+        fail_fast_after: Duration = DurationOrZero, Default("30s");
+    }
+
+    /// Where the dashboards read alerts and the state of the nodes.
+    ///
+    /// What it holds can be lost at any time.
+    redis: Redis {
+        /// The Redis on the management node, rediss:// with TLS; a number after a slash picks one of its databases.
+        url: String = RedisUrl, Default("redis://management:6379");
+        /// The user that xdb logs in to Redis as; unset, Redis's default user.
+        user: Option<String> = Text, Unset("xdb");
+        /// Its password; unset where Redis asks for none.
+        password: Option<SecretString> = Secret, Unset("secret"), also ["REDIS_PASSWORD"];
+        /// PEM certificates that a Redis with TLS is trusted by; unset, the system's.
+        ca_cert_file: Option<PathBuf> = Path, Unset("/etc/xdb/redis-ca.pem");
+        /// How long connecting to Redis may take, and one answer.
+        timeout: Duration = Duration, Default("5s");
+    }
+
+    /// What the daemon serves; nothing there changes anything.
+    http: Http {
+        /// Where the daemon answers /primary, /replica and /healthz.
+        listen: String = Listen, Default("0.0.0.0:8009");
+    }
+
+    /// When the daemon does what; a role's work moves with the role.
+    schedule: Schedule {
+        /// When the primary takes a base backup: a cron pattern in UTC, or the time between two.
+        base_backup: String = Schedule, Default("0 1 * * *");
+        /// When the replica dumps every database.
+        dump: String = Schedule, Default("0 2 * * *");
+        /// When the replica tests the newest backup.
+        restore_test: String = Schedule, Default("0 4 * * *");
+        /// When the replica restores the newest dump, and compares it with its manifest.
+        dump_test: String = Schedule, Default("0 5 * * *");
+        /// When the primary deletes what retention does not keep.
+        prune: String = Schedule, Default("0 6 * * *");
+        /// When each node looks at what is watched.
+        checks: String = Schedule, Default("15s");
+    }
+}
+
+impl Key {
+    /// The key of this dotted name.
+    pub(super) fn named(name: &str) -> Option<&'static Key> {
+        KEYS.iter().find(|key| key.name == name)
+    }
+}
+
+/// In the order of the table.
+pub(super) fn section_names() -> impl Iterator<Item = &'static str> {
+    SECTIONS.iter().map(|section| section.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::key::environment_name;
+    use super::*;
+
+    #[test]
+    fn every_default_and_example_is_a_value_of_its_kind() {
+        for key in KEYS {
+            assert!(key.kind.parse(key.example()).is_some(), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn no_two_keys_share_an_environment_name_or_a_seed() {
+        let names: BTreeSet<_> = KEYS.iter().map(|key| environment_name(key.name)).collect();
+        assert_eq!(names.len(), KEYS.len());
+        assert!(
+            names.contains("XDB_POSTGRES_PORT") && names.contains("XDB_RESTORE_TEST_DIRECTORY")
+        );
+        let seeds: Vec<_> = KEYS.iter().flat_map(|key| key.seeds).collect();
+        assert_eq!(seeds.iter().collect::<BTreeSet<_>>().len(), seeds.len());
+    }
+
+    #[test]
+    fn a_backup_is_never_led_away_from_its_own_node_by_a_seed() {
+        let seeded = |name| !Key::named(name).unwrap().seeds.is_empty();
+        assert!(!seeded("postgres.host") && !seeded("postgres.port"));
+    }
+}

@@ -11,14 +11,14 @@ use secrecy::SecretString;
 
 use super::environment;
 use super::error::{ConfigError, Problem};
-use super::faults::{Faults, is_needed_to_serve};
 use super::file;
 use super::key::{Key, Preset, environment_name};
-use super::keys::{KEYS, SETTINGS};
-use super::kind::Kind;
-use super::settings;
+use super::keys::{Config, KEYS, SETTINGS};
+use super::kind::{Kind, Value};
+use super::program_settings;
+use super::serving::{faults_of, is_needed_to_serve};
 use super::source::{Given, Source, Sources};
-use super::typed::{Config, Values};
+use super::table::Values;
 
 const MASK: &str = "********";
 
@@ -42,8 +42,6 @@ pub struct Effective {
     /// As it was written; `********` for a secret; `None` when it is not set.
     pub value: Option<String>,
     pub source: Source,
-    /// What the key is for, in one line.
-    pub about: &'static str,
 }
 
 impl Loaded {
@@ -84,7 +82,6 @@ impl Loaded {
                 key: key.name.to_owned(),
                 value: value.map(|value| masked(value, key.kind == Kind::Secret)),
                 source: source.unwrap_or(Source::Default),
-                about: key.about,
             });
             let ends_section = KEYS
                 .get(index + 1)
@@ -92,9 +89,11 @@ impl Loaded {
             if ends_section && SETTINGS.starts_with(key.section()) {
                 effective.extend(settings.iter().map(|(name, given)| Effective {
                     key: given.key.clone(),
-                    value: Some(masked(given.text.clone(), settings::is_secret(name))),
+                    value: Some(masked(
+                        given.text.clone(),
+                        program_settings::is_secret(name),
+                    )),
                     source: given.source.clone(),
-                    about: "A further setting for the WAL-G program.",
                 }));
             }
         }
@@ -161,7 +160,7 @@ pub fn load_to_serve(sources: &Sources) -> Result<Loaded, ConfigError> {
         return Err(ConfigError::Wrong { problems });
     }
     loaded.faults.extend(exposed.as_ref().map(Problem::exposed));
-    loaded.config.faults = Faults::of_problems(&loaded.faults);
+    loaded.config.faults = faults_of(&loaded.faults);
     Ok(loaded)
 }
 
@@ -217,9 +216,11 @@ fn read(sources: &Sources) -> Result<(Loaded, Option<ConfigError>), ConfigError>
         let preset = value_of(key, &chosen).and_then(|(text, _)| key.kind.parse(&text));
         values.extend(preset.map(|value| (key.name, value)));
     }
+    let mut config = Config::new(Values(with_rpo_critical(values)));
     let settings = settings(&chosen).map(|(name, given)| (name.to_owned(), secret(given)));
+    config.archive.settings = settings.collect();
     let loaded = Loaded {
-        config: Config::new(&Values(values), settings.collect()),
+        config,
         warnings,
         faults: problems,
         chosen,
@@ -312,12 +313,21 @@ fn strengthen_sslmode(chosen: &mut BTreeMap<String, Given>) {
     });
 }
 
+/// Unset, `archive.rpo_critical` is three times the objective.
+fn with_rpo_critical(mut values: BTreeMap<&'static str, Value>) -> BTreeMap<&'static str, Value> {
+    if let Some(Value::Duration(objective)) = values.get("archive.rpo_objective") {
+        let critical = Value::Duration(objective.saturating_mul(3));
+        values.entry("archive.rpo_critical").or_insert(critical);
+    }
+    values
+}
+
 fn value_of(key: &Key, chosen: &BTreeMap<String, Given>) -> Option<(String, Source)> {
     if let Some(given) = chosen.get(key.name) {
         return Some((given.text.clone(), given.source.clone()));
     }
     let default = match key.preset {
-        Preset::Text(text) => text.to_owned(),
+        Preset::Default(text) => text.to_owned(),
         Preset::KernelHostName(_) => kernel_host_name(),
         Preset::Unset(_) => return None,
     };

@@ -2,34 +2,46 @@
 //!
 //! It reads files and variables and judges them, and must not connect to anything, look at the
 //! server, or know what the values are used for: whether a path exists is for its user to find out.
+//!
+//! A setting is one entry in `keys.rs`, such as
+//!
+//! ```text
+//! /// How long connecting may take, login included.
+//! connect_timeout: Duration = Duration, Default("5s");
+//! ```
+//!
+//! The field of the section, the key with its default, its `XDB_…` variable and its messages come from that entry. So do
+//! `packaging/xdb.toml` and `docs/reference/configuration.md`: `UPDATE_EXPECT=1 cargo test --lib config::generated` writes
+//! them, and the test fails where they differ. A section is a block of the same table, and its type is exported here.
 
 mod environment;
 mod error;
 mod faults;
 mod file;
+#[cfg(test)]
+mod generated;
 mod key;
 mod keys;
 mod kind;
 mod load;
 mod nearest;
-#[cfg(test)]
-mod packaged;
 mod pam_env;
-mod settings;
+mod program_settings;
+mod serving;
 mod source;
+mod table;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_complaints;
 #[cfg(test)]
 mod tests_secrets;
-mod typed;
 
 pub use error::{ConfigError, Problem};
 pub use faults::Faults;
-pub use load::{Effective, Loaded, load, load_to_serve};
-pub use source::{ConfigFile, DEFAULT_FILE, Flag, Source, Sources, usual_state_directory};
-pub use typed::{
+pub use keys::{
     Archive, Cluster, Config, Dump, Http, Node, PgBouncer, Postgres, Redis, RestoreTest, Retention,
     S3, Schedule, Wait,
 };
+pub use load::{Effective, Loaded, load, load_to_serve};
+pub use source::{ConfigFile, DEFAULT_FILE, Flag, Source, Sources, usual_state_directory};
