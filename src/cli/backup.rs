@@ -1,19 +1,16 @@
 //! `xdb backup push` and `xdb backup list`, and the way to `show`.
 
-use std::time::Duration;
-
 use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::backup_show;
-use super::exit::{Exit, complain};
+use super::exit::Exit;
 use super::output::{say, table};
-use crate::archive;
 use crate::config::{Flag, Loaded};
 use crate::daemon;
-use crate::jobs::{self, Job};
+use crate::jobs::base_backup;
 use crate::model::{Lsn, Timeline};
 use crate::repository::catalog::{Backup, Catalog, Delta, State, Tested, Window};
 use crate::repository::{Look, Repository, RepositoryError, RepositoryHandle};
@@ -65,8 +62,8 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
     match verb {
         Verb::Push { full, json } => {
             let repository = RepositoryHandle::new(&loaded.config);
-            let push = jobs::base_backup(&loaded.config, &repository, full);
-            let pushed = daemon::run_once(loaded, Job::BaseBackup, push).await?;
+            let push = base_backup::run(&loaded.config.node, &repository, full);
+            let pushed = daemon::run_once(loaded, &base_backup::JOB, push).await?;
             if json {
                 say(serde_json::to_string_pretty(&pushed)?)?;
             } else {
@@ -93,22 +90,6 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Good)
-}
-
-/// After an interrupted push: gives up the uploads that its program left unfinished.
-pub async fn clean_up(loaded: &Loaded) {
-    const LIMIT: Duration = Duration::from_secs(20);
-    let work = async {
-        let repository = Repository::open(&loaded.config).await?;
-        archive::clean_up_push(&repository, &loaded.config.node).await
-    };
-    let cleaned = tokio::time::timeout(LIMIT, work).await;
-    if !matches!(cleaned, Ok(Ok(()))) {
-        complain(
-            "an unfinished upload may be left in the bucket",
-            Some("the next `xdb backup push` gives it up"),
-        );
-    }
 }
 
 pub(super) async fn read(loaded: &Loaded) -> Result<(Repository, Catalog), RepositoryError> {

@@ -1,16 +1,14 @@
 //! `xdb dump push`, `xdb dump list` and `xdb dump test`.
 
-use std::time::Duration;
-
 use bytesize::ByteSize;
 use clap::Subcommand;
 
 use super::exit::{Exit, complain};
 use super::output::{say, show_step, table};
-use crate::config::{Config, Loaded};
+use crate::config::Loaded;
 use crate::daemon;
 use crate::dump::{self, DumpSet, Dumps, LeftOut, Listed, Status};
-use crate::jobs::{self, Job};
+use crate::jobs;
 use crate::repository::RepositoryHandle;
 use crate::restore::dump::{DumpReport, DumpSetup};
 use crate::restore::{self, Step};
@@ -49,10 +47,9 @@ pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
         Verb::Push { database, json } => {
             // A dump of some databases must not count as a success of the job.
             let set = if database.is_empty() {
-                {
-                    let repository = RepositoryHandle::new(config);
-                    daemon::run_once(loaded, Job::Dump, jobs::dump(config, &repository)).await?
-                }
+                let repository = RepositoryHandle::new(config);
+                let dump = jobs::dump::run(config, &repository);
+                daemon::run_once(loaded, &jobs::dump::JOB, dump).await?
             } else {
                 dump::push(&Dumps::open(config).await?, &database).await?
             };
@@ -84,13 +81,11 @@ async fn test(loaded: &Loaded, set: Option<&str>, json: bool) -> anyhow::Result<
     // Only a test of the newest set is the job's own.
     let report = if set.is_none() {
         let repository = RepositoryHandle::new(config);
-        let test = jobs::dump_test(config, &repository, &mut progress);
-        daemon::run_once(loaded, Job::DumpTest, test).await
+        let test = jobs::dump_test::run(config, &repository, &mut progress);
+        daemon::run_once(loaded, &jobs::dump_test::JOB, test).await
     } else {
-        {
-            let (dumps, settings) = (Dumps::open(config).await?, config.restore_test.clone());
-            restore::dump::run(&DumpSetup { dumps, settings }, set, &mut progress).await
-        }
+        let (dumps, settings) = (Dumps::open(config).await?, config.restore_test.clone());
+        restore::dump::run(&DumpSetup { dumps, settings }, set, &mut progress).await
     };
     if json {
         say(serde_json::to_string_pretty(&report)?)?;
@@ -127,21 +122,6 @@ fn print_report(report: &DumpReport) -> std::io::Result<()> {
         ]
     });
     say(table(&["VERIFICATION", "VERDICT", "REASON"], &[], rows).trim_fmt())
-}
-
-/// After an interrupted push: removes what it wrote.
-pub async fn clean_up(config: &Config) {
-    const LIMIT: Duration = Duration::from_secs(20);
-    let cleaned = tokio::time::timeout(LIMIT, async {
-        dump::clean_up(&Dumps::open(config).await?).await
-    })
-    .await;
-    if !matches!(cleaned, Ok(Ok(()))) {
-        complain(
-            "a part of the dump may be left in the bucket",
-            Some("it does not count as a dump, and the next `xdb dump push` removes it"),
-        );
-    }
 }
 
 fn print_set(set: &DumpSet) -> std::io::Result<()> {

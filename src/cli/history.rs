@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::exit::{Exit, complain};
 use super::output::{say, table};
 use crate::config::{Config, Loaded};
-use crate::jobs::Job;
+use crate::jobs::restore_test;
 use crate::log;
 use crate::model::{Run, Verdict};
 use crate::repository::{Proof, Shared, SharedError};
@@ -118,7 +118,7 @@ fn runs(config: &Config) -> Result<Vec<Run>, StoreError> {
     };
     reader
         .reading()
-        .runs(Some(Job::RestoreTest.name()), u32::MAX)
+        .runs(Some(restore_test::JOB.name), u32::MAX)
 }
 
 /// The proofs, and those of this node's runs that left none: they could not be run, or the bucket could not be written.

@@ -11,7 +11,7 @@ use super::exit::{Exit, complain};
 use super::output::{ago, say, table};
 use crate::config::{Config, Loaded};
 use crate::daemon::{self, Known, next_run};
-use crate::jobs::Job;
+use crate::jobs::{JOBS, Job};
 use crate::log;
 use crate::model::Run;
 use crate::postgres;
@@ -74,8 +74,8 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
     // Without a data directory there is no role that may have changed.
     let identifier = control.await.ok().map(|control| control.system_identifier);
     let mut listed = Vec::new();
-    for job in Job::ALL {
-        let success = if job.is_cluster_wide() {
+    for job in JOBS {
+        let success = if job.is_cluster_wide {
             in_bucket.last_success(job).await
         } else {
             None
@@ -100,16 +100,16 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
     Ok(Exit::CouldNot)
 }
 
-fn listed_of(job: Job, config: &Config, known: Known, now: Timestamp) -> anyhow::Result<Listed> {
-    let schedule = daemon::schedule_of(job, config)?;
+fn listed_of(job: &Job, config: &Config, known: Known, now: Timestamp) -> anyhow::Result<Listed> {
+    let schedule = daemon::schedule_of(job, &config.schedule)?;
     // Runs of the checks are not kept, so the time of the last one is unknown.
     let next = job
-        .is_cluster_wide()
+        .is_cluster_wide
         .then(|| next_run(&schedule, &known.past, now));
     Ok(Listed {
-        job: job.name(),
-        schedule: job.schedule(config).to_owned(),
-        runs_on: job.runs_on(config).word(),
+        job: job.name,
+        schedule: job.schedule(&config.schedule).to_owned(),
+        runs_on: job.runs_on(&config.restore_test).word(),
         last_run: known.last_run.as_ref().map(LastRun::from),
         last_success: known.last_success,
         next_run: next.flatten(),
@@ -136,9 +136,9 @@ impl InBucket {
         }
     }
 
-    async fn last_success(&mut self, job: Job) -> Option<Success> {
+    async fn last_success(&mut self, job: &Job) -> Option<Success> {
         let shared = self.shared.as_ref()?;
-        let reason = match timeout(LIMIT, shared.last_success(job.name())).await {
+        let reason = match timeout(LIMIT, shared.last_success(job.name)).await {
             Ok(Ok(success)) => return success,
             Ok(Err(error)) => log::chain(&error),
             Err(_) => format!("S3 did not answer within {} s", LIMIT.as_secs()),

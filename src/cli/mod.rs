@@ -188,7 +188,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             let pushes = matches!(verb, backup::Verb::Push { .. });
             until_interrupted(backup::run(verb, &loaded), async {
                 if pushes {
-                    backup::clean_up(&loaded).await;
+                    run::clean_up(&crate::jobs::base_backup::JOB, &loaded).await;
                 }
             })
         }
@@ -205,7 +205,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             let deletes = arguments.deletes();
             until_interrupted(prune::run(arguments, &loaded), async {
                 if deletes {
-                    prune::clean_up(&loaded).await;
+                    run::clean_up(&crate::jobs::prune::JOB, &loaded).await;
                 }
             })
         }
@@ -214,7 +214,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
             let pushes = matches!(verb, dump::Verb::Push { .. });
             until_interrupted(dump::run(verb, &loaded), async {
                 if pushes {
-                    dump::clean_up(&loaded.config).await;
+                    run::clean_up(&crate::jobs::dump::JOB, &loaded).await;
                 }
             })
         }

@@ -1,7 +1,5 @@
 //! `xdb prune`: deletes what retention does not keep, or only shows it.
 
-use std::time::Duration;
-
 use bytesize::ByteSize;
 use clap::Args;
 
@@ -10,7 +8,7 @@ use super::output::{say, table};
 use crate::archive::retention::{self, Plan};
 use crate::config::Loaded;
 use crate::daemon;
-use crate::jobs::{self, Job};
+use crate::jobs;
 use crate::repository::{Repository, RepositoryHandle};
 
 #[derive(Debug, Args)]
@@ -44,10 +42,9 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
         }
         return Ok(Exit::Good);
     }
-    let report = {
-        let repository = RepositoryHandle::new(config);
-        daemon::run_once(loaded, Job::Prune, jobs::prune(config, &repository)).await?
-    };
+    let repository = RepositoryHandle::new(config);
+    let prune = jobs::prune::run(&config.node, config.retention, &repository);
+    let report = daemon::run_once(loaded, &jobs::prune::JOB, prune).await?;
     if arguments.json {
         say(serde_json::to_string_pretty(&report)?)?;
     } else {
@@ -70,22 +67,6 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
         Some("see runbooks/prune.md; the next prune deletes what was left"),
     );
     Ok(Exit::Bad)
-}
-
-/// After an interrupted prune: gives up its locks.
-pub async fn clean_up(loaded: &Loaded) {
-    const LIMIT: Duration = Duration::from_secs(20);
-    let work = async {
-        let repository = Repository::open(&loaded.config).await?;
-        retention::clean_up_prune(&repository, &loaded.config.node).await
-    };
-    let cleaned = tokio::time::timeout(LIMIT, work).await;
-    if !matches!(cleaned, Ok(Ok(()))) {
-        complain(
-            "a lock may be left in the bucket",
-            Some("it expires; the next `xdb prune` continues"),
-        );
-    }
 }
 
 fn print(plan: &Plan) -> std::io::Result<()> {

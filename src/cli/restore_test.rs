@@ -9,7 +9,7 @@ use super::history;
 use super::output::{say, show_step, table};
 use crate::config::{Config, Flag, Loaded};
 use crate::daemon;
-use crate::jobs::{self, Job};
+use crate::jobs;
 use crate::repository::{Repository, RepositoryError, RepositoryHandle};
 use crate::restore::{
     self, Level, Options, Report, Setup, SqlCheck, Step, Until, UntilError, is_sure,
@@ -127,8 +127,8 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
     let mut progress = |step: &Step| show_step(step);
     let report = if arguments.is_the_job(&loaded.config) {
         let repository = RepositoryHandle::new(&loaded.config);
-        let test = jobs::restore_test(loaded, &repository, &mut progress);
-        daemon::run_once(loaded, Job::RestoreTest, test).await
+        let test = jobs::restore_test::run(loaded, &repository, &mut progress);
+        daemon::run_once(loaded, &jobs::restore_test::JOB, test).await
     } else if arguments.repository.is_none() {
         restore::prove(&setup(loaded).await?, &options, &mut progress).await
     } else {

@@ -1,15 +1,18 @@
 //! `xdb run`: one job now, as the daemon does it when it is due.
 
+use std::time::Duration;
+
 use clap::Args;
 use clap::builder::PossibleValuesParser;
+use tokio::time::timeout;
 
 use super::exit::{Exit, complain};
 use super::output::say;
-use super::{backup, dump, prune};
 use crate::config::Loaded;
 use crate::daemon;
-use crate::jobs::Job;
+use crate::jobs::{JOBS, Job};
 use crate::model::Verdict;
+use crate::repository::RepositoryHandle;
 
 #[derive(Debug, Args)]
 #[command(
@@ -18,17 +21,17 @@ use crate::model::Verdict;
 )]
 pub struct Arguments {
     /// The job; `xdb jobs` lists them
-    #[arg(value_parser = PossibleValuesParser::new(Job::ALL.map(Job::name)))]
+    #[arg(value_parser = PossibleValuesParser::new(JOBS.map(|job| job.name)))]
     job: String,
 }
 
 impl Arguments {
-    pub fn job(&self) -> Option<Job> {
+    pub fn job(&self) -> Option<&'static Job> {
         Job::named(&self.job)
     }
 }
 
-pub async fn run(job: Job, loaded: &Loaded) -> anyhow::Result<Exit> {
+pub async fn run(job: &'static Job, loaded: &Loaded) -> anyhow::Result<Exit> {
     let (outcome, not_now) = daemon::run_job(loaded, job).await?;
     let verdict = outcome.verdict();
     let reason = verdict.reason().unwrap_or_default();
@@ -39,12 +42,12 @@ pub async fn run(job: Job, loaded: &Loaded) -> anyhow::Result<Exit> {
         );
         return Ok(Exit::Refused);
     }
-    let (name, secs) = (job.name(), outcome.elapsed.as_secs_f64());
+    let (name, secs) = (job.name, outcome.elapsed.as_secs_f64());
     say(format_args!("{name}: {}, in {secs:.1} s", verdict.word()))?;
     if !reason.is_empty() {
-        let hint = match job {
-            Job::Checks => "see `xdb check`".to_owned(),
-            _ => format!("see runbooks/{name}.md"),
+        let hint = match job.is_cluster_wide {
+            true => format!("see runbooks/{name}.md"),
+            false => "see `xdb check`".to_owned(),
         };
         complain(reason, Some(&hint));
     }
@@ -55,12 +58,15 @@ pub async fn run(job: Job, loaded: &Loaded) -> anyhow::Result<Exit> {
     })
 }
 
-/// After a signal: as the job's own verb.
-pub async fn clean_up(job: Job, loaded: &Loaded) {
-    match job {
-        Job::BaseBackup => backup::clean_up(loaded).await,
-        Job::Dump => dump::clean_up(&loaded.config).await,
-        Job::Prune => prune::clean_up(loaded).await,
-        Job::RestoreTest | Job::DumpTest | Job::Checks => {}
+/// After a signal: gives up what an interrupted run of `job` left in the bucket.
+pub(super) async fn clean_up(job: &Job, loaded: &Loaded) {
+    const LIMIT: Duration = Duration::from_secs(20);
+    let Some(clean_up) = &job.clean_up else {
+        return;
+    };
+    let repository = RepositoryHandle::new(&loaded.config);
+    let cleaned = timeout(LIMIT, (clean_up.run)(&loaded.config, &repository)).await;
+    if !matches!(cleaned, Ok(Ok(()))) {
+        complain(clean_up.may_be_left, Some(clean_up.later));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::runtime::Handle;
@@ -13,27 +14,24 @@ use super::past::known;
 use super::schedule::{Past, Schedule, next_run};
 use super::{DaemonError, Node, publish, schedule_of};
 use crate::cluster::View;
-use crate::config::Config;
-use crate::jobs::{Job, Ran, Tools, Where};
+use crate::config::RestoreTest;
+use crate::jobs::{JOBS, Job, Ran, Tools, Where};
 use crate::log;
-use crate::model::{AlertKey, Outcome, Scope, Verdict};
+use crate::model::{AlertKey, Scope};
 use crate::store::{Reading, StoreError, Writing};
 
 pub(super) struct Driver {
     node: Arc<Node>,
-    schedules: Vec<(Job, Schedule)>,
+    schedules: Vec<(&'static Job, Schedule)>,
     /// Dropped with the driver, which ends every run.
     stop: watch::Sender<()>,
 }
 
 impl Driver {
     pub(super) fn new(node: &Arc<Node>) -> Result<Self, DaemonError> {
-        let config = &node.tools.loaded.config;
-        let schedule = |job: Job| schedule_of(job, config).map(|schedule| (job, schedule));
-        let schedules = Job::ALL
-            .into_iter()
-            .map(schedule)
-            .collect::<Result<_, _>>()?;
+        let settings = &node.tools.loaded.config.schedule;
+        let schedule = |job| schedule_of(job, settings).map(|schedule| (job, schedule));
+        let schedules = JOBS.into_iter().map(schedule).collect::<Result<_, _>>()?;
         Ok(Self {
             node: node.clone(),
             schedules,
@@ -43,14 +41,13 @@ impl Driver {
 
     /// Runs until it is dropped, and its runs with it.
     pub(super) async fn drive(&self) {
-        let config = &self.node.tools.loaded.config;
         let mut role = None;
         let mut clock = Clock::new();
         let mut runs: JoinSet<Option<Ran>> = JoinSet::new();
-        let mut running: HashMap<tokio::task::Id, (Job, Timestamp)> = HashMap::new();
+        let mut running: HashMap<tokio::task::Id, (&'static Job, Timestamp)> = HashMap::new();
         // Checks are kept in no history: their past is this.
-        let mut checks = Past::default();
-        let mut put_off: HashMap<Job, Timestamp> = HashMap::new();
+        let mut past_checks = Past::default();
+        let mut put_off: HashMap<&'static str, Timestamp> = HashMap::new();
         loop {
             tokio::select! {
                 () = clock.tick() => {}
@@ -62,10 +59,10 @@ impl Driver {
                     // Before the store is asked: several runs may end while its volume hangs.
                     self.node.pulse.driver.beat();
                     if let Some((job, started_at)) = running.remove(&id) {
-                        let ran = ran.unwrap_or_else(|reason| Some(broken(job, config, started_at, &reason)));
+                        let ran = ran.unwrap_or_else(|reason| Some(broken(job, self.node.hostname(), started_at, &reason)));
                         if let Some(ran) = ran {
                             if ran.not_now {
-                                put_off.insert(job, Timestamp::now());
+                                put_off.insert(job.name, Timestamp::now());
                             }
                             publish::publish(&self.node, job, ran).await;
                         }
@@ -77,34 +74,34 @@ impl Driver {
             let now = Timestamp::now();
             role = self.follow_role(role, now).await;
             for (job, schedule) in &self.schedules {
-                let free = running.values().all(|(other, _)| job.tolerates(*other));
-                if !free || !self.belongs_here(*job, now) {
+                let free = running.values().all(|(other, _)| job.tolerates(other));
+                if !free || !self.belongs_here(job, now) {
                     continue;
                 }
-                let past = if *job == Job::Checks {
-                    Ok(checks)
+                let past = if job.is_cluster_wide {
+                    self.past(job).await
                 } else {
-                    self.past(*job).await
+                    Ok(past_checks)
                 };
-                let put_off_at = put_off.get(job).copied();
+                let put_off_at = put_off.get(job.name).copied();
                 let due = match past.map(|past| Past { put_off_at, ..past }) {
                     Ok(past) => next_run(schedule, &past, now).is_some_and(|next| next <= now),
                     Err(error) => {
-                        tracing::error!(job = job.name(), "its history cannot be read: {error}");
+                        tracing::error!(job = job.name, "its history cannot be read: {error}");
                         false
                     }
                 };
                 if due {
-                    if *job == Job::Checks {
-                        checks = Past {
+                    if !job.is_cluster_wide {
+                        past_checks = Past {
                             last_run: Some(now),
                             last_judged: Some(now),
                             ..Past::default()
                         };
                     }
-                    let run = on_a_thread(*job, self.node.tools.clone(), self.stop.subscribe());
+                    let run = on_a_thread(job, self.node.tools.clone(), self.stop.subscribe());
                     let handle = runs.spawn_blocking(run);
-                    running.insert(handle.id(), (*job, now));
+                    running.insert(handle.id(), (job, now));
                 }
             }
         }
@@ -141,13 +138,13 @@ impl Driver {
     }
 
     /// What is done once for the cluster waits for the first look at what others did.
-    fn belongs_here(&self, job: Job, now: Timestamp) -> bool {
-        let asked = !job.is_cluster_wide() || self.node.successes.were_asked_for();
-        let config = &self.node.tools.loaded.config;
-        asked && belongs(job, config, &self.node.view.borrow(), now)
+    fn belongs_here(&self, job: &Job, now: Timestamp) -> bool {
+        let asked = !job.is_cluster_wide || self.node.successes.were_asked_for();
+        let settings = &self.node.tools.loaded.config.restore_test;
+        asked && belongs(job, settings, &self.node.view.borrow(), now)
     }
 
-    async fn past(&self, job: Job) -> Result<Past, StoreError> {
+    async fn past(&self, job: &'static Job) -> Result<Past, StoreError> {
         let hostname = self.node.tools.loaded.config.node.hostname.clone();
         let success = self.node.successes.get(job);
         let sample = self.node.view.borrow().sample;
@@ -168,9 +165,9 @@ fn ends_with_role(key: &AlertKey, alike: &[String]) -> bool {
 }
 
 /// Whether `job` is this node's to do.
-pub(super) fn belongs(job: Job, config: &Config, view: &View, now: Timestamp) -> bool {
+pub(super) fn belongs(job: &Job, settings: &RestoreTest, view: &View, now: Timestamp) -> bool {
     let in_recovery = view.in_recovery(now);
-    match job.runs_on(config) {
+    match job.runs_on(settings) {
         Where::Everywhere => true,
         Where::Primary => in_recovery == Some(false) && view.superseded_by.is_none(),
         Where::Replica => in_recovery == Some(true),
@@ -181,14 +178,14 @@ pub(super) fn belongs(job: Job, config: &Config, view: &View, now: Timestamp) ->
 ///
 /// `None` when it was stopped; dropping it then ended its children and removed its files.
 fn on_a_thread(
-    job: Job,
+    job: &'static Job,
     tools: Arc<Tools>,
     mut stop: watch::Receiver<()>,
 ) -> impl FnOnce() -> Option<Ran> {
     let runtime = Handle::current();
     move || {
         // What is logged in there belongs to the job's file, however little is logged.
-        let _run = tracing::error_span!("run", job = job.name()).entered();
+        let _run = tracing::error_span!("run", job = job.name).entered();
         runtime.block_on(async {
             tokio::select! {
                 ran = job.run(&tools) => Some(ran),
@@ -200,26 +197,11 @@ fn on_a_thread(
 }
 
 /// A run that panicked is a look that failed.
-fn broken(job: Job, config: &Config, started_at: Timestamp, reason: &str) -> Ran {
-    let finding = job.finding(
-        config,
-        Verdict::Unknown(format!("xdb itself failed: {reason}")),
-    );
-    let elapsed = std::time::Duration::try_from(Timestamp::now().duration_since(started_at))
-        .unwrap_or_default();
-    Ran {
-        outcome: Outcome {
-            job: job.name().to_owned(),
-            target: String::new(),
-            started_at,
-            elapsed,
-            findings: vec![finding],
-        },
-        holds: vec![std::time::Duration::ZERO],
-        succeeded: false,
-        not_now: false,
-        detail: serde_json::Value::Null,
-    }
+fn broken(job: &Job, hostname: &str, started_at: Timestamp, reason: &str) -> Ran {
+    let elapsed = Timestamp::now().duration_since(started_at);
+    let elapsed = Duration::try_from(elapsed).unwrap_or_default();
+    let reason = format!("xdb itself failed: {reason}");
+    job.unknown(hostname, started_at, elapsed, reason)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::cluster::{
 use crate::config::Config;
 use crate::dump::Dumps;
 use crate::dump::{self, ReadManifests};
-use crate::jobs::Job;
+use crate::jobs::restore_test;
 use crate::log;
 use crate::model::Timeline;
 use crate::repository::catalog::{Backup, Catalog, Gap, Verified};
@@ -202,7 +202,7 @@ async fn tests(
     let asked = async {
         let proofs = shared.newest_proofs_since(PROOFS, read).await?;
         let last_success = if proofs.is_empty() {
-            shared.last_success(Job::RestoreTest.name()).await?
+            shared.last_success(restore_test::JOB.name).await?
         } else {
             None
         };

@@ -156,11 +156,11 @@ async fn end_passed(node: &Node, now: Timestamp) -> Result<(), AlertsError> {
     let passed = node.store.read(move |reading| {
         let mut passed = Vec::new();
         for (key, state) in reading.alerts()? {
-            let job = Job::named(&key.check).filter(|job| *job != Job::Checks);
+            let job = Job::named(&key.check).filter(|job| job.is_cluster_wide);
             let Some(job) = job.filter(|_| key.scope == own) else {
                 continue;
             };
-            let last = reading.runs(Some(job.name()), 1)?.into_iter().next();
+            let last = reading.runs(Some(job.name), 1)?.into_iter().next();
             if last.is_some_and(|run| run.verdict == Verdict::Ok && run.started_at > state.since) {
                 passed.push(key);
             }
@@ -180,17 +180,17 @@ async fn end_passed(node: &Node, now: Timestamp) -> Result<(), AlertsError> {
 /// Ends what no check and no job judges any more.
 async fn end_abandoned(node: &Node, scopes: &[Scope], now: Timestamp) -> Result<(), AlertsError> {
     let view = node.view.borrow().clone();
-    let config = &node.tools.loaded.config;
+    let settings = &node.tools.loaded.config.restore_test;
     let in_recovery = view.in_recovery(now);
     let stands = |key: &AlertKey| {
         if key.scope == Scope::Cluster {
             // While the bucket cannot be looked at, what is known of it stands.
             return PAGED.contains(&key.check.as_str());
         }
-        let job = Job::named(&key.check).filter(|job| *job != Job::Checks);
+        let job = Job::named(&key.check).filter(|job| job.is_cluster_wide);
         // Which jobs run here is known with the role.
         job.is_some_and(|job| {
-            in_recovery.is_none() || super::driver::belongs(job, config, &view, now)
+            in_recovery.is_none() || super::driver::belongs(job, settings, &view, now)
         })
     };
     let ended = node.alerts.end_abandoned(scopes, stands, now).await?;

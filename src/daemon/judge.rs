@@ -10,7 +10,7 @@ use crate::alerts::{Extent, Judged};
 use crate::cluster::{
     Evidence, Knowledge, PAGED, Peer, Standing, Status, View, evaluate, speaks_for_cluster,
 };
-use crate::jobs::Job;
+use crate::jobs::{JOBS, base_backup};
 use crate::log;
 use crate::model::{Finding, Scope, Verdict};
 
@@ -19,8 +19,8 @@ const JUDGED_BY_LOOK: [&str; 3] = ["wal-gap", "foreign-backup", "backup-incomple
 
 /// Checks whose alerts stand until the next run, or the next look, judges them.
 pub(super) fn judged_by_run() -> Vec<&'static str> {
-    let jobs = Job::ALL.into_iter().filter(|job| *job != Job::Checks);
-    jobs.map(Job::name).chain(JUDGED_BY_LOOK).collect()
+    let jobs = JOBS.into_iter().filter(|job| job.is_cluster_wide);
+    jobs.map(|job| job.name).chain(JUDGED_BY_LOOK).collect()
 }
 
 /// Whether this node judges what concerns the cluster as a whole; `None` before the others were asked.
@@ -75,7 +75,7 @@ pub(super) async fn judge(node: &Node, known: &watch::Sender<Knowledge>) {
 async fn tell(node: &Node, status: Status, all_heard: bool, now: Timestamp) {
     let paged = |finding: &Finding| PAGED.contains(&finding.check.as_str());
     let looked = has_looked(status.evidence.as_ref());
-    let had_backup = node.successes.get(Job::BaseBackup).is_some();
+    let had_backup = node.successes.get(&base_backup::JOB).is_some();
     let findings = status.findings.into_iter().filter(paged);
     let judged = findings.map(|finding| Judged {
         hold: hold(&finding, had_backup),
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn no_check_file_can_take_the_name_of_an_alert_that_is_made_here() {
-        let jobs = Job::ALL.into_iter().map(Job::name);
+        let jobs = JOBS.into_iter().map(|job| job.name);
         for name in jobs.chain(["s3", "redis", "state-store"]) {
             assert!(checks::BUILT_IN.contains(&name), "{name}");
         }

@@ -39,18 +39,17 @@ use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use crate::alerts::Alerts;
-use crate::archive::{self, ArchiveError};
+use crate::archive;
 use crate::checks::{self, Sampler};
 use crate::cluster::{Knowledge, View};
-use crate::config::{Config, Loaded};
-use crate::dump::{self, DumpError, Dumps};
+use crate::config::{self, Loaded};
 use crate::http::{self, Shown};
-use crate::jobs::{Job, Tools};
+use crate::jobs::{CleanUpError, JOBS, Job, Tools};
 use crate::log;
 use crate::postgres::PostgresError;
 use crate::process::{self, NodeLock};
 use crate::redis::{Redis, RedisError};
-use crate::repository::{RepositoryHandle, WorkLockError};
+use crate::repository::RepositoryHandle;
 use crate::store::{StateFiles, Store, StoreError};
 use outages::Outages;
 pub use past::{Known, known};
@@ -178,10 +177,10 @@ fn tools(
 ///
 /// # Errors
 /// When its schedule is neither a pattern nor a duration.
-pub fn schedule_of(job: Job, config: &Config) -> Result<Schedule, DaemonError> {
-    let schedule = Schedule::parse(job.schedule(config), TimeZone::UTC);
+pub fn schedule_of(job: &Job, settings: &config::Schedule) -> Result<Schedule, DaemonError> {
+    let schedule = Schedule::parse(job.schedule(settings), TimeZone::UTC);
     schedule.map_err(|reason| DaemonError::Schedule {
-        job: job.name(),
+        job: job.name,
         reason,
     })
 }
@@ -361,42 +360,25 @@ pub async fn clean_up(loaded: &Loaded) {
 }
 
 async fn clean_up_all(loaded: &Loaded) {
-    let config = &loaded.config;
-    // First: it holds the base backup's lock, too.
-    let opened = RepositoryHandle::new(config);
-    let (opened, node) = (&opened, &config.node);
-    let prune = || async { archive::retention::clean_up_prune(&opened.get().await?, node).await };
-    until_unlocked(prune, |error| {
-        matches!(error, ArchiveError::Lock(WorkLockError::File { .. }))
-    })
-    .await;
-    let push = || async { archive::clean_up_push(&opened.get().await?, node).await };
-    until_unlocked(push, |error| {
-        matches!(error, ArchiveError::Lock(WorkLockError::File { .. }))
-    })
-    .await;
-    let dump = || async {
-        let shared = opened.get().await?.shared;
-        dump::clean_up(&Dumps::beside(shared, config)?).await
-    };
-    until_unlocked(dump, |error| {
-        matches!(error, DumpError::Lock(WorkLockError::File { .. }))
-    })
-    .await;
+    let repository = RepositoryHandle::new(&loaded.config);
+    for clean_up in JOBS
+        .into_iter()
+        .rev()
+        .filter_map(|job| job.clean_up.as_ref())
+    {
+        until_unlocked(|| (clean_up.run)(&loaded.config, &repository)).await;
+    }
 }
 
 /// A run that is being stopped still holds its lock for a moment, and a person's own run for long. A lock that cannot be
 /// used at all is given up at once: the next daemon waits for this one's end.
-async fn until_unlocked<E, F: Future<Output = Result<(), E>>>(
-    clean_up: impl Fn() -> F,
-    is_useless: impl Fn(&E) -> bool,
-) {
+async fn until_unlocked<F: Future<Output = Result<(), CleanUpError>>>(clean_up: impl Fn() -> F) {
     const ATTEMPTS: u32 = 10;
     const PAUSE: Duration = Duration::from_millis(200);
     for _ in 0..ATTEMPTS {
         match clean_up().await {
             Ok(()) => return,
-            Err(error) if is_useless(&error) => return,
+            Err(error) if error.is_final() => return,
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }

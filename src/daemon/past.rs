@@ -30,7 +30,7 @@ pub struct Known {
 /// When the store cannot be read.
 pub fn known(
     reading: Option<&Reading<'_>>,
-    job: Job,
+    job: &Job,
     hostname: &str,
     success: Option<Success>,
     system_identifier: Option<u64>,
@@ -44,16 +44,16 @@ pub fn known(
             last_success: success,
         });
     };
-    let mut runs = reading.runs(Some(job.name()), REMEMBERED)?;
+    let mut runs = reading.runs(Some(job.name), REMEMBERED)?;
     runs.retain(|run| this_cluster(&run.detail["detail"]));
-    let own = reading.last_good_run(job.name())?;
+    let own = reading.last_good_run(job.name)?;
     let own = own.filter(|run| this_cluster(&run.detail["detail"]));
     let own = own.map(|run| success_of(job, hostname, &run));
     let last_success = [own, success]
         .into_iter()
         .flatten()
         .max_by_key(Success::finished_at);
-    let role_changed_at = match system_identifier.filter(|_| job.is_cluster_wide()) {
+    let role_changed_at = match system_identifier.filter(|_| job.is_cluster_wide) {
         Some(identifier) => reading.role_changed_at(identifier)?,
         None => None,
     };
@@ -76,15 +76,9 @@ fn is_of(detail: &Value, system_identifier: Option<u64>) -> bool {
 }
 
 /// A good run as the other nodes are told of it.
-pub(super) fn success_of(job: Job, hostname: &str, run: &Run) -> Success {
+pub(super) fn success_of(job: &Job, hostname: &str, run: &Run) -> Success {
     let detail = job.summary(&run.detail["detail"]);
-    Success::new(
-        job.name(),
-        hostname,
-        run.started_at,
-        run.finished_at,
-        detail,
-    )
+    Success::new(job.name, hostname, run.started_at, run.finished_at, detail)
 }
 
 /// What the schedule needs of a job's last runs, newest first, and of its last success on any node.

@@ -11,7 +11,7 @@ use crate::model::{AlertKey, Run, Scope, Verdict};
 const LAG: &str = "replication-lag";
 
 /// Logs the outcome of a job, and keeps it.
-pub(super) async fn publish(node: &Node, job: Job, ran: Ran) {
+pub(super) async fn publish(node: &Node, job: &'static Job, ran: Ran) {
     log_outcome(job, &ran);
     keep(node, job, ran).await;
 }
@@ -19,19 +19,19 @@ pub(super) async fn publish(node: &Node, job: Job, ran: Ran) {
 /// Keeps the run, turns its findings into alerts, and tells the cluster of a success.
 ///
 /// What was put off is no outcome and leaves nothing.
-pub(super) async fn keep(node: &Node, job: Job, ran: Ran) {
+pub(super) async fn keep(node: &Node, job: &'static Job, ran: Ran) {
     if ran.not_now {
         return;
     }
     let finished_at = ran.outcome.finished_at();
-    if job != Job::Checks {
+    if job.is_cluster_wide {
         let mut run = Run::new(&ran.outcome, ran.succeeded);
         run.detail = serde_json::json!({ "detail": ran.detail });
         match node.store.write(move |store| store.record_run(&run)).await {
             Ok(()) if ran.succeeded => successes::tell(node, job).await,
             Ok(()) => {}
             Err(error) => tracing::error!(
-                job = job.name(),
+                job = job.name,
                 "the run cannot be kept: {}",
                 crate::log::chain(&error)
             ),
@@ -40,7 +40,7 @@ pub(super) async fn keep(node: &Node, job: Job, ran: Ran) {
     let mut findings = ran.outcome.findings;
     let s3 = node.outages.s3.reason();
     outages::name_cause(&mut findings, s3.as_deref());
-    let superseded = job == Job::Checks && node.view.borrow().superseded_by.is_some();
+    let superseded = !job.is_cluster_wide && node.view.borrow().superseded_by.is_some();
     let of_standbys = |key: &AlertKey| key.check == LAG && key.scope != Scope::Cluster;
     let stands = || {
         let alerts = &node.tools.known.borrow().alerts;
@@ -57,12 +57,12 @@ pub(super) async fn keep(node: &Node, job: Job, ran: Ran) {
         .collect();
     if let Err(error) = node.alerts.record(judged, Extent::Whole, finished_at).await {
         tracing::error!(
-            job = job.name(),
+            job = job.name,
             "alerts cannot be kept: {}",
             crate::log::chain(&error)
         );
     }
-    if job == Job::Checks {
+    if !job.is_cluster_wide {
         node.alerts.round_ended();
     }
     deliver(node).await;
@@ -97,9 +97,9 @@ pub(super) async fn deliver(node: &Node) {
     }
 }
 
-fn log_outcome(job: Job, ran: &Ran) {
+fn log_outcome(job: &Job, ran: &Ran) {
     let secs = ran.outcome.elapsed.as_secs_f64();
-    let job = job.name();
+    let (keeps_history, job) = (job.is_cluster_wide, job.name);
     if ran.not_now {
         let verdict = ran.outcome.verdict();
         tracing::debug!(job, "not now: {}", verdict.reason().unwrap_or_default());
@@ -107,7 +107,7 @@ fn log_outcome(job: Job, ran: &Ran) {
     }
     match ran.outcome.verdict() {
         // Each few seconds, and nothing to tell.
-        Verdict::Ok if job == "checks" => tracing::debug!(job, secs, "ok"),
+        Verdict::Ok if !keeps_history => tracing::debug!(job, secs, "ok"),
         Verdict::Ok => tracing::info!(job, secs, "ok"),
         verdict => tracing::warn!(
             job,

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::driver::belongs;
 use super::{DaemonError, Node, publish};
 use crate::cluster::{Knowledge, Sampler, View};
-use crate::config::{Config, Loaded};
+use crate::config::{Config, Loaded, RestoreTest};
 use crate::jobs::{Job, Ran};
 use crate::log;
 use crate::model::Outcome;
@@ -18,7 +18,11 @@ use crate::store::{StateFiles, Store};
 /// Runs `work`, publishes its outcome as the daemon would, and returns its result.
 ///
 /// The work comes first: a store or a Redis that is away costs history or alerts, which is logged, and nothing else.
-pub async fn run_once<T>(loaded: &Loaded, job: Job, work: impl Future<Output = (T, Ran)>) -> T {
+pub async fn run_once<T>(
+    loaded: &Loaded,
+    job: &'static Job,
+    work: impl Future<Output = (T, Ran)>,
+) -> T {
     let node = open(loaded);
     let (gave, ran) = work.await;
     match node {
@@ -30,7 +34,7 @@ pub async fn run_once<T>(loaded: &Loaded, job: Job, work: impl Future<Output = (
                 .unwrap_or_default();
             tracing::warn!(
                 "the {} leaves no history and no alert: {}{hint}",
-                job.name(),
+                job.name,
                 log::chain(&error)
             );
         }
@@ -84,15 +88,15 @@ impl NotRun {
 ///
 /// # Errors
 /// When the job belongs to another role than this node's, or the role is unknown.
-pub async fn run_job(loaded: &Loaded, job: Job) -> Result<(Outcome, bool), NotRun> {
+pub async fn run_job(loaded: &Loaded, job: &'static Job) -> Result<(Outcome, bool), NotRun> {
     let config = &loaded.config;
     let view = match look(config).await {
         Ok(view) => view,
         // What runs everywhere runs without a role, too.
-        Err(_) if !job.is_cluster_wide() => View::default(),
+        Err(_) if !job.is_cluster_wide => View::default(),
         Err(reason) => return Err(NotRun::UnknownRole { reason }),
     };
-    refuse_elsewhere(job, config, &view)?;
+    refuse_elsewhere(job, &config.restore_test, &view)?;
     let known = super::status::look_around(config).await;
     let tools = super::tools(loaded, watch::channel(view).1, watch::channel(known).1)?;
     let work = async {
@@ -125,10 +129,10 @@ async fn look(config: &Config) -> Result<View, String> {
     Ok(view)
 }
 
-fn refuse_elsewhere(job: Job, config: &Config, view: &View) -> Result<(), NotRun> {
+fn refuse_elsewhere(job: &Job, settings: &RestoreTest, view: &View) -> Result<(), NotRun> {
     // By the time that it was sampled: a slow look at S3 since then makes the role no less known.
     let now = view.sample.map_or_else(Timestamp::now, |sample| sample.at);
-    if belongs(job, config, view, now) {
+    if belongs(job, settings, view, now) {
         return Ok(());
     }
     let reason = match view.superseded_by {
@@ -142,8 +146,8 @@ fn refuse_elsewhere(job: Job, config: &Config, view: &View) -> Result<(), NotRun
         }
     };
     Err(NotRun::Elsewhere {
-        job: job.name(),
-        place: job.runs_on(config).word(),
+        job: job.name,
+        place: job.runs_on(settings).word(),
         reason,
     })
 }

@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::past::success_of;
 use super::{Node, publish};
-use crate::jobs::Job;
+use crate::jobs::{JOBS, Job};
 use crate::log;
 use crate::model::AlertKey;
 use crate::redis::Keys;
@@ -25,13 +25,13 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// The last known success of each job that is done once for the cluster.
 #[derive(Debug, Default)]
 pub(super) struct Successes {
-    known: Mutex<HashMap<Job, Success>>,
+    known: Mutex<HashMap<&'static str, Success>>,
     asked: AtomicBool,
 }
 
 impl Successes {
-    pub(super) fn get(&self, job: Job) -> Option<Success> {
-        self.lock().get(&job).cloned()
+    pub(super) fn get(&self, job: &Job) -> Option<Success> {
+        self.lock().get(job.name).cloned()
     }
 
     /// Whether the bucket was asked for all of them since the start, whatever it said.
@@ -39,13 +39,13 @@ impl Successes {
         self.asked.load(Ordering::Relaxed)
     }
 
-    fn learn(&self, job: Job, success: Option<Success>) {
+    fn learn(&self, job: &'static Job, success: Option<Success>) {
         if let Some(success) = success {
-            self.lock().insert(job, success);
+            self.lock().insert(job.name, success);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Job, Success>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<&'static str, Success>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -64,23 +64,23 @@ pub(super) async fn exchange(node: &Node) {
 }
 
 /// After a success here: tells the bucket and Redis.
-pub(super) async fn tell(node: &Node, job: Job) {
+pub(super) async fn tell(node: &Node, job: &'static Job) {
     let success = exchange_one(node, job).await;
     node.successes.learn(job, success);
     show(node).await;
 }
 
-fn cluster_wide() -> impl Iterator<Item = Job> {
-    Job::ALL.into_iter().filter(|job| job.is_cluster_wide())
+fn cluster_wide() -> impl Iterator<Item = &'static Job> {
+    JOBS.into_iter().filter(|job| job.is_cluster_wide)
 }
 
 /// The later of this node's and the bucket's; where the bucket does not answer, what is known here.
-async fn exchange_one(node: &Node, job: Job) -> Option<Success> {
+async fn exchange_one(node: &Node, job: &'static Job) -> Option<Success> {
     let own = match own(node, job).await {
         Ok(own) => own,
         Err(error) => {
             tracing::error!(
-                job = job.name(),
+                job = job.name,
                 "its history cannot be read: {}",
                 log::chain(&error)
             );
@@ -94,7 +94,7 @@ async fn exchange_one(node: &Node, job: Job) -> Option<Success> {
         Err(_) => format!("no answer within {} s", LIMIT.as_secs()),
     };
     tracing::warn!(
-        job = job.name(),
+        job = job.name,
         "its last success in the bucket cannot be compared: {reason}"
     );
     let known = node.successes.get(job);
@@ -106,27 +106,27 @@ async fn exchange_one(node: &Node, job: Job) -> Option<Success> {
 
 async fn with_bucket(
     node: &Node,
-    job: Job,
+    job: &Job,
     own: Option<Success>,
 ) -> Result<Option<Success>, RepositoryError> {
     let shared = node.tools.repository.get().await?.shared;
     match own {
         Some(own) => Ok(Some(shared.keep_success(own).await?)),
-        None => Ok(shared.last_success(job.name()).await?),
+        None => Ok(shared.last_success(job.name).await?),
     }
 }
 
-async fn own(node: &Node, job: Job) -> Result<Option<Success>, StoreError> {
+async fn own(node: &Node, job: &'static Job) -> Result<Option<Success>, StoreError> {
     let hostname = &node.tools.loaded.config.node.hostname;
     let run = node
         .store
-        .read(move |store| store.last_good_run(job.name()))
+        .read(move |store| store.last_good_run(job.name))
         .await?;
     Ok(run.map(|run| success_of(job, hostname, &run)))
 }
 
 /// This node's alert on a job that another node has done since is over: no later run here may come to end it.
-async fn end_what_another_node_mended(node: &Node, job: Job) {
+async fn end_what_another_node_mended(node: &Node, job: &'static Job) {
     let hostname = &node.tools.loaded.config.node.hostname;
     let success = node.successes.get(job);
     let Some(success) = success.filter(|success| success.node != *hostname) else {
@@ -138,7 +138,7 @@ async fn end_what_another_node_mended(node: &Node, job: Job) {
     let finished_at = success.finished_at();
     let over: Vec<AlertKey> = alerts
         .into_iter()
-        .filter(|(key, alert)| key.check == job.name() && alert.since < finished_at)
+        .filter(|(key, alert)| key.check == job.name && alert.since < finished_at)
         .map(|(key, _)| key)
         .collect();
     if !over.is_empty() {
@@ -162,11 +162,11 @@ pub(super) async fn show(node: &Node) {
         let own = success.node == config.node.hostname;
         let shown = node
             .redis
-            .publish_job(&keys, job.name(), &json, left, own)
+            .publish_job(&keys, job.name, &json, left, own)
             .await;
         if let Err(error) = shown {
             tracing::warn!(
-                job = job.name(),
+                job = job.name,
                 "its last success did not reach Redis: {error}"
             );
             return;
@@ -175,8 +175,8 @@ pub(super) async fn show(node: &Node) {
 }
 
 /// Twice the job's period after its success.
-fn expires(node: &Node, job: Job, success: &Success) -> Option<Timestamp> {
-    let schedule = super::schedule_of(job, &node.tools.loaded.config).ok()?;
+fn expires(node: &Node, job: &Job, success: &Success) -> Option<Timestamp> {
+    let schedule = super::schedule_of(job, &node.tools.loaded.config.schedule).ok()?;
     let finished_at = success.finished_at();
     let period = schedule.period(finished_at)?;
     finished_at.checked_add(period.checked_mul(2)?).ok()

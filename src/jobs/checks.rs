@@ -4,10 +4,23 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Tools, Worked};
+use super::{Job, Ran, Stopwatch, Tools, Where, Worked};
 use crate::checks::{Definition, Kind, Looked};
 
-pub(super) async fn run(tools: &Tools) -> Worked {
+pub static JOB: Job = Job {
+    name: "checks",
+    schedule: |schedule| &schedule.checks,
+    role: |_| Where::Everywhere,
+    is_cluster_wide: false,
+    needs: &[],
+    occupies: None,
+    work: |tools| Box::pin(run(tools)),
+    clean_up: None,
+    told: &[],
+};
+
+async fn run(tools: &Tools) -> Ran {
+    let watch = Stopwatch::start();
     let speaks = tools.speaks_for_cluster(Timestamp::now());
     let primary = tools.known.borrow().positions.clone();
     let lives = tools.pgbouncer_lives();
@@ -33,10 +46,11 @@ pub(super) async fn run(tools: &Tools) -> Worked {
     };
     // Side by side: an S3 that hangs must not keep what else is watched waiting.
     let looks = tools.definitions.iter().filter(here).map(look);
-    Worked {
+    let worked = Worked {
         findings: join_all(looks).await.concat(),
         succeeded: true,
         not_now: false,
         detail: Value::Null,
-    }
+    };
+    watch.ran(&JOB, worked)
 }

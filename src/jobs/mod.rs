@@ -1,33 +1,57 @@
-//! What the daemon does by schedule. A job checks or works once and returns its outcome; it knows no clock and no alert.
+//! What runs by schedule. A job checks or works once and returns its outcome; it knows no clock and no alert.
+//!
+//! A job is one file here (name, schedule, role, run, clean-up) and one line in [`JOBS`].
 
-mod backups;
-mod checks;
-mod prune;
-
-pub use backups::{base_backup, dump, dump_test, restore_test};
-pub use prune::prune;
+pub mod base_backup;
+pub mod checks;
+pub mod dump;
+pub mod dump_test;
+pub mod prune;
+pub mod restore_test;
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::LocalBoxFuture;
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use crate::archive::ArchiveError;
 use crate::checks::{Definition, Sampler};
 use crate::cluster::{Knowledge, View, speaks_for_cluster};
-use crate::config::{Config, Loaded};
+use crate::config::{Config, Loaded, RestoreTest, Schedule};
+use crate::dump::{DumpError, Dumps};
 use crate::model::{Finding, Outcome, Scope, Verdict};
-use crate::repository::RepositoryHandle;
+use crate::repository::{RepositoryHandle, WorkLockError};
+use crate::restore::Conclusion;
 
-/// The jobs, in the order they are listed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Job {
-    BaseBackup,
-    Dump,
-    RestoreTest,
-    DumpTest,
-    Prune,
-    Checks,
+/// The jobs, in the order they are listed. After an interruption they are cleaned up from the last to the first: a prune holds
+/// the base backup's lock, too.
+pub static JOBS: [&Job; 6] = [
+    &base_backup::JOB,
+    &dump::JOB,
+    &restore_test::JOB,
+    &dump_test::JOB,
+    &prune::JOB,
+    &checks::JOB,
+];
+
+/// What is particular to one job.
+#[derive(Debug)]
+pub struct Job {
+    pub name: &'static str,
+    schedule: fn(&Schedule) -> &str,
+    role: fn(&RestoreTest) -> Where,
+    /// Done once for the whole cluster, by the node whose role it is; its runs are kept in the history.
+    pub is_cluster_wide: bool,
+    /// The sections of the configuration that it must not run without.
+    needs: &'static [&'static str],
+    occupies: Option<Occupied>,
+    work: for<'a> fn(&'a Tools) -> LocalBoxFuture<'a, Ran>,
+    /// `None` where a run that is dropped leaves nothing behind.
+    pub clean_up: Option<CleanUp>,
+    /// What of a run's detail the other nodes are told.
+    told: &'static [&'static str],
 }
 
 /// Where a job runs.
@@ -45,6 +69,46 @@ impl Where {
             Self::Replica => "replica",
             Self::Everywhere => "both",
         }
+    }
+}
+
+/// What only one job at a time may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Occupied {
+    /// Dumps and the tests would compete for it.
+    ReplicaDisk,
+    /// No base backup is taken while others are deleted.
+    BaseBackups,
+}
+
+/// What is to be done after an interrupted run.
+#[derive(Debug)]
+pub struct CleanUp {
+    pub run: for<'a> fn(
+        &'a Config,
+        &'a RepositoryHandle,
+    ) -> LocalBoxFuture<'a, Result<(), CleanUpError>>,
+    /// What may be left where it fails, and what becomes of that.
+    pub may_be_left: &'static str,
+    pub later: &'static str,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CleanUpError {
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Dump(#[from] DumpError),
+}
+
+impl CleanUpError {
+    /// The job's lock on this node cannot be used at all, so a retry fails, too.
+    pub fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Archive(ArchiveError::Lock(WorkLockError::File { .. }))
+                | Self::Dump(DumpError::Lock(WorkLockError::File { .. }))
+        )
     }
 }
 
@@ -72,9 +136,12 @@ impl Tools {
 
     /// Whether this node judges what is about the whole cluster.
     fn speaks_for_cluster(&self, now: Timestamp) -> bool {
-        let hostname = &self.loaded.config.node.hostname;
         let peers = &self.known.borrow().peers;
-        speaks_for_cluster(hostname, &self.view.borrow(), peers, now)
+        speaks_for_cluster(self.hostname(), &self.view.borrow(), peers, now)
+    }
+
+    pub fn hostname(&self) -> &str {
+        &self.loaded.config.node.hostname
     }
 }
 
@@ -93,139 +160,58 @@ pub struct Ran {
 }
 
 impl Job {
-    pub const ALL: [Self; 6] = [
-        Self::BaseBackup,
-        Self::Dump,
-        Self::RestoreTest,
-        Self::DumpTest,
-        Self::Prune,
-        Self::Checks,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::BaseBackup => "base-backup",
-            Self::Dump => "dump",
-            Self::RestoreTest => "restore-test",
-            Self::DumpTest => "dump-test",
-            Self::Prune => "prune",
-            Self::Checks => "checks",
-        }
+    /// The job of this name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        JOBS.into_iter().find(|job| job.name == name)
     }
 
     /// Its schedule as configured.
-    pub fn schedule(self, config: &Config) -> &str {
-        match self {
-            Self::BaseBackup => &config.schedule.base_backup,
-            Self::Dump => &config.schedule.dump,
-            Self::RestoreTest => &config.schedule.restore_test,
-            Self::DumpTest => &config.schedule.dump_test,
-            Self::Prune => &config.schedule.prune,
-            Self::Checks => &config.schedule.checks,
-        }
+    pub fn schedule<'a>(&self, settings: &'a Schedule) -> &'a str {
+        (self.schedule)(settings)
     }
 
-    pub fn runs_on(self, config: &Config) -> Where {
-        match self {
-            Self::BaseBackup | Self::Prune => Where::Primary,
-            Self::RestoreTest if config.restore_test.on_primary => Where::Primary,
-            Self::Dump | Self::RestoreTest | Self::DumpTest => Where::Replica,
-            Self::Checks => Where::Everywhere,
-        }
+    pub fn runs_on(&self, settings: &RestoreTest) -> Where {
+        (self.role)(settings)
     }
 
-    /// The job of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|job| job.name() == name)
-    }
-
-    /// Done once for the whole cluster, by the node whose role it is.
-    pub fn is_cluster_wide(self) -> bool {
-        self != Self::Checks
-    }
-
-    /// What of a run's detail the other nodes are told.
-    pub fn summary(self, detail: &Value) -> Value {
-        let keys: &[&str] = match self {
-            Self::BaseBackup => &["backup", "compressed_bytes", "system_identifier"],
-            Self::Dump => &["set", "bytes", "system_identifier"],
-            Self::RestoreTest => &[
-                "backup",
-                "recovered_to",
-                "rto_secs",
-                "rpo_secs",
-                "steps",
-                "system_identifier",
-            ],
-            Self::DumpTest => &["set", "bytes", "secs", "system_identifier"],
-            Self::Prune => &["deleted", "deleted_bytes", "system_identifier"],
-            Self::Checks => &[],
-        };
-        let pairs = keys
-            .iter()
-            .map(|key| ((*key).to_owned(), detail[key].clone()));
+    pub fn summary(&self, detail: &Value) -> Value {
+        let keys = self.told.iter();
+        let pairs = keys.map(|key| ((*key).to_owned(), detail[key].clone()));
         Value::Object(pairs.collect())
     }
 
-    /// Whether `other` may run meanwhile: dumps and the tests would compete for the replica's disk, and base backups are not
-    /// taken while others are deleted.
-    pub fn tolerates(self, other: Self) -> bool {
-        let heavy = |job| matches!(job, Self::Dump | Self::RestoreTest | Self::DumpTest);
-        let writes = |job| matches!(job, Self::BaseBackup | Self::Prune);
-        self != other && !(heavy(self) && heavy(other)) && !(writes(self) && writes(other))
-    }
-
-    /// The sections of the configuration that it must not run without.
-    fn needs(self) -> &'static [&'static str] {
-        match self {
-            Self::BaseBackup => &["s3", "archive", "cluster"],
-            Self::Dump => &["s3", "dump", "cluster"],
-            Self::RestoreTest => &["s3", "archive", "restore_test", "cluster"],
-            Self::DumpTest => &["s3", "dump", "restore_test", "cluster"],
-            Self::Prune => &["s3", "archive", "retention", "cluster"],
-            Self::Checks => &[],
-        }
+    /// Whether `other` may run meanwhile.
+    pub fn tolerates(&self, other: &Self) -> bool {
+        self.name != other.name && (self.occupies.is_none() || self.occupies != other.occupies)
     }
 
     /// Runs it once, unless what is configured for it is wrong.
-    pub async fn run(self, tools: &Tools) -> Ran {
-        let config = &tools.loaded.config;
-        if let Some(fault) = config.faults.of_any(self.needs()) {
-            let verdict = Verdict::Unknown(format!("not run, the configuration is wrong: {fault}"));
-            let worked = Worked {
-                succeeded: false,
-                ..Worked::of(self, config, verdict, Value::Null)
-            };
-            return Stopwatch::start().ran(self, worked);
-        }
-        let repository = &tools.repository;
-        match self {
-            // Boxed: together they are too large for a thread's stack.
-            Self::BaseBackup => Box::pin(base_backup(config, repository, false)).await.1,
-            Self::Dump => Box::pin(dump(config, repository)).await.1,
-            Self::RestoreTest => {
-                let mut silent = |_: &_| {};
-                let test = restore_test(&tools.loaded, repository, &mut silent);
-                Box::pin(test).await.1
-            }
-            Self::DumpTest => {
-                let mut silent = |_: &_| {};
-                let test = dump_test(config, repository, &mut silent);
-                Box::pin(test).await.1
-            }
-            Self::Prune => Box::pin(prune(config, repository)).await.1,
-            Self::Checks => {
-                let watch = Stopwatch::start();
-                watch.ran(self, checks::run(tools).await)
-            }
-        }
+    pub async fn run(&self, tools: &Tools) -> Ran {
+        let Some(fault) = tools.loaded.config.faults.of_any(self.needs) else {
+            // Boxed: together the jobs are too large for a thread's stack.
+            return (self.work)(tools).await;
+        };
+        let reason = format!("not run, the configuration is wrong: {fault}");
+        self.unknown(tools.hostname(), Timestamp::now(), Duration::ZERO, reason)
+    }
+
+    /// A run that could not look.
+    pub fn unknown(
+        &self,
+        hostname: &str,
+        started_at: Timestamp,
+        elapsed: Duration,
+        reason: String,
+    ) -> Ran {
+        let worked = Worked::of(self, hostname, Verdict::Unknown(reason), Value::Null);
+        worked.ran(self, started_at, elapsed)
     }
 
     /// The one finding of a job, about the node that runs it.
-    pub fn finding(self, config: &Config, verdict: Verdict) -> Finding {
-        let scope = Scope::Node(config.node.hostname.clone());
-        let mut finding = Finding::new(self.name(), scope, "", verdict);
-        finding.runbook = Some(format!("runbooks/{}.md", self.name()));
+    fn finding(&self, hostname: &str, verdict: Verdict) -> Finding {
+        let scope = Scope::Node(hostname.to_owned());
+        let mut finding = Finding::new(self.name, scope, "", verdict);
+        finding.runbook = Some(format!("runbooks/{}.md", self.name));
         finding
     }
 }
@@ -244,21 +230,8 @@ impl Stopwatch {
         }
     }
 
-    fn ran(self, job: Job, worked: Worked) -> Ran {
-        let (findings, holds) = worked.findings.into_iter().unzip();
-        Ran {
-            outcome: Outcome {
-                job: job.name().to_owned(),
-                target: String::new(),
-                started_at: self.started_at,
-                elapsed: self.began.elapsed(),
-                findings,
-            },
-            holds,
-            succeeded: worked.succeeded,
-            not_now: worked.not_now,
-            detail: worked.detail,
-        }
+    fn ran(self, job: &Job, worked: Worked) -> Ran {
+        worked.ran(job, self.started_at, self.began.elapsed())
     }
 }
 
@@ -271,15 +244,59 @@ struct Worked {
 }
 
 impl Worked {
-    fn of(job: Job, config: &Config, verdict: Verdict, detail: Value) -> Self {
+    fn of(job: &Job, hostname: &str, verdict: Verdict, detail: Value) -> Self {
         let succeeded = verdict == Verdict::Ok;
-        let findings = vec![(job.finding(config, verdict), Duration::ZERO)];
+        let findings = vec![(job.finding(hostname, verdict), Duration::ZERO)];
         Self {
             findings,
             succeeded,
             not_now: false,
             detail,
         }
+    }
+
+    fn ran(self, job: &Job, started_at: Timestamp, elapsed: Duration) -> Ran {
+        let (findings, holds) = self.findings.into_iter().unzip();
+        Ran {
+            outcome: Outcome {
+                job: job.name.to_owned(),
+                target: String::new(),
+                started_at,
+                elapsed,
+                findings,
+            },
+            holds,
+            succeeded: self.succeeded,
+            not_now: self.not_now,
+            detail: self.detail,
+        }
+    }
+
+    /// A test that could not run is tried again soon: only when that helps nothing somebody must look.
+    fn hold_unknown(&mut self) {
+        /// How long a test must be unable to run to be worth an alert.
+        const COULD_NOT_RUN: Duration = Duration::from_secs(600);
+        for (finding, hold) in &mut self.findings {
+            if matches!(finding.verdict, Verdict::Unknown(_)) {
+                *hold = COULD_NOT_RUN;
+            }
+        }
+    }
+}
+
+async fn dumps(config: &Config, repository: &RepositoryHandle) -> Result<Dumps, DumpError> {
+    Dumps::beside(repository.get().await?.shared, config)
+}
+
+/// The verdict of a test.
+fn judge_test(conclusion: Conclusion, reason: Option<&str>) -> Verdict {
+    let reason = reason.unwrap_or_default().to_owned();
+    match conclusion {
+        Conclusion::Passed => Verdict::Ok,
+        Conclusion::Failed => Verdict::Critical(reason),
+        // To restore all of it again soon would show no more.
+        Conclusion::Incomplete => Verdict::Warning(format!("not fully looked at: {reason}")),
+        Conclusion::Refused | Conclusion::NotRun => Verdict::Unknown(reason),
     }
 }
 
@@ -289,30 +306,30 @@ mod tests {
 
     #[test]
     fn no_job_runs_beside_itself_and_the_heavy_three_not_beside_each_other() {
-        for job in Job::ALL {
+        for job in JOBS {
             assert!(!job.tolerates(job), "{job:?}");
         }
-        let heavy = [Job::Dump, Job::RestoreTest, Job::DumpTest];
+        let heavy = [&dump::JOB, &restore_test::JOB, &dump_test::JOB];
         for job in heavy {
-            assert!(heavy.iter().all(|other| !job.tolerates(*other)), "{job:?}");
+            assert!(heavy.iter().all(|other| !job.tolerates(other)), "{job:?}");
         }
-        assert!(!Job::Prune.tolerates(Job::BaseBackup));
-        assert!(Job::Checks.tolerates(Job::Dump) && Job::BaseBackup.tolerates(Job::Checks));
+        assert!(!prune::JOB.tolerates(&base_backup::JOB));
+        assert!(checks::JOB.tolerates(&dump::JOB) && base_backup::JOB.tolerates(&checks::JOB));
     }
 
     #[test]
     fn other_nodes_are_told_the_result_and_not_the_whole_report() {
         let report = serde_json::json!({ "backup": "base_1", "rto_secs": 1.5, "rpo_secs": null, "steps": [1, 2], "verifications": [3], "system_identifier": 7 });
         assert_eq!(
-            Job::RestoreTest.summary(&report),
+            restore_test::JOB.summary(&report),
             serde_json::json!({ "backup": "base_1", "recovered_to": null, "rto_secs": 1.5, "rpo_secs": null, "steps": [1, 2], "system_identifier": 7 })
         );
     }
 
     #[test]
     fn every_job_has_its_runbook() {
-        for job in Job::ALL.into_iter().filter(|job| *job != Job::Checks) {
-            let path = format!("{}/runbooks/{}.md", env!("CARGO_MANIFEST_DIR"), job.name());
+        for job in JOBS.into_iter().filter(|job| job.is_cluster_wide) {
+            let path = format!("{}/runbooks/{}.md", env!("CARGO_MANIFEST_DIR"), job.name);
             let text = std::fs::read_to_string(&path).unwrap_or_default();
             for part in ["## Meaning", "## Impact", "## Diagnosis", "## Mitigation"] {
                 assert!(text.contains(part), "{path}: {part}");

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Job, Ran, Stopwatch, Worked};
+use super::{CleanUp, Job, Occupied, Ran, Stopwatch, Where, Worked};
 use crate::archive::ArchiveError;
 use crate::archive::retention::{self, Report};
-use crate::config::Config;
+use crate::config::{Node, Retention};
 use crate::log;
 use crate::model::Verdict;
 use crate::repository::RepositoryHandle;
@@ -13,30 +13,60 @@ use crate::repository::RepositoryHandle;
 /// More names than this are counted only.
 const NAMED: usize = 5;
 
+pub static JOB: Job = Job {
+    name: "prune",
+    schedule: |schedule| &schedule.prune,
+    role: |_| Where::Primary,
+    is_cluster_wide: true,
+    needs: &["s3", "archive", "retention", "cluster"],
+    occupies: Some(Occupied::BaseBackups),
+    work: |tools| {
+        let config = &tools.loaded.config;
+        Box::pin(async move {
+            run(&config.node, config.retention, &tools.repository)
+                .await
+                .1
+        })
+    },
+    clean_up: Some(CleanUp {
+        run: |config, repository| {
+            Box::pin(async move {
+                let repository = repository.get().await.map_err(ArchiveError::from)?;
+                Ok(retention::clean_up_prune(&repository, &config.node).await?)
+            })
+        },
+        may_be_left: "a lock may be left in the bucket",
+        later: "it expires; the next `xdb prune` continues",
+    }),
+    told: &["deleted", "deleted_bytes", "system_identifier"],
+};
+
 /// Deletes what retention does not keep; gives what the prune gave, too.
-pub async fn prune(
-    config: &Config,
+pub async fn run(
+    node: &Node,
+    settings: Retention,
     repository: &RepositoryHandle,
 ) -> (Result<Report, ArchiveError>, Ran) {
     let watch = Stopwatch::start();
     let pruned = async {
         let repository = repository.get().await?;
-        retention::prune(&repository, &config.node, config.retention).await
+        retention::prune(&repository, node, settings).await
     };
     let pruned = pruned.await;
+    let hostname = &node.hostname;
     let worked = match &pruned {
-        Ok(report) => Worked::of(Job::Prune, config, judge(report), detail(report)),
+        Ok(report) => Worked::of(&JOB, hostname, judge(report), detail(report)),
         // Without a retention xdb deletes nothing, and no prune is missing.
-        Err(ArchiveError::NoRetention) => Worked::of(Job::Prune, config, Verdict::Ok, Value::Null),
+        Err(ArchiveError::NoRetention) => Worked::of(&JOB, hostname, Verdict::Ok, Value::Null),
         Err(error) => {
             let verdict = Verdict::Unknown(log::chain(error));
             Worked {
                 not_now: error.is_busy(),
-                ..Worked::of(Job::Prune, config, verdict, Value::Null)
+                ..Worked::of(&JOB, hostname, verdict, Value::Null)
             }
         }
     };
-    (pruned, watch.ran(Job::Prune, worked))
+    (pruned, watch.ran(&JOB, worked))
 }
 
 fn judge(report: &Report) -> Verdict {

@@ -1,0 +1,69 @@
+//! `base-backup`: what `xdb backup push` does, as one finding.
+
+use serde_json::{Value, json};
+
+use super::{CleanUp, Job, Occupied, Ran, Stopwatch, Where, Worked};
+use crate::archive::{self, ArchiveError, PushedBackup};
+use crate::config::Node;
+use crate::log;
+use crate::model::Verdict;
+use crate::repository::RepositoryHandle;
+
+pub static JOB: Job = Job {
+    name: "base-backup",
+    schedule: |schedule| &schedule.base_backup,
+    role: |_| Where::Primary,
+    is_cluster_wide: true,
+    needs: &["s3", "archive", "cluster"],
+    occupies: Some(Occupied::BaseBackups),
+    work: |tools| {
+        let node = &tools.loaded.config.node;
+        Box::pin(async move { run(node, &tools.repository, false).await.1 })
+    },
+    clean_up: Some(CleanUp {
+        run: |config, repository| {
+            Box::pin(async move {
+                let repository = repository.get().await.map_err(ArchiveError::from)?;
+                Ok(archive::clean_up_push(&repository, &config.node).await?)
+            })
+        },
+        may_be_left: "an unfinished upload may be left in the bucket",
+        later: "the next `xdb backup push` gives it up",
+    }),
+    told: &["backup", "compressed_bytes", "system_identifier"],
+};
+
+/// Pushes a base backup; gives what the push gave, too.
+pub async fn run(
+    node: &Node,
+    repository: &RepositoryHandle,
+    full: bool,
+) -> (Result<PushedBackup, ArchiveError>, Ran) {
+    let watch = Stopwatch::start();
+    let pushed = async { archive::push(&repository.get().await?, node, full).await };
+    let pushed = pushed.await;
+    let worked = match &pushed {
+        Ok(pushed) => {
+            let job = JOB.name;
+            tracing::info!(
+                job,
+                kind = pushed.kind,
+                uncompressed_bytes = pushed.uncompressed_bytes,
+                compressed_bytes = pushed.compressed_bytes,
+                bytes_per_sec = pushed.bytes_per_sec,
+                "{pushed}"
+            );
+            let mut detail = json!(pushed);
+            detail["system_identifier"] = json!(pushed.system_identifier);
+            Worked::of(&JOB, &node.hostname, Verdict::Ok, detail)
+        }
+        Err(error) => {
+            let verdict = Verdict::Unknown(log::chain(error));
+            Worked {
+                not_now: error.is_busy(),
+                ..Worked::of(&JOB, &node.hostname, verdict, Value::Null)
+            }
+        }
+    };
+    (pushed, watch.ran(&JOB, worked))
+}

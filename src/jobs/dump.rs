@@ -1,0 +1,62 @@
+//! `dump`: what `xdb dump push` does, as one finding.
+
+use serde_json::{Value, json};
+
+use super::{CleanUp, Job, Occupied, Ran, Stopwatch, Where, Worked, dumps};
+use crate::config::Config;
+use crate::dump::{self, DumpError, DumpSet};
+use crate::log;
+use crate::model::Verdict;
+use crate::repository::RepositoryHandle;
+
+pub static JOB: Job = Job {
+    name: "dump",
+    schedule: |schedule| &schedule.dump,
+    role: |_| Where::Replica,
+    is_cluster_wide: true,
+    needs: &["s3", "dump", "cluster"],
+    occupies: Some(Occupied::ReplicaDisk),
+    work: |tools| Box::pin(async move { run(&tools.loaded.config, &tools.repository).await.1 }),
+    clean_up: Some(CleanUp {
+        run: |config, repository| {
+            Box::pin(async move { Ok(dump::clean_up(&dumps(config, repository).await?).await?) })
+        },
+        may_be_left: "a part of the dump may be left in the bucket",
+        later: "it does not count as a dump, and the next `xdb dump push` removes it",
+    }),
+    told: &["set", "bytes", "system_identifier"],
+};
+
+/// Dumps every database; gives what the dump gave, too.
+pub async fn run(
+    config: &Config,
+    repository: &RepositoryHandle,
+) -> (Result<DumpSet, DumpError>, Ran) {
+    let watch = Stopwatch::start();
+    let dumped = async { dump::push(&dumps(config, repository).await?, &[]).await };
+    let dumped = dumped.await;
+    let hostname = &config.node.hostname;
+    let worked = match &dumped {
+        Ok(set) => {
+            let detail = json!({
+                "set": set.set,
+                "bytes": set.bytes(),
+                "system_identifier": set.system_identifier,
+            });
+            Worked::of(&JOB, hostname, Verdict::Ok, detail)
+        }
+        Err(error) => {
+            let reason = log::chain(error);
+            // The program's own bad end is a verdict on the database, all else is a look that failed.
+            let verdict = match error {
+                DumpError::Failed { .. } => Verdict::Critical(reason),
+                _ => Verdict::Unknown(reason),
+            };
+            Worked {
+                not_now: error.is_busy(),
+                ..Worked::of(&JOB, hostname, verdict, Value::Null)
+            }
+        }
+    };
+    (dumped, watch.ran(&JOB, worked))
+}

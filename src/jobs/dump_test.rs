@@ -1,0 +1,46 @@
+//! `dump-test`: what `xdb dump test` does with the newest set, as one finding.
+
+use super::{Job, Occupied, Ran, Stopwatch, Where, Worked, dumps, judge_test};
+use crate::config::Config;
+use crate::repository::RepositoryHandle;
+use crate::restore::Step;
+use crate::restore::dump::{self, DumpReport, DumpSetup};
+
+pub static JOB: Job = Job {
+    name: "dump-test",
+    schedule: |schedule| &schedule.dump_test,
+    role: |_| Where::Replica,
+    is_cluster_wide: true,
+    needs: &["s3", "dump", "restore_test", "cluster"],
+    occupies: Some(Occupied::ReplicaDisk),
+    work: |tools| {
+        let config = &tools.loaded.config;
+        Box::pin(async move { run(config, &tools.repository, &mut |_| {}).await.1 })
+    },
+    clean_up: None,
+    told: &["set", "bytes", "secs", "system_identifier"],
+};
+
+/// Restores the newest dump set; gives the report, too.
+pub async fn run(
+    config: &Config,
+    repository: &RepositoryHandle,
+    progress: &mut (dyn FnMut(&Step) + Send + Sync),
+) -> (DumpReport, Ran) {
+    let watch = Stopwatch::start();
+    let report = match dumps(config, repository).await {
+        Ok(dumps) => {
+            let settings = config.restore_test.clone();
+            dump::run(&DumpSetup { dumps, settings }, None, progress).await
+        }
+        Err(error) => DumpReport::not_begun(error.into()),
+    };
+    let verdict = judge_test(report.conclusion, report.reason.as_deref());
+    let detail = serde_json::to_value(&report).unwrap_or_default();
+    let mut worked = Worked {
+        not_now: report.not_now,
+        ..Worked::of(&JOB, &config.node.hostname, verdict, detail)
+    };
+    worked.hold_unknown();
+    (report, watch.ran(&JOB, worked))
+}
