@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::Limits;
-use crate::model::Verdict;
+use crate::model::{Verdict, age};
 use crate::postgres::Archiver;
 
 /// What the server says of its archiving.
@@ -34,12 +34,7 @@ pub(super) fn judge(archiving: &Archiving, limits: &Limits, now: Timestamp) -> V
     }
     let last = archiver.last_archived_at.map_or_else(
         || "nothing was archived since the statistics began".to_owned(),
-        |at| {
-            format!(
-                "last success {} s ago",
-                now.duration_since(at).as_secs().max(0)
-            )
-        },
+        |at| format!("last success {} s ago", age(at, now).as_secs()),
     );
     if archiver.failing() {
         let file = archiver.last_failed.as_deref().unwrap_or("a file");

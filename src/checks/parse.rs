@@ -8,12 +8,13 @@ use toml_edit::{Document, Item, TableLike};
 use super::program::parse_version;
 use super::shipped::SHIPPED;
 use super::{Definition, DefinitionError, Kind, LagLimits, Limits, Metric, Oldest, Role};
+use crate::model::line_of;
 
 /// Reads the text of the check `name`; `file` is how errors call it.
 pub(super) fn parse(name: &str, file: &str, text: &str) -> Result<Definition, DefinitionError> {
     let document = Document::parse(text).map_err(|error| DefinitionError::Toml {
         file: file.to_owned(),
-        line: line_of(text, error.span().map_or(text.len(), |span| span.start)),
+        line: line_of(text.as_bytes(), error.span().map_or(text.len(), |span| span.start)),
         message: error.message().to_owned(),
     })?;
     let mut keys = Keys {
@@ -248,19 +249,10 @@ impl<'a> Keys<'a> {
         });
         DefinitionError::Wrong {
             file: self.file.to_owned(),
-            line: span.map(|span| line_of(self.text, span.start)),
+            line: span.map(|span| line_of(self.text.as_bytes(), span.start)),
             message,
         }
     }
-}
-
-/// Counted from 1.
-fn line_of(text: &str, offset: usize) -> usize {
-    1 + text
-        .bytes()
-        .take(offset)
-        .filter(|byte| *byte == b'\n')
-        .count()
 }
 
 #[cfg(test)]

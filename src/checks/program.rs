@@ -1,14 +1,14 @@
 //! Whether `archive.program` is there, how old it is, and whether it can do what is configured; asked again only when its
 //! file changed, or after a bad answer.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use jiff::SignedDuration;
+use procfs::process::Process;
 
 use super::SampleError;
 use crate::config::Postgres;
@@ -144,9 +144,10 @@ fn judge_for_server(settings: &ProgramSettings, path: &Path) -> Option<Verdict> 
         });
     }
     let pid = fs::read_to_string(settings.postgres.data_directory.join("postmaster.pid")).ok()?;
-    let environment = fs::read(format!("/proc/{}/environ", pid.lines().next()?.trim())).ok()?;
+    let server = Process::new(pid.lines().next()?.trim().parse().ok()?).ok()?;
+    let environment = server.environ().ok()?;
     let (path, cure) = (path.display(), "set archive.program to the whole path");
-    match process::find_with(program, path_of(&environment)) {
+    match process::find_with(program, environment.get(OsStr::new("PATH")).map(OsString::as_os_str)) {
         None => Some(Verdict::Critical(format!(
             "PostgreSQL's archive_command does not find {program}, which is {path} here: {cure}"
         ))),
@@ -158,15 +159,6 @@ fn judge_for_server(settings: &ProgramSettings, path: &Path) -> Option<Verdict> 
         }
         Some(_) => None,
     }
-}
-
-/// `PATH` in the environment of a process, as `/proc` shows it.
-fn path_of(environment: &[u8]) -> Option<&OsStr> {
-    let variables = environment.split(|byte| *byte == 0);
-    let path = variables
-        .into_iter()
-        .find_map(|variable| variable.strip_prefix(b"PATH="));
-    path.map(OsStr::from_bytes)
 }
 
 /// Why the program cannot log in to this node's server for a base backup; `None` where it can, or the server is away.
@@ -240,14 +232,6 @@ fn shown(version: &[u32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_path_of_another_process_is_read_from_its_environment() {
-        let path = |environment: &str| path_of(environment.as_bytes()).map(OsStr::to_owned);
-        assert_eq!(path("A=1\0PATH=/bin:/opt\0B=2\0"), Some("/bin:/opt".into()));
-        assert_eq!(path("A=1\0PG_PATH=/bin\0"), None);
-        assert_eq!(path(""), None);
-    }
 
     #[test]
     fn a_daemon_that_fails_again_and_again_is_told() {

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::Limits;
 use crate::cluster::{Lag, LsnRing};
-use crate::model::{Lsn, Verdict};
+use crate::model::{Lsn, Verdict, age};
 
 /// When the primary's newest sample is older than this, its position is not known.
 const FRESH: Duration = Duration::from_secs(15);
@@ -48,7 +48,7 @@ pub fn judge_replication_lag(standby: &Standby, limits: &LagLimits, now: Timesta
                 .to_owned(),
         );
     };
-    let age = elapsed(*sampled_at, now);
+    let age = age(*sampled_at, now);
     if age > FRESH {
         return Verdict::Unknown(format!(
             "the primary's position is not known since {} ({} s ago)",
@@ -102,11 +102,6 @@ fn worse(one: Verdict, other: Verdict) -> Verdict {
         (Verdict::Critical(_), _) | (Verdict::Warning(_), Verdict::Ok | Verdict::Warning(_)) => one,
         _ => other,
     }
-}
-
-/// Zero when clocks disagree.
-fn elapsed(since: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(now.duration_since(since)).unwrap_or_default()
 }
 
 #[cfg(test)]

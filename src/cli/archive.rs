@@ -7,10 +7,11 @@ use serde::Serialize;
 
 use super::exit::{Exit, complain};
 use super::operator;
-use super::output::{ago, say, table};
+use super::output::{say, table};
 use crate::archive::{self, Filled};
 use crate::config::{Config, Flag, Loaded};
 use crate::log;
+use crate::model::{age, ago};
 use crate::postgres::{WalDirectory, wal_directory};
 use crate::repository::catalog::{Verified, Window};
 use crate::repository::{Look, Repository, RepositoryError};
@@ -334,7 +335,7 @@ impl Status {
         Self {
             pending_files: local.map(|local| local.pending),
             pending_bytes: local.map(|local| local.pending_bytes),
-            oldest_pending_secs: oldest.map(|at| now.duration_since(at).as_secs_f64().max(0.0)),
+            oldest_pending_secs: oldest.map(|at| age(at, now).as_secs_f64()),
             wal_bytes_per_sec: local.and_then(|local| local.bytes_per_sec(now)),
             free_bytes: local.map(|local| local.free_bytes),
             full_in_secs: until_full.map(|until| until.as_secs_f64()),

@@ -8,12 +8,12 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::exit::{Exit, complain};
-use super::output::{ago, say, table};
+use super::output::{say, table};
 use crate::config::{Config, Loaded};
 use crate::daemon::{self, Known, next_run};
 use crate::jobs::{JOBS, Job};
 use crate::log;
-use crate::model::Run;
+use crate::model::{Run, ago};
 use crate::postgres;
 use crate::repository::{Shared, Success};
 use crate::store::Reader;

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use super::check::judge_exit;
 use super::exit::Exit;
 use super::output::{say, table};
-use crate::cluster::{Evidence, Line, Status, ago, in_time, is_range, proven, since_proof};
+use crate::cluster::{Evidence, Line, Status, in_time, is_range, proven, since_proof};
 use crate::config::Loaded;
 use crate::daemon;
-use crate::model::{AlertKey, Finding, Verdict};
+use crate::model::{AlertKey, Finding, Verdict, ago};
 
 #[derive(Debug, Args)]
 #[command(

@@ -2,9 +2,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::judge::{STALE, ago};
+use super::judge::STALE;
 use super::rpo::{LiveRpo, in_time};
 use super::{ArchiveEnd, Evidence, Line, Proof, Recoverable, RestoreForecast};
+use crate::model::ago;
 
 /// `end` is the newest end of the archive that is known, which may be newer than the last look at the buckets.
 pub(super) fn answer(

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::rpo::in_time;
 use super::{Doubts, Evidence, Line, Objectives, Peer, Recoverable, TimelinesSeen, View};
-use crate::model::{Finding, Scope, Verdict};
+use crate::model::{Finding, Scope, Verdict, ago};
 
 /// Older evidence is none: the look at the buckets hangs.
 pub(super) const STALE: SignedDuration = SignedDuration::from_mins(15);
@@ -276,16 +276,5 @@ pub(super) fn judge_peer(peer: &Peer, now: Timestamp) -> Verdict {
             ago(*at, now)
         )),
         None => Verdict::Unknown(format!("{} was never heard of: {why}", peer.name())),
-    }
-}
-
-/// As "8 s ago", "3 min ago", "5 h ago" or "2 days ago".
-pub fn ago(at: Timestamp, now: Timestamp) -> String {
-    let secs = now.duration_since(at).as_secs().max(0);
-    match secs {
-        0..120 => format!("{secs} s ago"),
-        120..7200 => format!("{} min ago", secs / 60),
-        7200..172_800 => format!("{} h ago", secs / 3600),
-        _ => format!("{} days ago", secs / 86_400),
     }
 }

@@ -24,7 +24,7 @@ use jiff::SignedDuration;
 pub use answer::{is_range, proven, since_proof};
 pub use ask::{AskError, ask_positions, ask_state, ask_status, own_address};
 pub use evidence::{ArchiveEnd, Doubts, Dumped, Evidence, Proof, Recoverable, RestoreForecast};
-pub use judge::{PAGED, ago};
+pub use judge::PAGED;
 pub use node::{NodeState, Standing};
 pub use peers::{Peer, distinct, prove_by_peer, redis_claim, speaks_for_cluster};
 pub use pgbouncer_state::{PgBouncerCondition, PgBouncerState};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::model::Lsn;
+use crate::model::{Lsn, age};
 
 /// The primary's positions with their times, oldest first: each second for some minutes, then thinned to one in many.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,9 +37,7 @@ impl LsnRing {
         Some(Lag {
             // The two were sampled at two moments: the standby's may be ahead.
             bytes: newest.0.saturating_sub(replayed.0),
-            time: since.map_or(Duration::ZERO, |(at, _)| {
-                Duration::try_from(now.duration_since(*at)).unwrap_or_default()
-            }),
+            time: since.map_or(Duration::ZERO, |(at, _)| age(*at, now)),
             at_least: passed == Some(0),
         })
     }

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{ArchiveEnd, Evidence, Knowledge, View};
-use crate::model::Verdict;
+use crate::model::{Verdict, age};
 
 /// What the leading node measured, at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -76,7 +76,7 @@ const FRESH: SignedDuration = SignedDuration::from_secs(5);
 impl Rpo {
     /// As it is at `now` of the clock that it was measured by.
     pub fn shown(&self, now: Timestamp, objectives: &Objectives) -> LiveRpo {
-        let age = |at: Timestamp| Some(now.duration_since(at).as_secs_f64().max(0.0));
+        let age = |at: Timestamp| Some(age(at, now).as_secs_f64());
         let (secs, at_most, oldest, reason) = match &self.loss {
             Loss::Nothing => (Some(0.0), false, None, None),
             // A loss is never shown as none, however young it is.
@@ -137,7 +137,7 @@ pub(super) fn live_rpo(view: &View, known: &Knowledge, now: Timestamp) -> LiveRp
         return unknown(&format!("{} has not measured it yet", state.hostname));
     };
     // By the primary's own clock, and then the time since it was heard.
-    let since_heard = now.duration_since(*heard_at).max(SignedDuration::ZERO);
+    let since_heard = age(*heard_at, now);
     let their_now = state.at.checked_add(since_heard).unwrap_or(state.at);
     held(rpo, their_now, objectives, &state.hostname)
 }

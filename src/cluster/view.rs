@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{PgBouncerCondition, PgBouncerState, SampleFailure};
-use crate::model::{Lsn, ServerPosition, Supersession, Timeline, TimelineHistory};
+use crate::model::{Lsn, ServerPosition, Supersession, Timeline, TimelineHistory, age};
 use crate::postgres::Life;
 
 /// What PostgreSQL said of itself at one moment.
@@ -225,10 +225,6 @@ impl View {
             .is_some_and(|in_recovery| in_recovery != sample.in_recovery);
         (is_held && !contradicts).then_some(sample.in_recovery)
     }
-}
-
-fn age(at: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(now.duration_since(at)).unwrap_or(Duration::ZERO)
 }
 
 /// Whether writes may come here.

@@ -13,6 +13,7 @@ use super::kind::{Form, Kind};
 use super::program_settings;
 use super::serving::is_needed_to_serve;
 use super::source::{ConfigFile, Given, Source};
+use crate::model::line_of;
 
 /// What every user may do with a file.
 const OTHERS: u32 = 0o007;
@@ -254,15 +255,6 @@ impl Text<'_> {
             line: line_of(self.text.as_bytes(), offset),
         }
     }
-}
-
-/// Counted from 1.
-fn line_of(text: &[u8], offset: usize) -> usize {
-    1 + text
-        .iter()
-        .take(offset)
-        .filter(|byte| **byte == b'\n')
-        .count()
 }
 
 fn text_of(form: Form, item: &Item) -> Option<String> {

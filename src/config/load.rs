@@ -334,14 +334,12 @@ fn value_of(key: &Key, chosen: &BTreeMap<String, Given>) -> Option<(String, Sour
     Some((default, Source::Default))
 }
 
-/// What `uname -n` says.
+/// What `uname -n` prints.
 fn kernel_host_name() -> String {
-    let read = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = read.trim();
-    if name.is_empty() {
-        "localhost".to_owned()
-    } else {
-        name.to_owned()
+    let uname = rustix::system::uname();
+    match uname.nodename().to_str() {
+        Ok(name) if !name.is_empty() => name.to_owned(),
+        _ => "localhost".to_owned(),
     }
 }
 

@@ -1,8 +1,10 @@
 //! Values that every room shares: positions in WAL, timelines, segments, verdicts, findings, alerts. No IO, no clock.
 
 mod account;
+mod age;
 mod alert;
 mod finding;
+mod line;
 mod lsn;
 mod outcome;
 mod secret;
@@ -12,8 +14,10 @@ mod timeline;
 mod verdict;
 
 pub use account::account_name;
+pub use age::{age, ago};
 pub use alert::{AlertKey, AlertState, Severity};
 pub use finding::{Finding, Scope};
+pub use line::line_of;
 pub use lsn::Lsn;
 pub use outcome::{Outcome, Run};
 pub use secret::may_hold_password;

@@ -8,7 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use procfs::{Current, Meminfo};
+use procfs::process::Process;
+use procfs::{Current, Meminfo, ProcessCGroups};
 
 /// What a scratch server and the program that fetches take at most, and some more.
 pub const MODEST_MEMORY: u64 = 512 << 20;
@@ -61,8 +62,8 @@ fn kills(events: &str) -> u64 {
 }
 
 fn make() -> io::Result<Capped> {
-    let own = fs::read_to_string("/proc/self/cgroup")?;
-    let unit = unit(&own).ok_or_else(|| {
+    let own = Process::myself().and_then(|process| process.cgroups());
+    let unit = unit(&own.map_err(io::Error::other)?).ok_or_else(|| {
         io::Error::other("only xdb.service on cgroups of version 2 hands one over")
     })?;
     let unit = Path::new(HIERARCHY).join(unit);
@@ -90,10 +91,11 @@ fn make() -> io::Result<Capped> {
     })
 }
 
-/// The unit's cgroup below the hierarchy, from `/proc/self/cgroup`; `None` where xdb is not in its part of it.
-fn unit(own: &str) -> Option<PathBuf> {
-    let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let own = Path::new(own);
+/// The unit's cgroup below the hierarchy; `None` where xdb is not in its part of it.
+fn unit(own: &ProcessCGroups) -> Option<PathBuf> {
+    // Version 2 is hierarchy 0.
+    let own = own.0.iter().find(|group| group.hierarchy == 0)?;
+    let own = Path::new(own.pathname.strip_prefix('/')?);
     if own.file_name()? != OWN {
         return None;
     }
@@ -107,10 +109,13 @@ fn limit(total: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use procfs::FromRead;
+
     use super::*;
 
     #[test]
     fn only_the_part_that_the_unit_hands_over_is_divided() {
+        let unit = |text: &str| unit(&ProcessCGroups::from_read(text.as_bytes()).unwrap());
         let in_unit = "0::/system.slice/xdb.service/daemon\n";
         assert_eq!(
             unit(in_unit),

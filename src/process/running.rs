@@ -1,20 +1,26 @@
 //! Which programs run on this machine, whoever started them.
 
 use std::ffi::OsStr;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+use procfs::process::all_processes;
 
 /// The processes that run a program whose file is one of `is_program` with `argument`, a wrapper's interpreter included.
 ///
 /// What `/proc` hides, as with `hidepid`, is not found.
 pub fn running(is_program: impl Fn(&Path) -> bool, argument: &str) -> Vec<i32> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let numbered = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    numbered
+    let processes = all_processes().into_iter().flatten().flatten();
+    processes
         .filter(|process| {
-            let line = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
-            is_of(&line, &is_program, argument)
+            // As bytes: `Process::cmdline` fails where a word is not UTF-8.
+            let mut line = Vec::new();
+            let file = process.open_relative("cmdline");
+            let read = file.is_ok_and(|mut file| file.read_to_end(&mut line).is_ok());
+            read && is_of(&line, &is_program, argument)
         })
+        .map(|process| process.pid())
         .collect()
 }
 

@@ -1,9 +1,9 @@
 //! Finding and killing what runs in a directory that is about to be removed.
 
-use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use procfs::process::all_processes;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
 /// How long a PostgreSQL told to quit may take to free its shared memory.
@@ -47,26 +47,20 @@ pub fn kill_all_under(directory: &Path) -> usize {
 }
 
 fn processes_under(directory: &Path) -> Vec<Pid> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let numbered = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    numbered
-        .filter_map(Pid::from_raw)
+    let processes = all_processes().into_iter().flatten().flatten();
+    processes
+        .filter(|process| process.cwd().is_ok_and(|cwd| cwd.starts_with(directory)))
+        .filter_map(|process| Pid::from_raw(process.pid()))
         .filter(|pid| *pid != getpid())
-        .filter(|pid| {
-            let stands_in = fs::read_link(format!("/proc/{}/cwd", pid.as_raw_nonzero()));
-            stands_in.is_ok_and(|cwd| cwd.starts_with(directory))
-        })
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
     use std::process::Command;
+
+    use super::*;
 
     #[test]
     fn only_what_stands_in_the_directory_is_killed() {
