@@ -7,7 +7,7 @@ use crate::config::{ConfigError, Loaded, Problem};
 use crate::model::Verdict;
 
 /// Reads the files once more, and judges them.
-pub(super) fn look(started_with: &Loaded) -> Vec<(Option<String>, Verdict)> {
+pub(super) fn check(started_with: &Loaded) -> Vec<(Option<String>, Verdict)> {
     let now = started_with.reread();
     let mut found = judge(&started_with.faults, &now);
     found.extend(load(Path::new(DIRECTORY)).faults.iter().map(|fault| {

@@ -41,7 +41,7 @@ pub enum Kind {
     ReplicationLag {
         limits: LagLimits,
     },
-    /// How long ago a job last succeeded on any node, as the bucket tells; the limits are in seconds.
+    /// How long ago a job last succeeded on any node, as the bucket shows; the limits are in seconds.
     Age {
         job: String,
         limits: Limits,
@@ -79,7 +79,7 @@ impl Kind {
         matches!(self, Self::Age { .. })
     }
 
-    /// The daemon looks every two seconds, whatever `schedule.checks` says: nothing works without these two.
+    /// The daemon makes it every two seconds, whatever `schedule.checks` says: nothing works without these two.
     pub fn is_vital(&self) -> bool {
         matches!(self, Self::PostgresqlUp | Self::PgBouncerUp)
     }

@@ -1,4 +1,4 @@
-//! Why a check could not be defined, or could not look.
+//! Why a check could not be defined, or could not be made.
 
 use std::path::PathBuf;
 
@@ -72,7 +72,7 @@ impl DefinitionError {
     }
 }
 
-/// A check could not look.
+/// A check could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SampleError {
     #[error(transparent)]

@@ -28,4 +28,4 @@ pub use load::{DIRECTORY, Definitions, load};
 pub use pgbouncer_up::{PgBouncerWatch, judge_pgbouncer_up};
 pub use program::{Oldest, Version};
 pub use replication_lag::{LagLimits, Standby, judge_replication_lag};
-pub use sample::{Looked, Sampler};
+pub use sample::{CheckResult, Sampler};

@@ -14,7 +14,10 @@ use crate::model::line_of;
 pub(super) fn parse(name: &str, file: &str, text: &str) -> Result<Definition, DefinitionError> {
     let document = Document::parse(text).map_err(|error| DefinitionError::Toml {
         file: file.to_owned(),
-        line: line_of(text.as_bytes(), error.span().map_or(text.len(), |span| span.start)),
+        line: line_of(
+            text.as_bytes(),
+            error.span().map_or(text.len(), |span| span.start),
+        ),
         message: error.message().to_owned(),
     })?;
     let mut keys = Keys {
@@ -24,7 +27,7 @@ pub(super) fn parse(name: &str, file: &str, text: &str) -> Result<Definition, De
         read: Vec::new(),
     };
     let title = keys.required("title")?.to_owned();
-    let kind = kind(&mut keys)?;
+    let kind = parse_kind(&mut keys)?;
     let role = match keys.text("role")? {
         None | Some("any") => Role::Any,
         Some("primary") => Role::Primary,
@@ -51,7 +54,7 @@ fn shipped_runbook(name: &str) -> Option<String> {
     is_shipped.then(|| format!("runbooks/{name}.md"))
 }
 
-fn kind(keys: &mut Keys) -> Result<Kind, DefinitionError> {
+fn parse_kind(keys: &mut Keys) -> Result<Kind, DefinitionError> {
     Ok(match keys.required("kind")? {
         "sql" => Kind::Sql {
             query: keys.required("query")?.to_owned(),

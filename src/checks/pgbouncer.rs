@@ -1,4 +1,4 @@
-//! What PgBouncer's console tells, as numbers to judge. Pure.
+//! The figures of PgBouncer's console, as numbers to judge. Pure.
 
 use std::collections::HashMap;
 

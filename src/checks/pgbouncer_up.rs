@@ -82,7 +82,7 @@ impl PgBouncerWatch {
     }
 
     /// Logs in as an application does, and asks the console where the login proves nothing.
-    pub async fn look(&mut self) -> PgBouncerState {
+    pub async fn observe(&mut self) -> PgBouncerState {
         let reached = wait::probe(&self.login).await;
         let inside = match &reached {
             Reached::ServerAway(_) | Reached::Held(_) | Reached::Silent(_) => self.inside().await,

@@ -39,20 +39,20 @@ pub struct Oldest {
 /// A program's file, and when it was changed.
 type File = (PathBuf, Option<SystemTime>);
 
-/// What the program said last.
+/// The check of the program, with what its file answered last.
 #[derive(Debug, Default)]
-pub(super) struct Asked {
+pub(super) struct ProgramCheck {
     version: Mutex<Option<(File, String)>>,
     /// The file that could do what is configured.
     able: Mutex<Option<File>>,
 }
 
-impl Asked {
+impl ProgramCheck {
     /// Looks for the program of `config`, judges its version, and tries what is configured.
     ///
     /// # Errors
     /// When it cannot be run.
-    pub(super) async fn look(
+    pub(super) async fn check(
         &self,
         settings: &ProgramSettings,
         state_directory: &Path,
@@ -131,7 +131,7 @@ fn reason_with_hint(error: &RepositoryError) -> String {
 }
 
 /// Whether PostgreSQL's `archive_command` runs the program that was found here at `path`; `None` where it does, or where
-/// the server cannot be looked at.
+/// the server cannot be examined.
 ///
 /// While xdb's daemon stores the segments its own environment counts, and the server's when the daemon is away.
 fn judge_for_server(settings: &ProgramSettings, path: &Path) -> Option<Verdict> {
@@ -147,7 +147,10 @@ fn judge_for_server(settings: &ProgramSettings, path: &Path) -> Option<Verdict> 
     let server = Process::new(pid.lines().next()?.trim().parse().ok()?).ok()?;
     let environment = server.environ().ok()?;
     let (path, cure) = (path.display(), "set archive.program to the whole path");
-    match process::find_with(program, environment.get(OsStr::new("PATH")).map(OsString::as_os_str)) {
+    match process::find_with(
+        program,
+        environment.get(OsStr::new("PATH")).map(OsString::as_os_str),
+    ) {
         None => Some(Verdict::Critical(format!(
             "PostgreSQL's archive_command does not find {program}, which is {path} here: {cure}"
         ))),

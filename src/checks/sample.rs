@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::pgbouncer::{saturation, waiting};
 use super::pgbouncer_up::{PgBouncerWatch, judge_pgbouncer_up};
-use super::program::{self, Asked, FAILURES_WITHIN};
+use super::program::{self, FAILURES_WITHIN, ProgramCheck};
 use super::server::{archiving, ask, in_recovery, read_values, standby, standbys};
 use super::values::Value;
 use super::{
@@ -25,10 +25,10 @@ use crate::process;
 use crate::repository::{RepositoryHandle, Success};
 use crate::store::{Reader, StoreError};
 
-/// For one statement, and for one look at the bucket; a lock is waited for less long.
+/// For one statement, and for one read of the bucket; the wait for a lock is shorter.
 const STATEMENT: Duration = Duration::from_secs(5);
 
-/// What looks; it holds at most two connections to PostgreSQL, whatever the number of checks.
+/// Runs the checks. It holds at most two connections to PostgreSQL, whatever the number of checks.
 #[derive(Debug)]
 pub struct Sampler {
     target: Target,
@@ -36,14 +36,14 @@ pub struct Sampler {
     loaded: Loaded,
     /// Made when the first check needs it.
     repository: RepositoryHandle,
-    program: Asked,
+    program: ProgramCheck,
     /// Taken while the state store is read.
     history: Arc<Mutex<()>>,
 }
 
 /// The result of one check.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Looked {
+pub enum CheckResult {
     /// At least one.
     Findings(Vec<Finding>),
     /// The check belongs to another role than this server's.
@@ -62,7 +62,7 @@ impl Sampler {
             target,
             loaded: loaded.clone(),
             repository,
-            program: Asked::default(),
+            program: ProgramCheck::default(),
             history: Arc::default(),
         })
     }
@@ -88,42 +88,47 @@ impl Sampler {
     /// Runs one check; an error to sample becomes one unknown finding.
     ///
     /// `primary` is where the primary was when, for a replica's lag.
-    pub async fn look(&self, definition: &Definition, primary: &LsnRing, now: Timestamp) -> Looked {
+    pub async fn run(
+        &self,
+        definition: &Definition,
+        primary: &LsnRing,
+        now: Timestamp,
+    ) -> CheckResult {
         // For everything that one check asks; more than any one login and statement take.
         let deadline = (self.target.connect_timeout + STATEMENT) * 2;
-        let looked = timeout(deadline, self.try_to_look(definition, primary, now)).await;
-        let outcome = looked.unwrap_or_else(|_| {
+        let sampled = timeout(deadline, self.sample_kind(definition, primary, now)).await;
+        let outcome = sampled.unwrap_or_else(|_| {
             let secs = deadline.as_secs();
             Err(SampleError::Deadline { secs })
         });
         outcome.unwrap_or_else(|error| {
             let verdict = Verdict::Unknown(log::chain(&error));
-            Looked::Findings(vec![self.found(definition, None, verdict)])
+            CheckResult::Findings(vec![self.found(definition, None, verdict)])
         })
     }
 
-    async fn try_to_look(
+    async fn sample_kind(
         &self,
         definition: &Definition,
         primary: &LsnRing,
         now: Timestamp,
-    ) -> Result<Looked, SampleError> {
+    ) -> Result<CheckResult, SampleError> {
         let findings = |verdicts: Vec<(Option<String>, Verdict)>| {
             let found = verdicts.into_iter();
             let findings = found.map(|(object, verdict)| self.found(definition, object, verdict));
-            Looked::Findings(findings.collect())
+            CheckResult::Findings(findings.collect())
         };
         if definition.role != Role::Any {
             let client = self.postgres.get().await?;
             if !definition.role.is(in_recovery(&client).await?) {
-                return Ok(Looked::OtherRole);
+                return Ok(CheckResult::OtherRole);
             }
         }
         Ok(findings(match &definition.kind {
-            Kind::PostgresqlUp => vec![(None, self.up().await)],
-            Kind::Configuration => configuration::look(&self.loaded),
+            Kind::PostgresqlUp => vec![(None, self.judge_postgresql_up().await)],
+            Kind::Configuration => configuration::check(&self.loaded),
             Kind::PgBouncerUp => {
-                let state = PgBouncerWatch::new(&self.loaded.config).look().await;
+                let state = PgBouncerWatch::new(&self.loaded.config).observe().await;
                 vec![(None, judge_pgbouncer_up(&state))]
             }
             Kind::Sql {
@@ -161,7 +166,7 @@ impl Sampler {
                     (None, {
                         let config = &self.loaded.config;
                         let state = &config.node.state_directory;
-                        self.program.look(&config.into(), state, oldest).await?
+                        self.program.check(&config.into(), state, oldest).await?
                     }),
                     (Some("daemon".to_owned()), daemon),
                 ]
@@ -225,7 +230,7 @@ impl Sampler {
     /// The one check for which "could not connect" is no unknown.
     ///
     /// It makes a new connection: a kept one may answer while no other client can log in.
-    pub async fn up(&self) -> Verdict {
+    pub async fn judge_postgresql_up(&self) -> Verdict {
         let asked = async {
             let connection = postgres::connect(&self.target, STATEMENT).await?;
             in_recovery(&connection).await

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::exit::{Exit, complain};
 use super::output::{say, table};
-use crate::checks::{self, Definition, DefinitionError, Definitions, Looked, Sampler};
+use crate::checks::{self, CheckResult, Definition, DefinitionError, Definitions, Sampler};
 use crate::cluster;
 use crate::config::Loaded;
 use crate::log;
@@ -49,9 +49,9 @@ pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> 
     let mut findings = Vec::new();
     let mut elsewhere = Vec::new();
     for definition in &definitions {
-        match sampler.look(definition, &primary, Timestamp::now()).await {
-            Looked::Findings(found) => findings.extend(found),
-            Looked::OtherRole => elsewhere.push(definition),
+        match sampler.run(definition, &primary, Timestamp::now()).await {
+            CheckResult::Findings(found) => findings.extend(found),
+            CheckResult::OtherRole => elsewhere.push(definition),
         }
     }
     if arguments.json {

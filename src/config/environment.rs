@@ -10,7 +10,7 @@ use super::key::{Key, environment_name};
 use super::keys::{KEYS, SETTINGS};
 use super::pam_env;
 use super::program_settings;
-use super::source::{Flag, Given, Source};
+use super::source::{Assignment, Flag, Source};
 
 /// Names that begin like a key's and are none: xdb's own, and those of its lab, tests and tools.
 const OTHERS: &[&str] = &["XDB_CONFIG", "XDB_LOG", "XDB_WAL_AHEAD", "XDB_WAL_SCRATCH"];
@@ -19,7 +19,7 @@ const OTHERS_BEGIN: &[&str] = &["XDB_LAB_", "XDB_CACHE"];
 /// What the seed names of `/etc/environment` give, not yet checked: a key set higher up hides it.
 ///
 /// Its `XDB_…` names count only once they are in the process's own environment.
-pub(super) fn read_file(path: &Path, text: &[u8], problems: &mut Vec<Problem>) -> Vec<Given> {
+pub(super) fn read_file(path: &Path, text: &[u8], problems: &mut Vec<Problem>) -> Vec<Assignment> {
     let assigned = pam_env::parse(text);
     let look_up = |name: &str| {
         let assigned = assigned.get(name)?;
@@ -36,7 +36,7 @@ pub(super) fn read_file(path: &Path, text: &[u8], problems: &mut Vec<Problem>) -
 pub(super) fn read_process(
     process: &BTreeMap<String, OsString>,
     problems: &mut Vec<Problem>,
-) -> Vec<Given> {
+) -> Vec<Assignment> {
     let look_up = |name: &str| {
         let value = process.get(name)?;
         Some((
@@ -53,7 +53,7 @@ pub(super) fn read_process(
 fn seeds<'a>(
     look_up: impl Fn(&str) -> Option<(&'a [u8], Source)>,
     problems: &mut Vec<Problem>,
-) -> Vec<Given> {
+) -> Vec<Assignment> {
     let found = |key: &Key| {
         let mut set = key.seeds.iter().filter_map(|name| look_up(name));
         set.find(|(value, _)| !value.is_empty())
@@ -71,7 +71,7 @@ fn seeds<'a>(
 pub(super) fn read_variables(
     process: &BTreeMap<String, OsString>,
     problems: &mut Vec<Problem>,
-) -> Vec<Given> {
+) -> Vec<Assignment> {
     let settings_begin = environment_name(SETTINGS);
     let mut given = Vec::new();
     for (name, value) in process.iter().filter(|(name, _)| name.starts_with("XDB_")) {
@@ -108,7 +108,7 @@ pub(super) fn read_variables(
 }
 
 /// What command line flags give.
-pub(super) fn read_flags(flags: &[Flag], problems: &mut Vec<Problem>) -> Vec<Given> {
+pub(super) fn read_flags(flags: &[Flag], problems: &mut Vec<Problem>) -> Vec<Assignment> {
     let mut given = Vec::new();
     for flag in flags {
         let source = Source::Flag {
@@ -118,7 +118,7 @@ pub(super) fn read_flags(flags: &[Flag], problems: &mut Vec<Problem>) -> Vec<Giv
             problems.push(Problem::unknown_key(&source, flag.key));
             continue;
         }
-        let flag = Given {
+        let flag = Assignment {
             key: flag.key.to_owned(),
             text: flag.value.clone(),
             source,
@@ -128,9 +128,14 @@ pub(super) fn read_flags(flags: &[Flag], problems: &mut Vec<Problem>) -> Vec<Giv
     given
 }
 
-fn as_text(key: &str, value: &[u8], source: Source, problems: &mut Vec<Problem>) -> Option<Given> {
+fn as_text(
+    key: &str,
+    value: &[u8],
+    source: Source,
+    problems: &mut Vec<Problem>,
+) -> Option<Assignment> {
     match std::str::from_utf8(value) {
-        Ok(text) => Some(Given {
+        Ok(text) => Some(Assignment {
             key: key.to_owned(),
             text: text.to_owned(),
             source,
@@ -143,7 +148,7 @@ fn as_text(key: &str, value: &[u8], source: Source, problems: &mut Vec<Problem>)
 }
 
 /// Passes on what is a value of its key; settings take any text.
-fn checked(given: Given, problems: &mut Vec<Problem>) -> Option<Given> {
+fn checked(given: Assignment, problems: &mut Vec<Problem>) -> Option<Assignment> {
     let Some(key) = Key::named(&given.key) else {
         return Some(given);
     };

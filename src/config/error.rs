@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::key::{Key, environment_name};
 use super::keys::{KEYS, section_names};
-use super::nearest::nearest;
-use super::source::{Given, Source};
+use super::source::{Assignment, Source};
+use super::spelling::nearest;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -209,7 +209,7 @@ impl Problem {
     }
 
     /// `given` is of no use while `missing` is not set.
-    pub(super) fn incomplete(given: &Given, missing: &str) -> Self {
+    pub(super) fn incomplete(given: &Assignment, missing: &str) -> Self {
         Self {
             key: given.key.clone(),
             message: format!(

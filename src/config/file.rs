@@ -12,7 +12,7 @@ use super::keys::{SETTINGS, section_names};
 use super::kind::{Form, Kind};
 use super::program_settings;
 use super::serving::is_needed_to_serve;
-use super::source::{ConfigFile, Given, Source};
+use super::source::{Assignment, ConfigFile, Source};
 use crate::model::line_of;
 
 /// What every user may do with a file.
@@ -26,7 +26,7 @@ const OTHERS: u32 = 0o007;
 pub(super) fn read(
     file: &ConfigFile,
     problems: &mut Vec<Problem>,
-) -> Result<(Vec<Given>, Option<ConfigError>), ConfigError> {
+) -> Result<(Vec<Assignment>, Option<ConfigError>), ConfigError> {
     let path = file.path();
     let Some((text, mode)) = read_text(file)? else {
         return Ok((Vec::new(), None));
@@ -81,7 +81,7 @@ fn parse(
     path: &Path,
     bytes: &[u8],
     problems: &mut Vec<Problem>,
-) -> Result<Vec<Given>, ConfigError> {
+) -> Result<Vec<Assignment>, ConfigError> {
     let text = without_wrong_lines(path, bytes, problems)?;
     let document = parse_toml(path, text.as_bytes()).map_err(|(_, error)| error)?;
     let place = Text { path, text: &text };
@@ -188,7 +188,7 @@ impl Text<'_> {
         &self,
         section: &str,
         table: &dyn TableLike,
-        given: &mut Vec<Given>,
+        given: &mut Vec<Assignment>,
         problems: &mut Vec<Problem>,
     ) {
         for (leaf, item) in table.iter() {
@@ -206,7 +206,7 @@ impl Text<'_> {
                 continue;
             };
             match text_of(key.kind.form(), item).filter(|text| key.kind.parse(text).is_some()) {
-                Some(text) => given.push(Given {
+                Some(text) => given.push(Assignment {
                     key: name,
                     text,
                     source,
@@ -216,7 +216,12 @@ impl Text<'_> {
         }
     }
 
-    fn settings(&self, table: &dyn TableLike, given: &mut Vec<Given>, problems: &mut Vec<Problem>) {
+    fn settings(
+        &self,
+        table: &dyn TableLike,
+        given: &mut Vec<Assignment>,
+        problems: &mut Vec<Problem>,
+    ) {
         for (name, item) in table.iter() {
             let source = self.source(table, name);
             if let Some(problem) = program_settings::judge_name(&source, name) {
@@ -231,7 +236,7 @@ impl Text<'_> {
                 _ => None,
             };
             match text.filter(|text| !text.is_empty() && !text.contains('\0')) {
-                Some(text) => given.push(Given {
+                Some(text) => given.push(Assignment {
                     key: format!("{SETTINGS}{name}"),
                     text,
                     source,

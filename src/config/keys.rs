@@ -32,13 +32,13 @@ const SSLMODES: &[&str] = &[
 ];
 
 settings! {
-    /// What is the same on both nodes.
+    /// The cluster: the same on both nodes.
     cluster: Cluster {
         /// The cluster's name in the bucket, in Redis and in alerts; one bucket may hold many clusters.
         name: String = Name, Default("main");
         /// The AWS account in the buckets' names; stands for {account} in archive.repository.
         account: Option<String> = Name, Unset("123456789012"), also ["AWS_ACCOUNT_ID"];
-        /// Where xdb's daemons of all database nodes answer; this node may be among them. Without it no lag in seconds is known.
+        /// The addresses of xdb's daemons on all database nodes; this node may be among them. Without them, lag in seconds is unknown.
         ///
         /// Each as `host:port`.
         peers: Vec<String> = Hosts, Unset("10.0.2.30, 10.0.2.31");
@@ -48,7 +48,7 @@ settings! {
     node: Node {
         /// This node's name; unset, the kernel's host name.
         hostname: String = Text, KernelHostName("db1"), also ["HOSTNAME"];
-        /// Where xdb keeps what this node must remember.
+        /// Where xdb keeps this node's state.
         state_directory: PathBuf = Path, Default("/var/lib/xdb");
     }
 
@@ -74,7 +74,7 @@ settings! {
         connect_timeout: Duration = Duration, Default("5s");
         /// As libpq's, for sessions of xdb, of pg_dump and of the archive program over TCP.
         sslmode: String = Choice(SSLMODES), Default("prefer");
-        /// PEM certificates that the server is trusted by, or "system", which needs sslmode verify-full; unset, ~/.postgresql/root.crt where it exists.
+        /// PEM certificates to verify the server with, or "system", which needs sslmode verify-full; unset, ~/.postgresql/root.crt where it exists.
         sslrootcert: Option<PathBuf> = PathOrSystem, Unset("/etc/xdb/postgres-ca.pem");
     }
 
@@ -84,7 +84,7 @@ settings! {
         host: String = Text, Default("/var/run/postgresql");
         /// Its port.
         port: u16 = Port, Default("6432");
-        /// Who xdb is on its console; over the socket pgbouncer needs no password where both run as one user.
+        /// The user that xdb logs in as on its console; over the socket, pgbouncer needs no password where both run as one user.
         ///
         /// One of PgBouncer's `admin_users` or `stats_users`, or `pgbouncer` over the socket.
         user: String = Text, Default("pgbouncer");
@@ -109,7 +109,7 @@ settings! {
         secret_access_key: Option<SecretString> = Secret, Unset("secret"), also ["AWS_SECRET_ACCESS_KEY"];
         /// The session token of a temporary access key.
         session_token: Option<SecretString> = Secret, Unset("secret"), also ["AWS_SESSION_TOKEN"];
-        /// PEM certificates that the S3 server is trusted by; unset, the system's.
+        /// PEM certificates to verify the S3 server with; unset, the system's.
         ca_cert_file: Option<PathBuf> = Path, Unset("/etc/xdb/s3-ca.pem");
     }
 
@@ -123,15 +123,15 @@ settings! {
         repository: String = Repository, Default("s3://walg-{account}/{cluster}/pg{major}");
         /// How WAL and base backups are compressed: lz4, zstd, lzma, brotli or none.
         compression: String = Choice(COMPRESSIONS), Default("lz4");
-        /// How long storing one WAL segment may stand still, and take where the daemon does not store it.
+        /// How long storing one WAL segment may make no progress, and how long it may take where the daemon does not store it.
         push_timeout: Duration = Duration, Default("2m");
-        /// How many WAL segments the daemon stores side by side at most: as the way to S3 is worth, while an eighth of the free memory holds 32 MiB for each.
+        /// How many WAL segments the daemon stores at once at most: as many as the connection to S3 is fast for, while an eighth of the free memory holds 32 MiB for each.
         upload_concurrency: u32 = Count, Default("32");
         /// How long fetching one WAL segment may take.
         fetch_timeout: Duration = Duration, Default("2m");
         /// How long one base backup may take.
         backup_timeout: Duration = Duration, Default("6h");
-        /// A commit that is older and not in the bucket raises the warning archive-rpo.
+        /// A commit that is older than this and not in the bucket raises the warning archive-rpo.
         rpo_objective: Duration = Duration, Default("5m");
         /// From this age on archive-rpo is critical; unset, three times archive.rpo_objective.
         rpo_critical: Duration = Duration, Unset("15m");
@@ -149,17 +149,17 @@ settings! {
     /// What is kept of the base backups and the WAL; `xdb prune --dry-run` shows its effect.
     #[derive(Copy)]
     retention: Retention {
-        /// Any moment of so many days can be recovered to. Unset, nothing is ever deleted; 0 leaves it to retention.fulls.
+        /// How many days back every moment stays restorable. Unset, nothing is ever deleted; 0 leaves it to retention.fulls.
         window_days: Option<u32> = Count, Unset("35");
-        /// So many full backups are kept however old they are, with all that is newer.
+        /// How many full backups are kept whatever their age, with everything that is newer.
         fulls: u32 = Count, Default("2");
-        /// Of so many days the last full backup is kept on, marked permanent; it restores to its own end only.
+        /// For how many days the day's last full backup is kept, marked permanent; it restores to its own end only.
         daily: u32 = Count, Default("0");
-        /// The same of weeks, which begin on Monday (UTC).
+        /// The same for weeks, which begin on Monday (UTC).
         weekly: u32 = Count, Default("0");
-        /// The same of months.
+        /// The same for months.
         monthly: u32 = Count, Default("0");
-        /// The same of years.
+        /// The same for years.
         yearly: u32 = Count, Default("0");
     }
 
@@ -181,21 +181,17 @@ settings! {
         timeout: Duration = Duration, Default("6h");
         /// Restore tests run on the primary instead of the replica, for a cluster that has none.
         on_primary: bool = Switch, Default("false");
-        /// A restore test is not begun, or given up, while this node's standby has received so much WAL that it has not replayed.
-        ///
-        /// MiB.
+        /// A restore test does not start, or stops, while this node's standby has to replay more received WAL than this (in MiB).
         max_lag_mib: u32 = Count, Default("1024");
-        /// How much a restore test fetches from S3 each second; unset, as much as it gets. Its RTO is then of no objective's.
-        ///
-        /// MiB a second.
+        /// How many MiB a restore test fetches from S3 each second; unset, without a limit. With a limit, its RTO is not compared with the objective.
         network_limit_mib: Option<u32> = Count, Unset("50");
-        /// A restore that takes longer raises a warning.
+        /// A restore test that takes longer raises a warning.
         rto_objective: Option<Duration> = Duration, Unset("1h");
-        /// A restore that would lose more raises a warning.
+        /// A restore test that would lose more raises a warning.
         rpo_objective: Option<Duration> = Duration, Unset("5m");
-        /// How much of what was restored is looked at: start, check (every file and page) or full (every row, and the assertions).
+        /// How much of the restored data is checked: start, check (every file and page) or full (every row, and the assertions).
         level: String = Choice(LEVELS), Default("full");
-        /// A directory of *.sql files, each with one question to the restored data; it may be missing.
+        /// A directory of *.sql files, each with one query on the restored data; it may be missing.
         assertions: PathBuf = Path, Default("/etc/xdb/restore-checks");
     }
 
@@ -216,7 +212,7 @@ settings! {
         password_file: Option<PathBuf> = Path, Unset("/run/credentials/app.service/database");
         /// As libpq's: disable, allow, prefer, require, verify-ca or verify-full.
         sslmode: String = Choice(SSLMODES), Default("prefer");
-        /// PEM certificates that the server is trusted by, or "system", which needs sslmode verify-full; unset, ~/.postgresql/root.crt. Where there are some, every sslmode checks the server's.
+        /// PEM certificates to verify the server with, or "system", which needs sslmode verify-full; unset, ~/.postgresql/root.crt. Where there are some, every sslmode checks the server's.
         sslrootcert: Option<PathBuf> = PathOrSystem, Unset("/etc/xdb/postgres-ca.pem");
         /// How long xdb wait waits in all; 0s makes one attempt.
         timeout: Duration = DurationOrZero, Default("150s");
@@ -236,7 +232,7 @@ settings! {
         user: Option<String> = Text, Unset("xdb");
         /// Its password; unset where Redis asks for none.
         password: Option<SecretString> = Secret, Unset("secret"), also ["REDIS_PASSWORD"];
-        /// PEM certificates that a Redis with TLS is trusted by; unset, the system's.
+        /// PEM certificates to verify a Redis with TLS; unset, the system's.
         ca_cert_file: Option<PathBuf> = Path, Unset("/etc/xdb/redis-ca.pem");
         /// How long connecting to Redis may take, and one answer.
         timeout: Duration = Duration, Default("5s");
@@ -260,7 +256,7 @@ settings! {
         dump_test: String = Schedule, Default("0 5 * * *");
         /// When the primary deletes what retention does not keep.
         prune: String = Schedule, Default("0 6 * * *");
-        /// When each node looks at what is watched.
+        /// When each node runs its checks.
         checks: String = Schedule, Default("15s");
     }
 }

@@ -17,7 +17,7 @@ use super::keys::{Config, KEYS, SETTINGS};
 use super::kind::{Kind, Value};
 use super::program_settings;
 use super::serving::{faults_of, is_needed_to_serve};
-use super::source::{Given, Source, Sources};
+use super::source::{Assignment, Source, Sources};
 use super::table::Values;
 
 const MASK: &str = "********";
@@ -30,7 +30,7 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// What is wrong in the sources, of [`load_to_serve`] alone; none of it is needed to serve.
     pub faults: Vec<Problem>,
-    chosen: BTreeMap<String, Given>,
+    chosen: BTreeMap<String, Assignment>,
     sources: Sources,
 }
 
@@ -53,23 +53,23 @@ impl Loaded {
         load_to_serve(&self.sources)
     }
 
-    /// The same for the archiver; `None` when the sources say the same as before.
+    /// The same for the archiver; `None` when the sources hold the same as before.
     ///
     /// # Errors
     /// As [`load_to_serve`], and when what archiving needs is wrong.
-    pub fn again(&self) -> Result<Option<Self>, ConfigError> {
+    pub fn reread_if_changed(&self) -> Result<Option<Self>, ConfigError> {
         let again = self.reread()?;
         let needed = ["cluster", "s3", "archive"];
         if again.config.faults.of_any(&needed).is_some() {
             let problems = again.faults;
             return Err(ConfigError::Wrong { problems });
         }
-        let told = |loaded: &Self| -> Vec<(String, String)> {
+        let assigned = |loaded: &Self| -> Vec<(String, String)> {
             let all = loaded.chosen.values();
             all.map(|given| (given.key.clone(), given.text.clone()))
                 .collect()
         };
-        Ok((told(&again) != told(self)).then_some(again))
+        Ok((assigned(&again) != assigned(self)).then_some(again))
     }
 
     /// Every key in the order of `xdb.toml`, and every further setting.
@@ -114,13 +114,13 @@ impl Loaded {
 }
 
 /// The further settings for the program, by their own names.
-fn settings(chosen: &BTreeMap<String, Given>) -> impl Iterator<Item = (&str, &Given)> {
+fn settings(chosen: &BTreeMap<String, Assignment>) -> impl Iterator<Item = (&str, &Assignment)> {
     chosen
         .iter()
         .filter_map(|(key, given)| Some((key.strip_prefix(SETTINGS)?, given)))
 }
 
-fn secret(given: &Given) -> SecretString {
+fn secret(given: &Assignment) -> SecretString {
     SecretString::from(given.text.as_str())
 }
 
@@ -210,7 +210,7 @@ fn read(sources: &Sources) -> Result<(Loaded, Option<ConfigError>), ConfigError>
             values.insert(key.name, value);
             continue;
         }
-        // Only of a seed: the other layers have told theirs already.
+        // Only of a seed: the other layers have reported theirs already.
         problems.push(Problem::text(&source, key, &text));
         chosen.remove(key.name);
         let preset = value_of(key, &chosen).and_then(|(text, _)| key.kind.parse(&text));
@@ -234,7 +234,7 @@ fn read_environment_file(
     path: &Path,
     problems: &mut Vec<Problem>,
     warnings: &mut Vec<String>,
-) -> Vec<Given> {
+) -> Vec<Assignment> {
     match std::fs::read(path) {
         Ok(text) => environment::read_file(path, &text, problems),
         Err(error) => {
@@ -247,8 +247,12 @@ fn read_environment_file(
 }
 
 /// A session token belongs to one key pair: leaves out one from a layer below the pair's.
-fn drop_foreign_token(chosen: &mut BTreeMap<String, Given>) -> Option<String> {
-    let rank = |key| chosen.get(key).map(|given: &Given| given.source.rank());
+fn drop_foreign_token(chosen: &mut BTreeMap<String, Assignment>) -> Option<String> {
+    let rank = |key| {
+        chosen
+            .get(key)
+            .map(|given: &Assignment| given.source.rank())
+    };
     let pair = rank("s3.access_key_id").max(rank("s3.secret_access_key"))?;
     if rank("s3.session_token")? >= pair {
         return None;
@@ -267,7 +271,7 @@ const KEY_PAIR: [&str; 3] = [
 ];
 
 /// The access key is of use only together with its secret, and a token only with both.
-fn judge_key_pair(chosen: &BTreeMap<String, Given>) -> Option<Problem> {
+fn judge_key_pair(chosen: &BTreeMap<String, Assignment>) -> Option<Problem> {
     let get = |key| chosen.get(key);
     let (id, secret) = ("s3.access_key_id", "s3.secret_access_key");
     let (given, missing) = match (get(id), get(secret), get("s3.session_token")) {
@@ -282,7 +286,7 @@ const SYSTEM: &str = "system";
 const VERIFY_FULL: &str = "verify-full";
 
 /// As libpq: the roots of public authorities are for servers that prove their name.
-fn judge_system_roots(section: &str, chosen: &BTreeMap<String, Given>) -> Option<Problem> {
+fn judge_system_roots(section: &str, chosen: &BTreeMap<String, Assignment>) -> Option<Problem> {
     let get = |key: &str| chosen.get(&format!("{section}.{key}"));
     let root = get("sslrootcert").filter(|root| root.text == SYSTEM)?;
     let mode = get("sslmode").filter(|mode| mode.text != VERIFY_FULL)?;
@@ -300,13 +304,13 @@ fn judge_system_roots(section: &str, chosen: &BTreeMap<String, Given>) -> Option
 }
 
 /// As libpq: the default mode is the strict one then. For [wait], PGSSLMODE may still set another: the verb decides.
-fn strengthen_sslmode(chosen: &mut BTreeMap<String, Given>) {
+fn strengthen_sslmode(chosen: &mut BTreeMap<String, Assignment>) {
     let (mode, root) = ("postgres.sslmode", "postgres.sslrootcert");
     let root = chosen.get(root).filter(|root| root.text == SYSTEM);
     let Some(source) = root.map(|root| root.source.clone()) else {
         return;
     };
-    chosen.entry(mode.to_owned()).or_insert_with(|| Given {
+    chosen.entry(mode.to_owned()).or_insert_with(|| Assignment {
         key: mode.to_owned(),
         text: VERIFY_FULL.to_owned(),
         source,
@@ -322,7 +326,7 @@ fn with_rpo_critical(mut values: BTreeMap<&'static str, Value>) -> BTreeMap<&'st
     values
 }
 
-fn value_of(key: &Key, chosen: &BTreeMap<String, Given>) -> Option<(String, Source)> {
+fn value_of(key: &Key, chosen: &BTreeMap<String, Assignment>) -> Option<(String, Source)> {
     if let Some(given) = chosen.get(key.name) {
         return Some((given.text.clone(), given.source.clone()));
     }

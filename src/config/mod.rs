@@ -1,7 +1,7 @@
 //! The configuration: from sections and sources to one validated [`Config`], which never shows a secret.
 //!
-//! It reads files and variables and judges them, and must not connect to anything, look at the
-//! server, or know what the values are used for: whether a path exists is for its user to find out.
+//! It reads files and variables and judges them, and must not connect to anything, examine
+//! the server, or know what the values are used for: whether a path exists is for its user to find out.
 //!
 //! A setting is one entry in `keys.rs`, such as
 //!
@@ -24,11 +24,11 @@ mod key;
 mod keys;
 mod kind;
 mod load;
-mod nearest;
 mod pam_env;
 mod program_settings;
 mod serving;
 mod source;
+mod spelling;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! `archive.settings`: further settings that go to the WAL-G program as they are.
 //!
-//! What xdb itself tells the program is refused here, so that no two places can disagree.
+//! A setting that xdb sets itself is refused here, so that no two places can disagree.
 
 use super::error::Problem;
 use super::keys::SETTINGS;

@@ -7,7 +7,7 @@ use super::faults::Faults;
 use super::key::{Key, environment_name};
 use super::keys::{KEYS, section_names};
 use super::kind::Kind;
-use super::nearest::nearest;
+use super::spelling::nearest;
 
 /// Without these the node cannot say who it is, where it answers, or which servers it is about.
 const SERVING: &[&str] = &["node", "postgres", "pgbouncer", "http"];

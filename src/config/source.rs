@@ -11,7 +11,7 @@ use super::key::{Key, environment_name};
 pub const DEFAULT_FILE: &str = "/etc/xdb/xdb.toml";
 const ENVIRONMENT_FILE: &str = "/etc/environment";
 
-/// Everything that [`super::load`] reads; it looks nowhere else but at the kernel's host name.
+/// Everything that [`super::load`] reads; besides these, only the kernel's host name.
 #[derive(Clone)]
 pub struct Sources {
     pub file: ConfigFile,
@@ -167,7 +167,7 @@ pub fn usual_state_directory() -> Option<PathBuf> {
 
 /// A value that a layer gives a key, still as text.
 #[derive(Clone)]
-pub(super) struct Given {
+pub(super) struct Assignment {
     /// Dotted.
     pub key: String,
     pub text: String,
@@ -175,9 +175,9 @@ pub(super) struct Given {
 }
 
 /// Without the value, which may be secret.
-impl fmt::Debug for Given {
+impl fmt::Debug for Assignment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Given")
+        f.debug_struct("Assignment")
             .field("key", &self.key)
             .field("source", &self.source)
             .finish_non_exhaustive()

@@ -223,7 +223,9 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
         let known = Mutex::new(loaded.clone());
         Box::new(move || {
             let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-            let again = known.again().map_err(|error| log::chain(&error))?;
+            let again = known
+                .reread_if_changed()
+                .map_err(|error| log::chain(&error))?;
             Ok(again.map(|again| {
                 *known = again;
                 known.config.clone()

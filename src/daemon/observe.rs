@@ -97,7 +97,7 @@ pub(super) async fn pgbouncer(config: &Config, seen: &watch::Sender<View>) {
     let mut ticks = every(1);
     loop {
         ticks.tick().await;
-        let state = watch.look().await;
+        let state = watch.observe().await;
         let condition = state.condition;
         let before = seen.borrow().pgbouncer.as_ref().map(|seen| seen.condition);
         if before != Some(condition) {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Job, Ran, Stopwatch, Tools, Where, Worked};
-use crate::checks::{Definition, Kind, Looked};
+use crate::checks::{CheckResult, Definition, Kind};
 
 pub static JOB: Job = Job {
     name: "checks",
@@ -34,11 +34,11 @@ async fn run(tools: &Tools) -> Ran {
     let look = async |definition: &Definition| {
         let looked = tools
             .sampler
-            .look(definition, &primary, Timestamp::now())
+            .run(definition, &primary, Timestamp::now())
             .await;
         match looked {
-            Looked::Findings(found) => found,
-            Looked::OtherRole => Vec::new(),
+            CheckResult::Findings(found) => found,
+            CheckResult::OtherRole => Vec::new(),
         }
         .into_iter()
         .map(|finding| (finding, definition.hold))
