@@ -10,7 +10,6 @@ use crate::store::StateFiles;
 /// What became of it.
 #[derive(Debug)]
 pub struct Forgotten {
-    pub timeline: ForgottenTimeline,
     /// Objects that were moved out of the archive.
     pub moved: usize,
     /// Where they are, below `set-aside/`.
@@ -83,7 +82,6 @@ pub async fn forget_timeline(
         (Err(_), _) => (0, 0),
     };
     Ok(Forgotten {
-        timeline: forgotten,
         moved,
         folder,
         left,

@@ -25,7 +25,7 @@ pub use files::{LastAnswer, StateFiles};
 pub use open::Opened;
 pub use outbox::{OUTBOX_LIMIT, Queued};
 pub use reader::Reader;
-pub use runs::{KEPT_RUNS, LastSuccess};
+pub use runs::KEPT_RUNS;
 pub use writer::Store;
 
 use std::path::PathBuf;

@@ -38,7 +38,10 @@ impl Reading<'_> {
     }
 
     /// Every event that waits, oldest first.
-    pub(super) fn queued(&self) -> Result<Vec<Queued>, StoreError> {
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn queued(&self) -> Result<Vec<Queued>, StoreError> {
         let collect = || {
             let mut statement = self
                 .0
@@ -52,18 +55,6 @@ impl Reading<'_> {
             rows.collect::<Result<_, _>>()
         };
         collect().map_err(query("read the outbox of"))
-    }
-
-    /// How many events wait.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn queued_events(&self) -> Result<u64, StoreError> {
-        let count = self.0.query_row("SELECT count(*) FROM outbox", [], |row| {
-            row.get::<_, i64>(0)
-        });
-        let count = count.map_err(query("read the outbox of"))?;
-        Ok(count.unsigned_abs())
     }
 
     /// The number handed out last; 0 before the first.

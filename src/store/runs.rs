@@ -1,6 +1,5 @@
 //! The history of jobs.
 
-use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Reading, StoreError, Writing, query, time};
@@ -8,14 +7,6 @@ use crate::model::{Run, Verdict};
 
 /// As many runs of each job are kept.
 pub const KEPT_RUNS: u32 = 1000;
-
-/// When a job last did its work on a target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LastSuccess {
-    pub job: String,
-    pub target: String,
-    pub finished_at: Timestamp,
-}
 
 impl Reading<'_> {
     /// The last runs of `job`, or of all jobs; newest first.
@@ -79,33 +70,6 @@ impl Reading<'_> {
         );
         found.map_err(query("read the runs in"))
     }
-
-    /// When each job last succeeded, by job and target.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn last_successes(&self) -> Result<Vec<LastSuccess>, StoreError> {
-        let collect = || {
-            let mut statement = self
-                .0
-                .prepare("SELECT job, target, finished_us FROM last_success")?;
-            let rows = statement.query_map([], |row| {
-                Ok((row.get("job")?, row.get("target")?, row.get("finished_us")?))
-            })?;
-            rows.collect::<Result<Vec<(String, String, i64)>, _>>()
-        };
-        let rows = collect().map_err(query("read the last successes in"))?;
-        rows.into_iter()
-            .map(|(job, target, finished)| {
-                let finished_at = time(finished)?;
-                Ok(LastSuccess {
-                    job,
-                    target,
-                    finished_at,
-                })
-            })
-            .collect()
-    }
 }
 
 impl Writing<'_> {
@@ -114,7 +78,6 @@ impl Writing<'_> {
     /// # Errors
     /// When the store cannot be written.
     pub fn record_run(&self, run: &Run) -> Result<(), StoreError> {
-        let finished = run.finished_at.as_microsecond();
         let record = || {
             self.0.0.prepare(
                 "INSERT INTO runs (job, target, started_us, finished_us, verdict, reason, succeeded, detail)
@@ -124,17 +87,12 @@ impl Writing<'_> {
                 run.job,
                 run.target,
                 run.started_at.as_microsecond(),
-                finished,
+                run.finished_at.as_microsecond(),
                 run.verdict.word(),
                 run.verdict.reason(),
                 run.succeeded,
                 run.detail.to_string(),
             ])?;
-            if run.succeeded {
-                self.0.0
-                    .prepare("INSERT OR REPLACE INTO last_success (job, target, finished_us) VALUES (?1, ?2, ?3)")?
-                    .execute(params![run.job, run.target, finished])?;
-            }
             self.0
                 .0
                 .prepare(

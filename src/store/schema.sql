@@ -12,14 +12,6 @@ CREATE TABLE runs (
 ) STRICT;
 CREATE INDEX runs_of_a_job ON runs (job, id);
 
--- Apart from the runs, which are forgotten one day.
-CREATE TABLE last_success (
-    job TEXT NOT NULL,
-    target TEXT NOT NULL,
-    finished_us INTEGER NOT NULL,
-    PRIMARY KEY (job, target)
-) STRICT, WITHOUT ROWID;
-
 CREATE TABLE alerts (
     key TEXT PRIMARY KEY,
     severity TEXT NOT NULL,

@@ -83,7 +83,7 @@ async fn filled(directory: &TempDir) -> Store {
 async fn a_locked_store_goes_on_in_memory_and_is_taken_back_with_all_that_happened() {
     let directory = TempDir::new().unwrap();
     let store = filled(&directory).await;
-    let other = rusqlite::Connection::open(directory.path().join("xdb.db")).unwrap();
+    let other = Connection::open(directory.path().join("xdb.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
 
     raise(&store, "c").await;
@@ -119,7 +119,7 @@ async fn a_locked_store_goes_on_in_memory_and_is_taken_back_with_all_that_happen
 async fn events_of_a_command_line_meanwhile_come_first_and_no_number_is_used_twice() {
     let directory = TempDir::new().unwrap();
     let store = filled(&directory).await;
-    let other = rusqlite::Connection::open(directory.path().join("xdb.db")).unwrap();
+    let other = Connection::open(directory.path().join("xdb.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     raise(&store, "c").await;
     other
@@ -181,7 +181,7 @@ async fn a_store_that_cannot_be_opened_works_from_the_start() {
     let directory = TempDir::new().unwrap();
     drop(filled(&directory).await);
     let path = directory.path().join("xdb.db");
-    let other = rusqlite::Connection::open(&path).unwrap();
+    let other = Connection::open(&path).unwrap();
     other.pragma_update(None, "user_version", 4711).unwrap();
     let store = Store::serve(directory.path());
     raise(&store, "c").await;
@@ -201,7 +201,7 @@ async fn a_store_that_cannot_be_opened_works_from_the_start() {
 async fn a_file_that_is_locked_at_the_start_is_read_all_the_same() {
     let directory = TempDir::new().unwrap();
     drop(filled(&directory).await);
-    let other = rusqlite::Connection::open(directory.path().join("xdb.db")).unwrap();
+    let other = Connection::open(directory.path().join("xdb.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let store = Store::serve(directory.path());
     let runs = store.read(|reading| reading.runs(Some("dump"), 9)).await;

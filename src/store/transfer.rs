@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::{Connection, TransactionBehavior};
 
 use super::outbox::Queued;
 use super::{Reading, StoreError, Writing, facts, query};
@@ -33,9 +32,6 @@ pub(super) fn seed(file: &Connection, memory: &Connection, is_current: bool) -> 
     }
     for run in from.readable_runs() {
         let _ = to.record_run(&run);
-    }
-    for success in from.last_successes().unwrap_or_default() {
-        let _ = to.keep_success(&success);
     }
     for (name, value) in from.lasting_facts().unwrap_or_default() {
         if to.set_fact(&name, &value).is_ok() {
@@ -74,9 +70,6 @@ pub(super) fn copy_back(
         if !to.has_run(&run)? {
             to.record_run(&run)?;
         }
-    }
-    for success in from.last_successes()? {
-        to.keep_success(&success)?;
     }
     copy_facts(&from, &to, seed, same_file)?;
     copy_outbox(&from, &to, if same_file { seed.last_sequence } else { 0 })?;
@@ -144,20 +137,4 @@ fn copy_outbox(from: &Reading<'_>, to: &Writing<'_>, seeded_to: i64) -> Result<(
         }
     }
     to.set_sequence(last)
-}
-
-impl Writing<'_> {
-    /// Keeps the later of this and what is known.
-    fn keep_success(&self, success: &super::LastSuccess) -> Result<(), StoreError> {
-        let written = self.0.0.execute(
-            "INSERT INTO last_success (job, target, finished_us) VALUES (?1, ?2, ?3)
-             ON CONFLICT (job, target) DO UPDATE SET finished_us = max(finished_us, excluded.finished_us)",
-            params![
-                success.job,
-                success.target,
-                Timestamp::as_microsecond(success.finished_at)
-            ],
-        );
-        written.map(|_| ()).map_err(query("write a run to"))
-    }
 }

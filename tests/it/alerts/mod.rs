@@ -95,9 +95,9 @@ impl Bench {
         self.runtime.block_on(resolved).unwrap()
     }
 
-    fn queued(&self, node: &Node) -> u64 {
-        let queued = node.store.read(|reading| reading.queued_events());
-        self.runtime.block_on(queued).unwrap()
+    fn queued(&self, node: &Node) -> usize {
+        let queued = node.store.read(|reading| reading.queued());
+        self.runtime.block_on(queued).unwrap().len()
     }
 
     /// A client of its own, as a consumer has it.

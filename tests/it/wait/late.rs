@@ -60,7 +60,7 @@ fn a_password_a_role_and_a_database_that_come_after_5_s() {
     let mend = "s/\"other\"/\"lab-password\"/";
     lab.ok("sed -i '/app/s/lab-password/other/' /etc/xdb-lab/userlist.txt && sv hup pgbouncer");
     let begin = Instant::now();
-    let waiting = self::waiting(&lab, &format!("{WAY} --user app --timeout 60"));
+    let waiting = waiting(&lab, &format!("{WAY} --user app --timeout 60"));
     after(
         &lab,
         begin,

@@ -336,5 +336,5 @@ fn judge_certificates_as_psql(lab: &Lab) {
     }
     assert_eq!(differ, "");
     assert!(took > 50 && refused > 80, "{took} {refused}");
-    super::tls_files::judge_files_as_psql(lab);
+    tls_files::judge_files_as_psql(lab);
 }
