@@ -21,25 +21,25 @@
 
 pub mod alerts;
 pub mod archive;
-pub mod checks;
+mod checks;
 pub mod cli;
-pub mod cluster;
+mod cluster;
 pub mod config;
-pub mod daemon;
-pub mod dump;
-pub mod http;
-pub mod jobs;
-pub mod log;
+mod daemon;
+mod dump;
+mod http;
+mod jobs;
+mod log;
 pub mod model;
-pub mod pgbouncer;
-pub mod postgres;
-pub mod process;
+mod pgbouncer;
+mod postgres;
+mod process;
 pub mod redis;
-pub mod repository;
-pub mod restore;
-pub mod storage;
+mod repository;
+mod restore;
+mod storage;
 pub mod store;
-pub mod wait;
+mod wait;
 
 #[cfg(test)]
 mod layers;

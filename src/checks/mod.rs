@@ -26,6 +26,6 @@ pub use error::{DefinitionError, SampleError};
 pub use load::BUILT_IN;
 pub use load::{DIRECTORY, Definitions, load};
 pub use pgbouncer_up::{PgBouncerWatch, judge_pgbouncer_up};
-pub use program::{Oldest, Version};
+pub use program::Oldest;
 pub use replication_lag::{LagLimits, Standby, judge_replication_lag};
 pub use sample::{CheckResult, Sampler};

@@ -22,7 +22,7 @@ mod view;
 use jiff::SignedDuration;
 
 pub use answer::{is_range, proven, since_proof};
-pub use ask::{AskError, ask_positions, ask_state, ask_status, own_address};
+pub use ask::{ask_positions, ask_state, ask_status, own_address};
 pub use evidence::{ArchiveEnd, Doubts, Dumped, Evidence, Proof, Recoverable, RestoreForecast};
 pub use judge::PAGED;
 pub use node::{NodeState, Standing};
@@ -31,7 +31,7 @@ pub use pgbouncer_state::{PgBouncerCondition, PgBouncerState};
 pub use ring::{Lag, LsnRing};
 pub use rpo::{LiveRpo, Loss, Objectives, Rpo, in_time};
 pub use sample::{SampleFailure, Sampler};
-pub use status::{Line, LiveRto, Status, archive_end, evaluate};
+pub use status::{Line, Status, evaluate};
 pub use view::{Sample, ServerRun, View, judge_primary, judge_replica};
 
 use crate::model::{ForgottenTimeline, Timeline};

@@ -94,7 +94,7 @@ pub(super) fn known() -> Knowledge {
             archived: None,
             loss: Loss::Nothing,
         }),
-        server_ahead: jiff::SignedDuration::ZERO,
+        server_ahead: SignedDuration::ZERO,
         objectives: Objectives {
             rpo_warning: Some(Duration::from_mins(5)),
             rpo_critical: Some(Duration::from_mins(15)),

@@ -114,7 +114,7 @@ mod tests {
             finished_at: at(second + 1),
             succeeded: verdict == Verdict::Ok,
             verdict,
-            detail: serde_json::Value::Null,
+            detail: Value::Null,
         }
     }
 
@@ -124,7 +124,7 @@ mod tests {
             "db1",
             at(second),
             at(second + 1),
-            serde_json::Value::Null,
+            Value::Null,
         )
     }
 

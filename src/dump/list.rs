@@ -207,7 +207,7 @@ fn manifest_of(objects: &[Object]) -> Option<&Object> {
 /// `None` where it was deleted since the listing.
 async fn fetch(bucket: &Bucket, object: &Object) -> Result<Option<Manifest>, DumpError> {
     match bucket.get(&object.key).await {
-        Ok(bytes) => Ok(Some(self::read(&bytes))),
+        Ok(bytes) => Ok(Some(read(&bytes))),
         Err(error) if error.cause() == Some(&Cause::NoSuchKey) => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -20,7 +20,7 @@ use crate::storage::{Bucket, Location};
 
 pub use error::DumpError;
 pub use inventory::LeftOut;
-pub use list::{Listed, Newest, ReadManifests, Status, list, newest_complete};
+pub use list::{Listed, ReadManifests, Status, list, newest_complete};
 pub use lock::clean_up;
 pub use push::push;
 pub use rows::count_rows;

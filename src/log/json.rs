@@ -187,7 +187,7 @@ mod tests {
             ":\"info\",\"service\":\"xdb\",\"component\":\"daemon\",\"hostname\":\"db1\",\
              \"message\":\"stored \\\"it\\\"\\n\",\"segment\":\"0001\",\"bytes\":7}\n"
         );
-        let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let read: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(read["message"], "stored \"it\"\n");
     }
 
@@ -206,7 +206,7 @@ mod tests {
         ] {
             let lines = written(component, log);
             assert_eq!(lines.lines().count(), 1, "{lines}");
-            let read: serde_json::Value = serde_json::from_str(&lines).unwrap();
+            let read: Value = serde_json::from_str(&lines).unwrap();
             assert_eq!(
                 (&read["component"], &read["message"]),
                 (&component.into(), &message.into())

@@ -25,13 +25,11 @@ pub use control_file::{ControlFile, ServerState, control_file, segment_size_in};
 pub use database_names::database_names;
 pub use life::{Life, is_cut};
 pub use login_method::{LoginMethod, login_method};
-pub use pool::{BorrowedClient, Pool, PooledClient};
+pub use pool::Pool;
 pub use relay::Relay;
 pub use server::{Archiver, Server, archiver, clock_behind, heavy_work, server, switch_wal};
 pub use session::{program_options, superuser_program_options};
-pub use tls::{
-    Connector, RootCert, SslMode, Tls, TlsError, TlsFiles, TlsVersions, open, tls_failure,
-};
+pub use tls::{RootCert, SslMode, Tls, TlsError, TlsFiles, TlsVersions, open, tls_failure};
 pub use wal_commits::{Commit, WalReader, WalStretch, local_history, stretches};
 pub use wal_directory::{WalDirectory, wal_directory};
 pub use wal_written::written_after;

@@ -33,7 +33,7 @@ use crate::storage::{Bucket, Location};
 pub use archive_end::last_in_a_row;
 pub use catalog_cache::{Look, forget_catalog};
 pub use error::RepositoryError;
-pub use forget::{Forgotten, ShownByPeers, forget_timeline, remember_timeline};
+pub use forget::{ShownByPeers, forget_timeline, remember_timeline};
 pub use handle::RepositoryHandle;
 pub use high_water::{Said, last_archived};
 pub use program::environment::{SEGMENT_SIZE, add_ambient_aws, segment_size_in, set_segment_size};
@@ -41,7 +41,7 @@ pub use program::{Program, ProgramSettings, Trial, try_settings};
 pub use restore_time::{RestoreTime, RestoreWork, expect_restore};
 pub use segment_header::judge_file;
 pub use shared::{
-    Acknowledgement, ArchiveOf, ClusterLock, HighWater, Holder, Keeper, LockError, Proof, Pruned,
+    Acknowledgement, ArchiveOf, ClusterLock, HighWater, Keeper, LockError, Proof, Pruned,
     ReadProofs, Shared, SharedError, Success, set_aside_folder,
 };
 pub use stored::is_whole;

@@ -53,7 +53,7 @@ pub use disaster::{Restored, finish, restore};
 pub use error::RestoreError;
 pub use forecast::Forecast;
 pub use level::Level;
-pub use outlook::{Outlook, Request, outlook};
+pub use outlook::{Request, outlook};
 pub use proof::prove;
 pub use report::{Conclusion, Report, Step};
 pub use run::{Options, run};

@@ -138,7 +138,7 @@ impl ScratchServer {
             password: None,
             database: DOORS[0].to_owned(),
             connect_timeout: Duration::from_secs(10),
-            tls: crate::postgres::Tls::none(),
+            tls: postgres::Tls::none(),
         };
         Ok(Self {
             group,

@@ -111,7 +111,7 @@ pub fn nearest(directory: &Path) -> &Path {
         .unwrap_or_else(|| Path::new("."))
 }
 
-fn unreadable(path: &Path, source: std::io::Error) -> RestoreError {
+fn unreadable(path: &Path, source: io::Error) -> RestoreError {
     RestoreError::File {
         operation: "look at",
         path: path.to_owned(),

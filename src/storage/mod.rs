@@ -17,12 +17,11 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use crate::config::S3;
-pub use body::Body;
 pub use conditional::{Condition, Step, Written};
 pub use download::Download;
 pub use error::{Cause, StorageError};
 pub use location::{Location, UnknownPlaceholder};
-pub use upload::{Content, Upload};
+pub use upload::Content;
 
 /// One object of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,7 +18,7 @@ fn options(front: Hop) -> Options {
             password: Some("hush".into()),
             database: "app".to_owned(),
             connect_timeout: Duration::from_secs(5),
-            tls: crate::postgres::Tls::none(),
+            tls: Tls::none(),
         },
         parameters: Parameters::default(),
         password_file: None,

@@ -175,7 +175,7 @@ mod tests {
                 password: None,
                 database: "postgres".to_owned(),
                 connect_timeout: limit,
-                tls: crate::postgres::Tls::none(),
+                tls: Tls::none(),
             },
             parameters: Parameters::default(),
             password_file: None,

@@ -258,7 +258,7 @@ fn options(
         },
         database: settings.database.clone(),
         connect_timeout: settings.attempt_timeout,
-        tls: crate::postgres::Tls::none(),
+        tls: Tls::none(),
     };
     // As for libpq, an empty variable is as none.
     let variable = |name| {

@@ -31,9 +31,11 @@ pub use recovery::{RecoveryPath, Span, UnreadHistory, plan_recovery};
 pub use snapshot::Snapshot;
 pub use status::{State, Status, Tested};
 pub use stored_parts::StoredParts;
-pub use verify::{Gap, Verified, WalRange};
+pub use verify::{Gap, Verified};
+#[cfg(test)]
+pub use wal::Stored;
 pub use wal::archived_name;
-pub use wal::{Run, Stored, Wal, archived_segment, least_stored};
+pub use wal::{Wal, archived_segment, least_stored};
 pub use window::Window;
 
 use serde::{Deserialize, Serialize};

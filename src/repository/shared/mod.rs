@@ -21,7 +21,7 @@ use crate::storage::{Bucket, Location, StorageError, UnknownPlaceholder};
 pub use acknowledgement::Acknowledgement;
 pub use forgotten::set_aside_folder;
 pub use high_water::HighWater;
-pub use lock::{ClusterLock, Holder, LockError};
+pub use lock::{ClusterLock, LockError};
 pub use proof::{Proof, ReadProofs};
 pub use retention::{ArchiveOf, Keeper, Pruned};
 pub use success::Success;
