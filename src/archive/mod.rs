@@ -2,15 +2,14 @@
 
 pub mod archiver;
 pub mod backup;
-mod error;
 mod fill;
 pub mod retention;
+mod role;
 pub mod wal;
 
-pub use backup::{DataLink, PushedBackup, clean_up_push, data_links, push};
-pub use error::ArchiveError;
-pub use fill::{Filled, Kept, fill, held_here};
+pub use backup::{BackupError, DataLink, PushedBackup, clean_up_push, data_links, push};
+pub use fill::{FillError, Filled, Kept, fill, held_here};
 pub use wal::{
-    AHEAD, ASKED, COULD_NOT_LOOK, DAMAGED, MAKES_TABLESPACE, SCRATCH, tablespace_made, wal_fetch,
-    wal_push,
+    AHEAD, ASKED, COULD_NOT_LOOK, DAMAGED, MAKES_TABLESPACE, SCRATCH, WalError, tablespace_made,
+    wal_fetch, wal_push,
 };

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use crate::archive::ArchiveError;
+use crate::archive::retention::RetentionError;
+use crate::archive::{BackupError, FillError};
 use crate::config::ConfigError;
 use crate::daemon::{DaemonError, NotRun};
 use crate::dump::DumpError;
@@ -73,24 +74,36 @@ pub fn report(error: &anyhow::Error) -> Exit {
     if let Some(DaemonError::Running { .. }) = error.downcast_ref() {
         return Exit::Refused;
     }
-    let archive = error.downcast_ref::<ArchiveError>();
-    let repository = match archive {
-        Some(ArchiveError::Repository(error)) => Some(error),
-        _ => error.downcast_ref(),
-    };
-    if let Some(error) = repository {
-        return match error {
-            RepositoryError::Refused { .. } => Exit::Refused,
-            RepositoryError::Lock(lock) if lock.is_refusal() || lock.is_busy() => Exit::Refused,
-            RepositoryError::Placeholder(_) | RepositoryError::Ignored { .. } => Exit::Usage,
-            _ => Exit::CouldNot,
-        };
+    if let Some(error) = error.downcast_ref::<RepositoryError>() {
+        return of_repository(error);
     }
-    match archive {
-        Some(ArchiveError::Refused { .. }) => Exit::Refused,
-        Some(ArchiveError::Overtaken { .. }) => Exit::Bad,
-        Some(ArchiveError::Lock(lock)) if lock.is_refusal() => Exit::Refused,
-        Some(ArchiveError::Config(_) | ArchiveError::NoRetention) => Exit::Usage,
+    match error.downcast_ref::<BackupError>() {
+        Some(BackupError::Repository(error)) => return of_repository(error),
+        Some(BackupError::Refused { .. }) => return Exit::Refused,
+        Some(BackupError::Overtaken { .. }) => return Exit::Bad,
+        Some(BackupError::Lock(lock)) if lock.is_refusal() => return Exit::Refused,
+        _ => {}
+    }
+    match error.downcast_ref::<FillError>() {
+        Some(FillError::Repository(error)) => return of_repository(error),
+        Some(FillError::Refused { .. }) => return Exit::Refused,
+        Some(FillError::Lock(lock)) if lock.is_refusal() => return Exit::Refused,
+        _ => {}
+    }
+    match error.downcast_ref::<RetentionError>() {
+        Some(RetentionError::Repository(error)) => of_repository(error),
+        Some(RetentionError::Refused { .. }) => Exit::Refused,
+        Some(RetentionError::Lock(lock)) if lock.is_refusal() => Exit::Refused,
+        Some(RetentionError::NoRetention) => Exit::Usage,
+        _ => Exit::CouldNot,
+    }
+}
+
+fn of_repository(error: &RepositoryError) -> Exit {
+    match error {
+        RepositoryError::Refused { .. } => Exit::Refused,
+        RepositoryError::Lock(lock) if lock.is_refusal() || lock.is_busy() => Exit::Refused,
+        RepositoryError::Placeholder(_) | RepositoryError::Ignored { .. } => Exit::Usage,
         _ => Exit::CouldNot,
     }
 }
@@ -129,7 +142,12 @@ fn hint(error: &anyhow::Error) -> Option<String> {
     if let Some(error) = error.downcast_ref::<RepositoryError>() {
         return Some(error.hint());
     }
-    error
-        .downcast_ref::<ArchiveError>()
-        .and_then(ArchiveError::hint)
+    if let Some(error) = error.downcast_ref::<BackupError>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<FillError>() {
+        return error.hint();
+    }
+    let error = error.downcast_ref::<RetentionError>()?;
+    error.hint()
 }

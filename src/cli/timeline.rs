@@ -7,14 +7,13 @@ use serde::Serialize;
 use super::exit::{Exit, complain};
 use super::operator;
 use super::output::{say, table};
-use crate::archive::ArchiveError;
 use crate::cluster::{self, View};
 use crate::config::{Config, Loaded};
 use crate::daemon;
 use crate::log;
 use crate::model::{ServerPosition, Timeline, TimelineHistory};
 use crate::postgres::control_file;
-use crate::repository::{self, Relation, Repository, ShownByPeers, Timelines};
+use crate::repository::{self, Relation, Repository, RepositoryError, ShownByPeers, Timelines};
 use crate::store::StateFiles;
 
 #[derive(Debug, Subcommand)]
@@ -128,7 +127,7 @@ async fn ask_peers(
     config: &Config,
     timeline: Timeline,
     force: bool,
-) -> Result<ShownByPeers, ArchiveError> {
+) -> Result<ShownByPeers, RepositoryError> {
     let mut shown = None;
     for address in &config.cluster.peers {
         let state = match cluster::ask_state(address).await {
@@ -136,7 +135,7 @@ async fn ask_peers(
             Ok(state) => state,
             Err(_) if force || daemon::is_this_node(config, address) => continue,
             Err(error) => {
-                return Err(ArchiveError::Refused {
+                return Err(RepositoryError::Refused {
                     reason: format!("the peer {address} may be a primary on timeline {timeline}: {}", log::chain(&error)),
                     hint: "start its daemon, or repeat this with --force where its PostgreSQL is stopped for good"
                         .to_owned(),
@@ -146,7 +145,7 @@ async fn ask_peers(
         let leads = state.view.in_recovery(state.at) == Some(false);
         let on = state.view.sample.map(|sample| sample.timeline);
         if leads && on == Some(timeline) {
-            return Err(ArchiveError::Refused {
+            return Err(RepositoryError::Refused {
                 reason: format!("{} is a primary on timeline {timeline}", state.hostname),
                 hint: format!(
                     "stop PostgreSQL on {} first, if this server is to lead (runbooks/node.md)",

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::{Node, every};
-use crate::archive::{self, ArchiveError, Filled, Kept};
+use crate::archive::{self, FillError, Filled, Kept};
 use crate::log;
 use crate::repository::RepositoryHandle;
 use crate::store::StateFiles;
@@ -50,7 +50,7 @@ async fn look(
     repository: &RepositoryHandle,
     state: &StateFiles,
     before: &Filled,
-) -> Result<Filled, ArchiveError> {
+) -> Result<Filled, FillError> {
     let repository = repository.get().await?;
     let found = archive::fill(&repository, state, true).await?;
     for Kept { name, reason } in found.kept.iter().filter(|it| !before.kept.contains(it)) {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{CleanUp, Job, Occupied, Ran, Stopwatch, Where, Worked};
-use crate::archive::{self, ArchiveError, PushedBackup};
+use crate::archive::{self, BackupError, PushedBackup};
 use crate::config::Node;
 use crate::log;
 use crate::model::Verdict;
@@ -23,7 +23,7 @@ pub static JOB: Job = Job {
     clean_up: Some(CleanUp {
         run: |config, repository| {
             Box::pin(async move {
-                let repository = repository.get().await.map_err(ArchiveError::from)?;
+                let repository = repository.get().await.map_err(BackupError::from)?;
                 Ok(archive::clean_up_push(&repository, &config.node).await?)
             })
         },
@@ -38,7 +38,7 @@ pub async fn run(
     node: &Node,
     repository: &RepositoryHandle,
     full: bool,
-) -> (Result<PushedBackup, ArchiveError>, Ran) {
+) -> (Result<PushedBackup, BackupError>, Ran) {
     let watch = Stopwatch::start();
     let pushed = async { archive::push(&repository.get().await?, node, full).await };
     let pushed = pushed.await;

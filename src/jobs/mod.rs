@@ -16,7 +16,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::archive::ArchiveError;
+use crate::archive::BackupError;
+use crate::archive::retention::RetentionError;
 use crate::checks::{Definition, Sampler};
 use crate::cluster::{Knowledge, View, speaks_for_cluster};
 use crate::config::{Config, Loaded, RestoreTest, Schedule};
@@ -96,7 +97,9 @@ pub struct CleanUp {
 #[derive(Debug, thiserror::Error)]
 pub enum CleanUpError {
     #[error(transparent)]
-    Archive(#[from] ArchiveError),
+    BaseBackup(#[from] BackupError),
+    #[error(transparent)]
+    Prune(#[from] RetentionError),
     #[error(transparent)]
     Dump(#[from] DumpError),
 }
@@ -106,7 +109,8 @@ impl CleanUpError {
     pub fn is_final(&self) -> bool {
         matches!(
             self,
-            Self::Archive(ArchiveError::Lock(WorkLockError::File { .. }))
+            Self::BaseBackup(BackupError::Lock(WorkLockError::File { .. }))
+                | Self::Prune(RetentionError::Lock(WorkLockError::File { .. }))
                 | Self::Dump(DumpError::Lock(WorkLockError::File { .. }))
         )
     }

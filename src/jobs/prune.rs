@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{CleanUp, Job, Occupied, Ran, Stopwatch, Where, Worked};
-use crate::archive::ArchiveError;
+use crate::archive::retention::RetentionError;
 use crate::archive::retention::{self, Report};
 use crate::config::{Node, Retention};
 use crate::log;
@@ -31,7 +31,7 @@ pub static JOB: Job = Job {
     clean_up: Some(CleanUp {
         run: |config, repository| {
             Box::pin(async move {
-                let repository = repository.get().await.map_err(ArchiveError::from)?;
+                let repository = repository.get().await.map_err(RetentionError::from)?;
                 Ok(retention::clean_up_prune(&repository, &config.node).await?)
             })
         },
@@ -46,7 +46,7 @@ pub async fn run(
     node: &Node,
     settings: Retention,
     repository: &RepositoryHandle,
-) -> (Result<Report, ArchiveError>, Ran) {
+) -> (Result<Report, RetentionError>, Ran) {
     let watch = Stopwatch::start();
     let pruned = async {
         let repository = repository.get().await?;
@@ -57,7 +57,7 @@ pub async fn run(
     let worked = match &pruned {
         Ok(report) => Worked::of(&JOB, hostname, judge(report), detail(report)),
         // Without a retention xdb deletes nothing, and no prune is missing.
-        Err(ArchiveError::NoRetention) => Worked::of(&JOB, hostname, Verdict::Ok, Value::Null),
+        Err(RetentionError::NoRetention) => Worked::of(&JOB, hostname, Verdict::Ok, Value::Null),
         Err(error) => {
             let verdict = Verdict::Unknown(log::chain(error));
             Worked {

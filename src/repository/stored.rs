@@ -25,6 +25,16 @@ impl Repository {
         stored.retain(|object| is_whole(object, bytes));
         Ok(stored)
     }
+
+    /// Gives up the uploads of the WAL file `name` that a program left unfinished.
+    pub async fn give_up_uploads(&self, name: &str) {
+        let key = self.key(&format!("wal_005/{name}"));
+        let left = self.bucket.unfinished_uploads(&key).await;
+        for upload in left.unwrap_or_default() {
+            // The next attempt stores it again, and finds what could not be aborted now.
+            let _ = self.bucket.abort_upload(&upload).await;
+        }
+    }
 }
 
 /// Whether `object` is large enough to hold a file of `bytes` bytes.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::protocol::{CHECK, ERROR, HEADER, OK, PUSH_FILE, frame, push_file};
 use super::socket;
-use crate::archive::wal::role::is_stopping;
+use crate::archive::role::is_stopping;
 
 /// The daemon says within this time whether it serves.
 const CHECKED: Duration = Duration::from_secs(1);

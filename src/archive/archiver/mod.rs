@@ -6,6 +6,7 @@
 
 mod ahead;
 mod client;
+mod error;
 mod program;
 mod progress;
 mod protocol;
@@ -23,13 +24,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::interval;
 
-use super::ArchiveError;
 use crate::config::Config;
 use crate::log;
 use crate::repository::RepositoryHandle;
 use crate::store::{StateFiles, Store};
 use ahead::Ahead;
 pub(super) use client::{Handed, hand_over};
+use error::ArchiverError;
 use program::Supervised;
 use protocol::Request;
 use upload::{Ended, Identity, Means};
@@ -93,11 +94,11 @@ pub async fn serve(
 async fn open(
     repository: &RepositoryHandle,
     state: StateFiles,
-) -> Result<(socket::Listening, Means), ArchiveError> {
+) -> Result<(socket::Listening, Means), ArchiverError> {
     let path = socket::path(state.directory());
     let means = Means::of(repository.get().await?, state);
     let listening =
-        socket::listen(&path).map_err(|source| ArchiveError::Socket { path, source })?;
+        socket::listen(&path).map_err(|source| ArchiverError::Socket { path, source })?;
     Ok((listening, means))
 }
 

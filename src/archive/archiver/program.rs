@@ -16,9 +16,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::error::ArchiverError;
 use super::progress::{Progress, memory};
 use super::protocol::{CHECK, HEADER, OK, PUSH, frame};
-use crate::archive::ArchiveError;
 use crate::config::Archive;
 use crate::log;
 use crate::process::Group;
@@ -226,10 +226,10 @@ impl Supervised {
         }
     }
 
-    fn start(&self, repository: &Repository) -> Result<Vec<Group>, ArchiveError> {
+    fn start(&self, repository: &Repository) -> Result<Vec<Group>, ArchiverError> {
         self.place
             .make_empty()
-            .map_err(|source| ArchiveError::Segment {
+            .map_err(|source| ArchiverError::Directory {
                 path: self.place.0.clone(),
                 source,
             })?;
@@ -239,7 +239,7 @@ impl Supervised {
             .collect()
     }
 
-    fn start_one(&self, repository: &Repository, number: usize) -> Result<Group, ArchiveError> {
+    fn start_one(&self, repository: &Repository, number: usize) -> Result<Group, ArchiverError> {
         let (_, mut command) = repository.command(&self.place.0)?;
         let archive = &repository.program.archive;
         let live = repository.data_directory().join("pg_wal");

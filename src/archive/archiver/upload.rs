@@ -11,9 +11,10 @@ use tokio::time::timeout;
 use super::ahead::Distance;
 use super::program::{Place, Worker, longest};
 use super::progress::Progress;
-use crate::archive::ArchiveError;
+use crate::archive::role::{
+    Here, RoleError, in_recovery, refuse_foreign_prefix, refuse_superseded,
+};
 use crate::archive::wal::push;
-use crate::archive::wal::role::{Here, in_recovery, refuse_foreign_prefix, refuse_superseded};
 use crate::log;
 use crate::model::ArchiveFile;
 use crate::postgres::postmaster_run;
@@ -210,7 +211,7 @@ impl Means {
     }
 
     /// The first of many looks for all of them; while one looks again, the others count on the last look.
-    async fn refuse_superseded(&self, name: &str) -> Result<(), ArchiveError> {
+    async fn refuse_superseded(&self, name: &str) -> Result<(), RoleError> {
         let here = Here {
             data_directory: self.repository.data_directory(),
             state_directory: self.state.directory(),
@@ -269,7 +270,7 @@ impl Means {
 
     /// Gives up what a killed program left of `name` in the bucket.
     pub(super) async fn give_up(&self, name: &str) -> Ended {
-        let given_up = push::give_up_unfinished(&self.repository, name);
+        let given_up = self.repository.give_up_uploads(name);
         // Where S3 is away this waits for nothing: the client's own push finds it again.
         let _ = timeout(Duration::from_secs(5), given_up).await;
         Ended::Refused

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::archive::ArchiveError;
+use super::BackupError;
 
 /// A link, relative to the data directory, and where it leads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -87,10 +87,10 @@ pub fn data_links(data: &Path) -> io::Result<Vec<DataLink>> {
 /// Whether a backup without what is behind `links` is one.
 ///
 /// # Errors
-/// [`ArchiveError::Refused`] where data is behind one of them.
-pub fn judge_links(links: &[DataLink]) -> Result<(), ArchiveError> {
+/// [`BackupError::Refused`] where data is behind one of them.
+pub fn judge_links(links: &[DataLink]) -> Result<(), BackupError> {
     match links.iter().find(|link| link.is_data()) {
-        Some(link) => Err(ArchiveError::Refused {
+        Some(link) => Err(BackupError::Refused {
             reason: format!(
                 "the data directory holds a symbolic link: {link}; the backup would lack the data behind it"
             ),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::archive::ArchiveError;
+use super::BackupError;
 use crate::config::Node;
 use crate::postgres::{self, PostgresError};
 use crate::process;
@@ -43,7 +43,7 @@ pub(in crate::archive) async fn take(
 ///
 /// # Errors
 /// When the bucket cannot be asked; the next push tries again.
-pub async fn clean_up_push(repository: &Repository, node: &Node) -> Result<(), ArchiveError> {
+pub async fn clean_up_push(repository: &Repository, node: &Node) -> Result<(), BackupError> {
     let mut lock = NodeWorkLock::take(&node.state_directory, WORK)?;
     if lock.mark()?.trim().is_empty() {
         return Ok(());
@@ -56,7 +56,7 @@ pub async fn clean_up_push(repository: &Repository, node: &Node) -> Result<(), A
     };
     // There may be more uploads than the lock outlives without a refresh.
     let given_up = cluster.during(give_up_marked(&mut lock, repository)).await;
-    let given_up = given_up.map_err(ArchiveError::from).flatten();
+    let given_up = given_up.map_err(BackupError::from).flatten();
     if given_up.is_ok() {
         lock.clear()?;
     }
@@ -70,7 +70,7 @@ pub async fn clean_up_push(repository: &Repository, node: &Node) -> Result<(), A
 pub(in crate::archive) async fn give_up_marked(
     lock: &mut NodeWorkLock,
     repository: &Repository,
-) -> Result<(), ArchiveError> {
+) -> Result<(), BackupError> {
     if let Some(begun) = Begun::parse(lock.mark()?.trim()) {
         give_up(repository, &begun).await?;
         lock.set_mark(NOTHING_BEGUN)?;
@@ -137,9 +137,9 @@ impl fmt::Display for Begun {
 pub(in crate::archive) async fn give_up(
     repository: &Repository,
     begun: &Begun,
-) -> Result<(), ArchiveError> {
+) -> Result<(), BackupError> {
     if let Some(process) = push_by_hand().await {
-        return Err(ArchiveError::Refused {
+        return Err(BackupError::Refused {
             reason: format!(
                 "process {process} pushes a base backup that xdb did not start, and what an earlier push left cannot be told from its uploads"
             ),
@@ -167,7 +167,7 @@ async fn push_by_hand() -> Option<i32> {
     }
 }
 
-async fn end_sessions(repository: &Repository, begun: &Begun) -> Result<(), ArchiveError> {
+async fn end_sessions(repository: &Repository, begun: &Begun) -> Result<(), BackupError> {
     // Without a program, none began anything.
     let Ok((program, _)) = repository.program.find() else {
         return Ok(());
@@ -183,7 +183,7 @@ async fn end_sessions(repository: &Repository, begun: &Begun) -> Result<(), Arch
 }
 
 /// Of xdb's own only one push runs at a time, and that one is gone.
-async fn abort_uploads(repository: &Repository, begun: &Begun) -> Result<(), ArchiveError> {
+async fn abort_uploads(repository: &Repository, begun: &Begun) -> Result<(), BackupError> {
     let prefix = repository.key("basebackups_005/");
     for upload in repository.bucket.unfinished_uploads(&prefix).await? {
         if begun.may_own(&upload) {

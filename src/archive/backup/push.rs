@@ -10,10 +10,10 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use serde::Serialize;
 
+use super::BackupError;
 use super::data_links::{DataLink, data_links, judge_links};
 use super::judge::{delta_parent, judge_change, judge_promotion, judge_push};
 use super::lock::{ANSWER, Begun};
-use crate::archive::ArchiveError;
 use crate::config::Node;
 use crate::log;
 use crate::model::{SegmentSize, Supersession};
@@ -85,20 +85,20 @@ impl fmt::Display for PushedBackup {
 /// Takes a base backup of this node's PostgreSQL and pushes it; `full` even where a delta would do.
 ///
 /// # Errors
-/// [`ArchiveError::Refused`] where a backup would be worthless or mixed with another cluster's; otherwise what failed.
+/// [`BackupError::Refused`] where a backup would be worthless or mixed with another cluster's; otherwise what failed.
 /// What an earlier or this push left unfinished in the bucket is given up first.
 pub async fn push(
     repository: &Repository,
     node: &Node,
     full: bool,
-) -> Result<PushedBackup, ArchiveError> {
+) -> Result<PushedBackup, BackupError> {
     let started = Instant::now();
     if process::runs_as_root() {
         let reason =
             "root's lock and files would stand in the way of the database's user".to_owned();
         let hint =
             "run it as the database's user: runuser -u postgres -- xdb backup push".to_owned();
-        return Err(ArchiveError::Refused { reason, hint });
+        return Err(BackupError::Refused { reason, hint });
     }
     let settings = &repository.program.postgres;
     let directory = repository.data_directory();
@@ -129,8 +129,8 @@ pub async fn push(
 }
 
 /// The links whose content the backup leaves out, each named in the log.
-fn find_links(directory: &Path) -> Result<Vec<DataLink>, ArchiveError> {
-    let links = data_links(directory).map_err(|source| ArchiveError::DataDirectory {
+fn find_links(directory: &Path) -> Result<Vec<DataLink>, BackupError> {
+    let links = data_links(directory).map_err(|source| BackupError::DataDirectory {
         path: directory.to_owned(),
         source,
     })?;
@@ -157,7 +157,7 @@ impl Held<'_> {
         server: &Server,
         archiver: &Archiver,
         full: bool,
-    ) -> Result<(String, Sentinel), ArchiveError> {
+    ) -> Result<(String, Sentinel), BackupError> {
         super::lock::give_up_marked(lock, self.repository).await?;
         // A standby is refused later, and begins nothing.
         let segment = postgres::current_segment(self.connection).await.ok();
@@ -184,14 +184,14 @@ impl Held<'_> {
         archiver: &Archiver,
         full: bool,
         since: Timestamp,
-    ) -> Result<(String, Sentinel), ArchiveError> {
+    ) -> Result<(String, Sentinel), BackupError> {
         let repository = self.repository;
         let before = self.read_catalog().await?;
         let newer = self.newer(server).await?;
         let seen = (&before, newer.as_ref());
         let refused = judge_push(self.control, server, archiver, seen, &repository.location);
         if let Some((reason, hint)) = refused {
-            return Err(ArchiveError::Refused { reason, hint });
+            return Err(BackupError::Refused { reason, hint });
         }
         let parent = if full {
             None
@@ -208,7 +208,7 @@ impl Held<'_> {
         Ok((backup, sentinel))
     }
 
-    async fn read_catalog(&self) -> Result<Catalog, ArchiveError> {
+    async fn read_catalog(&self) -> Result<Catalog, BackupError> {
         let mut catalog = catalog::read(self.repository).await?;
         self.repository.learn_tests(&mut catalog).await?;
         Ok(catalog)
@@ -226,7 +226,7 @@ impl Held<'_> {
     }
 
     /// Waits until the new backup and its WAL are listed: an exit status alone proves nothing.
-    async fn await_backup(&self, before: &Catalog) -> Result<(String, Sentinel), ArchiveError> {
+    async fn await_backup(&self, before: &Catalog) -> Result<(String, Sentinel), BackupError> {
         let known: BTreeSet<&str> = before
             .backups
             .iter()
@@ -239,7 +239,7 @@ impl Held<'_> {
             let server = postgres::server(self.connection).await?;
             if let Some(newer) = self.newer(&server).await? {
                 let reason = judge_promotion(&newer);
-                return Err(ArchiveError::Overtaken { reason });
+                return Err(BackupError::Overtaken { reason });
             }
             let new = now
                 .backups
@@ -257,7 +257,7 @@ impl Held<'_> {
                 },
             };
             if new.is_none() || Instant::now() > deadline {
-                return Err(ArchiveError::NotThere {
+                return Err(BackupError::NotThere {
                     program: self.repository.program.archive.program.clone(),
                     reason,
                 });
@@ -267,7 +267,7 @@ impl Held<'_> {
     }
 
     /// The proof that another node was promoted, and that `server` is not the primary any more.
-    async fn newer(&self, server: &Server) -> Result<Option<Supersession>, ArchiveError> {
+    async fn newer(&self, server: &Server) -> Result<Option<Supersession>, BackupError> {
         let state = StateFiles::of(&self.node.state_directory);
         match position_of(self.repository.data_directory(), server) {
             Some(own) => Ok(superseded(&self.timelines, &state, &own).await?),
@@ -281,13 +281,13 @@ impl Held<'_> {
         before: &Server,
         backup: &str,
         sentinel: &Sentinel,
-    ) -> Result<(), ArchiveError> {
+    ) -> Result<(), BackupError> {
         // A new session: the old one may still be with a server that others cannot reach any more.
         let connection =
             postgres::connect(&(&self.repository.program.postgres).into(), ANSWER).await?;
         let after = postgres::server(&connection).await?;
         if let Some(reason) = judge_change(before, &after) {
-            return Err(ArchiveError::Overtaken { reason });
+            return Err(BackupError::Overtaken { reason });
         }
         // A program whose PGHOST fails tries localhost, where another cluster may answer.
         if sentinel
@@ -297,13 +297,13 @@ impl Held<'_> {
             let reason = format!("{backup} is of another cluster than postgres.data_directory");
             let hint =
                 "postgres.host led the program elsewhere: do not count on this backup".to_owned();
-            return Err(ArchiveError::Refused { reason, hint });
+            return Err(BackupError::Refused { reason, hint });
         }
         Ok(())
     }
 
     /// Ends when archiving has failed for a while: the push would wait for its WAL until its deadline.
-    async fn archiving_breaks(&self) -> ArchiveError {
+    async fn archiving_breaks(&self) -> BackupError {
         let mut failing_since: Option<Instant> = None;
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -319,7 +319,7 @@ impl Held<'_> {
             if failing_since
                 .is_some_and(|since| since.elapsed() > self.repository.program.archive.push_timeout)
             {
-                return ArchiveError::ArchivingBroke;
+                return BackupError::ArchivingBroke;
             }
         }
     }
@@ -347,7 +347,7 @@ impl Held<'_> {
         &self,
         (delta_parent, size): (Option<&str>, SegmentSize),
         since: Timestamp,
-    ) -> Result<(), ArchiveError> {
+    ) -> Result<(), BackupError> {
         let settings = &self.repository.program;
         let directory = self.repository.data_directory();
         let (program, mut command) = self.repository.command(directory)?;
@@ -372,7 +372,7 @@ impl Held<'_> {
             return Ok(());
         }
         let reason = finished.last_words();
-        Err(ArchiveError::Failed {
+        Err(BackupError::Failed {
             program: program.to_string(),
             verb: "backup-push",
             reason,

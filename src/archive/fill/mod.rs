@@ -4,6 +4,7 @@
 //! Only what belongs to the line of the primary's high-water mark and lies below that: what comes after is the primary's to
 //! store. Each file is copied, verified and pushed from the copy, never over what is stored.
 
+mod error;
 mod line;
 mod store;
 
@@ -13,8 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::ArchiveError;
-use super::wal::role::in_recovery;
+use crate::archive::role::in_recovery;
 use crate::model::{ArchiveFile, Lsn, SegmentSize, ServerPosition, TimelineHistory};
 use crate::process;
 use crate::repository::ancestry::{self, Ancestry};
@@ -22,6 +22,7 @@ use crate::repository::{
     HighWater, NodeWorkLock, Repository, Timelines, Work, catalog, is_whole, segment_header,
 };
 use crate::store::StateFiles;
+pub use error::FillError;
 use line::{Line, left_at};
 
 /// What a run found and did.
@@ -51,14 +52,14 @@ const WORK: Work = Work {
 /// Looks for what the archive lacks and `pg_wal` of this node holds, and stores it unless `dry_run`.
 ///
 /// # Errors
-/// [`ArchiveError::Refused`] for root; [`ArchiveError::Lock`] while another run is at work here; otherwise when the bucket cannot be asked, or a push fails.
+/// [`FillError::Refused`] for root; [`FillError::Lock`] while another run is at work here; otherwise when the bucket cannot be asked, or a push fails.
 pub async fn fill(
     repository: &Repository,
     state: &StateFiles,
     dry_run: bool,
-) -> Result<Filled, ArchiveError> {
+) -> Result<Filled, FillError> {
     if process::runs_as_root() {
-        return Err(ArchiveError::Refused {
+        return Err(FillError::Refused {
             reason: "root's files would block the database's user".to_owned(),
             hint: "run it as the database's user: runuser -u postgres -- xdb archive fill"
                 .to_owned(),
@@ -124,7 +125,7 @@ impl Place<'_> {
     }
 
     /// What may be stored, and the cluster's system identifier; or why nothing is looked for.
-    async fn find(&self) -> Result<Result<(Vec<Candidate>, u64), String>, ArchiveError> {
+    async fn find(&self) -> Result<Result<(Vec<Candidate>, u64), String>, FillError> {
         let Some(cluster) = segment_header::cluster_in(self.data()) else {
             let data = self.data().display();
             return Ok(Err(format!("{data} is no data directory")));
@@ -156,7 +157,7 @@ impl Place<'_> {
         &self,
         cluster: u64,
         size: SegmentSize,
-    ) -> Result<Result<Line, String>, ArchiveError> {
+    ) -> Result<Result<Line, String>, FillError> {
         let shared = &self.repository.shared;
         let mark = shared.high_water().await?.filter(|mark| {
             mark.system_identifier == cluster
@@ -193,7 +194,7 @@ impl Place<'_> {
         &self,
         cluster: u64,
         line: &Ancestry,
-    ) -> Result<Result<Option<Lsn>, String>, ArchiveError> {
+    ) -> Result<Result<Option<Lsn>, String>, FillError> {
         let own = ServerPosition {
             system_identifier: cluster,
             timeline: line.timeline,
@@ -206,11 +207,7 @@ impl Place<'_> {
     }
 
     /// The `names` that the bucket does not hold whole; a segment has `size`.
-    async fn missing(
-        &self,
-        names: &[String],
-        size: SegmentSize,
-    ) -> Result<Vec<String>, ArchiveError> {
+    async fn missing(&self, names: &[String], size: SegmentSize) -> Result<Vec<String>, FillError> {
         let (names, histories): (Vec<&str>, Vec<&str>) = names
             .iter()
             .map(String::as_str)

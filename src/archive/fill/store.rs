@@ -4,8 +4,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use super::{Candidate, Place};
-use crate::archive::ArchiveError;
+use super::{Candidate, FillError, Place};
 use crate::archive::wal::client::refuse_cut;
 use crate::archive::wal::push;
 use crate::model::{Lsn, TimelineHistory};
@@ -19,7 +18,7 @@ impl Place<'_> {
         candidate: &Candidate,
         cluster: u64,
         dry_run: bool,
-    ) -> Result<Result<(), String>, ArchiveError> {
+    ) -> Result<Result<(), String>, FillError> {
         let name = &candidate.name;
         let (data, staging, of) = (self.data().to_owned(), self.staging.clone(), name.clone());
         let copied = process::on_a_thread(move || copy(&data, &staging, &of)).await;
@@ -52,7 +51,7 @@ impl Place<'_> {
             return Ok(Ok(()));
         }
         self.push(name, &copy).await?;
-        self.compare(name, &copy).await
+        Ok(self.compare(name, &copy).await?)
     }
 
     /// Has `pg_waldump` read every record with its checksum, up to the segment's end or the switch in it.
@@ -60,7 +59,7 @@ impl Place<'_> {
         &self,
         name: &str,
         copy: &Path,
-    ) -> Result<Result<(), String>, ArchiveError> {
+    ) -> Result<Result<(), String>, FillError> {
         let Some((segment, end)) = segment_header::segment_of(name, copy) else {
             return Ok(Err("it is no WAL segment".to_owned()));
         };
@@ -87,7 +86,7 @@ impl Place<'_> {
         })
     }
 
-    async fn push(&self, name: &str, copy: &Path) -> Result<(), ArchiveError> {
+    async fn push(&self, name: &str, copy: &Path) -> Result<(), WalError> {
         let (program, mut command) = self.repository.command(&self.staging)?;
         command.arg("wal-push").arg(copy);
         command.current_dir(&self.staging);
@@ -96,8 +95,8 @@ impl Place<'_> {
         if ended.as_ref().is_ok_and(ExitStatus::success) {
             return Ok(());
         }
-        push::give_up_unfinished(self.repository, name).await;
-        Err(ArchiveError::Failed {
+        self.repository.give_up_uploads(name).await;
+        Err(WalError::Failed {
             program: program.to_string(),
             verb: "wal-push",
             reason: ended?.to_string(),
@@ -105,12 +104,12 @@ impl Place<'_> {
     }
 
     /// Whether the bucket holds what was pushed, once.
-    async fn compare(&self, name: &str, copy: &Path) -> Result<Result<(), String>, ArchiveError> {
+    async fn compare(&self, name: &str, copy: &Path) -> Result<Result<(), String>, WalError> {
         let bytes = std::fs::metadata(copy).map_or(0, |found| found.len());
         let stored = self.repository.whole_as(name, bytes).await?;
         let name = name.to_owned();
         match stored.as_slice() {
-            [] => Err(ArchiveError::NotThere {
+            [] => Err(WalError::NotThere {
                 program: self.repository.program.archive.program.clone(),
                 reason: format!("{name} is not whole in the bucket"),
             }),
@@ -119,7 +118,7 @@ impl Place<'_> {
                 // Where xdb cannot read it, the program decides.
                 same.await.map(|_| Ok(()))
             }
-            _ => Err(ArchiveError::Twice { name }),
+            _ => Err(WalError::Twice { name }),
         }
     }
 }

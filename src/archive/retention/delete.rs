@@ -4,8 +4,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::Plan;
-use crate::archive::ArchiveError;
+use super::{Plan, RetentionError};
 use crate::model::SegmentSize;
 use crate::process;
 use crate::repository::{Program, Repository, set_segment_size};
@@ -71,7 +70,7 @@ impl Said {
 
 impl Deleter<'_> {
     /// Marks `backup` permanent, or takes the mark away.
-    pub(super) async fn mark(&self, backup: &str, permanent: bool) -> Result<(), ArchiveError> {
+    pub(super) async fn mark(&self, backup: &str, permanent: bool) -> Result<(), RetentionError> {
         let (program, mut command) = self.command()?;
         command.args(program.backup_mark(backup, permanent));
         let finished =
@@ -87,7 +86,7 @@ impl Deleter<'_> {
         &self,
         plan: &Plan,
         deletion: &Deletion<'_>,
-    ) -> Result<(), ArchiveError> {
+    ) -> Result<(), RetentionError> {
         self.run(plan, deletion, false).await
     }
 
@@ -95,7 +94,7 @@ impl Deleter<'_> {
         &self,
         plan: &Plan,
         deletion: &Deletion<'_>,
-    ) -> Result<(), ArchiveError> {
+    ) -> Result<(), RetentionError> {
         self.run(plan, deletion, true).await
     }
 
@@ -104,7 +103,7 @@ impl Deleter<'_> {
         plan: &Plan,
         deletion: &Deletion<'_>,
         confirm: bool,
-    ) -> Result<(), ArchiveError> {
+    ) -> Result<(), RetentionError> {
         let (program, mut command) = self.command()?;
         command
             .args(match deletion {
@@ -121,7 +120,7 @@ impl Deleter<'_> {
         };
         let after = self.repository.program.archive.backup_timeout;
         let streamed = timeout(after, process::stream_both(command, read)).await;
-        let (status, said) = streamed.map_err(|_| ArchiveError::TooSlow { after })??;
+        let (status, said) = streamed.map_err(|_| RetentionError::TooSlow { after })??;
         if !status.success() {
             let said = Some(said.last_line).filter(|line| !line.is_empty());
             let reason = said.unwrap_or_else(|| status.to_string());
@@ -130,7 +129,7 @@ impl Deleter<'_> {
         let program = program.to_string();
         let disagrees = said.disagrees(confirm);
         disagrees.map_or(Ok(()), |what| {
-            Err(ArchiveError::Disagrees { program, what })
+            Err(RetentionError::Disagrees { program, what })
         })
     }
 
@@ -151,7 +150,7 @@ impl Deleter<'_> {
         said
     }
 
-    fn command(&self) -> Result<(Program, Command), ArchiveError> {
+    fn command(&self) -> Result<(Program, Command), RetentionError> {
         let directory = self.repository.data_directory();
         let (program, mut command) = self.repository.command(directory)?;
         // By it both reckon which WAL a permanent backup needs.
@@ -160,8 +159,8 @@ impl Deleter<'_> {
     }
 }
 
-fn failed(program: Program, verb: &'static str, reason: String) -> ArchiveError {
-    ArchiveError::Failed {
+fn failed(program: Program, verb: &'static str, reason: String) -> RetentionError {
+    RetentionError::Failed {
         program: program.to_string(),
         verb,
         reason,

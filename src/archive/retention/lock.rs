@@ -1,6 +1,6 @@
 //! One prune at a time, on this node and in the cluster, and none beside a base backup.
 
-use crate::archive::ArchiveError;
+use super::RetentionError;
 use crate::archive::backup::{self, clean_up_push};
 use crate::config::Node;
 use crate::repository::{LockError, NodeWorkLock, Repository, Work, WorkLock, WorkLockError};
@@ -22,7 +22,7 @@ pub(super) struct PruneLock {
 
 impl PruneLock {
     /// Takes it, and gives up what a base backup that was stopped left unfinished.
-    pub(super) async fn take(repository: &Repository, node: &Node) -> Result<Self, ArchiveError> {
+    pub(super) async fn take(repository: &Repository, node: &Node) -> Result<Self, RetentionError> {
         let own = NodeWorkLock::take(&node.state_directory, WORK)?;
         let by = (&repository.shared, node.hostname.as_str());
         let mut prune = WorkLock::take(own, by, Some(MARK)).await?;
@@ -37,7 +37,10 @@ impl PruneLock {
         let work = backup::lock::give_up_marked(&mut push.node, repository);
         let aborted = prune.cluster.during(push.cluster.during(work));
         let aborted = aborted.await.flatten();
-        let aborted = aborted.map_err(ArchiveError::from).flatten();
+        let aborted = match aborted {
+            Ok(aborted) => aborted.map_err(RetentionError::from),
+            Err(lost) => Err(lost.into()),
+        };
         let lock = Self { prune, push };
         match aborted {
             Ok(()) => Ok(lock),
@@ -57,13 +60,13 @@ impl PruneLock {
         prune.cluster.during(push.cluster.during(work)).await?
     }
 
-    pub(super) async fn release(mut self) -> Result<(), ArchiveError> {
+    pub(super) async fn release(mut self) -> Result<(), RetentionError> {
         self.push.node.clear()?;
         self.release_cluster().await
     }
 
     /// Leaves the mark of base backups: there are uploads that are not given up yet.
-    async fn release_cluster(mut self) -> Result<(), ArchiveError> {
+    async fn release_cluster(mut self) -> Result<(), RetentionError> {
         self.push.cluster.release().await;
         self.prune.cluster.release().await;
         Ok(self.prune.node.clear()?)
@@ -74,7 +77,7 @@ impl PruneLock {
 ///
 /// # Errors
 /// When the bucket cannot be asked; the locks expire then.
-pub async fn clean_up_prune(repository: &Repository, node: &Node) -> Result<(), ArchiveError> {
+pub async fn clean_up_prune(repository: &Repository, node: &Node) -> Result<(), RetentionError> {
     let mut lock = NodeWorkLock::take(&node.state_directory, WORK)?;
     if lock.mark()?.is_empty() {
         return Ok(());

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 
-use super::{Folder, Mark, Seen};
-use crate::archive::ArchiveError;
+use super::{Folder, Mark, RetentionError, Seen};
 use crate::model::WalSegment;
 use crate::repository::catalog::{self, Backup};
 use crate::repository::{ArchiveOf, Keeper, Program, Repository, RepositoryError, Shared};
@@ -24,7 +23,7 @@ const AT_ONCE: usize = 8;
 pub(super) async fn look(
     repository: &Repository,
     system_identifier: u64,
-) -> Result<Seen, ArchiveError> {
+) -> Result<Seen, RetentionError> {
     let (program, _) = repository.program.find()?;
     let shared = &repository.shared;
     let of = (system_identifier, &repository.location);
@@ -51,7 +50,7 @@ async fn proven(
     shared: &Shared,
     of: ArchiveOf<'_>,
     backups: &[Backup],
-) -> Result<BTreeSet<String>, ArchiveError> {
+) -> Result<BTreeSet<String>, RetentionError> {
     let names: Vec<&str> = backups.iter().map(|it| it.name.as_str()).collect();
     // The oldest first: what passed and failed later is proven no more.
     let proofs = shared.proofs_of(&names).await?.into_iter();
@@ -84,7 +83,7 @@ fn last_outcomes(
     (proven, failed)
 }
 
-async fn folders(repository: &Repository) -> Result<BTreeMap<String, Folder>, ArchiveError> {
+async fn folders(repository: &Repository) -> Result<BTreeMap<String, Folder>, RetentionError> {
     let prefix = repository.key("basebackups_005/");
     let mut folders: BTreeMap<String, Folder> = BTreeMap::new();
     for object in repository.bucket.list(&prefix).await? {
@@ -117,7 +116,7 @@ struct Metadata {
 pub async fn permanent(
     repository: &Repository,
     backup: &Backup,
-) -> Result<Option<Option<Keeper>>, ArchiveError> {
+) -> Result<Option<Option<Keeper>>, RetentionError> {
     let Some(sentinel) = &backup.sentinel else {
         return Ok(None);
     };
@@ -143,7 +142,7 @@ async fn marks(
     repository: &Repository,
     program: Program,
     backups: &[Backup],
-) -> Result<BTreeMap<String, Mark>, ArchiveError> {
+) -> Result<BTreeMap<String, Mark>, RetentionError> {
     let finished = backups.iter().filter_map(|backup| {
         let sentinel = backup.sentinel.as_ref()?;
         Some((
@@ -163,7 +162,7 @@ async fn marks(
         } else {
             None
         };
-        Ok::<_, ArchiveError>((name, mark))
+        Ok::<_, RetentionError>((name, mark))
     });
     // Boxed: the compiler cannot yet see that a stream of these borrowing futures is Send.
     let read: Vec<(String, Option<Mark>)> = stream::iter(reads.map(Box::pin))
@@ -176,7 +175,10 @@ async fn marks(
         .collect())
 }
 
-async fn in_metadata(repository: &Repository, backup: &str) -> Result<Option<bool>, ArchiveError> {
+async fn in_metadata(
+    repository: &Repository,
+    backup: &str,
+) -> Result<Option<bool>, RetentionError> {
     let key = repository.key(&format!("basebackups_005/{backup}/metadata.json"));
     let json = match repository.bucket.get(&key).await {
         Err(error) if error.cause() == Some(&Cause::NoSuchKey) => return Ok(None),

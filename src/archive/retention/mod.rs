@@ -5,6 +5,7 @@
 
 mod check;
 mod delete;
+mod error;
 mod lock;
 mod look;
 mod plan;
@@ -13,6 +14,7 @@ mod run;
 mod seen;
 mod wal;
 
+pub use error::RetentionError;
 pub use lock::clean_up_prune;
 pub use look::permanent;
 pub use plan::{Action, BackupPlan, Plan, WalPlan, plan_retention};

@@ -11,8 +11,7 @@ use super::delete::{Deleter, Deletion};
 use super::lock::PruneLock;
 use super::look::look;
 use super::wal::position;
-use super::{Action, Plan, Seen, plan_retention};
-use crate::archive::ArchiveError;
+use super::{Action, Plan, RetentionError, Seen, plan_retention};
 use crate::archive::backup::judge::judge_server;
 use crate::config::{Node, Retention};
 use crate::model::WalSegment;
@@ -49,7 +48,7 @@ pub async fn plan(
     repository: &Repository,
     node: &Node,
     retention: Retention,
-) -> Result<Plan, ArchiveError> {
+) -> Result<Plan, RetentionError> {
     let place = Place::find(repository, node, retention).await?;
     Ok(place.look_and_plan().await?.1)
 }
@@ -57,18 +56,18 @@ pub async fn plan(
 /// Deletes what retention does not keep, and compares the bucket with the plan.
 ///
 /// # Errors
-/// [`ArchiveError::Refused`] where this node may not prune or the repository is not to be trusted,
-/// [`ArchiveError::NoRetention`] where nothing is configured; otherwise what failed.
+/// [`RetentionError::Refused`] where this node may not prune or the repository is not to be trusted,
+/// [`RetentionError::NoRetention`] where nothing is configured; otherwise what failed.
 pub async fn prune(
     repository: &Repository,
     node: &Node,
     retention: Retention,
-) -> Result<Report, ArchiveError> {
+) -> Result<Report, RetentionError> {
     if retention.window_days.is_some() && process::runs_as_root() {
         let reason =
             "root's lock and files would stand in the way of the database's user".to_owned();
         let hint = "run it as the database's user: runuser -u postgres -- xdb prune".to_owned();
-        return Err(ArchiveError::Refused { reason, hint });
+        return Err(RetentionError::Refused { reason, hint });
     }
     let place = Place::find(repository, node, retention).await?;
     let mut lock = PruneLock::take(repository, node).await?;
@@ -93,9 +92,9 @@ impl<'a> Place<'a> {
         repository: &'a Repository,
         node: &'a Node,
         retention: Retention,
-    ) -> Result<Self, ArchiveError> {
+    ) -> Result<Self, RetentionError> {
         if retention.window_days.is_none() {
-            return Err(ArchiveError::NoRetention);
+            return Err(RetentionError::NoRetention);
         }
         let settings = &repository.program.postgres;
         let directory = &settings.data_directory;
@@ -115,11 +114,11 @@ impl<'a> Place<'a> {
         (self.control.system_identifier, &self.repository.location)
     }
 
-    async fn look(&self) -> Result<Seen, ArchiveError> {
+    async fn look(&self) -> Result<Seen, RetentionError> {
         look(self.repository, self.control.system_identifier).await
     }
 
-    async fn look_and_plan(&self) -> Result<(Seen, Plan), ArchiveError> {
+    async fn look_and_plan(&self) -> Result<(Seen, Plan), RetentionError> {
         let seen = self.look().await?;
         let state = StateFiles::of(&self.node.state_directory);
         let newer = match position_of(self.repository.data_directory(), &self.server) {
@@ -129,11 +128,11 @@ impl<'a> Place<'a> {
         let refused = judge_server(&self.control, &self.server, newer.as_ref())
             .or_else(|| self.judge_size(&seen.catalog));
         if let Some((reason, hint)) = refused.or(self.why_doubtful().await?) {
-            return Err(ArchiveError::Refused { reason, hint });
+            return Err(RetentionError::Refused { reason, hint });
         }
         let planned = plan_retention(&seen, self.retention, Timestamp::now());
         let refused = |reason| {
-            ArchiveError::Refused {
+            RetentionError::Refused {
             reason,
             hint: "nothing was deleted; find out what is in the repository: `xdb backup list`, `xdb archive verify`".to_owned(),
         }
@@ -161,7 +160,7 @@ impl<'a> Place<'a> {
     }
 
     /// Why nothing is deleted though this server is the primary: a newer timeline that proves nothing may yet be this cluster's.
-    async fn why_doubtful(&self) -> Result<Option<(String, String)>, ArchiveError> {
+    async fn why_doubtful(&self) -> Result<Option<(String, String)>, RetentionError> {
         let Some(own) = position_of(self.repository.data_directory(), &self.server) else {
             return Ok(None);
         };
@@ -178,7 +177,7 @@ impl<'a> Place<'a> {
         }))
     }
 
-    async fn prune(&self) -> Result<Report, ArchiveError> {
+    async fn prune(&self) -> Result<Report, RetentionError> {
         let (before, plan) = self.look_and_plan().await?;
         let deleter = Deleter {
             repository: self.repository,
@@ -217,7 +216,7 @@ impl<'a> Place<'a> {
         deleter: &Deleter<'_>,
         seen: &Seen,
         plan: &Plan,
-    ) -> Result<(), ArchiveError> {
+    ) -> Result<(), RetentionError> {
         let of = self.archive();
         let by = &self.node.hostname;
         // Of marks that were never made, or that somebody took off: the next one may be a person's.
@@ -259,7 +258,7 @@ impl<'a> Place<'a> {
     }
 
     /// The programs know no unfinished backup, and delete one only with what is older than a finished one.
-    async fn delete_unfinished(&self, seen: &Seen, name: &str) -> Result<(), ArchiveError> {
+    async fn delete_unfinished(&self, seen: &Seen, name: &str) -> Result<(), RetentionError> {
         let folder = seen.folders.get(name);
         for object in folder.into_iter().flat_map(|folder| &folder.objects) {
             let key = self.repository.key(&format!("basebackups_005/{object}"));

@@ -5,30 +5,30 @@ use std::panic::catch_unwind;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::archive::ArchiveError;
+use super::WalError;
 use crate::config::{self, Config, Sources};
 use crate::log;
 use crate::repository::is_whole;
 use crate::storage::Object;
 
 /// The configuration. A wrong value that archiving does not need stops no archiving.
-pub(in crate::archive) fn configured(file: Option<PathBuf>) -> Result<Config, ArchiveError> {
+pub(in crate::archive) fn configured(file: Option<PathBuf>) -> Result<Config, WalError> {
     Ok(config::load_to_serve(&Sources::from_process(file))?.config)
 }
 
 /// Runs `work` on a runtime of this thread, made only now; at `deadline` it is dropped, which kills its children.
 pub(in crate::archive) fn block_on<T>(
     deadline: Duration,
-    work: impl Future<Output = Result<T, ArchiveError>>,
-) -> Result<T, ArchiveError> {
+    work: impl Future<Output = Result<T, WalError>>,
+) -> Result<T, WalError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    let runtime = runtime.map_err(ArchiveError::Runtime)?;
+    let runtime = runtime.map_err(WalError::Runtime)?;
     let outcome = runtime.block_on(async { tokio::time::timeout(deadline, work).await });
     // A name that is still being looked up must not hold the exit back.
     runtime.shutdown_background();
-    outcome.unwrap_or(Err(ArchiveError::TooSlow { after: deadline }))
+    outcome.unwrap_or(Err(WalError::TooSlow { after: deadline }))
 }
 
 /// Refuses a name under which only cut objects are stored: the programs do not replace them.
@@ -36,13 +36,13 @@ pub(in crate::archive) fn refuse_cut(
     stored: &[Object],
     name: &str,
     bytes: u64,
-) -> Result<(), ArchiveError> {
+) -> Result<(), WalError> {
     if stored.iter().any(|object| is_whole(object, bytes)) {
         return Ok(());
     }
     let cut = stored.first();
     cut.map_or(Ok(()), |object| {
-        Err(ArchiveError::Cut {
+        Err(WalError::Cut {
             name: name.to_owned(),
             key: object.key.clone(),
             bytes: object.size,
@@ -53,11 +53,7 @@ pub(in crate::archive) fn refuse_cut(
 /// Prints `error`, its causes and its hint to PostgreSQL's log, and puts it into `xdb-archive.log`.
 ///
 /// What succeeds is in neither: PostgreSQL calls thousands of times a day, and the bucket tells what is stored.
-pub(in crate::archive) fn complain(
-    verb: &'static str,
-    file: Option<PathBuf>,
-    error: &ArchiveError,
-) {
+pub(in crate::archive) fn complain(verb: &'static str, file: Option<PathBuf>, error: &WalError) {
     let hints = error
         .hint()
         .map(|hint| log::hints(&hint))

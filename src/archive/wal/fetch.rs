@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use super::WalError;
 use super::client::{block_on, complain, configured};
 use super::tablespace::tablespace_made;
-use crate::archive::ArchiveError;
 use crate::log;
 use crate::model::{ArchiveFile, ServerPosition};
 use crate::postgres::control_file;
@@ -52,9 +52,9 @@ pub fn wal_fetch(config: Option<PathBuf>, arguments: &[OsString]) -> u8 {
         Ok(Err(error)) => {
             // A restore test reads this: what was not looked at is not bad, nor is what the program alone failed at.
             let verb = match &error {
-                ArchiveError::Damaged { .. } => DAMAGED,
-                ArchiveError::Tablespace { .. } => MAKES_TABLESPACE,
-                ArchiveError::Failed { .. } | ArchiveError::Delivered { .. } => "wal-fetch",
+                WalError::Damaged { .. } => DAMAGED,
+                WalError::Tablespace { .. } => MAKES_TABLESPACE,
+                WalError::Failed { .. } | WalError::Delivered { .. } => "wal-fetch",
                 _ => COULD_NOT_LOOK,
             };
             complain(verb, config, &error);
@@ -79,13 +79,13 @@ fn try_fetch(
     config: Option<PathBuf>,
     standby: bool,
     arguments: &[OsString],
-) -> Result<bool, ArchiveError> {
+) -> Result<bool, WalError> {
     let usage = "usage: xdb wal-fetch [--standby] NAME DESTINATION, as restore_command = 'xdb wal-fetch \"%f\" \"%p\"'";
     let [name, destination] = arguments else {
-        return Err(ArchiveError::Usage(usage.to_owned()));
+        return Err(WalError::Usage(usage.to_owned()));
     };
     let name = name.to_str().filter(|name| ArchiveFile::of(name).is_some());
-    let name = name.ok_or_else(|| ArchiveError::NotArchivable {
+    let name = name.ok_or_else(|| WalError::NotArchivable {
         path: Path::new(&arguments[0]).to_owned(),
     })?;
     if take_ahead(name, Path::new(destination)) {
@@ -116,14 +116,14 @@ fn try_fetch(
     Ok(fetched)
 }
 
-fn refuse_tablespace(name: &str, fetched: &Path) -> Result<(), ArchiveError> {
+fn refuse_tablespace(name: &str, fetched: &Path) -> Result<(), WalError> {
     let error = match tablespace_made(fetched) {
         Ok(None) => return Ok(()),
-        Ok(Some(location)) => ArchiveError::Tablespace {
+        Ok(Some(location)) => WalError::Tablespace {
             name: name.to_owned(),
             location,
         },
-        Err(source) => ArchiveError::Segment {
+        Err(source) => WalError::Segment {
             path: fetched.to_owned(),
             source,
         },
@@ -174,7 +174,7 @@ impl Fetch<'_> {
     /// Runs the program until it restores the file, the archive is seen not to hold it, or there is no point in going on.
     ///
     /// A passing fault must not stop a recovery of hours: while S3 is away, it is tried again until `archive.fetch_timeout`.
-    async fn until_decided(&self) -> Result<bool, ArchiveError> {
+    async fn until_decided(&self) -> Result<bool, WalError> {
         let deadline = Instant::now() + self.repository.program.archive.fetch_timeout;
         let mut failures_though_stored = 0;
         loop {
@@ -187,31 +187,26 @@ impl Fetch<'_> {
             };
             // Said at once where it is the archive's own fault; a program that delivered what is not stored may do better.
             let looked_into =
-                matches!(error, ArchiveError::Delivered { .. }) && self.look_into().await?;
-            let of_program = matches!(
-                error,
-                ArchiveError::Failed { .. } | ArchiveError::Delivered { .. }
-            );
+                matches!(error, WalError::Delivered { .. }) && self.look_into().await?;
+            let of_program = matches!(error, WalError::Failed { .. } | WalError::Delivered { .. });
             failures_though_stored += u32::from(of_program);
             let passing = match &error {
-                ArchiveError::Failed { .. } | ArchiveError::Delivered { .. } => {
-                    failures_though_stored < 3
-                }
-                ArchiveError::Storage(error) => {
+                WalError::Failed { .. } | WalError::Delivered { .. } => failures_though_stored < 3,
+                WalError::Storage(error) => {
                     matches!(error.cause(), Some(Cause::Unreachable(_) | Cause::Other(_)))
                 }
-                ArchiveError::TooSlow { .. } => true,
+                WalError::TooSlow { .. } => true,
                 _ => false,
             };
             if !passing || Instant::now() + PAUSE > deadline {
                 return Err(match error {
-                    ArchiveError::Failed { .. } => {
+                    WalError::Failed { .. } => {
                         self.look_into().await?;
                         error
                     }
                     // xdb cannot read what is stored, and no attempt gave anything better.
-                    ArchiveError::Delivered { name, reason, .. } if !looked_into => {
-                        ArchiveError::Damaged { name, reason }
+                    WalError::Delivered { name, reason, .. } if !looked_into => {
+                        WalError::Damaged { name, reason }
                     }
                     error => error,
                 });
@@ -223,8 +218,8 @@ impl Fetch<'_> {
     /// Reads what the archive holds, after a program failed at it; `false` where xdb cannot read it.
     ///
     /// # Errors
-    /// [`ArchiveError::Damaged`] where it cannot be unpacked, or unpacks to what is not that segment.
-    async fn look_into(&self) -> Result<bool, ArchiveError> {
+    /// [`WalError::Damaged`] where it cannot be unpacked, or unpacks to what is not that segment.
+    async fn look_into(&self) -> Result<bool, WalError> {
         let cluster = segment_header::cluster_in(&self.here());
         let mut looked_into = true;
         for object in self.repository.stored_as(self.name).await? {
@@ -238,7 +233,7 @@ impl Fetch<'_> {
             }
             looked_into &= catalog::is_read(&object.key);
             if let Err(reason) = catalog::judge_stored(&object.key, self.name, &stored, cluster) {
-                return Err(ArchiveError::Damaged {
+                return Err(WalError::Damaged {
                     name: self.name.to_owned(),
                     reason,
                 });
@@ -249,11 +244,11 @@ impl Fetch<'_> {
 
     /// Tries once, and only what the bucket is seen to hold: the program would ask an S3 that is away for minutes, and a
     /// standby that waits for it can neither stream nor be promoted.
-    async fn on_standby(&self) -> Result<bool, ArchiveError> {
+    async fn on_standby(&self) -> Result<bool, WalError> {
         // Without it nothing can be fetched, whatever the bucket holds.
         self.repository.program.find()?;
         let look = tokio::time::timeout(STANDBY_LOOK, self.repository.stored_as(self.name)).await;
-        let stored = look.map_err(|_| ArchiveError::NoAnswer {
+        let stored = look.map_err(|_| WalError::NoAnswer {
             after: STANDBY_LOOK,
         })??;
         if stored.is_empty() {
@@ -263,7 +258,7 @@ impl Fetch<'_> {
             Ok(true) => self.attempt(STANDBY_FETCH).await,
             Ok(false) => Ok(false),
             // Asked for every few seconds: PostgreSQL's log is enough.
-            Err(error @ ArchiveError::Unproven { .. }) => {
+            Err(error @ WalError::Unproven { .. }) => {
                 log::to_stderr(&format!("xdb wal-fetch: {error}\n{FOREIGN}\n"));
                 Ok(false)
             }
@@ -271,7 +266,7 @@ impl Fetch<'_> {
         }
     }
 
-    async fn judged_attempt(&self, deadline: Duration) -> Result<bool, ArchiveError> {
+    async fn judged_attempt(&self, deadline: Duration) -> Result<bool, WalError> {
         let is_history = ArchiveFile::of(self.name) == Some(ArchiveFile::TimelineHistory);
         if is_history && !self.may_have().await? {
             return Ok(false);
@@ -284,7 +279,7 @@ impl Fetch<'_> {
     ///
     /// # Errors
     /// When that cannot be decided: the archive holds it, so "absent" would end a recovery early.
-    async fn may_have(&self) -> Result<bool, ArchiveError> {
+    async fn may_have(&self) -> Result<bool, WalError> {
         let asked = timeline_in(self.name)
             .filter(|_| ArchiveFile::of(self.name) == Some(ArchiveFile::TimelineHistory));
         let here = self.here();
@@ -315,7 +310,7 @@ impl Fetch<'_> {
         Ok(false)
     }
 
-    async fn attempt(&self, deadline: Duration) -> Result<bool, ArchiveError> {
+    async fn attempt(&self, deadline: Duration) -> Result<bool, WalError> {
         let here = self.here();
         let (program, mut command) = self.repository.command(&here)?;
         command
@@ -330,7 +325,7 @@ impl Fetch<'_> {
             let judged = segment_header::judge_file(self.name, delivered, cluster);
             return judged.map(|()| true).map_err(|reason| {
                 let _ = std::fs::remove_file(delivered);
-                ArchiveError::Delivered {
+                WalError::Delivered {
                     program: program.to_string(),
                     name: self.name.to_owned(),
                     reason,
@@ -341,13 +336,13 @@ impl Fetch<'_> {
         let _ = std::fs::remove_file(delivered);
         let look = tokio::time::timeout(LOOK, self.repository.stored_as(self.name)).await;
         if look
-            .map_err(|_| ArchiveError::TooSlow { after: LOOK })??
+            .map_err(|_| WalError::TooSlow { after: LOOK })??
             .is_empty()
         {
             return Ok(false);
         }
         let reason = format!("{}, though the archive holds {}", ended?, self.name);
-        Err(ArchiveError::Failed {
+        Err(WalError::Failed {
             program: program.to_string(),
             verb: "wal-fetch",
             reason,

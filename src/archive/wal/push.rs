@@ -8,11 +8,11 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
+use super::WalError;
 use super::client::{block_on, complain, configured, note, refuse_cut};
-use super::role::{Here, in_recovery, refuse_foreign_prefix, refuse_superseded, stopping};
 use super::standby::{NeverComes, await_stored};
-use crate::archive::ArchiveError;
 use crate::archive::archiver::{Handed, hand_over};
+use crate::archive::role::{Here, in_recovery, refuse_foreign_prefix, refuse_superseded, stopping};
 use crate::config::{Config, usual_state_directory};
 use crate::model::ArchiveFile;
 use crate::postgres;
@@ -36,25 +36,25 @@ pub fn wal_push(config: Option<PathBuf>, arguments: &[OsString]) -> u8 {
     }
 }
 
-fn try_push(config: Option<PathBuf>, arguments: &[OsString]) -> Result<(), ArchiveError> {
+fn try_push(config: Option<PathBuf>, arguments: &[OsString]) -> Result<(), WalError> {
     let [path] = arguments else {
         let usage = "usage: xdb wal-push PATH, as archive_command = 'xdb wal-push \"%p\"'";
-        return Err(ArchiveError::Usage(usage.to_owned()));
+        return Err(WalError::Usage(usage.to_owned()));
     };
     let path = PathBuf::from(path);
     let name = archived_name(&path)?.to_owned();
-    let metadata = std::fs::metadata(&path).map_err(|source| ArchiveError::Segment {
+    let metadata = std::fs::metadata(&path).map_err(|source| WalError::Segment {
         path: path.clone(),
         source,
     })?;
     if !metadata.is_file() {
-        return Err(ArchiveError::NotArchivable { path });
+        return Err(WalError::NotArchivable { path });
     }
     let hand_over = |state_directory: &Path| match hand_over(state_directory, &path, &name) {
         Handed::Stored => Ok(true),
         Handed::Refused => Ok(false),
         // PostgreSQL asks again in a second; two at one file would be worse.
-        Handed::Lost => Err(ArchiveError::Lost { name: name.clone() }),
+        Handed::Lost => Err(WalError::Lost { name: name.clone() }),
     };
     // Reading the configuration would be most of the work; and a running daemon keeps its settings while the file is edited.
     let usual = config.is_none().then(usual_state_directory).flatten();
@@ -71,21 +71,21 @@ fn try_push(config: Option<PathBuf>, arguments: &[OsString]) -> Result<(), Archi
     let pushed = async {
         tokio::select! {
             pushed = archive(&config, &path, &name) => pushed,
-            () = stopping(&config.postgres.data_directory) => Err(ArchiveError::Stopping { name: name.clone() }),
+            () = stopping(&config.postgres.data_directory) => Err(WalError::Stopping { name: name.clone() }),
         }
     };
     block_on(config.archive.push_timeout, pushed)
 }
 
-fn archived_name(path: &Path) -> Result<&str, ArchiveError> {
+fn archived_name(path: &Path) -> Result<&str, WalError> {
     let name = path.file_name().and_then(|name| name.to_str());
     let archived = name.filter(|name| ArchiveFile::of(name).is_some());
-    archived.ok_or_else(|| ArchiveError::NotArchivable {
+    archived.ok_or_else(|| WalError::NotArchivable {
         path: path.to_owned(),
     })
 }
 
-async fn archive(config: &Config, path: &Path, name: &str) -> Result<(), ArchiveError> {
+async fn archive(config: &Config, path: &Path, name: &str) -> Result<(), WalError> {
     let state = StateFiles::of(&config.node.state_directory);
     let repository = &Repository::open(config).await?;
     // PostgreSQL runs archive_command in the data directory.
@@ -120,18 +120,18 @@ async fn archive(config: &Config, path: &Path, name: &str) -> Result<(), Archive
     store(repository, &here, path, name).await?;
     match repository.whole_as(name, bytes).await?.as_slice() {
         [_] => Ok(()),
-        [] => Err(ArchiveError::NotThere {
+        [] => Err(WalError::NotThere {
             program: repository.program.archive.program.clone(),
             reason: format!("{name} is not whole in the bucket"),
         }),
-        _ => Err(ArchiveError::Twice {
+        _ => Err(WalError::Twice {
             name: name.to_owned(),
         }),
     }
 }
 
-fn bytes_of(path: &Path) -> Result<u64, ArchiveError> {
-    let found = std::fs::metadata(path).map_err(|source| ArchiveError::Segment {
+fn bytes_of(path: &Path) -> Result<u64, WalError> {
+    let found = std::fs::metadata(path).map_err(|source| WalError::Segment {
         path: path.to_owned(),
         source,
     })?;
@@ -174,7 +174,7 @@ pub(in crate::archive) async fn same_content(
     stored: &[Object],
     path: &Path,
     name: &str,
-) -> Result<bool, ArchiveError> {
+) -> Result<bool, WalError> {
     for object in stored {
         let bytes = repository.bucket.get(&object.key).await?;
         let (key, file) = (object.key.clone(), path.to_owned());
@@ -185,7 +185,7 @@ pub(in crate::archive) async fn same_content(
             Ok::<_, std::io::Error>(content.map(|content| content == file))
         };
         let same = process::on_a_thread(compare).await;
-        let same = same.map_err(|source| ArchiveError::Segment {
+        let same = same.map_err(|source| WalError::Segment {
             path: path.to_owned(),
             source,
         })?;
@@ -193,7 +193,7 @@ pub(in crate::archive) async fn same_content(
             None => return Ok(false),
             Some(true) => {}
             Some(false) => {
-                return Err(ArchiveError::Differs {
+                return Err(WalError::Differs {
                     name: name.to_owned(),
                 });
             }
@@ -207,7 +207,7 @@ async fn store(
     here: &Path,
     path: &Path,
     name: &str,
-) -> Result<(), ArchiveError> {
+) -> Result<(), WalError> {
     let (program, mut command) = repository.command(here)?;
     command.arg("wal-push").arg(path);
     let mark = ReadyMark::of(path).filter(|_| program == Program::Walrus);
@@ -218,25 +218,13 @@ async fn store(
         mark.into_iter().for_each(ReadyMark::put_back);
         return Ok(());
     }
-    give_up_unfinished(repository, name).await;
+    repository.give_up_uploads(name).await;
     let reason = ended?.to_string();
-    Err(ArchiveError::Failed {
+    Err(WalError::Failed {
         program: program.to_string(),
         verb: "wal-push",
         reason,
     })
-}
-
-/// Gives up the uploads of `name` that a program left unfinished.
-pub(in crate::archive) async fn give_up_unfinished(repository: &Repository, name: &str) {
-    let left = repository
-        .bucket
-        .unfinished_uploads(&repository.key(&format!("wal_005/{name}")))
-        .await;
-    for upload in left.unwrap_or_default() {
-        // The next attempt stores it again, and finds what could not be aborted now.
-        let _ = repository.bucket.abort_upload(&upload).await;
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::archive::ArchiveError;
+use super::WalError;
+use super::waits::Waits;
 use crate::model::{ArchiveFile, Lsn, SegmentSize, Timeline, WalSegment};
 use crate::repository::ancestry::{self, Ancestry, Place};
 use crate::repository::{Acknowledgement, HighWater, Repository, SharedError, segment_header};
@@ -24,11 +25,11 @@ const USUAL: Duration = Duration::from_secs(5);
 /// had not stored.
 ///
 /// # Errors
-/// [`ArchiveError::Kept`] where the standby must keep it for now; otherwise when the bucket cannot be asked.
+/// [`WalError::Kept`] where the standby must keep it for now; otherwise when the bucket cannot be asked.
 pub(in crate::archive) async fn await_stored(
     repository: &Repository,
     (here, name): (&Path, &str),
-) -> Result<Option<NeverComes>, ArchiveError> {
+) -> Result<Option<NeverComes>, WalError> {
     let begun = Instant::now();
     let file = here.join("pg_wal").join(name);
     let bytes = std::fs::metadata(&file).map_or(0, |found| found.len());
@@ -51,7 +52,7 @@ pub(in crate::archive) async fn await_stored(
         }
         if let Some(why) = why.take_if(|_| begun.elapsed() > WAIT) {
             let name = name.to_owned();
-            return Err(ArchiveError::Kept { name, why });
+            return Err(WalError::Kept { name, why });
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -99,44 +100,6 @@ impl fmt::Display for NeverComes {
                 to,
                 at: None,
             } => write!(f, "timeline {timeline} does not lead to timeline {to}"),
-        }
-    }
-}
-
-/// What a file waits for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Waits {
-    /// The primary has archived up to this segment, and not yet come to the file.
-    Primary { archived: String },
-    /// The primary has archived this later segment, and the bucket lacks the file.
-    Passed { archived: String },
-    /// No primary says how far it has archived.
-    Unknown,
-}
-
-impl fmt::Display for Waits {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Primary { archived } => write!(f, "the primary has archived up to {archived}"),
-            Self::Passed { archived } => write!(
-                f,
-                "the primary has passed it without storing it and archived {archived}"
-            ),
-            Self::Unknown => f.write_str("how far the primary has archived is not known"),
-        }
-    }
-}
-
-impl Waits {
-    /// What the operator can do.
-    pub(in crate::archive) fn hint(&self) -> &'static str {
-        match self {
-            Self::Primary { .. } | Self::Unknown => {
-                "PostgreSQL retries automatically; if it lasts, look at the primary's archiver: `xdb check archiver` there"
-            }
-            Self::Passed { .. } => {
-                "the archive lacks it: this node's daemon stores it, or `xdb archive fill`; where no node has it whole: `xdb archive acknowledge`"
-            }
         }
     }
 }
@@ -223,7 +186,7 @@ impl Facts<'_> {
 async fn look(
     repository: &Repository,
     (here, name): (&Path, &str),
-) -> Result<Result<NeverComes, Waits>, ArchiveError> {
+) -> Result<Result<NeverComes, Waits>, WalError> {
     let cluster = segment_header::cluster_in(here);
     let size = cluster.and_then(|cluster| segment_size(here, cluster));
     let (Some(cluster), Some(size)) = (cluster, size) else {
@@ -274,7 +237,7 @@ async fn is_replaced(
     repository: &Repository,
     (segment, size): (WalSegment, SegmentSize),
     ancestry: &Ancestry,
-) -> Result<bool, ArchiveError> {
+) -> Result<bool, WalError> {
     let later = ancestry.history.0.iter().map(|switch| switch.timeline);
     let later = later.chain([ancestry.timeline]);
     for timeline in later.filter(|timeline| *timeline > segment.timeline) {

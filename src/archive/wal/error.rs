@@ -1,26 +1,21 @@
-//! What goes wrong in this room.
+//! Why a WAL file is not archived, or not restored.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::wal::Waits;
+use super::waits::Waits;
+use crate::archive::role::RoleError;
 use crate::config::ConfigError;
-use crate::model::Timeline;
-use crate::postgres::PostgresError;
 use crate::process::ProcessError;
-use crate::repository::{LockError, RepositoryError, SharedError, WorkLockError};
+use crate::repository::{RepositoryError, SharedError};
 use crate::storage::StorageError;
 
 #[derive(Debug, thiserror::Error)]
-pub enum ArchiveError {
+pub enum WalError {
     #[error(transparent)]
     Repository(RepositoryError),
-    #[error("refused: {reason}")]
-    Refused { reason: String, hint: String },
-    #[error("retention.window_days is not set: nothing is deleted")]
-    NoRetention,
-    #[error("{program} would delete {what}")]
-    Disagrees { program: String, what: String },
+    #[error(transparent)]
+    Role(#[from] RoleError),
     #[error("{} is not a file that PostgreSQL archives", path.display())]
     NotArchivable { path: PathBuf },
     #[error("cannot read {}", path.display())]
@@ -29,14 +24,6 @@ pub enum ArchiveError {
         #[source]
         source: std::io::Error,
     },
-    #[error("cannot read {}", path.display())]
-    DataDirectory {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error(transparent)]
-    Lock(#[from] WorkLockError),
     #[error("{program} {verb} failed: {reason}")]
     Failed {
         program: String,
@@ -55,15 +42,6 @@ pub enum ArchiveError {
     Tablespace { name: String, location: String },
     #[error("{name} is stored already, with other content")]
     Differs { name: String },
-    #[error(
-        "refused to archive {name}: {repository} belongs to another cluster, with the system identifier {theirs}; this server's is {own}"
-    )]
-    ForeignPrefix {
-        name: String,
-        repository: String,
-        theirs: u64,
-        own: u64,
-    },
     #[error("{name} is stored twice, under two compressions")]
     Twice { name: String },
     #[error("not done after {} s", after.as_secs())]
@@ -72,12 +50,6 @@ pub enum ArchiveError {
     NoAnswer { after: Duration },
     #[error("the daemon took {name} and did not answer")]
     Lost { name: String },
-    #[error("cannot listen on {}", path.display())]
-    Socket {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
     #[error(
         "the server shuts down, and {name} is not stored yet: it is archived after the next start"
     )]
@@ -92,12 +64,6 @@ pub enum ArchiveError {
         name: String,
         reason: String,
     },
-    #[error("refused to archive {name}: timeline {timeline} exists, and this server is not on it")]
-    Superseded { name: String, timeline: Timeline },
-    #[error("archiving began to fail during the backup, which waits for its WAL")]
-    ArchivingBroke,
-    #[error("the backup does not count: {reason}")]
-    Overtaken { reason: String },
     #[error("{program} ended well, but {reason}")]
     NotThere { program: String, reason: String },
     #[error("cannot start the asynchronous runtime")]
@@ -112,18 +78,10 @@ pub enum ArchiveError {
     Storage(#[from] StorageError),
     #[error(transparent)]
     Shared(#[from] SharedError),
-    #[error(transparent)]
-    Postgres(#[from] PostgresError),
-}
-
-impl From<LockError> for ArchiveError {
-    fn from(error: LockError) -> Self {
-        Self::Lock(error.into())
-    }
 }
 
 /// What this room tells apart itself it has under the same name.
-impl From<RepositoryError> for ArchiveError {
+impl From<RepositoryError> for WalError {
     fn from(error: RepositoryError) -> Self {
         match error {
             RepositoryError::Failed {
@@ -135,48 +93,27 @@ impl From<RepositoryError> for ArchiveError {
                 verb,
                 reason,
             },
-            RepositoryError::Refused { reason, hint } => Self::Refused { reason, hint },
             RepositoryError::Usage(usage) => Self::Usage(usage),
             RepositoryError::Unproven { name, reason } => Self::Unproven { name, reason },
             RepositoryError::NoAnswer { after } => Self::NoAnswer { after },
-            RepositoryError::Lock(error) => error.into(),
             RepositoryError::Process(error) => Self::Process(error),
             RepositoryError::Storage(error) => Self::Storage(error),
             RepositoryError::Shared(error) => Self::Shared(error),
-            RepositoryError::Postgres(error) => Self::Postgres(error),
             error => Self::Repository(error),
         }
     }
 }
 
-impl ArchiveError {
-    /// Another run of the same work is active, here or on another node: not now.
-    pub fn is_busy(&self) -> bool {
-        matches!(self, Self::Lock(lock) if lock.is_busy())
-    }
-
+impl WalError {
     /// What the operator can do.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Repository(error) => return Some(error.hint()),
-            Self::Refused { hint, .. } => return Some(hint.clone()),
-            Self::NoRetention => {
-                "set how many days it must be possible to go back; `xdb prune --dry-run` then shows what it would delete"
-            }
-            Self::Disagrees { .. } => {
-                "its version or the repository is not as xdb expects: compare `xdb prune --dry-run` with the program's own `delete` without --confirm"
-            }
-            Self::Lock(error) => return Some(error.hint()),
+            Self::Role(error) => return Some(error.hint()),
             Self::NotArchivable { .. } => {
                 "archive_command is 'xdb wal-push \"%p\"'; only WAL segments, their .partial and .backup files and timeline histories are archived"
             }
             Self::Segment { .. } => "wal-push runs in the data directory, where %p leads to pg_wal",
-            Self::DataDirectory { .. } => {
-                "postgres.data_directory must be that of this node's server, and readable: run it as postgres"
-            }
-            Self::ForeignPrefix { .. } => {
-                "one prefix is for one cluster: set archive.repository or cluster.name to a new one; runbooks/foreign-backup.md"
-            }
             Self::Differs { name } if name.ends_with(".history") => {
                 "another server took the same timeline: move its files out of the prefix as runbooks/foreign-backup.md says, then archiving continues"
             }
@@ -204,9 +141,6 @@ impl ArchiveError {
             Self::Lost { .. } => {
                 "PostgreSQL retries automatically; if it lasts, see the daemon's log"
             }
-            Self::Socket { .. } => {
-                "node.state_directory must be a directory that the daemon may write to"
-            }
             Self::Stopping { .. } => "nothing is to be done: it is kept until then",
             Self::Kept { why, .. } => why.hint(),
             Self::Delivered { .. } => {
@@ -215,15 +149,6 @@ impl ArchiveError {
             Self::Unproven { .. } => {
                 "without it the recovery would end too early, or follow another cluster: decide whose timeline it is, then remove it \
                  with `xdb timeline forget N --set-aside` (runbooks/foreign-backup.md)"
-            }
-            Self::Superseded { .. } => {
-                "another node was promoted: stop this server and let it rejoin as a standby; its own WAL since then is on no timeline that counts"
-            }
-            Self::ArchivingBroke => {
-                "see PostgreSQL's log for what `xdb wal-push` said, mend that, then push again"
-            }
-            Self::Overtaken { .. } => {
-                "`xdb backup push` on the node that is the primary now takes a full one"
             }
             Self::NotThere { .. } => {
                 "see PostgreSQL's log for archive_command, and `xdb backup list`"
@@ -237,7 +162,6 @@ impl ArchiveError {
             Self::Config(error) => return error.hint(),
             Self::Storage(error) => return Some(error.hint()),
             Self::Shared(error) => return Some(error.hint()),
-            Self::Postgres(error) => return Some(error.hint()),
             Self::Process(_) => {
                 "check archive.program, postgres.bin_directory, and who may execute them"
             }

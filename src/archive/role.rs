@@ -3,11 +3,45 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::archive::ArchiveError;
 use crate::model::{ArchiveFile, ServerPosition, Timeline, TimelineHistory, WalSegment};
 use crate::postgres::{ServerState, control_file, postmaster_status, segment_size_in};
-use crate::repository::{Timelines, own_history, superseding, timeline_in, wal_header};
+use crate::repository::{
+    RepositoryError, Timelines, own_history, superseding, timeline_in, wal_header,
+};
 use crate::store::StateFiles;
+
+/// Why this server must not archive.
+#[derive(Debug, thiserror::Error)]
+pub enum RoleError {
+    #[error("refused to archive {name}: timeline {timeline} exists, and this server is not on it")]
+    Superseded { name: String, timeline: Timeline },
+    #[error(
+        "refused to archive {name}: {repository} belongs to another cluster, with the system identifier {theirs}; this server's is {own}"
+    )]
+    ForeignPrefix {
+        name: String,
+        repository: String,
+        theirs: u64,
+        own: u64,
+    },
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+}
+
+impl RoleError {
+    /// What the operator can do.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Superseded { .. } => {
+                "another node was promoted: stop this server and let it rejoin as a standby; its own WAL since then is on no timeline that counts".to_owned()
+            }
+            Self::ForeignPrefix { .. } => {
+                "one prefix is for one cluster: set archive.repository or cluster.name to a new one; runbooks/foreign-backup.md".to_owned()
+            }
+            Self::Repository(error) => error.hint(),
+        }
+    }
+}
 
 /// The look at the bucket before each push.
 const LOOK: Duration = Duration::from_secs(5);
@@ -57,7 +91,7 @@ pub(in crate::archive) async fn refuse_superseded(
     timelines: &Timelines,
     here: Here<'_>,
     name: &str,
-) -> Result<(), ArchiveError> {
+) -> Result<(), RoleError> {
     let Some(written) = timeline_in(name) else {
         return Ok(());
     };
@@ -74,7 +108,7 @@ pub(in crate::archive) async fn refuse_superseded(
     let look = tokio::time::timeout(LOOK * 2, superseding(timelines, remembered, &own));
     let proof = look.await.ok().and_then(Result::ok).flatten();
     match proof {
-        Some(proof) => Err(ArchiveError::Superseded {
+        Some(proof) => Err(RoleError::Superseded {
             name: name.to_owned(),
             timeline: proof.timeline,
         }),
@@ -113,7 +147,7 @@ pub(in crate::archive) async fn refuse_foreign_prefix(
     timelines: &Timelines,
     here: Here<'_>,
     name: &str,
-) -> Result<(), ArchiveError> {
+) -> Result<(), RoleError> {
     if ArchiveFile::of(name) != Some(ArchiveFile::TimelineHistory) {
         return Ok(());
     }
@@ -131,7 +165,7 @@ pub(in crate::archive) async fn refuse_foreign_prefix(
     {
         return Ok(());
     }
-    Err(ArchiveError::ForeignPrefix {
+    Err(RoleError::ForeignPrefix {
         name: name.to_owned(),
         repository: timelines.repository().location.to_string(),
         theirs: owners[0],
