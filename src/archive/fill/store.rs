@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use super::{Candidate, FillError, Place};
+use crate::archive::wal::WalError;
 use crate::archive::wal::client::refuse_cut;
 use crate::archive::wal::push;
 use crate::model::{Lsn, TimelineHistory};
