@@ -1,6 +1,6 @@
 //! The one verdict on the cluster, which the command line, HTTP, Redis and the alerts show alike. Pure.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::answer::answer;
@@ -210,6 +210,9 @@ fn line(
     }
 }
 
+/// A position that was heard longer ago says nothing of how far the standby is behind now.
+const LAG_COUNTS: SignedDuration = SignedDuration::from_secs(10);
+
 fn peer_line(peer: &Peer, known: &Knowledge, now: Timestamp) -> Line {
     let mut line = match &peer.heard {
         Some((at, state)) => line(&state.hostname, &state.view, state.at, known, *at),
@@ -225,9 +228,13 @@ fn peer_line(peer: &Peer, known: &Knowledge, now: Timestamp) -> Line {
             trouble: None,
         },
     };
+    // What it was says nothing of what it is.
     if peer.live(now).is_none() {
-        // What it was says nothing of what it is.
-        (line.role, line.lag_bytes, line.lag_secs) = (None, None, None);
+        line.role = None;
+    }
+    let age = line.heard_at.map(|at| now.duration_since(at));
+    if line.role.is_none() || age.is_none_or(|age| age > LAG_COUNTS) {
+        (line.lag_bytes, line.lag_secs) = (None, None);
     }
     let failing = peer.failing.as_ref().map(|(_, reason)| reason.clone());
     line.trouble = line.trouble.or(failing);
