@@ -15,7 +15,7 @@ use crate::model::Verdict;
 use crate::repository::Repository;
 use crate::restore::{
     self, Forecast, Held, Placed, Request, RestoreError, Restored, Setup, Step, Until, UntilError,
-    is_sure, shell,
+    shell,
 };
 
 /// Verifications whose warnings are printed and do not change the exit code.
@@ -59,9 +59,6 @@ impl Arguments {
         Ok(Request {
             directory: std::path::absolute(&self.target_dir)?,
             backup: self.backup.clone(),
-            is_guess: text
-                .zip(until.as_ref())
-                .is_some_and(|(text, until)| !is_sure(text, until)),
             until,
         })
     }
@@ -254,20 +251,31 @@ fn placed(tablespaces: &[Placed]) -> String {
 
 /// The commands that restore the held settings. Values are only copied from file to file: some hold passwords.
 fn release(directory: &Path, held: &[Held]) -> String {
-    let reset = held.iter();
+    let reset = held.iter().filter(|held| held.name != SYNCHRONOUS);
     let reset = reset.map(|held| format!("-c 'ALTER SYSTEM RESET {}'", held.name));
     let reset = reset.collect::<Vec<_>>().join(" ");
-    let set: Vec<_> = held
-        .iter()
+    format!(
+        "  psql {reset}\n{}",
+        give_back(directory, held, |name| name != SYNCHRONOUS)
+    )
+}
+
+/// With it each commit waits for a standby that is not there yet.
+const SYNCHRONOUS: &str = "synchronous_standby_names";
+
+/// The command that appends the old ALTER SYSTEM of those of `held` whose names are `wanted`; empty where there is none.
+fn give_back(directory: &Path, held: &[Held], wanted: impl Fn(&str) -> bool) -> String {
+    let set = held.iter().filter(|held| wanted(held.name));
+    let set: Vec<_> = set
         .filter_map(|held| Some((held.name, held.was?)))
         .collect();
     let Some((_, file)) = set.first() else {
-        return format!("  psql {reset}\n");
+        return String::new();
     };
     let names: Vec<_> = set.iter().map(|(name, _)| *name).collect();
     let (names, at) = (names.join("|"), |name: &str| shell(&directory.join(name)));
     let (from, to) = (at(file), at("postgresql.auto.conf"));
-    format!("  psql {reset}\n  grep -iE '^ *({names}) *=' {from} >>{to}\n")
+    format!("  grep -iE '^ *({names}) *=' {from} >>{to}\n")
 }
 
 /// Another port than that of the server that runs here: clients that connect by port, as workers of extensions do, must not
@@ -310,6 +318,10 @@ fn next(directory: &Path, restored: &Restored, config: &Config) -> String {
     let bin = config.postgres.bin_directory.display();
     let history = restored.new_timeline.history_file();
     let release = release(directory, &restored.held);
+    let given_back = give_back(directory, &restored.held, |name| name == SYNCHRONOUS);
+    let last = format!(
+        "\n  and once it streams:\n  psql -c 'ALTER SYSTEM RESET {SYNCHRONOUS}'\n{given_back}  psql -c 'SELECT pg_reload_conf()'"
+    );
     let (directory, port) = (shell(directory), other_port(config));
     format!(
         "To look at it, beside the server that runs here:\n  \
@@ -322,6 +334,6 @@ fn next(directory: &Path, restored: &Restored, config: &Config) -> String {
            cd {directory} && xdb wal-push pg_wal/{history}\n  \
            restart it\n  \
            xdb backup push --full\n  \
-           let the replica rejoin (runbooks/rejoin.md)"
+           let the replica rejoin (runbooks/rejoin.md){last}"
     )
 }

@@ -144,6 +144,13 @@ impl Unfinished {
         };
         judge_owner(&directory)?;
         let work = directory.join(WORK);
+        let is_here = |name: &str| directory.join(name).exists();
+        if !work.is_dir() && is_here("global/pg_control") && !is_here("recovery.signal") {
+            return refused(
+                format!("the cluster in {shown} is complete: nothing is left to finish"),
+                "go on as runbooks/disaster_restore.md says; what is held back stands in its postgresql.auto.conf",
+            );
+        }
         if !work.is_dir() {
             return refused(
                 format!("{shown} holds no restore of xdb's that was stopped"),

@@ -20,8 +20,6 @@ pub struct Request {
     /// The newest, or the last one before `until`, where `None`.
     pub backup: Option<String>,
     pub until: Option<Until>,
-    /// `until` may be a mistyped time and no restore point: the WAL is searched for it first.
-    pub is_guess: bool,
 }
 
 /// A restore that was planned and not begun.
@@ -43,7 +41,8 @@ pub async fn outlook(setup: &Setup, request: &Request) -> Result<Outlook, Restor
     let mut report = Report::default();
     let (backup, until) = (request.backup.as_deref(), request.until.as_ref());
     let found = look(setup, (backup, Pick::Good), until, &mut report).await?;
-    if request.is_guess {
+    // A typo of a restore point is found in the WAL sooner than by the replay.
+    if matches!(until, Some(Until::Name(_))) {
         judge_name(&found, until).await?;
     }
     let free = free_bytes(target_directory::nearest(&request.directory))?;

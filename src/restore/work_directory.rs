@@ -121,7 +121,7 @@ impl Drop for Place {
         let directory = self.directory.display();
         match left {
             Some(Left::Complete(..)) => tracing::warn!(
-                "the restore was interrupted after the recovery: the cluster is kept in {directory}, complete and stopped; run sync before you count on it"
+                "the restore was interrupted after the recovery: the cluster is kept in {directory}, complete and stopped; run sync before you count on it, then go on as runbooks/disaster_restore.md says"
             ),
             Some(Left::Unfinished(error)) => tracing::warn!(
                 "the restore was interrupted after the recovery, and what recovered is kept in {directory}: {}; {}",
