@@ -244,6 +244,11 @@ fn print_wrong(data_directory: &Path, verified: &Verified) -> std::io::Result<()
                 "HINT: {cut}, too few for a whole segment: delete that object, then `xdb archive fill` on a node whose pg_wal holds it"
             ))?;
         }
+        for damaged in &gap.damaged {
+            say(format_args!(
+                "HINT: {damaged}: move that object out of the bucket, then `xdb archive fill` on a node whose pg_wal holds it; where none does, `xdb backup push` now"
+            ))?;
+        }
         let held = archive::held_here(data_directory, (&gap.first, &gap.last));
         if held > 0 {
             say(format_args!(

@@ -177,6 +177,7 @@ mod tests {
                 segments: 1,
                 at_end: false,
                 cut: Vec::new(),
+                damaged: Vec::new(),
                 cuts_off: cuts_off.into_iter().cloned().collect(),
                 acknowledged: None,
             };

@@ -39,6 +39,11 @@ impl Repository {
             None => Snapshot::read(self, now).await?,
         };
         self.learn_tests(&mut snapshot.catalog).await?;
+        if snapshot.is_older_than_a_failure() {
+            // What the test missed may have been deleted since, which a listing of new objects does not show.
+            snapshot = Snapshot::read(self, now).await?;
+            self.learn_tests(&mut snapshot.catalog).await?;
+        }
         let json = snapshot.to_json();
         if kept.as_ref() != Some(&json)
             && let Err(error) = keep(state_directory, look, (origin, kept, json)).await
@@ -48,7 +53,9 @@ impl Repository {
                 log::chain(&error)
             );
         }
-        Ok(snapshot.into_catalog())
+        let mut catalog = snapshot.into_catalog();
+        self.judge_damaged(&mut catalog).await?;
+        Ok(catalog)
     }
 
     /// The repository, and the S3 that it is in.

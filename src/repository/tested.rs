@@ -1,10 +1,15 @@
 //! What restore tests found of each backup, read from the shared proofs into the catalog.
 
+use std::collections::BTreeMap;
+
 use futures_util::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
 
 use super::catalog::{Backup, Catalog, Tested, Tests};
-use super::{Proof, Repository, Shared, SharedError};
+use super::{Proof, Repository, RepositoryError, Shared, SharedError};
 use crate::log;
+use crate::model::WalSegment;
+use crate::storage::Object;
 
 /// Small objects read at once.
 const AT_ONCE: usize = 8;
@@ -39,9 +44,48 @@ impl Repository {
         }
         Ok(())
     }
+
+    /// As [`Self::learn_tests`], and lets WAL that the tests found damaged count as missing.
+    ///
+    /// # Errors
+    /// When the bucket cannot be read.
+    pub async fn judge_by_tests(&self, catalog: &mut Catalog) -> Result<(), RepositoryError> {
+        self.learn_tests(catalog).await?;
+        self.judge_damaged(catalog).await
+    }
+
+    /// Lets segments count as missing that a restore test found damaged, until they are stored anew.
+    ///
+    /// # Errors
+    /// When the bucket cannot be listed.
+    pub async fn judge_damaged(&self, catalog: &mut Catalog) -> Result<(), RepositoryError> {
+        let tests = catalog.backups.iter();
+        let tests = tests.filter_map(|backup| backup.tests.newest.as_ref());
+        let damaged: BTreeMap<String, (Timestamp, String)> = tests
+            .filter(|test| !test.passed)
+            .filter_map(|test| {
+                let at = test.at.strftime("%F %T UTC");
+                let by = format!("the restore test of {at} on {} found that", test.node);
+                Some((test.damaged_wal.clone()?, (test.at, by)))
+            })
+            .collect();
+        for (name, (at, by)) in damaged {
+            let Ok(segment) = WalSegment::parse(&name, catalog.wal.size) else {
+                continue;
+            };
+            let stored = self.stored_as(&name).await?;
+            let is_older = |object: &Object| object.last_modified <= at;
+            if !stored.is_empty() && stored.iter().all(is_older) {
+                catalog.wal.set_damaged(segment, by);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Looks through `keys`, newest first, for the first that counts; what is known of them already is not read again.
+///
+/// One that failed for what is not the backup takes back no failure before it.
 async fn newest_test(
     shared: &Shared,
     repository: &str,
@@ -49,34 +93,67 @@ async fn newest_test(
     keys: Vec<&String>,
 ) -> Result<Tests, SharedError> {
     let known = &backup.tests;
-    let mut tests = Tests::default();
+    let mut passed_over = Vec::new();
+    let mut sparing: Option<(Tested, String)> = None;
     for key in keys.into_iter().filter(|_| backup.sentinel.is_some()) {
-        if known.key.as_ref() == Some(key) {
-            (tests.newest, tests.key) = (known.newest.clone(), known.key.clone());
-            break;
-        }
         // A test that ended late has an older key than one that began after it, so each is remembered.
         if known.passed_over.contains(key) {
-            tests.passed_over.push(key.clone());
+            passed_over.push(key.clone());
             continue;
         }
-        let proof = match shared.proof_at(key).await {
-            Err(error @ SharedError::Content { .. }) => {
-                let reason = log::chain(&error);
-                tracing::warn!("a restore test's proof does not count: {reason}");
-                None
-            }
-            proof => proof?,
+        let is_known = known.key.as_ref() == Some(key);
+        let tested = match is_known {
+            true => known.newest.clone(),
+            false => read_test(shared, repository, backup, key).await?,
         };
-        match proof.filter(|proof| counts(proof, repository, backup)) {
-            Some(proof) => {
-                (tests.newest, tests.key) = (Some(judge(&proof)), Some(key.clone()));
-                break;
+        match (tested, &sparing) {
+            (Some(tested), None) if tested.spares_backup => sparing = Some((tested, key.clone())),
+            (Some(tested), Some((_, newer))) if tested.disproves() => {
+                passed_over.push(newer.clone());
+                return Ok(tests(tested, key.clone(), passed_over));
             }
-            None => tests.passed_over.push(key.clone()),
+            (Some(tested), None) => return Ok(tests(tested, key.clone(), passed_over)),
+            (Some(tested), Some(_)) if tested.passed => break,
+            (Some(_) | None, _) => passed_over.push(key.clone()),
+        }
+        if is_known {
+            break;
         }
     }
-    Ok(tests)
+    Ok(match sparing {
+        Some((tested, key)) => tests(tested, key, passed_over),
+        None => Tests {
+            passed_over,
+            ..Tests::default()
+        },
+    })
+}
+
+fn tests(newest: Tested, key: String, passed_over: Vec<String>) -> Tests {
+    Tests {
+        newest: Some(newest),
+        key: Some(key),
+        passed_over,
+    }
+}
+
+/// `None` where the proof at `key` does not count.
+async fn read_test(
+    shared: &Shared,
+    repository: &str,
+    backup: &Backup,
+    key: &str,
+) -> Result<Option<Tested>, SharedError> {
+    let proof = match shared.proof_at(key).await {
+        Err(error @ SharedError::Content { .. }) => {
+            let reason = log::chain(&error);
+            tracing::warn!("a restore test's proof does not count: {reason}");
+            None
+        }
+        proof => proof?,
+    };
+    let proof = proof.filter(|proof| counts(proof, repository, backup));
+    Ok(proof.map(|proof| judge(&proof)))
 }
 
 /// Whether `proof` judged this very backup: of the same cluster, in the same repository, and all of it.
@@ -101,6 +178,7 @@ fn judge(proof: &Proof) -> Tested {
         passed: proof.passed,
         reason: reason.map(str::to_owned),
         spares_backup: !proof.passed && spares_backup(&proof.report),
+        damaged_wal: proof.report["damaged_wal"].as_str().map(str::to_owned),
     }
 }
 
@@ -128,7 +206,6 @@ fn spares_backup(report: &serde_json::Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
     use serde_json::json;
 
     use super::*;

@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(back.made, ["pg_hba.conf"]);
         assert_complete(&directory);
         let refused = Unfinished::open(&directory).unwrap_err().to_string();
-        assert!(refused.contains("holds no restore"), "{refused}");
+        assert!(refused.contains("nothing is left to finish"), "{refused}");
     }
 
     /// At each step: the settings cannot be written, a file cannot be moved, some have moved.

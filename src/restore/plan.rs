@@ -9,9 +9,9 @@ use super::recovery_target::{choose, ends_there, finished_before, judge_reach};
 use super::until::Until;
 use super::young_gap::MAY_COME;
 use super::{RestoreError, wal_prefetch};
-use crate::model::{Lsn, SegmentSize, Verdict, WalSegment};
+use crate::model::{Lsn, Verdict, WalSegment};
 use crate::repository::catalog::{
-    Backup, Catalog, RecoveryPath, Sentinel, Span, Status, UnreadHistory, plan_recovery,
+    Backup, Catalog, RecoveryPath, Sentinel, Span, Status, UnreadHistory, Wal, plan_recovery,
 };
 use crate::storage::Location;
 
@@ -38,7 +38,8 @@ pub struct Plan {
 impl Plan {
     /// Forgets gaps that a recovery up to `recovered` went past: their segments were stored after the listing. Returns
     /// whether there were any.
-    pub fn settle_gaps(&mut self, recovered: Lsn, size: SegmentSize) -> bool {
+    pub fn settle_gaps(&mut self, recovered: Lsn, wal: &Wal) -> bool {
+        let size = wal.size;
         let end = |gap: &Span| (gap.last + 1) * size.bytes();
         let before = self.path.missing.len();
         self.path.missing.retain(|gap| end(gap) > recovered.0);
@@ -54,7 +55,7 @@ impl Plan {
             None => self.path.reachable = self.path.newest,
             Some(_) => self.path.reachable = Some(passed),
         }
-        self.gaps = judge_gaps(&self.path, size);
+        self.gaps = judge_gaps(&self.path, wal);
         true
     }
 
@@ -166,7 +167,7 @@ pub fn plan(
         gaps: match until {
             // A name may lie on either side of a gap; the others lie before.
             Some(_) => Verdict::Ok,
-            None => judge_gaps(&path, size),
+            None => judge_gaps(&path, &catalog.wal),
         },
         until: until.cloned(),
         target: until
@@ -208,7 +209,7 @@ fn none_counts(catalog: &Catalog, repository: &Location) -> RestoreError {
     ))
 }
 
-fn judge_gaps(path: &RecoveryPath, size: SegmentSize) -> Verdict {
+fn judge_gaps(path: &RecoveryPath, wal: &Wal) -> Verdict {
     if let Some(timeline) = path.without_history {
         return Verdict::Critical(format!(
             "timeline {timeline} has WAL, and its history {} is missing: it cannot be followed",
@@ -218,10 +219,11 @@ fn judge_gaps(path: &RecoveryPath, size: SegmentSize) -> Verdict {
     let Some(gap) = path.missing.first() else {
         return Verdict::Ok;
     };
-    let named = gap.named(size);
-    Verdict::Critical(format!(
-        "WAL is missing: {named}; nothing after it can be recovered"
-    ))
+    let named = match wal.why_damaged(*gap) {
+        Some(damaged) => format!("WAL is damaged: {damaged}"),
+        None => format!("WAL is missing: {}", gap.named(wal.size)),
+    };
+    Verdict::Critical(format!("{named}; nothing after it can be recovered"))
 }
 
 /// Whether `free` bytes in `directory` are enough, with `reserve` bytes of them left alone; `kept` takes room there.
@@ -278,8 +280,6 @@ mod tests {
 
     use super::*;
     use crate::model::Timeline;
-    use crate::repository::catalog::Wal;
-
     fn sentinel(version: u32) -> Sentinel {
         let json = format!(r#"{{"LSN":40,"FinishLSN":80,"PgVersion":{version}}}"#);
         Sentinel::parse(json.as_bytes()).unwrap()
@@ -309,21 +309,20 @@ mod tests {
         let (start, finish) = (Lsn(SEGMENT + 40), Lsn(SEGMENT + 80));
         let path = plan_recovery(&wal, Timeline(1), start, finish).unwrap();
         let backup = Backup::sample(1, 1, "");
-        let size = SegmentSize::default();
         let plan = Plan {
             backup,
             sentinel: sentinel(170_011),
             chain: Vec::new(),
             fetch_bytes: 0,
             needed_bytes: 0,
-            gaps: judge_gaps(&path, size),
+            gaps: judge_gaps(&path, &wal),
             until: None,
             target: None,
             path,
         };
         let after = |segment: u64| {
             let mut plan = plan.clone();
-            let settled = plan.settle_gaps(Lsn(segment * SEGMENT), size);
+            let settled = plan.settle_gaps(Lsn(segment * SEGMENT), &wal);
             let reachable = plan.path.reachable.unwrap().number;
             (settled, plan.gaps == Verdict::Ok, reachable)
         };

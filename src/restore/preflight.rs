@@ -157,8 +157,7 @@ async fn read_catalog(
     report: &mut Report,
 ) -> Result<Catalog, RestoreError> {
     let mut catalog = catalog::read(repository).await?;
-    let tests = repository.learn_tests(&mut catalog).await;
-    tests.map_err(RepositoryError::from)?;
+    repository.judge_by_tests(&mut catalog).await?;
     catalog.learn_end(mark, &repository.location);
     report.backup = backup
         .or(catalog.newest().map(|newest| newest.name.as_str()))

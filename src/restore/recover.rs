@@ -19,7 +19,7 @@ use super::verify::{self, Recovered};
 use super::wal_prefetch::{Ahead, CONCURRENCY};
 use super::wal_stop::StopSegment;
 use super::{RestoreError, recovery_target, tablespaces};
-use crate::archive::{AHEAD, COULD_NOT_LOOK, SCRATCH};
+use crate::archive::{AHEAD, COULD_NOT_LOOK, NOT_WANTED, SCRATCH};
 use crate::model::{Lsn, WalSegment};
 use crate::postgres::{self, ControlData};
 use crate::repository::catalog::{decompressed, is_read};
@@ -141,6 +141,13 @@ impl Test<'_> {
         let size = found.catalog.wal.size.mebibytes().to_string();
         let key = format!("XDB_ARCHIVE_SETTINGS_{SEGMENT_SIZE}");
         environment.push((key, size.into()));
+        let wal = &found.catalog.wal;
+        let first_missing = found.plan.path.missing.first();
+        let first_missing = first_missing.map(|gap| gap.ends(wal.size).0);
+        if let Some(name) = first_missing.filter(|name| wal.damaged.contains_key(name)) {
+            // To PostgreSQL the archive ends before it.
+            environment.push((NOT_WANTED.to_owned(), name.into()));
+        }
         if let Some(limit) = network_limit(&self.setup.settings).filter(|_| !self.durable) {
             let key = format!("XDB_ARCHIVE_SETTINGS_{NETWORK_LIMIT}");
             environment.push((key, limit.into()));

@@ -13,6 +13,8 @@ use super::configure::SHARED_BUFFERS;
 use super::level::Level;
 use super::server::Network;
 use super::verify::{Look, NotLookedAt};
+use crate::archive::DAMAGED;
+use crate::model::ArchiveFile;
 use crate::model::{Lsn, Timeline, Verdict, Verification};
 use crate::process;
 use crate::restore::Setup;
@@ -139,6 +141,8 @@ pub struct Report {
     pub kept: Option<PathBuf>,
     /// Why it did not pass.
     pub reason: Option<String>,
+    /// The segment in the archive that it found damaged.
+    pub damaged_wal: Option<String>,
     /// There is no backup yet, or another test is running: no backup was judged, and the test can be run later.
     #[serde(skip)]
     pub not_now: bool,
@@ -182,6 +186,7 @@ impl Default for Report {
             not_looked_at: Vec::new(),
             kept: None,
             reason: None,
+            damaged_wal: None,
             not_now: false,
             excused: Vec::new(),
             hint: None,
@@ -253,6 +258,7 @@ impl Report {
                 self.not_now = error.is_not_now();
                 self.target_missed = matches!(error, RestoreError::Unreachable { .. }) && !damaged;
                 let words = crate::log::chain(&error);
+                self.damaged_wal = self.damaged_wal.or_else(|| damaged_segment(&words));
                 self.reason = Some(match seen {
                     Some(seen) if self.conclusion == Conclusion::Failed => {
                         format!("{words} ({seen})")
@@ -268,6 +274,14 @@ impl Report {
         }
         self
     }
+}
+
+/// The segment of which `wal-fetch` said in `words` that the archived copy is no good.
+fn damaged_segment(words: &str) -> Option<String> {
+    let (_, said) = words.split_once(DAMAGED)?;
+    let mut names = said.split(|c: char| !c.is_ascii_hexdigit());
+    let is_segment = |name: &&str| ArchiveFile::of(name) == Some(ArchiveFile::Segment);
+    names.find(is_segment).map(str::to_owned)
 }
 
 /// The verification that keeps a test from passing: the first that is bad, else the first that is unknown and not excused.
@@ -349,10 +363,11 @@ mod tests {
             "not_looked_at",
             "kept",
             "reason",
+            "damaged_wal",
             "conclusion",
         ] {
             assert!(keys.contains(&key), "{key}");
         }
-        assert_eq!(keys.len(), 19);
+        assert_eq!(keys.len(), 20);
     }
 }

@@ -218,7 +218,7 @@ impl Test<'_> {
 
     /// Revises the verdict on gaps in the listing that the recovery then passed.
     pub(super) fn settle_gaps(&mut self, found: &mut Found, recovered: Lsn) {
-        if found.plan.settle_gaps(recovered, found.catalog.wal.size) {
+        if found.plan.settle_gaps(recovered, &found.catalog.wal) {
             self.report.looked_again("wal", found.plan.gaps.clone());
         }
     }

@@ -68,7 +68,13 @@ impl Watch {
         archived: Option<WalSegment>,
         (now, clock): (Instant, Timestamp),
     ) -> Next {
+        let was_archived = |gap: &Span| {
+            archived.is_some_and(|archived| {
+                archived.timeline == gap.timeline && archived.number >= gap.first
+            })
+        };
         let gap = plan.path.missing.first().copied();
+        let gap = gap.filter(|gap| !was_archived(gap) && catalog.wal.why_damaged(*gap).is_none());
         let Some(gap) = gap.filter(|gap| is_young(*gap, catalog, clock)) else {
             return Next::Believe;
         };
@@ -86,10 +92,7 @@ impl Watch {
         let newest = plan.path.newest;
         let arrives = newest.is_some_and(|newest| newest > *self.newest.get_or_insert(newest));
         if now.duration_since(since) >= STILL {
-            let was_archived = archived.is_some_and(|archived| {
-                archived.timeline == gap.timeline && archived.number >= gap.first
-            });
-            let under_way = self.moved || arrives && !was_archived;
+            let under_way = self.moved || arrives;
             Next::MayCome { under_way }
         } else if now.duration_since(self.began) < ALL {
             Next::LookAgain
@@ -179,14 +182,15 @@ mod tests {
         let arriving = Next::MayCome { under_way: true };
         assert_eq!(look(&mut watch, &[2, 3, 5, 6], 20), arriving);
         let catalog_then = catalog(&[2, 3, 5, 6], clock);
-        for (archived, under_way) in [(3, true), (4, false), (6, false)] {
+        let arriving = Next::MayCome { under_way: true };
+        for (archived, expected) in [(3, arriving), (4, Next::Believe), (6, Next::Believe)] {
             let mut watch = Watch::begin(began);
             assert_eq!(look(&mut watch, &[2, 3, 5], 0), Next::LookAgain);
             let (timeline, number) = (Timeline(1), archived);
             let archived = Some(WalSegment { timeline, number });
             let then = (&planned(&catalog_then), &catalog_then);
             let judged = watch.judge(then, archived, (at(20), clock));
-            assert_eq!(judged, Next::MayCome { under_way }, "{archived:?}");
+            assert_eq!(judged, expected, "{archived:?}");
         }
         for (under_way, is_unknown) in [(true, true), (false, false)] {
             let mut plan = planned(&catalog_then);

@@ -14,7 +14,6 @@ use super::progress::Progress;
 use crate::archive::role::{
     Here, RoleError, in_recovery, refuse_foreign_prefix, refuse_superseded,
 };
-use crate::archive::wal::push;
 use crate::log;
 use crate::model::ArchiveFile;
 use crate::postgres::postmaster_run;

@@ -11,6 +11,7 @@ fn tested(passed: bool, spares_backup: bool) -> Tests {
             passed,
             reason: Some("tables: bad page".to_owned()),
             spares_backup,
+            damaged_wal: None,
         }),
         ..Tests::default()
     }

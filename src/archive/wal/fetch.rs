@@ -74,6 +74,9 @@ pub const MAKES_TABLESPACE: &str = "wal-fetch: a tablespace";
 /// Set where a restore replays: a segment that makes a tablespace is not handed over.
 pub const SCRATCH: &str = "XDB_WAL_SCRATCH";
 
+/// Names the segment that a restore ends before: it is known to be damaged.
+pub const NOT_WANTED: &str = "XDB_WAL_NOT_WANTED";
+
 /// `Ok(false)`: the archive does not hold the file.
 fn try_fetch(
     config: Option<PathBuf>,
@@ -90,6 +93,9 @@ fn try_fetch(
     })?;
     if take_ahead(name, Path::new(destination)) {
         return Ok(true);
+    }
+    if std::env::var(NOT_WANTED).is_ok_and(|not_wanted| not_wanted == name) {
+        return Ok(false);
     }
     let config = configured(config)?;
     let deadline = if standby {

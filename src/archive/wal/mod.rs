@@ -9,6 +9,8 @@ mod tablespace;
 mod waits;
 
 pub use error::WalError;
-pub use fetch::{AHEAD, ASKED, COULD_NOT_LOOK, DAMAGED, MAKES_TABLESPACE, SCRATCH, wal_fetch};
+pub use fetch::{
+    AHEAD, ASKED, COULD_NOT_LOOK, DAMAGED, MAKES_TABLESPACE, NOT_WANTED, SCRATCH, wal_fetch,
+};
 pub use push::wal_push;
 pub use tablespace::tablespace_made;

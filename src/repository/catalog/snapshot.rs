@@ -58,6 +58,13 @@ impl Snapshot {
         catalog
     }
 
+    /// Whether a restore test has failed since all of it was listed.
+    pub fn is_older_than_a_failure(&self) -> bool {
+        let tests = self.catalog.backups.iter();
+        let mut tests = tests.filter_map(|backup| backup.tests.newest.as_ref());
+        tests.any(|test| !test.passed && test.at >= self.listed_at)
+    }
+
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("plain values")
     }

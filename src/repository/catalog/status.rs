@@ -52,10 +52,13 @@ pub struct Tested {
     /// It failed for what is not the backup: WAL that was missing then, which the listing tells better now, or an answer to a
     /// question of the caller's.
     pub spares_backup: bool,
+    /// The segment in the archive that it found damaged.
+    #[serde(default)]
+    pub damaged_wal: Option<String>,
 }
 
 impl Tested {
-    fn disproves(&self) -> bool {
+    pub fn disproves(&self) -> bool {
         !self.passed && !self.spares_backup
     }
 

@@ -58,6 +58,7 @@ fn tested(second: i64, passed: bool) -> Tests {
             passed,
             reason: (!passed).then(|| "tables: bad page".to_owned()),
             spares_backup: false,
+            damaged_wal: None,
         }),
         ..Tests::default()
     }

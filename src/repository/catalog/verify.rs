@@ -51,6 +51,8 @@ pub struct Gap {
     pub at_end: bool,
     /// Its segments that are stored with too few bytes to be whole.
     pub cut: Vec<String>,
+    /// Its segments that are stored, and that a restore test found damaged.
+    pub damaged: Vec<String>,
     /// The backups that cannot be recovered past it.
     pub cuts_off: Vec<String>,
     /// The acknowledgement of the gap; of several the one that ends first. `None` where not all of the gap is acknowledged.
@@ -119,6 +121,7 @@ impl Catalog {
                 .mark()
                 .is_some_and(|mark| mark.timeline == span.timeline && mark.number == span.last),
             cut: self.cut_within(span),
+            damaged: self.damaged_within(span),
             ..gap(span, cuts_off, &standing, self.wal.size)
         });
         Verified {
@@ -152,6 +155,14 @@ impl Catalog {
         let (first, last) = span.ends(self.wal.size);
         let cut = self.wal.cut.range(first..=last);
         cut.map(|(name, bytes)| format!("{name} is stored with {bytes} bytes"))
+            .collect()
+    }
+
+    fn damaged_within(&self, span: Span) -> Vec<String> {
+        let (first, last) = span.ends(self.wal.size);
+        let damaged = self.wal.damaged.range(first..=last);
+        damaged
+            .map(|(name, reason)| format!("{name} is stored and damaged: {reason}"))
             .collect()
     }
 
@@ -302,6 +313,7 @@ fn gap(span: Span, cuts_off: Vec<String>, standing: &[&Acknowledgement], size: S
         segments: span.segments(),
         at_end: false,
         cut: Vec::new(),
+        damaged: Vec::new(),
         cuts_off,
         acknowledged: ends_first.filter(|_| all).cloned(),
     }

@@ -73,6 +73,9 @@ pub struct Wal {
     /// How far it is known to have come; no listing tells that.
     #[serde(skip)]
     pub end: End,
+    /// Segments that a restore test found damaged, and so count as missing: by name, with that test's words.
+    #[serde(skip)]
+    pub damaged: BTreeMap<String, String>,
     /// What precedes this segment, by timeline and number, retention has deleted, but for what permanent backups need.
     #[serde(skip)]
     pub pruned_before: Option<WalSegment>,
@@ -114,6 +117,35 @@ impl Wal {
             let next = runs.remove(joined + 1);
             runs[joined].join(&next);
         }
+    }
+
+    /// Lets `segment` count as missing because its content is damaged, for this `reason`.
+    pub fn set_damaged(&mut self, segment: WalSegment, reason: String) {
+        self.damaged.insert(segment.name(self.size), reason);
+        let runs = self.runs.entry(segment.timeline).or_default();
+        let Some(at) = runs.iter().position(|run| run.holds(segment.number)) else {
+            return;
+        };
+        let run = runs.remove(at);
+        let part = |first, last| {
+            (first <= last).then(|| Run {
+                first,
+                last,
+                bytes: run.bytes_of(first, last),
+                ..run
+            })
+        };
+        let before = segment.number.checked_sub(1);
+        let before = before.and_then(|last| part(run.first, last));
+        let parts = [before, part(segment.number + 1, run.last)];
+        runs.splice(at..at, parts.into_iter().flatten());
+    }
+
+    /// Why a segment of `span` that is stored counts as missing; `None` where none is stored.
+    pub fn why_damaged(&self, span: Span) -> Option<String> {
+        let (first, last) = span.ends(self.size);
+        let (name, reason) = self.damaged.range(first..=last).next()?;
+        Some(format!("{name} is stored and damaged: {reason}"))
     }
 
     /// The segments of `timeline` from `from` to `to` that are not there; `to` itself is not needed at a segment's start.

@@ -1,7 +1,11 @@
 //! Restore tests that fail disprove the backup, until one passes.
 
-use super::{REPOSITORY, archive_row, is_no_good, plan_of, push, start, status};
-use crate::harness::Program;
+use serde_json::Value;
+
+use super::{
+    REPOSITORY, TARGET, archive_row, is_no_good, listed, plan_of, push, restore_plan, start, status,
+};
+use crate::harness::{Lab, Program};
 
 const PROOFS: &str = "/srv/s3/walg-test/xdb/main/proofs";
 
@@ -96,11 +100,52 @@ pub(super) fn a_failed_restore_test_disproves_a_backup_until_one_passes(program:
     let segment = lab.ok(&format!(
         "ls {REPOSITORY}/wal_005 | grep -E '^[0-9A-F]{{24}}.lz4$' | tail -1"
     ));
-    lab.ok(&format!("dd if=/dev/zero of={REPOSITORY}/wal_005/{segment} bs=1 seek=100 count=64 conv=notrunc status=none"));
+    damaged_wal_ends_the_archive_for_all(&lab, (&kept, &newest), &segment);
+    lab.assert_nothing_left_behind();
+}
+
+fn damaged_wal_ends_the_archive_for_all(lab: &Lab, (kept, newest): (&str, &str), segment: &str) {
+    let stored = format!("{REPOSITORY}/wal_005/{segment}");
+    lab.ok(&format!("cp {stored} /tmp/segment"));
+    lab.ok(&format!(
+        "dd if=/dev/zero of={stored} bs=1 seek=100 count=64 conv=notrunc status=none"
+    ));
+    archive_row(lab, 5);
+    let name = segment.trim_end_matches(".lz4");
+    assert_eq!(listed(lab, kept)["window"]["gap"], Value::Null);
     let tested = lab.xdb(&["restore-test"]);
     assert_eq!(tested.code, 1, "{tested:?}");
-    assert_eq!(status(&lab, &newest), "disproved");
+    assert_eq!(status(lab, newest), "disproved");
     let dry = lab.xdb_json(&["prune", "--dry-run"]);
-    assert_eq!(plan_of(&dry, &kept)["action"], "keep", "{dry}");
-    lab.assert_nothing_left_behind();
+    assert_eq!(plan_of(&dry, kept)["action"], "keep", "{dry}");
+
+    // The older backup's way ends there, too, and each verb says so.
+    let window = &listed(lab, kept)["window"];
+    assert!(window["gap"].to_string().contains(name), "{window}");
+    let verified = lab.xdb(&["archive", "verify"]);
+    assert_eq!(verified.code, 1, "{verified:?}");
+    assert!(
+        verified.stdout.contains("is stored and damaged"),
+        "{verified:?}"
+    );
+    let planned = restore_plan(lab);
+    assert_eq!(planned.code, 1, "{planned:?}");
+    let (_, until) = planned.stderr.split_once("with --until ").unwrap();
+    let until = until.split(';').next().unwrap();
+    let restored = lab.xdb(&["restore", "--target-dir", TARGET, "--until", until]);
+    assert_eq!(restored.code, 0, "{restored:?}");
+    lab.ok(&format!("rm -r {TARGET}"));
+
+    // A test that fails because a segment is missing does not take the failure back.
+    lab.ok(&format!("rm {stored}"));
+    let tested = lab.xdb(&["restore-test"]);
+    assert_eq!(tested.code, 1, "{tested:?}");
+    assert!(tested.stderr.contains("WAL is missing"), "{tested:?}");
+    assert_eq!(status(lab, newest), "disproved");
+    lab.ok(&format!("cp /tmp/segment {stored}"));
+    let window = &listed(lab, kept)["window"];
+    assert_eq!(window["gap"], Value::Null, "it is stored anew: {window}");
+    let tested = lab.xdb(&["restore-test"]);
+    assert_eq!(tested.code, 0, "{tested:?}");
+    assert_eq!(status(lab, newest), "complete");
 }
