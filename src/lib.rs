@@ -25,9 +25,11 @@ mod checks;
 pub mod cli;
 mod cluster;
 pub mod config;
+#[allow(unreachable_pub, reason = "its files move")]
 mod daemon;
 mod dump;
 mod http;
+#[allow(unreachable_pub, reason = "its files move")]
 mod jobs;
 mod log;
 pub mod model;
@@ -36,6 +38,7 @@ mod postgres;
 mod process;
 pub mod redis;
 mod repository;
+#[allow(unreachable_pub, reason = "its files move")]
 mod restore;
 mod storage;
 pub mod store;

@@ -7,7 +7,7 @@ use super::{LagLimits, Oldest};
 
 /// One check, as its TOML file says.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Definition {
+pub(crate) struct Definition {
     /// The file's stem.
     pub name: String,
     /// What it watches, in a few words.
@@ -23,7 +23,7 @@ pub struct Definition {
 
 /// How a check samples and judges.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A query; each row is one object: column `value`, and `object` where there is more than one.
     Sql {
         query: String,
@@ -64,7 +64,7 @@ pub enum Kind {
 
 impl Definition {
     /// A finding of it means the same on a primary and on a replica.
-    pub fn is_alike_in_both_roles(&self) -> bool {
+    pub(crate) fn is_alike_in_both_roles(&self) -> bool {
         let is_of_role = matches!(
             self.kind,
             Kind::Archiver { .. } | Kind::ReplicationLag { .. }
@@ -75,19 +75,19 @@ impl Definition {
 
 impl Kind {
     /// One verdict for all nodes: an alert of it comes from the node that speaks for the cluster.
-    pub fn is_about_cluster(&self) -> bool {
+    pub(crate) fn is_about_cluster(&self) -> bool {
         matches!(self, Self::Age { .. })
     }
 
     /// The daemon makes it every two seconds, whatever `schedule.checks` says: nothing works without these two.
-    pub fn is_vital(&self) -> bool {
+    pub(crate) fn is_vital(&self) -> bool {
         matches!(self, Self::PostgresqlUp | Self::PgBouncerUp)
     }
 }
 
 /// What is read from PgBouncer's console.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Metric {
+pub(crate) enum Metric {
     /// `cl_waiting` of each pool.
     ClientsWaiting,
     /// Used of possible: clients, each pool's servers, each limited database's servers; in percent.
@@ -96,14 +96,14 @@ pub enum Metric {
 
 /// Where a check runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     Primary,
     Replica,
     Any,
 }
 
 impl Role {
-    pub fn is(self, in_recovery: bool) -> bool {
+    pub(crate) fn is(self, in_recovery: bool) -> bool {
         match self {
             Self::Primary => !in_recovery,
             Self::Replica => in_recovery,
@@ -124,7 +124,7 @@ impl fmt::Display for Role {
 
 /// From which value on it is a warning, and from which critical; `None` is never.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Limits {
+pub(crate) struct Limits {
     pub warning: Option<f64>,
     pub critical: Option<f64>,
 }

@@ -9,7 +9,7 @@ use crate::repository::{RepositoryError, SharedError};
 
 /// A check's file is wrong.
 #[derive(Debug, thiserror::Error)]
-pub enum DefinitionError {
+pub(crate) enum DefinitionError {
     #[error("cannot read {}", path.display())]
     Read {
         path: PathBuf,
@@ -35,7 +35,7 @@ pub enum DefinitionError {
 
 impl DefinitionError {
     /// The file that is wrong.
-    pub fn file(&self) -> String {
+    pub(crate) fn file(&self) -> String {
         match self {
             Self::Read { path, .. } | Self::Reserved { path } => path.display().to_string(),
             Self::Toml { file, .. } | Self::Wrong { file, .. } => file.clone(),
@@ -43,7 +43,7 @@ impl DefinitionError {
     }
 
     /// As "/etc/xdb/checks/own.toml:3: kind is \"sequel\", expected …".
-    pub fn with_line(&self) -> String {
+    pub(crate) fn with_line(&self) -> String {
         match self {
             Self::Read { path, error } => format!("cannot read {}: {error}", path.display()),
             Self::Toml {
@@ -61,7 +61,7 @@ impl DefinitionError {
     }
 
     /// What the operator can do.
-    pub fn hint(&self) -> &'static str {
+    pub(crate) fn hint(&self) -> &'static str {
         match self {
             Self::Read { .. } => "the file must be readable by the user that runs xdb (postgres)",
             Self::Reserved { .. } => "give the file another name",
@@ -74,7 +74,7 @@ impl DefinitionError {
 
 /// A check could not be made.
 #[derive(Debug, thiserror::Error)]
-pub enum SampleError {
+pub(crate) enum SampleError {
     #[error(transparent)]
     Postgres(#[from] PostgresError),
     #[error(transparent)]

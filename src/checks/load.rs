@@ -14,13 +14,13 @@ use super::{Definition, DefinitionError};
 use crate::cluster::PAGED;
 
 /// Where an operator's definitions are.
-pub const DIRECTORY: &str = "/etc/xdb/checks";
+pub(crate) const DIRECTORY: &str = "/etc/xdb/checks";
 
 /// Bytes of a file that defines a check.
 const LARGEST: u64 = 1024 * 1024;
 
 /// Alerts that xdb raises beside those of [`PAGED`]: of its jobs, and of what the daemon depends on.
-pub const BUILT_IN: [&str; 9] = [
+pub(crate) const BUILT_IN: [&str; 9] = [
     "base-backup",
     "dump",
     "restore-test",
@@ -34,7 +34,7 @@ pub const BUILT_IN: [&str; 9] = [
 
 /// The checks that can be made, and the files that define none.
 #[derive(Debug, Default)]
-pub struct Definitions {
+pub(crate) struct Definitions {
     pub definitions: Vec<Definition>,
     /// One for each file in the operator's directory that is wrong.
     pub faults: Vec<DefinitionError>,
@@ -43,7 +43,7 @@ pub struct Definitions {
 /// Every check by name: a file `NAME.toml` in `directory` replaces the shipped one, or adds another.
 ///
 /// A file that is wrong replaces and adds nothing: the other checks are made all the same.
-pub fn load(directory: &Path) -> Definitions {
+pub(crate) fn load(directory: &Path) -> Definitions {
     let mut definitions = BTreeMap::new();
     let mut faults = Vec::new();
     let shipped = SHIPPED.iter().map(|(name, text)| {

@@ -20,12 +20,12 @@ mod shipped;
 mod values;
 mod wal_volume;
 
-pub use definition::{Definition, Kind, Limits, Metric, Role};
-pub use error::{DefinitionError, SampleError};
+pub(crate) use definition::{Definition, Kind, Limits, Metric, Role};
+pub(crate) use error::{DefinitionError, SampleError};
 #[cfg(test)]
-pub use load::BUILT_IN;
-pub use load::{DIRECTORY, Definitions, load};
-pub use pgbouncer_up::{PgBouncerWatch, judge_pgbouncer_up};
-pub use program::Oldest;
-pub use replication_lag::{LagLimits, Standby, judge_replication_lag};
-pub use sample::{CheckResult, Sampler};
+pub(crate) use load::BUILT_IN;
+pub(crate) use load::{DIRECTORY, Definitions, load};
+pub(crate) use pgbouncer_up::{PgBouncerWatch, judge_pgbouncer_up};
+pub(crate) use program::Oldest;
+pub(crate) use replication_lag::{LagLimits, Standby, judge_replication_lag};
+pub(crate) use sample::{CheckResult, Sampler};

@@ -24,7 +24,7 @@ const CONSOLE_AGAIN: Duration = Duration::from_secs(60);
 
 /// Looks at PgBouncer again and again; its session on the console is kept for the time when PgBouncer takes no new one.
 #[derive(Debug)]
-pub struct PgBouncerWatch {
+pub(crate) struct PgBouncerWatch {
     login: Options,
     /// The same over the socket, where that is configured: PgBouncer may listen on another address than this machine's loopback.
     over_socket: Option<Options>,
@@ -43,7 +43,7 @@ struct Inside {
 
 impl PgBouncerWatch {
     /// Connects to nothing yet.
-    pub fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         let host = match config.pgbouncer.host.as_str() {
             // Over the socket PgBouncer may trust the user; applications come by TCP.
             host if host.starts_with('/') => "127.0.0.1",
@@ -82,7 +82,7 @@ impl PgBouncerWatch {
     }
 
     /// Logs in as an application does, and asks the console where the login proves nothing.
-    pub async fn observe(&mut self) -> PgBouncerState {
+    pub(crate) async fn observe(&mut self) -> PgBouncerState {
         let reached = wait::probe(&self.login).await;
         let inside = match &reached {
             Reached::ServerAway(_) | Reached::Held(_) | Reached::Silent(_) => self.inside().await,
@@ -115,7 +115,7 @@ impl PgBouncerWatch {
     }
 
     /// Keeps a session on the console while there is one to be had.
-    pub async fn keep_console(&mut self) {
+    pub(crate) async fn keep_console(&mut self) {
         if self.console.as_ref().is_some_and(Console::is_closed) {
             self.console = None;
         }
@@ -216,7 +216,7 @@ fn judge_over_socket(
 }
 
 /// The verdict of the check `pgbouncer-up`.
-pub fn judge_pgbouncer_up(state: &PgBouncerState) -> Verdict {
+pub(crate) fn judge_pgbouncer_up(state: &PgBouncerState) -> Verdict {
     let reason = state.reason().to_owned();
     match state.condition {
         PgBouncerCondition::Serves => Verdict::Ok,

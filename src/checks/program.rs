@@ -27,11 +27,11 @@ pub(super) const FAILURES_WITHIN: SignedDuration = SignedDuration::from_mins(10)
 const TOO_MANY: usize = 3;
 
 /// The numbers of a release, such as 3.0.9.
-pub type Version = Vec<u32>;
+pub(crate) type Version = Vec<u32>;
 
 /// The oldest release that will do, by a word in the program's file name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Oldest {
+pub(crate) struct Oldest {
     pub program: &'static str,
     pub version: Version,
 }

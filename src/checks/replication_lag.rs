@@ -17,14 +17,14 @@ const FRESH: Duration = Duration::from_secs(15);
 
 /// From which lag on it is a warning, and from which critical.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct LagLimits {
+pub(crate) struct LagLimits {
     pub bytes: Limits,
     pub secs: Limits,
 }
 
 /// What is known of a standby and its primary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standby<'a> {
+pub(crate) struct Standby<'a> {
     /// The primary's `pg_current_wal_lsn()` with its times.
     pub primary: &'a LsnRing,
     /// `pg_last_wal_replay_lsn()`; `None` (NULL) before anything was replayed.
@@ -34,7 +34,11 @@ pub struct Standby<'a> {
 }
 
 /// Judges one standby's replay lag at `now`.
-pub fn judge_replication_lag(standby: &Standby, limits: &LagLimits, now: Timestamp) -> Verdict {
+pub(crate) fn judge_replication_lag(
+    standby: &Standby,
+    limits: &LagLimits,
+    now: Timestamp,
+) -> Verdict {
     let known = standby
         .replayed
         .and_then(|replayed| standby.primary.lag(replayed, now));

@@ -30,7 +30,7 @@ const STATEMENT: Duration = Duration::from_secs(5);
 
 /// Runs the checks. It holds at most two connections to PostgreSQL, whatever the number of checks.
 #[derive(Debug)]
-pub struct Sampler {
+pub(crate) struct Sampler {
     target: Target,
     postgres: postgres::Pool,
     loaded: Loaded,
@@ -43,7 +43,7 @@ pub struct Sampler {
 
 /// The result of one check.
 #[derive(Debug, Clone, PartialEq)]
-pub enum CheckResult {
+pub(crate) enum CheckResult {
     /// At least one.
     Findings(Vec<Finding>),
     /// The check belongs to another role than this server's.
@@ -55,7 +55,10 @@ impl Sampler {
     ///
     /// # Errors
     /// When the settings make no pool.
-    pub fn new(loaded: &Loaded, repository: RepositoryHandle) -> Result<Self, PostgresError> {
+    pub(crate) fn new(
+        loaded: &Loaded,
+        repository: RepositoryHandle,
+    ) -> Result<Self, PostgresError> {
         let target = Target::from(&loaded.config.postgres);
         Ok(Self {
             postgres: postgres::Pool::new(&target, STATEMENT)?,
@@ -68,7 +71,7 @@ impl Sampler {
     }
 
     /// The finding of `definition` about `object`.
-    pub fn found(
+    pub(crate) fn found(
         &self,
         definition: &Definition,
         object: Option<String>,
@@ -88,7 +91,7 @@ impl Sampler {
     /// Runs one check; an error to sample becomes one unknown finding.
     ///
     /// `primary` is where the primary was when, for a replica's lag.
-    pub async fn run(
+    pub(crate) async fn run(
         &self,
         definition: &Definition,
         primary: &LsnRing,
@@ -230,7 +233,7 @@ impl Sampler {
     /// The one check for which "could not connect" is no unknown.
     ///
     /// It makes a new connection: a kept one may answer while no other client can log in.
-    pub async fn judge_postgresql_up(&self) -> Verdict {
+    pub(crate) async fn judge_postgresql_up(&self) -> Verdict {
         let asked = async {
             let connection = postgres::connect(&self.target, STATEMENT).await?;
             in_recovery(&connection).await

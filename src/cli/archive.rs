@@ -19,7 +19,7 @@ use crate::store::StateFiles;
 use std::path::Path;
 
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// What waits on this node, how long its volume lasts, and from when to when the bucket leads
     #[command(
         after_help = "Exit codes: 0 good, 1 there is a gap or nothing to go back to, 4 something could not be looked at."
@@ -51,7 +51,7 @@ pub enum Verb {
 }
 
 #[derive(Debug, Args)]
-pub struct Verify {
+pub(crate) struct Verify {
     /// Another repository than the configured one
     #[arg(long, value_name = "s3://BUCKET/PREFIX")]
     repository: Option<String>,
@@ -64,7 +64,7 @@ pub struct Verify {
 }
 
 #[derive(Debug, Args)]
-pub struct Acknowledge {
+pub(crate) struct Acknowledge {
     /// The first segment that is lost, as `xdb archive verify` names it
     first: String,
     /// The last one, where there are several
@@ -82,7 +82,7 @@ pub struct Acknowledge {
 
 impl Verb {
     /// Flags that are configuration.
-    pub fn flags(&self) -> Vec<Flag> {
+    pub(crate) fn flags(&self) -> Vec<Flag> {
         match self {
             Self::Verify(verify) => super::repository_flag(verify.repository.as_deref()),
             Self::Status { .. } | Self::Fill { .. } | Self::Acknowledge(_) => Vec::new(),
@@ -102,7 +102,7 @@ fn moment(text: &str) -> Result<Timestamp, String> {
         .ok_or_else(|| "it is over".to_owned())
 }
 
-pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
+pub(crate) async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
     let now = Timestamp::now();
     let config = &loaded.config;
     let state = &config.node.state_directory;

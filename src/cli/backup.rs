@@ -16,7 +16,7 @@ use crate::repository::catalog::{Backup, Catalog, Delta, State, Tested, Window};
 use crate::repository::{Look, Repository, RepositoryError, RepositoryHandle};
 
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// Take a base backup of this node's PostgreSQL and push it
     Push {
         /// A full backup, also where a delta would do
@@ -39,7 +39,7 @@ pub enum Verb {
 }
 
 #[derive(Debug, Args)]
-pub struct List {
+pub(crate) struct List {
     /// Another repository than the configured one
     #[arg(long, value_name = "s3://BUCKET/PREFIX")]
     repository: Option<String>,
@@ -50,7 +50,7 @@ pub struct List {
 
 impl Verb {
     /// Flags that are configuration.
-    pub fn flags(&self) -> Vec<Flag> {
+    pub(crate) fn flags(&self) -> Vec<Flag> {
         match self {
             Self::List(list) => super::repository_flag(list.repository.as_deref()),
             Self::Push { .. } | Self::Show { .. } => Vec::new(),
@@ -58,7 +58,7 @@ impl Verb {
     }
 }
 
-pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
+pub(crate) async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
     match verb {
         Verb::Push { full, json } => {
             let repository = RepositoryHandle::new(&loaded.config);

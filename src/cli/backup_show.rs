@@ -30,7 +30,7 @@ struct Shown {
 }
 
 /// Prints the backup `name`, or the one that finished last for `LATEST`.
-pub async fn show(loaded: &Loaded, name: &str, json: bool) -> anyhow::Result<Exit> {
+pub(crate) async fn show(loaded: &Loaded, name: &str, json: bool) -> anyhow::Result<Exit> {
     let (repository, catalog) = backup::read(loaded).await?;
     let found = match name {
         "LATEST" => catalog.newest(),

@@ -20,7 +20,7 @@ use crate::repository::RepositoryHandle;
     after_help = "Exit codes: 0 all ok, 1 a warning or worse, 4 nothing worse than unknown: something could not be looked at.\n\
                   Checks are built in; a file of the same name in /etc/xdb/checks replaces one, any other adds one."
 )]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// One check; all of them where not given
     name: Option<String>,
     /// Print the findings as JSON
@@ -28,7 +28,7 @@ pub struct Arguments {
     json: bool,
 }
 
-pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
+pub(crate) async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
     let Definitions {
         mut definitions,
         faults,

@@ -8,7 +8,7 @@ use crate::checks;
 use crate::config::{self, ConfigError, Sources};
 use crate::log;
 
-pub fn run(sources: &Sources) -> anyhow::Result<Exit> {
+pub(crate) fn run(sources: &Sources) -> anyhow::Result<Exit> {
     let checks = checks::load(Path::new(checks::DIRECTORY));
     let strict = config::load(sources).err();
     let serves = config::load_to_serve(sources).is_ok();

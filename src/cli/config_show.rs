@@ -8,7 +8,7 @@ use crate::config::{Config, Loaded};
 use crate::storage::Location;
 
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// Print each effective value and its source
     Show,
     /// Print everything that is wrong in xdb.toml, in the environment and in /etc/xdb/checks
@@ -18,7 +18,7 @@ pub enum Verb {
     Check,
 }
 
-pub fn run(loaded: &Loaded) -> anyhow::Result<Exit> {
+pub(crate) fn run(loaded: &Loaded) -> anyhow::Result<Exit> {
     let mut rows = Vec::new();
     for effective in loaded.effective() {
         let filled = filled_in(&effective.key, &loaded.config);

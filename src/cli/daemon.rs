@@ -11,7 +11,7 @@ use crate::config::Loaded;
 use crate::daemon;
 use crate::log::{self, Files};
 
-pub fn run(loaded: &Loaded) -> anyhow::Result<Exit> {
+pub(crate) fn run(loaded: &Loaded) -> anyhow::Result<Exit> {
     let files = log::init_daemon(&loaded.config.node.hostname);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");

@@ -14,7 +14,7 @@ use crate::restore::dump::{DumpReport, DumpSetup};
 use crate::restore::{self, Step};
 
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// Dump each database and the globals into the bucket, as one set
     Push {
         /// Only this database; may be given again
@@ -41,7 +41,7 @@ pub enum Verb {
     },
 }
 
-pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
+pub(crate) async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
     let config = &loaded.config;
     match verb {
         Verb::Push { database, json } => {

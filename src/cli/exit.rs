@@ -44,7 +44,7 @@ impl From<Conclusion> for Exit {
 }
 
 /// Prints `error`, its causes and what to do, and tells the exit code.
-pub fn report(error: &anyhow::Error) -> Exit {
+pub(crate) fn report(error: &anyhow::Error) -> Exit {
     complain(&log::chain(error.as_ref()), hint(error).as_deref());
     if error.is::<ConfigError>() || error.is::<WaitError>() {
         return Exit::Usage;
@@ -108,7 +108,7 @@ fn of_repository(error: &RepositoryError) -> Exit {
     }
 }
 
-pub fn complain(message: &str, hint: Option<&str>) {
+pub(crate) fn complain(message: &str, hint: Option<&str>) {
     let hints = hint.map(log::hints).unwrap_or_default();
     // Standard error may be closed; the exit code still tells.
     log::to_stderr(&format!("xdb: {message}\n{hints}"));

@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_mins(1);
 #[command(
     after_help = "Exit codes: 0 listed, 4 the bucket or this node's own history could not be read."
 )]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// At most so many tests
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
@@ -64,7 +64,7 @@ impl From<Proof> for Test {
     }
 }
 
-pub async fn run(arguments: &Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
+pub(crate) async fn run(arguments: &Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
     let config = &loaded.config;
     let (proofs, not_in_bucket) = match proofs(config, arguments.limit as usize).await {
         Ok(proofs) => (proofs, None),

@@ -22,7 +22,7 @@ use crate::store::Reader;
 const LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Print the list as JSON
     #[arg(long)]
     json: bool,
@@ -62,7 +62,7 @@ impl From<&Run> for LastRun {
     }
 }
 
-pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
+pub(crate) async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
     let config = &loaded.config;
     let now = Timestamp::now();
     let mut in_bucket = InBucket::open(config).await;

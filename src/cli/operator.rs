@@ -6,7 +6,7 @@ use std::fs;
 use crate::model::account_name;
 
 /// `given`, else who logged in before sudo, else the account that runs this.
-pub fn name(given: Option<String>) -> String {
+pub(crate) fn name(given: Option<String>) -> String {
     let uid = rustix::process::getuid().as_raw();
     let of_account = || account_name(uid, &fs::read_to_string("/etc/passwd").unwrap_or_default());
     let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());

@@ -9,7 +9,7 @@ use crate::log;
 use crate::restore::Step;
 
 /// A table without lines; the columns of `right` are numbers.
-pub fn table(
+pub(crate) fn table(
     header: &[&str],
     right: &[usize],
     rows: impl IntoIterator<Item = Vec<String>>,
@@ -28,12 +28,12 @@ pub fn table(
 }
 
 /// Tells on standard error that a step of a long work is done; a closed one must not end the work.
-pub fn show_step(step: &Step) {
+pub(crate) fn show_step(step: &Step) {
     log::to_stderr(&format!("{step}\n"));
 }
 
 /// Prints `text` as a line. A reader that stops reading (`xdb … | head`) is no error.
-pub fn say(text: impl std::fmt::Display) -> std::io::Result<()> {
+pub(crate) fn say(text: impl std::fmt::Display) -> std::io::Result<()> {
     let text = text.to_string();
     match writeln!(std::io::stdout(), "{}", log::printable(&text)) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),

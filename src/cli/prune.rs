@@ -15,7 +15,7 @@ use crate::repository::{Repository, RepositoryHandle};
 #[command(
     after_help = "Exit codes: 0 the bucket is as planned, 1 it is not, 3 refused, 4 could not look or run."
 )]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Show what would be done, and delete nothing
     #[arg(long)]
     dry_run: bool,
@@ -25,12 +25,12 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    pub fn deletes(&self) -> bool {
+    pub(crate) fn deletes(&self) -> bool {
         !self.dry_run
     }
 }
 
-pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
+pub(crate) async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
     let config = &loaded.config;
     if arguments.dry_run {
         let repository = Repository::open(config).await?;

@@ -22,7 +22,7 @@ use crate::restore::{
 const REMARKS: [&str; 2] = ["databases", "prepared_transactions"];
 
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The new data directory, empty or missing
     #[arg(long, value_name = "DIR")]
     target_dir: PathBuf,
@@ -48,7 +48,7 @@ pub struct Arguments {
 
 impl Arguments {
     /// Flags that are configuration.
-    pub fn flags(&self) -> Vec<Flag> {
+    pub(crate) fn flags(&self) -> Vec<Flag> {
         super::repository_flag(self.repository.as_deref())
     }
 
@@ -64,7 +64,7 @@ impl Arguments {
     }
 }
 
-pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
+pub(crate) async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
     match restore(&arguments, loaded).await {
         Err(error) => match error.downcast_ref() {
             // The hint of a restore test, to take a new backup, does not help here.

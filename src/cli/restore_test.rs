@@ -23,7 +23,7 @@ enum Verb {
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     verb: Option<Verb>,
     /// Another repository than the configured one
@@ -57,7 +57,7 @@ pub struct Arguments {
 
 impl Arguments {
     /// Flags that are configuration.
-    pub fn flags(&self) -> Vec<Flag> {
+    pub(crate) fn flags(&self) -> Vec<Flag> {
         super::repository_flag(self.repository.as_deref())
     }
 
@@ -115,7 +115,7 @@ impl Arguments {
     }
 }
 
-pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
+pub(crate) async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
     if let Some(Verb::History(arguments)) = &arguments.verb {
         return history::run(arguments, loaded).await;
     }

@@ -19,19 +19,19 @@ use crate::repository::RepositoryHandle;
     after_help = "Exit codes: 0 it went well, 1 what it looked at is bad, 4 it could not look or run,\n\
                   3 it belongs to the other role, or another run of it is active."
 )]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The job; `xdb jobs` lists them
     #[arg(value_parser = PossibleValuesParser::new(JOBS.map(|job| job.name)))]
     job: String,
 }
 
 impl Arguments {
-    pub fn job(&self) -> Option<&'static Job> {
+    pub(crate) fn job(&self) -> Option<&'static Job> {
         Job::named(&self.job)
     }
 }
 
-pub async fn run(job: &'static Job, loaded: &Loaded) -> anyhow::Result<Exit> {
+pub(crate) async fn run(job: &'static Job, loaded: &Loaded) -> anyhow::Result<Exit> {
     let (outcome, not_now) = daemon::run_job(loaded, job).await?;
     let verdict = outcome.verdict();
     let reason = verdict.reason().unwrap_or_default();

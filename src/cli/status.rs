@@ -16,13 +16,13 @@ use crate::model::{AlertKey, Finding, Verdict, ago};
     after_help = "The verdict is that of this node's daemon, the same that its HTTP, Redis and the alerts show; without the daemon, of a check made now.\n\
                   Exit codes: 0 ok, 1 a warning or worse, 4 nothing worse than unknown: something could not be checked."
 )]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Print it as JSON
     #[arg(long)]
     json: bool,
 }
 
-pub async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
+pub(crate) async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
     let status = daemon::status(&loaded.config).await;
     if arguments.json {
         say(serde_json::to_string_pretty(&status)?)?;

@@ -17,7 +17,7 @@ use crate::repository::{self, Relation, Repository, RepositoryError, ShownByPeer
 use crate::store::StateFiles;
 
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// List this server's timeline, the newer ones in the archive, and what each of them is to this server
     #[command(
         after_help = "Exit codes: 0 no newer timeline concerns this server, 1 one supersedes it or is not this cluster's, 4 check failed."
@@ -62,7 +62,7 @@ struct Line {
     history: Option<TimelineHistory>,
 }
 
-pub async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
+pub(crate) async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
     let config = &loaded.config;
     let repository = Repository::open(config).await?;
     let state = StateFiles::of(&config.node.state_directory);

@@ -104,7 +104,7 @@ fn takes(forecast: &RestoreForecast) -> String {
 }
 
 /// Whether the two are too far apart to be shown as one number.
-pub fn is_range(low: f64, high: f64) -> bool {
+pub(crate) fn is_range(low: f64, high: f64) -> bool {
     high > low * 1.4 && high - low > 1.0
 }
 
@@ -144,7 +144,7 @@ fn proof_words(evidence: &Evidence, newest: &str, now: Timestamp) -> String {
 }
 
 /// As ": base_… to 0/A000000".
-pub fn proven(proof: &Proof) -> String {
+pub(crate) fn proven(proof: &Proof) -> String {
     match (&proof.backup, proof.lsn) {
         (Some(backup), Some(lsn)) => format!(": {backup} to {lsn}"),
         (Some(backup), None) => format!(": {backup}"),
@@ -153,7 +153,7 @@ pub fn proven(proof: &Proof) -> String {
 }
 
 /// What was archived after the proof, as "192.0 MiB of WAL was archived since".
-pub fn since_proof(proof: &Proof, end: Option<ArchiveEnd>) -> Option<String> {
+pub(crate) fn since_proof(proof: &Proof, end: Option<ArchiveEnd>) -> Option<String> {
     let (proven, end) = (proof.lsn?, end?);
     let bytes = end.lsn.0.checked_sub(proven.0)?;
     Some(match bytes {

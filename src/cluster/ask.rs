@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 const LARGEST: usize = 4 * 1024 * 1024;
 
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
+pub(crate) enum AskError {
     #[error("{address} cannot be reached: {source}")]
     Connect {
         address: String,
@@ -32,7 +32,7 @@ pub enum AskError {
 }
 
 /// Where the daemon of this very node answers: `listen` may say "everywhere".
-pub fn own_address(listen: &str) -> String {
+pub(crate) fn own_address(listen: &str) -> String {
     match listen.parse::<SocketAddr>() {
         Ok(address) if address.ip().is_unspecified() => format!("127.0.0.1:{}", address.port()),
         _ => listen.to_owned(),
@@ -43,7 +43,7 @@ pub fn own_address(listen: &str) -> String {
 ///
 /// # Errors
 /// When it does not answer, or another program does.
-pub async fn ask_state(address: &str) -> Result<NodeState, AskError> {
+pub(crate) async fn ask_state(address: &str) -> Result<NodeState, AskError> {
     ask(address, "/api/node").await
 }
 
@@ -51,7 +51,7 @@ pub async fn ask_state(address: &str) -> Result<NodeState, AskError> {
 ///
 /// # Errors
 /// When it does not answer, or another program does.
-pub async fn ask_positions(address: &str) -> Result<LsnRing, AskError> {
+pub(crate) async fn ask_positions(address: &str) -> Result<LsnRing, AskError> {
     ask(address, "/api/positions").await
 }
 
@@ -59,7 +59,7 @@ pub async fn ask_positions(address: &str) -> Result<LsnRing, AskError> {
 ///
 /// # Errors
 /// When it does not answer, or another program does.
-pub async fn ask_status(address: &str) -> Result<Status, AskError> {
+pub(crate) async fn ask_status(address: &str) -> Result<Status, AskError> {
     ask(address, "/api/status").await
 }
 

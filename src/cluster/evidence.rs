@@ -9,7 +9,7 @@ use crate::model::{Lsn, Timeline};
 ///
 /// Each part has an `…_error` beside it: why that part could not be read. The part then holds what was last read, or nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Evidence {
+pub(crate) struct Evidence {
     /// When the buckets were last asked, whatever they answered.
     pub at: Timestamp,
     /// The newest base backup that finished; `None` where there is none.
@@ -31,7 +31,7 @@ pub struct Evidence {
 
 impl Evidence {
     /// What is known where no bucket answers, for `reason`.
-    pub fn unread(at: Timestamp, reason: &str) -> Self {
+    pub(crate) fn unread(at: Timestamp, reason: &str) -> Self {
         let reason = Some(reason.to_owned());
         Self {
             at,
@@ -49,7 +49,7 @@ impl Evidence {
 
     /// Keeps what `before` knew of each part that could not be read this time.
     #[must_use]
-    pub fn holding(mut self, before: Option<&Self>) -> Self {
+    pub(crate) fn holding(mut self, before: Option<&Self>) -> Self {
         let Some(before) = before else {
             return self;
         };
@@ -72,7 +72,7 @@ impl Evidence {
 
 /// A base backup, and how far the archive leads from there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Recoverable {
+pub(crate) struct Recoverable {
     pub backup: String,
     pub finished_at: Option<Timestamp>,
     /// Why it cannot be restored; `None` when it can.
@@ -87,7 +87,7 @@ pub struct Recoverable {
 
 /// The end of the last segment that a restore can reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ArchiveEnd {
+pub(crate) struct ArchiveEnd {
     pub timeline: Timeline,
     pub lsn: Lsn,
     /// When that segment was stored, by the S3 server's clock.
@@ -96,7 +96,7 @@ pub struct ArchiveEnd {
 
 /// What is wrong in the repository beside the newest backup's own way; each a sentence.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Doubts {
+pub(crate) struct Doubts {
     /// Unacknowledged missing WAL that only older backups need.
     pub gap: Option<String>,
     /// Backups of another cluster.
@@ -107,7 +107,7 @@ pub struct Doubts {
 
 /// How long a restore from now would take, by restore tests of this repository.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RestoreForecast {
+pub(crate) struct RestoreForecast {
     /// The best estimate; `None` where no test can be scaled.
     pub secs: Option<f64>,
     /// Both ends of the range that the tests allow.
@@ -120,7 +120,7 @@ pub struct RestoreForecast {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Dumped {
+pub(crate) struct Dumped {
     pub set: String,
     pub at: Timestamp,
     /// A newer set of some of the databases, which does not count.
@@ -130,7 +130,7 @@ pub struct Dumped {
 
 /// A restore test that passed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Proof {
+pub(crate) struct Proof {
     pub node: String,
     pub at: Timestamp,
     pub backup: Option<String>,

@@ -10,7 +10,7 @@ use crate::model::{Finding, Scope, Verdict, ago};
 pub(super) const STALE: SignedDuration = SignedDuration::from_mins(15);
 
 /// The checks of [`super::evaluate`] that become alerts themselves; other checks and jobs raise theirs.
-pub const PAGED: [&str; 8] = [
+pub(crate) const PAGED: [&str; 8] = [
     "recoverability",
     "archive-rpo",
     "restore-objective",
@@ -45,8 +45,16 @@ pub(super) fn judge_evidence(evidence: Option<&Evidence>, now: Timestamp) -> Vec
                     Some(reason) => unknown(reason),
                     None => judge_backup(evidence.base_backup.as_ref()),
                 },
-                judge_presence(proof, proof_error, "no restore test has passed yet"),
-                judge_presence(dump, dump_error, "there is no complete dump"),
+                judge_presence(
+                    proof.as_ref(),
+                    proof_error.as_deref(),
+                    "no restore test has passed yet",
+                ),
+                judge_presence(
+                    dump.as_ref(),
+                    dump_error.as_deref(),
+                    "there is no complete dump",
+                ),
             ]
         }
     };
@@ -129,9 +137,9 @@ fn judge_backup(base_backup: Option<&Recoverable>) -> Verdict {
     }
 }
 
-fn judge_presence<T>(found: &Option<T>, error: &Option<String>, absent: &str) -> Verdict {
+fn judge_presence<T>(found: Option<&T>, error: Option<&str>, absent: &str) -> Verdict {
     match (error, found) {
-        (Some(reason), _) => Verdict::Unknown(reason.clone()),
+        (Some(reason), _) => Verdict::Unknown(reason.to_owned()),
         (None, None) => Verdict::Warning(absent.to_owned()),
         (None, Some(_)) => Verdict::Ok,
     }

@@ -21,24 +21,26 @@ mod view;
 
 use jiff::SignedDuration;
 
-pub use answer::{is_range, proven, since_proof};
-pub use ask::{ask_positions, ask_state, ask_status, own_address};
-pub use evidence::{ArchiveEnd, Doubts, Dumped, Evidence, Proof, Recoverable, RestoreForecast};
-pub use judge::PAGED;
-pub use node::{NodeState, Standing};
-pub use peers::{Peer, distinct, prove_by_peer, redis_claim, speaks_for_cluster};
-pub use pgbouncer_state::{PgBouncerCondition, PgBouncerState};
-pub use ring::{Lag, LsnRing};
-pub use rpo::{LiveRpo, Loss, Objectives, Rpo, in_time};
-pub use sample::{SampleFailure, Sampler};
-pub use status::{Line, Status, evaluate};
-pub use view::{Sample, ServerRun, View, judge_primary, judge_replica};
+pub(crate) use answer::{is_range, proven, since_proof};
+pub(crate) use ask::{ask_positions, ask_state, ask_status, own_address};
+pub(crate) use evidence::{
+    ArchiveEnd, Doubts, Dumped, Evidence, Proof, Recoverable, RestoreForecast,
+};
+pub(crate) use judge::PAGED;
+pub(crate) use node::{NodeState, Standing};
+pub(crate) use peers::{Peer, distinct, prove_by_peer, redis_claim, speaks_for_cluster};
+pub(crate) use pgbouncer_state::{PgBouncerCondition, PgBouncerState};
+pub(crate) use ring::{Lag, LsnRing};
+pub(crate) use rpo::{LiveRpo, Loss, Objectives, Rpo, in_time};
+pub(crate) use sample::{SampleFailure, Sampler};
+pub(crate) use status::{Line, Status, evaluate};
+pub(crate) use view::{Sample, ServerRun, View, judge_primary, judge_replica};
 
 use crate::model::{ForgottenTimeline, Timeline};
 
 /// What a primary was told of newer timelines that does not supersede it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TimelinesSeen {
+pub(crate) struct TimelinesSeen {
     /// In the archive: each with the reason why it proves nothing.
     pub doubtful: Vec<(Timeline, String)>,
     /// In Redis, a sentence each.
@@ -49,7 +51,7 @@ pub struct TimelinesSeen {
 
 /// What a node knows beside itself.
 #[derive(Debug, Clone, Default)]
-pub struct Knowledge {
+pub(crate) struct Knowledge {
     pub peers: Vec<Peer>,
     /// Where the primary was when.
     pub positions: LsnRing,

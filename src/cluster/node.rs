@@ -11,7 +11,7 @@ const VERSION: u32 = 1;
 
 /// A node's own words: `GET /api/node`, and its key in Redis.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct NodeState {
+pub(crate) struct NodeState {
     pub v: u32,
     pub hostname: String,
     /// xdb's.
@@ -38,7 +38,7 @@ pub struct NodeState {
 
 /// An alert that is raised.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standing {
+pub(crate) struct Standing {
     /// `{check}/{node or "cluster"}/{object}`.
     pub key: String,
     pub severity: Severity,
@@ -48,7 +48,7 @@ pub struct Standing {
 }
 
 impl NodeState {
-    pub fn new(
+    pub(crate) fn new(
         hostname: &str,
         listen: &str,
         view: View,
@@ -71,7 +71,7 @@ impl NodeState {
     }
 
     /// `None` for what another version wrote.
-    pub fn parse(json: &str) -> Option<Self> {
+    pub(crate) fn parse(json: &str) -> Option<Self> {
         serde_json::from_str(json)
             .ok()
             .filter(|state: &Self| state.v == VERSION)
@@ -80,7 +80,7 @@ impl NodeState {
 
 impl Standing {
     /// Those of `alerts` that are raised.
-    pub fn of(alerts: &[(AlertKey, AlertState)]) -> Vec<Self> {
+    pub(crate) fn of(alerts: &[(AlertKey, AlertState)]) -> Vec<Self> {
         let raised = alerts.iter().filter(|(_, state)| state.raised_at.is_some());
         raised
             .map(|(key, state)| Self {

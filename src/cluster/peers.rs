@@ -12,7 +12,7 @@ const UNREACHABLE: SignedDuration = SignedDuration::from_secs(3);
 
 /// Another node, as this one heard of it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// As configured, `host:port`.
     pub address: String,
     /// What it said last, and when by this node's clock.
@@ -22,7 +22,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub fn new(address: &str) -> Self {
+    pub(crate) fn new(address: &str) -> Self {
         Self {
             address: address.to_owned(),
             heard: None,
@@ -31,7 +31,7 @@ impl Peer {
     }
 
     /// Its host name, or where it should answer while that is all that is known.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         match &self.heard {
             Some((_, state)) => &state.hostname,
             None => self.host(),
@@ -39,25 +39,25 @@ impl Peer {
     }
 
     /// Its address without the port: the same before and after it was first heard.
-    pub fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         self.address
             .rsplit_once(':')
             .map_or(&self.address, |(host, _)| host)
     }
 
     /// What it said, unless that is too long ago.
-    pub fn live(&self, now: Timestamp) -> Option<&NodeState> {
+    pub(crate) fn live(&self, now: Timestamp) -> Option<&NodeState> {
         let (at, state) = self.heard.as_ref()?;
         (now.duration_since(*at) <= SILENT).then_some(state)
     }
 
     /// Whether it answered or failed to answer once since this process began.
-    pub fn was_asked(&self) -> bool {
+    pub(crate) fn was_asked(&self) -> bool {
         self.heard.is_some() || self.failing.is_some()
     }
 
     /// Whether it has said nothing for long. A peer that this process has only begun to ask may answer yet.
-    pub fn silent(&self, now: Timestamp) -> bool {
+    pub(crate) fn silent(&self, now: Timestamp) -> bool {
         let since = match (&self.heard, &self.failing) {
             (Some((at, _)), _) | (None, Some((at, _))) => *at,
             (None, None) => return false,
@@ -66,7 +66,7 @@ impl Peer {
     }
 
     /// Why it cannot be reached, though it was heard of a short while ago.
-    pub fn unreachable(&self, now: Timestamp) -> Option<&str> {
+    pub(crate) fn unreachable(&self, now: Timestamp) -> Option<&str> {
         let (since, reason) = self.failing.as_ref()?;
         let heard_since = self.heard.as_ref().is_some_and(|(at, _)| at > since);
         let lasts = now.duration_since(*since) >= UNREACHABLE;
@@ -74,12 +74,12 @@ impl Peer {
     }
 
     /// Takes in what it said over HTTP.
-    pub fn heard(&mut self, state: NodeState, now: Timestamp) {
+    pub(crate) fn heard(&mut self, state: NodeState, now: Timestamp) {
         (self.heard, self.failing) = (Some((now, state)), None);
     }
 
     /// Takes in that it did not answer.
-    pub fn failed(&mut self, reason: String, now: Timestamp) {
+    pub(crate) fn failed(&mut self, reason: String, now: Timestamp) {
         let since = self.failing.as_ref().map_or(now, |(since, _)| *since);
         self.failing = Some((since, reason));
     }
@@ -87,7 +87,7 @@ impl Peer {
     /// Takes in what Redis holds of it, where that is newer than what was heard.
     ///
     /// New words count from now, whatever the peer's clock says; the first may be as old as Redis keeps them.
-    pub fn read_in_redis(&mut self, state: &NodeState, now: Timestamp) {
+    pub(crate) fn read_in_redis(&mut self, state: &NodeState, now: Timestamp) {
         let same = match &self.heard {
             Some((_, heard)) => heard.hostname == state.hostname,
             None => self.host() == state.hostname || self.address == state.listen,
@@ -108,7 +108,7 @@ impl Peer {
 }
 
 /// The peers by name: a node that is configured by name and by address is one. Of its addresses one that answers stands for it.
-pub fn distinct(peers: &[Peer]) -> Vec<Peer> {
+pub(crate) fn distinct(peers: &[Peer]) -> Vec<Peer> {
     let mut distinct: Vec<Peer> = Vec::new();
     for peer in peers {
         match distinct
@@ -128,7 +128,7 @@ pub fn distinct(peers: &[Peer]) -> Vec<Peer> {
 /// The proof that `peer` runs on a timeline that supersedes the primary of `view`.
 ///
 /// A peer says so itself over HTTP, and shows the history by which it came there. What others say of it is no proof.
-pub fn prove_by_peer(view: &View, peer: &NodeState, now: Timestamp) -> Option<Supersession> {
+pub(crate) fn prove_by_peer(view: &View, peer: &NodeState, now: Timestamp) -> Option<Supersession> {
     let own = view.position()?;
     let theirs = peer.view.sample?;
     // What its server was before it stopped answering proves nothing of now.
@@ -150,7 +150,7 @@ pub fn prove_by_peer(view: &View, peer: &NodeState, now: Timestamp) -> Option<Su
 /// What `state`, which was read in Redis, says of a timeline above the primary's own; `None` where it says none.
 ///
 /// Every holder of the Redis password can write it, so it is shown and changes nothing.
-pub fn redis_claim(view: &View, state: &NodeState) -> Option<String> {
+pub(crate) fn redis_claim(view: &View, state: &NodeState) -> Option<String> {
     let own = view.position()?;
     let theirs = state.view.sample?;
     let claimed = state.view.highest.max(Some(theirs.timeline))?;
@@ -166,7 +166,12 @@ pub fn redis_claim(view: &View, state: &NodeState) -> Option<String> {
 ///
 /// Where no node leads, the first by name of those that live; two that cannot hear each other both do. A replica that
 /// was told of no peers does not.
-pub fn speaks_for_cluster(hostname: &str, view: &View, peers: &[Peer], now: Timestamp) -> bool {
+pub(crate) fn speaks_for_cluster(
+    hostname: &str,
+    view: &View,
+    peers: &[Peer],
+    now: Timestamp,
+) -> bool {
     if view.leads(now) {
         return true;
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// What PgBouncer does for applications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum PgBouncerCondition {
+pub(crate) enum PgBouncerCondition {
     /// A login through it reached PostgreSQL.
     Serves,
     /// It answers, and xdb's own login through it fails: it is full, paused, or refuses that login.
@@ -19,7 +19,7 @@ pub enum PgBouncerCondition {
 
 /// One look at PgBouncer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PgBouncerState {
+pub(crate) struct PgBouncerState {
     pub at: Timestamp,
     pub condition: PgBouncerCondition,
     /// Why it is not [`PgBouncerCondition::Serves`].
@@ -30,7 +30,7 @@ pub struct PgBouncerState {
 
 impl PgBouncerState {
     /// Applications may be served: PgBouncer is known to live.
-    pub fn lives(&self) -> bool {
+    pub(crate) fn lives(&self) -> bool {
         matches!(
             self.condition,
             PgBouncerCondition::Serves | PgBouncerCondition::Lives
@@ -38,7 +38,7 @@ impl PgBouncerState {
     }
 
     /// As a sentence.
-    pub fn reason(&self) -> &str {
+    pub(crate) fn reason(&self) -> &str {
         self.reason.as_deref().unwrap_or("no reason is known")
     }
 }

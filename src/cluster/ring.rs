@@ -10,7 +10,7 @@ use crate::model::{Lsn, age};
 /// The primary's positions with their times, oldest first: each second for some minutes, then thinned to one in many.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct LsnRing(Vec<(Timestamp, Lsn)>);
+pub(crate) struct LsnRing(Vec<(Timestamp, Lsn)>);
 
 /// Ten minutes of seconds; older samples stand a minute apart.
 const FINE: usize = 600;
@@ -20,7 +20,7 @@ const LIMIT: usize = FINE + 1440;
 
 /// How far a standby is behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lag {
+pub(crate) struct Lag {
     pub bytes: u64,
     /// Since the primary's position first passed the standby's.
     pub time: Duration,
@@ -30,7 +30,7 @@ pub struct Lag {
 
 impl LsnRing {
     /// How far `replayed` is behind the newest position; `None` without one.
-    pub fn lag(&self, replayed: Lsn, now: Timestamp) -> Option<Lag> {
+    pub(crate) fn lag(&self, replayed: Lsn, now: Timestamp) -> Option<Lag> {
         let (_, newest) = self.0.last()?;
         let passed = self.0.iter().position(|(_, lsn)| *lsn > replayed);
         let since = passed.and_then(|index| self.0.get(index));
@@ -43,7 +43,7 @@ impl LsnRing {
     }
 
     /// Adds a sample. A clock or a position (of another timeline) that went back empties the ring first.
-    pub fn push(&mut self, at: Timestamp, lsn: Lsn) {
+    pub(crate) fn push(&mut self, at: Timestamp, lsn: Lsn) {
         if let Some((last_at, last_lsn)) = self.0.last().copied() {
             if lsn < last_lsn || at.duration_since(last_at).as_secs() < 0 {
                 self.0.clear();
@@ -57,7 +57,7 @@ impl LsnRing {
     }
 
     /// Puts what another node kept before what is known here; its clock is `ahead` of this one by that much.
-    pub fn prepend(&mut self, other: &Self, ahead: SignedDuration) {
+    pub(crate) fn prepend(&mut self, other: &Self, ahead: SignedDuration) {
         let older = |(at, lsn): &(Timestamp, Lsn)| {
             let at = at.checked_sub(ahead).ok()?;
             let first = self.0.first();
@@ -71,7 +71,7 @@ impl LsnRing {
         self.0.drain(..self.0.len().saturating_sub(LIMIT));
     }
 
-    pub fn samples(&self) -> &[(Timestamp, Lsn)] {
+    pub(crate) fn samples(&self) -> &[(Timestamp, Lsn)] {
         &self.0
     }
 

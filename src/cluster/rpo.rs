@@ -13,7 +13,7 @@ use crate::model::{Verdict, age};
 
 /// What the leading node measured, at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Rpo {
+pub(crate) struct Rpo {
     /// By the leading node's clock.
     pub at: Timestamp,
     /// Where the archive ended then; `None` before it was known.
@@ -24,7 +24,7 @@ pub struct Rpo {
 /// What a loss of the leading node would cost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
-pub enum Loss {
+pub(crate) enum Loss {
     /// The bucket holds every commit.
     Nothing,
     /// The oldest commit that the bucket does not hold was made at that time.
@@ -43,7 +43,7 @@ pub enum Loss {
 
 /// What is wanted; from `archive.rpo_objective` and the like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Objectives {
+pub(crate) struct Objectives {
     /// From this RPO on it is a warning.
     pub rpo_warning: Option<Duration>,
     pub rpo_critical: Option<Duration>,
@@ -53,7 +53,7 @@ pub struct Objectives {
 
 /// The RPO as it is shown: `rpo` of `/api/status` and of a node's key in Redis.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LiveRpo {
+pub(crate) struct LiveRpo {
     /// `None` where it is not known.
     pub secs: Option<f64>,
     /// `secs` is an upper bound.
@@ -75,7 +75,7 @@ const FRESH: SignedDuration = SignedDuration::from_secs(5);
 
 impl Rpo {
     /// As it is at `now` of the clock that it was measured by.
-    pub fn shown(&self, now: Timestamp, objectives: &Objectives) -> LiveRpo {
+    pub(crate) fn shown(&self, now: Timestamp, objectives: &Objectives) -> LiveRpo {
         let age = |at: Timestamp| Some(age(at, now).as_secs_f64());
         let (secs, at_most, oldest, reason) = match &self.loss {
             Loss::Nothing => (Some(0.0), false, None, None),
@@ -99,7 +99,7 @@ impl Rpo {
 }
 
 impl LiveRpo {
-    pub fn unknown(reason: &str, objectives: &Objectives) -> Self {
+    pub(crate) fn unknown(reason: &str, objectives: &Objectives) -> Self {
         let secs = |limit: Option<Duration>| limit.map(|limit| limit.as_secs_f64());
         Self {
             secs: None,
@@ -208,7 +208,7 @@ pub(super) fn judge_rpo(rpo: &LiveRpo, evidence: Option<&Evidence>) -> Option<Ve
 }
 
 /// As "3.1 s", "45 s", "12 min" or "5 h".
-pub fn in_time(secs: f64) -> String {
+pub(crate) fn in_time(secs: f64) -> String {
     match secs {
         ..10.0 => format!("{secs:.1} s"),
         ..120.0 => format!("{secs:.0} s"),

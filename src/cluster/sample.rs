@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(3);
 
 /// Holds the connection between samples.
 #[derive(Debug)]
-pub struct Sampler {
+pub(crate) struct Sampler {
     target: Target,
     connection: Option<Connection>,
     server_ahead: SignedDuration,
@@ -23,7 +23,7 @@ pub struct Sampler {
 
 /// Why the server could not be sampled, and what that proves of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SampleFailure {
+pub(crate) struct SampleFailure {
     pub life: Life,
     /// As a sentence.
     pub reason: String,
@@ -39,7 +39,7 @@ impl From<PostgresError> for SampleFailure {
 }
 
 impl Sampler {
-    pub fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         Self {
             target: Target::from(&config.postgres),
             connection: None,
@@ -48,7 +48,7 @@ impl Sampler {
     }
 
     /// By how much the server's clock was ahead of this process's at the last sample: nothing, unless one of them was just set.
-    pub fn server_ahead(&self) -> SignedDuration {
+    pub(crate) fn server_ahead(&self) -> SignedDuration {
         self.server_ahead
     }
 
@@ -56,7 +56,7 @@ impl Sampler {
     ///
     /// # Errors
     /// Why it could not be asked.
-    pub async fn sample(&mut self) -> Result<Sample, SampleFailure> {
+    pub(crate) async fn sample(&mut self) -> Result<Sample, SampleFailure> {
         let sampled = timeout(LIMIT, self.try_sample()).await;
         let sampled = sampled.unwrap_or_else(|_| {
             Err(SampleFailure {

@@ -17,7 +17,7 @@ const VERSION: u32 = 1;
 
 /// What a node makes of all that it knows: the document of `/api/status` and `xdb status --json`, which the README describes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Status {
+pub(crate) struct Status {
     pub v: u32,
     pub cluster: String,
     /// The node that says so.
@@ -37,7 +37,7 @@ pub struct Status {
 
 /// How long a restore from now takes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LiveRto {
+pub(crate) struct LiveRto {
     /// The forecast; `None` where it is not known.
     pub secs: Option<f64>,
     /// The range that the restore tests allow.
@@ -54,7 +54,7 @@ pub struct LiveRto {
 
 /// A node, as the table shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Line {
+pub(crate) struct Line {
     pub hostname: String,
     /// `primary`, `replica` or `superseded`; `None` when it is not known.
     pub role: Option<String>,
@@ -88,7 +88,7 @@ fn name_before_restart(hostname: &str, known: &Knowledge) -> Option<String> {
 }
 
 /// Judges the cluster by what the node `hostname` knows.
-pub fn evaluate(
+pub(crate) fn evaluate(
     cluster: &str,
     hostname: &str,
     view: &View,
@@ -152,7 +152,7 @@ pub fn evaluate(
 }
 
 /// The newest end of the archive that is known: the node that leads looks for it more often than at the buckets as a whole.
-pub fn archive_end(view: &View, known: &Knowledge) -> Option<ArchiveEnd> {
+pub(crate) fn archive_end(view: &View, known: &Knowledge) -> Option<ArchiveEnd> {
     let listed = known.evidence.as_ref()?.base_backup.as_ref()?.to;
     let own = known.rpo.as_ref().filter(|_| view.led_last());
     let measured = own.and_then(|rpo| rpo.archived);

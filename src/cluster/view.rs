@@ -11,7 +11,7 @@ use crate::postgres::Life;
 
 /// What PostgreSQL said of itself at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sample {
+pub(crate) struct Sample {
     pub at: Timestamp,
     pub in_recovery: bool,
     pub timeline: Timeline,
@@ -24,7 +24,7 @@ pub struct Sample {
 
 /// What this node knows of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct View {
+pub(crate) struct View {
     /// The last sample that could be taken.
     pub sample: Option<Sample>,
     /// Since when sampling fails, and why; `None` while it works.
@@ -70,14 +70,14 @@ const HELD: Duration = Duration::from_secs(15);
 
 /// One run of the server as far as it can be seen: it ends when the role becomes unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ServerRun(u32);
+pub(crate) struct ServerRun(u32);
 
 impl View {
     /// Takes in what the server said of itself.
     ///
     /// A server that was down may be a fenced primary that was started again: peers and archive are asked once more before
     /// it is served. After a stall only the peers are asked again: they answer at once or are down.
-    pub fn saw(&mut self, sample: Sample) {
+    pub(crate) fn saw(&mut self, sample: Sample) {
         if self.sample.is_some() && self.in_recovery(sample.at).is_none() {
             self.asked_peers = false;
             self.asked_archive &= !self.down;
@@ -94,12 +94,12 @@ impl View {
 
     /// What peers and archive are asked about; `None` while the server cannot be sampled. An answer that was obtained for
     /// another run does not count.
-    pub fn current_run(&self) -> Option<ServerRun> {
+    pub(crate) fn current_run(&self) -> Option<ServerRun> {
         (self.sample.is_some() && self.failing.is_none()).then_some(ServerRun(self.run))
     }
 
     /// Takes in that it could not be sampled.
-    pub fn failed(&mut self, failure: SampleFailure, now: Timestamp) {
+    pub(crate) fn failed(&mut self, failure: SampleFailure, now: Timestamp) {
         let since = self.failing.as_ref().map_or(now, |(since, _)| *since);
         self.failing = Some((since, failure.reason));
         match failure.life {
@@ -112,7 +112,7 @@ impl View {
     /// Takes the role that a server had a moment ago, before this process began, where it cannot be sampled; `true` when that is news.
     ///
     /// It is held as any other role is: while the server answers, and for a short silence.
-    pub fn recall(&mut self, sample: Sample, history: Option<TimelineHistory>) -> bool {
+    pub(crate) fn recall(&mut self, sample: Sample, history: Option<TimelineHistory>) -> bool {
         if self.sample.is_some() || self.failing.is_none() {
             return false;
         }
@@ -124,7 +124,7 @@ impl View {
 
     /// Takes in how far the server of `sample` has written since, by its `pg_wal`. Its role may be held for long, and another
     /// node may have been promoted from WAL behind the sample.
-    pub fn wrote(&mut self, sample: &Sample, written: Lsn) {
+    pub(crate) fn wrote(&mut self, sample: &Sample, written: Lsn) {
         if self.failing.is_some() && self.sample.as_ref() == Some(sample) {
             self.written = self.written.max(Some(written));
             self.judge_proof();
@@ -132,7 +132,7 @@ impl View {
     }
 
     /// Takes in one look at PgBouncer.
-    pub fn saw_pgbouncer(&mut self, state: PgBouncerState) {
+    pub(crate) fn saw_pgbouncer(&mut self, state: PgBouncerState) {
         if state.lives() {
             self.pgbouncer_at = Some(state.at);
         }
@@ -140,13 +140,13 @@ impl View {
     }
 
     /// Takes in the ancestors of the server's own timeline.
-    pub fn descends(&mut self, history: Option<TimelineHistory>) {
+    pub(crate) fn descends(&mut self, history: Option<TimelineHistory>) {
         self.history = history;
         self.judge_proof();
     }
 
     /// Takes in the proof that another node was promoted; of several the highest counts. `true` when it is news.
-    pub fn learn(&mut self, proof: Supersession) -> bool {
+    pub(crate) fn learn(&mut self, proof: Supersession) -> bool {
         let known = self.proof.as_ref().map(|known| known.timeline);
         let own = self.position();
         let is_news = own.is_some_and(|own| proof.supersedes(&own)) && Some(proof.timeline) > known;
@@ -157,7 +157,7 @@ impl View {
     }
 
     /// Takes in what was proven before this daemon began; whether it supersedes this server shows when that is a primary.
-    pub fn remember(&mut self, proof: Supersession) {
+    pub(crate) fn remember(&mut self, proof: Supersession) {
         let known = self.proof.as_ref().map(|known| known.timeline);
         if Some(proof.timeline) > known {
             self.proof = Some(proof);
@@ -166,7 +166,7 @@ impl View {
     }
 
     /// Takes the proof back that `is_wrong` names; `true` when there was one.
-    pub fn unlearn(&mut self, is_wrong: impl FnOnce(&Supersession) -> bool) -> bool {
+    pub(crate) fn unlearn(&mut self, is_wrong: impl FnOnce(&Supersession) -> bool) -> bool {
         let wrong = self.proof.as_ref().is_some_and(is_wrong);
         if wrong {
             self.proof = None;
@@ -185,7 +185,7 @@ impl View {
     }
 
     /// Where this primary stands; `None` for a standby, which nothing supersedes.
-    pub fn position(&self) -> Option<ServerPosition> {
+    pub(crate) fn position(&self) -> Option<ServerPosition> {
         let sample = self.sample.filter(|sample| !sample.in_recovery)?;
         Some(ServerPosition {
             system_identifier: sample.system_identifier,
@@ -196,12 +196,12 @@ impl View {
     }
 
     /// This node is the primary, and no other was promoted after it.
-    pub fn leads(&self, now: Timestamp) -> bool {
+    pub(crate) fn leads(&self, now: Timestamp) -> bool {
         self.in_recovery(now) == Some(false) && self.superseded_by.is_none()
     }
 
     /// The same by what it last said of itself, however long ago.
-    pub fn led_last(&self) -> bool {
+    pub(crate) fn led_last(&self) -> bool {
         let sample = self.sample.as_ref();
         sample.is_some_and(|sample| !sample.in_recovery) && self.superseded_by.is_none()
     }
@@ -209,7 +209,7 @@ impl View {
     /// The role that is served: `Some(true)` in recovery; `None` when it is not known, or too old.
     ///
     /// A server that answers and refuses xdb's own login keeps its last role, unless PgBouncer's login reads another.
-    pub fn in_recovery(&self, now: Timestamp) -> Option<bool> {
+    pub(crate) fn in_recovery(&self, now: Timestamp) -> Option<bool> {
         let sample = self.sample.as_ref()?;
         if self.failing.is_none() {
             return (age(sample.at, now) <= FRESH).then_some(sample.in_recovery);
@@ -231,7 +231,7 @@ impl View {
 ///
 /// # Errors
 /// Why not, as a sentence.
-pub fn judge_primary(view: &View, now: Timestamp) -> Result<(), String> {
+pub(crate) fn judge_primary(view: &View, now: Timestamp) -> Result<(), String> {
     match (view.in_recovery(now), view.superseded_by) {
         (None, _) => Err(unknown(view)),
         (Some(true), _) => Err("this server is in recovery".to_owned()),
@@ -249,7 +249,7 @@ pub fn judge_primary(view: &View, now: Timestamp) -> Result<(), String> {
 ///
 /// # Errors
 /// Why not, as a sentence.
-pub fn judge_replica(view: &View, now: Timestamp) -> Result<(), String> {
+pub(crate) fn judge_replica(view: &View, now: Timestamp) -> Result<(), String> {
     match view.in_recovery(now) {
         None => Err(unknown(view)),
         Some(false) => Err("this server is not in recovery".to_owned()),

@@ -119,13 +119,7 @@ mod tests {
     }
 
     fn elsewhere(second: i64) -> Success {
-        Success::new(
-            "dump",
-            "db1",
-            at(second),
-            at(second + 1),
-            Value::Null,
-        )
+        Success::new("dump", "db1", at(second), at(second + 1), Value::Null)
     }
 
     #[test]

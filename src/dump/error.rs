@@ -8,7 +8,7 @@ use crate::repository::{LockError, RepositoryError, SharedError, WorkLockError};
 use crate::storage::{StorageError, UnknownPlaceholder};
 
 #[derive(Debug, thiserror::Error)]
-pub enum DumpError {
+pub(crate) enum DumpError {
     #[error(transparent)]
     Placeholder(#[from] UnknownPlaceholder),
     #[error("there is no database {name:?} to dump")]
@@ -85,12 +85,12 @@ impl From<LockError> for DumpError {
 
 impl DumpError {
     /// Another dump is being pushed, from this node or another: try again later.
-    pub fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         matches!(self, Self::Lock(lock) if lock.is_busy())
     }
 
     /// What the operator can do.
-    pub fn hint(&self) -> String {
+    pub(crate) fn hint(&self) -> String {
         let hint = match self {
             Self::Placeholder(error) => return error.hint(),
             Self::NoDatabase { there, .. } => {

@@ -7,7 +7,7 @@ use crate::postgres::{self, Connection, PostgresError, Target};
 
 /// An object of the server that no dump of the set holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeftOut {
+pub(crate) struct LeftOut {
     /// `None` where it belongs to no database.
     pub database: Option<String>,
     /// With the reason.
@@ -25,7 +25,7 @@ impl std::fmt::Display for LeftOut {
 
 /// What was found on a server.
 #[derive(Debug)]
-pub struct Inventory {
+pub(crate) struct Inventory {
     /// The role that initdb made, by its current name.
     pub initdb_role: String,
     /// Of the session that looks, and of its database.
@@ -39,7 +39,7 @@ pub struct Inventory {
 ///
 /// # Errors
 /// When a query fails.
-pub async fn inventory(
+pub(crate) async fn inventory(
     settings: &Postgres,
     connection: &Connection,
 ) -> Result<Inventory, PostgresError> {

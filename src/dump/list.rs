@@ -11,7 +11,7 @@ use crate::storage::{Bucket, Cause, Object};
 
 /// One set of the bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Listed {
+pub(crate) struct Listed {
     pub set: String,
     pub status: Status,
     /// Why it is not complete.
@@ -27,7 +27,7 @@ pub struct Listed {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub(crate) enum Status {
     /// The manifest is there, and so is all that it names, in its size.
     Complete,
     /// No manifest: being written, or never finished.
@@ -37,7 +37,7 @@ pub enum Status {
 }
 
 impl Status {
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Complete => "complete",
             Self::Incomplete => "incomplete",
@@ -48,7 +48,7 @@ impl Status {
 
 /// Manifests that were read before, by their keys: each with the tag of the object that it was read from.
 #[derive(Debug, Default)]
-pub struct ReadManifests(BTreeMap<String, (String, Manifest)>);
+pub(crate) struct ReadManifests(BTreeMap<String, (String, Manifest)>);
 
 /// What a manifest says, or why it cannot be read.
 type Manifest = Result<DumpSet, String>;
@@ -57,7 +57,7 @@ type Manifest = Result<DumpSet, String>;
 ///
 /// # Errors
 /// When the bucket cannot be listed, or a manifest that is there cannot be fetched.
-pub async fn list(dumps: &Dumps) -> Result<Vec<Listed>, DumpError> {
+pub(crate) async fn list(dumps: &Dumps) -> Result<Vec<Listed>, DumpError> {
     let sets = sets(dumps).await?;
     let (mut listed, mut full) = (Vec::new(), LastFull::default());
     for (set, objects) in sets {
@@ -97,7 +97,7 @@ impl LastFull {
 
 /// The newest sets that are complete.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Newest {
+pub(crate) struct Newest {
     /// Of every database, and when it was begun.
     pub full: Option<(SetName, Timestamp)>,
     /// A partial one that is newer.
@@ -110,7 +110,10 @@ pub struct Newest {
 ///
 /// # Errors
 /// When the bucket cannot be listed, or a manifest that is there cannot be fetched.
-pub async fn newest_complete(dumps: &Dumps, read: &mut ReadManifests) -> Result<Newest, DumpError> {
+pub(crate) async fn newest_complete(
+    dumps: &Dumps,
+    read: &mut ReadManifests,
+) -> Result<Newest, DumpError> {
     let sets = sets(dumps).await?;
     let mut manifests = Manifests {
         bucket: dumps.bucket.clone(),

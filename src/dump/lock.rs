@@ -51,7 +51,7 @@ pub(super) async fn begin(
 ///
 /// # Errors
 /// When the bucket cannot be asked; the next push tries again.
-pub async fn clean_up(dumps: &Dumps) -> Result<(), DumpError> {
+pub(crate) async fn clean_up(dumps: &Dumps) -> Result<(), DumpError> {
     take(dumps).await.map(drop)
 }
 

@@ -18,17 +18,17 @@ use crate::config::{self, Config};
 use crate::repository::Shared;
 use crate::storage::{Bucket, Location};
 
-pub use error::DumpError;
-pub use inventory::LeftOut;
-pub use list::{Listed, ReadManifests, Status, list, newest_complete};
-pub use lock::clean_up;
-pub use push::push;
-pub use rows::count_rows;
-pub use set::{DumpSet, DumpedDatabase, SetName, StoredObject};
+pub(crate) use error::DumpError;
+pub(crate) use inventory::LeftOut;
+pub(crate) use list::{Listed, ReadManifests, Status, list, newest_complete};
+pub(crate) use lock::clean_up;
+pub(crate) use push::push;
+pub(crate) use rows::count_rows;
+pub(crate) use set::{DumpSet, DumpedDatabase, SetName, StoredObject};
 
 /// The place of the dumps, opened: one for each verb, and one in the daemon.
 #[derive(Debug, Clone)]
-pub struct Dumps {
+pub(crate) struct Dumps {
     pub bucket: Bucket,
     pub location: Location,
     /// Where the cluster's lock is: in the bucket of the base backups.
@@ -45,7 +45,7 @@ impl Dumps {
     ///
     /// # Errors
     /// When a placeholder's value is not known here, or no client can be made.
-    pub async fn open(config: &Config) -> Result<Self, DumpError> {
+    pub(crate) async fn open(config: &Config) -> Result<Self, DumpError> {
         Self::beside(Shared::open(config).await?, config)
     }
 
@@ -53,7 +53,7 @@ impl Dumps {
     ///
     /// # Errors
     /// When a placeholder's value is not known here.
-    pub fn beside(shared: Shared, config: &Config) -> Result<Self, DumpError> {
+    pub(crate) fn beside(shared: Shared, config: &Config) -> Result<Self, DumpError> {
         let location = Location::fill("dump.repository", &config.dump.repository, config)?;
         Ok(Self {
             bucket: shared.bucket().beside(&location.bucket),

@@ -12,7 +12,12 @@ use crate::process::{self, Finished};
 
 /// Dumps `database` as it is in `snapshot` to standard output, in the custom format. `superuser` is whether the role that
 /// logs in is one.
-pub fn pg_dump(dumps: &Dumps, database: &str, snapshot: &Snapshot, superuser: bool) -> Command {
+pub(crate) fn pg_dump(
+    dumps: &Dumps,
+    database: &str,
+    snapshot: &Snapshot,
+    superuser: bool,
+) -> Command {
     let lock_timeout = dumps.settings.lock_timeout.min(LONGEST).as_millis();
     let mut command = client(&dumps.postgres, "pg_dump", superuser);
     command
@@ -27,7 +32,7 @@ pub fn pg_dump(dumps: &Dumps, database: &str, snapshot: &Snapshot, superuser: bo
 }
 
 /// Dumps roles, with their password hashes, and tablespaces to standard output.
-pub fn pg_dumpall_globals(settings: &Postgres, found: &Inventory) -> Command {
+pub(crate) fn pg_dumpall_globals(settings: &Postgres, found: &Inventory) -> Command {
     let mut command = client(settings, "pg_dumpall", found.is_superuser);
     command
         .args(["--globals-only", "--no-password"])
@@ -67,13 +72,13 @@ fn client(settings: &Postgres, program: &str, superuser: bool) -> Command {
 }
 
 /// Whether `pg_dump` timed out while it waited for a table that another session has locked.
-pub fn waited_for_lock(finished: &Finished) -> bool {
+pub(crate) fn waited_for_lock(finished: &Finished) -> bool {
     let words = &finished.stderr;
     words.contains("Query was: LOCK TABLE") && words.contains("canceling statement due to")
 }
 
 /// Why the program failed: its first error with the server's words, without the statement.
-pub fn reason(finished: &Finished) -> String {
+pub(crate) fn reason(finished: &Finished) -> String {
     parse_reason(&finished.stderr).unwrap_or_else(|| finished.status.to_string())
 }
 

@@ -23,7 +23,7 @@ use crate::repository::WorkLock;
 ///
 /// # Errors
 /// [`DumpError::Failed`] when `pg_dump` ended badly: one failed database fails the set. Otherwise what kept it from running.
-pub async fn push(dumps: &Dumps, databases: &[String]) -> Result<DumpSet, DumpError> {
+pub(crate) async fn push(dumps: &Dumps, databases: &[String]) -> Result<DumpSet, DumpError> {
     let node = lock::take(dumps).await?;
     let started_at = Timestamp::now();
     let name = SetName::new(started_at, &dumps.node.hostname);

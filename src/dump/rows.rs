@@ -8,7 +8,7 @@ use crate::postgres::{Connection, PostgresError};
 ///
 /// # Errors
 /// When a table cannot be read.
-pub async fn count_rows(
+pub(crate) async fn count_rows(
     connection: &Connection,
     unlogged: bool,
 ) -> Result<BTreeMap<String, u64>, PostgresError> {

@@ -18,23 +18,23 @@ const TIME: &str = "%Y%m%dT%H%M%S%.3f";
 
 /// When the set was begun, to the millisecond, and by which node: sorts by time, and no two nodes make the same.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SetName(String);
+pub(crate) struct SetName(String);
 
 impl SetName {
-    pub fn new(begun_at: Timestamp, hostname: &str) -> Self {
+    pub(crate) fn new(begun_at: Timestamp, hostname: &str) -> Self {
         let time = begun_at.strftime(TIME);
         Self(format!("{time}Z-{}", utf8_percent_encode(hostname, ODD)))
     }
 
     /// `None` for what is no set's name, or only the beginning of one's time.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let name = Self(text.to_owned());
         let (time, node) = text.split_once("Z-")?;
         let whole = time.len() == "20260513T101429.123".len() && !node.is_empty();
         (whole && !node.contains('/') && name.time().is_some()).then_some(name)
     }
 
-    pub fn begun_at(&self) -> Timestamp {
+    pub(crate) fn begun_at(&self) -> Timestamp {
         self.time().expect("a set's name begins with its time")
     }
 
@@ -65,7 +65,7 @@ pub(super) fn dump_file(database: &str) -> String {
 
 /// `manifest.json`, written when all else of the set is in the bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DumpSet {
+pub(crate) struct DumpSet {
     /// Of this layout: [`DumpSet::VERSION`].
     pub v: u32,
     pub set: String,
@@ -91,10 +91,10 @@ pub struct DumpSet {
 }
 
 impl DumpSet {
-    pub const VERSION: u32 = 1;
+    pub(crate) const VERSION: u32 = 1;
 
     /// What the set takes in the bucket, but for the manifest.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.objects().map(|object| object.bytes).sum()
     }
 
@@ -105,7 +105,7 @@ impl DumpSet {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DumpedDatabase {
+pub(crate) struct DumpedDatabase {
     pub name: String,
     #[serde(flatten)]
     pub dump: StoredObject,
@@ -119,7 +119,7 @@ pub struct DumpedDatabase {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredObject {
+pub(crate) struct StoredObject {
     /// In the bucket.
     pub key: String,
     pub bytes: u64,

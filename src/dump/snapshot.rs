@@ -17,7 +17,7 @@ pub(super) const LONGEST: Duration = Duration::from_secs(24 * 24 * 60 * 60);
 ///
 /// Without locks, a TRUNCATE between the counting and the dump would change the dump: a snapshot does not prevent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Guard {
+pub(crate) enum Guard {
     /// The snapshot's own session, from before its begin: counting and dumping may run side by side.
     Snapshot,
     /// `pg_dump` alone, from its first byte of output until its end: two holders of so many locks could be more than
@@ -26,7 +26,7 @@ pub enum Guard {
 }
 
 /// A transaction that stays open, so that `pg_dump` can join it by its id; it ends when this is dropped.
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     connection: Connection,
     /// Whether unlogged tables are counted. A standby cannot read them, and `pg_dump` leaves them out there.
     unlogged: bool,
@@ -50,7 +50,11 @@ impl Snapshot {
     ///
     /// # Errors
     /// When the server refuses, or a table stays locked for `dump.lock_timeout`.
-    pub async fn take(dumps: &Dumps, database: &str, unlogged: bool) -> Result<Self, DumpError> {
+    pub(crate) async fn take(
+        dumps: &Dumps,
+        database: &str,
+        unlogged: bool,
+    ) -> Result<Self, DumpError> {
         let failed = |source| DumpError::Snapshot {
             database: database.to_owned(),
             source,
@@ -93,7 +97,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// When the query fails.
-    pub async fn rewritten(&self, database: &str) -> Result<Option<LeftOut>, PostgresError> {
+    pub(crate) async fn rewritten(&self, database: &str) -> Result<Option<LeftOut>, PostgresError> {
         // The snapshot sees the file that the table had then, the function the file that it has.
         const QUERY: &str = "
             SELECT pg_catalog.string_agg(pg_catalog.format('%I.%I', n.nspname, c.relname), ', ' ORDER BY n.nspname, c.relname) AS names
@@ -116,7 +120,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// When a table cannot be read.
-    pub async fn rows(&self) -> Result<BTreeMap<String, u64>, PostgresError> {
+    pub(crate) async fn rows(&self) -> Result<BTreeMap<String, u64>, PostgresError> {
         count_rows_in_transaction(&self.connection, self.unlogged).await
     }
 }

@@ -17,7 +17,7 @@ use crate::cluster::{
 
 /// What the answers are made from.
 #[derive(Debug, Clone)]
-pub struct Shown {
+pub(crate) struct Shown {
     pub cluster: String,
     pub hostname: String,
     pub listen: String,
@@ -31,7 +31,7 @@ pub struct Shown {
 ///
 /// # Errors
 /// When the server ends.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     closing: impl Future<Output = ()>,
     shown: Shown,
@@ -98,7 +98,7 @@ async fn positions(State(shown): State<Shown>) -> Json<LsnRing> {
 
 impl Shown {
     /// What this node says of itself.
-    pub fn state(&self, now: Timestamp) -> NodeState {
+    pub(crate) fn state(&self, now: Timestamp) -> NodeState {
         let (alerts, rpo) = {
             let known = self.known.borrow();
             (known.alerts.clone(), known.rpo.clone())

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 /// Where every service of the platform logs, from where the files go to S3 and to the dashboard's search.
-pub const DIRECTORY: &str = "/var/log/xeroops";
+pub(crate) const DIRECTORY: &str = "/var/log/xeroops";
 
 /// One process's log files.
 #[derive(Debug)]
-pub struct Files {
+pub(crate) struct Files {
     directory: PathBuf,
     files: Mutex<HashMap<String, LogFile>>,
 }
@@ -36,7 +36,7 @@ impl Files {
     }
 
     /// Closes every file, so that the next line goes to a new one where the old one was moved away.
-    pub fn reopen(&self) {
+    pub(crate) fn reopen(&self) {
         for file in self.lock().values_mut() {
             file.open = None;
         }

@@ -20,7 +20,7 @@ use tracing_subscriber::registry::LookupSpan;
 use super::{Files, printable, to_stderr};
 
 /// Writes each event as one line to the file of its component, and to standard output.
-pub struct JsonLayer {
+pub(crate) struct JsonLayer {
     pub(super) hostname: String,
     pub(super) files: Arc<Files>,
     /// At a terminal a person reads text, which another layer writes.

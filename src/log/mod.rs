@@ -14,11 +14,11 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-pub use files::{DIRECTORY, Files};
-pub use printable::{printable, to_stderr};
+pub(crate) use files::{DIRECTORY, Files};
+pub(crate) use printable::{printable, to_stderr};
 
 /// Sends tracing to standard error: warnings, or what `XDB_LOG` asks for (such as `debug`).
-pub fn init() {
+pub(crate) fn init() {
     let filter = EnvFilter::try_from_env("XDB_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -28,7 +28,7 @@ pub fn init() {
 }
 
 /// Sends the daemon's tracing to the log files and to standard output: text for a person at a terminal, JSON otherwise.
-pub fn init_daemon(hostname: &str) -> Arc<Files> {
+pub(crate) fn init_daemon(hostname: &str) -> Arc<Files> {
     let filter =
         EnvFilter::try_from_env("XDB_LOG").unwrap_or_else(|_| EnvFilter::new("warn,xdb=info"));
     let at_terminal = std::io::stdout().is_terminal();
@@ -54,7 +54,7 @@ pub fn init_daemon(hostname: &str) -> Arc<Files> {
 /// Puts a failure into `component`'s log file, for a process that is without tracing.
 ///
 /// What cannot be written is left out: the caller has said it elsewhere.
-pub fn failure(component: &str, hostname: &str, message: String) {
+pub(crate) fn failure(component: &str, hostname: &str, message: String) {
     // A file that root makes would be closed to the database's user.
     if rustix::process::geteuid().is_root() {
         return;
@@ -74,12 +74,12 @@ pub fn failure(component: &str, hostname: &str, message: String) {
 }
 
 /// `hint`, each of its lines marked the way PostgreSQL marks them.
-pub fn hints(hint: &str) -> String {
+pub(crate) fn hints(hint: &str) -> String {
     hint.lines().map(|line| format!("HINT: {line}\n")).collect()
 }
 
 /// `error` and its causes in one line, each once.
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

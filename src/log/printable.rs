@@ -6,7 +6,7 @@ use std::io::{self, Write};
 /// `text` with each control character as an escape, line breaks and tabs aside: a database may be named `\e]0;…`.
 ///
 /// The escapes are JSON's, so JSON stays JSON. What reverses the direction of writing is escaped too.
-pub fn printable(text: &str) -> Cow<'_, str> {
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     escaped(text, steers)
 }
 
@@ -31,7 +31,7 @@ fn steers(character: char) -> bool {
 }
 
 /// Writes `text` to standard error, printable. What cannot be written is left out: its reader may be gone.
-pub fn to_stderr(text: &str) {
+pub(crate) fn to_stderr(text: &str) {
     let _ = io::stderr().write_all(printable(text).as_bytes());
 }
 

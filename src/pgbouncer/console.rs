@@ -16,7 +16,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 
 /// A connection to the database `pgbouncer`; it ends when this is dropped.
 #[derive(Debug)]
-pub struct Console {
+pub(crate) struct Console {
     client: Client,
     driver: JoinHandle<()>,
 }
@@ -32,7 +32,7 @@ impl Console {
     ///
     /// # Errors
     /// When PgBouncer does not answer or refuses.
-    pub async fn open(settings: &crate::config::PgBouncer) -> Result<Self, PgBouncerError> {
+    pub(crate) async fn open(settings: &crate::config::PgBouncer) -> Result<Self, PgBouncerError> {
         // Neither `options` nor `target_session_attrs`: the console refuses both.
         let mut config = Config::new();
         config
@@ -62,7 +62,7 @@ impl Console {
     }
 
     /// The session has ended; it answers nothing any more.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
 
@@ -70,7 +70,7 @@ impl Console {
     ///
     /// # Errors
     /// When the console does not answer, or not as expected.
-    pub async fn pools(&self) -> Result<Vec<Pool>, PgBouncerError> {
+    pub(crate) async fn pools(&self) -> Result<Vec<Pool>, PgBouncerError> {
         self.show("SHOW POOLS", Pool::from_row).await
     }
 
@@ -78,12 +78,12 @@ impl Console {
     ///
     /// # Errors
     /// When the console does not answer, or not as expected.
-    pub async fn databases(&self) -> Result<Vec<Database>, PgBouncerError> {
+    pub(crate) async fn databases(&self) -> Result<Vec<Database>, PgBouncerError> {
         self.show("SHOW DATABASES", Database::from_row).await
     }
 
     /// PAUSE or SUSPEND without a database's name (`SHOW STATE`); a release that does not know the command says `false`.
-    pub async fn is_paused(&self) -> bool {
+    pub(crate) async fn is_paused(&self) -> bool {
         let pair = |row: &Row| Ok((row.get::<String>("key")?, row.get::<String>("value")?));
         let states = self.show("SHOW STATE", pair).await.unwrap_or_default();
         states
@@ -95,7 +95,7 @@ impl Console {
     ///
     /// # Errors
     /// When the console does not answer, or not as expected.
-    pub async fn clients(&self) -> Result<Clients, PgBouncerError> {
+    pub(crate) async fn clients(&self) -> Result<Clients, PgBouncerError> {
         let pair = |name: &'static str, value: &'static str| {
             move |row: &Row| {
                 // A setting without a value is NULL; the two that count are never.

@@ -6,12 +6,12 @@ mod console;
 mod row;
 mod show;
 
-pub use console::Console;
-pub use row::{Row, RowError};
-pub use show::{Clients, Database, Pool};
+pub(crate) use console::Console;
+pub(crate) use row::{Row, RowError};
+pub(crate) use show::{Clients, Database, Pool};
 
 #[derive(Debug, thiserror::Error)]
-pub enum PgBouncerError {
+pub(crate) enum PgBouncerError {
     #[error(
         "cannot log in to PgBouncer's console at {place}: {}",
         crate::postgres::in_words(error)

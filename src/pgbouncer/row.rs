@@ -7,10 +7,10 @@ use tokio_postgres::SimpleQueryRow;
 
 /// A row's values by column; NULL is left out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Row(BTreeMap<String, String>);
+pub(crate) struct Row(BTreeMap<String, String>);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RowError {
+pub(crate) enum RowError {
     #[error("there is no column {0}, or it is NULL")]
     Missing(String),
     #[error("{column} is {text:?}")]
@@ -30,7 +30,7 @@ impl From<&SimpleQueryRow> for Row {
 impl Row {
     /// # Errors
     /// When the column is missing, NULL, or not of this type.
-    pub fn get<T: FromStr>(&self, column: &str) -> Result<T, RowError> {
+    pub(crate) fn get<T: FromStr>(&self, column: &str) -> Result<T, RowError> {
         self.get_if_there(column)?
             .ok_or_else(|| RowError::Missing(column.to_owned()))
     }
@@ -39,7 +39,7 @@ impl Row {
     ///
     /// # Errors
     /// When the value is not of this type.
-    pub fn get_if_there<T: FromStr>(&self, column: &str) -> Result<Option<T>, RowError> {
+    pub(crate) fn get_if_there<T: FromStr>(&self, column: &str) -> Result<Option<T>, RowError> {
         let Some(text) = self.0.get(column) else {
             return Ok(None);
         };

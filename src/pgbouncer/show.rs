@@ -6,7 +6,7 @@ use super::{Row, RowError};
 
 /// One row of `SHOW POOLS`: the connections of one database and user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pool {
+pub(crate) struct Pool {
     pub database: String,
     pub user: String,
     /// Clients that have a server, or ask for none at the moment.
@@ -24,7 +24,7 @@ pub struct Pool {
 
 impl Pool {
     /// Connections to PostgreSQL that are logged in.
-    pub fn servers(&self) -> u64 {
+    pub(crate) fn servers(&self) -> u64 {
         self.sv_active + self.sv_idle + self.sv_used
     }
 
@@ -32,7 +32,7 @@ impl Pool {
     ///
     /// # Errors
     /// When a column is missing or no number.
-    pub fn from_row(row: &Row) -> Result<Self, RowError> {
+    pub(crate) fn from_row(row: &Row) -> Result<Self, RowError> {
         // PgBouncer splits one wait: whole seconds, then the microsecond remainder.
         let whole = Duration::from_secs(row.get("maxwait")?);
         let remainder = Duration::from_micros(row.get("maxwait_us")?);
@@ -52,7 +52,7 @@ impl Pool {
 
 /// One row of `SHOW DATABASES`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Database {
+pub(crate) struct Database {
     pub name: String,
     /// Servers for each user of this database.
     pub pool_size: u64,
@@ -71,7 +71,7 @@ impl Database {
     ///
     /// # Errors
     /// When a column is missing or not of its type.
-    pub fn from_row(row: &Row) -> Result<Self, RowError> {
+    pub(crate) fn from_row(row: &Row) -> Result<Self, RowError> {
         let reserve = match row.get_if_there("reserve_pool_size")? {
             Some(size) => size,
             None => row.get("reserve_pool")?,
@@ -93,7 +93,7 @@ impl Database {
 ///
 /// `free_clients` of `SHOW LISTS` is no headroom: it counts spare memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Clients {
+pub(crate) struct Clients {
     /// `used_clients` of `SHOW LISTS`, this console's own among them.
     pub used: u64,
     /// `max_client_conn` of `SHOW CONFIG`.

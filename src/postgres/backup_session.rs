@@ -13,7 +13,7 @@ use super::PostgresError;
 ///
 /// # Errors
 /// When the query fails.
-pub async fn end_backup_sessions(
+pub(crate) async fn end_backup_sessions(
     client: &Client,
     name: &str,
     since: Timestamp,
@@ -37,7 +37,7 @@ pub async fn end_backup_sessions(
 ///
 /// # Errors
 /// When the query fails, as on a standby.
-pub async fn current_segment(client: &Client) -> Result<String, PostgresError> {
+pub(crate) async fn current_segment(client: &Client) -> Result<String, PostgresError> {
     const QUERY: &str =
         "SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()) AS segment";
     let row = client.query_one(QUERY, &[]).await;

@@ -15,7 +15,7 @@ use crate::model::may_hold_password;
 
 /// Where to connect and as whom.
 #[derive(Debug, Clone)]
-pub struct Target {
+pub(crate) struct Target {
     /// A host name, an address, or the directory of a Unix socket.
     pub host: String,
     pub port: u16,
@@ -59,7 +59,7 @@ impl From<&crate::config::Postgres> for Target {
 
 /// A client and the task that drives it; both end when this is dropped.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     client: Client,
     driver: JoinHandle<()>,
 }
@@ -84,7 +84,7 @@ impl Drop for Connection {
 ///
 /// # Errors
 /// When the server does not answer in time or refuses.
-pub async fn connect(
+pub(crate) async fn connect(
     target: &Target,
     statement_timeout: Duration,
 ) -> Result<Connection, PostgresError> {

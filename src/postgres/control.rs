@@ -10,7 +10,7 @@ use crate::process;
 
 /// The lines of `pg_controldata` that xdb uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ControlData {
+pub(crate) struct ControlData {
     pub system_identifier: u64,
     pub timeline: Timeline,
     pub segment_size: SegmentSize,
@@ -28,7 +28,7 @@ pub struct ControlData {
 ///
 /// # Errors
 /// When the program cannot run, or `directory` is no data directory.
-pub async fn control_data(
+pub(crate) async fn control_data(
     bin_directory: &Path,
     directory: &Path,
 ) -> Result<ControlData, PostgresError> {
@@ -46,7 +46,7 @@ pub async fn control_data(
 ///
 /// # Errors
 /// When the program cannot run, or `directory` is no data directory.
-pub async fn ended_at(
+pub(crate) async fn ended_at(
     bin_directory: &Path,
     directory: &Path,
 ) -> Result<Option<(Timeline, Lsn)>, PostgresError> {
@@ -58,7 +58,7 @@ pub async fn ended_at(
 ///
 /// # Errors
 /// When the program cannot run, or `directory` is no data directory.
-pub async fn own_timeline(
+pub(crate) async fn own_timeline(
     bin_directory: &Path,
     directory: &Path,
 ) -> Result<Timeline, PostgresError> {
@@ -157,14 +157,14 @@ fn parse_control_data(text: &str) -> Result<ControlData, &'static str> {
 }
 
 /// Which run of the server has `data_directory`: its process, and when it was started; `None` where none runs.
-pub fn postmaster_run(data_directory: &Path) -> Option<String> {
+pub(crate) fn postmaster_run(data_directory: &Path) -> Option<String> {
     let file = std::fs::read_to_string(data_directory.join("postmaster.pid")).ok()?;
     Some(file.lines().take(3).collect::<Vec<_>>().join(" "))
 }
 
 /// What the server in `data_directory` is at: `starting`, `standby`, `ready` or `stopping`, as it writes into the eighth
 /// line of `postmaster.pid` (`utils/pidfile.h`); `None` where none runs.
-pub fn postmaster_status(data_directory: &Path) -> Option<String> {
+pub(crate) fn postmaster_status(data_directory: &Path) -> Option<String> {
     let file = std::fs::read_to_string(data_directory.join("postmaster.pid")).ok()?;
     let status = file.lines().nth(7)?.trim();
     Some(status.to_owned())

@@ -7,7 +7,7 @@ use crate::model::{ArchiveFile, Lsn, SegmentSize, Timeline};
 
 /// What the server says of its own state (`DBState`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServerState {
+pub(crate) enum ServerState {
     /// A primary that runs, shuts down, or was shut down.
     Primary,
     /// A standby, or a server that restores from the archive.
@@ -17,7 +17,7 @@ pub enum ServerState {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ControlFile {
+pub(crate) struct ControlFile {
     pub system_identifier: u64,
     pub state: ServerState,
     /// Where the last checkpoint's record is: the server has written at least as much.
@@ -27,13 +27,13 @@ pub struct ControlFile {
 }
 
 /// Reads `global/pg_control` below `data_directory`; `None` where it cannot be read.
-pub fn control_file(data_directory: &Path) -> Option<ControlFile> {
+pub(crate) fn control_file(data_directory: &Path) -> Option<ControlFile> {
     let bytes = std::fs::read(data_directory.join("global/pg_control")).ok()?;
     parse(&bytes)
 }
 
 /// The segment size of the server in `data_directory`, by the files in its `pg_wal`; the default where there are none.
-pub fn segment_size_in(data_directory: &Path) -> SegmentSize {
+pub(crate) fn segment_size_in(data_directory: &Path) -> SegmentSize {
     let entries = std::fs::read_dir(data_directory.join("pg_wal"));
     let files = entries.into_iter().flatten().flatten();
     let mut segments = files.filter(|file| {

@@ -17,7 +17,7 @@ const HEADER_LENGTH_AT: usize = 22;
 const NAME_LENGTH: usize = 64;
 
 /// Names of databases in `data`, dropped ones among them: candidates to try. Empty where the file cannot be read.
-pub fn database_names(data: &Path) -> Vec<String> {
+pub(crate) fn database_names(data: &Path) -> Vec<String> {
     let global = data.join("global");
     let map = fs::read(global.join("pg_filenode.map")).unwrap_or_default();
     let file = file_of(&map).unwrap_or(PG_DATABASE);

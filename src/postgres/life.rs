@@ -62,7 +62,7 @@ fn io_kind(error: &tokio_postgres::Error) -> Option<io::ErrorKind> {
 }
 
 /// Whether the other side ended the connection without an answer.
-pub fn is_cut(kind: io::ErrorKind) -> bool {
+pub(crate) fn is_cut(kind: io::ErrorKind) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(
         kind,

@@ -30,7 +30,7 @@ pub enum LoginMethod {
 ///
 /// # Errors
 /// When the server does not answer in time, or is none.
-pub async fn login_method(target: &Target) -> io::Result<Option<LoginMethod>> {
+pub(crate) async fn login_method(target: &Target) -> io::Result<Option<LoginMethod>> {
     let asked = async {
         if target.host.starts_with('/') {
             let socket = format!("{}/.s.PGSQL.{}", target.host, target.port);

@@ -16,23 +16,23 @@ mod wal_commits;
 mod wal_directory;
 mod wal_written;
 
-pub use backup_session::{current_segment, end_backup_sessions};
-pub use connect::{Connection, Target, connect};
-pub use control::{
+pub(crate) use backup_session::{current_segment, end_backup_sessions};
+pub(crate) use connect::{Connection, Target, connect};
+pub(crate) use control::{
     ControlData, control_data, ended_at, own_timeline, postmaster_run, postmaster_status,
 };
-pub use control_file::{ControlFile, ServerState, control_file, segment_size_in};
-pub use database_names::database_names;
-pub use life::{Life, is_cut};
-pub use login_method::{LoginMethod, login_method};
-pub use pool::Pool;
-pub use relay::Relay;
-pub use server::{Archiver, Server, archiver, clock_behind, heavy_work, server, switch_wal};
-pub use session::{program_options, superuser_program_options};
-pub use tls::{RootCert, SslMode, Tls, TlsError, TlsFiles, TlsVersions, open, tls_failure};
-pub use wal_commits::{Commit, WalReader, WalStretch, local_history, stretches};
-pub use wal_directory::{WalDirectory, wal_directory};
-pub use wal_written::written_after;
+pub(crate) use control_file::{ControlFile, ServerState, control_file, segment_size_in};
+pub(crate) use database_names::database_names;
+pub(crate) use life::{Life, is_cut};
+pub(crate) use login_method::{LoginMethod, login_method};
+pub(crate) use pool::Pool;
+pub(crate) use relay::Relay;
+pub(crate) use server::{Archiver, Server, archiver, clock_behind, heavy_work, server, switch_wal};
+pub(crate) use session::{program_options, superuser_program_options};
+pub(crate) use tls::{RootCert, SslMode, Tls, TlsError, TlsFiles, TlsVersions, open, tls_failure};
+pub(crate) use wal_commits::{Commit, WalReader, WalStretch, local_history, stretches};
+pub(crate) use wal_directory::{WalDirectory, wal_directory};
+pub(crate) use wal_written::written_after;
 
 use std::path::PathBuf;
 
@@ -105,7 +105,7 @@ impl PostgresError {
 }
 
 /// The server's own message when it sent one, the innermost cause otherwise; never the query's parameters.
-pub fn in_words(error: &tokio_postgres::Error) -> String {
+pub(crate) fn in_words(error: &tokio_postgres::Error) -> String {
     if let Some(answer) = error.as_db_error() {
         return format!(
             "{}: {} ({})",

@@ -18,13 +18,13 @@ const SIZE: usize = 2;
 
 /// Connections that are kept between checks, and made when they are asked for.
 #[derive(Clone)]
-pub struct Pool {
+pub(crate) struct Pool {
     pool: deadpool_postgres::Pool,
     target: Target,
 }
 
 /// A connection that goes back to its pool when this is dropped.
-pub struct PooledClient(Object);
+pub(crate) struct PooledClient(Object);
 
 impl Deref for PooledClient {
     type Target = Client;
@@ -35,7 +35,7 @@ impl Deref for PooledClient {
 }
 
 /// A connection for a query that may change its session; it is closed unless it is given back.
-pub struct BorrowedClient(Option<Object>);
+pub(crate) struct BorrowedClient(Option<Object>);
 
 impl Deref for BorrowedClient {
     type Target = Client;
@@ -56,7 +56,7 @@ impl Drop for BorrowedClient {
 
 impl BorrowedClient {
     /// Takes settings and the like back, and puts the connection into its pool. One whose transaction is open is closed.
-    pub async fn give_back(mut self) {
+    pub(crate) async fn give_back(mut self) {
         // PostgreSQL logs a ROLLBACK without a transaction, so that is not tried.
         if self.batch_execute("DISCARD ALL").await.is_ok() {
             drop(self.0.take());
@@ -97,7 +97,7 @@ impl Pool {
     ///
     /// # Errors
     /// When the settings make no pool.
-    pub fn new(target: &Target, statement_timeout: Duration) -> Result<Self, PostgresError> {
+    pub(crate) fn new(target: &Target, statement_timeout: Duration) -> Result<Self, PostgresError> {
         let config = settings(target, statement_timeout, Access::ReadOnly);
         // Fast: a broken connection is seen when it is used, and the check then says so.
         let recycling = ManagerConfig {
@@ -129,7 +129,7 @@ impl Pool {
     ///
     /// # Errors
     /// When the server does not answer in time or refuses, or both connections stay busy.
-    pub async fn get(&self) -> Result<PooledClient, PostgresError> {
+    pub(crate) async fn get(&self) -> Result<PooledClient, PostgresError> {
         let client = self.pool.get().await.map_err(|error| match error {
             PoolError::Backend(error) => PostgresError::Connect {
                 target: self.target.shown(),
@@ -148,7 +148,7 @@ impl Pool {
     ///
     /// # Errors
     /// As [`Pool::get`].
-    pub async fn borrow(&self) -> Result<BorrowedClient, PostgresError> {
+    pub(crate) async fn borrow(&self) -> Result<BorrowedClient, PostgresError> {
         let client = self.get().await?;
         Ok(BorrowedClient(Some(client.0)))
     }

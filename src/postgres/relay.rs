@@ -17,7 +17,7 @@ use super::{Target, program_options};
 
 /// Where a program finds the server; dropping it ends the relay and all that it passes on.
 #[derive(Debug)]
-pub struct Relay {
+pub(crate) struct Relay {
     pub host: String,
     pub port: u16,
     task: JoinHandle<()>,
@@ -41,7 +41,7 @@ impl Relay {
     ///
     /// # Errors
     /// When it cannot listen.
-    pub async fn start(target: &Target, directory: &Path) -> Result<Self> {
+    pub(crate) async fn start(target: &Target, directory: &Path) -> Result<Self> {
         if !target.host.starts_with('/') {
             let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
             return Ok(Self {

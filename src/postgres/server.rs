@@ -11,7 +11,7 @@ use crate::model::{Lsn, SegmentSize, Timeline};
 
 /// A server's identity and where its WAL stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server {
+pub(crate) struct Server {
     /// `pg_control_system()`: the same on a primary, its standbys and its backups.
     pub system_identifier: u64,
     pub in_recovery: bool,
@@ -40,7 +40,7 @@ pub struct Server {
 ///
 /// # Errors
 /// When the query fails.
-pub async fn server(client: &Client) -> Result<Server, PostgresError> {
+pub(crate) async fn server(client: &Client) -> Result<Server, PostgresError> {
     const QUERY: &str = "
         SELECT s.system_identifier::text AS system_identifier,
                pg_catalog.pg_is_in_recovery() AS in_recovery,
@@ -86,7 +86,7 @@ pub async fn server(client: &Client) -> Result<Server, PostgresError> {
 ///
 /// # Errors
 /// When the query fails.
-pub async fn heavy_work(client: &Client) -> Result<Vec<String>, PostgresError> {
+pub(crate) async fn heavy_work(client: &Client) -> Result<Vec<String>, PostgresError> {
     const QUERY: &str = "
         SELECT DISTINCT application_name AS program
           FROM pg_catalog.pg_stat_activity
@@ -105,7 +105,7 @@ pub async fn heavy_work(client: &Client) -> Result<Vec<String>, PostgresError> {
 ///
 /// # Errors
 /// When the query fails.
-pub async fn clock_behind(client: &Client) -> Result<Option<Duration>, PostgresError> {
+pub(crate) async fn clock_behind(client: &Client) -> Result<Option<Duration>, PostgresError> {
     const QUERY: &str = "
         SELECT max((extract(epoch FROM last_msg_send_time - last_msg_receipt_time) * 1000)::bigint) AS milliseconds
           FROM pg_catalog.pg_stat_wal_receiver";
@@ -117,7 +117,7 @@ pub async fn clock_behind(client: &Client) -> Result<Option<Duration>, PostgresE
 
 /// One row of `pg_stat_archiver`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Archiver {
+pub(crate) struct Archiver {
     /// The last file that `archive_command` accepted; `None` since the last reset of statistics.
     pub last_archived: Option<String>,
     pub last_archived_at: Option<Timestamp>,
@@ -127,7 +127,7 @@ pub struct Archiver {
 
 impl Archiver {
     /// The newest attempt failed. `failed_count` is cumulative and says nothing about now.
-    pub fn failing(&self) -> bool {
+    pub(crate) fn failing(&self) -> bool {
         self.last_failed_at
             .is_some_and(|failed| self.last_archived_at.is_none_or(|done| failed > done))
     }
@@ -137,7 +137,7 @@ impl Archiver {
 ///
 /// # Errors
 /// When the query fails.
-pub async fn archiver(client: &Client) -> Result<Archiver, PostgresError> {
+pub(crate) async fn archiver(client: &Client) -> Result<Archiver, PostgresError> {
     const QUERY: &str = "
         SELECT last_archived_wal, last_archived_time, last_failed_wal, last_failed_time
           FROM pg_catalog.pg_stat_archiver";
@@ -154,7 +154,7 @@ pub async fn archiver(client: &Client) -> Result<Archiver, PostgresError> {
 ///
 /// # Errors
 /// When the query fails: the role needs EXECUTE on `pg_switch_wal()`.
-pub async fn switch_wal(client: &Client) -> Result<(), PostgresError> {
+pub(crate) async fn switch_wal(client: &Client) -> Result<(), PostgresError> {
     const QUERY: &str = "SELECT pg_catalog.pg_switch_wal()::text AS switched_at";
     one_row(client, "to end a WAL segment", QUERY).await?;
     Ok(())

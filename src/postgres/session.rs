@@ -90,7 +90,7 @@ pub(super) fn superuser_options(statement_timeout: Duration, access: Access) -> 
 }
 
 /// The same for `PGOPTIONS` of PostgreSQL's own programs, without any time limit: those have their own deadlines.
-pub fn program_options() -> String {
+pub(crate) fn program_options() -> String {
     format!(
         "{} -c lock_timeout=0",
         options(Duration::ZERO, Access::ReadWrite)
@@ -98,7 +98,7 @@ pub fn program_options() -> String {
 }
 
 /// The same for programs that log in as a superuser.
-pub fn superuser_program_options() -> String {
+pub(crate) fn superuser_program_options() -> String {
     format!(
         "{} -c lock_timeout=0",
         superuser_options(Duration::ZERO, Access::ReadWrite)

@@ -10,7 +10,7 @@ use crate::process;
 
 /// A stretch of WAL on one timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WalStretch {
+pub(crate) struct WalStretch {
     pub timeline: Timeline,
     pub from: Lsn,
     pub to: Lsn,
@@ -18,7 +18,7 @@ pub struct WalStretch {
 
 /// One commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Commit {
+pub(crate) struct Commit {
     /// Where its record ends.
     pub end: Lsn,
     pub at: Timestamp,
@@ -26,7 +26,7 @@ pub struct Commit {
 
 /// Where a server's WAL is, and the program that reads it.
 #[derive(Debug, Clone)]
-pub struct WalReader {
+pub(crate) struct WalReader {
     pub bin_directory: PathBuf,
     pub data_directory: PathBuf,
     pub segment_size: SegmentSize,
@@ -48,7 +48,7 @@ impl WalReader {
     ///
     /// # Errors
     /// Why the WAL cannot be read, as a sentence.
-    pub async fn first_commit(&self, stretch: WalStretch) -> Result<Option<Commit>, String> {
+    pub(crate) async fn first_commit(&self, stretch: WalStretch) -> Result<Option<Commit>, String> {
         let WalStretch {
             timeline,
             from,
@@ -167,7 +167,7 @@ fn judge_before(dump: &Dump, before: Lsn, from: Lsn) -> Result<(), String> {
 }
 
 /// The history of `timeline` in `data_directory`; empty where there is none, as on timeline 1.
-pub fn local_history(data_directory: &Path, timeline: Timeline) -> TimelineHistory {
+pub(crate) fn local_history(data_directory: &Path, timeline: Timeline) -> TimelineHistory {
     let path = data_directory.join("pg_wal").join(timeline.history_file());
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.parse().unwrap_or_default()
@@ -176,7 +176,7 @@ pub fn local_history(data_directory: &Path, timeline: Timeline) -> TimelineHisto
 /// The WAL between `from`, a position on `begin`, and `to`, which is on the timeline of `history`; empty where `begin` is no ancestor.
 ///
 /// The segment that holds a switch is named after the newer timeline, so that is where a stretch ends.
-pub fn stretches(
+pub(crate) fn stretches(
     history: &TimelineHistory,
     (begin, from): (Timeline, Lsn),
     (target, to): (Timeline, Lsn),

@@ -18,7 +18,7 @@ const AT_WORK: SignedDuration = SignedDuration::from_mins(1);
 
 /// One look at `pg_wal` and the volume that it lies on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WalDirectory {
+pub(crate) struct WalDirectory {
     /// Files with a `.ready` mark: segments, histories and backup labels that wait.
     pub pending: u64,
     pub pending_bytes: u64,
@@ -53,7 +53,7 @@ impl WalDirectory {
     }
 
     /// Bytes of WAL a second over the last hour, or as far back as marks tell; `None` while they tell too little.
-    pub fn bytes_per_sec(&self, now: Timestamp) -> Option<f64> {
+    pub(crate) fn bytes_per_sec(&self, now: Timestamp) -> Option<f64> {
         let age = |at: &Timestamp| now.duration_since(*at);
         let recent = self.finished.iter().filter(|at| age(at) <= MEASURED);
         let oldest = recent.clone().min()?;
@@ -66,7 +66,7 @@ impl WalDirectory {
     }
 
     /// When the volume is full if nothing is archived any more; `None` while the rate is not known.
-    pub fn until_full(&self, now: Timestamp) -> Option<SignedDuration> {
+    pub(crate) fn until_full(&self, now: Timestamp) -> Option<SignedDuration> {
         #[expect(clippy::cast_precision_loss, reason = "bytes are far below 2^53")]
         let secs = self.free_bytes as f64 / self.bytes_per_sec(now)?;
         // Ten years are for ever.
@@ -74,7 +74,7 @@ impl WalDirectory {
     }
 
     /// The oldest file waits longer than archiving takes when it works.
-    pub fn stands_still(&self, now: Timestamp) -> bool {
+    pub(crate) fn stands_still(&self, now: Timestamp) -> bool {
         let oldest = self.oldest_pending;
         oldest.is_some_and(|oldest| now.duration_since(oldest) >= AT_WORK)
     }
@@ -84,7 +84,7 @@ impl WalDirectory {
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn wal_directory(data_directory: &Path) -> Result<WalDirectory, PostgresError> {
+pub(crate) fn wal_directory(data_directory: &Path) -> Result<WalDirectory, PostgresError> {
     let wal = data_directory.join("pg_wal");
     let marks = wal.join("archive_status");
     let failed = |path: &Path, source| PostgresError::WalDirectory {

@@ -16,7 +16,7 @@ const ALIGNED: u64 = 8;
 
 /// A lower bound of what the primary with `system_identifier` has written on `timeline`, at least `from`; `None` where `pg_wal`
 /// of `data_directory` shows no WAL of it behind that.
-pub fn written_after(
+pub(crate) fn written_after(
     data_directory: &Path,
     system_identifier: u64,
     timeline: Timeline,

@@ -12,7 +12,7 @@ use procfs::process::Process;
 use procfs::{Current, Meminfo, ProcessCGroups};
 
 /// What a scratch server and the program that fetches take at most, and some more.
-pub const MODEST_MEMORY: u64 = 512 << 20;
+pub(crate) const MODEST_MEMORY: u64 = 512 << 20;
 
 const HIERARCHY: &str = "/sys/fs/cgroup";
 
@@ -44,12 +44,12 @@ pub(super) fn procs() -> Option<BorrowedFd<'static>> {
 
 /// The bytes that all modest children of this daemon may take together, file pages included; `None` where nothing holds
 /// them to any.
-pub fn modest_limit() -> Option<u64> {
+pub(crate) fn modest_limit() -> Option<u64> {
     GROUP.as_ref().map(|group| group.limit)
 }
 
 /// How often the kernel had to end modest children for want of more than [`modest_limit`], ever.
-pub fn modest_kills() -> u64 {
+pub(crate) fn modest_kills() -> u64 {
     let events = |group: &Capped| fs::read_to_string(group.directory.join("memory.events")).ok();
     let events = GROUP.as_ref().and_then(events);
     events.map_or(0, |events| kills(&events))

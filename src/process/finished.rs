@@ -5,7 +5,7 @@ use std::process::ExitStatus;
 
 /// What a child that ended on its own left.
 #[derive(Debug)]
-pub struct Finished {
+pub(crate) struct Finished {
     pub status: ExitStatus,
     pub stdout: Vec<u8>,
     /// The first and the last lines of standard error.
@@ -14,7 +14,7 @@ pub struct Finished {
 
 impl Finished {
     /// Why it failed: the signal that killed it, else its last line that is no mere progress, else its exit status.
-    pub fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         reason(self.status, &self.stderr)
     }
 }

@@ -17,7 +17,7 @@ const GRACE: Duration = Duration::from_secs(3);
 
 /// A running child, leader of its own process group; dropping it sends the group the signal that xdb's death would.
 #[derive(Debug)]
-pub struct Group {
+pub(crate) struct Group {
     child: Child,
     program: PathBuf,
     /// `None` once nothing is left to signal.
@@ -32,7 +32,7 @@ impl Group {
     ///
     /// # Errors
     /// When the program is not there or cannot be started.
-    pub fn start(command: &mut Command, last_signal: Signal) -> Result<Self, ProcessError> {
+    pub(crate) fn start(command: &mut Command, last_signal: Signal) -> Result<Self, ProcessError> {
         let program = PathBuf::from(command.as_std().get_program());
         command.process_group(0);
         // SAFETY: between fork and exec only one prctl(2) is called, which is async-signal-safe.
@@ -62,19 +62,19 @@ impl Group {
     }
 
     /// The child's process id; `None` once nothing is left to signal.
-    pub fn id(&self) -> Option<i32> {
+    pub(crate) fn id(&self) -> Option<i32> {
         self.id.map(|id| id.as_raw_nonzero().get())
     }
 
-    pub fn stdin(&mut self) -> Option<ChildStdin> {
+    pub(crate) fn stdin(&mut self) -> Option<ChildStdin> {
         self.child.stdin.take()
     }
 
-    pub fn stdout(&mut self) -> Option<ChildStdout> {
+    pub(crate) fn stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
     }
 
-    pub fn stderr(&mut self) -> Option<ChildStderr> {
+    pub(crate) fn stderr(&mut self) -> Option<ChildStderr> {
         self.child.stderr.take()
     }
 
@@ -82,7 +82,7 @@ impl Group {
     ///
     /// # Errors
     /// [`ProcessError::Deadline`], after the group is gone.
-    pub async fn wait(&mut self, deadline: Duration) -> Result<ExitStatus, ProcessError> {
+    pub(crate) async fn wait(&mut self, deadline: Duration) -> Result<ExitStatus, ProcessError> {
         if let Ok(ended) = timeout(deadline, self.child.wait()).await {
             return ended.map_err(|source| ProcessError::Wait {
                 program: self.program.clone(),
@@ -97,12 +97,12 @@ impl Group {
     }
 
     /// The exit status when the child has ended already.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
     /// Sends `signal` to the child alone, waits `grace` for its end, then kills what is left of the group.
-    pub async fn stop(&mut self, signal: Signal, grace: Duration) {
+    pub(crate) async fn stop(&mut self, signal: Signal, grace: Duration) {
         if let Some(id) = self.child.id().and(self.id) {
             // Gone already is what was wanted.
             let _ = kill_process(id, signal);
@@ -113,7 +113,7 @@ impl Group {
     }
 
     /// Kills the whole group; one that forks meanwhile is stopped first, so that nothing slips through.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let Some(id) = self.id.take() else { return };
         for _ in 0..3 {
             if kill_process_group(id, Signal::STOP).is_err()
@@ -125,7 +125,7 @@ impl Group {
     }
 
     /// Leaves what the child started to itself.
-    pub fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         self.id = None;
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// A file under `flock(2)`, given up when dropped; its content, the mark, outlives a holder that is killed.
 #[derive(Debug)]
-pub struct MarkedLock {
+pub(crate) struct MarkedLock {
     file: File,
 }
 
@@ -17,7 +17,7 @@ impl MarkedLock {
     ///
     /// # Errors
     /// When the file cannot be made or locked.
-    pub fn take(path: &Path) -> io::Result<Option<Self>> {
+    pub(crate) fn take(path: &Path) -> io::Result<Option<Self>> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -35,7 +35,7 @@ impl MarkedLock {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn mark(&mut self) -> io::Result<String> {
+    pub(crate) fn mark(&mut self) -> io::Result<String> {
         let mut text = String::new();
         self.file.rewind()?;
         self.file.read_to_string(&mut text)?;
@@ -46,7 +46,7 @@ impl MarkedLock {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn set_mark(&mut self, mark: &str) -> io::Result<()> {
+    pub(crate) fn set_mark(&mut self, mark: &str) -> io::Result<()> {
         self.clear()?;
         self.file.write_all(mark.as_bytes())?;
         self.file.sync_all()
@@ -56,7 +56,7 @@ impl MarkedLock {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn clear(&mut self) -> io::Result<()> {
+    pub(crate) fn clear(&mut self) -> io::Result<()> {
         self.file.set_len(0)?;
         self.file.rewind()
     }
@@ -64,7 +64,7 @@ impl MarkedLock {
 
 /// One process a node, also where its directory cannot be written, or is not there.
 #[derive(Debug)]
-pub struct NodeLock {
+pub(crate) struct NodeLock {
     _files: Vec<File>,
     _name: Option<UnixListener>,
 }
@@ -77,7 +77,7 @@ impl NodeLock {
     ///
     /// # Errors
     /// When the kernel refuses a lock for another reason.
-    pub fn take(directory: &Path, name: &str) -> io::Result<Option<Self>> {
+    pub(crate) fn take(directory: &Path, name: &str) -> io::Result<Option<Self>> {
         let path = directory.join(name);
         let made = OpenOptions::new()
             .read(true)

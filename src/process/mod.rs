@@ -26,17 +26,17 @@ use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-pub use capped::{MODEST_MEMORY, modest_kills, modest_limit};
-pub use finished::Finished;
-pub use group::Group;
-pub use lock::{MarkedLock, NodeLock};
-pub use modest::modest;
-pub use no_network::{Reach, can_cut_off, cut_off};
-pub use on_a_thread::on_a_thread;
-pub use open_files::raise_open_files;
-pub use running::running;
-pub use search::{find, find_with};
-pub use sweep::kill_all_under;
+pub(crate) use capped::{MODEST_MEMORY, modest_kills, modest_limit};
+pub(crate) use finished::Finished;
+pub(crate) use group::Group;
+pub(crate) use lock::{MarkedLock, NodeLock};
+pub(crate) use modest::modest;
+pub(crate) use no_network::{Reach, can_cut_off, cut_off};
+pub(crate) use on_a_thread::on_a_thread;
+pub(crate) use open_files::raise_open_files;
+pub(crate) use running::running;
+pub(crate) use search::{find, find_with};
+pub(crate) use sweep::kill_all_under;
 
 /// Standard output beyond this is dropped; what xdb reads there is far shorter.
 const STDOUT_LIMIT: u64 = 4 << 20;
@@ -72,7 +72,7 @@ pub enum ProcessError {
 /// The first two are there also where this process has none.
 ///
 /// Messages are parsed, so their language is fixed.
-pub fn command(program: impl AsRef<OsStr>) -> Command {
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command
         .env_clear()
@@ -92,7 +92,7 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
 ///
 /// # Errors
 /// When the program is not there, cannot be started, or is not done in time. A bad exit status is no error here.
-pub async fn run(command: Command, deadline: Duration) -> Result<Finished, ProcessError> {
+pub(crate) async fn run(command: Command, deadline: Duration) -> Result<Finished, ProcessError> {
     let mut command = command;
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut group = Group::start(&mut command, Signal::KILL)?;
@@ -115,7 +115,7 @@ pub async fn run(command: Command, deadline: Duration) -> Result<Finished, Proce
 ///
 /// # Errors
 /// As `consume`, or when the program is not there or cannot be started.
-pub async fn stream<T, E: From<ProcessError>>(
+pub(crate) async fn stream<T, E: From<ProcessError>>(
     command: Command,
     consume: impl AsyncFnOnce(ChildStdout) -> Result<T, E>,
 ) -> Result<(Finished, T), E> {
@@ -136,7 +136,7 @@ pub async fn stream<T, E: From<ProcessError>>(
 ///
 /// # Errors
 /// As `produce`, or when the program is not there or cannot be started.
-pub async fn feed<T, E: From<ProcessError>>(
+pub(crate) async fn feed<T, E: From<ProcessError>>(
     command: Command,
     produce: impl AsyncFnOnce(ChildStdin) -> Result<T, E>,
 ) -> Result<(Finished, T), E> {
@@ -147,7 +147,7 @@ pub async fn feed<T, E: From<ProcessError>>(
 ///
 /// # Errors
 /// As [`feed`].
-pub async fn feed_and_watch<T, E: From<ProcessError>>(
+pub(crate) async fn feed_and_watch<T, E: From<ProcessError>>(
     command: Command,
     produce: impl AsyncFnOnce(ChildStdin) -> Result<T, E>,
     watch: impl FnMut(&str),
@@ -187,7 +187,7 @@ async fn ended(mut group: Group, stderr: JoinHandle<String>) -> Result<Finished,
 ///
 /// # Errors
 /// When the program is not there or cannot be started.
-pub async fn stream_both<T>(
+pub(crate) async fn stream_both<T>(
     command: Command,
     consume: impl AsyncFnOnce(ChildStdout, ChildStderr) -> T,
 ) -> Result<(ExitStatus, T), ProcessError> {
@@ -206,7 +206,7 @@ pub async fn stream_both<T>(
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_attached(
+pub(crate) async fn run_attached(
     command: Command,
     deadline: Duration,
 ) -> Result<ExitStatus, ProcessError> {
@@ -265,7 +265,7 @@ async fn watched_lines(
 }
 
 /// PostgreSQL does not run as root, and no other user can remove what root creates.
-pub fn runs_as_root() -> bool {
+pub(crate) fn runs_as_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 

@@ -10,7 +10,7 @@ use super::capped;
 /// The lowest share of the processors, and of the disk: without an I/O priority of its own a process has that of its nice
 /// value (ioprio_set(2)). Where memory runs out, the kernel ends these first, and neither PostgreSQL nor the archiver;
 /// and where xdb has a cgroup to divide, they cannot take more than [`modest_limit`](super::modest_limit).
-pub fn modest(command: &mut Command) {
+pub(crate) fn modest(command: &mut Command) {
     let capped = capped::procs();
     // SAFETY: between fork and exec only setpriority(2), open(2) and write(2) are called, which are async-signal-safe.
     unsafe {

@@ -14,7 +14,7 @@ use tokio::process::Command;
 
 /// What a child may still do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
+pub(crate) enum Reach {
     /// Be a client of a server on this machine, by its Unix socket.
     UnixSockets,
     /// Be a server on a Unix socket, and a client of none.
@@ -22,7 +22,7 @@ pub enum Reach {
 }
 
 /// Whether this kernel, or the container that xdb runs in, lets xdb refuse system calls to its children.
-pub fn can_cut_off() -> bool {
+pub(crate) fn can_cut_off() -> bool {
     let action: u32 = libc::SECCOMP_RET_ERRNO;
     let operation = libc::c_ulong::from(libc::SECCOMP_GET_ACTION_AVAIL);
     let no_flags: libc::c_ulong = 0;
@@ -35,7 +35,7 @@ pub fn can_cut_off() -> bool {
 /// Leaves `command`, and all that it starts, without a network; it does not start where that fails.
 ///
 /// Its calls fail as on a machine that has no route: "Network is unreachable".
-pub fn cut_off(command: &mut Command, reach: Reach) {
+pub(crate) fn cut_off(command: &mut Command, reach: Reach) {
     let program = filter(reach);
     // SAFETY: between fork and exec only prctl(2) and seccomp(2) are called, which are async-signal-safe.
     unsafe {

@@ -4,7 +4,7 @@ use std::future::pending;
 use std::panic::resume_unwind;
 
 /// Does `work` on a thread where blocking holds up nothing else. A panic there is resumed here.
-pub async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {

@@ -10,7 +10,7 @@ use procfs::process::all_processes;
 /// The processes that run a program whose file is one of `is_program` with `argument`, a wrapper's interpreter included.
 ///
 /// What `/proc` hides, as with `hidepid`, is not found.
-pub fn running(is_program: impl Fn(&Path) -> bool, argument: &str) -> Vec<i32> {
+pub(crate) fn running(is_program: impl Fn(&Path) -> bool, argument: &str) -> Vec<i32> {
     let processes = all_processes().into_iter().flatten().flatten();
     processes
         .filter(|process| {

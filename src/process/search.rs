@@ -20,12 +20,12 @@ const USUAL: &[&str] = &[
 const POSTGRESQL: &str = "/usr/lib/postgresql";
 
 /// Finds `program`: a path as it is, a bare name on `PATH` and then in the usual directories.
-pub fn find(program: &str) -> Option<PathBuf> {
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     find_with(program, std::env::var_os("PATH").as_deref())
 }
 
 /// As [`find`], where `PATH` is `path`; `None` where it is not set.
-pub fn find_with(program: &str, path: Option<&OsStr>) -> Option<PathBuf> {
+pub(crate) fn find_with(program: &str, path: Option<&OsStr>) -> Option<PathBuf> {
     if program.contains('/') {
         let path = PathBuf::from(program);
         return is_executable(&path).then_some(path);

@@ -16,7 +16,7 @@ const QUIT: Duration = Duration::from_secs(5);
 /// SIGQUIT first, which is PostgreSQL's immediate shutdown and frees its shared memory, then SIGKILL until none is left.
 /// Working directories are the one mark that survives `kill -9` of their parent: a scratch server, its
 /// `restore_command` and WAL-G's prefetch children all stand there.
-pub fn kill_all_under(directory: &Path) -> usize {
+pub(crate) fn kill_all_under(directory: &Path) -> usize {
     // /proc shows resolved paths. A link is not followed: it may lead to a live server.
     match directory.canonicalize() {
         Ok(resolved) if resolved == directory => {}

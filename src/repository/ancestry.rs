@@ -8,14 +8,14 @@ use crate::repository::Repository;
 
 /// A timeline and where it left each of its ancestors.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ancestry {
+pub(crate) struct Ancestry {
     pub timeline: Timeline,
     pub history: TimelineHistory,
 }
 
 /// Where a timeline stands to an [`Ancestry`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// It is the timeline itself, or a newer one, of which nothing is known here.
     Current,
     /// An ancestor, left there.
@@ -25,7 +25,7 @@ pub enum Place {
 }
 
 impl Ancestry {
-    pub fn place(&self, timeline: Timeline) -> Place {
+    pub(crate) fn place(&self, timeline: Timeline) -> Place {
         if timeline >= self.timeline {
             return Place::Current;
         }
@@ -34,7 +34,7 @@ impl Ancestry {
     }
 
     /// Whether all of `segment`, which ends at `end`, belongs to this ancestry.
-    pub fn holds(&self, segment: WalSegment, end: Lsn) -> bool {
+    pub(crate) fn holds(&self, segment: WalSegment, end: Lsn) -> bool {
         match self.place(segment.timeline) {
             Place::Current => segment.timeline == self.timeline,
             Place::LeftAt(switch) => end <= switch,
@@ -45,7 +45,7 @@ impl Ancestry {
 
 /// The ancestry of the newest timeline of which `pg_wal` in `data_directory` holds WAL of the cluster with this system
 /// identifier: a standby receives that of the timeline that it follows. `None` where it holds none, or not the history.
-pub fn followed(data_directory: &Path, cluster: u64) -> Option<Ancestry> {
+pub(crate) fn followed(data_directory: &Path, cluster: u64) -> Option<Ancestry> {
     let wal = data_directory.join("pg_wal");
     let mut names = segments(data_directory);
     // The oldest first: what PostgreSQL keeps for later use has the newest names, and other content.
@@ -63,7 +63,7 @@ pub fn followed(data_directory: &Path, cluster: u64) -> Option<Ancestry> {
 }
 
 /// The ancestry of `timeline` by the history in `pg_wal`; `None` where that is not there, or cannot be read.
-pub fn of_timeline(data_directory: &Path, timeline: Timeline) -> Option<Ancestry> {
+pub(crate) fn of_timeline(data_directory: &Path, timeline: Timeline) -> Option<Ancestry> {
     let history = if timeline == Timeline(1) {
         TimelineHistory::default()
     } else {
@@ -77,7 +77,7 @@ pub fn of_timeline(data_directory: &Path, timeline: Timeline) -> Option<Ancestry
 ///
 /// # Errors
 /// When the bucket cannot be asked.
-pub async fn stored(
+pub(crate) async fn stored(
     repository: &Repository,
     timeline: Timeline,
 ) -> Result<Option<Ancestry>, super::RepositoryError> {
@@ -94,7 +94,7 @@ pub async fn stored(
 }
 
 /// Whether `pg_wal` holds the history of a timeline after that of the file `name`: then `name` may be one that was left.
-pub fn may_be_left(data_directory: &Path, name: &str) -> bool {
+pub(crate) fn may_be_left(data_directory: &Path, name: &str) -> bool {
     let own = timeline_of(name);
     let newer = |other: &String| {
         ArchiveFile::of(other) == Some(ArchiveFile::TimelineHistory) && timeline_of(other) > own
@@ -103,7 +103,7 @@ pub fn may_be_left(data_directory: &Path, name: &str) -> bool {
 }
 
 /// The names of the segments in `pg_wal`.
-pub fn segments(data_directory: &Path) -> Vec<String> {
+pub(crate) fn segments(data_directory: &Path) -> Vec<String> {
     let mut names = files(data_directory);
     names.retain(|name| ArchiveFile::of(name) == Some(ArchiveFile::Segment));
     names
@@ -118,7 +118,7 @@ fn files(data_directory: &Path) -> Vec<String> {
 }
 
 /// The timeline that the name of a file that PostgreSQL archives begins with.
-pub fn timeline_of(name: &str) -> Option<Timeline> {
+pub(crate) fn timeline_of(name: &str) -> Option<Timeline> {
     let timeline = u32::from_str_radix(name.get(..8)?, 16).ok()?;
     Some(Timeline(timeline))
 }

@@ -13,7 +13,7 @@ use crate::model::{SegmentSize, WalSegment};
 ///
 /// # Errors
 /// When the bucket cannot be listed.
-pub async fn last_in_a_row(
+pub(crate) async fn last_in_a_row(
     repository: &Repository,
     first: WalSegment,
     most: u64,

@@ -68,7 +68,7 @@ impl Repository {
 }
 
 /// Forgets what this node knows of any repository: after a deletion it is not true any more.
-pub async fn forget_catalog(state_directory: &Path) {
+pub(crate) async fn forget_catalog(state_directory: &Path) {
     let forgotten = async {
         let Some(store) = own_store(state_directory)? else {
             return Ok(());

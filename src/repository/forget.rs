@@ -9,7 +9,7 @@ use crate::store::StateFiles;
 
 /// What became of it.
 #[derive(Debug)]
-pub struct Forgotten {
+pub(crate) struct Forgotten {
     /// Objects that were moved out of the archive.
     pub moved: usize,
     /// Where they are, below `set-aside/`.
@@ -21,7 +21,7 @@ pub struct Forgotten {
 }
 
 /// What the peers that answer show of a timeline: `None` where none is on it; inside, its history where one knows that.
-pub type ShownByPeers = Option<Option<TimelineHistory>>;
+pub(crate) type ShownByPeers = Option<Option<TimelineHistory>>;
 
 /// Has this cluster forget `timeline`, on all nodes; with `set_aside` its files are moved out of the archive, too.
 ///
@@ -29,7 +29,7 @@ pub type ShownByPeers = Option<Option<TimelineHistory>>;
 /// [`RepositoryError::Refused`] where this server is on the timeline or came through it, or where nothing shows such a timeline;
 /// otherwise when the archive cannot be asked for one that only it may know, nothing can be kept on this node, or a file
 /// cannot be moved.
-pub async fn forget_timeline(
+pub(crate) async fn forget_timeline(
     (repository, files): (&Repository, &StateFiles),
     timeline: Timeline,
     (by, why): (&str, &str),
@@ -93,7 +93,7 @@ pub async fn forget_timeline(
 ///
 /// # Errors
 /// When this node's files cannot be written, or the bucket cannot.
-pub async fn remember_timeline(
+pub(crate) async fn remember_timeline(
     repository: &Repository,
     files: &StateFiles,
     timeline: Timeline,

@@ -70,7 +70,7 @@ async fn is_forgotten(timelines: &Timelines, mark: &HighWater) -> Result<bool, R
 
 /// What is known of the server beside its marks.
 #[derive(Debug)]
-pub enum Said {
+pub(crate) enum Said {
     Archived(Archiver),
     /// It was shut down on this timeline, and archives: where its last checkpoint begins.
     EndedAt(Lsn),
@@ -81,7 +81,7 @@ pub enum Said {
 ///
 /// `pg_stat_archiver` forgets with a crash, and the `.done` marks go with their segments at a checkpoint: the later of the two
 /// counts. Neither need tell of the last segment of a server that was shut down, which is archived after all else.
-pub fn last_archived(
+pub(crate) fn last_archived(
     said: &Said,
     data_directory: &Path,
     timeline: Timeline,

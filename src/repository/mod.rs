@@ -3,25 +3,25 @@
 //! The program is driven, never rewritten; what is in the bucket xdb reads for itself. What is pushed, fetched and deleted is
 //! decided above, in `archive`.
 
-pub mod ancestry;
+pub(crate) mod ancestry;
 mod archive_end;
-pub mod catalog;
+pub(crate) mod catalog;
 mod catalog_cache;
 mod error;
 mod forget;
 mod handle;
 mod high_water;
-pub mod program;
+pub(crate) mod program;
 mod pruned;
 mod restore_time;
-pub mod segment_header;
+pub(crate) mod segment_header;
 mod shared;
 mod stored;
 mod supersession;
 mod tested;
 mod timelines;
 mod verify;
-pub mod wal_header;
+pub(crate) mod wal_header;
 mod work_lock;
 
 use std::path::Path;
@@ -30,24 +30,26 @@ use tokio::process::Command;
 
 use crate::config::Config;
 use crate::storage::{Bucket, Location};
-pub use archive_end::last_in_a_row;
-pub use catalog_cache::{Look, forget_catalog};
-pub use error::RepositoryError;
-pub use forget::{ShownByPeers, forget_timeline, remember_timeline};
-pub use handle::RepositoryHandle;
-pub use high_water::{Said, last_archived};
-pub use program::environment::{SEGMENT_SIZE, add_ambient_aws, segment_size_in, set_segment_size};
-pub use program::{Program, ProgramSettings, Trial, try_settings};
-pub use restore_time::{RestoreTime, RestoreWork, expect_restore};
-pub use segment_header::judge_file;
-pub use shared::{
+pub(crate) use archive_end::last_in_a_row;
+pub(crate) use catalog_cache::{Look, forget_catalog};
+pub(crate) use error::RepositoryError;
+pub(crate) use forget::{ShownByPeers, forget_timeline, remember_timeline};
+pub(crate) use handle::RepositoryHandle;
+pub(crate) use high_water::{Said, last_archived};
+pub(crate) use program::environment::{
+    SEGMENT_SIZE, add_ambient_aws, segment_size_in, set_segment_size,
+};
+pub(crate) use program::{Program, ProgramSettings, Trial, try_settings};
+pub(crate) use restore_time::{RestoreTime, RestoreWork, expect_restore};
+pub(crate) use segment_header::judge_file;
+pub(crate) use shared::{
     Acknowledgement, ArchiveOf, ClusterLock, HighWater, Keeper, LockError, Proof, Pruned,
     ReadProofs, Shared, SharedError, Success, set_aside_folder,
 };
-pub use stored::is_whole;
-pub use supersession::{own_history, position_of, superseded, superseding};
-pub use timelines::{NewerTimeline, PeerOn, Relation, Timelines, timeline_in};
-pub use work_lock::{NodeWorkLock, Work, WorkLock, WorkLockError};
+pub(crate) use stored::is_whole;
+pub(crate) use supersession::{own_history, position_of, superseded, superseding};
+pub(crate) use timelines::{NewerTimeline, PeerOn, Relation, Timelines, timeline_in};
+pub(crate) use work_lock::{NodeWorkLock, Work, WorkLock, WorkLockError};
 
 /// An opened WAL-G repository: one for each verb, and one in the daemon.
 #[derive(Debug, Clone)]

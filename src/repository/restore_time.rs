@@ -11,7 +11,7 @@ use super::catalog::{Backup, Catalog, plan_recovery};
 
 /// What a restore has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RestoreWork {
+pub(crate) struct RestoreWork {
     /// As stored, of the backup and all that it builds on.
     pub fetch_bytes: u64,
     pub wal_segments: u64,
@@ -21,7 +21,7 @@ pub struct RestoreWork {
 
 impl RestoreWork {
     /// A restore of `backup` to the end of the archive; `None` for one that cannot be restored.
-    pub fn of(catalog: &Catalog, backup: &Backup) -> Option<Self> {
+    pub(crate) fn of(catalog: &Catalog, backup: &Backup) -> Option<Self> {
         let sentinel = backup.sentinel.as_ref()?;
         let (start, finish) = (sentinel.start_lsn, sentinel.finish_lsn);
         let path = plan_recovery(&catalog.wal, backup.timeline, start, finish).ok()?;
@@ -37,7 +37,7 @@ impl RestoreWork {
 
 /// How long it takes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RestoreTime {
+pub(crate) struct RestoreTime {
     pub secs: f64,
     pub low_secs: f64,
     pub high_secs: f64,
@@ -68,7 +68,7 @@ struct Measured {
 ///
 /// # Errors
 /// Why there is nothing to go by, as a sentence.
-pub fn expect_restore(work: &RestoreWork, proofs: &[Proof]) -> Result<RestoreTime, String> {
+pub(crate) fn expect_restore(work: &RestoreWork, proofs: &[Proof]) -> Result<RestoreTime, String> {
     let mut tests: Vec<Measured> = proofs.iter().filter_map(measured).collect();
     if tests.is_empty() {
         // One that stopped before the end of the archive says nothing of a restore to that end.

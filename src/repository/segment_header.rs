@@ -8,7 +8,7 @@ use crate::model::{ArchiveFile, Lsn, SegmentSize, Timeline, WalSegment};
 
 /// `XLogLongPageHeaderData`: magic at 0, flags at 2, timeline at 4, address at 8, system identifier at 24, segment size at
 /// 32, page size at 36. Numbers stand in the byte order of the server.
-pub const LONG_HEADER: usize = 40;
+pub(crate) const LONG_HEADER: usize = 40;
 /// `XLogPageHeaderData`, with its padding.
 const SHORT_HEADER: usize = 24;
 const IS_LONG: u16 = 0x0002;
@@ -54,13 +54,13 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 /// The size of the segment that begins with `start`, at least [`LONG_HEADER`] bytes, by its own header.
-pub fn segment_size(start: &[u8]) -> Option<SegmentSize> {
+pub(crate) fn segment_size(start: &[u8]) -> Option<SegmentSize> {
     let header = Header::parse(start)?;
     SegmentSize::new(header.segment_bytes).ok()
 }
 
 /// The system identifier of the cluster in `data_directory`, by its control file; `None` where there is none.
-pub fn cluster_in(data_directory: &Path) -> Option<u64> {
+pub(crate) fn cluster_in(data_directory: &Path) -> Option<u64> {
     let mut identifier = [0; 8];
     let mut file = File::open(data_directory.join(CONTROL_FILE)).ok()?;
     file.read_exact(&mut identifier).ok()?;
@@ -72,7 +72,7 @@ pub fn cluster_in(data_directory: &Path) -> Option<u64> {
 ///
 /// # Errors
 /// Why it is not that segment.
-pub fn judge_start(
+pub(crate) fn judge_start(
     name: &str,
     start: &[u8],
     bytes: u64,
@@ -123,18 +123,18 @@ fn judge(name: &str, start: &[u8], bytes: u64, cluster: Option<u64>) -> Result<H
 ///
 /// # Errors
 /// Why it is not that segment, or cannot be read.
-pub fn judge_file(name: &str, path: &Path, cluster: Option<u64>) -> Result<(), String> {
+pub(crate) fn judge_file(name: &str, path: &Path, cluster: Option<u64>) -> Result<(), String> {
     read_header(name, path, cluster).map(|_| ())
 }
 
 /// The size of the segment at `path`, where it is the one that `name` says.
-pub fn size_of(name: &str, path: &Path, cluster: u64) -> Option<SegmentSize> {
+pub(crate) fn size_of(name: &str, path: &Path, cluster: u64) -> Option<SegmentSize> {
     let (header, _) = read_header(name, path, Some(cluster)).ok()??;
     SegmentSize::new(header.segment_bytes).ok()
 }
 
 /// The segment that `name` stands for and where it ends, by the size of the file at `path`.
-pub fn segment_of(name: &str, path: &Path) -> Option<(WalSegment, Lsn)> {
+pub(crate) fn segment_of(name: &str, path: &Path) -> Option<(WalSegment, Lsn)> {
     let bytes = std::fs::metadata(path).ok()?.len();
     let size = SegmentSize::new(bytes).ok()?;
     let segment = WalSegment::parse(name, size).ok()?;
@@ -168,7 +168,7 @@ fn read_header(
 ///
 /// # Errors
 /// Why it is not that segment, or cannot be read.
-pub fn judge_pages(name: &str, path: &Path, cluster: u64) -> Result<(), String> {
+pub(crate) fn judge_pages(name: &str, path: &Path, cluster: u64) -> Result<(), String> {
     let Some((header, _)) = read_header(name, path, Some(cluster))? else {
         return Err("it is no WAL segment".to_owned());
     };

@@ -38,7 +38,7 @@ impl Repository {
 }
 
 /// Whether `object` is large enough to hold a file of `bytes` bytes.
-pub fn is_whole(object: &Object, bytes: u64) -> bool {
+pub(crate) fn is_whole(object: &Object, bytes: u64) -> bool {
     object.size >= catalog::least_stored(&object.key, bytes)
 }
 

@@ -12,7 +12,7 @@ use crate::store::StateFiles;
 const LOOK: Duration = Duration::from_secs(5);
 
 /// The ancestors of the server's own timeline; `None` where its history file is not there.
-pub fn own_history(data_directory: &Path, timeline: Timeline) -> Option<TimelineHistory> {
+pub(crate) fn own_history(data_directory: &Path, timeline: Timeline) -> Option<TimelineHistory> {
     if timeline == Timeline(1) {
         return Some(TimelineHistory::default());
     }
@@ -24,7 +24,7 @@ pub fn own_history(data_directory: &Path, timeline: Timeline) -> Option<Timeline
 ///
 /// # Errors
 /// When the bucket cannot be read.
-pub async fn superseded(
+pub(crate) async fn superseded(
     timelines: &Timelines,
     state: &StateFiles,
     own: &ServerPosition,
@@ -36,7 +36,7 @@ pub async fn superseded(
 ///
 /// # Errors
 /// When the bucket cannot be read.
-pub async fn superseding(
+pub(crate) async fn superseding(
     timelines: &Timelines,
     remembered: Option<Supersession>,
     own: &ServerPosition,
@@ -50,7 +50,7 @@ pub async fn superseding(
 }
 
 /// Where `server` stands; `None` for a standby, which nothing supersedes.
-pub fn position_of(data_directory: &Path, server: &Server) -> Option<ServerPosition> {
+pub(crate) fn position_of(data_directory: &Path, server: &Server) -> Option<ServerPosition> {
     (!server.in_recovery).then_some(())?;
     Some(ServerPosition {
         system_identifier: server.system_identifier,

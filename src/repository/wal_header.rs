@@ -7,31 +7,31 @@ use std::path::Path;
 use crate::model::Lsn;
 
 /// `XLogLongPageHeaderData`: the flags stand at 2, the address at 8, the system identifier at 24 (`access/xlog_internal.h`).
-pub const HEADER: usize = 32;
+pub(crate) const HEADER: usize = 32;
 const LONG_HEADER: u16 = 0x0002;
 
 /// What a segment says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header {
+pub(crate) struct Header {
     pub system_identifier: u64,
     /// Where the segment begins.
     pub address: Lsn,
 }
 
 /// The system identifier of the cluster that wrote the segment at `path`; `None` when the file begins with no header.
-pub fn system_identifier(path: &Path) -> Option<u64> {
+pub(crate) fn system_identifier(path: &Path) -> Option<u64> {
     read(path).map(|header| header.system_identifier)
 }
 
 /// The header of the segment at `path`; `None` when the file begins with none.
-pub fn read(path: &Path) -> Option<Header> {
+pub(crate) fn read(path: &Path) -> Option<Header> {
     let mut header = [0; HEADER];
     File::open(path).ok()?.read_exact(&mut header).ok()?;
     parse(&header)
 }
 
 /// Numbers stand in the byte order of the server, which runs on this machine.
-pub fn parse(header: &[u8]) -> Option<Header> {
+pub(crate) fn parse(header: &[u8]) -> Option<Header> {
     let flags = u16::from_ne_bytes(header.get(2..4)?.try_into().ok()?);
     let long = |at: usize| Some(u64::from_ne_bytes(header.get(at..at + 8)?.try_into().ok()?));
     let parsed = Header {

@@ -63,7 +63,7 @@ impl WorkLockError {
 
 /// This node's lock; its mark says what its holder began.
 #[derive(Debug)]
-pub struct NodeWorkLock {
+pub(crate) struct NodeWorkLock {
     work: Work,
     path: PathBuf,
     lock: MarkedLock,
@@ -72,7 +72,7 @@ pub struct NodeWorkLock {
 impl NodeWorkLock {
     /// # Errors
     /// [`WorkLockError::Busy`] while another process of this node holds it.
-    pub fn take(state_directory: &Path, work: Work) -> Result<Self, WorkLockError> {
+    pub(crate) fn take(state_directory: &Path, work: Work) -> Result<Self, WorkLockError> {
         let path = state_directory.join(work.file);
         match MarkedLock::take(&path) {
             Ok(Some(lock)) => Ok(Self { work, path, lock }),
@@ -85,7 +85,7 @@ impl NodeWorkLock {
     ///
     /// # Errors
     /// [`LockError::Held`] while another node has it; otherwise when the bucket cannot be asked or written.
-    pub async fn lock_cluster(
+    pub(crate) async fn lock_cluster(
         &self,
         shared: &Shared,
         hostname: &str,
@@ -97,13 +97,13 @@ impl NodeWorkLock {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn mark(&mut self) -> Result<String, WorkLockError> {
+    pub(crate) fn mark(&mut self) -> Result<String, WorkLockError> {
         self.lock.mark().map_err(|source| self.failed(source))
     }
 
     /// # Errors
     /// When the file cannot be written.
-    pub fn set_mark(&mut self, mark: &str) -> Result<(), WorkLockError> {
+    pub(crate) fn set_mark(&mut self, mark: &str) -> Result<(), WorkLockError> {
         let set = self.lock.set_mark(mark);
         set.map_err(|source| self.failed(source))
     }
@@ -112,7 +112,7 @@ impl NodeWorkLock {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn clear(&mut self) -> Result<(), WorkLockError> {
+    pub(crate) fn clear(&mut self) -> Result<(), WorkLockError> {
         self.lock.clear().map_err(|source| self.failed(source))
     }
 
@@ -126,7 +126,7 @@ impl NodeWorkLock {
 
 /// The right to do a work: on this node, and in the cluster.
 #[derive(Debug)]
-pub struct WorkLock {
+pub(crate) struct WorkLock {
     pub node: NodeWorkLock,
     pub cluster: ClusterLock,
 }
@@ -138,7 +138,7 @@ impl WorkLock {
     /// # Errors
     /// [`WorkLockError::Cluster`] while another node has it, or when the bucket cannot be asked or written; the mark is gone
     /// then.
-    pub async fn take(
+    pub(crate) async fn take(
         mut node: NodeWorkLock,
         (shared, hostname): (&Shared, &str),
         mark: Option<&str>,

@@ -17,11 +17,11 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use crate::config::S3;
-pub use conditional::{Condition, Step, Written};
-pub use download::Download;
-pub use error::{Cause, StorageError};
-pub use location::{Location, UnknownPlaceholder};
-pub use upload::Content;
+pub(crate) use conditional::{Condition, Step, Written};
+pub(crate) use download::Download;
+pub(crate) use error::{Cause, StorageError};
+pub(crate) use location::{Location, UnknownPlaceholder};
+pub(crate) use upload::Content;
 
 /// One object of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use super::{Options, Outcome, Signal, until_ready};
 
 /// How waiting for all of them ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     Ready,
     TimedOut,
     /// One refused permanently, which ended the wait for the others.
@@ -18,7 +18,10 @@ pub enum Ended {
 /// Waits until each of `targets` is ready; `heard` gets the index of a target and its new signal, `None` once it is ready.
 ///
 /// Where one was late, all are probed again: the first ones may have failed meanwhile.
-pub async fn all_ready(targets: &[Options], heard: impl Fn(usize, Option<&Signal>)) -> Ended {
+pub(crate) async fn all_ready(
+    targets: &[Options],
+    heard: impl Fn(usize, Option<&Signal>),
+) -> Ended {
     let begin = Instant::now();
     loop {
         let round: Vec<Options> = targets.iter().map(|target| rest(target, begin)).collect();

@@ -27,7 +27,7 @@ const METHODS: &[(&str, &[u32])] = &[
 
 /// The methods that a list allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuthMethods {
+pub(crate) struct AuthMethods {
     /// As it was written.
     text: String,
     allowed: Vec<u32>,
@@ -40,7 +40,7 @@ impl AuthMethods {
     ///
     /// # Errors
     /// In words, when libpq would refuse it.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Err("no server can meet an empty require_auth".to_owned());
         }

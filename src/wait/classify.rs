@@ -9,7 +9,7 @@ use super::{Hop, Options};
 
 /// What to do after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub(crate) enum Next {
     /// Something is not up yet: again soon.
     Soon,
     /// Again after a second.
@@ -20,7 +20,7 @@ pub enum Next {
 
 /// What a failed attempt means.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Signal {
+pub(crate) struct Signal {
     pub hop: Hop,
     /// In words; never a password.
     pub reason: String,

@@ -8,7 +8,7 @@ use crate::model::may_hold_password;
 
 /// What a connection string sets, by libpq's keywords; never a password.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ConnectionString {
+pub(crate) struct ConnectionString {
     given: Vec<(&'static str, String)>,
 }
 
@@ -100,7 +100,7 @@ const INTEGERS: &[&str] = &[
 
 /// Whether `text` is a connection string where a database's name may stand: what libpq takes for one, and any other URI,
 /// which is refused without being shown.
-pub fn is_connection_string(text: &str) -> bool {
+pub(crate) fn is_connection_string(text: &str) -> bool {
     text.contains("://") || text.contains('=')
 }
 
@@ -108,7 +108,7 @@ pub fn is_connection_string(text: &str) -> bool {
 ///
 /// # Errors
 /// When libpq would refuse it, or when it holds a password.
-pub fn parse_connection_string(text: &str) -> Result<ConnectionString, WaitError> {
+pub(crate) fn parse_connection_string(text: &str) -> Result<ConnectionString, WaitError> {
     let mut parsed = ConnectionString::default();
     match uri_body(text) {
         Some((body, driver)) => parse_uri(body, driver, &mut parsed)?,
@@ -147,7 +147,7 @@ fn uri_body(text: &str) -> Option<(&str, bool)> {
 
 impl ConnectionString {
     /// The value of `keyword`; an empty one is as none, as for libpq.
-    pub fn get(&self, keyword: &str) -> Option<&str> {
+    pub(crate) fn get(&self, keyword: &str) -> Option<&str> {
         self.last(keyword).filter(|value| !value.is_empty())
     }
 
@@ -160,7 +160,11 @@ impl ConnectionString {
     ///
     /// # Errors
     /// When libpq would refuse the value.
-    pub fn set_default(&mut self, keyword: &'static str, value: String) -> Result<(), WaitError> {
+    pub(crate) fn set_default(
+        &mut self,
+        keyword: &'static str,
+        value: String,
+    ) -> Result<(), WaitError> {
         if self.get(keyword).is_none() {
             self.given.push((keyword, value));
             self.judge()?;

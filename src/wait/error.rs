@@ -3,7 +3,7 @@
 use crate::postgres::TlsError;
 
 #[derive(Debug, thiserror::Error)]
-pub enum WaitError {
+pub(crate) enum WaitError {
     /// The string itself is never shown: it may hold a password.
     #[error("--url cannot be used as a connection string: {0}")]
     Url(String),
@@ -21,7 +21,7 @@ pub enum WaitError {
 
 impl WaitError {
     /// What to do about it.
-    pub fn hint(&self) -> &'static str {
+    pub(crate) fn hint(&self) -> &'static str {
         match self {
             Self::Url(_) => "for example --url postgresql://app@management:5432/app?sslmode=prefer",
             Self::PasswordInUrl => {

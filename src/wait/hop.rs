@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A part of the way from an application to its database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hop {
+pub(crate) enum Hop {
     Name,
     HaProxy,
     PgBouncer,
@@ -38,7 +38,7 @@ impl Hop {
     }
 
     /// What to look at when this hop is not ready.
-    pub fn look_at(self) -> &'static str {
+    pub(crate) fn look_at(self) -> &'static str {
         match self {
             Self::Name => "getent hosts, /etc/hosts, infrastructure-ready.service",
             Self::HaProxy => {

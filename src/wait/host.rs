@@ -9,7 +9,7 @@ const PORT: u16 = 5432;
 
 /// One host to try.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Host {
+pub(crate) struct Host {
     /// A name, an address or the directory of a socket; empty where there is only `address`.
     pub name: String,
     /// libpq's `hostaddr`: where to connect without a lookup.
@@ -27,7 +27,7 @@ impl Host {
     }
 
     /// What the password file and the messages call it.
-    pub fn shown(&self) -> &str {
+    pub(crate) fn shown(&self) -> &str {
         match &self.address {
             Some(address) if self.name.is_empty() => address,
             _ => &self.name,
@@ -44,7 +44,7 @@ impl Host {
 ///
 /// # Errors
 /// When the lists have different lengths, or a port is not a number.
-pub fn parse_hosts(
+pub(crate) fn parse_hosts(
     names: Option<&str>,
     addresses: Option<&str>,
     ports: Option<&str>,

@@ -26,17 +26,19 @@ mod session_attributes;
 mod until_ready;
 mod watched;
 
-pub use all::{Ended, all_ready};
-pub use auth_methods::AuthMethods;
-pub use classify::{Next, Signal};
-pub use connection_string::{ConnectionString, is_connection_string, parse_connection_string};
-pub use error::WaitError;
-pub use hop::Hop;
-pub use host::{Host, parse_hosts};
-pub use password::PasswordFile;
-pub use probe::{Reached, probe};
-pub use session_attributes::SessionAttributes;
-pub use until_ready::{Outcome, until_ready};
+pub(crate) use all::{Ended, all_ready};
+pub(crate) use auth_methods::AuthMethods;
+pub(crate) use classify::{Next, Signal};
+pub(crate) use connection_string::{
+    ConnectionString, is_connection_string, parse_connection_string,
+};
+pub(crate) use error::WaitError;
+pub(crate) use hop::Hop;
+pub(crate) use host::{Host, parse_hosts};
+pub(crate) use password::PasswordFile;
+pub(crate) use probe::{Reached, probe};
+pub(crate) use session_attributes::SessionAttributes;
+pub(crate) use until_ready::{Outcome, until_ready};
 
 use std::fmt;
 use std::time::Duration;
@@ -47,7 +49,7 @@ use crate::postgres::{Target, Tls};
 
 /// One target of a wait, and the limits.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// Its `connect_timeout` is the deadline of one attempt, the query included.
     pub target: Target,
     pub parameters: Parameters,
@@ -65,7 +67,7 @@ pub struct Options {
 
 /// Parameters of a connection string beyond one host, one login and TLS.
 #[derive(Debug, Clone, Default)]
-pub struct Parameters {
+pub(crate) struct Parameters {
     /// In the order to try them; empty where it is the target's own alone.
     pub hosts: Vec<Host>,
     pub attributes: SessionAttributes,
@@ -82,7 +84,7 @@ pub struct Parameters {
 
 impl Options {
     /// As "management:5432", with commas between several.
-    pub fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         let hosts = self.hosts();
         let places = hosts
             .iter()
@@ -110,7 +112,7 @@ impl Options {
 
 /// The role that the server must report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Wanted {
+pub(crate) enum Wanted {
     /// Not in recovery, and a transaction may write.
     Primary,
     Replica,

@@ -11,7 +11,7 @@ use crate::postgres::Target;
 
 /// A file that holds the password when nothing else gives one.
 #[derive(Debug, Clone)]
-pub enum PasswordFile {
+pub(crate) enum PasswordFile {
     /// Nothing but the password, a line break at its end aside; it must be there.
     Plain(PathBuf),
     /// libpq's format; one that is missing holds none.
@@ -20,7 +20,7 @@ pub enum PasswordFile {
 
 impl PasswordFile {
     /// libpq's own: `PGPASSFILE` (`named`), else `.pgpass` in the home directory.
-    pub fn passfile(named: Option<PathBuf>, home: Option<PathBuf>) -> Option<Self> {
+    pub(crate) fn passfile(named: Option<PathBuf>, home: Option<PathBuf>) -> Option<Self> {
         let file = named.or_else(|| home.map(|home| home.join(".pgpass")));
         file.map(Self::Passfile)
     }

@@ -12,7 +12,7 @@ use super::resolve::Resolver;
 
 /// The result of one login. Each text is a sentence for an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reached {
+pub(crate) enum Reached {
     /// PostgreSQL answered; `None` where it refused this query, by a setting of this role for example.
     PostgreSql { in_recovery: Option<bool> },
     /// A limit on connections is reached: PgBouncer's, the pool's, PostgreSQL's, a role's or a database's.
@@ -30,7 +30,7 @@ pub enum Reached {
 }
 
 /// Logs in and asks once, for at most `options.target.connect_timeout`.
-pub async fn probe(options: &Options) -> Reached {
+pub(crate) async fn probe(options: &Options) -> Reached {
     let limit = options.target.connect_timeout;
     let mut resolver = Resolver::default();
     let attempt = dial(options, &mut resolver, limit).await;

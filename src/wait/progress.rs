@@ -51,7 +51,7 @@ impl Progress {
     pub(super) async fn silence(&self, limit: Duration) {
         sleep(limit).await;
         if self.has_heard() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -11,7 +11,7 @@ pub(super) struct Role {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum SessionAttributes {
+pub(crate) enum SessionAttributes {
     #[default]
     Any,
     ReadWrite,
@@ -23,7 +23,7 @@ pub enum SessionAttributes {
 
 impl SessionAttributes {
     /// The ones that libpq calls `name`; the connection string has checked it.
-    pub fn named(name: &str) -> Self {
+    pub(crate) fn named(name: &str) -> Self {
         match name {
             "read-write" => Self::ReadWrite,
             "read-only" => Self::ReadOnly,
@@ -35,7 +35,7 @@ impl SessionAttributes {
     }
 
     /// The role to wait for where none is asked for.
-    pub fn role(self) -> Wanted {
+    pub(crate) fn role(self) -> Wanted {
         match self {
             Self::Any | Self::ReadWrite | Self::Primary => Wanted::Primary,
             Self::Standby => Wanted::Replica,

@@ -19,7 +19,7 @@ const LONGEST: Duration = Duration::from_secs(1);
 
 /// How the waiting ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     Ready,
     TimedOut(Signal),
     Refused(Signal),
@@ -28,7 +28,7 @@ pub enum Outcome {
 /// Waits until `options.target` answers in the role that is wanted.
 ///
 /// `changed` hears of each reason once, when it is another than that of the attempt before.
-pub async fn until_ready(options: &Options, mut changed: impl FnMut(&Signal)) -> Outcome {
+pub(crate) async fn until_ready(options: &Options, mut changed: impl FnMut(&Signal)) -> Outcome {
     let deadline = Instant::now() + options.timeout.min(FOREVER);
     let attempt = options.target.connect_timeout.min(FOREVER);
     let mut resolver = Resolver::default();

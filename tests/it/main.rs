@@ -1,6 +1,8 @@
 //! Tests against real servers: each starts a container of its own from the image `xdb-lab`
 //! (`./dev image` builds it), so they run in any order and side by side.
 
+#![allow(unreachable_pub, reason = "one crate without users")]
+
 mod alert_ends;
 mod alerts;
 mod archive;

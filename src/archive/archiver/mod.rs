@@ -81,14 +81,14 @@ pub async fn serve(
         Ok((listening, means)) => {
             Archiver::new(repository, means, leads, again, store)
                 .run(listening)
-                .await
+                .await;
         }
         Err(error) => tracing::error!(
             "the archiver does not run, and each wal-push runs the program itself: {}",
             log::chain(&error)
         ),
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn open(

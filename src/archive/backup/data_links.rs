@@ -88,7 +88,7 @@ pub fn data_links(data: &Path) -> io::Result<Vec<DataLink>> {
 ///
 /// # Errors
 /// [`BackupError::Refused`] where data is behind one of them.
-pub fn judge_links(links: &[DataLink]) -> Result<(), BackupError> {
+pub(crate) fn judge_links(links: &[DataLink]) -> Result<(), BackupError> {
     match links.iter().find(|link| link.is_data()) {
         Some(link) => Err(BackupError::Refused {
             reason: format!(

@@ -25,7 +25,7 @@ use report::{Report, Style};
                   The password comes from --password-file, else from postgres.password or PGPASSWORD (also in /etc/environment), else from PGPASSFILE or ~/.pgpass.\n\
                   In a unit give TimeoutStartSec more seconds than --timeout: systemd's default is 90."
 )]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// How long to wait, such as 150, 150s or 2m; 0 makes one attempt
     #[arg(long, value_name = "TIME")]
     timeout: Option<String>,
@@ -74,7 +74,7 @@ pub struct Arguments {
 }
 
 /// `load` reads the configuration with flags laid over it.
-pub fn run(
+pub(crate) fn run(
     arguments: &Arguments,
     load: impl Fn(Vec<Flag>) -> anyhow::Result<Loaded>,
 ) -> anyhow::Result<Exit> {

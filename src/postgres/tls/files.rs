@@ -21,7 +21,7 @@ const SYSTEM_ROOTS: &[&str] = &[
 ];
 
 #[derive(Debug, thiserror::Error)]
-pub enum TlsError {
+pub(crate) enum TlsError {
     #[error("root certificate file {} does not exist", .0.display())]
     NoRoots(PathBuf),
     #[error("no root certificates: the home directory is unknown, and sslrootcert is not set")]
@@ -42,7 +42,7 @@ pub enum TlsError {
 
 impl TlsError {
     /// What to do about it.
-    pub fn hint(&self) -> &'static str {
+    pub(crate) fn hint(&self) -> &'static str {
         match self {
             Self::NoRoots(_) | Self::NoHome => {
                 "name the PEM file of the server's CA with --sslrootcert, or use the system's with --sslrootcert system"
@@ -61,7 +61,7 @@ impl TlsError {
 
 /// Where root certificates come from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum RootCert {
+pub(crate) enum RootCert {
     /// `~/.postgresql/root.crt`, where it exists.
     #[default]
     Home,
@@ -71,7 +71,7 @@ pub enum RootCert {
 
 impl RootCert {
     /// A setting: the word `system`, a file, or nothing.
-    pub fn of(setting: Option<&Path>) -> Self {
+    pub(crate) fn of(setting: Option<&Path>) -> Self {
         match setting {
             Some(path) if path == Path::new("system") => Self::System,
             Some(path) => Self::File(path.to_owned()),
@@ -82,7 +82,7 @@ impl RootCert {
 
 /// The files that libpq reads for TLS; what is unset is looked for in `~/.postgresql`.
 #[derive(Debug, Clone, Default)]
-pub struct TlsFiles {
+pub(crate) struct TlsFiles {
     /// The home directory, where it is known.
     pub home: Option<PathBuf>,
     pub root: RootCert,
@@ -215,7 +215,7 @@ impl TlsFiles {
             match Certificate::parse(&certificate) {
                 Ok(root) => roots.push(root),
                 // Among a system's hundreds there may be one that no caller needs.
-                Err(_) if self.root == RootCert::System => continue,
+                Err(_) if self.root == RootCert::System => {}
                 Err(reason) => return Err(wrong(reason)),
             }
         }

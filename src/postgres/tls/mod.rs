@@ -10,8 +10,8 @@ mod revocation;
 mod source;
 mod verifier;
 
-pub use files::{RootCert, TlsError, TlsFiles};
-pub use verifier::tls_failure;
+pub(crate) use files::{RootCert, TlsError, TlsFiles};
+pub(crate) use verifier::tls_failure;
 
 use std::future::Future;
 use std::io;
@@ -33,7 +33,7 @@ use verifier::Verifier;
 
 /// libpq's `sslmode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SslMode {
+pub(crate) enum SslMode {
     Disable,
     Allow,
     Prefer,
@@ -44,7 +44,7 @@ pub enum SslMode {
 
 impl SslMode {
     /// The mode that libpq calls `name`, or the default for what is none: configuration has checked it.
-    pub fn named(name: &str) -> Self {
+    pub(crate) fn named(name: &str) -> Self {
         match name {
             "disable" => Self::Disable,
             "allow" => Self::Allow,
@@ -56,7 +56,7 @@ impl SslMode {
     }
 
     /// How to connect, and how to try again when that is refused.
-    pub fn ways(self) -> &'static [Negotiation] {
+    pub(crate) fn ways(self) -> &'static [Negotiation] {
         match self {
             Self::Disable => &[Negotiation::Disable],
             Self::Allow => &[Negotiation::Disable, Negotiation::Require],
@@ -66,7 +66,7 @@ impl SslMode {
     }
 
     /// A mode that demands a certificate that proves the server.
-    pub fn verifies(self) -> bool {
+    pub(crate) fn verifies(self) -> bool {
         matches!(self, Self::VerifyCa | Self::VerifyFull)
     }
 
@@ -78,7 +78,7 @@ impl SslMode {
 
 /// Which versions of TLS may be spoken; libpq's least is 1.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TlsVersions {
+pub(crate) enum TlsVersions {
     #[default]
     Any,
     Only12,
@@ -101,7 +101,7 @@ impl TlsVersions {
 
 /// Whether to encrypt, and whom to trust.
 #[derive(Debug, Clone)]
-pub struct Tls {
+pub(crate) struct Tls {
     pub mode: SslMode,
     /// `sslnegotiation=direct`: TLS from the first byte.
     pub direct: bool,
@@ -113,7 +113,7 @@ pub struct Tls {
 }
 
 impl Tls {
-    pub fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self {
             mode: SslMode::Disable,
             direct: false,
@@ -127,7 +127,7 @@ impl Tls {
     ///
     /// # Errors
     /// When encryption is demanded, and its files cannot be used or contradict `mode`.
-    pub fn new(mode: SslMode, files: &TlsFiles) -> Result<Self, TlsError> {
+    pub(crate) fn new(mode: SslMode, files: &TlsFiles) -> Result<Self, TlsError> {
         if files.root == RootCert::System && mode != SslMode::VerifyFull {
             return Err(TlsError::WeakMode("sslrootcert=system", "verify-full"));
         }
@@ -143,7 +143,7 @@ impl Tls {
     }
 
     /// For a server at `host`: what cannot be used makes its handshake fail, and no other one.
-    pub fn of(host: &str, mode: SslMode, root: Option<&Path>) -> Self {
+    pub(crate) fn of(host: &str, mode: SslMode, root: Option<&Path>) -> Self {
         let root = RootCert::of(root);
         // The configuration refuses a weak mode with them; what is verified must not come without encryption.
         let mode = match root {
@@ -175,7 +175,7 @@ impl Tls {
     ///
     /// # Errors
     /// When the mode would be content without TLS.
-    pub fn negotiate_directly(self) -> Result<Self, TlsError> {
+    pub(crate) fn negotiate_directly(self) -> Result<Self, TlsError> {
         if self.mode.is_weak() {
             return Err(TlsError::WeakMode("sslnegotiation=direct", "require"));
         }
@@ -186,7 +186,7 @@ impl Tls {
     }
 
     /// For the handshake with `host`, which is empty where only an address is known.
-    pub fn connector(&self, host: &str) -> Connector {
+    pub(crate) fn connector(&self, host: &str) -> Connector {
         Connector {
             tls: self.clone(),
             host: host.to_owned(),
@@ -230,7 +230,7 @@ impl Tls {
 ///
 /// # Errors
 /// The last way's.
-pub async fn open(
+pub(crate) async fn open(
     config: &Config,
     tls: &Tls,
 ) -> Result<(Client, Connection<Socket, TlsStream>), tokio_postgres::Error> {
@@ -259,7 +259,7 @@ fn asks_for_the_other_way(error: &tokio_postgres::Error) -> bool {
 }
 
 /// Whether the server answered, and TLS with it failed.
-pub fn is_tls_failure(error: &tokio_postgres::Error) -> bool {
+pub(crate) fn is_tls_failure(error: &tokio_postgres::Error) -> bool {
     // The crate has no other way to tell.
     error
         .to_string()
@@ -280,10 +280,10 @@ where
 }
 
 /// What an encrypted session runs over.
-pub type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+pub(crate) type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
 /// Sets TLS up once a server has offered it.
-pub struct Connector {
+pub(crate) struct Connector {
     tls: Tls,
     host: String,
 }

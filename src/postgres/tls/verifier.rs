@@ -32,7 +32,7 @@ fn distrust(why: impl Into<String>) -> Error {
 }
 
 /// What `rustls` says of a handshake that failed; of a certificate, why alone.
-pub fn tls_failure(error: &Error) -> String {
+pub(crate) fn tls_failure(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(CertificateError::Other(why)) => {
             format!("certificate verify failed: {why}")

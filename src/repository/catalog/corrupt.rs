@@ -21,7 +21,7 @@ const MARK_END: usize = 262;
 
 /// What the tar parts of a chain of backups turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Parts {
+pub(crate) enum Parts {
     /// Each of them can be unpacked.
     Whole,
     /// The first that cannot be, and why.
@@ -34,7 +34,7 @@ pub enum Parts {
 ///
 /// # Errors
 /// When the bucket cannot be read.
-pub async fn judge_parts(
+pub(crate) async fn judge_parts(
     repository: &Repository,
     chain: &[&Backup],
 ) -> Result<Parts, StorageError> {
@@ -107,7 +107,7 @@ async fn unpack(bucket: &Bucket, part: &Object) -> Result<Part, StorageError> {
 /// Whether the object `key`, which begins with `head`, has the format that its suffix names; `None` where that cannot be told.
 ///
 /// Neither an encrypted object nor one whose begin is damaged has it.
-pub fn begins_as_named(key: &str, head: &[u8]) -> Option<bool> {
+pub(crate) fn begins_as_named(key: &str, head: &[u8]) -> Option<bool> {
     // Frames that readers skip, of both formats.
     let skippable =
         || head.len() >= 4 && head[0] & 0xF0 == 0x50 && head[1..4] == [0x2A, 0x4D, 0x18];
@@ -127,7 +127,7 @@ pub fn begins_as_named(key: &str, head: &[u8]) -> Option<bool> {
 ///
 /// # Errors
 /// When the bucket cannot be read.
-pub async fn unpack_into(
+pub(crate) async fn unpack_into(
     bucket: &Bucket,
     key: &str,
     path: PathBuf,
@@ -153,7 +153,7 @@ pub async fn unpack_into(
 ///
 /// # Errors
 /// When the bucket cannot be read.
-pub async fn read_unpacked<T: Send + 'static>(
+pub(crate) async fn read_unpacked<T: Send + 'static>(
     bucket: &Bucket,
     key: &str,
     consume: impl FnOnce(&mut dyn Read) -> io::Result<T> + Send + 'static,
@@ -192,7 +192,7 @@ pub(super) async fn streamed<T: Send + 'static>(
 ///
 /// # Errors
 /// Why it cannot.
-pub fn judge_stored(
+pub(crate) fn judge_stored(
     key: &str,
     name: &str,
     stored: &[u8],
@@ -206,7 +206,7 @@ pub fn judge_stored(
 }
 
 /// Whether xdb reads the compression of the object `key`.
-pub fn is_read(key: &str) -> bool {
+pub(crate) fn is_read(key: &str) -> bool {
     !is_foreign(key)
 }
 

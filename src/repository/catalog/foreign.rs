@@ -12,7 +12,7 @@ use crate::storage::Object;
 ///
 /// # Errors
 /// When the bucket cannot be read.
-pub async fn owners(repository: &Repository) -> Result<Vec<u64>, RepositoryError> {
+pub(crate) async fn owners(repository: &Repository) -> Result<Vec<u64>, RepositoryError> {
     let owners = sentinels::identifiers(repository).await?;
     if !owners.is_empty() {
         return Ok(owners.into_iter().collect());

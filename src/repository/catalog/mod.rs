@@ -18,30 +18,30 @@ mod verify;
 mod wal;
 mod window;
 
-pub use backup::{Backup, Delta, Sentinel, Tablespace, Tests};
-pub use corrupt::{
+pub(crate) use backup::{Backup, Delta, Sentinel, Tablespace, Tests};
+pub(crate) use corrupt::{
     Parts, begins_as_named, is_read, judge_parts, judge_stored, read_unpacked, unpack_into,
 };
-pub use end::End;
-pub use foreign::owners;
+pub(crate) use end::End;
+pub(crate) use foreign::owners;
 use read::unpacker;
-pub use read::{HISTORY_LIMIT, parse_stored_history, stored_header};
-pub use read::{decompressed, read, stored_files, tar_parts};
-pub use recovery::{RecoveryPath, Span, UnreadHistory, plan_recovery};
-pub use snapshot::Snapshot;
-pub use status::{State, Status, Tested};
-pub use stored_parts::StoredParts;
-pub use verify::{Gap, Verified};
+pub(crate) use read::{HISTORY_LIMIT, parse_stored_history, stored_header};
+pub(crate) use read::{decompressed, read, stored_files, tar_parts};
+pub(crate) use recovery::{RecoveryPath, Span, UnreadHistory, plan_recovery};
+pub(crate) use snapshot::Snapshot;
+pub(crate) use status::{State, Status, Tested};
+pub(crate) use stored_parts::StoredParts;
+pub(crate) use verify::{Gap, Verified};
 #[cfg(test)]
-pub use wal::Stored;
-pub use wal::archived_name;
-pub use wal::{Wal, archived_segment, least_stored};
-pub use window::Window;
+pub(crate) use wal::Stored;
+pub(crate) use wal::archived_name;
+pub(crate) use wal::{Wal, archived_segment, least_stored};
+pub(crate) use window::Window;
 
 use serde::{Deserialize, Serialize};
 
 /// The suffixes of WAL-G's compressions; `none` has none.
-pub const COMPRESSIONS: [&str; 4] = ["lz4", "zst", "lzma", "br"];
+pub(crate) const COMPRESSIONS: [&str; 4] = ["lz4", "zst", "lzma", "br"];
 
 /// A repository at one moment.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -18,13 +18,13 @@ use crate::storage::{Bucket, Object, StorageError};
 ///
 /// # Errors
 /// When the bucket cannot be read.
-pub async fn read(repository: &Repository) -> Result<Catalog, RepositoryError> {
+pub(crate) async fn read(repository: &Repository) -> Result<Catalog, RepositoryError> {
     let snapshot = Snapshot::read(repository, Timestamp::now()).await?;
     Ok(snapshot.into_catalog())
 }
 
 /// Bytes of a timeline's history: PostgreSQL's have a line a promotion.
-pub const HISTORY_LIMIT: u64 = 1 << 20;
+pub(crate) const HISTORY_LIMIT: u64 = 1 << 20;
 /// Of the largest segment that PostgreSQL knows.
 const SEGMENT_LIMIT: u64 = 1 << 30;
 
@@ -35,7 +35,7 @@ pub(super) const EMPTY_HISTORY: &str = "it names no timeline that it came from: 
 ///
 /// # Errors
 /// Why it cannot be unpacked, or is no history.
-pub fn parse_stored_history(key: &str, stored: &[u8]) -> Result<TimelineHistory, String> {
+pub(crate) fn parse_stored_history(key: &str, stored: &[u8]) -> Result<TimelineHistory, String> {
     if stored.is_empty() {
         return Err(EMPTY_HISTORY.to_owned());
     }
@@ -55,7 +55,7 @@ pub fn parse_stored_history(key: &str, stored: &[u8]) -> Result<TimelineHistory,
 ///
 /// # Errors
 /// Why it cannot be read: damaged, encrypted, or of a compression that xdb does not know.
-pub fn decompressed(key: &str, stored: &[u8]) -> Result<Vec<u8>, String> {
+pub(crate) fn decompressed(key: &str, stored: &[u8]) -> Result<Vec<u8>, String> {
     decompressed_within(key, stored, SEGMENT_LIMIT)
 }
 
@@ -81,7 +81,7 @@ const LAST_ATTEMPT: usize = 16 << 20;
 ///
 /// # Errors
 /// When the bucket cannot be read.
-pub async fn stored_header(
+pub(crate) async fn stored_header(
     bucket: &Bucket,
     object: &Object,
 ) -> Result<Result<Header, String>, StorageError> {
@@ -129,7 +129,10 @@ pub(super) fn unpacker<'a>(
 ///
 /// # Errors
 /// When the bucket cannot be listed.
-pub async fn tar_parts(repository: &Repository, backup: &str) -> Result<Vec<Object>, StorageError> {
+pub(crate) async fn tar_parts(
+    repository: &Repository,
+    backup: &str,
+) -> Result<Vec<Object>, StorageError> {
     repository
         .bucket
         .list(&repository.key(&format!("basebackups_005/{backup}/tar_partitions/")))
@@ -140,7 +143,7 @@ pub async fn tar_parts(repository: &Repository, backup: &str) -> Result<Vec<Obje
 ///
 /// # Errors
 /// When it cannot be read; it is missing in backups taken with `WALG_WITHOUT_FILES_METADATA`.
-pub async fn stored_files(
+pub(crate) async fn stored_files(
     repository: &Repository,
     backup: &str,
 ) -> Result<Vec<String>, RepositoryError> {

@@ -48,7 +48,7 @@ impl Span {
 
 /// The way from a backup to the end of the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecoveryPath {
+pub(crate) struct RecoveryPath {
     /// The newest timeline that descends from the backup.
     pub timeline: Timeline,
     /// The last segment that replay can reach without a gap; `None` when not even the first is there.
@@ -70,7 +70,7 @@ pub struct RecoveryPath {
 
 /// A history that is needed and cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnreadHistory {
+pub(crate) struct UnreadHistory {
     pub timeline: Timeline,
     pub reason: String,
 }
@@ -92,7 +92,7 @@ impl fmt::Display for UnreadHistory {
 ///
 /// # Errors
 /// When a newer timeline's history cannot be read: whether it descends from the backup is then unknown.
-pub fn plan_recovery(
+pub(crate) fn plan_recovery(
     wal: &Wal,
     timeline: Timeline,
     start: Lsn,

@@ -34,7 +34,7 @@ pub(super) type Seen = BTreeMap<String, String>;
 
 /// A repository as it was read.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     v: u32,
     /// When all of it was last listed.
     listed_at: Timestamp,
@@ -46,26 +46,26 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// One that was kept as [`Snapshot::to_json`] gave it; `None` for what another version kept, or what is damaged.
-    pub fn of_json(json: &str) -> Option<Self> {
+    pub(crate) fn of_json(json: &str) -> Option<Self> {
         let kept: Self = serde_json::from_str(json).ok()?;
         (kept.v == VERSION).then_some(kept)
     }
 
     /// What was read, without what is of another cluster.
-    pub fn into_catalog(self) -> Catalog {
+    pub(crate) fn into_catalog(self) -> Catalog {
         let mut catalog = self.catalog;
         catalog.set_foreign_aside();
         catalog
     }
 
     /// Whether a restore test has failed since all of it was listed.
-    pub fn is_older_than_a_failure(&self) -> bool {
+    pub(crate) fn is_older_than_a_failure(&self) -> bool {
         let tests = self.catalog.backups.iter();
         let mut tests = tests.filter_map(|backup| backup.tests.newest.as_ref());
         tests.any(|test| !test.passed && test.at >= self.listed_at)
     }
 
-    pub fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         serde_json::to_string(self).expect("plain values")
     }
 
@@ -73,7 +73,10 @@ impl Snapshot {
     ///
     /// # Errors
     /// When the bucket cannot be read.
-    pub async fn read(repository: &Repository, now: Timestamp) -> Result<Self, RepositoryError> {
+    pub(crate) async fn read(
+        repository: &Repository,
+        now: Timestamp,
+    ) -> Result<Self, RepositoryError> {
         let mut snapshot = Self {
             v: VERSION,
             listed_at: now,
@@ -100,7 +103,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// When the bucket cannot be read.
-    pub async fn refresh(
+    pub(crate) async fn refresh(
         mut self,
         repository: &Repository,
         now: Timestamp,

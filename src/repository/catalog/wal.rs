@@ -257,7 +257,7 @@ pub(super) struct InSpan {
 ///
 /// LZ4 takes at least a byte for each 255 that it repeats. A block of Zstandard takes at least four and holds 128 KiB at most.
 /// Encryption adds to that.
-pub fn least_stored(object: &str, bytes: u64) -> u64 {
+pub(crate) fn least_stored(object: &str, bytes: u64) -> u64 {
     let least = match object.rsplit_once('.').map(|(_, suffix)| suffix) {
         Some("lz4") => bytes / 255,
         Some("zst") => bytes / (128 << 10) * 4,
@@ -268,7 +268,7 @@ pub fn least_stored(object: &str, bytes: u64) -> u64 {
 }
 
 /// The name of an archived file without its compression's suffix, as PostgreSQL knows it.
-pub fn archived_name(object: &str) -> Option<(&str, ArchiveFile)> {
+pub(crate) fn archived_name(object: &str) -> Option<(&str, ArchiveFile)> {
     let name = match object.rsplit_once('.') {
         Some((name, suffix)) if COMPRESSIONS.contains(&suffix) => name,
         _ => object,
@@ -277,7 +277,7 @@ pub fn archived_name(object: &str) -> Option<(&str, ArchiveFile)> {
 }
 
 /// The segment that `object`, a name in `wal_005/`, is the archived copy of; `None` for any other file.
-pub fn archived_segment(object: &str, size: SegmentSize) -> Option<WalSegment> {
+pub(crate) fn archived_segment(object: &str, size: SegmentSize) -> Option<WalSegment> {
     let (name, kind) = archived_name(object)?;
     let whole = kind == ArchiveFile::Segment;
     whole.then(|| WalSegment::parse(name, size).ok()).flatten()

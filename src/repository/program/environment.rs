@@ -13,7 +13,7 @@ use crate::repository::RepositoryError;
 use crate::storage::Location;
 
 /// The size of WAL segments in MiB, by which both programs reckon names and LSNs; 16 where nothing tells it.
-pub const SEGMENT_SIZE: &str = "WALG_PG_WAL_SIZE";
+pub(crate) const SEGMENT_SIZE: &str = "WALG_PG_WAL_SIZE";
 
 impl ProgramSettings {
     /// Whether the program encrypts what it stores: then xdb cannot read it, and what does not unpack is no damage.
@@ -94,7 +94,7 @@ impl ProgramSettings {
 /// Passes on what the usual AWS credential chain reads: profile, container role, metadata service.
 ///
 /// Keys themselves come from the configuration, which has read their environment names too.
-pub fn add_ambient_aws(command: &mut Command) {
+pub(crate) fn add_ambient_aws(command: &mut Command) {
     let keys = [
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
@@ -108,12 +108,12 @@ pub fn add_ambient_aws(command: &mut Command) {
 }
 
 /// Tells the program how large the WAL segments are.
-pub fn set_segment_size(command: &mut Command, size: SegmentSize) {
+pub(crate) fn set_segment_size(command: &mut Command, size: SegmentSize) {
     command.env(SEGMENT_SIZE, size.mebibytes().to_string());
 }
 
 /// The size of the segments in the directory `pg_wal`, which are files of that size; `None` while there is none.
-pub fn segment_size_in(pg_wal: &Path) -> Option<SegmentSize> {
+pub(crate) fn segment_size_in(pg_wal: &Path) -> Option<SegmentSize> {
     let mut files = std::fs::read_dir(pg_wal).ok()?.flatten();
     files.find_map(|file| {
         let name = file.file_name();

@@ -1,12 +1,12 @@
 //! The two programs that speak WAL-G's repository format, and where they differ.
 
-pub mod environment;
+pub(crate) mod environment;
 mod trial;
 mod wal_g;
 mod walrus;
 
-pub use trial::{Trial, try_settings};
-pub use walrus::ReadyMark;
+pub(crate) use trial::{Trial, try_settings};
+pub(crate) use walrus::ReadyMark;
 
 use std::ffi::OsString;
 use std::fmt;

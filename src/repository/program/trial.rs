@@ -21,7 +21,7 @@ const SAMPLE: &str = "sample";
 
 /// What came of a trial.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trial {
+pub(crate) enum Trial {
     Works,
     /// The program cannot do what is configured, and why.
     Fails(String),
@@ -34,7 +34,7 @@ pub enum Trial {
 ///
 /// # Errors
 /// As [`ProgramSettings::find`].
-pub async fn try_settings(
+pub(crate) async fn try_settings(
     settings: &ProgramSettings,
     state_directory: &Path,
 ) -> Result<Trial, RepositoryError> {

@@ -48,17 +48,17 @@ pub(super) fn listed_for_deletion(line: &str) -> Option<&str> {
 /// PostgreSQL does that after `archive_command` and warns of each segment that it cannot. Putting the mark back after a
 /// push that went well is safe at any moment: PostgreSQL asks again for what is ready, and gets the answer that it is stored.
 #[derive(Debug)]
-pub struct ReadyMark(PathBuf);
+pub(crate) struct ReadyMark(PathBuf);
 
 impl ReadyMark {
     /// The mark of the file at `path`; `None` where there is none to keep.
-    pub fn of(path: &Path) -> Option<Self> {
+    pub(crate) fn of(path: &Path) -> Option<Self> {
         let name = format!("{}.ready", path.file_name()?.to_str()?);
         let mark = path.parent()?.join("archive_status").join(name);
         mark.exists().then_some(Self(mark))
     }
 
-    pub fn put_back(self) {
+    pub(crate) fn put_back(self) {
         if !self.0.exists() {
             // Failing costs a warning in PostgreSQL's log, nothing else.
             let _ = std::fs::rename(self.0.with_extension("done"), &self.0);

@@ -78,7 +78,7 @@ impl Shared {
 }
 
 /// Where the files of `timeline` are moved at `now`: a number is used again after they were, and nothing is overwritten.
-pub fn set_aside_folder(timeline: Timeline, now: Timestamp) -> String {
+pub(crate) fn set_aside_folder(timeline: Timeline, now: Timestamp) -> String {
     let time = now.strftime("%Y%m%dT%H%M%SZ");
     format!("timeline-{:08X}-{time}", timeline.0)
 }

@@ -173,7 +173,7 @@ impl Lease {
 
 /// A lock that is held, as long as [`ClusterLock::during`] runs.
 #[derive(Debug)]
-pub struct ClusterLock {
+pub(crate) struct ClusterLock {
     shared: Shared,
     work: &'static str,
     key: String,
@@ -200,7 +200,7 @@ impl ClusterLock {
     /// # Errors
     /// [`LockError::Held`] while another node holds it, [`LockError::NotHonoured`] where S3 keeps no lock; otherwise the
     /// bucket could not be asked.
-    pub async fn take(
+    pub(crate) async fn take(
         shared: &Shared,
         work: &'static str,
         hostname: &str,
@@ -245,7 +245,10 @@ impl ClusterLock {
     ///
     /// # Errors
     /// [`LockError::Lost`] when another node took it over, or the bucket was away for too long.
-    pub async fn during<T>(&mut self, work: impl Future<Output = T>) -> Result<T, LockError> {
+    pub(crate) async fn during<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, LockError> {
         tokio::select! {
             done = work => Ok(done),
             lost = self.keep() => Err(lost),
@@ -253,7 +256,7 @@ impl ClusterLock {
     }
 
     /// Lets the next one in; a lock that cannot be removed expires.
-    pub async fn release(self) {
+    pub(crate) async fn release(self) {
         if let Err(error) = self.remove().await {
             let why = log::chain(&error);
             tracing::warn!("the lock for {} is left to expire: {why}", self.work);
@@ -300,7 +303,7 @@ impl ClusterLock {
             match refreshed {
                 Ok(Refreshed::Yes) => pause = REFRESH,
                 Ok(Refreshed::Again) => {
-                    failure = "S3 refused the refresh though the lock is unchanged".to_owned();
+                    "S3 refused the refresh though the lock is unchanged".clone_into(&mut failure);
                 }
                 Ok(Refreshed::Lost(reason)) => return LockError::Lost { work, reason },
                 Err(error) => {

@@ -18,13 +18,13 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::Config;
 use crate::storage::{Bucket, Location, StorageError, UnknownPlaceholder};
 
-pub use acknowledgement::Acknowledgement;
-pub use forgotten::set_aside_folder;
-pub use high_water::HighWater;
-pub use lock::{ClusterLock, LockError};
-pub use proof::{Proof, ReadProofs};
-pub use retention::{ArchiveOf, Keeper, Pruned};
-pub use success::Success;
+pub(crate) use acknowledgement::Acknowledgement;
+pub(crate) use forgotten::set_aside_folder;
+pub(crate) use high_water::HighWater;
+pub(crate) use lock::{ClusterLock, LockError};
+pub(crate) use proof::{Proof, ReadProofs};
+pub(crate) use retention::{ArchiveOf, Keeper, Pruned};
+pub(crate) use success::Success;
 
 /// Why the shared objects cannot be reached.
 #[derive(Debug, thiserror::Error)]

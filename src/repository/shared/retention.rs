@@ -12,7 +12,7 @@ use super::{Shared, SharedError};
 use crate::storage::Location;
 
 /// A cluster, by its system identifier, and where it is archived.
-pub type ArchiveOf<'a> = (u64, &'a Location);
+pub(crate) type ArchiveOf<'a> = (u64, &'a Location);
 
 /// A backup that xdb, and no person, marked permanent; the object's JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -30,7 +30,7 @@ const SLACK: u64 = 1 << 20;
 
 /// What the archive holds of a timeline's history.
 #[derive(Debug)]
-pub enum History {
+pub(crate) enum History {
     Absent,
     Read(TimelineHistory),
     /// Its content is no history.
@@ -40,7 +40,7 @@ pub enum History {
 }
 
 /// Reads single files of one repository, and keeps the answers.
-pub struct TimelineFiles {
+pub(crate) struct TimelineFiles {
     repository: Repository,
     pub size: SegmentSize,
     headers: Answers<Option<Header>>,
@@ -49,7 +49,7 @@ pub struct TimelineFiles {
 }
 
 impl TimelineFiles {
-    pub fn of(repository: &Repository) -> Self {
+    pub(crate) fn of(repository: &Repository) -> Self {
         Self {
             size: postgres::segment_size_in(repository.data_directory()),
             repository: repository.clone(),
@@ -63,7 +63,7 @@ impl TimelineFiles {
     ///
     /// # Errors
     /// When the bucket cannot be read.
-    pub async fn history(
+    pub(crate) async fn history(
         &self,
         timeline: Timeline,
         objects: &[Object],
@@ -114,7 +114,7 @@ impl TimelineFiles {
     ///
     /// # Errors
     /// When the bucket cannot be read.
-    pub async fn header(
+    pub(crate) async fn header(
         &self,
         object: &Object,
         name: &str,
@@ -255,7 +255,7 @@ impl Drop for Scratch {
 }
 
 /// The name of the file that is stored under `key`, without its compression.
-pub fn key_name(key: &str) -> Option<(&str, ArchiveFile)> {
+pub(crate) fn key_name(key: &str) -> Option<(&str, ArchiveFile)> {
     archived_name(key.rsplit('/').next()?)
 }
 

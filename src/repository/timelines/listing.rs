@@ -101,7 +101,7 @@ impl Timelines {
 }
 
 /// The timeline that begins the name of a WAL file.
-pub fn timeline_in(name: &str) -> Option<Timeline> {
+pub(crate) fn timeline_in(name: &str) -> Option<Timeline> {
     let digits = name.get(..8)?;
     u32::from_str_radix(digits, 16).ok().map(Timeline)
 }

@@ -22,7 +22,7 @@ use crate::process;
 use crate::store::StateFiles;
 use files::{History, TimelineFiles};
 use listing::Listed;
-pub use listing::timeline_in;
+pub(crate) use listing::timeline_in;
 
 /// A prefix with more newer timelines than this is not looked through.
 const MOST: usize = 64;
