@@ -141,6 +141,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &[]),
 ];
 
+/// The same for the rooms of `restore`.
+const RESTORE_MAY_USE: &[(&str, &[&str])] = &[
+    ("cluster", &["verify", "recover", "plan", "scratch"]),
+    ("drill", &["verify", "recover", "plan", "scratch"]),
+    ("dump", &["drill", "recover", "plan", "scratch"]),
+    ("verify", &["recover", "plan", "scratch"]),
+    ("recover", &["plan", "scratch"]),
+    ("plan", &["scratch"]),
+    ("scratch", &[]),
+];
+
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder)
         .unwrap()
@@ -192,6 +203,24 @@ fn layers_point_down_only() {
         for file in rust_files(&entry) {
             for used in rooms_used(&fs::read_to_string(&file).unwrap()) {
                 if used != room && !allowed.contains(&used.as_str()) {
+                    wrong.push(format!("{}: {room} uses {used}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_rooms_of_restore_point_down_only() {
+    let restore = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/restore");
+    let mut wrong = Vec::new();
+    for (room, allowed) in RESTORE_MAY_USE {
+        for file in rust_files(&restore.join(room)) {
+            let source = fs::read_to_string(&file).unwrap();
+            for (used, _) in RESTORE_MAY_USE {
+                let uses = source.contains(&format!("crate::restore::{used}::"));
+                if uses && used != room && !allowed.contains(used) {
                     wrong.push(format!("{}: {room} uses {used}", file.display()));
                 }
             }

@@ -109,7 +109,7 @@ fn print_report(report: &DumpReport) -> std::io::Result<()> {
     if report.verifications.is_empty() {
         return Ok(());
     }
-    say(report.network.words())?;
+    say(report.network.description())?;
     print_left_out(&report.left_out)?;
     for note in &report.notes {
         say(format_args!("note: {note}"))?;

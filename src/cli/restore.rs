@@ -14,8 +14,8 @@ use crate::log;
 use crate::model::Verdict;
 use crate::repository::Repository;
 use crate::restore::{
-    self, Forecast, Held, Placed, Request, RestoreError, Restored, Setup, Step, Until, UntilError,
-    shell,
+    self, Forecast, HeldSetting, PlacedTablespace, RestoreError, RestoreRequest, RestoredCluster,
+    Setup, Step, Until, UntilError, shell,
 };
 
 /// Verifications whose warnings are printed and do not change the exit code.
@@ -52,11 +52,11 @@ impl Arguments {
         super::repository_flag(self.repository.as_deref())
     }
 
-    fn request(&self) -> anyhow::Result<Request> {
+    fn request(&self) -> anyhow::Result<RestoreRequest> {
         let text = self.until.as_deref();
         let until = text.map(str::parse).transpose();
         let until: Option<Until> = until.map_err(|error: UntilError| error)?;
-        Ok(Request {
+        Ok(RestoreRequest {
             directory: std::path::absolute(&self.target_dir)?,
             backup: self.backup.clone(),
             until,
@@ -83,7 +83,8 @@ async fn restore(arguments: &Arguments, loaded: &Loaded) -> anyhow::Result<Exit>
     let config = &loaded.config;
     let request = arguments.request()?;
     if arguments.finish {
-        let restored = restore::finish(&config.postgres.bin_directory, &request.directory).await?;
+        let restored =
+            restore::finish_restore(&config.postgres.bin_directory, &request.directory).await?;
         return conclude(arguments, &restored, config);
     }
     let setup = Setup::new(loaded, Repository::open(config).await?);
@@ -97,7 +98,7 @@ async fn restore(arguments: &Arguments, loaded: &Loaded) -> anyhow::Result<Exit>
             )),
         );
     }
-    let plan = shown(&outlook.forecast);
+    let plan = plan_text(&outlook.forecast);
     if arguments.plan {
         if arguments.json {
             say(serde_json::to_string_pretty(&outlook.forecast)?)?;
@@ -113,15 +114,19 @@ async fn restore(arguments: &Arguments, loaded: &Loaded) -> anyhow::Result<Exit>
     let mut progress = |step: &Step| {
         log::to_stderr(&format!("{step}\n"));
     };
-    let tell = |sign: &str| {
-        log::to_stderr(&format!("{sign}\n"));
+    let notify = |message: &str| {
+        log::to_stderr(&format!("{message}\n"));
     };
-    let restored = restore::restore(&setup, outlook, &mut progress, &tell).await?;
+    let restored = restore::restore_cluster(&setup, outlook, &mut progress, &notify).await?;
     conclude(arguments, &restored, config)
 }
 
 /// Prints the result; errors come first.
-fn conclude(arguments: &Arguments, restored: &Restored, config: &Config) -> anyhow::Result<Exit> {
+fn conclude(
+    arguments: &Arguments,
+    restored: &RestoredCluster,
+    config: &Config,
+) -> anyhow::Result<Exit> {
     if let Some(reason) = &restored.reason {
         let hint = "the cluster is kept: check its data before you use it";
         complain(reason, Some(hint));
@@ -136,7 +141,7 @@ fn conclude(arguments: &Arguments, restored: &Restored, config: &Config) -> anyh
     if arguments.json {
         say(serde_json::to_string_pretty(restored)?)?;
     } else {
-        say(told(restored, config))?;
+        say(result_text(restored, config))?;
     }
     for verification in &restored.verifications {
         let remark = match &verification.verdict {
@@ -154,7 +159,7 @@ fn conclude(arguments: &Arguments, restored: &Restored, config: &Config) -> anyh
     })
 }
 
-fn shown(plan: &Forecast) -> String {
+fn plan_text(plan: &Forecast) -> String {
     let time = |at: Timestamp| at.strftime("%F %T UTC").to_string();
     let finished = plan
         .backup_finished_at
@@ -213,7 +218,7 @@ fn shown(plan: &Forecast) -> String {
     lines.join("\n")
 }
 
-fn told(restored: &Restored, config: &Config) -> String {
+fn result_text(restored: &RestoredCluster, config: &Config) -> String {
     let commit = restored.recovered_to.map_or_else(
         || "no commit in the WAL".to_owned(),
         |at| format!("last commit {}", at.strftime("%F %T%.f UTC")),
@@ -228,16 +233,18 @@ fn told(restored: &Restored, config: &Config) -> String {
          {} is complete (timeline {}) and stopped. It no longer needs the bucket. Archiving stays off until you enable it.\n{}",
         directory.display(),
         restored.new_timeline,
-        remarks(restored) + &placed(&restored.tablespaces) + &next(directory, restored, config)
+        remarks(restored)
+            + &tablespace_commands(&restored.tablespaces)
+            + &next_commands(directory, restored, config)
     )
 }
 
 /// The commands that move tablespaces out of the data directory.
-fn placed(tablespaces: &[Placed]) -> String {
+fn tablespace_commands(tablespaces: &[PlacedTablespace]) -> String {
     if tablespaces.is_empty() {
         return String::new();
     }
-    let lines = tablespaces.iter().map(|Placed { stood, placed, .. }| {
+    let lines = tablespaces.iter().map(|PlacedTablespace { stood, placed, .. }| {
         let placed = shell(placed);
         format!(
             "  mkdir -m 700 NEW && cp -a {placed}/. NEW/ && sync && rm -r {placed} && ln -s NEW {placed}   # stood in {stood}\n"
@@ -250,7 +257,7 @@ fn placed(tablespaces: &[Placed]) -> String {
 }
 
 /// The commands that restore the held settings. Values are only copied from file to file: some hold passwords.
-fn release(directory: &Path, held: &[Held]) -> String {
+fn release_commands(directory: &Path, held: &[HeldSetting]) -> String {
     let reset = held.iter().filter(|held| held.name != SYNCHRONOUS);
     let reset = reset.map(|held| format!("-c 'ALTER SYSTEM RESET {}'", held.name));
     let reset = reset.collect::<Vec<_>>().join(" ");
@@ -264,7 +271,7 @@ fn release(directory: &Path, held: &[Held]) -> String {
 const SYNCHRONOUS: &str = "synchronous_standby_names";
 
 /// The command that appends the old ALTER SYSTEM of those of `held` whose names are `wanted`; empty where there is none.
-fn give_back(directory: &Path, held: &[Held], wanted: impl Fn(&str) -> bool) -> String {
+fn give_back(directory: &Path, held: &[HeldSetting], wanted: impl Fn(&str) -> bool) -> String {
     let set = held.iter().filter(|held| wanted(held.name));
     let set: Vec<_> = set
         .filter_map(|held| Some((held.name, held.was?)))
@@ -285,7 +292,7 @@ fn other_port(config: &Config) -> u16 {
 }
 
 /// The held settings, and the configuration files that xdb wrote.
-fn remarks(restored: &Restored) -> String {
+fn remarks(restored: &RestoredCluster) -> String {
     let held: Vec<String> = restored
         .held
         .iter()
@@ -314,10 +321,10 @@ fn remarks(restored: &Restored) -> String {
 }
 
 /// The next commands, to be copied; the runbook says when each is due.
-fn next(directory: &Path, restored: &Restored, config: &Config) -> String {
+fn next_commands(directory: &Path, restored: &RestoredCluster, config: &Config) -> String {
     let bin = config.postgres.bin_directory.display();
     let history = restored.new_timeline.history_file();
-    let release = release(directory, &restored.held);
+    let release = release_commands(directory, &restored.held);
     let given_back = give_back(directory, &restored.held, |name| name == SYNCHRONOUS);
     let last = format!(
         "\n  and once it streams:\n  psql -c 'ALTER SYSTEM RESET {SYNCHRONOUS}'\n{given_back}  psql -c 'SELECT pg_reload_conf()'"

@@ -12,7 +12,7 @@ use crate::daemon;
 use crate::jobs;
 use crate::repository::{Repository, RepositoryError, RepositoryHandle};
 use crate::restore::{
-    self, Level, Options, Report, Setup, SqlCheck, Step, Until, UntilError, is_sure,
+    self, Options, Report, Setup, SqlCheck, Step, TestLevel, Until, UntilError, is_explicit,
 };
 
 #[derive(Debug, Subcommand)]
@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
     backup: Option<String>,
     /// How much of the restored cluster to verify, instead of restore_test.level
     #[arg(long, value_enum)]
-    level: Option<Level>,
+    level: Option<TestLevel>,
     /// The directory of *.sql files that check the restored data, instead of restore_test.assertions
     #[arg(long, value_name = "DIR")]
     assertions: Option<PathBuf>,
@@ -64,7 +64,7 @@ impl Arguments {
     /// Whether this is the job's own test: the newest backup in the configured repository, to the end of the archive, at the
     /// configured level. No other test may end the job's alert or count as its success.
     fn is_the_job(&self, config: &Config) -> bool {
-        let configured = Level::named(&config.restore_test.level);
+        let configured = TestLevel::named(&config.restore_test.level);
         self.repository.is_none()
             && self.backup.is_none()
             && self.until.is_none()
@@ -77,7 +77,7 @@ impl Arguments {
     /// Why the arguments contradict each other, and what to do.
     fn contradiction(&self, config: &Config) -> Option<(String, &'static str)> {
         let directory = self.assertions.as_ref()?;
-        let level = Level::named(&config.restore_test.level);
+        let level = TestLevel::named(&config.restore_test.level);
         if !directory.is_dir() {
             let shown = directory.display();
             return Some((
@@ -85,7 +85,7 @@ impl Arguments {
                 "name a directory of *.sql files; packaging/restore-checks has examples",
             ));
         }
-        (self.level.unwrap_or(level) < Level::Full).then(|| {
+        (self.level.unwrap_or(level) < TestLevel::Full).then(|| {
             (
                 "--assertions are asked at level full only".to_owned(),
                 "give --level full, too",
@@ -104,7 +104,7 @@ impl Arguments {
         Ok(Options {
             is_guess: text
                 .zip(until.as_ref())
-                .is_some_and(|(text, until)| !is_sure(text, until)),
+                .is_some_and(|(text, until)| !is_explicit(text, until)),
             backup: self.backup.clone(),
             level: self.level,
             assertions: self.assertions.clone(),
@@ -167,7 +167,7 @@ fn print(report: &Report, config: &Config) -> std::io::Result<()> {
         ))?;
     }
     if let Some(conditions) = report.conditions.filter(|_| report.rto_secs.is_some()) {
-        say(conditions.network.words())?;
+        say(conditions.network.description())?;
     }
     let seconds = |secs: Option<f64>| {
         secs.map_or_else(|| "unknown".to_owned(), |secs| format!("{secs:.1} s"))

@@ -4,7 +4,6 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Conclusion;
 use crate::dump::DumpError;
 use crate::postgres::PostgresError;
 use crate::process::ProcessError;
@@ -51,7 +50,7 @@ pub enum RestoreError {
     },
     /// The live server beside it needs what the test would take.
     #[error("{0}")]
-    Beside(String),
+    LiveServerFirst(String),
     /// The kernel killed the test's processes for want of memory.
     #[error("it ran out of the {limit} of memory that a restore test may take here")]
     NoMemory { limit: bytesize::ByteSize },
@@ -61,7 +60,7 @@ pub enum RestoreError {
     Server(String),
     /// It recovered, and every login is refused.
     #[error("the restored server refuses the login: {reason}")]
-    Closed { reason: String },
+    LoginRefused { reason: String },
     /// A restore failed after the recovery, and the cluster is kept.
     #[error("{reason}; the recovered cluster is kept in {}", directory.display())]
     Kept {
@@ -73,17 +72,20 @@ pub enum RestoreError {
     Deadline { after: Duration },
     /// A restore for good reached its limit, which no setting changes.
     #[error("not done after {} days", after.as_secs() / 86_400)]
-    Hung { after: Duration },
-    #[error("{program} cannot fetch {name}, {seen}: {words}")]
+    TimedOut { after: Duration },
+    #[error("{program} cannot fetch {name}, {judgement}: {message}")]
     Fetch {
         program: String,
         name: String,
-        /// What xdb saw of the backup itself.
-        seen: &'static str,
-        words: String,
+        /// What xdb knows of the backup itself.
+        judgement: &'static str,
+        message: String,
     },
-    #[error("S3 was lost while {doing}: {words}")]
-    StorageLost { doing: &'static str, words: String },
+    #[error("S3 was lost while {doing}: {message}")]
+    StorageLost {
+        doing: &'static str,
+        message: String,
+    },
     #[error("cannot {operation} {}", path.display())]
     File {
         operation: &'static str,
@@ -135,17 +137,8 @@ impl RestoreError {
         )
     }
 
-    /// The conclusion of a test that ended with this error.
-    pub(super) fn conclusion(&self) -> Conclusion {
-        match self {
-            Self::Bad(_) | Self::Unreachable { .. } => Conclusion::Failed,
-            Self::Refused { .. } | Self::Busy { .. } => Conclusion::Refused,
-            _ => Conclusion::NotRun,
-        }
-    }
-
     /// Whether there is nothing to test yet, or another test is running: the test can be run later.
-    pub(super) fn is_not_now(&self) -> bool {
+    pub fn is_not_now(&self) -> bool {
         matches!(
             self,
             Self::NoBackup { .. } | Self::NoDump { .. } | Self::Busy { .. }
@@ -163,7 +156,7 @@ impl RestoreError {
             | Self::Kept { hint, .. } => {
                 return Some(hint.clone());
             }
-            Self::Closed { .. } => {
+            Self::LoginRefused { .. } => {
                 "postgres.user must be a superuser that may log in to at least one database of the backed up cluster; see ALTER ROLE … LOGIN, ALTER ROLE … RESET ALL and ALTER DATABASE … ALLOW_CONNECTIONS"
             }
             Self::Busy { .. } => "wait until it has ended; two restores would compete for the disk",
@@ -184,7 +177,7 @@ impl RestoreError {
                 "make room, or name a larger disk: restore_test.directory, or --target-dir of `xdb restore`"
             }
             Self::WrongMajor { .. } => "install that major version and set postgres.bin_directory",
-            Self::Beside(_) => {
+            Self::LiveServerFirst(_) => {
                 "xdb retries the test automatically: the live server of this node has priority"
             }
             Self::NoMemory { .. } => {
@@ -199,7 +192,7 @@ impl RestoreError {
             Self::Deadline { .. } => {
                 "set restore_test.timeout higher, or find out what was slow from the steps"
             }
-            Self::Hung { .. } => {
+            Self::TimedOut { .. } => {
                 "a disk or the network may hang: see the kernel's log (dmesg), then run `xdb restore` again"
             }
             Self::Fetch { .. } => {

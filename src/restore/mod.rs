@@ -1,64 +1,44 @@
 //! Restores: tests into a scratch directory that cannot touch the live cluster, verified and measured; and for good.
 //!
-//! Preflight looks, `plan` judges (pure), then fetch, recover, verify, tear down. Never talks to WAL-G's daemon: that
-//! would write the scratch cluster's WAL into the live one.
+//! | room | what it does | uses |
+//! |---|---|---|
+//! | `cluster` | `xdb restore`: a cluster that is kept | `verify`, `recover`, `plan`, `scratch` |
+//! | `drill` | restore tests of backups | `verify`, `recover`, `plan`, `scratch` |
+//! | `dump` | restore tests of dumps | `drill` (beside the live server), `recover`, `plan`, `scratch` |
+//! | `verify` | judges what came back | `recover`, `plan`, `scratch` |
+//! | `recover` | fetches, starts, replays, promotes | `plan`, `scratch` |
+//! | `plan` | decides what is restored from what | `scratch` |
+//! | `scratch` | the directory of a restore | |
+//!
+//! The files here are what every room shares: errors, steps, verifications, and the conclusion from them.
 
-mod archive_end;
-mod backup_settings;
-mod completion;
-mod configure;
-mod disaster;
+mod cluster;
+mod conclusion;
+mod drill;
 pub mod dump;
 mod error;
-mod fetch;
-#[cfg(test)]
-mod fixtures;
-mod forecast;
-mod inspect;
-mod level;
-mod links;
-mod live;
-mod marker;
-mod outlook;
 mod plan;
-mod preflight;
-mod progress;
-mod proof;
+mod record;
 mod recover;
-mod recovery_target;
-mod report;
-mod restore_point;
-mod run;
 mod scratch;
-mod server;
-mod server_messages;
 mod setup;
-mod shell;
-mod startable;
-mod stop_point;
-mod sync;
-mod tablespaces;
-mod target_directory;
-mod time_like;
-mod until;
+mod steps;
+mod verifications;
 mod verify;
-mod wal_prefetch;
-mod wal_stop;
-mod watch;
-mod work_directory;
-mod young_gap;
 
-pub use backup_settings::Held;
-pub use disaster::{Restored, finish, restore};
+use conclusion::{Advice, conclude, conclusion_of};
+use record::RestoreRecord;
+use steps::{OnStep, Steps, secs};
+use verifications::{Verifications, named_reason};
+
+pub use cluster::{
+    HeldSetting, RestoreRequest, RestoredCluster, finish_restore, outlook, restore_cluster, shell,
+};
+pub use conclusion::Conclusion;
+pub use drill::{Options, Report, TestLevel, prove, run};
 pub use error::RestoreError;
-pub use forecast::Forecast;
-pub use level::Level;
-pub use outlook::{Request, outlook};
-pub use proof::prove;
-pub use report::{Conclusion, Report, Step};
-pub use run::{Options, run};
+pub use plan::{Forecast, Until, UntilError, is_explicit};
+pub use scratch::PlacedTablespace;
 pub use setup::Setup;
-pub use shell::shell;
-pub use tablespaces::Placed;
-pub use until::{Until, UntilError, is_sure};
+pub use steps::Step;
 pub use verify::SqlCheck;

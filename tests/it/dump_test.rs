@@ -17,18 +17,21 @@ const ODD: &str = r#"it's "odd"/dbname=é %"#;
 /// A dump test's report, and that it ended so.
 #[track_caller]
 fn test(lab: &Lab, more: &[&str], code: i32, words: &str) -> Value {
-    let said = lab.xdb(&[&["dump", "test", "--json"], more].concat());
-    assert_eq!(said.code, code, "{said:?}");
-    let report: Value = serde_json::from_str(&said.stdout).expect("JSON");
-    assert_eq!(report["passed"], json!(code == 0), "{said:?}");
+    let output = lab.xdb(&[&["dump", "test", "--json"], more].concat());
+    assert_eq!(output.code, code, "{output:?}");
+    let report: Value = serde_json::from_str(&output.stdout).expect("JSON");
+    assert_eq!(report["passed"], json!(code == 0), "{output:?}");
     if code != 0 {
-        said.failed(code, words);
+        output.failed(code, words);
         assert!(
             report["reason"].as_str().unwrap().contains(words),
-            "{said:?}"
+            "{output:?}"
         );
     }
-    assert!(!format!("{said:?}").contains("SCRAM-SHA-256"), "{said:?}");
+    assert!(
+        !format!("{output:?}").contains("SCRAM-SHA-256"),
+        "{output:?}"
+    );
     lab.assert_nothing_left_behind();
     report
 }
@@ -170,9 +173,9 @@ fn a_dump_counts_only_when_it_was_restored() {
         assert_eq!(verdict(&report, name), ("ok", ""), "{report}");
     }
     assert_eq!(lab.ok(live), before, "the live tablespace was touched");
-    let told = lab.ok("cat /srv/s3/walg-test/xdb/main/jobs/dump-test.json");
-    let told: Value = serde_json::from_str(&told).unwrap();
-    assert_eq!(told["detail"]["set"], report["set"]);
+    let published = lab.ok("cat /srv/s3/walg-test/xdb/main/jobs/dump-test.json");
+    let published: Value = serde_json::from_str(&published).unwrap();
+    assert_eq!(published["detail"]["set"], report["set"]);
 
     keep_aside(&lab);
     each_database_that_is_not_as_dumped_has_its_own_reason(&lab);
@@ -286,8 +289,8 @@ fn what_this_node_lacks_is_no_verdict(lab: &Lab) {
         lab.ok(&format!("fallocate -l {rest} {SCRATCH}/filler"));
     };
     filler("(90<<20)");
-    let said = lab.xdb(&["dump", "test"]);
-    said.failed(4, "free, the restore needs");
+    let output = lab.xdb(&["dump", "test"]);
+    output.failed(4, "free, the restore needs");
     lab.ok(&format!("rm {SCRATCH}/filler"));
     let mut manifest = manifest(lab);
     for database in manifest["databases"].as_array_mut().unwrap() {
@@ -295,8 +298,8 @@ fn what_this_node_lacks_is_no_verdict(lab: &Lab) {
     }
     keep_manifest(lab, &manifest);
     filler("(70<<20)");
-    let said = lab.xdb(&["dump", "test"]);
-    said.failed(4, "the scratch disk became full");
+    let output = lab.xdb(&["dump", "test"]);
+    output.failed(4, "the scratch disk became full");
     lab.ok(&format!("rm {SCRATCH}/filler"));
     lab.assert_nothing_left_behind();
     put_back(lab);
@@ -305,9 +308,9 @@ fn what_this_node_lacks_is_no_verdict(lab: &Lab) {
 fn s3_cut_is_no_verdict_and_a_killed_test_is_cleaned_up_by_the_next(lab: &Lab) {
     let running = in_the_middle(lab);
     lab.proxy_enabled(false);
-    let said = running.wait(SOON);
-    said.failed(4, "S3 was lost while a dump was read");
-    let report: Value = serde_json::from_str(&said.stdout).unwrap();
+    let output = running.wait(SOON);
+    output.failed(4, "S3 was lost while a dump was read");
+    let report: Value = serde_json::from_str(&output.stdout).unwrap();
     assert_eq!(report["passed"], json!(false), "{report}");
     lab.proxy_enabled(true);
     lab.remove_toxic("slow");

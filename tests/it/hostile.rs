@@ -138,8 +138,8 @@ fn backups_dumps_and_tests_depend_on_no_setting_of_server_database_or_role() {
             "PGOPTIONS='-c transaction_timeout=0 -c statement_timeout=0 -c role=none' {PG}/psql -XAtqc 'SHOW default_transaction_isolation'"
         );
         eventually("a plain session is changed", SOON, || {
-            let said = lab.sh_as_postgres(&plain);
-            said.stdout.contains("serializable").then_some(())
+            let output = lab.sh_as_postgres(&plain);
+            output.stdout.contains("serializable").then_some(())
         });
 
         let backup = lab.xdb(&["backup", "push", "--full"]);

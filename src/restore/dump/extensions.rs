@@ -5,8 +5,7 @@
 
 use crate::config::Postgres;
 use crate::postgres::{self, PostgresError};
-use crate::restore::configure::quoted;
-use crate::restore::server_messages::without_values;
+use crate::restore::recover::{quoted, without_values};
 
 /// Settings of the live server without which a dump of it may not be restored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -136,10 +135,10 @@ mod tests {
             "shared_preload_libraries = '\"pg_stat_statements\", \"pg_cron\"'\ncron.database_name = 'it''s'\n"
         );
         let reason = "FATAL:  could not access file \"pg_cron\": No such file or directory";
-        let (left, lacks) = all.without(reason).unwrap();
+        let (left, message) = all.without(reason).unwrap();
         assert_eq!(left.libraries, ["pg_stat_statements"]);
         assert_eq!(left.settings.len(), 1);
-        assert_eq!(lacks, format!("pg_cron left out: {reason}"));
+        assert_eq!(message, format!("pg_cron left out: {reason}"));
         assert!(libraries("").is_empty());
     }
 
@@ -164,10 +163,10 @@ mod tests {
         ] {
             let mut left = all.clone();
             for reason in reasons {
-                let (fewer, lacks) = left.without(reason).unwrap();
+                let (fewer, message) = left.without(reason).unwrap();
                 assert!(
-                    lacks.ends_with(&without_values(reason)) && !lacks.starts_with(' '),
-                    "{lacks}"
+                    message.ends_with(&without_values(reason)) && !message.starts_with(' '),
+                    "{message}"
                 );
                 left = fewer;
             }
@@ -176,8 +175,8 @@ mod tests {
         }
         assert_eq!(Extensions::default().without("FATAL:  no room"), None);
         let secret = "FATAL:  invalid value for parameter \"citus.node\": \"password=secret\"";
-        let (_, lacks) = all.without(secret).unwrap();
-        assert!(!lacks.contains("secret"), "{lacks}");
+        let (_, message) = all.without(secret).unwrap();
+        assert!(!message.contains("secret"), "{message}");
     }
 
     #[test]

@@ -3,12 +3,12 @@
 //! Roles first, then each database streamed from the bucket through `pg_restore`, then every table counted. A dump counts
 //! only when it was restored.
 
-mod cluster;
-mod compare;
+mod empty_cluster;
 mod extensions;
-mod load;
+mod loader;
 mod program_messages;
 mod report;
+mod row_comparison;
 mod run;
 
 use crate::config::{Postgres, RestoreTest};

@@ -9,7 +9,7 @@ pub(super) fn roles_only(globals: &str) -> &str {
 }
 
 /// The first error, other than that `superuser`, which initdb made, exists.
-pub(super) fn why_no_roles(finished: &Finished, superuser: &str) -> Option<String> {
+pub(super) fn roles_error(finished: &Finished, superuser: &str) -> Option<String> {
     let known = format!("role \"{superuser}\" already exists");
     let mut errors = finished.stderr.lines().filter_map(|line| {
         let at = ["ERROR:", "FATAL:", "error:"]
@@ -29,7 +29,7 @@ pub(super) fn why_no_roles(finished: &Finished, superuser: &str) -> Option<Strin
 ///
 /// `pg_restore` continues after an error: a materialized view that reads another server cannot be filled, and is no fault of the dump.
 #[derive(Debug, Default)]
-pub(super) struct Complaints {
+pub(super) struct ProgramErrors {
     /// The last error, until its statement is known.
     last: Option<String>,
     /// The first error of another kind. Never the lines that follow it: they show the statement, and a user mapping's has
@@ -39,7 +39,7 @@ pub(super) struct Complaints {
     not_filled: Vec<String>,
 }
 
-impl Complaints {
+impl ProgramErrors {
     pub fn read(&mut self, line: &str) {
         if let Some((_, error)) = line.split_once(": error: ") {
             self.judge_last(None);
@@ -164,7 +164,7 @@ mod tests {
             (psql(3, there), Some("exit status: 3")),
         ] {
             assert_eq!(
-                why_no_roles(&finished, "postgres").as_deref(),
+                roles_error(&finished, "postgres").as_deref(),
                 reason,
                 "{finished:?}"
             );
@@ -172,7 +172,7 @@ mod tests {
     }
 
     fn complaints(lines: &str) -> (Option<String>, Vec<String>) {
-        let mut complaints = Complaints::default();
+        let mut complaints = ProgramErrors::default();
         lines.lines().for_each(|line| complaints.read(line));
         complaints.judge()
     }

@@ -3,10 +3,9 @@
 use serde::Serialize;
 
 use crate::dump::LeftOut;
-use crate::model::{Verdict, Verification};
-use crate::restore::report::judge_verifications;
-use crate::restore::server::Network;
-use crate::restore::{Conclusion, RestoreError, Step};
+use crate::model::Verification;
+use crate::restore::recover::Network;
+use crate::restore::{Advice, Conclusion, RestoreError, Step, Verifications, conclude};
 
 /// A dump restore test's result; the JSON of `xdb dump test --json`.
 #[derive(Debug, Clone, Serialize)]
@@ -62,101 +61,32 @@ impl Default for DumpReport {
 impl DumpReport {
     /// Of a test that could not begin.
     pub fn not_begun(error: RestoreError) -> Self {
-        Self::default().conclude(Err(error))
+        Self::default().conclude(Verifications::default(), Err(error))
     }
 
-    pub(super) fn looked(&mut self, at: impl Into<String>, verdict: Verdict) {
-        self.verifications.push(Verification::new(at, verdict));
-    }
-
-    /// Concludes from the outcome of the work and from the verifications.
-    pub(super) fn conclude(mut self, outcome: Result<(), RestoreError>) -> Self {
-        let bad = judge_verifications(&self.verifications, &[]);
-        let seen = bad.map(|bad| {
-            let critical = matches!(bad.verdict, Verdict::Critical(_));
-            let reason = bad.verdict.reason().unwrap_or_default();
-            (critical, format!("{}: {reason}", bad.name))
-        });
-        let (conclusion, reason, hint) = match (seen, outcome) {
-            // Damage that was found counts, however the test ended.
-            (Some((true, seen)), _) => (Conclusion::Failed, seen, Some(BAD.to_owned())),
-            (_, Err(error)) => {
-                self.not_now = error.is_not_now();
-                let words = crate::log::chain(&error);
-                (error.conclusion(), words, error.hint())
-            }
-            (Some((false, seen)), Ok(())) => (Conclusion::NotRun, seen, Some(UNKNOWN.to_owned())),
-            (None, Ok(())) => {
-                (self.passed, self.conclusion) = (true, Conclusion::Passed);
-                return self;
-            }
-        };
-        self.conclusion = conclusion;
-        (self.reason, self.hint) = (Some(reason), hint);
-        self
-    }
-}
-
-const BAD: &str =
-    "do not count on this dump: make a new one with `xdb dump push`, then `xdb dump test`";
-const UNKNOWN: &str = "the dump was not judged: give this node what the reason names, or test the dump on a node that has it";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_found_bad_stays_bad_and_a_lost_s3_passes_nothing() {
-        let lost = || RestoreError::StorageLost {
-            doing: "a dump was read",
-            words: "timed out".to_owned(),
-        };
-        let critical = || Verdict::Critical("cut".to_owned());
-        let unknown = || Verdict::Unknown("no postgis".to_owned());
-        for (verdicts, outcome, conclusion, reason) in [
-            (vec![Verdict::Ok], Ok(()), Conclusion::Passed, ""),
-            (
-                vec![Verdict::Ok, critical()],
-                Ok(()),
-                Conclusion::Failed,
-                "database: b: cut",
-            ),
-            (
-                vec![critical()],
-                Err(lost()),
-                Conclusion::Failed,
-                "database: a: cut",
-            ),
-            (
-                vec![Verdict::Ok],
-                Err(lost()),
-                Conclusion::NotRun,
-                "S3 was lost while a dump was read: timed out",
-            ),
-            (
-                vec![unknown(), Verdict::Ok],
-                Ok(()),
-                Conclusion::NotRun,
-                "database: a: no postgis",
-            ),
-            (
-                vec![unknown(), critical()],
-                Ok(()),
-                Conclusion::Failed,
-                "database: b: cut",
-            ),
-        ] {
-            let mut report = DumpReport::default();
-            for (name, verdict) in ["database: a", "database: b"].into_iter().zip(verdicts) {
-                report.looked(name, verdict);
-            }
-            let report = report.conclude(outcome);
-            assert_eq!(
-                (report.conclusion, report.reason.as_deref().unwrap_or("")),
-                (conclusion, reason)
-            );
-            assert_eq!(report.passed, conclusion == Conclusion::Passed);
-            assert_eq!(report.hint.is_some(), !report.passed);
+    /// Concludes from the outcome of the work and from its verifications.
+    pub(super) fn conclude(
+        self,
+        verifications: Verifications,
+        outcome: Result<(), RestoreError>,
+    ) -> Self {
+        let concluded = conclude(&outcome, &verifications, &ADVICE);
+        Self {
+            passed: concluded.conclusion == Conclusion::Passed,
+            verifications: verifications.into_list(),
+            reason: concluded.reason,
+            hint: concluded.hint,
+            not_now: outcome.is_err_and(|error| error.is_not_now()),
+            conclusion: concluded.conclusion,
+            ..self
         }
     }
 }
+
+const ADVICE: Advice = Advice {
+    bad: "do not count on this dump: make a new one with `xdb dump push`, then `xdb dump test`",
+    unknown: (
+        Conclusion::NotRun,
+        "the dump was not judged: give this node what the reason names, or test the dump on a node that has it",
+    ),
+};

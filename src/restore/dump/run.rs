@@ -1,62 +1,56 @@
-//! One dump restore test, from the look at the bucket to the removal of the scratch directory.
+//! One dump restore test, from the choice of the set to the removal of the scratch directory.
 
 use std::time::{Duration, Instant};
 
-use bytesize::ByteSize;
 use tokio::time::timeout;
 
-use super::compare::judge_rows;
+use super::DumpSetup;
+use super::empty_cluster::start_empty_cluster;
 use super::extensions::live_extensions;
-use super::load::Loader;
-use super::{DumpReport, cluster};
-use crate::dump::{self, DumpSet, DumpedDatabase, Dumps, Listed, Status};
-use crate::model::Verdict;
+use super::loader::Loader;
+use super::report::DumpReport;
+use super::row_comparison::judge_rows;
+use crate::dump::{self, DumpSet, DumpedDatabase, Listed, Status};
+use crate::model::{SegmentSize, Verdict};
 use crate::postgres::{self, PostgresError};
-use crate::restore::dump::DumpSetup;
-use crate::restore::report::secs;
-use crate::restore::run::refuse_root;
-use crate::restore::scratch::{Scratch, free_bytes, reserve_bytes};
-use crate::restore::server::ScratchServer;
-use crate::restore::watch::{beside, may_begin};
-use crate::restore::{RestoreError, Step, live};
+use crate::restore::drill::{beside, may_begin};
+use crate::restore::plan::read_live_server;
+use crate::restore::recover::{MAINTENANCE, ScratchServer, refuse_root};
+use crate::restore::scratch::{Scratch, judge_space, wal_kept};
+use crate::restore::{OnStep, RestoreError, Steps, Verifications, secs};
 
-/// The database that is there before any is restored.
-const MAINTENANCE: &str = "template1";
 /// A cluster without databases of its own, its WAL included.
 const EMPTY_CLUSTER: u64 = 64 << 20;
-/// PostgreSQL keeps this much WAL between checkpoints (`max_wal_size`, its default), and half as much again.
-const WAL_KEPT: u64 = 3 << 29;
 
-/// Tests `set`, or the newest one; `progress` gets each step when it ends.
+/// Tests `set`, or the newest one; `on_step` gets each step when it ends.
 ///
 /// Every test returns a report. Its processes and files are removed.
-pub async fn run(
-    setup: &DumpSetup,
-    set: Option<&str>,
-    progress: &mut (dyn FnMut(&Step) + Send + Sync),
-) -> DumpReport {
+pub async fn run(setup: &DumpSetup, set: Option<&str>, on_step: OnStep<'_>) -> DumpReport {
     let (began, limit) = (Instant::now(), setup.settings.timeout);
-    let mut test = Test {
+    let mut test = DumpTest {
         setup,
-        progress,
+        steps: Steps::new(on_step),
+        verifications: Verifications::default(),
         report: DumpReport::default(),
         deadline: began + limit,
     };
     let outcome = timeout(limit, test.whole(set)).await;
     let outcome = outcome.unwrap_or(Err(RestoreError::Deadline { after: limit }));
-    let mut report = test.report.conclude(outcome);
+    let mut report = test.report.conclude(test.verifications, outcome);
+    report.steps = test.steps.into_list();
     report.secs = secs(began.elapsed());
     report
 }
 
-struct Test<'a> {
+struct DumpTest<'a> {
     setup: &'a DumpSetup,
-    progress: &'a mut (dyn FnMut(&Step) + Send + Sync),
+    steps: Steps<'a>,
+    verifications: Verifications,
     report: DumpReport,
     deadline: Instant,
 }
 
-impl Test<'_> {
+impl DumpTest<'_> {
     async fn whole(&mut self, name: Option<&str>) -> Result<(), RestoreError> {
         refuse_root()?;
         let began = Instant::now();
@@ -67,22 +61,25 @@ impl Test<'_> {
             (Status::Complete, Some(set)) => set,
             _ => {
                 let reason = listed.reason.unwrap_or_default();
-                self.report.looked("set", Verdict::Critical(reason));
+                self.verifications.add("set", Verdict::Critical(reason));
                 return Ok(());
             }
         };
-        self.report.looked("set", Verdict::Ok);
+        self.verifications.add("set", Verdict::Ok);
         self.report.left_out.clone_from(&set.left_out);
-        self.judge_space(&set, &scratch)?;
+        judge_space(needed_bytes(&set), scratch.path(), live, scratch.kept())?;
         may_begin(
             self.setup.node(),
-            live::look(&self.setup.dumps.postgres).await.as_ref().ok(),
+            read_live_server(&self.setup.dumps.postgres)
+                .await
+                .as_ref()
+                .ok(),
         )?;
-        self.step("preflight", began, None);
+        self.steps.end("preflight", began, None);
         let outcome = beside(self.setup.node(), self.restore(&scratch, &set)).await;
         let began = Instant::now();
         let removed = scratch.remove();
-        self.step("tear_down", began, None);
+        self.steps.end("tear_down", began, None);
         // The result of the test comes before an error of its removal.
         outcome.and(removed)
     }
@@ -115,59 +112,40 @@ impl Test<'_> {
         Ok(chosen)
     }
 
-    fn judge_space(&self, set: &DumpSet, scratch: &Scratch) -> Result<(), RestoreError> {
-        let (directory, live) = (scratch.path(), &self.setup.dumps.postgres.data_directory);
-        let needed = needed_bytes(set) + reserve_bytes(directory, live);
-        let free = free_bytes(directory)?;
-        if free >= needed {
-            return Ok(());
-        }
-        Err(RestoreError::NoSpace {
-            directory: directory.to_owned(),
-            free: ByteSize(free),
-            needed: ByteSize(needed),
-            kept: scratch.kept().to_vec(),
-        })
-    }
-
     async fn restore(&mut self, scratch: &Scratch, set: &DumpSet) -> Result<(), RestoreError> {
         let began = Instant::now();
         let superuser = set.superuser.as_ref();
         let superuser = superuser.unwrap_or(&self.setup.dumps.postgres.user);
         let extensions = live_extensions(&self.setup.dumps.postgres).await;
-        let started = cluster::start(scratch, self.setup, superuser, extensions, self.deadline);
-        let (server, lacking) = started.await?;
-        let lacking = lacking.iter();
-        let lacking =
-            lacking.map(|what| format!("this node lacks what its server preloads: {what}"));
-        self.report.notes.extend(lacking);
+        let started =
+            start_empty_cluster(scratch, self.setup, superuser, extensions, self.deadline);
+        let (server, left_out) = started.await?;
+        let left_out = left_out.iter();
+        let left_out =
+            left_out.map(|what| format!("this node lacks what its server preloads: {what}"));
+        self.report.notes.extend(left_out);
         self.judge_major(scratch, set)?;
-        self.step("init", began, None);
+        self.steps.end("init", began, None);
 
         let began = Instant::now();
-        let Dumps {
-            bucket,
-            location: _,
-            ..
-        } = &self.setup.dumps;
         let loader = Loader {
             bin_directory: &self.setup.dumps.postgres.bin_directory,
-            bucket,
+            bucket: &self.setup.dumps.bucket,
             scratch,
             target: server.target(MAINTENANCE),
         };
         let globals = loader.globals(&set.globals).await?;
-        self.report.looked("globals", globals.clone());
+        self.verifications.add("globals", globals.clone());
         if globals != Verdict::Ok {
             // Without its roles every database would fail, for no fault of its own.
             return Ok(());
         }
         let mut restored: Vec<&DumpedDatabase> = Vec::new();
-        for database in in_order(&set.databases) {
-            let Some(via) = connect_to(&database.name, &restored, set) else {
+        for database in restore_order(&set.databases) {
+            let Some(via) = connection_database(&database.name, &restored, set) else {
                 let reason = "no other database is left to connect to".to_owned();
-                self.report
-                    .looked(named(database), Verdict::Unknown(reason));
+                self.verifications
+                    .add(verification_name(database), Verdict::Unknown(reason));
                 continue;
             };
             let came_back = loader.database(database, via).await?;
@@ -178,17 +156,17 @@ impl Test<'_> {
             }));
             match came_back.verdict {
                 Verdict::Ok => restored.push(database),
-                bad => self.report.looked(named(database), bad),
+                bad => self.verifications.add(verification_name(database), bad),
             }
         }
-        self.step("restore", began, Some(set.bytes()));
+        self.steps.end("restore", began, Some(set.bytes()));
 
         let began = Instant::now();
         for database in restored {
             let verdict = compare(&server, database, !set.in_recovery).await?;
-            self.report.looked(named(database), verdict);
+            self.verifications.add(verification_name(database), verdict);
         }
-        self.step("compare", began, None);
+        self.steps.end("compare", began, None);
         Ok(())
     }
 
@@ -210,27 +188,21 @@ impl Test<'_> {
             bin_directory: self.setup.dumps.postgres.bin_directory.clone(),
         })
     }
-
-    fn step(&mut self, name: &'static str, began: Instant, bytes: Option<u64>) {
-        let step = Step {
-            name,
-            secs: secs(began.elapsed()),
-            bytes,
-        };
-        (self.progress)(&step);
-        self.report.steps.push(step);
-    }
 }
 
 /// As the manifest has them, but for the one that all others are restored over.
-fn in_order(databases: &[DumpedDatabase]) -> impl Iterator<Item = &DumpedDatabase> {
+fn restore_order(databases: &[DumpedDatabase]) -> impl Iterator<Item = &DumpedDatabase> {
     let is_last = |database: &&DumpedDatabase| database.name == MAINTENANCE;
     let others = databases.iter().filter(move |database| !is_last(database));
     others.chain(databases.iter().filter(is_last))
 }
 
 /// The database to connect to while the one called `name` is made again; `restored` are there for certain.
-fn connect_to<'a>(name: &str, restored: &[&'a DumpedDatabase], set: &DumpSet) -> Option<&'a str> {
+fn connection_database<'a>(
+    name: &str,
+    restored: &[&'a DumpedDatabase],
+    set: &DumpSet,
+) -> Option<&'a str> {
     if name != MAINTENANCE {
         return Some(MAINTENANCE);
     }
@@ -241,7 +213,7 @@ fn connect_to<'a>(name: &str, restored: &[&'a DumpedDatabase], set: &DumpSet) ->
     restored.first().map(|database| database.name.as_str())
 }
 
-fn named(database: &DumpedDatabase) -> String {
+fn verification_name(database: &DumpedDatabase) -> String {
     format!("database: {}", database.name)
 }
 
@@ -249,7 +221,7 @@ fn named(database: &DumpedDatabase) -> String {
 fn needed_bytes(set: &DumpSet) -> u64 {
     let sizes = set.databases.iter().filter_map(|it| it.database_bytes);
     let databases: u64 = sizes.sum();
-    EMPTY_CLUSTER + databases + databases.min(WAL_KEPT)
+    EMPTY_CLUSTER + databases + databases.min(wal_kept(SegmentSize::default()))
 }
 
 async fn compare(

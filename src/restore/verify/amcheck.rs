@@ -1,15 +1,14 @@
-//! PostgreSQL's extension `amcheck` asked about every heap and B-tree, one at a time.
+//! Every heap and B-tree checked by PostgreSQL's extension `amcheck`, one at a time.
 //!
-//! `pg_amcheck` asks the same and gives no SQLSTATE: its report does not tell a corrupt index from one whose function fails,
+//! `pg_amcheck` runs the same checks and shows no SQLSTATE: its report does not tell a corrupt index from one whose function fails,
 //! and a database that cannot be entered ends it.
 
 use tokio_postgres::{Row, SimpleQueryMessage};
 
-use super::Look;
-use super::cause::{Cause, cause, in_words};
 use super::databases::{Database, Name, name_bytes};
+use super::object_findings::ObjectFindings;
 use crate::postgres::{Connection, PostgresError};
-use crate::restore::server::ScratchServer;
+use crate::restore::recover::{ErrorCause, ScratchServer, error_cause, error_words};
 
 /// Findings of one heap that its reason holds.
 const FINDINGS: usize = 2;
@@ -25,14 +24,14 @@ pub async fn check_amcheck(
     server: &ScratchServer,
     databases: &[Database],
     every_row: bool,
-) -> Look {
-    let mut look = Look::default();
+) -> ObjectFindings {
+    let mut findings = ObjectFindings::default();
     for database in databases {
-        if let Some(connection) = database.enter(server, &mut look).await {
-            check_database(server, database, connection, every_row, &mut look).await;
+        if let Some(connection) = database.enter(server, &mut findings).await {
+            check_database(server, database, connection, every_row, &mut findings).await;
         }
     }
-    look
+    findings
 }
 
 async fn check_database(
@@ -40,7 +39,7 @@ async fn check_database(
     database: &Database,
     connection: Connection,
     every_row: bool,
-    look: &mut Look,
+    findings: &mut ObjectFindings,
 ) {
     let mut connection = connection;
     let listed = match install(&connection).await {
@@ -49,7 +48,7 @@ async fn check_database(
     };
     let (schema, relations) = match listed {
         Ok(listed) => listed,
-        Err(error) => return look.failed(&database.name, &error),
+        Err(error) => return findings.check_failed(&database.name, &error),
     };
     for relation in relations {
         let object = format!("{}: {}", database.name, relation.name.text);
@@ -59,13 +58,13 @@ async fn check_database(
             oid: relation.oid,
         };
         match relation.is_index {
-            true => check.index(&object, every_row, look).await,
-            false => check.heap(&object, look).await,
+            true => check.index(&object, every_row, findings).await,
+            false => check.heap(&object, findings).await,
         }
         if connection.is_closed() {
             match database.enter_again(server).await {
                 Ok(opened) => connection = opened,
-                Err(error) => return look.failed(&database.name, &error),
+                Err(error) => return findings.check_failed(&database.name, &error),
             }
         }
     }
@@ -130,7 +129,7 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    async fn heap(&self, object: &str, look: &mut Look) {
+    async fn heap(&self, object: &str, findings: &mut ObjectFindings) {
         let (schema, oid) = (self.schema, self.oid);
         let query = format!(
             "SELECT pg_catalog.concat_ws(', ', 'block ' || blkno, 'offset ' || offnum, 'attribute ' || attnum) || ': ' || msg
@@ -139,42 +138,42 @@ impl Check<'_> {
               LIMIT {FINDINGS}"
         );
         match self.ask(&query).await {
-            Ok(findings) if findings.is_empty() => {}
-            Ok(findings) => look.bad(object, &findings.join(", ")),
-            Err(error) => look.failed(object, &error),
+            Ok(corruptions) if corruptions.is_empty() => {}
+            Ok(corruptions) => findings.damaged(object, &corruptions.join(", ")),
+            Err(error) => findings.check_failed(object, &error),
         }
     }
 
-    async fn index(&self, object: &str, every_row: bool, look: &mut Look) {
+    async fn index(&self, object: &str, every_row: bool, findings: &mut ObjectFindings) {
         let error = match self.tree(every_row).await {
             Ok(()) => return,
             Err(error) => error,
         };
-        if cause(&error) == Cause::Corrupt {
+        if error_cause(&error) == ErrorCause::Corrupt {
             return match self.sorts_otherwise_here().await {
-                true => look.not_looked_at(
+                true => findings.unchecked(
                     object,
                     format!(
                         "this node's library sorts its collation otherwise than the one that it was built with: {}",
-                        in_words(&error)
+                        error_words(&error)
                     ),
                 ),
-                false => look.failed(object, &error),
+                false => findings.check_failed(object, &error),
             };
         }
         if !every_row || self.connection.is_closed() {
-            return look.failed(object, &error);
+            return findings.check_failed(object, &error);
         }
         // What an expression of the index does says nothing of its pages.
         match self.tree(false).await {
-            Ok(()) => look.not_looked_at(
+            Ok(()) => findings.unchecked(
                 object,
                 format!(
                     "the index is sound, its rows were not held against the table: {}",
-                    in_words(&error)
+                    error_words(&error)
                 ),
             ),
-            Err(error) => look.failed(object, &error),
+            Err(error) => findings.check_failed(object, &error),
         }
     }
 

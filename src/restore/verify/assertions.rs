@@ -9,11 +9,10 @@ use std::time::Duration;
 
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
-use super::cause::damage;
-use super::sql::{in_words, is_elsewhere};
+use super::sql::{in_words, is_of_node};
 use crate::model::Verdict;
 use crate::postgres::{self, PostgresError};
-use crate::restore::server::ScratchServer;
+use crate::restore::recover::{ScratchServer, proven_damage};
 
 /// One file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +79,7 @@ pub async fn check_assertion(
         Ok(question) => question,
         Err(reason) => return Verdict::Unknown(reason.clone()),
     };
-    match ask(server, question, limit).await {
+    match run_query(server, question, limit).await {
         Ok(rows) => judge_answer(&rows),
         Err(PostgresError::Connect { error, .. }) if is_no_database(&error) => {
             Verdict::Critical(format!(
@@ -88,12 +87,12 @@ pub async fn check_assertion(
                 question.database
             ))
         }
-        Err(error) if let Some(words) = damage(&error) => Verdict::Critical(words),
-        // Not asked is not answered.
+        Err(error) if let Some(words) = proven_damage(&error) => Verdict::Critical(words),
+        // A query that did not run proves nothing.
         Err(error @ (PostgresError::Connect { .. } | PostgresError::Silent { .. })) => {
             Verdict::Unknown(error.to_string())
         }
-        Err(error) if is_elsewhere(&error) => Verdict::Unknown(error.to_string()),
+        Err(error) if is_of_node(&error) => Verdict::Unknown(error.to_string()),
         Err(error) => Verdict::Critical(in_words(&error)),
     }
 }
@@ -105,7 +104,7 @@ fn is_no_database(error: &tokio_postgres::Error) -> bool {
 /// What the rows answered, each a boolean and a detail.
 type Row = (Option<String>, Option<String>);
 
-async fn ask(
+async fn run_query(
     server: &ScratchServer,
     question: &Question,
     limit: Duration,

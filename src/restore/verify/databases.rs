@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use tokio_postgres::Row;
 
-use super::Look;
-use super::cause::in_words;
+use super::object_findings::ObjectFindings;
 use crate::model::Verdict;
 use crate::postgres::{self, Connection, PostgresError};
-use crate::restore::server::ScratchServer;
+use crate::restore::recover::{ScratchServer, error_words};
 
 /// SQL that gives the text expression `text` as bytes: names of a database of encoding SQL_ASCII need not be UTF-8.
 pub(super) fn name_bytes(text: &str) -> String {
@@ -53,35 +52,35 @@ enum State {
 }
 
 impl Database {
-    /// Connects to it, without a limit for a statement; `None` where it is in `look` what kept it from being looked at.
+    /// Connects to it, without a limit for a statement; `None` where `findings` holds the reason why it cannot be checked.
     pub(super) async fn enter(
         &self,
         server: &ScratchServer,
-        look: &mut Look,
+        findings: &mut ObjectFindings,
     ) -> Option<Connection> {
-        self.enter_within(server, look, Duration::ZERO).await
+        self.enter_within(server, findings, Duration::ZERO).await
     }
 
     /// The same where a statement may take `limit`.
     pub(super) async fn enter_within(
         &self,
         server: &ScratchServer,
-        look: &mut Look,
+        findings: &mut ObjectFindings,
         limit: Duration,
     ) -> Option<Connection> {
         match &self.state {
             State::Invalid => {
-                look.nothing_in(
+                findings.excused(
                     &self.name,
                     "an interrupted DROP DATABASE left it: repeat the DROP on the primary",
                 );
                 return None;
             }
             State::Closed(reason) => {
-                look.not_looked_at(&self.name, reason.clone());
+                findings.unchecked(&self.name, reason.clone());
                 return None;
             }
-            State::Opened => look.remark(format!(
+            State::Opened => findings.remark(format!(
                 "{} allows no connections: it was opened in the copy",
                 self.name
             )),
@@ -89,7 +88,7 @@ impl Database {
         }
         let entered = postgres::connect(&server.target(&self.name), limit).await;
         entered
-            .map_err(|error| look.failed(&self.name, &error))
+            .map_err(|error| findings.check_failed(&self.name, &error))
             .ok()
     }
 
@@ -102,15 +101,15 @@ impl Database {
     }
 }
 
-/// Lists the databases of the copy through `door`, a connection to any of them, and opens those that allow no connections,
+/// Lists the databases of the copy through `connection`, a connection to any of them, and opens those that allow no connections,
 /// unless the copy is kept.
 ///
 /// `template0`, which PostgreSQL makes and keeps closed, is left out.
 ///
 /// # Errors
 /// When the list cannot be read.
-pub async fn open_databases(
-    door: &Connection,
+async fn open_databases(
+    connection: &Connection,
     is_kept: bool,
 ) -> Result<Vec<Database>, PostgresError> {
     let query = format!(
@@ -122,7 +121,7 @@ pub async fn open_databases(
     );
     let what = "for its databases";
     let failed = |error| PostgresError::Query { what, error };
-    let rows = door.query(&query, &[]).await.map_err(failed)?;
+    let rows = connection.query(&query, &[]).await.map_err(failed)?;
     let mut databases = Vec::new();
     for row in &rows {
         let name = Name::get(row, "name").map_err(failed)?;
@@ -135,7 +134,7 @@ pub async fn open_databases(
             (_, false, _) => State::Closed("its name is not UTF-8".to_owned()),
             (_, _, true) => State::Open,
             _ if is_kept => State::Closed("it allows no connections".to_owned()),
-            _ => open(door, &name.text).await,
+            _ => open(connection, &name.text).await,
         };
         let name = name.text;
         databases.push(Database { name, state });
@@ -143,10 +142,22 @@ pub async fn open_databases(
     Ok(databases)
 }
 
-async fn open(door: &Connection, name: &str) -> State {
+/// The databases of the copy, and the transactions that are prepared in it.
+pub async fn list_databases(
+    server: &ScratchServer,
+    limit: Duration,
+    is_kept: bool,
+) -> Result<(Vec<Database>, Vec<PreparedTransaction>), PostgresError> {
+    let connection = postgres::connect(&server.accepting_target(), limit).await?;
+    let databases = open_databases(&connection, is_kept).await?;
+    let prepared = prepared_transactions(&connection).await?;
+    Ok((databases, prepared))
+}
+
+async fn open(connection: &Connection, name: &str) -> State {
     let quoted = name.replace('"', "\"\"");
     let sql = format!("ALTER DATABASE \"{quoted}\" ALLOW_CONNECTIONS true");
-    match door.batch_execute(&sql).await {
+    match connection.batch_execute(&sql).await {
         Ok(()) => State::Opened,
         Err(error) => State::Closed(format!(
             "it allows no connections: {}",
@@ -156,16 +167,18 @@ async fn open(door: &Connection, name: &str) -> State {
 }
 
 /// A transaction that was prepared and neither committed nor rolled back: it holds its locks until then.
-pub struct Prepared {
+pub struct PreparedTransaction {
     gid: String,
     database: String,
 }
 
-/// Lists the prepared transactions of the copy through `door`.
+/// Lists the prepared transactions of the copy through `connection`.
 ///
 /// # Errors
 /// When the list cannot be read.
-pub async fn prepared(door: &Connection) -> Result<Vec<Prepared>, PostgresError> {
+async fn prepared_transactions(
+    connection: &Connection,
+) -> Result<Vec<PreparedTransaction>, PostgresError> {
     let query = format!(
         "SELECT {} AS gid, {} AS database FROM pg_catalog.pg_prepared_xacts ORDER BY prepared",
         name_bytes("gid"),
@@ -173,9 +186,9 @@ pub async fn prepared(door: &Connection) -> Result<Vec<Prepared>, PostgresError>
     );
     let what = "for its prepared transactions";
     let failed = |error| PostgresError::Query { what, error };
-    let rows = door.query(&query, &[]).await.map_err(failed)?;
-    let prepared = |row: &Row| -> Result<Prepared, tokio_postgres::Error> {
-        Ok(Prepared {
+    let rows = connection.query(&query, &[]).await.map_err(failed)?;
+    let prepared = |row: &Row| -> Result<PreparedTransaction, tokio_postgres::Error> {
+        Ok(PreparedTransaction {
             gid: Name::get(row, "gid")?.text,
             database: Name::get(row, "database")?.text,
         })
@@ -186,19 +199,19 @@ pub async fn prepared(door: &Connection) -> Result<Vec<Prepared>, PostgresError>
 }
 
 /// Rolls back the `prepared` transactions of the copy, whose locks would block its queries, and names each.
-pub async fn roll_back(server: &ScratchServer, prepared: &[Prepared]) -> Verdict {
-    let mut look = Look::default();
-    for Prepared { gid, database } in prepared {
+pub async fn roll_back(server: &ScratchServer, prepared: &[PreparedTransaction]) -> Verdict {
+    let mut findings = ObjectFindings::default();
+    for PreparedTransaction { gid, database } in prepared {
         let object = format!("{database}: {gid}");
         match roll_back_one(server, database, gid).await {
-            Ok(()) => look.remark(format!("{object} was rolled back in the copy")),
-            Err(error) => look.remark(format!(
+            Ok(()) => findings.remark(format!("{object} was rolled back in the copy")),
+            Err(error) => findings.remark(format!(
                 "{object} cannot be rolled back: {}",
-                in_words(&error)
+                error_words(&error)
             )),
         }
     }
-    look.verdict()
+    findings.verdict()
 }
 
 async fn roll_back_one(
@@ -214,14 +227,14 @@ async fn roll_back_one(
 }
 
 /// Reports the `prepared` transactions of a cluster that is kept; ok without one.
-pub fn judge_prepared(prepared: &[Prepared]) -> Verdict {
-    let mut look = Look::default();
-    for Prepared { gid, database } in prepared {
-        look.remark(format!(
+pub fn judge_prepared(prepared: &[PreparedTransaction]) -> Verdict {
+    let mut findings = ObjectFindings::default();
+    for PreparedTransaction { gid, database } in prepared {
+        findings.remark(format!(
             "{database}: {gid} is prepared and holds its locks: COMMIT PREPARED or ROLLBACK PREPARED it"
         ));
     }
-    look.verdict()
+    findings.verdict()
 }
 
 /// Takes the handlers from the foreign data wrappers of `connection`'s database, so that nothing in the copy dials another
@@ -229,7 +242,7 @@ pub fn judge_prepared(prepared: &[Prepared]) -> Verdict {
 ///
 /// # Errors
 /// When that fails.
-pub(super) async fn cut_off(connection: &Connection) -> Result<(), PostgresError> {
+pub(super) async fn disable_foreign_servers(connection: &Connection) -> Result<(), PostgresError> {
     const QUERY: &str = "
         SELECT pg_catalog.format('ALTER FOREIGN DATA WRAPPER %I NO HANDLER', fdwname) AS statement
           FROM pg_catalog.pg_foreign_data_wrapper WHERE fdwhandler <> 0";

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tokio_postgres::Row;
 
-use super::Look;
-use super::databases::{Database, Name, cut_off, name_bytes};
+use super::databases::{Database, Name, disable_foreign_servers, name_bytes};
+use super::object_findings::ObjectFindings;
 use crate::model::Verdict;
 use crate::postgres::{Connection, PostgresError};
-use crate::restore::server::ScratchServer;
+use crate::restore::recover::ScratchServer;
 
 /// Limit of one query to a database of a cluster that is kept, which may have a hundred thousand tables and a cold disk.
 const KEPT: Duration = Duration::from_secs(300);
@@ -19,36 +19,36 @@ const KEPT: Duration = Duration::from_secs(300);
 /// Connects to each of `databases`, disables its foreign servers, and reports what this node lacks for it. In a cluster that
 /// is kept (`is_kept`) foreign servers stay enabled.
 pub async fn check_node(server: &ScratchServer, databases: &[Database], is_kept: bool) -> Verdict {
-    let mut lacking = Look::default();
+    let mut findings = ObjectFindings::default();
     // A test has a limit of its own, a restore for good has none.
     let limit = if is_kept { KEPT } else { Duration::ZERO };
     for database in databases {
-        let mut entered = Look::default();
+        let mut entered = ObjectFindings::default();
         let connection = database.enter_within(server, &mut entered, limit).await;
         let Some(connection) = connection else {
-            lacking.remark_not_looked_at(entered);
+            findings.remark_unchecked(entered);
             continue;
         };
-        if !is_kept && let Err(error) = cut_off(&connection).await {
-            lacking.failed(&database.name, &error);
+        if !is_kept && let Err(error) = disable_foreign_servers(&connection).await {
+            findings.check_failed(&database.name, &error);
         }
-        match lacks(&connection).await {
-            Ok(words) => {
-                for word in words {
-                    lacking.remark(format!("{}: this node lacks {word}", database.name));
+        match missing_needs(&connection).await {
+            Ok(needs) => {
+                for need in needs {
+                    findings.remark(format!("{}: this node lacks {need}", database.name));
                 }
             }
-            Err(error) => lacking.failed(&database.name, &error),
+            Err(error) => findings.check_failed(&database.name, &error),
         }
     }
-    lacking.verdict()
+    findings.verdict()
 }
 
 /// What the node lacks for the database of `connection`, as nouns.
-async fn lacks(connection: &Connection) -> Result<Vec<String>, PostgresError> {
-    let mut words = missing_libraries(connection).await?;
-    words.extend(other_collations(connection).await?);
-    Ok(words)
+async fn missing_needs(connection: &Connection) -> Result<Vec<String>, PostgresError> {
+    let mut needs = missing_libraries(connection).await?;
+    needs.extend(other_collations(connection).await?);
+    Ok(needs)
 }
 
 async fn missing_libraries(connection: &Connection) -> Result<Vec<String>, PostgresError> {
@@ -110,31 +110,31 @@ async fn other_collations(connection: &Connection) -> Result<Vec<String>, Postgr
           FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()";
     let what = "which collations it needs";
     let failed = |error| PostgresError::Query { what, error };
-    let mut words = Vec::new();
+    let mut needs = Vec::new();
     let row = connection.query_one(DATABASE, &[]).await.map_err(failed)?;
     let (built, here) = (
         row.try_get("built").map_err(failed)?,
         row.try_get("here").map_err(failed)?,
     );
-    words.extend(other_version("the database's collation", built, here));
+    needs.extend(other_version("the database's collation", built, here));
     for row in connection.query(USED, &[]).await.map_err(failed)? {
         let oid: &str = row.try_get("oid").map_err(failed)?;
         let name: &str = row.try_get("name").map_err(failed)?;
         let built: Option<&str> = row.try_get("version").map_err(failed)?;
         // The first is refused where the operating system has no such locale.
-        let asked = format!(
+        let query = format!(
             "SELECT 'a'::text COLLATE {name} < 'b'::text COLLATE {name}, pg_catalog.pg_collation_actual_version({oid}) AS here"
         );
-        match connection.query_one(&asked, &[]).await {
+        match connection.query_one(&query, &[]).await {
             Ok(row) => {
                 let here = row.try_get("here").map_err(failed)?;
-                words.extend(other_version(&format!("the collation {name}"), built, here));
+                needs.extend(other_version(&format!("the collation {name}"), built, here));
             }
             Err(error) if connection.is_closed() => return Err(failed(error)),
-            Err(_) => words.push(format!("the locale of the collation {name}")),
+            Err(_) => needs.push(format!("the locale of the collation {name}")),
         }
     }
-    Ok(words)
+    Ok(needs)
 }
 
 fn other_version(what: &str, built: Option<&str>, here: Option<&str>) -> Option<String> {

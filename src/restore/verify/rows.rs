@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Row;
 
 use super::databases::{Name, name_bytes};
-use super::look::{DATABASES, listed};
+use super::object_findings::{DATABASES, list_first};
 use crate::model::Verdict;
 use crate::postgres::{self, Connection, PostgresError, Target};
 
@@ -26,11 +26,11 @@ const IN_ALL: Duration = Duration::from_secs(120);
 const NAMED: usize = 3;
 
 /// Restored rows by database and table, the latter schema-qualified and quoted; `None` where they were not read.
-pub type Counts = BTreeMap<String, Option<BTreeMap<String, Option<u64>>>>;
+pub type RestoredRows = BTreeMap<String, Option<BTreeMap<String, Option<u64>>>>;
 
 /// The result of the comparison.
 #[derive(Debug, Default)]
-struct Compared {
+struct RowComparison {
     tables: usize,
     missing: Vec<String>,
     /// What could not be compared, and why.
@@ -43,14 +43,14 @@ struct Compared {
 /// may not have ended at the backup's checkpoint.
 ///
 /// # Errors
-/// When the live server cannot be asked at all.
+/// When the live server cannot be queried at all.
 pub async fn check_rows(
     live: &Target,
-    restored: &Counts,
+    restored: &RestoredRows,
     ended_before: u32,
 ) -> Result<Verdict, PostgresError> {
     let deadline = Instant::now() + IN_ALL;
-    let mut compared = Compared::default();
+    let mut compared = RowComparison::default();
     let connection = postgres::connect(live, STATEMENT).await?;
     let databases = databases(&connection, ended_before).await?;
     drop(connection);
@@ -79,8 +79,8 @@ pub async fn check_rows(
             database: database.clone(),
             ..live.clone()
         };
-        let looked = compare(&target, counts, ended_before, deadline, &mut compared).await;
-        if let Err(error) = looked {
+        let result = compare(&target, counts, ended_before, deadline, &mut compared).await;
+        if let Err(error) = result {
             compared.left_out.push(format!("{database}: {error}"));
         }
     }
@@ -92,7 +92,7 @@ async fn compare(
     restored: &BTreeMap<String, Option<u64>>,
     ended_before: u32,
     deadline: Instant,
-    compared: &mut Compared,
+    compared: &mut RowComparison,
 ) -> Result<(), PostgresError> {
     let connection = postgres::connect(live, STATEMENT).await?;
     for table in tables(&connection, ended_before).await? {
@@ -121,7 +121,7 @@ async fn compare(
             continue;
         }
         let mut counted = count(&connection, &table, ended_before, READ).await;
-        if let Ok(about @ Live::About(_)) = counted
+        if let Ok(about @ LiveRows::About(_)) = counted
             && judge_table(&named, *rows, about).is_some()
         {
             counted = count_all(live, &table, ended_before, deadline).await;
@@ -145,7 +145,7 @@ async fn count_all(
     table: &Table,
     ended_before: u32,
     deadline: Instant,
-) -> Result<Live, PostgresError> {
+) -> Result<LiveRows, PostgresError> {
     let left = deadline.saturating_duration_since(Instant::now());
     let connection = postgres::connect(live, left.max(STATEMENT)).await?;
     count(&connection, table, ended_before, u64::MAX).await
@@ -159,28 +159,28 @@ struct Table {
 
 /// Rows from before the backup.
 #[derive(Debug, Clone, Copy)]
-enum Live {
+enum LiveRows {
     Counted(u64),
     /// From a sample.
     About(u64),
 }
 
-fn judge_table(named: &str, restored: u64, live: Live) -> Option<String> {
+fn judge_table(named: &str, restored: u64, live: LiveRows) -> Option<String> {
     let (least, about, rows) = match live {
-        Live::Counted(rows) => (rows, "", rows),
-        Live::About(rows) => ((rows as f64 * (1.0 - ERROR)) as u64, "about ", rows),
+        LiveRows::Counted(rows) => (rows, "", rows),
+        LiveRows::About(rows) => ((rows as f64 * (1.0 - ERROR)) as u64, "about ", rows),
     };
     (restored < least).then(|| {
         format!("{named}: {restored} rows were restored, and {about}{rows} from before the backup are on the live server")
     })
 }
 
-fn judge(compared: &Compared) -> Verdict {
-    let left_out = listed(&compared.left_out, NAMED);
-    let closed = listed(&compared.closed, DATABASES);
+fn judge(compared: &RowComparison) -> Verdict {
+    let left_out = list_first(&compared.left_out, NAMED);
+    let closed = list_first(&compared.closed, DATABASES);
     let is_unknown = left_out.is_some();
     let all: Vec<String> = [closed, left_out].into_iter().flatten().collect();
-    if let Some(missing) = listed(&compared.missing, NAMED) {
+    if let Some(missing) = list_first(&compared.missing, NAMED) {
         return Verdict::Critical(missing);
     }
     let reason = format!(
@@ -266,7 +266,7 @@ async fn count(
     table: &Table,
     ended_before: u32,
     bytes: u64,
-) -> Result<Live, PostgresError> {
+) -> Result<LiveRows, PostgresError> {
     let share = bytes as f64 / size(connection, table).await?.max(1) as f64;
     let sample = if share < 1.0 {
         format!("TABLESAMPLE SYSTEM ({})", share * 100.0)
@@ -286,9 +286,9 @@ async fn count(
     let rows: i64 = row.try_get(0).map_err(|_| PostgresError::Answer { what })?;
     let rows = rows.cast_unsigned();
     Ok(if share < 1.0 {
-        Live::About((rows as f64 / share) as u64)
+        LiveRows::About((rows as f64 / share) as u64)
     } else {
-        Live::Counted(rows)
+        LiveRows::Counted(rows)
     })
 }
 
@@ -313,25 +313,25 @@ mod tests {
     #[test]
     fn a_table_that_lost_rows_is_named_and_one_that_gained_some_is_not() {
         for (restored, live, lost) in [
-            (10, Live::Counted(10), false),
-            (15, Live::Counted(10), false),
-            (9, Live::Counted(10), true),
-            (905, Live::About(1000), false),
-            (890, Live::About(1000), true),
+            (10, LiveRows::Counted(10), false),
+            (15, LiveRows::Counted(10), false),
+            (9, LiveRows::Counted(10), true),
+            (905, LiveRows::About(1000), false),
+            (890, LiveRows::About(1000), true),
         ] {
             let judged = judge_table("shop: public.orders", restored, live);
             assert_eq!(judged.is_some(), lost, "{restored} {live:?}");
         }
-        let reason = judge_table("shop: public.orders", 9, Live::Counted(10)).unwrap();
+        let reason = judge_table("shop: public.orders", 9, LiveRows::Counted(10)).unwrap();
         assert!(reason.starts_with("shop: public.orders: 9 rows were restored, and 10"));
     }
 
     #[test]
     fn what_was_not_compared_is_said_and_what_is_missing_comes_first() {
-        let mut compared = Compared {
+        let mut compared = RowComparison {
             tables: 2,
             left_out: vec!["shop: a: timeout".to_owned()],
-            ..Compared::default()
+            ..RowComparison::default()
         };
         assert_eq!(
             judge(&compared).reason(),
@@ -351,6 +351,6 @@ mod tests {
             judge(&compared),
             Verdict::Critical("t1; t2; t3; and 2 more".to_owned())
         );
-        assert_eq!(judge(&Compared::default()), Verdict::Ok);
+        assert_eq!(judge(&RowComparison::default()), Verdict::Ok);
     }
 }

@@ -5,10 +5,9 @@ use std::time::Duration;
 use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::error::SqlState;
 
-use super::cause::{Cause, cause, damage};
 use crate::model::Verdict;
 use crate::postgres::{self, PostgresError};
-use crate::restore::server::ScratchServer;
+use crate::restore::recover::{ErrorCause, ScratchServer, error_cause, proven_damage};
 
 /// A query that must answer true in `database` of the restored cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +18,7 @@ pub struct SqlCheck {
 
 /// Asks `check`; anything but one true is critical.
 pub async fn check_sql(server: &ScratchServer, check: &SqlCheck, limit: Duration) -> Verdict {
-    match ask(server, check, limit).await {
+    match run_query(server, check, limit).await {
         Ok(Some(answer)) if answer == "t" => Verdict::Ok,
         Ok(Some(answer)) => Verdict::Critical(format!(
             "it answered {answer:?} in database {}, not true",
@@ -29,20 +28,20 @@ pub async fn check_sql(server: &ScratchServer, check: &SqlCheck, limit: Duration
             "it answered nothing in database {}",
             check.database
         )),
-        Err(error) if let Some(words) = damage(&error) => Verdict::Critical(words),
-        // Not asked is not answered.
+        Err(error) if let Some(words) = proven_damage(&error) => Verdict::Critical(words),
+        // A query that did not run proves nothing.
         Err(error @ (PostgresError::Connect { .. } | PostgresError::Silent { .. })) => {
             Verdict::Unknown(error.to_string())
         }
-        Err(error) if is_elsewhere(&error) => Verdict::Unknown(error.to_string()),
+        Err(error) if is_of_node(&error) => Verdict::Unknown(error.to_string()),
         Err(error) => Verdict::Critical(in_words(&error)),
     }
 }
 
 /// The server went away, ran out of something or was stopped, this node lacks what the question needs, or it is put to a
 /// server elsewhere: that says nothing of what it was asked for.
-pub(super) fn is_elsewhere(error: &PostgresError) -> bool {
-    if cause(error) == Cause::Lacking {
+pub(super) fn is_of_node(error: &PostgresError) -> bool {
+    if error_cause(error) == ErrorCause::Lacking {
         return true;
     }
     let PostgresError::Query { error, .. } = error else {
@@ -80,7 +79,7 @@ fn is_missing_name(error: &tokio_postgres::Error) -> bool {
         .is_some_and(|code| matches!(code.code(), "42P01" | "42883"))
 }
 
-async fn ask(
+async fn run_query(
     server: &ScratchServer,
     check: &SqlCheck,
     limit: Duration,

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use tokio_postgres::{Row, SimpleQueryMessage};
 
-use super::Look;
 use super::databases::{Database, Name, name_bytes};
-use super::rows::Counts;
+use super::object_findings::ObjectFindings;
+use super::rows::RestoredRows;
 use crate::postgres::{Connection, PostgresError};
-use crate::restore::server::ScratchServer;
+use crate::restore::recover::ScratchServer;
 
 struct Table {
     oid: u32,
@@ -22,10 +22,10 @@ struct Table {
 /// The result of reading every table.
 #[derive(Default)]
 pub struct ReadTables {
-    pub look: Look,
+    pub findings: ObjectFindings,
     /// What the tables hold, with their indexes.
     pub bytes: u64,
-    pub counts: Counts,
+    pub counts: RestoredRows,
 }
 
 /// Reads every table and materialized view of `databases`.
@@ -36,7 +36,7 @@ pub struct ReadTables {
 pub async fn check_tables(server: &ScratchServer, databases: &[Database]) -> ReadTables {
     let mut read = ReadTables::default();
     for database in databases {
-        let counted = match database.enter(server, &mut read.look).await {
+        let counted = match database.enter(server, &mut read.findings).await {
             Some(connection) => read_database(server, database, connection, &mut read).await,
             None => None,
         };
@@ -62,19 +62,19 @@ async fn read_database(
         Ok(_) => tables(&connection).await,
         Err(error) => Err(error),
     };
-    let listed = listed.map_err(|error| read.look.failed(&database.name, &error));
+    let listed = listed.map_err(|error| read.findings.check_failed(&database.name, &error));
     let mut counted = BTreeMap::new();
     for table in listed.ok()? {
         read.bytes += table.bytes;
         let object = format!("{}: {}", database.name, table.name.text);
-        let rows = read_table(&connection, &table, &object, &mut read.look).await;
+        let rows = read_table(&connection, &table, &object, &mut read.findings).await;
         counted.insert(table.name.text, rows);
         if connection.is_closed() {
-            // One table that ends the session ends no look at the others.
-            match again(server, database).await {
+            // A table that ends the session keeps no other from being read.
+            match reconnect(server, database).await {
                 Ok(opened) => connection = opened,
                 Err(error) => {
-                    read.look.failed(&database.name, &error);
+                    read.findings.check_failed(&database.name, &error);
                     break;
                 }
             }
@@ -83,23 +83,26 @@ async fn read_database(
     Some(counted)
 }
 
-async fn again(server: &ScratchServer, database: &Database) -> Result<Connection, PostgresError> {
+async fn reconnect(
+    server: &ScratchServer,
+    database: &Database,
+) -> Result<Connection, PostgresError> {
     let connection = database.enter_again(server).await?;
     run(&connection, "to read tables", PLANNER).await?;
     Ok(connection)
 }
 
-/// Reads `table`, and says in `look` what is wrong with it; gives its rows where they could be read.
+/// Reads `table`, and adds what is wrong with it to `findings`; returns its rows where they could be read.
 async fn read_table(
     connection: &Connection,
     table: &Table,
     object: &str,
-    look: &mut Look,
+    findings: &mut ObjectFindings,
 ) -> Option<u64> {
     let rows = match scan(connection, table).await {
         Ok(rows) => rows,
         Err(error) => {
-            look.failed(object, &error);
+            findings.check_failed(object, &error);
             return None;
         }
     };
@@ -108,17 +111,17 @@ async fn read_table(
     }
     if !(table.name.is_exact && table.key.is_exact) {
         let reason = "not read through its primary key: its name is not UTF-8";
-        look.nothing_in(object, reason);
+        findings.excused(object, reason);
         return Some(rows);
     }
     let ordered = copy_of("1", &table.name.text, &table.key.text, BINARY);
     match run(connection, "to read a table by its primary key", &ordered).await {
         Ok(keyed) if keyed == rows => {}
-        Ok(keyed) => look.bad(
+        Ok(keyed) => findings.damaged(
             object,
             &format!("{rows} rows by sequential scan, {keyed} through the primary key"),
         ),
-        Err(error) => look.failed(object, &error),
+        Err(error) => findings.check_failed(object, &error),
     }
     Some(rows)
 }
@@ -155,7 +158,7 @@ fn copy_by_oid(oid: u32, format: &str) -> String {
     )
 }
 
-/// Reads all of `table`; gives its rows.
+/// Reads all of `table`; returns its rows.
 async fn scan(connection: &Connection, table: &Table) -> Result<u64, PostgresError> {
     let what = "to read a table";
     let copy = |format| match table.name.is_exact {

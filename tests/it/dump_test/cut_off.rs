@@ -135,9 +135,9 @@ fn a_partial_dump_neither_counts_nor_hides_the_full_one(lab: &Lab) {
     assert_eq!(tested["set"], full["set"]);
     let by_name = test(lab, &["--set", partial["set"].as_str().unwrap()], 0, "");
     assert_eq!(by_name["set"], partial["set"]);
-    let told = lab.ok("cat /srv/s3/walg-test/xdb/main/jobs/dump-test.json");
-    let told: Value = serde_json::from_str(&told).unwrap();
-    assert_eq!(told["detail"]["set"], full["set"]);
+    let published = lab.ok("cat /srv/s3/walg-test/xdb/main/jobs/dump-test.json");
+    let published: Value = serde_json::from_str(&published).unwrap();
+    assert_eq!(published["detail"]["set"], full["set"]);
     let status = lab.xdb(&["status"]);
     assert!(
         status.stdout.contains(full["set"].as_str().unwrap()),
@@ -162,7 +162,7 @@ fn a_partial_dump_neither_counts_nor_hides_the_full_one(lab: &Lab) {
 
 fn a_restore_test_reaches_no_other_server(lab: &Lab, before: &str) {
     lab.xdb(&["backup", "push"]).succeeded("backup push");
-    let asked = |query: &str| {
+    let answer = |query: &str| {
         lab.xdb(&[
             "restore-test",
             "--json",
@@ -178,18 +178,18 @@ fn a_restore_test_reaches_no_other_server(lab: &Lab, before: &str) {
         "SELECT count(*) > 0 FROM public.door",
         "SELECT count(*) > 0 FROM public.dblink('host=127.0.0.1 password=lab-password user=postgres', 'SELECT public.dial()') AS t (a int)",
     ] {
-        let said = asked(query);
-        assert_ne!(said.code, 0, "{said:?}");
+        let output = answer(query);
+        assert_ne!(output.code, 0, "{output:?}");
         assert!(
             ["Network is unreachable", "could not", "has no handler"]
                 .iter()
-                .any(|words| said.stdout.contains(words)),
-            "{said:?}"
+                .any(|words| output.stdout.contains(words)),
+            "{output:?}"
         );
-        let report: Value = serde_json::from_str(&said.stdout).expect("JSON");
-        assert_eq!(report["conditions"]["network"], json!("none"), "{said:?}");
+        let report: Value = serde_json::from_str(&output.stdout).expect("JSON");
+        assert_eq!(report["conditions"]["network"], json!("none"), "{output:?}");
     }
-    assert_eq!(asked("SELECT count(*) = 7 FROM public.near").code, 0);
+    assert_eq!(answer("SELECT count(*) = 7 FROM public.near").code, 0);
     assert_eq!(lab.sql("SELECT count(*) FROM dialled"), before);
     lab.assert_nothing_left_behind();
 }

@@ -48,24 +48,27 @@ fn old_cluster() -> Lab {
 }
 
 fn psql_copy(lab: &Lab, sql: &str) -> String {
-    let asked = lab.sh_as_postgres(&format!(
+    let answer = lab.sh_as_postgres(&format!(
         "{BIN}/psql -XAtq -h {TARGET} -p 5442 -d postgres -c \"{sql}\""
     ));
-    asked.succeeded(sql)
+    answer.succeeded(sql)
 }
 
 #[test]
 fn a_copy_runs_nothing_of_the_old_cluster_and_has_it_back_after_the_printed_command() {
     let lab = old_cluster();
     let pushed = lab.xdb(&["backup", "push"]);
-    let said = pushed.succeeded("backup push");
+    let result = pushed.succeeded("backup push");
     for link in [
         "postgresql.conf -> /etc/lab/postgresql.conf",
         "conf.d/more.conf -> /etc/lab/more.conf",
         "pg_wal -> /srv/wal",
         "notes -> /srv/notes",
     ] {
-        assert!(said.contains(&format!("a symbolic link: {link}")), "{said}");
+        assert!(
+            result.contains(&format!("a symbolic link: {link}")),
+            "{result}"
+        );
     }
     archive_all(&lab);
     // From here on whatever runs the job on the live server is the copy.
@@ -77,8 +80,8 @@ fn a_copy_runs_nothing_of_the_old_cluster_and_has_it_back_after_the_printed_comm
 
     let output = restore(&lab, &[]);
     // A setting may hold a password, and none is repeated.
-    for said in [&output.stdout, &output.stderr] {
-        assert!(!said.contains("of_the_conninfo"), "{said}");
+    for result in [&output.stdout, &output.stderr] {
+        assert!(!result.contains("of_the_conninfo"), "{result}");
     }
     let restored = output.succeeded("restore");
     assert_eq!(lab.ok("cat /etc/lab/postgresql.conf"), conf);

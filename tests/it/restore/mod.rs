@@ -67,11 +67,11 @@ fn ask_restored(lab: &Lab, sql: &str) -> String {
     let options = format!(
         "-c listen_addresses= -c port=5432 -c unix_socket_directories={TARGET} -c default_transaction_read_only=on"
     );
-    let asked = lab.sh_as_postgres(&format!(
+    let answer = lab.sh_as_postgres(&format!(
         "{BIN}/pg_ctl -D {TARGET} -s -w -l {TARGET}/look.log -o '{options}' start &&
          {BIN}/psql -XAtq -h {TARGET} -d postgres -c \"{sql}\"; {BIN}/pg_ctl -D {TARGET} -s -w stop"
     ));
-    asked.succeeded(sql)
+    answer.succeeded(sql)
 }
 
 fn a_table_comes_back_as_it_was_at_a_moment(program: Program) {
@@ -107,15 +107,15 @@ fn a_table_comes_back_as_it_was_at_a_moment(program: Program) {
     }
     assert_ne!(lab.sh(&format!("ls {TARGET}")).code, 0);
 
-    let said = restore(&lab, &["--until", &moments[0].time]);
-    assert_eq!(said.code, 0, "{said:?}");
+    let output = restore(&lab, &["--until", &moments[0].time]);
+    assert_eq!(output.code, 0, "{output:?}");
     for words in [
         "pg_ctl -D",
         "RESET archive_mode",
         "00000002.history",
         "backup push --full",
     ] {
-        assert!(said.stdout.contains(words), "{words}: {said:?}");
+        assert!(output.stdout.contains(words), "{words}: {output:?}");
     }
     let left = lab.ok(&format!("ls -A {TARGET}"));
     assert!(

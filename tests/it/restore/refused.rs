@@ -76,8 +76,8 @@ fn a_directory_that_holds_anything_and_a_live_server_are_refused() {
     let lab = Lab::start_quiet(Program::Walrus);
     moments(&lab, 1);
     let refused = |directory: &str, words: &str| {
-        let said = lab.xdb(&["restore", "--target-dir", directory]);
-        said.failed(3, words);
+        let output = lab.xdb(&["restore", "--target-dir", directory]);
+        output.failed(3, words);
     };
     let live = lab.ok(&format!("ls -A {LIVE} | sort"));
     refused(LIVE, "a server runs in /var/lib/postgresql/17/main");

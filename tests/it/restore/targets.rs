@@ -109,14 +109,14 @@ fn a_segment_that_is_listed_before_the_one_before_is_no_gap() {
     ] {
         hide();
         // It is not there at the first look, and there at a later one.
-        let looked = lab.sh_as_postgres(&format!("xdb archive verify; ls {object}"));
-        assert_ne!(looked.code, 0, "{looked:?}");
+        let listing = lab.sh_as_postgres(&format!("xdb archive verify; ls {object}"));
+        assert_ne!(listing.code, 0, "{listing:?}");
         lab.ok(&format!(
             "setsid sh -c 'sleep 4; mv /srv/late {object}' >/dev/null 2>&1 &"
         ));
-        let said = lab.xdb(arguments);
-        assert!(said.code == 0, "{arguments:?}: {said:?}");
-        let json: Value = serde_json::from_str(&said.stdout).expect("JSON");
+        let output = lab.xdb(arguments);
+        assert!(output.code == 0, "{arguments:?}: {output:?}");
+        let json: Value = serde_json::from_str(&output.stdout).expect("JSON");
         if let Some(wal) = json.get("wal") {
             assert_eq!(wal["last"], json!(last), "{json}");
         } else {
@@ -127,8 +127,8 @@ fn a_segment_that_is_listed_before_the_one_before_is_no_gap() {
 
     // One that stays away is missing, however many come in behind it: the server says that it was archived.
     hide();
-    let looked = lab.sh_as_postgres(&format!("ls {object}"));
-    assert_ne!(looked.code, 0, "{looked:?}");
+    let listing = lab.sh_as_postgres(&format!("ls {object}"));
+    assert_ne!(listing.code, 0, "{listing:?}");
     let newest = lab.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
     lab.ok(
         "setsid sh -c 'for i in $(seq 30); do sleep 2; runuser -u postgres -- psql -Xqc \"SELECT pg_logical_emit_message(true, chr(120), chr(120))\" -c \"SELECT pg_switch_wal()\"; done' >/dev/null 2>&1 &",

@@ -297,11 +297,11 @@ fn what_goes_wrong_behind_the_replay_is_no_verdict_on_the_backup_either() {
     );
     let test = lab.xdb_in_background(&["restore-test", "--json"]);
     eventually("the assertion is asked", SOON, || {
-        let asked = lab.sh_as_postgres(&format!(
+        let answered = lab.sh_as_postgres(&format!(
             "psql -h {SCRATCH}/run-*/socket -U postgres -XAtqd template1 -c \"SELECT count(*) FROM pg_stat_activity
                WHERE query LIKE '%pg_sleep(60)%' AND pid <> pg_backend_pid()\""
         ));
-        (asked.stdout.trim() == "1").then_some(())
+        (answered.stdout.trim() == "1").then_some(())
     });
     let server = lab.ok(&format!("head -1 {SCRATCH}/run-*/data/postmaster.pid"));
     lab.ok(&format!("kill -KILL {server}"));

@@ -199,8 +199,8 @@ fn a_delta_without_its_base_or_across_a_failover_is_found_before_it_is_fetched()
     );
     lab.service("postgres", Service::Up);
     eventually("the server is promoted", SOON, || {
-        let asked = lab.sh_as_postgres("psql -XAtc 'SELECT pg_is_in_recovery()'");
-        (asked.stdout.trim() == "f").then_some(())
+        let answer = lab.sh_as_postgres("psql -XAtc 'SELECT pg_is_in_recovery()'");
+        (answer.stdout.trim() == "f").then_some(())
     });
     archive_marker(&lab, 3);
     // xdb takes a full one then. What wal-g took for a delta looked like this: a base that the new timeline had left.

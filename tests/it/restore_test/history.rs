@@ -29,11 +29,11 @@ fn history_shows_every_test_and_the_newest_proven_backup_is_never_deleted() {
     lab.proxy_enabled(false);
     restore_test(&lab, &[]).not_passed(4, "S3 does not answer");
     // Without the bucket, what this node remembers; and that this is not all.
-    let said = lab.xdb(&["restore-test", "history"]);
-    said.failed(4, "the proofs in the bucket cannot be read");
+    let output = lab.xdb(&["restore-test", "history"]);
+    output.failed(4, "the proofs in the bucket cannot be read");
     assert!(
-        said.stdout.contains("not run") && said.stdout.contains("passed"),
-        "{said:?}"
+        output.stdout.contains("not run") && output.stdout.contains("passed"),
+        "{output:?}"
     );
     lab.proxy_enabled(true);
 

@@ -154,21 +154,24 @@ fn a_kept_test_can_be_started_and_the_next_one_leaves_it_alone() {
     assert_ne!(lab.sh(&format!("ls {kept}/data/postmaster.pid")).code, 0);
     let pg_ctl =
         format!("/usr/lib/postgresql/17/bin/pg_ctl -D {kept}/data -l {kept}/postgresql.log -w");
-    let asked = lab.sh_as_postgres(&format!(
+    let answer = lab.sh_as_postgres(&format!(
         "{pg_ctl} start >/dev/null && psql -XAth {kept}/socket -c \"{}\"; {pg_ctl} stop >/dev/null",
         markers("1")
     ));
-    assert_eq!(asked.stdout.trim(), "t", "{asked:?}");
+    assert_eq!(answer.stdout.trim(), "t", "{answer:?}");
 
-    let said = lab.xdb(&["restore-test", "--level", "start"]);
-    assert_eq!(said.code, 0, "{said:?}");
-    assert!(said.stderr.contains(&format!("rm -r {kept}")), "{said:?}");
+    let output = lab.xdb(&["restore-test", "--level", "start"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(
+        output.stderr.contains(&format!("rm -r {kept}")),
+        "{output:?}"
+    );
     assert_eq!(lab.sh(&format!("ls {kept}/data/PG_VERSION")).code, 0);
     // Where it takes the room, it is named.
     lab.ok(&format!("fallocate -l 60M {kept}/filler"));
-    let said = lab.xdb(&["restore-test", "--level", "start"]);
-    said.failed(4, "the restore needs");
-    assert!(said.stderr.contains(&format!(
+    let output = lab.xdb(&["restore-test", "--level", "start"]);
+    output.failed(4, "the restore needs");
+    assert!(output.stderr.contains(&format!(
         "HINT: earlier tests were kept there, and take room: {kept};"
     )));
     lab.ok(&format!("rm -r {kept}"));

@@ -107,21 +107,21 @@ fn comes_back(lab: &Lab) {
 
     let plan = restore(lab, &["--plan"]);
     assert_eq!(plan.code, 0, "{plan:?}");
-    let told =
+    let published =
         "placed    the tablespace of /srv/tablespace/aside in /var/lib/postgresql/again/pg_tblspc/";
-    assert!(plan.stdout.contains(told), "{plan:?}");
-    let said = restore(lab, &[]);
-    assert_eq!(said.code, 0, "{said:?}");
+    assert!(plan.stdout.contains(published), "{plan:?}");
+    let finished = restore(lab, &[]);
+    assert_eq!(finished.code, 0, "{finished:?}");
     let links = lab.ok(&format!("find {TARGET}/pg_tblspc -type l"));
     assert_eq!(links, "", "it leads out of the directory");
 
     // As is printed, to a place of its own each; then it is a server like any other, and can be backed up.
-    let moves = said.stdout.lines().filter(|line| line.contains("NEW"));
+    let moves = finished.stdout.lines().filter(|line| line.contains("NEW"));
     let moves: Vec<&str> = moves.filter(|line| line.contains("cp -a")).collect();
     assert_eq!(
         moves.len(),
         2,
-        "the dropped ones did not come back: {said:?}"
+        "the dropped ones did not come back: {finished:?}"
     );
     let left = lab.ok(&format!("ls {TARGET}/pg_tblspc | wc -l"));
     assert_eq!(
@@ -136,7 +136,7 @@ fn comes_back(lab: &Lab) {
     }
     let bin = "/usr/lib/postgresql/17/bin";
     let options = format!("-c listen_addresses= -c unix_socket_directories={TARGET}");
-    let asked = lab.sh_as_postgres(&format!(
+    let answer = lab.sh_as_postgres(&format!(
         "{bin}/pg_ctl -D {TARGET} -s -w -l {TARGET}/look.log -o '{options}' start &&
          psql -XAtq -h {TARGET} -d postgres -c '{PRECIOUS}' \
            -c 'CREATE TABLE later TABLESPACE bare AS SELECT 1' \
@@ -144,9 +144,9 @@ fn comes_back(lab: &Lab) {
          {bin}/pg_ctl -D {TARGET} -s -w stop"
     ));
     assert_eq!(
-        asked.stdout.trim(),
+        answer.stdout.trim(),
         format!("t\n{OWN}/0 {OWN}/1"),
-        "{asked:?}"
+        "{answer:?}"
     );
     lab.ok(&format!("rm -r {TARGET} {OWN}"));
 }

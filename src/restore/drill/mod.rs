@@ -1,0 +1,17 @@
+//! Restore tests: a recovery in a scratch directory that cannot touch the live cluster, verified, measured and removed.
+//!
+//! The live server beside it comes first; what a test found is kept as a proof.
+
+mod live_watch;
+mod preflight;
+mod proof;
+mod report;
+mod run;
+mod test_level;
+mod verification;
+
+pub use live_watch::{beside, may_begin};
+pub use proof::prove;
+pub use report::Report;
+pub use run::{Options, run};
+pub use test_level::TestLevel;

@@ -1,0 +1,246 @@
+//! What the bucket holds of a set, put into the scratch cluster by PostgreSQL's own programs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::{ChildStdin, Command};
+
+use super::empty_cluster::disk_is_full;
+use super::program_messages::{
+    ProgramErrors, is_missing_here, is_out_of_reach, no_connection, roles_error, roles_only,
+    server_is_gone,
+};
+use crate::dump::{DumpedDatabase, StoredObject};
+use crate::model::Verdict;
+use crate::postgres::{self, PostgresError, Target};
+use crate::process::{self, Finished, Reach};
+use crate::restore::RestoreError;
+use crate::restore::recover::{Network, log_last_lines};
+use crate::restore::scratch::Scratch;
+use crate::storage::{Bucket, Cause, Content, Download, StorageError};
+
+/// Where a set is, and where its parts go.
+pub struct Loader<'a> {
+    pub bin_directory: &'a Path,
+    pub bucket: &'a Bucket,
+    pub scratch: &'a Scratch,
+    /// The scratch server's database that is always there.
+    pub target: Target,
+}
+
+impl Loader<'_> {
+    /// Makes the roles of `globals`, whose every statement may hold a password's hash: none is shown.
+    ///
+    /// # Errors
+    /// What says nothing of the set: S3, the scratch cluster.
+    pub async fn globals(&self, globals: &StoredObject) -> Result<Verdict, RestoreError> {
+        let mut download = self.bucket.download(&globals.key, globals.bytes);
+        let mut sql = Vec::new();
+        loop {
+            match download.next().await {
+                Ok(Some(piece)) => sql.extend_from_slice(&piece),
+                Ok(None) => break,
+                Err(error) => return judge_lost(error),
+            }
+        }
+        if let Some(reason) = content_difference(globals, &download.content()) {
+            return Ok(Verdict::Critical(reason));
+        }
+        let sql = String::from_utf8_lossy(&sql);
+        let script = format!("{}{FOR_XDB}", roles_only(&sql));
+        let mut command = self.client("psql");
+        // Not the statement beside the error: it may be a password's.
+        command.args(["--no-psqlrc", "--quiet", "--set=VERBOSITY=terse"]);
+        let write = async |mut stdin: ChildStdin| {
+            // Where psql has ended early, its exit status shows why.
+            let _ = stdin.write_all(script.as_bytes()).await;
+            Ok::<_, RestoreError>(())
+        };
+        let (finished, ()) = process::feed(command, write).await?;
+        match roles_error(&finished, &self.target.user) {
+            None => Ok(Verdict::Ok),
+            Some(reason) => self.judge("psql", reason, &finished).await,
+        }
+    }
+
+    /// Streams the dump of `database` through `pg_restore`, which makes the database of that name, with its encoding and
+    /// locale, over a connection to the database `via`.
+    ///
+    /// # Errors
+    /// What says nothing of the dump: S3, the scratch cluster.
+    pub async fn database(
+        &self,
+        database: &DumpedDatabase,
+        via: &str,
+    ) -> Result<RestoredDatabase, RestoreError> {
+        let dump = &database.dump;
+        let mut command = self.client("pg_restore");
+        // The database postgres is there already, and goes first. Tablespaces lead to the live cluster's disks.
+        command
+            .args(["--format=custom", "--create", "--clean", "--if-exists"])
+            .args(["--no-tablespaces", "--dbname", via]);
+        let mut download = self.bucket.download(&dump.key, dump.bytes);
+        let mut complaints = ProgramErrors::default();
+        let fed = process::feed_and_watch(
+            command,
+            async |stdin| pour(&mut download, stdin).await,
+            |line| complaints.read(line),
+        );
+        let (finished, ()) = match fed.await {
+            Ok(fed) => fed,
+            Err(PourError::Process(error)) => return Err(error.into()),
+            Err(PourError::Storage(error)) => return judge_lost(error).map(RestoredDatabase::from),
+        };
+        let (error, not_filled) = complaints.judge();
+        // It exits with 1 after errors that it went past.
+        let went_past = finished.status.code() == Some(1) && !not_filled.is_empty();
+        if error.is_some() || !(finished.status.success() || went_past) {
+            let reason = error.unwrap_or_else(|| finished.status.to_string());
+            let verdict = self.judge("pg_restore", reason, &finished).await;
+            return verdict.map(RestoredDatabase::from);
+        }
+        // It need not read what follows the last table.
+        loop {
+            match download.next().await {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(error) => return judge_lost(error).map(RestoredDatabase::from),
+            }
+        }
+        let verdict = match content_difference(dump, &download.content()) {
+            Some(reason) => Verdict::Critical(reason),
+            None => Verdict::Ok,
+        };
+        Ok(RestoredDatabase {
+            verdict,
+            not_filled,
+        })
+    }
+
+    fn client(&self, program: &str) -> Command {
+        let target = &self.target;
+        let mut command = process::command(self.bin_directory.join(program));
+        process::modest(&mut command);
+        if Network::here() == Network::None {
+            process::cut_off(&mut command, Reach::UnixSockets);
+        }
+        command
+            .arg("--no-password")
+            .current_dir(self.scratch.path())
+            .env("PGHOST", &target.host)
+            .env("PGPORT", target.port.to_string())
+            .env("PGUSER", &target.user)
+            .env("PGDATABASE", &target.database)
+            .env("PGOPTIONS", options());
+        command
+    }
+
+    /// Is it the set that is bad, or the place where it was to be restored?
+    async fn judge(
+        &self,
+        program: &'static str,
+        reason: String,
+        finished: &Finished,
+    ) -> Result<Verdict, RestoreError> {
+        if disk_is_full(self.scratch, &finished.stderr) {
+            return Err(RestoreError::DiskFull {
+                doing: "a dump was restored",
+            });
+        }
+        // Some end the session that misses them.
+        if is_missing_here(&reason) {
+            return Ok(Verdict::Unknown(format!(
+                "this node lacks what it needs: {reason}"
+            )));
+        }
+        let is_gone = finished.status.code().is_none()
+            || server_is_gone(&finished.stderr)
+            || no_connection(&finished.stderr) && !self.answers().await;
+        if is_gone {
+            log_last_lines(&self.scratch.log());
+            return Err(RestoreError::Server(format!("{program}: {reason}")));
+        }
+        if is_out_of_reach(&reason) {
+            return Ok(Verdict::Unknown(format!(
+                "it needs another server, and a test reaches none: {reason}"
+            )));
+        }
+        Ok(Verdict::Critical(format!("{program}: {reason}")))
+    }
+
+    /// Whether the scratch server takes connections.
+    async fn answers(&self) -> bool {
+        let connection = postgres::connect(&self.target, Duration::from_secs(10)).await;
+        !matches!(connection, Err(PostgresError::Connect { error, .. }) if error.code().is_none())
+    }
+}
+
+/// The restore of one database.
+pub struct RestoredDatabase {
+    pub verdict: Verdict,
+    /// Materialized views that read another server; the dump holds none of their rows.
+    pub not_filled: Vec<String>,
+}
+
+impl From<Verdict> for RestoredDatabase {
+    fn from(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            not_filled: Vec::new(),
+        }
+    }
+}
+
+/// A database's own settings must not stop its restore, nor have statements logged, which may hold passwords; and no
+/// foreign table may be read: its server is not part of this.
+fn options() -> String {
+    format!(
+        "{} -c restrict_nonsystem_relation_kind=foreign-table -c pgaudit.log=none -c pgaudit.role=",
+        postgres::superuser_program_options()
+    )
+}
+
+/// After the roles' own settings: they may shut out the one that restores.
+const FOR_XDB: &str = "\nALTER ROLE CURRENT_USER RESET ALL;\nALTER ROLE CURRENT_USER LOGIN;\n";
+
+#[derive(Debug, thiserror::Error)]
+enum PourError {
+    #[error(transparent)]
+    Process(#[from] process::ProcessError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+async fn pour(download: &mut Download, mut stdin: ChildStdin) -> Result<(), PourError> {
+    while let Some(piece) = download.next().await? {
+        // Where the program has ended, its exit status shows why.
+        if stdin.write_all(&piece).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A missing object is damage of the set; any other error is S3's.
+fn judge_lost(error: StorageError) -> Result<Verdict, RestoreError> {
+    match error.cause() {
+        Some(Cause::NoSuchKey) => Ok(Verdict::Critical(error.to_string())),
+        _ => Err(RestoreError::StorageLost {
+            doing: "a dump was read",
+            message: error.to_string(),
+        }),
+    }
+}
+
+fn content_difference(stored: &StoredObject, read: &Content) -> Option<String> {
+    let key = &stored.key;
+    if read.bytes != stored.bytes {
+        let (read, stored) = (read.bytes, stored.bytes);
+        return Some(format!(
+            "{key} has {read} bytes, its manifest says {stored}"
+        ));
+    }
+    (read.sha256 != stored.sha256)
+        .then(|| format!("{key} is not what was stored: its SHA-256 differs from its manifest's"))
+}

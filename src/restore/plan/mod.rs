@@ -1,0 +1,26 @@
+//! What is restored from what: the target, the backup that leads to it, the WAL on the way, and what will be lost.
+//!
+//! The survey reads this node's live server and the bucket; the plan is made from it without any IO.
+
+mod forecast;
+mod live_server;
+mod loss;
+mod recovery_target;
+mod restore_plan;
+mod restore_point;
+mod survey;
+mod tablespaces;
+mod time_like;
+mod until;
+mod wal_path;
+mod young_gap;
+
+pub use forecast::{Forecast, forecast};
+pub use live_server::{LiveServer, NoLiveServer, archived_segment, read_live_server};
+pub use loss::measure_rpo;
+pub use recovery_target::not_in_the_wal;
+pub use restore_plan::{GAP_MAY_CLOSE, LATEST, Pick, skipped_backups};
+pub use restore_point::judge_name;
+pub use survey::{Survey, check_parts, check_version, survey};
+pub use until::{TargetSettings, Until, UntilError, behind_record, is_explicit};
+pub use wal_path::{object_suffix, stored_segments};
