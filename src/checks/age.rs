@@ -36,6 +36,7 @@ pub(super) fn judge(success: Option<&Success>, limits: &Limits, now: Timestamp) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{DumpDetail, JobDetail};
 
     #[test]
     fn the_age_is_that_of_the_last_success_and_never_is_critical() {
@@ -58,17 +59,12 @@ mod tests {
                 Verdict::Critical("last succeeded 58 h ago on db2 (limit 54 h)".to_owned()),
             ),
         ] {
-            let success = Success::new(
-                "dump",
-                "db2",
-                at(finished),
-                at(finished),
-                serde_json::Value::Null,
-            );
+            let detail = JobDetail::Dump(DumpDetail::default());
+            let success = Success::new("db2", at(finished), at(finished), detail);
             assert_eq!(judge(Some(&success), &limits, now), verdict, "{finished}");
         }
         let at = at("2026-11-22T12:00:00Z");
-        let future = Success::new("dump", "db2", at, at, serde_json::Value::Null);
+        let future = Success::new("db2", at, at, JobDetail::Dump(DumpDetail::default()));
         assert_eq!(judge(Some(&future), &limits, now).word(), "unknown");
         assert_eq!(judge(None, &limits, now).word(), "critical");
         assert_eq!(in_hours(SignedDuration::from_secs(600)), "10 min");

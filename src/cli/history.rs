@@ -5,7 +5,6 @@ use std::time::Duration;
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::Value;
 use tokio::time::timeout;
 
 use super::exit::{Exit, complain};
@@ -13,7 +12,7 @@ use super::output::{say, table};
 use crate::config::{Config, Loaded};
 use crate::jobs::restore_test;
 use crate::log;
-use crate::model::{Run, Verdict};
+use crate::model::{JobDetail, Run, TestFields, TestReport, Verdict};
 use crate::repository::{Proof, Shared, SharedError};
 use crate::store::{Reader, StoreError};
 
@@ -42,8 +41,8 @@ struct Test {
     result: &'static str,
     /// Why it did not pass.
     reason: Option<String>,
-    /// As `xdb restore-test --json` printed it.
-    report: Value,
+    /// As `xdb restore-test --json` printed it; `None` for a run that ended before there was one.
+    report: Option<TestReport>,
 }
 
 impl From<Proof> for Test {
@@ -58,8 +57,8 @@ impl From<Proof> for Test {
             elapsed_secs: proof.elapsed_secs,
             node: proof.node,
             result,
-            reason: proof.report["reason"].as_str().map(str::to_owned),
-            report: proof.report,
+            reason: proof.report.fields.reason.clone(),
+            report: Some(proof.report),
         }
     }
 }
@@ -125,16 +124,21 @@ fn runs(config: &Config) -> Result<Vec<Run>, StoreError> {
 fn with_runs(proofs: Vec<Proof>, runs: Vec<Run>, hostname: &str) -> Vec<Test> {
     let mut tests: Vec<Test> = proofs.into_iter().map(Test::from).collect();
     for run in runs {
-        let report = run.detail["detail"].clone();
+        let report = match run.detail {
+            Some(JobDetail::RestoreTest(report)) => Some(*report),
+            _ => None,
+        };
         if tests.iter().any(|test| test.report == report) {
             continue;
         }
+        let fields = report.as_ref().map(|report| &report.fields);
+        let conclusion = fields.and_then(|fields| fields.conclusion.as_deref());
         let elapsed = run.finished_at.duration_since(run.started_at);
         tests.push(Test {
             started_at: run.started_at,
             elapsed_secs: elapsed.as_secs_f64(),
             node: hostname.to_owned(),
-            result: match (report["conclusion"].as_str(), &run.verdict) {
+            result: match (conclusion, &run.verdict) {
                 // A test that passed and took longer than the objective is a warning, too.
                 (Some("passed"), _) | (None, Verdict::Ok) => "passed",
                 (Some("incomplete"), _) => "incomplete",
@@ -150,24 +154,24 @@ fn with_runs(proofs: Vec<Proof>, runs: Vec<Run>, hostname: &str) -> Vec<Test> {
 }
 
 fn print(tests: &[Test]) -> std::io::Result<()> {
+    let unknown = TestFields::default();
     let rows = tests.iter().map(|test| {
-        let text = |key: &str| test.report[key].as_str().unwrap_or("-").to_owned();
-        let secs = |key: &str| {
-            let secs = test.report[key].as_f64();
-            secs.map_or_else(|| "-".to_owned(), |secs| format!("{secs:.1} s"))
-        };
-        let to = test.report["recovered_to"].as_str();
-        let to = to.and_then(|to| to.parse::<Timestamp>().ok());
+        let report = test.report.as_ref().map_or(&unknown, |it| &it.fields);
+        let text = |text: &Option<String>| text.as_deref().unwrap_or("-").to_owned();
+        let secs =
+            |secs: Option<f64>| secs.map_or_else(|| "-".to_owned(), |secs| format!("{secs:.1} s"));
         vec![
             test.started_at.strftime("%F %T").to_string(),
             test.node.clone(),
-            text("backup"),
-            text("level"),
-            text("until"),
+            text(&report.backup),
+            text(&report.level),
+            text(&report.until),
             test.result.to_owned(),
-            secs("rto_secs"),
-            secs("rpo_secs"),
-            to.map_or_else(|| "-".to_owned(), |to| to.strftime("%F %T").to_string()),
+            secs(report.rto_secs),
+            secs(report.rpo_secs),
+            report
+                .recovered_to
+                .map_or_else(|| "-".to_owned(), |to| to.strftime("%F %T").to_string()),
             format!("{:.1}", test.elapsed_secs),
         ]
     });
@@ -196,13 +200,14 @@ fn print(tests: &[Test]) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
     fn proof(second: i64, report: Value) -> Proof {
+        let report = report.try_into().unwrap();
         Proof::new("db2", "s3://b/p", (at(second), 1.0), report).unwrap()
     }
 
@@ -214,7 +219,7 @@ mod tests {
             finished_at: at(second + 2),
             succeeded: verdict == Verdict::Ok,
             verdict,
-            detail: json!({ "detail": report }),
+            detail: Some(JobDetail::RestoreTest(Box::new(report.try_into().unwrap()))),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::dump::Dumps;
 use crate::dump::{self, ReadManifests};
 use crate::jobs::restore_test;
 use crate::log;
-use crate::model::Timeline;
+use crate::model::JobDetail;
 use crate::repository::catalog::{Backup, Catalog, Gap, Verified};
 use crate::repository::{
     self, Acknowledgement, Look, ReadProofs, Repository, RepositoryError, RepositoryHandle,
@@ -232,31 +232,33 @@ impl Tests {
         };
         let newest_backup_proven = newest_backup.map(is_proven);
         if let Some(proof) = all.next() {
-            let report = &proof.report;
-            let lsn = report["recovered_lsn"].as_str();
-            let timeline = report["timeline"].as_u64();
+            let report = &proof.report.fields;
             return Some(Proof {
                 node: proof.node.clone(),
                 at: proof.finished_at(),
                 backup: Some(proof.backup.clone()),
-                timeline: timeline.and_then(|id| u32::try_from(id).ok()).map(Timeline),
-                lsn: lsn.and_then(|lsn| lsn.parse().ok()),
-                rto_secs: report["rto_secs"].as_f64(),
-                rpo_secs: report["rpo_secs"].as_f64(),
+                timeline: report.timeline,
+                lsn: report.recovered_lsn,
+                rto_secs: report.rto_secs,
+                rpo_secs: report.rpo_secs,
                 newest_backup_proven,
             });
         }
         let success = self.last_success.as_ref();
-        let success = success.filter(|it| is_of(it.detail["system_identifier"].as_u64()))?;
-        let backup = success.detail["backup"].as_str();
+        let success = success.filter(|it| is_of(it.detail.system_identifier()))?;
+        let JobDetail::RestoreTest(report) = &success.detail else {
+            return None;
+        };
+        let report = &report.fields;
+        let backup = report.backup.as_deref();
         Some(Proof {
             node: success.node.clone(),
             at: success.finished_at(),
             backup: backup.map(str::to_owned),
             timeline: None,
             lsn: None,
-            rto_secs: success.detail["rto_secs"].as_f64(),
-            rpo_secs: success.detail["rpo_secs"].as_f64(),
+            rto_secs: report.rto_secs,
+            rpo_secs: report.rpo_secs,
             newest_backup_proven: backup.zip(newest_backup).map(|(one, other)| one == other),
         })
     }
@@ -273,6 +275,7 @@ mod tests {
         let proof = |backup: &str, level: &str, passed: bool| {
             let report =
                 json!({"backup": backup, "level": level, "passed": passed, "system_identifier": 7});
+            let report = report.try_into().unwrap();
             repository::Proof::new("db2", "s3://b/p", (Timestamp::UNIX_EPOCH, 1.0), report).unwrap()
         };
         let mut tests = Tests {

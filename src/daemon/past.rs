@@ -1,11 +1,10 @@
 //! What is known of a job's past: this node's runs, the bucket's last success, the role, and what was put off.
 
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::schedule::Past;
 use crate::jobs::Job;
-use crate::model::{Run, Verdict};
+use crate::model::{JobDetail, Run, Verdict};
 use crate::repository::Success;
 use crate::store::{Reading, StoreError};
 
@@ -35,8 +34,13 @@ pub fn known(
     success: Option<Success>,
     system_identifier: Option<u64>,
 ) -> Result<Known, StoreError> {
-    let this_cluster = |detail: &Value| is_of(detail, system_identifier);
-    let success = success.filter(|success| this_cluster(&success.detail));
+    let this_cluster = |detail: Option<&JobDetail>| {
+        is_of(
+            detail.and_then(JobDetail::system_identifier),
+            system_identifier,
+        )
+    };
+    let success = success.filter(|success| this_cluster(Some(&success.detail)));
     let Some(reading) = reading else {
         return Ok(Known {
             past: past_of(&[], success.as_ref()),
@@ -45,10 +49,10 @@ pub fn known(
         });
     };
     let mut runs = reading.runs(Some(job.name), REMEMBERED)?;
-    runs.retain(|run| this_cluster(&run.detail["detail"]));
+    runs.retain(|run| this_cluster(run.detail.as_ref()));
     let own = reading.last_good_run(job.name)?;
-    let own = own.filter(|run| this_cluster(&run.detail["detail"]));
-    let own = own.map(|run| success_of(job, hostname, &run));
+    let own = own.filter(|run| this_cluster(run.detail.as_ref()));
+    let own = own.and_then(|run| success_of(hostname, &run));
     let last_success = [own, success]
         .into_iter()
         .flatten()
@@ -68,17 +72,17 @@ pub fn known(
     })
 }
 
-/// Whether a run's detail tells of the cluster `system_identifier`; what does not say so, does. After an upgrade to another
-/// major version the work of the old cluster is nothing to rest on.
-fn is_of(detail: &Value, system_identifier: Option<u64>) -> bool {
-    let told = detail["system_identifier"].as_u64();
-    told.is_none() || system_identifier.is_none() || told == system_identifier
+/// Whether a run that was about the cluster `told` counts for the live one; it does where either is unknown. After an upgrade
+/// to another major version the work of the old cluster is nothing to rest on.
+fn is_of(told: Option<u64>, live: Option<u64>) -> bool {
+    told.is_none() || live.is_none() || told == live
 }
 
-/// A good run as the other nodes are told of it.
-pub(super) fn success_of(job: &Job, hostname: &str, run: &Run) -> Success {
-    let detail = job.summary(&run.detail["detail"]);
-    Success::new(job.name, hostname, run.started_at, run.finished_at, detail)
+/// A good run as the other nodes are told of it; `None` where it left nothing to tell.
+pub(super) fn success_of(hostname: &str, run: &Run) -> Option<Success> {
+    let detail = run.detail.as_ref()?.summary();
+    let (started_at, finished_at) = (run.started_at, run.finished_at);
+    Some(Success::new(hostname, started_at, finished_at, detail))
 }
 
 /// What the schedule needs of a job's last runs, newest first, and of its last success on any node.
@@ -101,6 +105,7 @@ fn past_of(runs: &[Run], success: Option<&Success>) -> Past {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::DumpDetail;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -114,25 +119,25 @@ mod tests {
             finished_at: at(second + 1),
             succeeded: verdict == Verdict::Ok,
             verdict,
-            detail: Value::Null,
+            detail: None,
         }
     }
 
     fn elsewhere(second: i64) -> Success {
-        Success::new("dump", "db1", at(second), at(second + 1), Value::Null)
+        let detail = JobDetail::Dump(DumpDetail::default());
+        Success::new("db1", at(second), at(second + 1), detail)
     }
 
     #[test]
     fn what_was_done_for_another_cluster_of_the_same_name_does_not_count() {
-        let detail = serde_json::json!({ "system_identifier": 7_500_000_000_000_000_001_u64 });
-        for (live, counts) in [
-            (Some(7_500_000_000_000_000_001), true),
-            (Some(7), false),
-            (None, true),
+        for (told, live, counts) in [
+            (Some(8), Some(8), true),
+            (Some(8), Some(7), false),
+            (Some(8), None, true),
+            (None, Some(7), true),
         ] {
-            assert_eq!(is_of(&detail, live), counts, "{live:?}");
+            assert_eq!(is_of(told, live), counts, "{told:?} {live:?}");
         }
-        assert!(is_of(&Value::Null, Some(7)));
     }
 
     #[test]

@@ -25,8 +25,7 @@ pub(super) async fn keep(node: &Node, job: &'static Job, ran: Ran) {
     }
     let finished_at = ran.outcome.finished_at();
     if job.is_cluster_wide {
-        let mut run = Run::new(&ran.outcome, ran.succeeded);
-        run.detail = serde_json::json!({ "detail": ran.detail });
+        let run = Run::new(&ran.outcome, ran.succeeded, ran.detail);
         match node.store.write(move |store| store.record_run(&run)).await {
             Ok(()) if ran.succeeded => successes::tell(node, job).await,
             Ok(()) => {}

@@ -111,7 +111,7 @@ async fn with_bucket(
 ) -> Result<Option<Success>, RepositoryError> {
     let shared = node.tools.repository.get().await?.shared;
     match own {
-        Some(own) => Ok(Some(shared.keep_success(own).await?)),
+        Some(own) => Ok(Some(shared.keep_success(job.name, own).await?)),
         None => Ok(shared.last_success(job.name).await?),
     }
 }
@@ -122,7 +122,7 @@ async fn own(node: &Node, job: &'static Job) -> Result<Option<Success>, StoreErr
         .store
         .read(move |store| store.last_good_run(job.name))
         .await?;
-    Ok(run.map(|run| success_of(job, hostname, &run)))
+    Ok(run.and_then(|run| success_of(hostname, &run)))
 }
 
 /// This node's alert on a job that another node has done since is over: no later run here may come to end it.

@@ -1,12 +1,10 @@
 //! `base-backup`: what `xdb backup push` does, as one finding.
 
-use serde_json::{Value, json};
-
 use super::{CleanUp, Job, Occupied, Ran, Stopwatch, Where, Worked};
 use crate::archive::{self, BackupError, PushedBackup};
 use crate::config::Node;
 use crate::log;
-use crate::model::Verdict;
+use crate::model::{BaseBackupDetail, JobDetail, Verdict};
 use crate::repository::RepositoryHandle;
 
 pub static JOB: Job = Job {
@@ -30,7 +28,6 @@ pub static JOB: Job = Job {
         may_be_left: "an unfinished upload may be left in the bucket",
         later: "the next `xdb backup push` gives it up",
     }),
-    told: &["backup", "compressed_bytes", "system_identifier"],
 };
 
 /// Pushes a base backup; gives what the push gave, too.
@@ -53,15 +50,18 @@ pub async fn run(
                 bytes_per_sec = pushed.bytes_per_sec,
                 "{pushed}"
             );
-            let mut detail = json!(pushed);
-            detail["system_identifier"] = json!(pushed.system_identifier);
-            Worked::of(&JOB, &node.hostname, Verdict::Ok, detail)
+            let detail = JobDetail::BaseBackup(BaseBackupDetail {
+                backup: Some(pushed.backup.clone()),
+                compressed_bytes: Some(pushed.compressed_bytes),
+                system_identifier: Some(pushed.system_identifier),
+            });
+            Worked::of(&JOB, &node.hostname, Verdict::Ok, Some(detail))
         }
         Err(error) => {
             let verdict = Verdict::Unknown(log::chain(error));
             Worked {
                 not_now: error.is_busy(),
-                ..Worked::of(&JOB, &node.hostname, verdict, Value::Null)
+                ..Worked::of(&JOB, &node.hostname, verdict, None)
             }
         }
     };

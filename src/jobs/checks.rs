@@ -2,7 +2,6 @@
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::{Job, Ran, Stopwatch, Tools, Where, Worked};
 use crate::checks::{CheckResult, Definition, Kind};
@@ -16,7 +15,6 @@ pub static JOB: Job = Job {
     occupies: None,
     work: |tools| Box::pin(run(tools)),
     clean_up: None,
-    told: &[],
 };
 
 async fn run(tools: &Tools) -> Ran {
@@ -50,7 +48,7 @@ async fn run(tools: &Tools) -> Ran {
         findings: join_all(looks).await.concat(),
         succeeded: true,
         not_now: false,
-        detail: Value::Null,
+        detail: None,
     };
     watch.ran(&JOB, worked)
 }

@@ -1,12 +1,10 @@
 //! `dump`: what `xdb dump push` does, as one finding.
 
-use serde_json::{Value, json};
-
 use super::{CleanUp, Job, Occupied, Ran, Stopwatch, Where, Worked, dumps};
 use crate::config::Config;
 use crate::dump::{self, DumpError, DumpSet};
 use crate::log;
-use crate::model::Verdict;
+use crate::model::{DumpDetail, JobDetail, Verdict};
 use crate::repository::RepositoryHandle;
 
 pub static JOB: Job = Job {
@@ -24,7 +22,6 @@ pub static JOB: Job = Job {
         may_be_left: "a part of the dump may be left in the bucket",
         later: "it does not count as a dump, and the next `xdb dump push` removes it",
     }),
-    told: &["set", "bytes", "system_identifier"],
 };
 
 /// Dumps every database; gives what the dump gave, too.
@@ -38,12 +35,12 @@ pub async fn run(
     let hostname = &config.node.hostname;
     let worked = match &dumped {
         Ok(set) => {
-            let detail = json!({
-                "set": set.set,
-                "bytes": set.bytes(),
-                "system_identifier": set.system_identifier,
+            let detail = JobDetail::Dump(DumpDetail {
+                set: Some(set.set.clone()),
+                bytes: Some(set.bytes()),
+                system_identifier: Some(set.system_identifier),
             });
-            Worked::of(&JOB, hostname, Verdict::Ok, detail)
+            Worked::of(&JOB, hostname, Verdict::Ok, Some(detail))
         }
         Err(error) => {
             let reason = log::chain(error);
@@ -54,7 +51,7 @@ pub async fn run(
             };
             Worked {
                 not_now: error.is_busy(),
-                ..Worked::of(&JOB, hostname, verdict, Value::Null)
+                ..Worked::of(&JOB, hostname, verdict, None)
             }
         }
     };

@@ -2,6 +2,7 @@
 
 use super::{Job, Occupied, Ran, Stopwatch, Where, Worked, dumps, judge_test};
 use crate::config::Config;
+use crate::model::{DumpTestDetail, JobDetail};
 use crate::repository::RepositoryHandle;
 use crate::restore::Step;
 use crate::restore::dump::{self, DumpReport, DumpSetup};
@@ -18,7 +19,6 @@ pub static JOB: Job = Job {
         Box::pin(async move { run(config, &tools.repository, &mut |_| {}).await.1 })
     },
     clean_up: None,
-    told: &["set", "bytes", "secs", "system_identifier"],
 };
 
 /// Restores the newest dump set; gives the report, too.
@@ -36,10 +36,15 @@ pub async fn run(
         Err(error) => DumpReport::not_begun(error.into()),
     };
     let verdict = judge_test(report.conclusion, report.reason.as_deref());
-    let detail = serde_json::to_value(&report).unwrap_or_default();
+    let detail = JobDetail::DumpTest(DumpTestDetail {
+        set: report.set.clone(),
+        bytes: report.bytes,
+        secs: Some(report.secs),
+        system_identifier: report.system_identifier,
+    });
     let mut worked = Worked {
         not_now: report.not_now,
-        ..Worked::of(&JOB, &config.node.hostname, verdict, detail)
+        ..Worked::of(&JOB, &config.node.hostname, verdict, Some(detail))
     };
     worked.hold_unknown();
     (report, watch.ran(&JOB, worked))

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::LocalBoxFuture;
 use jiff::Timestamp;
-use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::archive::BackupError;
@@ -22,7 +21,7 @@ use crate::checks::{Definition, Sampler};
 use crate::cluster::{Knowledge, View, speaks_for_cluster};
 use crate::config::{Config, Loaded, RestoreTest, Schedule};
 use crate::dump::{DumpError, Dumps};
-use crate::model::{Finding, Outcome, Scope, Verdict};
+use crate::model::{Finding, JobDetail, Outcome, Scope, Verdict};
 use crate::repository::{RepositoryHandle, WorkLockError};
 use crate::restore::Conclusion;
 
@@ -51,8 +50,6 @@ pub struct Job {
     work: for<'a> fn(&'a Tools) -> LocalBoxFuture<'a, Ran>,
     /// `None` where a run that is dropped leaves nothing behind.
     pub clean_up: Option<CleanUp>,
-    /// What of a run's detail the other nodes are told.
-    told: &'static [&'static str],
 }
 
 /// Where a job runs.
@@ -160,7 +157,7 @@ pub struct Ran {
     /// What it needs is not there yet (no backup to test), or another run of it is active: no outcome, and no alert.
     pub not_now: bool,
     /// What the job wants to be found again.
-    pub detail: Value,
+    pub detail: Option<JobDetail>,
 }
 
 impl Job {
@@ -176,12 +173,6 @@ impl Job {
 
     pub fn runs_on(&self, settings: &RestoreTest) -> Where {
         (self.role)(settings)
-    }
-
-    pub fn summary(&self, detail: &Value) -> Value {
-        let keys = self.told.iter();
-        let pairs = keys.map(|key| ((*key).to_owned(), detail[key].clone()));
-        Value::Object(pairs.collect())
     }
 
     /// Whether `other` may run meanwhile.
@@ -207,7 +198,7 @@ impl Job {
         elapsed: Duration,
         reason: String,
     ) -> Ran {
-        let worked = Worked::of(self, hostname, Verdict::Unknown(reason), Value::Null);
+        let worked = Worked::of(self, hostname, Verdict::Unknown(reason), None);
         worked.ran(self, started_at, elapsed)
     }
 
@@ -244,11 +235,11 @@ struct Worked {
     findings: Vec<(Finding, Duration)>,
     succeeded: bool,
     not_now: bool,
-    detail: Value,
+    detail: Option<JobDetail>,
 }
 
 impl Worked {
-    fn of(job: &Job, hostname: &str, verdict: Verdict, detail: Value) -> Self {
+    fn of(job: &Job, hostname: &str, verdict: Verdict, detail: Option<JobDetail>) -> Self {
         let succeeded = verdict == Verdict::Ok;
         let findings = vec![(job.finding(hostname, verdict), Duration::ZERO)];
         Self {
@@ -319,15 +310,6 @@ mod tests {
         }
         assert!(!prune::JOB.tolerates(&base_backup::JOB));
         assert!(checks::JOB.tolerates(&dump::JOB) && base_backup::JOB.tolerates(&checks::JOB));
-    }
-
-    #[test]
-    fn other_nodes_are_told_the_result_and_not_the_whole_report() {
-        let report = serde_json::json!({ "backup": "base_1", "rto_secs": 1.5, "rpo_secs": null, "steps": [1, 2], "verifications": [3], "system_identifier": 7 });
-        assert_eq!(
-            restore_test::JOB.summary(&report),
-            serde_json::json!({ "backup": "base_1", "recovered_to": null, "rto_secs": 1.5, "rpo_secs": null, "steps": [1, 2], "system_identifier": 7 })
-        );
     }
 
     #[test]

@@ -1,13 +1,11 @@
 //! `prune`: what `xdb prune` does, as one finding.
 
-use serde_json::{Value, json};
-
 use super::{CleanUp, Job, Occupied, Ran, Stopwatch, Where, Worked};
 use crate::archive::retention::RetentionError;
 use crate::archive::retention::{self, Report};
 use crate::config::{Node, Retention};
 use crate::log;
-use crate::model::Verdict;
+use crate::model::{JobDetail, PruneDetail, Verdict};
 use crate::repository::RepositoryHandle;
 
 /// More names than this are counted only.
@@ -38,7 +36,6 @@ pub static JOB: Job = Job {
         may_be_left: "a lock may be left in the bucket",
         later: "it expires; the next `xdb prune` continues",
     }),
-    told: &["deleted", "deleted_bytes", "system_identifier"],
 };
 
 /// Deletes what retention does not keep; gives what the prune gave, too.
@@ -55,14 +52,17 @@ pub async fn run(
     let pruned = pruned.await;
     let hostname = &node.hostname;
     let worked = match &pruned {
-        Ok(report) => Worked::of(&JOB, hostname, judge(report), detail(report)),
+        Ok(report) => Worked::of(&JOB, hostname, judge(report), Some(detail(report))),
         // Without a retention xdb deletes nothing, and no prune is missing.
-        Err(RetentionError::NoRetention) => Worked::of(&JOB, hostname, Verdict::Ok, Value::Null),
+        Err(RetentionError::NoRetention) => {
+            let detail = JobDetail::Prune(PruneDetail::default());
+            Worked::of(&JOB, hostname, Verdict::Ok, Some(detail))
+        }
         Err(error) => {
             let verdict = Verdict::Unknown(log::chain(error));
             Worked {
                 not_now: error.is_busy(),
-                ..Worked::of(&JOB, hostname, verdict, Value::Null)
+                ..Worked::of(&JOB, hostname, verdict, None)
             }
         }
     };
@@ -93,14 +93,12 @@ fn named(all: &[String]) -> String {
     }
 }
 
-fn detail(report: &Report) -> Value {
-    let deleted: Vec<&str> = report.plan.deleted().map(|it| it.name.as_str()).collect();
-    json!({
-        "deleted": deleted,
-        "deleted_bytes": report.plan.bytes().0,
-        "gone": report.gone,
-        "left": report.left,
-        "system_identifier": report.system_identifier,
+fn detail(report: &Report) -> JobDetail {
+    let deleted = report.plan.deleted().map(|it| it.name.clone());
+    JobDetail::Prune(PruneDetail {
+        deleted: Some(deleted.collect()),
+        deleted_bytes: Some(report.plan.bytes().0),
+        system_identifier: Some(report.system_identifier),
     })
 }
 

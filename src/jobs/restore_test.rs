@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Job, Occupied, Ran, Stopwatch, Where, Worked, judge_test};
 use crate::config::{self, Loaded};
-use crate::model::{Finding, Scope, Verdict};
+use crate::model::{Finding, JobDetail, Scope, TestReport, Verdict};
 use crate::repository::RepositoryHandle;
 use crate::restore::{self, Conclusion, Options, Report, Setup, Step};
 
@@ -22,14 +22,6 @@ pub static JOB: Job = Job {
         Box::pin(async move { run(&tools.loaded, &tools.repository, &mut |_| {}).await.1 })
     },
     clean_up: None,
-    told: &[
-        "backup",
-        "recovered_to",
-        "rto_secs",
-        "rpo_secs",
-        "steps",
-        "system_identifier",
-    ],
 };
 
 /// Tests the newest backup of the configured repository; gives the report, too.
@@ -47,11 +39,11 @@ pub async fn run(
         Err(error) => Report::not_begun(error.into()),
     };
     let verdict = judge_test(report.conclusion, report.reason.as_deref());
-    let detail = serde_json::to_value(&report).unwrap_or_default();
+    let detail = JobDetail::RestoreTest(Box::new(TestReport::of(&report)));
     let hostname = &loaded.config.node.hostname;
     let mut worked = Worked {
         not_now: report.not_now,
-        ..Worked::of(&JOB, hostname, verdict, detail)
+        ..Worked::of(&JOB, hostname, verdict, Some(detail))
     };
     // It was made: how long ago one was is no second alert.
     worked.succeeded |= report.conclusion == Conclusion::Incomplete;

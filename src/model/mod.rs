@@ -4,6 +4,7 @@ mod account;
 mod age;
 mod alert;
 mod finding;
+mod job_detail;
 mod line;
 mod lsn;
 mod outcome;
@@ -17,6 +18,10 @@ pub use account::account_name;
 pub use age::{age, ago};
 pub use alert::{AlertKey, AlertState, Severity};
 pub use finding::{Finding, Scope};
+pub use job_detail::{
+    BaseBackupDetail, DumpDetail, DumpTestDetail, JobDetail, PruneDetail, TestConditions,
+    TestFields, TestReport,
+};
 pub use line::line_of;
 pub use lsn::Lsn;
 pub use outcome::{Outcome, Run};

@@ -72,7 +72,7 @@ pub(crate) fn expect_restore(work: &RestoreWork, proofs: &[Proof]) -> Result<Res
     let mut tests: Vec<Measured> = proofs.iter().filter_map(measured).collect();
     if tests.is_empty() {
         // One that stopped before the end of the archive says nothing of a restore to that end.
-        let whole = |proof: &Proof| proof.passed && proof.report["until"].is_null();
+        let whole = |proof: &Proof| proof.passed && proof.report.fields.until.is_none();
         return Err(if proofs.iter().any(whole) {
             "no restore test has measured how fast it was".to_owned()
         } else {
@@ -124,21 +124,20 @@ fn named(tests: &[Measured]) -> String {
 
 /// `None` for a test that measured no RTO, or that an older xdb made.
 fn measured(proof: &Proof) -> Option<Measured> {
-    let report = &proof.report;
-    let rto = report["rto_secs"].as_f64()?;
-    let steps = report["steps"].as_array()?;
-    let step = |name: &str| steps.iter().find(|step| step["name"] == name);
-    let fetch = step("fetch")?;
-    let fetch_secs = fetch["secs"].as_f64()?;
+    let report = &proof.report.fields;
+    let rto = report.rto_secs?;
+    let mut steps = report.steps.iter().flatten();
+    let fetch = steps.find(|step| step.name == "fetch")?;
+    let fetch_secs = fetch.secs?;
     let work = RestoreWork {
-        fetch_bytes: fetch["bytes"].as_u64()?,
-        wal_segments: report["wal_segments"].as_u64()?,
-        wal_bytes: report["wal_stored_bytes"].as_u64()?,
+        fetch_bytes: fetch.bytes?,
+        wal_segments: report.wal_segments?,
+        wal_bytes: report.wal_stored_bytes?,
     };
     Some(Measured {
         started_at: proof.started_at,
         node: proof.node.clone(),
-        throttled: report["conditions"]["throttled"] == true,
+        throttled: report.conditions.as_ref().is_some_and(|at| at.throttled),
         work,
         fetch_secs,
         recover_secs: (rto - fetch_secs).max(0.0),
@@ -311,6 +310,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::TestConditions;
 
     const MIB: u64 = 1 << 20;
 
@@ -329,6 +329,7 @@ mod tests {
             "steps": [{ "name": "fetch", "secs": fetch_secs, "bytes": work.fetch_bytes }],
         });
         let at = format!("2026-11-{day:02}T04:00:00Z").parse().unwrap();
+        let report = report.try_into().unwrap();
         Proof::new("db2", "s3://b/main", (at, rto_secs), report).unwrap()
     }
 
@@ -393,11 +394,11 @@ mod tests {
         let now = work(10, 4, 4);
         let mut failed = test(1, now, 1.0, 3.0);
         failed.passed = false;
-        failed.report["rto_secs"] = json!(null);
+        failed.report.fields.rto_secs = None;
         let mut old = test(1, now, 1.0, 3.0);
-        old.report["wal_segments"] = json!(null);
+        old.report.fields.wal_segments = None;
         let mut stopped = old.clone();
-        stopped.report["until"] = json!("0/3000028");
+        stopped.report.fields.until = Some("0/3000028".to_owned());
         for (tests, words) in [
             (vec![], "no restore test has passed yet"),
             (vec![stopped], "no restore test has passed yet"),
@@ -409,7 +410,7 @@ mod tests {
         }
         // One that was held back serves where there is no other.
         let mut slow = test(2, now, 9.0, 30.0);
-        slow.report["conditions"]["throttled"] = json!(true);
+        slow.report.fields.conditions = Some(TestConditions { throttled: true });
         let both = [test(1, now, 1.0, 3.0), slow.clone()];
         assert_eq!(expect_restore(&now, &both).unwrap().high_secs, 3.0);
         let slow = expect_restore(&now, &[slow]).unwrap();

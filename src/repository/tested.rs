@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::catalog::{Backup, Catalog, Tested, Tests};
 use super::{Proof, Repository, RepositoryError, Shared, SharedError};
 use crate::log;
-use crate::model::WalSegment;
+use crate::model::{TestFields, WalSegment};
 use crate::storage::Object;
 
 /// Small objects read at once.
@@ -170,29 +170,27 @@ fn counts(proof: &Proof, repository: &str, backup: &Backup) -> bool {
 }
 
 fn judge(proof: &Proof) -> Tested {
-    let reason = proof.report["reason"].as_str();
+    let report = &proof.report.fields;
+    let reason = report.reason.as_ref();
     let reason = reason.and_then(|reason| reason.lines().next());
     Tested {
         at: proof.started_at,
         node: proof.node.clone(),
         passed: proof.passed,
         reason: reason.map(str::to_owned),
-        spares_backup: !proof.passed && spares_backup(&proof.report),
-        damaged_wal: proof.report["damaged_wal"].as_str().map(str::to_owned),
+        spares_backup: !proof.passed && spares_backup(report),
+        damaged_wal: report.damaged_wal.clone(),
     }
 }
 
 /// Whether the test ended well but for WAL that was missing then, and for answers to the caller's own questions (`--sql`).
-fn spares_backup(report: &serde_json::Value) -> bool {
-    let all = report["verifications"].as_array();
-    let bad = all
-        .into_iter()
-        .flatten()
-        .filter(|one| one["verdict"] == "critical");
-    let bad: Vec<&str> = bad.filter_map(|one| one["name"].as_str()).collect();
+fn spares_backup(report: &TestFields) -> bool {
+    let all = report.verifications.iter().flatten();
+    let bad = all.filter(|one| one.verdict == "critical");
+    let bad: Vec<&str> = bad.map(|one| one.name.as_str()).collect();
     let is_of_gap = |name: &&str| MISSING_WAL.contains(name) || AFTER_A_GAP.contains(name);
     let is_question = |name: &&str| name.starts_with("sql: ");
-    let reason = report["reason"].as_str().unwrap_or_default();
+    let reason = report.reason.as_deref().unwrap_or_default();
     // What ended the test comes before what was seen on the way.
     let ended_well = bad
         .first()
@@ -209,8 +207,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::TestReport;
 
     fn proof(repository: &str, report: serde_json::Value) -> Proof {
+        let report = report.try_into().unwrap();
         Proof::new("db2", repository, (Timestamp::UNIX_EPOCH, 1.0), report).unwrap()
     }
 
@@ -294,7 +294,10 @@ mod tests {
                 .map(|name| json!({"name": name, "verdict": "critical"}));
             let good = [json!({"name": "files", "verdict": "ok"})];
             let verifications: Vec<_> = good.into_iter().chain(bad).collect();
-            json!({"backup": "base_1", "reason": reason, "verifications": verifications})
+            TestReport::try_from(
+                json!({"backup": "base_1", "reason": reason, "verifications": verifications}),
+            )
+            .unwrap()
         };
         for (what, report, expected) in [
             (
@@ -329,7 +332,7 @@ mod tests {
             ),
             ("no verification", report("cut", &[]), false),
         ] {
-            assert_eq!(spares_backup(&report), expected, "{what}");
+            assert_eq!(spares_backup(&report.fields), expected, "{what}");
         }
     }
 }

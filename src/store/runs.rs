@@ -1,9 +1,11 @@
 //! The history of jobs.
 
 use rusqlite::{OptionalExtension, Row, params};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::{Reading, StoreError, Writing, query, time};
-use crate::model::{Run, Verdict};
+use crate::model::{JobDetail, Run, Verdict};
 
 /// As many runs of each job are kept.
 pub const KEPT_RUNS: u32 = 1000;
@@ -78,6 +80,11 @@ impl Writing<'_> {
     /// # Errors
     /// When the store cannot be written.
     pub fn record_run(&self, run: &Run) -> Result<(), StoreError> {
+        let detail = StoredDetail {
+            v: 1,
+            detail: run.detail.as_ref(),
+        };
+        let detail = serde_json::to_string(&detail).expect("a detail is plain values");
         let record = || {
             self.0.0.prepare(
                 "INSERT INTO runs (job, target, started_us, finished_us, verdict, reason, succeeded, detail)
@@ -91,7 +98,7 @@ impl Writing<'_> {
                 run.verdict.word(),
                 run.verdict.reason(),
                 run.succeeded,
-                run.detail.to_string(),
+                detail,
             ])?;
             self.0
                 .0
@@ -139,17 +146,57 @@ impl RawRun {
             "unknown" => Verdict::Unknown(reason),
             _ => return Err(StoreError::Content { what: "a verdict" }),
         };
-        let detail = serde_json::from_str(&self.detail);
         Ok(Run {
+            detail: read_detail(&self.job, &self.detail)?,
             job: self.job,
             target: self.target,
             started_at: time(self.started)?,
             finished_at: time(self.finished)?,
             verdict,
             succeeded: self.succeeded,
-            detail: detail.map_err(|_| StoreError::Content {
-                what: "a run's detail",
-            })?,
         })
+    }
+}
+
+/// A run's detail as its row keeps it: `{"v":1,"job":"dump","detail":{…}}`.
+#[derive(Serialize)]
+struct StoredDetail<'a> {
+    v: u32,
+    #[serde(flatten)]
+    detail: Option<&'a JobDetail>,
+}
+
+/// In rows from before `v` only the column tells the job. What does not fit its job, such as one that this xdb does not know,
+/// is none.
+fn read_detail(job: &str, row: &str) -> Result<Option<JobDetail>, StoreError> {
+    let stored = serde_json::from_str::<Map<String, Value>>(row);
+    let mut stored = stored.map_err(|_| StoreError::Content {
+        what: "a run's detail",
+    })?;
+    stored.insert("job".to_owned(), job.into());
+    Ok(serde_json::from_value(Value::Object(stored)).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_detail_is_read_as_it_was_written_and_rows_of_older_versions_are_read_too() {
+        let old = r#"{"detail":{"deleted":["base_1"],"deleted_bytes":9,"gone":[],"system_identifier":7}}"#;
+        let detail = read_detail("prune", old).unwrap();
+        assert_eq!(detail.as_ref().unwrap().system_identifier(), Some(7));
+        let stored = StoredDetail {
+            v: 1,
+            detail: detail.as_ref(),
+        };
+        let row = serde_json::to_string(&stored).unwrap();
+        let written = r#"{"v":1,"job":"prune","detail":{"deleted":["base_1"],"deleted_bytes":9,"system_identifier":7}}"#;
+        assert_eq!(row, written);
+        assert_eq!(read_detail("prune", &row).unwrap(), detail);
+        for row in [r#"{"v":1}"#, r#"{"findings":[]}"#, old] {
+            assert_eq!(read_detail("of-a-later-xdb", row).unwrap(), None);
+        }
+        assert!(read_detail("prune", "cut").is_err());
     }
 }

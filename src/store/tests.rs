@@ -28,7 +28,7 @@ pub(super) fn run_of(job: &str, seconds: i64, succeeded: bool) -> Run {
     };
     Run {
         verdict: Verdict::Critical(format!("run {seconds}")),
-        ..Run::new(&outcome, succeeded)
+        ..Run::new(&outcome, succeeded, None)
     }
 }
 

@@ -6,7 +6,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 
 use super::{Folder, Mark, RetentionError, Seen};
-use crate::model::WalSegment;
+use crate::model::{JobDetail, WalSegment};
 use crate::repository::catalog::{self, Backup};
 use crate::repository::{ArchiveOf, Keeper, Program, Repository, RepositoryError, Shared};
 use crate::storage::Cause;
@@ -60,8 +60,11 @@ async fn proven(
     let (mut proven, failed) = last_outcomes(outcomes);
     // Where a test's proof could not be written, its success is, as soon as the bucket answers.
     let success = shared.last_success(TEST).await?;
-    let success = success.filter(|it| it.detail["system_identifier"].as_u64() == Some(of.0));
-    let backup = success.and_then(|it| it.detail["backup"].as_str().map(str::to_owned));
+    let success = success.filter(|it| it.detail.system_identifier() == Some(of.0));
+    let backup = success.and_then(|it| match it.detail {
+        JobDetail::RestoreTest(report) => report.fields.backup,
+        _ => None,
+    });
     proven.extend(backup.filter(|backup| !failed.contains(backup)));
     Ok(proven)
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ArchiveOf, Shared, SharedError, finished_at};
 use crate::log;
+use crate::model::TestReport;
 use crate::storage::Condition;
 
 const FOLDER: &str = "proofs/";
@@ -35,16 +36,16 @@ pub struct Proof {
     pub backup: String,
     pub passed: bool,
     /// As `xdb restore-test --json` prints it.
-    pub report: serde_json::Value,
+    pub report: TestReport,
 }
 
 impl Proof {
-    /// `report` has keys `backup` and `passed`; without a backup nothing was judged.
+    /// `None` without a backup: nothing was judged.
     pub fn new(
         node: &str,
         repository: &str,
         (started_at, elapsed_secs): (Timestamp, f64),
-        report: serde_json::Value,
+        report: TestReport,
     ) -> Option<Self> {
         Some(Self {
             v: 1,
@@ -52,9 +53,9 @@ impl Proof {
             elapsed_secs,
             node: node.to_owned(),
             repository: repository.to_owned(),
-            system_identifier: report["system_identifier"].as_u64(),
-            backup: report["backup"].as_str()?.to_owned(),
-            passed: report["passed"] == true,
+            system_identifier: report.fields.system_identifier,
+            backup: report.fields.backup.clone()?,
+            passed: report.fields.passed,
             report,
         })
     }
@@ -65,12 +66,13 @@ impl Proof {
 
     /// Whether its backup came back whole: pages were looked at, and it was recovered to the end of the archive.
     pub fn proves(&self) -> bool {
-        self.passed && self.report["level"] != "start" && self.report["until"].is_null()
+        let report = &self.report.fields;
+        self.passed && report.level.as_deref() != Some("start") && report.until.is_none()
     }
 
     /// Whether nothing bad was found, and not all could be looked at: that speaks neither for the backup nor against it.
     pub fn is_incomplete(&self) -> bool {
-        self.report["conclusion"] == "incomplete"
+        self.report.fields.conclusion.as_deref() == Some("incomplete")
     }
 
     /// Whether the proof at `key` is of `backup`.

@@ -4,32 +4,31 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Shared, SharedError, finished_at};
+use crate::model::JobDetail;
 use crate::storage::Step;
 
 /// One run that succeeded; the object's JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Success {
     v: u32,
-    pub job: String,
     /// Host name of the node that did it.
     pub node: String,
     pub started_at: Timestamp,
     pub elapsed_secs: f64,
-    /// What came of it, such as the backup's name.
-    pub detail: serde_json::Value,
+    /// The name of the job, and what came of it: keys `job` and `detail`.
+    #[serde(flatten)]
+    pub detail: JobDetail,
 }
 
 impl Success {
     pub fn new(
-        job: &str,
         node: &str,
         started_at: Timestamp,
         finished_at: Timestamp,
-        detail: serde_json::Value,
+        detail: JobDetail,
     ) -> Self {
         Self {
             v: 1,
-            job: job.to_owned(),
             node: node.to_owned(),
             started_at,
             elapsed_secs: finished_at.duration_since(started_at).as_secs_f64(),
@@ -60,14 +59,14 @@ impl Shared {
             .transpose()
     }
 
-    /// Keeps `success` unless a later one is there, and gives the later of the two.
+    /// Keeps `success` of `job` unless a later one is there, and gives the later of the two.
     ///
     /// One of the future was written by a clock that was wrong, and gives way.
     ///
     /// # Errors
     /// When the bucket cannot be asked or written.
-    pub async fn keep_success(&self, success: Success) -> Result<Success, SharedError> {
-        let key = self.success_key(&success.job);
+    pub async fn keep_success(&self, job: &str, success: Success) -> Result<Success, SharedError> {
+        let key = self.success_key(job);
         let decide = |there: Option<&[u8]>| -> Result<Step<Success>, SharedError> {
             let there = there.map(|content| self.read_success(&key, content));
             Ok(match there.transpose()? {
@@ -99,19 +98,29 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::DumpDetail;
 
     #[test]
     fn a_success_is_read_as_it_was_written() {
         let (started, finished) = ("2026-11-21T02:00:00Z", "2026-11-21T02:00:01.5Z");
-        let detail = serde_json::json!({ "set": "20261121T020000.000Z-db2" });
+        let detail = JobDetail::Dump(DumpDetail {
+            set: Some("20261121T020000.000Z-db2".to_owned()),
+            bytes: Some(5),
+            system_identifier: Some(u64::MAX),
+        });
         let at = |text: &str| text.parse().unwrap();
-        let success = Success::new("dump", "db2", at(started), at(finished), detail);
+        let success = Success::new("db2", at(started), at(finished), detail);
         let json = serde_json::to_string(&success).unwrap();
         assert_eq!(
             json,
-            r#"{"v":1,"job":"dump","node":"db2","started_at":"2026-11-21T02:00:00Z","elapsed_secs":1.5,"detail":{"set":"20261121T020000.000Z-db2"}}"#
+            r#"{"v":1,"node":"db2","started_at":"2026-11-21T02:00:00Z","elapsed_secs":1.5,"job":"dump","detail":{"set":"20261121T020000.000Z-db2","bytes":5,"system_identifier":18446744073709551615}}"#
         );
         let read: Success = serde_json::from_str(&json).unwrap();
+        assert_eq!(read, success);
+        assert_eq!(read.finished_at(), at(finished));
+        // As an older xdb wrote it.
+        let old = r#"{"v":1,"job":"dump","node":"db2","started_at":"2026-11-21T02:00:00Z","elapsed_secs":1.5,"detail":{"set":"20261121T020000.000Z-db2"}}"#;
+        let read: Success = serde_json::from_str(old).unwrap();
         assert_eq!(read.finished_at(), at(finished));
         let odd = Success {
             elapsed_secs: -1.0,

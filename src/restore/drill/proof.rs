@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::report::Report;
 use super::run::{Options, run};
 use crate::log;
+use crate::model::TestReport;
 use crate::repository::{Proof, SharedError};
 use crate::restore::{Conclusion, OnStep, Setup, secs};
 
@@ -35,7 +36,7 @@ pub async fn prove(setup: &Setup, options: &Options, on_step: OnStep<'_>) -> Rep
 
 async fn keep(setup: &Setup, when: (Timestamp, f64), report: &Report) -> Result<(), SharedError> {
     let repository = &setup.repository;
-    let report = serde_json::to_value(report).unwrap_or_default();
+    let report = TestReport::of(report);
     let node = &setup.node.hostname;
     match Proof::new(node, &repository.location.to_string(), when, report) {
         Some(proof) => repository.shared.keep_proof(&proof).await,
