@@ -11,6 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "repository",
             "daemon",
+            "runner",
             "jobs",
             "restore",
             "archive",
@@ -31,6 +32,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "daemon",
         &[
             "repository",
+            "runner",
             "jobs",
             "http",
             "alerts",
@@ -42,6 +44,22 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "process",
             "postgres",
             "storage",
+            "redis",
+            "store",
+            "log",
+            "config",
+            "model",
+        ],
+    ),
+    (
+        "runner",
+        &[
+            "repository",
+            "jobs",
+            "alerts",
+            "checks",
+            "cluster",
+            "postgres",
             "redis",
             "store",
             "log",

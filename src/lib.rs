@@ -3,9 +3,10 @@
 //! The rooms, top to bottom; an arrow (`use crate::…`) points down only:
 //!
 //! - [`cli`]: one file a verb
-//! - [`daemon`]: samples, schedules, publishes
-//! - [`jobs`]: what the daemon does by schedule
-//! - [`http`]: what it serves
+//! - [`daemon`]: the long-lived loops: sampling, peers, driver, heartbeat, systemd
+//! - [`http`]: what the daemon serves
+//! - [`runner`]: runs a job and publishes its outcome, with or without a daemon
+//! - [`jobs`]: what runs by schedule, one file a job
 //! - [`restore`]: restore tests, dump tests and restores for good, of what [`archive`] and [`dump`] stored
 //! - [`archive`]: WAL files, base backups, retention: what changes the repository
 //! - [`repository`]: the WAL-G repository: what is in it, the program that writes it, what xdb keeps beside it
@@ -40,6 +41,8 @@ pub mod redis;
 mod repository;
 #[allow(unreachable_pub, reason = "its files move")]
 mod restore;
+#[allow(unreachable_pub, reason = "its files move")]
+mod runner;
 mod storage;
 pub mod store;
 mod wait;

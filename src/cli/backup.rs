@@ -9,11 +9,11 @@ use super::backup_show;
 use super::exit::Exit;
 use super::output::{say, table};
 use crate::config::{Flag, Loaded};
-use crate::daemon;
 use crate::jobs::base_backup;
 use crate::model::{Lsn, Timeline};
 use crate::repository::catalog::{Backup, Catalog, Delta, State, Tested, Window};
 use crate::repository::{Look, Repository, RepositoryError, RepositoryHandle};
+use crate::runner;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -63,7 +63,7 @@ pub(crate) async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
         Verb::Push { full, json } => {
             let repository = RepositoryHandle::new(&loaded.config);
             let push = base_backup::run(&loaded.config.node, &repository, full);
-            let pushed = daemon::run_once(loaded, &base_backup::JOB, push).await?;
+            let pushed = runner::run_once(loaded, &base_backup::JOB, push).await?;
             if json {
                 say(serde_json::to_string_pretty(&pushed)?)?;
             } else {

@@ -6,12 +6,12 @@ use clap::Subcommand;
 use super::exit::{Exit, complain};
 use super::output::{say, show_step, table};
 use crate::config::Loaded;
-use crate::daemon;
 use crate::dump::{self, DumpSet, Dumps, LeftOut, Listed, Status};
 use crate::jobs;
 use crate::repository::RepositoryHandle;
 use crate::restore::dump::{DumpReport, DumpSetup};
 use crate::restore::{self, Step};
+use crate::runner;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -49,7 +49,7 @@ pub(crate) async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
             let set = if database.is_empty() {
                 let repository = RepositoryHandle::new(config);
                 let dump = jobs::dump::run(config, &repository);
-                daemon::run_once(loaded, &jobs::dump::JOB, dump).await?
+                runner::run_once(loaded, &jobs::dump::JOB, dump).await?
             } else {
                 dump::push(&Dumps::open(config).await?, &database).await?
             };
@@ -82,7 +82,7 @@ async fn test(loaded: &Loaded, set: Option<&str>, json: bool) -> anyhow::Result<
     let report = if set.is_none() {
         let repository = RepositoryHandle::new(config);
         let test = jobs::dump_test::run(config, &repository, &mut progress);
-        daemon::run_once(loaded, &jobs::dump_test::JOB, test).await
+        runner::run_once(loaded, &jobs::dump_test::JOB, test).await
     } else {
         let (dumps, settings) = (Dumps::open(config).await?, config.restore_test.clone());
         restore::dump::run(&DumpSetup { dumps, settings }, set, &mut progress).await

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use crate::archive::retention::RetentionError;
 use crate::archive::{BackupError, FillError};
 use crate::config::ConfigError;
-use crate::daemon::{DaemonError, NotRun};
+use crate::daemon::DaemonError;
 use crate::dump::DumpError;
 use crate::log;
 use crate::repository::RepositoryError;
 use crate::restore::{Conclusion, RestoreError, UntilError};
+use crate::runner::{NotRun, RunnerError};
 use crate::store::StoreError;
 use crate::wait::WaitError;
 
@@ -125,6 +126,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         return error.hint().map(str::to_owned);
     }
     if let Some(error) = error.downcast_ref::<DaemonError>() {
+        return error.hint().map(str::to_owned);
+    }
+    if let Some(error) = error.downcast_ref::<RunnerError>() {
         return error.hint().map(str::to_owned);
     }
     if let Some(error) = error.downcast_ref::<StoreError>() {

@@ -10,12 +10,12 @@ use tokio::time::timeout;
 use super::exit::{Exit, complain};
 use super::output::{say, table};
 use crate::config::{Config, Loaded};
-use crate::daemon::{self, Known, next_run};
 use crate::jobs::{JOBS, Job};
 use crate::log;
 use crate::model::{Run, ago};
 use crate::postgres;
 use crate::repository::{Shared, Success};
+use crate::runner::{self, JobHistory, next_run};
 use crate::store::Reader;
 
 /// For one object of the bucket.
@@ -82,8 +82,8 @@ pub(crate) async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result
         };
         let hostname = &config.node.hostname;
         let reading = reader.as_ref().map(Reader::reading);
-        let known = daemon::known(reading.as_ref(), job, hostname, success, identifier)?;
-        listed.push(listed_of(job, config, known, now)?);
+        let history = runner::job_history(reading.as_ref(), job, hostname, success, identifier)?;
+        listed.push(listed_of(job, config, history, now)?);
     }
     if arguments.json {
         say(serde_json::to_string_pretty(&listed)?)?;
@@ -100,18 +100,23 @@ pub(crate) async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result
     Ok(Exit::CouldNot)
 }
 
-fn listed_of(job: &Job, config: &Config, known: Known, now: Timestamp) -> anyhow::Result<Listed> {
-    let schedule = daemon::schedule_of(job, &config.schedule)?;
+fn listed_of(
+    job: &Job,
+    config: &Config,
+    history: JobHistory,
+    now: Timestamp,
+) -> anyhow::Result<Listed> {
+    let schedule = runner::schedule_of(job, &config.schedule)?;
     // Runs of the checks are not kept, so the time of the last one is unknown.
     let next = job
         .is_cluster_wide
-        .then(|| next_run(&schedule, &known.past, now));
+        .then(|| next_run(&schedule, &history.last_runs, now));
     Ok(Listed {
         job: job.name,
         schedule: job.schedule(&config.schedule).to_owned(),
         runs_on: job.runs_on(&config.restore_test).word(),
-        last_run: known.last_run.as_ref().map(LastRun::from),
-        last_success: known.last_success,
+        last_run: history.last_run.as_ref().map(LastRun::from),
+        last_success: history.last_success,
         next_run: next.flatten(),
     })
 }

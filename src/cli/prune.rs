@@ -7,9 +7,9 @@ use super::exit::{Exit, complain};
 use super::output::{say, table};
 use crate::archive::retention::{self, Plan};
 use crate::config::Loaded;
-use crate::daemon;
 use crate::jobs;
 use crate::repository::{Repository, RepositoryHandle};
+use crate::runner;
 
 #[derive(Debug, Args)]
 #[command(
@@ -44,7 +44,7 @@ pub(crate) async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result
     }
     let repository = RepositoryHandle::new(config);
     let prune = jobs::prune::run(&config.node, config.retention, &repository);
-    let report = daemon::run_once(loaded, &jobs::prune::JOB, prune).await?;
+    let report = runner::run_once(loaded, &jobs::prune::JOB, prune).await?;
     if arguments.json {
         say(serde_json::to_string_pretty(&report)?)?;
     } else {

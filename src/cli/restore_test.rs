@@ -8,12 +8,12 @@ use super::exit::{Exit, complain};
 use super::history;
 use super::output::{say, show_step, table};
 use crate::config::{Config, Flag, Loaded};
-use crate::daemon;
 use crate::jobs;
 use crate::repository::{Repository, RepositoryError, RepositoryHandle};
 use crate::restore::{
     self, Options, Report, Setup, SqlCheck, Step, TestLevel, Until, UntilError, is_explicit,
 };
+use crate::runner;
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -128,7 +128,7 @@ pub(crate) async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result
     let report = if arguments.is_the_job(&loaded.config) {
         let repository = RepositoryHandle::new(&loaded.config);
         let test = jobs::restore_test::run(loaded, &repository, &mut progress);
-        daemon::run_once(loaded, &jobs::restore_test::JOB, test).await
+        runner::run_once(loaded, &jobs::restore_test::JOB, test).await
     } else if arguments.repository.is_none() {
         restore::prove(&setup(loaded).await?, &options, &mut progress).await
     } else {

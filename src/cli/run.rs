@@ -9,10 +9,10 @@ use tokio::time::timeout;
 use super::exit::{Exit, complain};
 use super::output::say;
 use crate::config::Loaded;
-use crate::daemon;
 use crate::jobs::{JOBS, Job};
 use crate::model::Verdict;
 use crate::repository::RepositoryHandle;
+use crate::runner;
 
 #[derive(Debug, Args)]
 #[command(
@@ -32,7 +32,7 @@ impl Arguments {
 }
 
 pub(crate) async fn run(job: &'static Job, loaded: &Loaded) -> anyhow::Result<Exit> {
-    let (outcome, not_now) = daemon::run_job(loaded, job).await?;
+    let (outcome, not_now) = runner::run_job(loaded, job).await?;
     let verdict = outcome.verdict();
     let reason = verdict.reason().unwrap_or_default();
     if not_now {

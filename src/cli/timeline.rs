@@ -9,11 +9,11 @@ use super::operator;
 use super::output::{say, table};
 use crate::cluster::{self, View};
 use crate::config::{Config, Loaded};
-use crate::daemon;
 use crate::log;
 use crate::model::{ServerPosition, Timeline, TimelineHistory};
 use crate::postgres::control_file;
 use crate::repository::{self, Relation, Repository, RepositoryError, ShownByPeers, Timelines};
+use crate::runner;
 use crate::store::StateFiles;
 
 #[derive(Debug, Subcommand)]
@@ -133,7 +133,7 @@ async fn ask_peers(
         let state = match cluster::ask_state(address).await {
             Ok(state) if state.hostname == config.node.hostname => continue,
             Ok(state) => state,
-            Err(_) if force || daemon::is_this_node(config, address) => continue,
+            Err(_) if force || runner::is_this_node(config, address) => continue,
             Err(error) => {
                 return Err(RepositoryError::Refused {
                     reason: format!("the peer {address} may be a primary on timeline {timeline}: {}", log::chain(&error)),

@@ -10,30 +10,32 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::clock::Clock;
-use super::past::known;
-use super::schedule::{Past, Schedule, next_run};
-use super::{DaemonError, Node, publish, schedule_of};
-use crate::cluster::View;
-use crate::config::RestoreTest;
-use crate::jobs::{JOBS, Job, Ran, Tools, Where};
+use super::systemd::Liveness;
+use crate::jobs::{JOBS, Job, Ran, Tools};
 use crate::log;
 use crate::model::{AlertKey, Scope};
+use crate::runner::{
+    LastRuns, Node, RunnerError, Schedule, belongs_here, job_history, next_run, publish,
+    schedule_of,
+};
 use crate::store::{Reading, StoreError, Writing};
 
 pub(super) struct Driver {
     node: Arc<Node>,
+    liveness: Arc<Liveness>,
     schedules: Vec<(&'static Job, Schedule)>,
     /// Dropped with the driver, which ends every run.
     stop: watch::Sender<()>,
 }
 
 impl Driver {
-    pub(super) fn new(node: &Arc<Node>) -> Result<Self, DaemonError> {
+    pub(super) fn new(node: &Arc<Node>, liveness: &Arc<Liveness>) -> Result<Self, RunnerError> {
         let settings = &node.tools.loaded.config.schedule;
         let schedule = |job| schedule_of(job, settings).map(|schedule| (job, schedule));
         let schedules = JOBS.into_iter().map(schedule).collect::<Result<_, _>>()?;
         Ok(Self {
             node: node.clone(),
+            liveness: liveness.clone(),
             schedules,
             stop: watch::Sender::new(()),
         })
@@ -45,8 +47,8 @@ impl Driver {
         let mut clock = Clock::new();
         let mut runs: JoinSet<Option<Ran>> = JoinSet::new();
         let mut running: HashMap<tokio::task::Id, (&'static Job, Timestamp)> = HashMap::new();
-        // Checks are kept in no history: their past is this.
-        let mut past_checks = Past::default();
+        // Checks are kept in no history.
+        let mut checks = LastRuns::default();
         let mut put_off: HashMap<&'static str, Timestamp> = HashMap::new();
         loop {
             tokio::select! {
@@ -57,7 +59,7 @@ impl Driver {
                         Err(error) => (error.id(), Err(error.to_string())),
                     };
                     // Before the store is asked: several runs may end while its volume hangs.
-                    self.node.pulse.driver.beat();
+                    self.liveness.driver.turned();
                     if let Some((job, started_at)) = running.remove(&id) {
                         let ran = ran.unwrap_or_else(|reason| Some(broken(job, self.node.hostname(), started_at, &reason)));
                         if let Some(ran) = ran {
@@ -70,7 +72,7 @@ impl Driver {
                     continue;
                 }
             }
-            self.node.pulse.driver.beat();
+            self.liveness.driver.turned();
             let now = Timestamp::now();
             role = self.follow_role(role, now).await;
             for (job, schedule) in &self.schedules {
@@ -78,14 +80,14 @@ impl Driver {
                 if !free || !self.belongs_here(job, now) {
                     continue;
                 }
-                let past = if job.is_cluster_wide {
-                    self.past(job).await
+                let last = if job.is_cluster_wide {
+                    self.last_runs(job).await
                 } else {
-                    Ok(past_checks)
+                    Ok(checks)
                 };
                 let put_off_at = put_off.get(job.name).copied();
-                let due = match past.map(|past| Past { put_off_at, ..past }) {
-                    Ok(past) => next_run(schedule, &past, now).is_some_and(|next| next <= now),
+                let due = match last.map(|last| LastRuns { put_off_at, ..last }) {
+                    Ok(last) => next_run(schedule, &last, now).is_some_and(|next| next <= now),
                     Err(error) => {
                         tracing::error!(job = job.name, "its history cannot be read: {error}");
                         false
@@ -93,10 +95,10 @@ impl Driver {
                 };
                 if due {
                     if !job.is_cluster_wide {
-                        past_checks = Past {
+                        checks = LastRuns {
                             last_run: Some(now),
                             last_judged: Some(now),
-                            ..Past::default()
+                            ..LastRuns::default()
                         };
                     }
                     let run = on_a_thread(job, self.node.tools.clone(), self.stop.subscribe());
@@ -132,7 +134,7 @@ impl Driver {
             let own = move |key: &AlertKey| ends_with_role(key, &alike);
             let now = if role { "a replica" } else { "a primary" };
             let reason = format!("role changed: this server is {now} now");
-            publish::resolve(&self.node, own, &reason).await;
+            alerts::resolve(&self.node, own, &reason).await;
         }
         Some(role)
     }
@@ -141,18 +143,18 @@ impl Driver {
     fn belongs_here(&self, job: &Job, now: Timestamp) -> bool {
         let asked = !job.is_cluster_wide || self.node.successes.were_asked_for();
         let settings = &self.node.tools.loaded.config.restore_test;
-        asked && belongs(job, settings, &self.node.view.borrow(), now)
+        asked && belongs_here(job, settings, &self.node.view.borrow(), now)
     }
 
-    async fn past(&self, job: &'static Job) -> Result<Past, StoreError> {
+    async fn last_runs(&self, job: &'static Job) -> Result<LastRuns, StoreError> {
         let hostname = self.node.tools.loaded.config.node.hostname.clone();
         let success = self.node.successes.get(job);
         let sample = self.node.view.borrow().sample;
         let identifier = sample.map(|sample| sample.system_identifier);
         let read = move |store: &Reading<'_>| {
-            known(Some(store), job, &hostname, success.clone(), identifier)
+            job_history(Some(store), job, &hostname, success.clone(), identifier)
         };
-        Ok(self.node.store.read(read).await?.past)
+        Ok(self.node.store.read(read).await?.last_runs)
     }
 }
 
@@ -162,16 +164,6 @@ fn ends_with_role(key: &AlertKey, alike: &[String]) -> bool {
     let is_alike =
         ["redis", "s3", "state-store"].contains(&check) || alike.iter().any(|name| name == check);
     key.scope != Scope::Cluster && !is_alike
-}
-
-/// Whether `job` is this node's to do.
-pub(super) fn belongs(job: &Job, settings: &RestoreTest, view: &View, now: Timestamp) -> bool {
-    let in_recovery = view.in_recovery(now);
-    match job.runs_on(settings) {
-        Where::Everywhere => true,
-        Where::Primary => in_recovery == Some(false) && view.superseded_by.is_none(),
-        Where::Replica => in_recovery == Some(true),
-    }
 }
 
 /// One run, on a thread of its own: what it waits for may take hours, and a panic there stays there.

@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::Node;
 use super::doubts::doubts;
 use crate::cluster::{
     ArchiveEnd, Doubts, Dumped, Evidence, Knowledge, Proof, Recoverable, RestoreForecast,
@@ -22,6 +21,7 @@ use crate::repository::{
     self, Acknowledgement, Look, ReadProofs, Repository, RepositoryError, RepositoryHandle,
     RestoreWork, SharedError, Success, expect_restore,
 };
+use crate::runner::Node;
 use crate::store::Store;
 use std::path::Path;
 

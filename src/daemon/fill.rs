@@ -5,10 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::timeout;
 
-use super::{Node, every};
+use super::every;
 use crate::archive::{self, FillError, Filled, Kept};
 use crate::log;
 use crate::repository::RepositoryHandle;
+use crate::runner::Node;
 use crate::store::StateFiles;
 
 /// Between two looks, in seconds.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{sleep, timeout};
 
-use super::{Node, judge, publish};
+use super::judge;
 use crate::alerts::AlertsError;
 use crate::cluster::{Knowledge, NodeState, PAGED, Peer};
 use crate::http::Shown;
@@ -14,6 +14,7 @@ use crate::jobs::Job;
 use crate::log;
 use crate::model::{AlertKey, Scope, Verdict};
 use crate::redis::{Keys, RedisError};
+use crate::runner::{Node, alerts, belongs_here, success_exchange};
 
 const PERIOD: Duration = Duration::from_secs(30);
 /// A changed reason is shown after this at the earliest.
@@ -23,8 +24,8 @@ const DEPARTED: SignedDuration = SignedDuration::from_secs(30);
 /// After a start, a key of the cluster's former name that another daemon writes has been written once more.
 const FORMER: SignedDuration = SignedDuration::from_secs(40);
 
-/// What the heartbeat remembers.
-struct Pulse {
+/// What is remembered from one heartbeat to the next.
+struct Memory {
     keys: Keys,
     began: Timestamp,
     /// Nodes with alerts that are no members, since when.
@@ -33,7 +34,7 @@ struct Pulse {
 
 /// Shows this node, and mends what Redis lost.
 pub(super) async fn beat(node: &Node, shown: &Shown) {
-    let mut pulse = Pulse {
+    let mut memory = Memory {
         keys: Keys::new(&node.tools.loaded.config.cluster.name),
         began: Timestamp::now(),
         strangers: BTreeMap::new(),
@@ -49,15 +50,15 @@ pub(super) async fn beat(node: &Node, shown: &Shown) {
         let json = serde_json::to_string(&state).expect("a node's state has text keys only");
         let published = node
             .redis
-            .publish_node(&pulse.keys, node.hostname(), &json)
+            .publish_node(&memory.keys, node.hostname(), &json)
             .await;
         let failure = match published {
             Err(error) => Some(AlertsError::Redis(error)),
-            Ok(()) => mend(node, &mut pulse, &known, now).await.err(),
+            Ok(()) => mend(node, &mut memory, &known, now).await.err(),
         };
         note(node, failure.as_ref(), now);
-        publish::deliver(node).await;
-        super::successes::show(node).await;
+        alerts::deliver(node).await;
+        success_exchange::show(node).await;
         // A change of role is shown at once.
         let role = view.borrow().sample.map(|sample| sample.in_recovery);
         let changed = view.wait_for(|view| view.sample.map(|sample| sample.in_recovery) != role);
@@ -93,11 +94,11 @@ fn note(node: &Node, failure: Option<&AlertsError>, now: Timestamp) {
 /// Makes Redis show the alerts that this node answers for, and ends those that no node answers for.
 async fn mend(
     node: &Node,
-    pulse: &mut Pulse,
+    memory: &mut Memory,
     known: &Knowledge,
     now: Timestamp,
 ) -> Result<(), AlertsError> {
-    leave_former_names(node, pulse, now).await?;
+    leave_former_names(node, memory, now).await?;
     let mut scopes = vec![Scope::Node(node.hostname().to_owned())];
     let speaks = judge::speaks(node, now);
     let (mut silent, mut departed) = (Vec::new(), Vec::new());
@@ -109,7 +110,7 @@ async fn mend(
             .map(Peer::name)
             .filter(|name| *name != node.hostname());
         silent.extend(names.map(|name| Scope::Node(name.to_owned())));
-        departed = departed_nodes(node, pulse, known, now).await?;
+        departed = departed_nodes(node, memory, known, now).await?;
     }
     let own = scopes.clone();
     scopes.extend(silent.iter().chain(&departed).cloned());
@@ -189,9 +190,7 @@ async fn end_abandoned(node: &Node, scopes: &[Scope], now: Timestamp) -> Result<
         }
         let job = Job::named(&key.check).filter(|job| job.is_cluster_wide);
         // Which jobs run here is known with the role.
-        job.is_some_and(|job| {
-            in_recovery.is_none() || super::driver::belongs(job, settings, &view, now)
-        })
+        job.is_some_and(|job| in_recovery.is_none() || belongs_here(job, settings, &view, now))
     };
     let ended = node.alerts.end_abandoned(scopes, stands, now).await?;
     for event in &ended {
@@ -204,11 +203,11 @@ async fn end_abandoned(node: &Node, scopes: &[Scope], now: Timestamp) -> Result<
 /// The nodes with alerts that are neither this one, a configured peer, nor heard of in Redis, for a while.
 async fn departed_nodes(
     node: &Node,
-    pulse: &mut Pulse,
+    memory: &mut Memory,
     known: &Knowledge,
     now: Timestamp,
 ) -> Result<Vec<Scope>, AlertsError> {
-    let live = node.redis.nodes(&pulse.keys).await?;
+    let live = node.redis.nodes(&memory.keys).await?;
     let is_member = |name: &String| {
         let peers = known.peers.iter();
         let is_peer = |peer: &Peer| peer.name() == name || peer.host() == name;
@@ -219,12 +218,12 @@ async fn departed_nodes(
     let mut strangers = BTreeMap::new();
     for name in node.alerts.nodes_with_alerts(&node.redis).await? {
         if !is_member(&name) {
-            let since = pulse.strangers.get(&name).copied().unwrap_or(now);
+            let since = memory.strangers.get(&name).copied().unwrap_or(now);
             strangers.insert(name, since);
         }
     }
-    pulse.strangers = strangers;
-    let departed = pulse.strangers.iter().filter(|(_, since)| {
+    memory.strangers = strangers;
+    let departed = memory.strangers.iter().filter(|(_, since)| {
         let passed = now.duration_since(**since);
         passed >= DEPARTED
     });
@@ -234,13 +233,17 @@ async fn departed_nodes(
 }
 
 /// Ends what stands under a name that the cluster had before.
-async fn leave_former_names(node: &Node, pulse: &Pulse, now: Timestamp) -> Result<(), AlertsError> {
+async fn leave_former_names(
+    node: &Node,
+    memory: &Memory,
+    now: Timestamp,
+) -> Result<(), AlertsError> {
     let former = node.alerts.former_names().await?;
-    if now.duration_since(pulse.began) < FORMER {
+    if now.duration_since(memory.began) < FORMER {
         return Ok(());
     }
     for name in former {
-        let live = live_under(node, &name, pulse.began).await?;
+        let live = live_under(node, &name, memory.began).await?;
         if node.alerts.end_former(&node.redis, &name, &live).await? {
             tracing::info!("alerts under the cluster's former name {name} were ended");
         }

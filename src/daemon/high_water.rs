@@ -5,13 +5,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::timeout;
 
-use super::{Node, every};
+use super::every;
 use crate::cluster::Sample;
 use crate::config;
 use crate::log;
 use crate::model::{Lsn, SegmentSize, Timeline, WalSegment};
 use crate::postgres::{self, Archiver, Connection, PostgresError, Target};
 use crate::repository::{self, Said, Timelines};
+use crate::runner::Node;
 use crate::store::StateFiles;
 
 /// Between two looks, and so between two writes, in seconds.

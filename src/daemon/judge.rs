@@ -5,23 +5,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::{Node, every, outages, publish};
+use super::{every, outages};
 use crate::alerts::{Extent, Judged};
 use crate::cluster::{
     Evidence, Knowledge, PAGED, Peer, Standing, Status, View, evaluate, speaks_for_cluster,
 };
-use crate::jobs::{JOBS, base_backup};
+use crate::jobs::base_backup;
 use crate::log;
 use crate::model::{Finding, Scope, Verdict};
-
-/// Alerts on the cluster that are judged by a look at the bucket: while that fails, they stand.
-const JUDGED_BY_LOOK: [&str; 3] = ["wal-gap", "foreign-backup", "backup-incomplete"];
-
-/// Checks whose alerts stand until the next run, or the next look, judges them.
-pub(super) fn judged_by_run() -> Vec<&'static str> {
-    let jobs = JOBS.into_iter().filter(|job| job.is_cluster_wide);
-    jobs.map(|job| job.name).chain(JUDGED_BY_LOOK).collect()
-}
+use crate::runner::{JUDGED_BY_LOOK, Node, alerts};
 
 /// Whether this node judges what concerns the cluster as a whole; `None` before the others were asked.
 pub(super) fn speaks(node: &Node, now: Timestamp) -> Option<bool> {
@@ -107,7 +99,7 @@ async fn record(node: &Node, judged: Vec<Judged>, now: Timestamp) {
 async fn record_to(node: &Node, judged: Vec<Judged>, extent: Extent, now: Timestamp) {
     match node.alerts.record(judged, extent, now).await {
         Ok(events) if events.is_empty() => {}
-        Ok(_) => publish::deliver(node).await,
+        Ok(_) => alerts::deliver(node).await,
         Err(error) => tracing::error!("alerts cannot be kept: {}", log::chain(&error)),
     }
 }
@@ -139,6 +131,7 @@ fn hold(finding: &Finding, had_backup: bool) -> Duration {
 mod tests {
     use super::*;
     use crate::checks;
+    use crate::jobs::JOBS;
 
     #[test]
     fn a_doubt_that_redis_raised_ends_no_other_before_the_bucket_was_read() {

@@ -9,11 +9,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::{Node, every};
+use super::every;
 use crate::cluster::{Sample, View, judge_primary, judge_replica};
 use crate::postgres::postmaster_run;
 use crate::process;
 use crate::repository::own_history;
+use crate::runner::Node;
 use crate::store::{LastAnswer, StateFiles};
 
 const PERIOD: Duration = Duration::from_secs(5);

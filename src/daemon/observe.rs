@@ -1,10 +1,12 @@
 //! What keeps the node's view of itself fresh: the role each second, and a login through PgBouncer.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::every;
-use super::systemd::Beats;
+use super::systemd::TurnCounter;
 use crate::checks::PgBouncerWatch;
 use crate::cluster::{Knowledge, PgBouncerCondition, Sample, Sampler, View};
 use crate::config::Config;
@@ -16,20 +18,19 @@ use crate::repository;
 /// Samples the role each second, and where a primary is.
 pub(super) async fn roles(
     config: &Config,
-    seen: &watch::Sender<View>,
-    known: &watch::Sender<Knowledge>,
-    beats: &Beats,
+    (seen, known): (&watch::Sender<View>, &watch::Sender<Knowledge>),
+    turns: &TurnCounter,
 ) {
     let mut sampler = Sampler::new(config);
     let mut ticks = every(1);
     loop {
         ticks.tick().await;
         let sampled = sampler.sample().await;
-        beats.beat();
+        turns.turned();
         match sampled {
             Ok(sample) => {
                 tell_change(seen.borrow().sample, sample);
-                let history = own_history(config, &seen.borrow(), sample);
+                let history = own_history(&config.postgres.data_directory, &seen.borrow(), sample);
                 seen.send_modify(|view| {
                     view.saw(sample);
                     view.descends(history);
@@ -48,12 +49,12 @@ pub(super) async fn roles(
 }
 
 /// The ancestors of the timeline of `sample`, read once a timeline.
-fn own_history(config: &Config, before: &View, sample: Sample) -> Option<TimelineHistory> {
+fn own_history(data: &Path, before: &View, sample: Sample) -> Option<TimelineHistory> {
     let known = before.sample.filter(|last| {
         (last.system_identifier, last.timeline) == (sample.system_identifier, sample.timeline)
     });
     let known = known.and(before.history.clone());
-    known.or_else(|| repository::own_history(&config.postgres.data_directory, sample.timeline))
+    known.or_else(|| repository::own_history(data, sample.timeline))
 }
 
 fn tell_change(before: Option<Sample>, now: Sample) {
@@ -70,7 +71,7 @@ fn tell_change(before: Option<Sample>, now: Sample) {
 /// Reads from `pg_wal` how far a primary has written that cannot be sampled: a proof of a promotion is judged by that.
 ///
 /// Beside the sampling, which a volume that hangs must not hold up.
-pub(super) async fn written(config: &Config, seen: &watch::Sender<View>) {
+pub(super) async fn written(data: &Path, seen: &watch::Sender<View>) {
     let mut ticks = every(1);
     loop {
         ticks.tick().await;
@@ -82,7 +83,7 @@ pub(super) async fn written(config: &Config, seen: &watch::Sender<View>) {
         let Some((sample, from)) = last else {
             continue;
         };
-        let data = config.postgres.data_directory.clone();
+        let data = data.to_owned();
         let (identifier, timeline) = (sample.system_identifier, sample.timeline);
         let read = move || postgres::written_after(&data, identifier, timeline, from);
         if let Some(written) = process::on_a_thread(read).await {

@@ -1,16 +1,15 @@
 //! What this node depends on and cannot use: S3, Redis, its own state store. Each is an alert under its own name.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::{sleep, timeout};
 
-use super::Node;
 use crate::alerts::Judged;
 use crate::cluster::{Standing, View};
 use crate::log;
 use crate::model::{AlertKey, Finding, Scope, Verdict};
+use crate::runner::{Attempt, Node};
 use crate::store::Fault;
 
 /// Between two looks at S3 while it answers, and while it does not.
@@ -18,60 +17,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_secs(3);
 /// For one look.
 const ANSWER: Duration = Duration::from_secs(5);
-
-/// Checks that only show the symptoms of an S3 that is away.
-const SYMPTOMS: [&str; 3] = ["archiver", "archive-backlog-age", "wal-volume"];
-
-/// What the last attempt to use a service led to.
-#[derive(Debug, Clone, Default, PartialEq)]
-enum Attempt {
-    /// This process has not tried yet: nothing is judged by it.
-    #[default]
-    Missing,
-    Answered,
-    /// Since when, and why.
-    Failed(Timestamp, String),
-}
-
-/// A service that may not answer.
-#[derive(Debug, Default)]
-pub(super) struct Outage(Mutex<Attempt>);
-
-impl Outage {
-    /// Notes the result of the last attempt; returns whether an outage began or ended with it.
-    pub(super) fn noted(&self, failure: Option<String>, now: Timestamp) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let was = match &*last {
-            Attempt::Failed(since, _) => Some(*since),
-            Attempt::Missing | Attempt::Answered => None,
-        };
-        let changed = was.is_some() != failure.is_some();
-        *last = failure.map_or(Attempt::Answered, |reason| {
-            Attempt::Failed(was.unwrap_or(now), reason)
-        });
-        changed
-    }
-
-    fn last(&self) -> Attempt {
-        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.clone()
-    }
-
-    /// Why it does not answer; `None` while it does, and before it was asked.
-    pub(super) fn reason(&self) -> Option<String> {
-        match self.last() {
-            Attempt::Failed(_, reason) => Some(reason),
-            Attempt::Missing | Attempt::Answered => None,
-        }
-    }
-}
-
-/// The services beside this node.
-#[derive(Debug, Default)]
-pub(super) struct Outages {
-    pub s3: Outage,
-    pub redis: Outage,
-}
 
 /// Asks the repository's bucket each few seconds.
 pub(super) async fn watch_s3(node: &Node) {
@@ -213,43 +158,12 @@ fn judge_redis(last: &Attempt, standing: Timestamp) -> Option<Judgement> {
     Some(("redis", verdict, 30))
 }
 
-/// Adds the cause to what is only its symptom.
-pub(super) fn name_cause(findings: &mut [Finding], s3: Option<&str>) {
-    let Some(cause) = s3 else { return };
-    let symptoms = findings
-        .iter_mut()
-        .filter(|finding| SYMPTOMS.contains(&finding.check.as_str()));
-    for finding in symptoms {
-        let verdict = &mut finding.verdict;
-        if let Verdict::Warning(reason) | Verdict::Critical(reason) | Verdict::Unknown(reason) =
-            verdict
-        {
-            *reason = format!("{reason}; cause: {cause}");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
-    }
-
-    #[test]
-    fn an_outage_keeps_its_beginning_and_follows_its_reason() {
-        let outage = Outage::default();
-        assert_eq!((outage.last(), outage.reason()), (Attempt::Missing, None));
-        assert!(!outage.noted(None, at(1)));
-        assert!(outage.noted(Some("refused".to_owned()), at(2)));
-        assert!(!outage.noted(Some("no answer".to_owned()), at(3)));
-        assert_eq!(
-            outage.last(),
-            Attempt::Failed(at(2), "no answer".to_owned())
-        );
-        assert!(outage.noted(None, at(4)));
-        assert_eq!((outage.last(), outage.reason()), (Attempt::Answered, None));
     }
 
     #[test]
@@ -284,22 +198,5 @@ mod tests {
             let reason = verdict.reason().unwrap();
             assert!(reason.contains("1970-01-01 00:00:00 UTC"), "{reason}");
         }
-    }
-
-    #[test]
-    fn the_cause_is_added_to_its_symptoms_alone() {
-        let finding = |check: &str, verdict| Finding::new(check, Scope::Cluster, "", verdict);
-        let bad = || Verdict::Critical("5 files wait".to_owned());
-        let mut findings = [
-            finding("archiver", bad()),
-            finding("replication-lag", bad()),
-            finding("archive-backlog-age", Verdict::Ok),
-        ];
-        name_cause(&mut findings, None);
-        assert_eq!(findings[0].verdict, bad());
-        name_cause(&mut findings, Some("S3 does not answer"));
-        let reasons = findings.each_ref().map(|finding| finding.verdict.reason());
-        let named = Some("5 files wait; cause: S3 does not answer");
-        assert_eq!(reasons, [named, Some("5 files wait"), None]);
     }
 }

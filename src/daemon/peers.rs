@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::{Node, every, timelines};
+use super::{every, timelines};
 use crate::cluster::{self, Knowledge, NodeState, Peer, View};
 use crate::config::Config;
+use crate::runner::Node;
 
 /// The peers as configured. One file may serve all nodes, so it may name this one too.
 pub(super) fn configured(config: &Config) -> Vec<Peer> {

@@ -10,17 +10,18 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::every;
 use super::unarchived::{
     OwnEnd, is_ahead, is_same_wal, listed_end, loss, newer_end, resume_at, waited,
 };
 use super::wal_pace::Pace;
-use super::{Node, every};
 use crate::cluster::{ArchiveEnd, Evidence, Knowledge, Loss, Objectives, Rpo, Sample, View};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::log;
 use crate::model::{Lsn, SegmentSize, Timeline, WalSegment};
 use crate::postgres::{self, Commit, PostgresError, Target, WalReader, WalStretch};
 use crate::repository::{self, RepositoryHandle};
+use crate::runner::Node;
 
 /// For one question to the server, and for one listing.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -29,12 +30,15 @@ const LISTED_SOON: Duration = Duration::from_secs(2);
 /// Likewise while it waits there.
 const LISTED_SELDOM: Duration = Duration::from_secs(15);
 
-/// What `config` wants of RPO and RTO.
-pub(super) fn objectives(config: &Config) -> Objectives {
+/// What is wanted of RPO and RTO.
+pub(super) fn objectives(
+    archive: &config::Archive,
+    restore_test: &config::RestoreTest,
+) -> Objectives {
     Objectives {
-        rpo_warning: Some(config.archive.rpo_objective),
-        rpo_critical: Some(config.archive.rpo_critical),
-        rto: config.restore_test.rto_objective,
+        rpo_warning: Some(archive.rpo_objective),
+        rpo_critical: Some(archive.rpo_critical),
+        rto: restore_test.rto_objective,
     }
 }
 

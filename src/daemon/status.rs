@@ -1,16 +1,15 @@
 //! The verdict for a command line: this node's daemon's own, or made from a look of its own where that is away.
 
-use std::net::{IpAddr, UdpSocket};
-
 use jiff::Timestamp;
 
 use super::evidence::{self, Fetched};
 use super::rpo;
-use crate::cluster::{self, Knowledge, Peer, Sampler, Standing, Status, View, evaluate};
+use crate::cluster::{self, Knowledge, Sampler, Standing, Status, View, evaluate};
 use crate::config::Config;
 use crate::log;
 use crate::model::{Finding, Scope, Supersession, Verdict};
 use crate::repository::RepositoryHandle;
+use crate::runner::ask_peers;
 use crate::store::{Reader, StateFiles, StoreError};
 
 /// Asks the daemon; without it the cluster is judged by one look, and that it is away is the first finding.
@@ -33,7 +32,7 @@ async fn without_daemon(config: &Config, away: &str) -> Status {
     let mut known = Knowledge {
         peers,
         evidence: Some(evidence),
-        objectives: rpo::objectives(config),
+        objectives: rpo::objectives(&config.archive, &config.restore_test),
         ..Knowledge::default()
     };
     known.rpo = rpo::measure_once(config, &repository, &view, &known).await;
@@ -57,17 +56,6 @@ async fn without_daemon(config: &Config, away: &str) -> Status {
         verdict: Verdict::worst(verdicts).word().to_owned(),
         findings,
         ..status
-    }
-}
-
-/// The peers, and where the primary was when, as far as they and this node's daemon tell now.
-pub(super) async fn look_around(config: &Config) -> Knowledge {
-    let address = cluster::own_address(&config.http.listen);
-    let (peers, positions) = tokio::join!(ask_peers(config), cluster::ask_positions(&address));
-    Knowledge {
-        peers,
-        positions: positions.unwrap_or_default(),
-        ..Knowledge::default()
     }
 }
 
@@ -98,34 +86,6 @@ fn remembered(config: &Config) -> Option<Supersession> {
     let mut forgotten = files.forgotten().into_iter();
     let is_forgotten = forgotten.any(|one| one.covers(of.0, of.1, Some(&proof.history)));
     (!is_forgotten).then_some(proof)
-}
-
-async fn ask_peers(config: &Config) -> Vec<Peer> {
-    let asked = config.cluster.peers.iter().map(|address| async move {
-        let mut peer = Peer::new(address);
-        match cluster::ask_state(address).await {
-            Ok(state) if state.hostname == config.node.hostname => return None,
-            Ok(state) => peer.heard(state, Timestamp::now()),
-            // This node's own daemon is away, as is told already.
-            Err(_) if is_own(peer.host(), &config.node.hostname) => return None,
-            Err(error) => peer.failed(error.to_string(), Timestamp::now()),
-        }
-        Some(peer)
-    });
-    let peers = futures_util::future::join_all(asked).await;
-    let peers: Vec<Peer> = peers.into_iter().flatten().collect();
-    cluster::distinct(&peers)
-}
-
-/// Whether the peer `address` is this node, whose daemon need not answer.
-pub fn is_this_node(config: &Config, address: &str) -> bool {
-    is_own(Peer::new(address).host(), &config.node.hostname)
-}
-
-/// By name, or because only a local address can be bound.
-fn is_own(host: &str, hostname: &str) -> bool {
-    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    host == hostname || address.is_ok_and(|ip| UdpSocket::bind((ip, 0)).is_ok())
 }
 
 fn alerts(config: &Config) -> Result<Vec<Standing>, StoreError> {

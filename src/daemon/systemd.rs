@@ -29,22 +29,22 @@ pub(super) fn socket() -> io::Result<Option<TcpListener>> {
 
 /// Counts the turns of one loop.
 #[derive(Debug, Default)]
-pub(super) struct Beats(AtomicU64);
+pub(super) struct TurnCounter(AtomicU64);
 
-impl Beats {
-    pub(super) fn beat(&self) {
+impl TurnCounter {
+    pub(super) fn turned(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// The loops without which the daemon is as good as dead.
 #[derive(Debug, Default)]
-pub(super) struct Pulse {
-    pub roles: Beats,
-    pub driver: Beats,
+pub(super) struct Liveness {
+    pub roles: TurnCounter,
+    pub driver: TurnCounter,
 }
 
-impl Pulse {
+impl Liveness {
     /// Tells systemd for as long as both loops turn; it kills and starts again what falls silent.
     pub(super) async fn keep_watchdog_quiet(&self) {
         let Some(limit) = sd_notify::watchdog_enabled() else {
@@ -63,7 +63,7 @@ impl Pulse {
 
     /// Both counts, once both loops have turned.
     pub(super) fn turned_since(&self, told: [u64; 2]) -> Option<[u64; 2]> {
-        let counts = [&self.roles, &self.driver].map(|beats| beats.0.load(Ordering::Relaxed));
+        let counts = [&self.roles, &self.driver].map(|counter| counter.0.load(Ordering::Relaxed));
         (counts[0] != told[0] && counts[1] != told[1]).then_some(counts)
     }
 }
@@ -74,15 +74,15 @@ mod tests {
 
     #[test]
     fn one_loop_that_hangs_silences_the_daemon() {
-        let pulse = Pulse::default();
-        assert_eq!(pulse.turned_since([0, 0]), None);
-        pulse.roles.beat();
-        assert_eq!(pulse.turned_since([0, 0]), None, "no job is driven");
-        pulse.driver.beat();
-        assert_eq!(pulse.turned_since([0, 0]), Some([1, 1]));
-        pulse.driver.beat();
-        assert_eq!(pulse.turned_since([1, 1]), None, "no role is sampled");
-        pulse.roles.beat();
-        assert_eq!(pulse.turned_since([1, 1]), Some([2, 2]));
+        let liveness = Liveness::default();
+        assert_eq!(liveness.turned_since([0, 0]), None);
+        liveness.roles.turned();
+        assert_eq!(liveness.turned_since([0, 0]), None, "no job is driven");
+        liveness.driver.turned();
+        assert_eq!(liveness.turned_since([0, 0]), Some([1, 1]));
+        liveness.driver.turned();
+        assert_eq!(liveness.turned_since([1, 1]), None, "no role is sampled");
+        liveness.roles.turned();
+        assert_eq!(liveness.turned_since([1, 1]), Some([2, 2]));
     }
 }

@@ -9,13 +9,14 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::{Node, every, last_answer};
+use super::{every, last_answer};
 use crate::cluster::{Knowledge, NodeState, ServerRun, View, redis_claim};
 use crate::log;
 use crate::model::{ForgottenTimelines, Supersession, Timeline};
 use crate::process;
 use crate::redis::Keys;
 use crate::repository::{NewerTimeline, PeerOn, Relation, Timelines};
+use crate::runner::Node;
 use crate::store::StateFiles;
 
 /// For one look at the bucket or at Redis: a primary waits for the first before it is served.

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::time::timeout;
 
-use super::{Node, every, publish};
+use super::every;
 use crate::alerts::{Extent, Judged};
 use crate::checks::{Definition, Kind, judge_pgbouncer_up};
 use crate::log;
 use crate::model::{AlertKey, Scope, Verdict};
+use crate::runner::{Node, alerts};
 
 /// For one new login to PostgreSQL.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -32,7 +33,7 @@ pub(super) async fn watch(node: &Node) {
         let recorded = node.alerts.record(judged, Extent::Whole, Timestamp::now());
         match recorded.await {
             Ok(events) if events.is_empty() => {}
-            Ok(_) => publish::deliver(node).await,
+            Ok(_) => alerts::deliver(node).await,
             Err(error) => tracing::error!("alerts cannot be kept: {}", log::chain(&error)),
         }
         let lives = node.tools.pgbouncer_lives();
@@ -100,5 +101,5 @@ async fn end_alerts_on_its_inside(node: &Node) {
     let names: Vec<String> = inside.map(|one| one.name.clone()).collect();
     let own = Scope::Node(node.hostname().to_owned());
     let which = move |key: &AlertKey| key.scope == own && names.contains(&key.check);
-    publish::resolve(node, which, "PgBouncer is down: see pgbouncer-up").await;
+    alerts::resolve(node, which, "PgBouncer is down: see pgbouncer-up").await;
 }

@@ -7,6 +7,10 @@ use croner::Cron;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+use super::RunnerError;
+use crate::config;
+use crate::jobs::Job;
+
 /// When a job is meant to run.
 #[derive(Debug, Clone)]
 pub enum Schedule {
@@ -15,9 +19,9 @@ pub enum Schedule {
     Every(Duration),
 }
 
-/// What is known of a job's runs.
+/// What the schedule goes by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Past {
+pub struct LastRuns {
     /// Its last start, whatever came of it.
     pub last_run: Option<Timestamp>,
     /// The start of its last run that could be judged, good or bad.
@@ -84,12 +88,24 @@ impl Schedule {
     }
 }
 
-/// When a job with this past runs next; at or before `now`, it is due.
+/// When `job` is meant to run, as configured.
+///
+/// # Errors
+/// When its schedule is neither a pattern nor a duration.
+pub fn schedule_of(job: &Job, settings: &config::Schedule) -> Result<Schedule, RunnerError> {
+    let schedule = Schedule::parse(job.schedule(settings), TimeZone::UTC);
+    schedule.map_err(|reason| RunnerError::Schedule {
+        job: job.name,
+        reason,
+    })
+}
+
+/// When a job with these last runs runs next; at or before `now`, it is due.
 ///
 /// Never judged: at once. After an unknown: back-off. Else the first planned time after the last judged run, however long
 /// ago that was: what was missed while nothing ran is caught up once.
-pub fn next_run(schedule: &Schedule, past: &Past, now: Timestamp) -> Option<Timestamp> {
-    let planned = match past.last_judged {
+pub fn next_run(schedule: &Schedule, last: &LastRuns, now: Timestamp) -> Option<Timestamp> {
+    let planned = match last.last_judged {
         None => now,
         // A clock that was set back must not stop a job until it has caught up; two nodes' clocks may differ a little.
         Some(judged) if judged.duration_since(now) > tolerance(schedule, now) => now,
@@ -99,11 +115,11 @@ pub fn next_run(schedule: &Schedule, past: &Past, now: Timestamp) -> Option<Time
         at.filter(|at| *at <= now)
             .and_then(|at| at.checked_add(pause).ok())
     };
-    let failed_at = past.last_run.filter(|_| past.unknown_in_a_row > 0);
+    let failed_at = last.last_run.filter(|_| last.unknown_in_a_row > 0);
     let not_before = [
-        after(failed_at, back_off(past.unknown_in_a_row)),
-        after(past.put_off_at, PUT_OFF),
-        after(past.role_changed_at, GRACE),
+        after(failed_at, back_off(last.unknown_in_a_row)),
+        after(last.put_off_at, PUT_OFF),
+        after(last.role_changed_at, GRACE),
     ];
     not_before.into_iter().flatten().chain([planned]).max()
 }
@@ -135,17 +151,17 @@ mod tests {
 
     const NOW: &str = "2026-11-21T12:00:00Z";
 
-    fn next(past: Past) -> Timestamp {
-        next_run(&daily(), &past, at(NOW)).unwrap()
+    fn next(last: LastRuns) -> Timestamp {
+        next_run(&daily(), &last, at(NOW)).unwrap()
     }
 
     #[test]
     fn what_never_succeeded_is_due_at_once_and_what_did_waits_for_its_time() {
-        assert_eq!(next(Past::default()), at(NOW));
-        let judged = |text| Past {
+        assert_eq!(next(LastRuns::default()), at(NOW));
+        let judged = |text| LastRuns {
             last_run: Some(at(text)),
             last_judged: Some(at(text)),
-            ..Past::default()
+            ..LastRuns::default()
         };
         assert_eq!(
             next(judged("2026-11-21T01:00:03Z")),
@@ -160,10 +176,10 @@ mod tests {
 
     #[test]
     fn an_unknown_is_tried_again_with_a_growing_pause_and_a_prerequisite_soon() {
-        let unknown = |times| Past {
+        let unknown = |times| LastRuns {
             last_run: Some(at(NOW)),
             unknown_in_a_row: times,
-            ..Past::default()
+            ..LastRuns::default()
         };
         for (times, pause) in [
             (1, "2026-11-21T12:01:00Z"),
@@ -172,13 +188,13 @@ mod tests {
         ] {
             assert_eq!(next(unknown(times)), at(pause), "{times}");
         }
-        let put_off = Past {
+        let put_off = LastRuns {
             put_off_at: Some(at(NOW)),
-            ..Past::default()
+            ..LastRuns::default()
         };
         assert_eq!(next(put_off), at("2026-11-21T12:00:15Z"));
         // A pause never outlasts the regular time by going back.
-        let known_before = Past {
+        let known_before = LastRuns {
             last_judged: Some(at("2026-11-21T01:00:00Z")),
             ..unknown(1)
         };
@@ -187,9 +203,9 @@ mod tests {
 
     #[test]
     fn after_a_role_change_what_is_due_waits_for_half_an_hour() {
-        let changed = |text| Past {
+        let changed = |text| LastRuns {
             role_changed_at: Some(at(text)),
-            ..Past::default()
+            ..LastRuns::default()
         };
         for (changed_at, due) in [
             ("2026-11-21T11:59:00Z", "2026-11-21T12:29:00Z"),
@@ -201,7 +217,7 @@ mod tests {
             assert_eq!(next(changed(changed_at)), at(due), "{changed_at}");
         }
         // What is planned for later is not brought forward.
-        let planned = Past {
+        let planned = LastRuns {
             last_judged: Some(at("2026-11-21T01:00:00Z")),
             ..changed(NOW)
         };
@@ -210,9 +226,9 @@ mod tests {
 
     #[test]
     fn a_run_of_the_future_stops_nothing() {
-        let judged_at = |text| Past {
+        let judged_at = |text| LastRuns {
             last_judged: Some(at(text)),
-            ..Past::default()
+            ..LastRuns::default()
         };
         // Two clocks differ a little: what was done is done.
         assert_eq!(
@@ -221,12 +237,12 @@ mod tests {
         );
         // The clock was set back: due now, and still so whenever it is asked again.
         for now in [NOW, "2026-11-21T12:00:15Z", "2026-12-01T00:00:00Z"] {
-            let past = judged_at("2027-11-21T12:00:00Z");
-            assert_eq!(next_run(&daily(), &past, at(now)), Some(at(now)));
+            let last = judged_at("2027-11-21T12:00:00Z");
+            assert_eq!(next_run(&daily(), &last, at(now)), Some(at(now)));
         }
         let checks = Schedule::parse("15s", TimeZone::UTC).unwrap();
-        let past = judged_at("2026-11-21T12:00:16Z");
-        assert_eq!(next_run(&checks, &past, at(NOW)), Some(at(NOW)));
+        let last = judged_at("2026-11-21T12:00:16Z");
+        assert_eq!(next_run(&checks, &last, at(NOW)), Some(at(NOW)));
     }
 
     #[test]

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::driver::belongs;
-use super::{DaemonError, Node, publish};
+use super::{Node, RunnerError, belongs_here, node, peers, publish};
 use crate::cluster::{Knowledge, Sampler, View};
 use crate::config::{Config, Loaded, RestoreTest};
 use crate::jobs::{Job, Ran};
@@ -23,9 +22,9 @@ pub async fn run_once<T>(
     job: &'static Job,
     work: impl Future<Output = (T, Ran)>,
 ) -> T {
-    let node = open(loaded);
+    let opened = open(loaded);
     let (gave, ran) = work.await;
-    match node {
+    match opened {
         Ok(node) => publish::keep(&node, job, ran).await,
         Err(error) => {
             let hint = error.hint();
@@ -42,7 +41,7 @@ pub async fn run_once<T>(
     gave
 }
 
-fn open(loaded: &Loaded) -> Result<Arc<Node>, DaemonError> {
+fn open(loaded: &Loaded) -> Result<Arc<Node>, RunnerError> {
     let opened = Store::open(&loaded.config.node.state_directory, Timestamp::now())?;
     if let Some(aside) = opened.set_aside {
         tracing::warn!(
@@ -68,7 +67,7 @@ pub enum NotRun {
     #[error("the role of this node is not known: {reason}")]
     UnknownRole { reason: String },
     #[error(transparent)]
-    Daemon(#[from] DaemonError),
+    Runner(#[from] RunnerError),
 }
 
 impl NotRun {
@@ -79,7 +78,7 @@ impl NotRun {
             Self::UnknownRole { .. } => Some(
                 "is PostgreSQL up? postgres.host and postgres.port lead to this node's own server",
             ),
-            Self::Daemon(error) => error.hint(),
+            Self::Runner(error) => error.hint(),
         }
     }
 }
@@ -97,8 +96,8 @@ pub async fn run_job(loaded: &Loaded, job: &'static Job) -> Result<(Outcome, boo
         Err(reason) => return Err(NotRun::UnknownRole { reason }),
     };
     refuse_elsewhere(job, &config.restore_test, &view)?;
-    let known = super::status::look_around(config).await;
-    let tools = super::tools(loaded, watch::channel(view).1, watch::channel(known).1)?;
+    let known = peers::look_around(config).await;
+    let tools = node::tools(loaded, watch::channel(view).1, watch::channel(known).1)?;
     let work = async {
         let ran = job.run(&tools).await;
         ((ran.outcome.clone(), ran.not_now), ran)
@@ -132,7 +131,7 @@ async fn look(config: &Config) -> Result<View, String> {
 fn refuse_elsewhere(job: &Job, settings: &RestoreTest, view: &View) -> Result<(), NotRun> {
     // By the time that it was sampled: a slow look at S3 since then makes the role no less known.
     let now = view.sample.map_or_else(Timestamp::now, |sample| sample.at);
-    if belongs(job, settings, view, now) {
+    if belongs_here(job, settings, view, now) {
         return Ok(());
     }
     let reason = match view.superseded_by {

@@ -1,15 +1,12 @@
 //! What the cluster's jobs last did: the later of this node's store and the bucket, shown in Redis.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{sleep, timeout};
 
-use super::past::success_of;
-use super::{Node, publish};
+use super::history::success_of;
+use super::{Node, alerts, schedule_of};
 use crate::jobs::{JOBS, Job};
 use crate::log;
 use crate::model::AlertKey;
@@ -22,51 +19,23 @@ const PERIOD: Duration = Duration::from_mins(1);
 /// For one job's exchange with the bucket; what is not written now is written the next time.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// The last known success of each job that is done once for the cluster.
-#[derive(Debug, Default)]
-pub(super) struct Successes {
-    known: Mutex<HashMap<&'static str, Success>>,
-    asked: AtomicBool,
-}
-
-impl Successes {
-    pub(super) fn get(&self, job: &Job) -> Option<Success> {
-        self.lock().get(job.name).cloned()
-    }
-
-    /// Whether the bucket was asked for all of them since the start, whatever it said.
-    pub(super) fn were_asked_for(&self) -> bool {
-        self.asked.load(Ordering::Relaxed)
-    }
-
-    fn learn(&self, job: &'static Job, success: Option<Success>) {
-        if let Some(success) = success {
-            self.lock().insert(job.name, success);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<&'static str, Success>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Exchanges what this node and the bucket know, each minute.
-pub(super) async fn exchange(node: &Node) {
+pub async fn exchange(node: &Node) {
     loop {
         for job in cluster_wide() {
             let success = exchange_one(node, job).await;
-            node.successes.learn(job, success);
+            node.successes.keep(job, success);
             end_what_another_node_mended(node, job).await;
         }
-        node.successes.asked.store(true, Ordering::Relaxed);
+        node.successes.note_asked();
         sleep(PERIOD).await;
     }
 }
 
 /// After a success here: tells the bucket and Redis.
-pub(super) async fn tell(node: &Node, job: &'static Job) {
+pub async fn share(node: &Node, job: &'static Job) {
     let success = exchange_one(node, job).await;
-    node.successes.learn(job, success);
+    node.successes.keep(job, success);
     show(node).await;
 }
 
@@ -117,19 +86,17 @@ async fn with_bucket(
 }
 
 async fn own(node: &Node, job: &'static Job) -> Result<Option<Success>, StoreError> {
-    let hostname = &node.tools.loaded.config.node.hostname;
     let run = node
         .store
         .read(move |store| store.last_good_run(job.name))
         .await?;
-    Ok(run.and_then(|run| success_of(hostname, &run)))
+    Ok(run.and_then(|run| success_of(node.hostname(), &run)))
 }
 
 /// This node's alert on a job that another node has done since is over: no later run here may come to end it.
 async fn end_what_another_node_mended(node: &Node, job: &'static Job) {
-    let hostname = &node.tools.loaded.config.node.hostname;
     let success = node.successes.get(job);
-    let Some(success) = success.filter(|success| success.node != *hostname) else {
+    let Some(success) = success.filter(|success| success.node != node.hostname()) else {
         return;
     };
     let Ok(alerts) = node.store.read(|store| store.alerts()).await else {
@@ -143,12 +110,12 @@ async fn end_what_another_node_mended(node: &Node, job: &'static Job) {
         .collect();
     if !over.is_empty() {
         let reason = format!("{} has done it", success.node);
-        publish::resolve(node, move |key| over.contains(key), &reason).await;
+        alerts::resolve(node, move |key| over.contains(key), &reason).await;
     }
 }
 
 /// Shows in Redis when each job last succeeded, for as long as that counts.
-pub(super) async fn show(node: &Node) {
+pub async fn show(node: &Node) {
     let config = &node.tools.loaded.config;
     let keys = Keys::new(&config.cluster.name);
     for job in cluster_wide() {
@@ -176,7 +143,7 @@ pub(super) async fn show(node: &Node) {
 
 /// Twice the job's period after its success.
 fn expires(node: &Node, job: &Job, success: &Success) -> Option<Timestamp> {
-    let schedule = super::schedule_of(job, &node.tools.loaded.config.schedule).ok()?;
+    let schedule = schedule_of(job, &node.tools.loaded.config.schedule).ok()?;
     let finished_at = success.finished_at();
     let period = schedule.period(finished_at)?;
     finished_at.checked_add(period.checked_mul(2)?).ok()

@@ -1,8 +1,8 @@
-//! What is known of a job's past: this node's runs, the bucket's last success, the role, and what was put off.
+//! The history of a job, as far as this node knows it: its own runs, the last success of any node, the role's last change.
 
 use jiff::Timestamp;
 
-use super::schedule::Past;
+use super::LastRuns;
 use crate::jobs::Job;
 use crate::model::{JobDetail, Run, Verdict};
 use crate::repository::Success;
@@ -11,14 +11,14 @@ use crate::store::{Reading, StoreError};
 /// Runs that are read back to count the unknown ones in a row.
 const REMEMBERED: u32 = 20;
 
-/// What is known of a job on this node.
+/// The history of a job, as this node knows it.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Known {
+pub struct JobHistory {
     /// Its last run here, whatever came of it.
     pub last_run: Option<Run>,
     /// Its last success, here or on another node.
     pub last_success: Option<Success>,
-    pub past: Past,
+    pub last_runs: LastRuns,
 }
 
 /// What this node's store and `success`, which the bucket tells, know of `job` together.
@@ -27,13 +27,13 @@ pub struct Known {
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn known(
+pub fn job_history(
     reading: Option<&Reading<'_>>,
     job: &Job,
     hostname: &str,
     success: Option<Success>,
     system_identifier: Option<u64>,
-) -> Result<Known, StoreError> {
+) -> Result<JobHistory, StoreError> {
     let this_cluster = |detail: Option<&JobDetail>| {
         is_of(
             detail.and_then(JobDetail::system_identifier),
@@ -42,8 +42,8 @@ pub fn known(
     };
     let success = success.filter(|success| this_cluster(Some(&success.detail)));
     let Some(reading) = reading else {
-        return Ok(Known {
-            past: past_of(&[], success.as_ref()),
+        return Ok(JobHistory {
+            last_runs: last_runs_of(&[], success.as_ref()),
             last_run: None,
             last_success: success,
         });
@@ -61,14 +61,14 @@ pub fn known(
         Some(identifier) => reading.role_changed_at(identifier)?,
         None => None,
     };
-    let past = Past {
+    let last_runs = LastRuns {
         role_changed_at,
-        ..past_of(&runs, last_success.as_ref())
+        ..last_runs_of(&runs, last_success.as_ref())
     };
-    Ok(Known {
+    Ok(JobHistory {
         last_run: runs.into_iter().next(),
         last_success,
-        past,
+        last_runs,
     })
 }
 
@@ -86,7 +86,7 @@ pub(super) fn success_of(hostname: &str, run: &Run) -> Option<Success> {
 }
 
 /// What the schedule needs of a job's last runs, newest first, and of its last success on any node.
-fn past_of(runs: &[Run], success: Option<&Success>) -> Past {
+fn last_runs_of(runs: &[Run], success: Option<&Success>) -> LastRuns {
     let judged = |run: &&Run| !matches!(run.verdict, Verdict::Unknown(_));
     let here: Option<Timestamp> = runs.iter().find(judged).map(|run| run.started_at);
     let anywhere = success.map(|success| success.started_at);
@@ -94,11 +94,11 @@ fn past_of(runs: &[Run], success: Option<&Success>) -> Past {
     // Those before a success elsewhere are over.
     let since = |run: &&Run| !judged(run) && Some(run.started_at) > last_judged;
     let unknown = runs.iter().take_while(since).count();
-    Past {
+    LastRuns {
         last_run: runs.first().map(|run| run.started_at),
         last_judged,
         unknown_in_a_row: u32::try_from(unknown).unwrap_or(u32::MAX),
-        ..Past::default()
+        ..LastRuns::default()
     }
 }
 
@@ -189,10 +189,10 @@ mod tests {
                 1,
             ),
         ] {
-            let past = past_of(&runs, success.as_ref());
+            let last = last_runs_of(&runs, success.as_ref());
             let expected = (last_judged.map(at), unknown_in_a_row);
             assert_eq!(
-                (past.last_judged, past.unknown_in_a_row),
+                (last.last_judged, last.unknown_in_a_row),
                 expected,
                 "{what}"
             );

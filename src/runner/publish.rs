@@ -1,17 +1,17 @@
 //! Publishes the outcome of a job: log, store, alerts, Redis.
 
-use jiff::Timestamp;
-
-use super::{Node, outages, successes};
-use crate::alerts::{AlertsError, Extent, Judged};
+use super::alerts::{deliver, resolve};
+use super::{Node, outages, success_exchange};
+use crate::alerts::{Extent, Judged};
 use crate::jobs::{Job, Ran};
+use crate::log;
 use crate::model::{AlertKey, Run, Scope, Verdict};
 
 /// The check of a primary's standbys; a superseded primary has none.
 const LAG: &str = "replication-lag";
 
 /// Logs the outcome of a job, and keeps it.
-pub(super) async fn publish(node: &Node, job: &'static Job, ran: Ran) {
+pub async fn publish(node: &Node, job: &'static Job, ran: Ran) {
     log_outcome(job, &ran);
     keep(node, job, ran).await;
 }
@@ -19,7 +19,7 @@ pub(super) async fn publish(node: &Node, job: &'static Job, ran: Ran) {
 /// Keeps the run, turns its findings into alerts, and tells the cluster of a success.
 ///
 /// What was put off is no outcome and leaves nothing.
-pub(super) async fn keep(node: &Node, job: &'static Job, ran: Ran) {
+pub async fn keep(node: &Node, job: &'static Job, ran: Ran) {
     if ran.not_now {
         return;
     }
@@ -27,12 +27,12 @@ pub(super) async fn keep(node: &Node, job: &'static Job, ran: Ran) {
     if job.is_cluster_wide {
         let run = Run::new(&ran.outcome, ran.succeeded, ran.detail);
         match node.store.write(move |store| store.record_run(&run)).await {
-            Ok(()) if ran.succeeded => successes::tell(node, job).await,
+            Ok(()) if ran.succeeded => success_exchange::share(node, job).await,
             Ok(()) => {}
             Err(error) => tracing::error!(
                 job = job.name,
                 "the run cannot be kept: {}",
-                crate::log::chain(&error)
+                log::chain(&error)
             ),
         }
     }
@@ -58,42 +58,13 @@ pub(super) async fn keep(node: &Node, job: &'static Job, ran: Ran) {
         tracing::error!(
             job = job.name,
             "alerts cannot be kept: {}",
-            crate::log::chain(&error)
+            log::chain(&error)
         );
     }
     if !job.is_cluster_wide {
         node.alerts.round_ended();
     }
     deliver(node).await;
-}
-
-/// Ends this node's alerts of `which`, after a role change for example. The next check raises again what still holds.
-pub(super) async fn resolve(
-    node: &Node,
-    which: impl Fn(&AlertKey) -> bool + Send + Sync + 'static,
-    reason: &str,
-) {
-    if let Err(error) = node.alerts.resolve(which, reason, Timestamp::now()).await {
-        tracing::error!("alerts cannot be resolved: {}", crate::log::chain(&error));
-    }
-    deliver(node).await;
-}
-
-/// Sends what waits for Redis; while it is away, it waits on.
-pub(super) async fn deliver(node: &Node) {
-    match node.alerts.deliver(&node.redis).await {
-        Ok(0) => {}
-        Ok(events) => tracing::info!(events, "alerts delivered"),
-        Err(AlertsError::Redis(error)) => {
-            tracing::warn!("alerts wait for Redis: {error}; HINT: {}", error.hint());
-        }
-        Err(AlertsError::Store(error)) => {
-            tracing::error!(
-                "alerts wait, the store fails: {}",
-                crate::log::chain(&error)
-            );
-        }
-    }
 }
 
 fn log_outcome(job: &Job, ran: &Ran) {

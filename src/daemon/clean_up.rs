@@ -1,0 +1,51 @@
+//! After a signal: what an interrupted job left unfinished in the buckets is given up.
+
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use crate::config::Loaded;
+use crate::jobs::{CleanUpError, JOBS};
+use crate::repository::RepositoryHandle;
+
+/// How long the end may take: systemd must wait for it.
+pub const CLEAN_UP: Duration = Duration::from_secs(20);
+
+/// After a signal: gives up what an interrupted backup or dump left unfinished in the buckets.
+///
+/// Requests from before the signal are still answered; later ones wait in systemd's socket.
+pub async fn clean_up(loaded: &Loaded) {
+    const LAST_ANSWERS: Duration = Duration::from_millis(300);
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    let (cleaned, ()) = tokio::join!(timeout(CLEAN_UP, clean_up_all(loaded)), sleep(LAST_ANSWERS));
+    if cleaned.is_err() {
+        tracing::warn!(
+            "an unfinished upload may be left in a bucket; the next backup or dump gives it up"
+        );
+    }
+}
+
+async fn clean_up_all(loaded: &Loaded) {
+    let repository = RepositoryHandle::new(&loaded.config);
+    for clean_up in JOBS
+        .into_iter()
+        .rev()
+        .filter_map(|job| job.clean_up.as_ref())
+    {
+        until_unlocked(|| (clean_up.run)(&loaded.config, &repository)).await;
+    }
+}
+
+/// A run that is being stopped still holds its lock for a moment, and a person's own run for long. A lock that cannot be
+/// used at all is given up at once: the next daemon waits for this one's end.
+async fn until_unlocked<F: Future<Output = Result<(), CleanUpError>>>(clean_up: impl Fn() -> F) {
+    const ATTEMPTS: u32 = 10;
+    const PAUSE: Duration = Duration::from_millis(200);
+    for _ in 0..ATTEMPTS {
+        match clean_up().await {
+            Ok(()) => return,
+            Err(error) if error.is_final() => return,
+            Err(_) => sleep(PAUSE).await,
+        }
+    }
+}

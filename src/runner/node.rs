@@ -1,0 +1,96 @@
+//! The handles of a node, opened once.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::last_successes::LastSuccesses;
+use super::{Outages, RunnerError};
+use crate::alerts::Alerts;
+use crate::checks::{self, Sampler};
+use crate::cluster::{Knowledge, View};
+use crate::config::Loaded;
+use crate::jobs::{JOBS, Tools};
+use crate::redis::Redis;
+use crate::repository::RepositoryHandle;
+use crate::store::Store;
+
+/// Alerts on the cluster that are judged by a look at the bucket: while that fails, they stand.
+pub const JUDGED_BY_LOOK: [&str; 3] = ["wal-gap", "foreign-backup", "backup-incomplete"];
+
+/// Checks whose alerts stand until the next run, or the next look, judges them.
+fn judged_by_run() -> Vec<&'static str> {
+    let jobs = JOBS.into_iter().filter(|job| job.is_cluster_wide);
+    jobs.map(|job| job.name).chain(JUDGED_BY_LOOK).collect()
+}
+
+/// What the runs of a node share, and the loops of its daemon.
+pub struct Node {
+    pub tools: Arc<Tools>,
+    pub store: Store,
+    pub alerts: Alerts,
+    pub redis: Redis,
+    pub view: watch::Receiver<View>,
+    pub successes: LastSuccesses,
+    pub outages: Outages,
+}
+
+impl Node {
+    /// Opens what is local; nothing is asked of PostgreSQL, Redis or S3 yet.
+    ///
+    /// # Errors
+    /// When a setting of them cannot be used.
+    pub fn open(
+        loaded: &Loaded,
+        store: Store,
+        view: watch::Receiver<View>,
+        known: watch::Receiver<Knowledge>,
+    ) -> Result<Arc<Self>, RunnerError> {
+        let tools = Tools {
+            watches_vital: true,
+            ..tools(loaded, view.clone(), known)?
+        };
+        let config = &loaded.config;
+        Ok(Arc::new(Self {
+            alerts: Alerts::new(
+                store.with_spare(),
+                &config.cluster.name,
+                &config.node.hostname,
+            )
+            .judged_by_run(&judged_by_run()),
+            store,
+            redis: Redis::new(&config.redis)?,
+            tools: Arc::new(tools),
+            view,
+            successes: LastSuccesses::default(),
+            outages: Outages::default(),
+        }))
+    }
+
+    pub fn hostname(&self) -> &str {
+        &self.tools.loaded.config.node.hostname
+    }
+}
+
+/// What the jobs use on a node that knows `view` of itself and `known` of the others.
+pub(super) fn tools(
+    loaded: &Loaded,
+    view: watch::Receiver<View>,
+    known: watch::Receiver<Knowledge>,
+) -> Result<Tools, RunnerError> {
+    let checks = checks::load(Path::new(checks::DIRECTORY));
+    for fault in &checks.faults {
+        tracing::warn!("a check is left out: {}", fault.with_line());
+    }
+    let repository = RepositoryHandle::new(&loaded.config);
+    Ok(Tools {
+        sampler: Sampler::new(loaded, repository.clone())?,
+        repository,
+        definitions: checks.definitions,
+        watches_vital: false,
+        loaded: loaded.clone(),
+        view,
+        known,
+    })
+}
