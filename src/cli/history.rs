@@ -1,5 +1,6 @@
 //! `xdb restore-test history`: what was proven, on whatever node, and what could not be run on this one.
 
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -69,7 +70,7 @@ pub(crate) async fn run(arguments: &Arguments, loaded: &Loaded) -> anyhow::Resul
         Ok(proofs) => (proofs, None),
         Err(reason) => (Vec::new(), Some(reason)),
     };
-    let (runs, not_here) = match runs(config) {
+    let (runs, not_here) = match runs(&config.node.state_directory) {
         Ok(runs) => (runs, None),
         Err(error) => (Vec::new(), Some(log::chain(&error))),
     };
@@ -111,8 +112,8 @@ async fn proofs(config: &Config, limit: usize) -> Result<Vec<Proof>, String> {
 }
 
 /// What this node remembers of the job's runs; nothing where it never ran one.
-fn runs(config: &Config) -> Result<Vec<Run>, StoreError> {
-    let Some(reader) = Reader::open(&config.node.state_directory)? else {
+fn runs(state_directory: &Path) -> Result<Vec<Run>, StoreError> {
+    let Some(reader) = Reader::open(state_directory)? else {
         return Ok(Vec::new());
     };
     reader

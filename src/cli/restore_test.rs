@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::exit::{Exit, complain};
 use super::history;
 use super::output::{say, show_step, table};
-use crate::config::{Config, Flag, Loaded};
+use crate::config::{self, Flag, Loaded};
 use crate::jobs;
 use crate::repository::{Repository, RepositoryError, RepositoryHandle};
 use crate::restore::{
@@ -63,8 +63,8 @@ impl Arguments {
 
     /// Whether this is the job's own test: the newest backup in the configured repository, to the end of the archive, at the
     /// configured level. No other test may end the job's alert or count as its success.
-    fn is_the_job(&self, config: &Config) -> bool {
-        let configured = TestLevel::named(&config.restore_test.level);
+    fn is_the_job(&self, settings: &config::RestoreTest) -> bool {
+        let configured = TestLevel::named(&settings.level);
         self.repository.is_none()
             && self.backup.is_none()
             && self.until.is_none()
@@ -75,9 +75,9 @@ impl Arguments {
     }
 
     /// Why the arguments contradict each other, and what to do.
-    fn contradiction(&self, config: &Config) -> Option<(String, &'static str)> {
+    fn contradiction(&self, settings: &config::RestoreTest) -> Option<(String, &'static str)> {
         let directory = self.assertions.as_ref()?;
-        let level = TestLevel::named(&config.restore_test.level);
+        let level = TestLevel::named(&settings.level);
         if !directory.is_dir() {
             let shown = directory.display();
             return Some((
@@ -93,8 +93,8 @@ impl Arguments {
         })
     }
 
-    fn options(&self, config: &Config) -> Result<Options, UntilError> {
-        let database = self.database.as_ref().unwrap_or(&config.postgres.database);
+    fn options(&self, postgres: &config::Postgres) -> Result<Options, UntilError> {
+        let database = self.database.as_ref().unwrap_or(&postgres.database);
         let sql = self.sql.iter().map(|query| SqlCheck {
             database: database.clone(),
             query: query.clone(),
@@ -119,13 +119,13 @@ pub(crate) async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result
     if let Some(Verb::History(arguments)) = &arguments.verb {
         return history::run(arguments, loaded).await;
     }
-    let options = arguments.options(&loaded.config)?;
-    if let Some((reason, hint)) = arguments.contradiction(&loaded.config) {
+    let options = arguments.options(&loaded.config.postgres)?;
+    if let Some((reason, hint)) = arguments.contradiction(&loaded.config.restore_test) {
         complain(&reason, Some(hint));
         return Ok(Exit::Usage);
     }
     let mut progress = |step: &Step| show_step(step);
-    let report = if arguments.is_the_job(&loaded.config) {
+    let report = if arguments.is_the_job(&loaded.config.restore_test) {
         let repository = RepositoryHandle::new(&loaded.config);
         let test = jobs::restore_test::run(loaded, &repository, &mut progress);
         runner::run_once(loaded, &jobs::restore_test::JOB, test).await
@@ -138,7 +138,7 @@ pub(crate) async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result
     if arguments.json {
         say(serde_json::to_string_pretty(&report)?)?;
     } else {
-        print(&report, &loaded.config)?;
+        print(&report, &loaded.config.postgres)?;
     }
     if let Some(reason) = &report.reason {
         complain(reason, report.hint.as_deref());
@@ -150,7 +150,7 @@ async fn setup(loaded: &Loaded) -> Result<Setup, RepositoryError> {
     Ok(Setup::new(loaded, Repository::open(&loaded.config).await?))
 }
 
-fn print(report: &Report, config: &Config) -> std::io::Result<()> {
+fn print(report: &Report, postgres: &config::Postgres) -> std::io::Result<()> {
     say(format_args!(
         "{}: restore test of {}, level {}",
         report.conclusion.word(),
@@ -189,12 +189,12 @@ fn print(report: &Report, config: &Config) -> std::io::Result<()> {
         say(table(&["VERIFICATION", "VERDICT", "REASON"], &[], rows).trim_fmt())?;
     }
     if let Some(kept) = report.kept.as_ref().map(|path| path.display()) {
-        let pg_ctl = config.postgres.bin_directory.join("pg_ctl");
+        let pg_ctl = postgres.bin_directory.join("pg_ctl");
         say(format_args!(
             "kept in {kept}\n  start   {} -D {kept}/data -l {kept}/postgresql.log start\n  \
              ask     psql -h {kept}/socket -U {}\n  remove  rm -r {kept}, once it is stopped",
             pg_ctl.display(),
-            config.postgres.user
+            postgres.user
         ))?;
     }
     Ok(())

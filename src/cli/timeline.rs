@@ -133,7 +133,7 @@ async fn ask_peers(
         let state = match cluster::ask_state(address).await {
             Ok(state) if state.hostname == config.node.hostname => continue,
             Ok(state) => state,
-            Err(_) if force || runner::is_this_node(config, address) => continue,
+            Err(_) if force || runner::is_this_node(&config.node.hostname, address) => continue,
             Err(error) => {
                 return Err(RepositoryError::Refused {
                     reason: format!("the peer {address} may be a primary on timeline {timeline}: {}", log::chain(&error)),

@@ -1,5 +1,7 @@
 //! The verdict for a command line: this node's daemon's own, or made from a look of its own where that is away.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 
 use super::evidence::{self, Fetched};
@@ -22,13 +24,14 @@ pub async fn status(config: &Config) -> Status {
 }
 
 async fn without_daemon(config: &Config, away: &str) -> Status {
+    let hostname = &config.node.hostname;
     let identifier = own_view(config).await.sample;
     let identifier = identifier.map(|sample| sample.system_identifier);
     let mut fetched = Fetched::default();
     let repository = RepositoryHandle::new(config);
     let evidence = evidence::look(config, &repository, None, identifier, &mut fetched).await;
     // After S3, which may take its time: a role is known by what was seen just now.
-    let (view, peers) = tokio::join!(own_view(config), ask_peers(config));
+    let (view, peers) = tokio::join!(own_view(config), ask_peers(&config.cluster, hostname));
     let mut known = Knowledge {
         peers,
         evidence: Some(evidence),
@@ -39,15 +42,14 @@ async fn without_daemon(config: &Config, away: &str) -> Status {
     let away = format!(
         "xdb's daemon does not answer on this node, so nothing is watched here: {away}; see systemctl status xdb"
     );
-    let mut findings = vec![found(config, "daemon", Verdict::Critical(away))];
-    match alerts(config) {
+    let mut findings = vec![found(hostname, "daemon", Verdict::Critical(away))];
+    match alerts(&config.node.state_directory) {
         Ok(alerts) => known.alerts = alerts,
         Err(error) => {
             let verdict = Verdict::Unknown(log::chain(&error));
-            findings.push(found(config, "alerts", verdict));
+            findings.push(found(hostname, "alerts", verdict));
         }
     }
-    let hostname = &config.node.hostname;
     let now = Timestamp::now();
     let mut status = evaluate(&config.cluster.name, hostname, &view, &known, now);
     findings.append(&mut status.findings);
@@ -59,8 +61,8 @@ async fn without_daemon(config: &Config, away: &str) -> Status {
     }
 }
 
-fn found(config: &Config, check: &str, verdict: Verdict) -> Finding {
-    let scope = Scope::Node(config.node.hostname.clone());
+fn found(hostname: &str, check: &str, verdict: Verdict) -> Finding {
+    let scope = Scope::Node(hostname.to_owned());
     Finding::new(check, scope, "", verdict)
 }
 
@@ -69,7 +71,7 @@ async fn own_view(config: &Config) -> View {
     match Sampler::new(config).sample().await {
         Ok(sample) => {
             view.saw(sample);
-            if let Some(proof) = remembered(config) {
+            if let Some(proof) = remembered(&config.node.state_directory) {
                 view.remember(proof);
             }
         }
@@ -79,8 +81,8 @@ async fn own_view(config: &Config) -> View {
 }
 
 /// The proof of another node's promotion that this node's daemon kept.
-fn remembered(config: &Config) -> Option<Supersession> {
-    let files = StateFiles::of(&config.node.state_directory);
+fn remembered(state_directory: &Path) -> Option<Supersession> {
+    let files = StateFiles::of(state_directory);
     let proof = files.supersession()?;
     let of = (proof.system_identifier, proof.timeline);
     let mut forgotten = files.forgotten().into_iter();
@@ -88,8 +90,8 @@ fn remembered(config: &Config) -> Option<Supersession> {
     (!is_forgotten).then_some(proof)
 }
 
-fn alerts(config: &Config) -> Result<Vec<Standing>, StoreError> {
-    let Some(reader) = Reader::open(&config.node.state_directory)? else {
+fn alerts(state_directory: &Path) -> Result<Vec<Standing>, StoreError> {
+    let Some(reader) = Reader::open(state_directory)? else {
         return Ok(Vec::new());
     };
     Ok(Standing::of(&reader.reading().alerts()?))

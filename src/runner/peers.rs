@@ -5,12 +5,15 @@ use std::net::{IpAddr, UdpSocket};
 use jiff::Timestamp;
 
 use crate::cluster::{self, Knowledge, Peer};
-use crate::config::Config;
+use crate::config::{self, Config};
 
 /// The peers, and where the primary was when, as far as they and this node's daemon tell now.
 pub(super) async fn look_around(config: &Config) -> Knowledge {
     let address = cluster::own_address(&config.http.listen);
-    let (peers, positions) = tokio::join!(ask_peers(config), cluster::ask_positions(&address));
+    let (peers, positions) = tokio::join!(
+        ask_peers(&config.cluster, &config.node.hostname),
+        cluster::ask_positions(&address)
+    );
     Knowledge {
         peers,
         positions: positions.unwrap_or_default(),
@@ -19,14 +22,14 @@ pub(super) async fn look_around(config: &Config) -> Knowledge {
 }
 
 /// Each configured peer that is another node, with its answer.
-pub async fn ask_peers(config: &Config) -> Vec<Peer> {
-    let asked = config.cluster.peers.iter().map(|address| async move {
+pub async fn ask_peers(settings: &config::Cluster, hostname: &str) -> Vec<Peer> {
+    let asked = settings.peers.iter().map(|address| async move {
         let mut peer = Peer::new(address);
         match cluster::ask_state(address).await {
-            Ok(state) if state.hostname == config.node.hostname => return None,
+            Ok(state) if state.hostname == hostname => return None,
             Ok(state) => peer.heard(state, Timestamp::now()),
             // This node's own daemon is away, as is told already.
-            Err(_) if is_own(peer.host(), &config.node.hostname) => return None,
+            Err(_) if is_own(peer.host(), hostname) => return None,
             Err(error) => peer.failed(error.to_string(), Timestamp::now()),
         }
         Some(peer)
@@ -37,8 +40,8 @@ pub async fn ask_peers(config: &Config) -> Vec<Peer> {
 }
 
 /// Whether the peer `address` is this node, whose daemon need not answer.
-pub fn is_this_node(config: &Config, address: &str) -> bool {
-    is_own(Peer::new(address).host(), &config.node.hostname)
+pub fn is_this_node(hostname: &str, address: &str) -> bool {
+    is_own(Peer::new(address).host(), hostname)
 }
 
 /// By name, or because only a local address can be bound.
