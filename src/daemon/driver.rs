@@ -11,11 +11,11 @@ use tokio::task::JoinSet;
 
 use super::clock::Clock;
 use super::systemd::Liveness;
-use crate::jobs::{JOBS, Job, Ran, Tools};
+use crate::jobs::{JOBS, Job, JobRun, Tools};
 use crate::log;
 use crate::model::{AlertKey, Scope};
 use crate::runner::{
-    LastRuns, Node, RunnerError, Schedule, belongs_here, job_history, next_run, publish,
+    LastRuns, Node, RunnerError, Schedule, alerts, belongs_here, job_history, next_run, publish,
     schedule_of,
 };
 use crate::store::{Reading, StoreError, Writing};
@@ -45,7 +45,7 @@ impl Driver {
     pub(super) async fn drive(&self) {
         let mut role = None;
         let mut clock = Clock::new();
-        let mut runs: JoinSet<Option<Ran>> = JoinSet::new();
+        let mut runs: JoinSet<Option<JobRun>> = JoinSet::new();
         let mut running: HashMap<tokio::task::Id, (&'static Job, Timestamp)> = HashMap::new();
         // Checks are kept in no history.
         let mut checks = LastRuns::default();
@@ -54,19 +54,19 @@ impl Driver {
             tokio::select! {
                 () = clock.tick() => {}
                 Some(ended) = runs.join_next_with_id() => {
-                    let (id, ran) = match ended {
-                        Ok((id, ran)) => (id, Ok(ran)),
+                    let (id, run) = match ended {
+                        Ok((id, run)) => (id, Ok(run)),
                         Err(error) => (error.id(), Err(error.to_string())),
                     };
                     // Before the store is asked: several runs may end while its volume hangs.
                     self.liveness.driver.turned();
                     if let Some((job, started_at)) = running.remove(&id) {
-                        let ran = ran.unwrap_or_else(|reason| Some(broken(job, self.node.hostname(), started_at, &reason)));
-                        if let Some(ran) = ran {
-                            if ran.not_now {
+                        let run = run.unwrap_or_else(|reason| Some(broken(job, self.node.hostname(), started_at, &reason)));
+                        if let Some(run) = run {
+                            if run.not_now {
                                 put_off.insert(job.name, Timestamp::now());
                             }
-                            publish::publish(&self.node, job, ran).await;
+                            publish::publish(&self.node, job, run).await;
                         }
                     }
                     continue;
@@ -173,14 +173,14 @@ fn on_a_thread(
     job: &'static Job,
     tools: Arc<Tools>,
     mut stop: watch::Receiver<()>,
-) -> impl FnOnce() -> Option<Ran> {
+) -> impl FnOnce() -> Option<JobRun> {
     let runtime = Handle::current();
     move || {
         // What is logged in there belongs to the job's file, however little is logged.
         let _run = tracing::error_span!("run", job = job.name).entered();
         runtime.block_on(async {
             tokio::select! {
-                ran = job.run(&tools) => Some(ran),
+                run = job.run(&tools) => Some(run),
                 // Nothing is ever sent: this is the sender's end.
                 _ = stop.changed() => None,
             }
@@ -189,7 +189,7 @@ fn on_a_thread(
 }
 
 /// A run that panicked is a look that failed.
-fn broken(job: &Job, hostname: &str, started_at: Timestamp, reason: &str) -> Ran {
+fn broken(job: &Job, hostname: &str, started_at: Timestamp, reason: &str) -> JobRun {
     let elapsed = Timestamp::now().duration_since(started_at);
     let elapsed = Duration::try_from(elapsed).unwrap_or_default();
     let reason = format!("xdb itself failed: {reason}");

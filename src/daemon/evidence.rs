@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::doubts::doubts;
+use super::repository_faults::find_faults;
 use crate::cluster::{
     ArchiveEnd, Doubts, Dumped, Evidence, Knowledge, Proof, Recoverable, RestoreForecast,
 };
@@ -138,8 +138,7 @@ async fn read(
     let repository = opened.as_ref().map_err(|error| log::chain(error))?;
     let verified = repository.verify(state_directory, Look::Since(store), now);
     let (catalog, verified) = verified.await.map_err(|error| log::chain(&error))?;
-    let seen = (&catalog, &verified);
-    let doubts = doubts(seen, system_identifier, now);
+    let doubts = find_faults((&catalog, &verified), system_identifier, now);
     let newest = catalog.newest_to_judge().map(|newest| {
         let work = RestoreWork::of(&catalog, newest);
         (recoverable(&catalog, &verified, newest), work)

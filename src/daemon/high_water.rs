@@ -75,11 +75,11 @@ pub(super) async fn keep(node: &Node) {
 struct Server {
     connection: Option<Connection>,
     /// What it said of itself when it last let this daemon in.
-    known: Option<Known>,
+    known: Option<ServerSettings>,
 }
 
 #[derive(Clone, Copy)]
-struct Known {
+struct ServerSettings {
     size: SegmentSize,
     archives: bool,
 }
@@ -112,7 +112,7 @@ impl Server {
             None => {
                 let connection = postgres::connect(&Target::from(settings), LIMIT).await?;
                 let server = postgres::server(&connection).await?;
-                self.known = Some(Known {
+                self.known = Some(ServerSettings {
                     size: server.segment_size,
                     archives: server.archive_mode != "off",
                 });

@@ -52,7 +52,7 @@ pub(super) async fn judge(node: &Node, known: &watch::Sender<Knowledge>) {
             spoke = true;
             let status = status(node, &node.view.borrow(), &known.borrow(), now);
             let all_heard = known.borrow().peers.iter().all(|peer| peer.heard.is_some());
-            tell(node, status, all_heard, now).await;
+            record_status(node, status, all_heard, now).await;
         } else if speaks == Some(false) && spoke {
             spoke = false;
             // Another node speaks: it takes them over from Redis, and ends what is over.
@@ -64,7 +64,7 @@ pub(super) async fn judge(node: &Node, known: &watch::Sender<Knowledge>) {
     }
 }
 
-async fn tell(node: &Node, status: Status, all_heard: bool, now: Timestamp) {
+async fn record_status(node: &Node, status: Status, all_heard: bool, now: Timestamp) {
     let paged = |finding: &Finding| PAGED.contains(&finding.check.as_str());
     let looked = has_looked(status.evidence.as_ref());
     let had_backup = node.successes.get(&base_backup::JOB).is_some();

@@ -83,7 +83,7 @@ pub(super) async fn ready(mut view: watch::Receiver<View>) {
 }
 
 /// Takes the role of a moment ago for a server that was not restarted since and cannot be sampled.
-pub(super) async fn recall(node: &Node, seen: &watch::Sender<View>) {
+pub(super) async fn recall(node: &Node, views: &watch::Sender<View>) {
     let config = &node.tools.loaded.config;
     let files = StateFiles::of(&config.node.state_directory);
     let data = config.postgres.data_directory.clone();
@@ -103,7 +103,7 @@ pub(super) async fn recall(node: &Node, seen: &watch::Sender<View>) {
         streaming: false,
         position: last.position,
     };
-    if seen.send_if_modified(|view| view.recall(sample, history)) {
+    if views.send_if_modified(|view| view.recall(sample, history)) {
         tracing::warn!(
             "PostgreSQL cannot be sampled yet; its role is what it was at {}",
             last.at.strftime("%F %T UTC")
@@ -112,18 +112,18 @@ pub(super) async fn recall(node: &Node, seen: &watch::Sender<View>) {
 }
 
 /// Serves a primary that was served a moment ago and was not restarted since, before all others are asked again.
-pub(super) async fn take_up(node: &Node, seen: &watch::Sender<View>) {
+pub(super) async fn take_up(node: &Node, views: &watch::Sender<View>) {
     let config = &node.tools.loaded.config;
     let files = StateFiles::of(&config.node.state_directory);
     let data = config.postgres.data_directory.clone();
     let read = move || (files.last_answer(), postmaster_run(&data));
     let (last, run) = process::on_a_thread(read).await;
-    let sample = seen.borrow().sample.filter(|sample| !sample.in_recovery);
+    let sample = views.borrow().sample.filter(|sample| !sample.in_recovery);
     let (Some(last), Some(run), Some(sample)) = (last, run, sample) else {
         return;
     };
     let of = (sample.system_identifier, sample.timeline);
     if last.holds(&run, of, Timestamp::now()) {
-        seen.send_modify(|view| (view.asked_peers, view.asked_archive) = (true, true));
+        views.send_modify(|view| (view.asked_peers, view.asked_archive) = (true, true));
     }
 }

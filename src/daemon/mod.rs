@@ -3,7 +3,6 @@
 mod archiver;
 mod clean_up;
 mod clock;
-mod doubts;
 mod driver;
 mod evidence;
 mod fill;
@@ -14,6 +13,7 @@ mod last_answer;
 mod observe;
 mod outages;
 mod peers;
+mod repository_faults;
 mod rpo;
 mod status;
 mod systemd;
@@ -149,7 +149,7 @@ impl Senders {
             view: watch::Sender::default(),
             known: watch::Sender::new(Knowledge {
                 objectives: rpo::objectives(&config.archive, &config.restore_test),
-                peers: peers::configured(config),
+                peers: peers::configured(&config.cluster, &config.node.hostname),
                 ..Knowledge::default()
             }),
         }

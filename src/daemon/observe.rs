@@ -18,7 +18,7 @@ use crate::repository;
 /// Samples the role each second, and where a primary is.
 pub(super) async fn roles(
     config: &Config,
-    (seen, known): (&watch::Sender<View>, &watch::Sender<Knowledge>),
+    (views, known): (&watch::Sender<View>, &watch::Sender<Knowledge>),
     turns: &TurnCounter,
 ) {
     let mut sampler = Sampler::new(config);
@@ -29,13 +29,13 @@ pub(super) async fn roles(
         turns.turned();
         match sampled {
             Ok(sample) => {
-                tell_change(seen.borrow().sample, sample);
-                let history = own_history(&config.postgres.data_directory, &seen.borrow(), sample);
-                seen.send_modify(|view| {
+                log_change(views.borrow().sample, sample);
+                let history = own_history(&config.postgres.data_directory, &views.borrow(), sample);
+                views.send_modify(|view| {
                     view.saw(sample);
                     view.descends(history);
                 });
-                let leads = seen.borrow().leads(sample.at);
+                let leads = views.borrow().leads(sample.at);
                 if let Some(position) = sample.position.filter(|_| leads) {
                     known.send_modify(|known| {
                         known.positions.push(sample.at, position);
@@ -43,7 +43,7 @@ pub(super) async fn roles(
                     });
                 }
             }
-            Err(failure) => seen.send_modify(|view| view.failed(failure, Timestamp::now())),
+            Err(failure) => views.send_modify(|view| view.failed(failure, Timestamp::now())),
         }
     }
 }
@@ -57,7 +57,7 @@ fn own_history(data: &Path, before: &View, sample: Sample) -> Option<TimelineHis
     known.or_else(|| repository::own_history(data, sample.timeline))
 }
 
-fn tell_change(before: Option<Sample>, now: Sample) {
+fn log_change(before: Option<Sample>, now: Sample) {
     if before.is_none_or(|before| before.in_recovery != now.in_recovery) {
         let role = if now.in_recovery {
             "replica"
@@ -71,12 +71,12 @@ fn tell_change(before: Option<Sample>, now: Sample) {
 /// Reads from `pg_wal` how far a primary has written that cannot be sampled: a proof of a promotion is judged by that.
 ///
 /// Beside the sampling, which a volume that hangs must not hold up.
-pub(super) async fn written(data: &Path, seen: &watch::Sender<View>) {
+pub(super) async fn written(data: &Path, views: &watch::Sender<View>) {
     let mut ticks = every(1);
     loop {
         ticks.tick().await;
         let last = {
-            let view = seen.borrow();
+            let view = views.borrow();
             let sample = view.sample.filter(|_| view.failing.is_some());
             sample.zip(view.position().map(|own| own.lsn))
         };
@@ -87,27 +87,31 @@ pub(super) async fn written(data: &Path, seen: &watch::Sender<View>) {
         let (identifier, timeline) = (sample.system_identifier, sample.timeline);
         let read = move || postgres::written_after(&data, identifier, timeline, from);
         if let Some(written) = process::on_a_thread(read).await {
-            seen.send_modify(|view| view.wrote(&sample, written));
+            views.send_modify(|view| view.wrote(&sample, written));
         }
     }
 }
 
 /// Logs in through this node's PgBouncer each second, as an application does.
-pub(super) async fn pgbouncer(config: &Config, seen: &watch::Sender<View>) {
+pub(super) async fn pgbouncer(config: &Config, views: &watch::Sender<View>) {
     let mut watch = PgBouncerWatch::new(config);
     let mut ticks = every(1);
     loop {
         ticks.tick().await;
         let state = watch.observe().await;
         let condition = state.condition;
-        let before = seen.borrow().pgbouncer.as_ref().map(|seen| seen.condition);
+        let before = views
+            .borrow()
+            .pgbouncer
+            .as_ref()
+            .map(|state| state.condition);
         if before != Some(condition) {
             match condition {
                 PgBouncerCondition::Serves => tracing::info!("PgBouncer serves"),
                 _ => tracing::warn!(?condition, "PgBouncer: {}", state.reason()),
             }
         }
-        seen.send_modify(|view| view.saw_pgbouncer(state));
+        views.send_modify(|view| view.saw_pgbouncer(state));
         if condition == PgBouncerCondition::Serves {
             watch.keep_console().await;
         }

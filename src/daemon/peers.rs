@@ -5,21 +5,20 @@ use tokio::sync::watch;
 
 use super::{every, timelines};
 use crate::cluster::{self, Knowledge, NodeState, Peer, View};
-use crate::config::Config;
+use crate::config;
 use crate::runner::Node;
 
 /// The peers as configured. One file may serve all nodes, so it may name this one too.
-pub(super) fn configured(config: &Config) -> Vec<Peer> {
-    let all = config.cluster.peers.iter();
+pub(super) fn configured(cluster: &config::Cluster, hostname: &str) -> Vec<Peer> {
+    let all = cluster.peers.iter();
     let all = all.map(|address| Peer::new(address));
-    all.filter(|peer| peer.host() != config.node.hostname)
-        .collect()
+    all.filter(|peer| peer.host() != hostname).collect()
 }
 
 /// Keeps the peers fresh, and the primary's positions on a replica.
 pub(super) async fn peers(
     node: &Node,
-    seen: &watch::Sender<View>,
+    views: &watch::Sender<View>,
     known: &watch::Sender<Knowledge>,
 ) {
     let configured = known.borrow().peers.clone();
@@ -28,7 +27,7 @@ pub(super) async fn peers(
     loop {
         ticks.tick().await;
         // Before the server has said which cluster it is of and where it is, what the peers say of timelines is lost.
-        let run = seen.borrow().current_run();
+        let run = views.borrow().current_run();
         let states = addresses.iter().map(|address| cluster::ask_state(address));
         let states = futures_util::future::join_all(states).await;
         let (mut ourselves, mut answered, mut failed) = (Vec::new(), Vec::new(), Vec::new());
@@ -45,7 +44,7 @@ pub(super) async fn peers(
                 }
                 Ok(state) => {
                     answered.push(state.hostname.clone());
-                    hear(node, (seen, known), address, state).await;
+                    take_in(node, (views, known), address, state).await;
                 }
                 Err(error) => failed.push((address, error.to_string())),
             }
@@ -66,7 +65,7 @@ pub(super) async fn peers(
             known.peers = cluster::distinct(&known.peers);
             known.peers.len() != before
         });
-        seen.send_if_modified(|view| {
+        views.send_if_modified(|view| {
             let is_of_now = run.is_some() && view.current_run() == run;
             is_of_now && !std::mem::replace(&mut view.asked_peers, true)
         });
@@ -74,9 +73,9 @@ pub(super) async fn peers(
 }
 
 /// Takes in what the peer at `address` says.
-async fn hear(
+async fn take_in(
     node: &Node,
-    (seen, known): (&watch::Sender<View>, &watch::Sender<Knowledge>),
+    (views, known): (&watch::Sender<View>, &watch::Sender<Knowledge>),
     address: &str,
     state: NodeState,
 ) {
@@ -84,14 +83,14 @@ async fn hear(
     let kept = address_of(known, address, &state.hostname);
     let first = peer_of(known, &kept, |peer| peer.heard.is_none());
     // Not in the condition: what is borrowed there is held while it is written to below.
-    let proof = cluster::prove_by_peer(&seen.borrow(), &state, now);
+    let proof = cluster::prove_by_peer(&views.borrow(), &state, now);
     if let Some(proof) = proof {
-        timelines::learn(node, (seen, known), proof);
+        timelines::supersede(node, (views, known), proof);
     }
     if first {
         backfill(known, address, &state, now).await;
     }
-    let own = seen.borrow().clone();
+    let own = views.borrow().clone();
     known.send_modify(|known| {
         follow(known, &own, &state, now);
         change(known, &kept, |peer| peer.heard(state, now));

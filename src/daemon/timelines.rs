@@ -32,41 +32,41 @@ type Senders<'a> = (&'a watch::Sender<View>, &'a watch::Sender<Knowledge>);
 /// Keeps what is known of newer timelines fresh.
 pub(super) async fn follow(
     node: &Node,
-    seen: &watch::Sender<View>,
+    views: &watch::Sender<View>,
     known: &watch::Sender<Knowledge>,
 ) {
     let files = files(node);
     let mut ticks = every(10);
-    let mut first_sample = seen.subscribe();
+    let mut first_sample = views.subscribe();
     // Nothing can be compared before the server has said which timeline it is on.
     let tried = |view: &View| view.sample.is_some() || view.failing.is_some();
     let _ = first_sample.wait_for(tried).await;
-    within_a_look("the last answer", last_answer::recall(node, seen)).await;
+    within_a_look("the last answer", last_answer::recall(node, views)).await;
     let _ = first_sample.wait_for(|view| view.sample.is_some()).await;
     let read = process::on_a_thread(move || (files.forgotten(), files.supersession()));
     let (forgotten, proof) = within_a_look("what this node remembers of timelines", read).await;
     known.send_modify(|known| known.timelines.forgotten = forgotten);
     if let Some(proof) = proof.filter(|it| !is_forgotten(known, it)) {
-        seen.send_modify(|view| view.remember(proof));
+        views.send_modify(|view| view.remember(proof));
     }
-    within_a_look("the last answer", last_answer::take_up(node, seen)).await;
+    within_a_look("the last answer", last_answer::take_up(node, views)).await;
     let mut archive = None;
-    let mut unasked = seen.subscribe();
+    let mut unasked = views.subscribe();
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             // The server is back: it is served once the archive was asked.
             _ = unasked.wait_for(|view| view.current_run().is_some() && !view.asked_archive) => {}
         }
-        let run = seen.borrow().current_run();
+        let run = views.borrow().current_run();
         if archive.is_none() {
             archive = timeout(LOOK, open(node)).await.ok().flatten();
         }
-        let look = look(node, (seen, known), archive.as_ref());
+        let look = look(node, (views, known), archive.as_ref());
         tokio::pin!(look);
         let ended = timeout(LOOK, &mut look).await;
         // Also where it could not look: that changes nothing.
-        asked_archive(seen, run);
+        asked_archive(views, run);
         if ended.is_err() {
             let is_other = |view: &View| view.current_run().is_some() && view.current_run() != run;
             tokio::select! {
@@ -92,8 +92,8 @@ async fn within_a_look<T: Default>(what: &str, read: impl Future<Output = T>) ->
 }
 
 /// Of the server's `run`, and of no later one.
-fn asked_archive(seen: &watch::Sender<View>, run: Option<ServerRun>) {
-    seen.send_if_modified(|view| {
+fn asked_archive(views: &watch::Sender<View>, run: Option<ServerRun>) {
+    views.send_if_modified(|view| {
         let is_of_now = run.is_some() && view.current_run() == run;
         is_of_now && !std::mem::replace(&mut view.asked_archive, true)
     });
@@ -124,12 +124,12 @@ fn cannot_look(reason: &str) {
 }
 
 /// Takes in a proof, and keeps it on disk: it must hold after a restart without S3 and without peers.
-pub(super) fn learn(node: &Node, (seen, known): Senders<'_>, proof: Supersession) {
+pub(super) fn supersede(node: &Node, (views, known): Senders<'_>, proof: Supersession) {
     if is_forgotten(known, &proof) {
         return;
     }
     let (timeline, proven_by) = (proof.timeline, proof.proven_by.clone());
-    if seen.send_if_modified(|view| view.learn(proof.clone())) {
+    if views.send_if_modified(|view| view.learn(proof.clone())) {
         tracing::error!(
             "another node was promoted to timeline {timeline}: {proven_by}; this server must not lead"
         );
@@ -157,8 +157,8 @@ fn is_forgotten(known: &watch::Sender<Knowledge>, proof: &Supersession) -> bool 
 }
 
 /// Asked by a primary only: a standby follows whatever timeline comes.
-async fn look_at_archive(node: &Node, (seen, known): Senders<'_>, archive: &Timelines) {
-    let own = seen.borrow().position();
+async fn look_at_archive(node: &Node, (views, known): Senders<'_>, archive: &Timelines) {
+    let own = views.borrow().position();
     let Some(own) = own else {
         known.send_if_modified(|known| {
             let had = !known.timelines.doubtful.is_empty();
@@ -172,7 +172,7 @@ async fn look_at_archive(node: &Node, (seen, known): Senders<'_>, archive: &Time
     let each = |newer: NewerTimeline| {
         match newer.relation {
             // At once: others may be slow.
-            Relation::Supersedes(proof) => learn(node, (seen, known), proof),
+            Relation::Supersedes(proof) => supersede(node, (views, known), proof),
             Relation::Doubtful(reason) => doubtful.push((newer.timeline, reason)),
             Relation::Forgotten(_) => {}
         }
@@ -229,9 +229,9 @@ fn peers_on(known: &watch::Sender<Knowledge>, system_identifier: u64) -> Vec<Pee
 
 /// Takes back what a person had the cluster forget, on this node or on another, and keeps that here. `false` where it is not
 /// known what was forgotten.
-async fn forget(node: &Node, (seen, known): Senders<'_>, archive: &Timelines) -> bool {
+async fn forget(node: &Node, (views, known): Senders<'_>, archive: &Timelines) -> bool {
     let files = files(node);
-    let Some(identifier) = seen.borrow().sample.map(|sample| sample.system_identifier) else {
+    let Some(identifier) = views.borrow().sample.map(|sample| sample.system_identifier) else {
         return false;
     };
     let read = match timeout(LOOK, archive.forgotten(identifier)).await {
@@ -258,10 +258,10 @@ async fn forget(node: &Node, (seen, known): Senders<'_>, archive: &Timelines) ->
             tracing::error!("that a timeline is forgotten cannot be kept here: {error}");
         }
     }
-    let proof = seen.borrow().proof.clone();
+    let proof = views.borrow().proof.clone();
     let found = proof.and_then(|proof| all.known.iter().find(|one| one.voids(&proof)));
     if let Some(found) = found {
-        seen.send_modify(|view| {
+        views.send_modify(|view| {
             view.unlearn(|proof| found.voids(proof));
         });
         tracing::info!(
@@ -284,14 +284,14 @@ async fn forget(node: &Node, (seen, known): Senders<'_>, archive: &Timelines) ->
 }
 
 /// Redis stands in for a peer that does not answer, and proves nothing.
-async fn read_redis(node: &Node, (seen, known): Senders<'_>) {
+async fn read_redis(node: &Node, (views, known): Senders<'_>) {
     let keys = Keys::new(&node.tools.loaded.config.cluster.name);
     let Ok(Ok(states)) = timeout(LOOK, node.redis.nodes(&keys)).await else {
         // The heartbeat says that Redis is away.
         return;
     };
     let now = Timestamp::now();
-    let view = seen.borrow().clone();
+    let view = views.borrow().clone();
     let states = states.iter().filter_map(|(_, json)| NodeState::parse(json));
     let others: Vec<NodeState> = states
         .filter(|state| state.hostname != node.hostname())

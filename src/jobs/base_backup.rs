@@ -1,6 +1,6 @@
 //! `base-backup`: what `xdb backup push` does, as one finding.
 
-use super::{CleanUp, Job, Occupied, Ran, Stopwatch, Where, Worked};
+use super::{CleanUp, Job, JobResult, JobRun, Occupied, Stopwatch, Where};
 use crate::archive::{self, BackupError, PushedBackup};
 use crate::config::Node;
 use crate::log;
@@ -35,11 +35,11 @@ pub async fn run(
     node: &Node,
     repository: &RepositoryHandle,
     full: bool,
-) -> (Result<PushedBackup, BackupError>, Ran) {
+) -> (Result<PushedBackup, BackupError>, JobRun) {
     let watch = Stopwatch::start();
     let pushed = async { archive::push(&repository.get().await?, node, full).await };
     let pushed = pushed.await;
-    let worked = match &pushed {
+    let result = match &pushed {
         Ok(pushed) => {
             let job = JOB.name;
             tracing::info!(
@@ -55,15 +55,15 @@ pub async fn run(
                 compressed_bytes: Some(pushed.compressed_bytes),
                 system_identifier: Some(pushed.system_identifier),
             });
-            Worked::of(&JOB, &node.hostname, Verdict::Ok, Some(detail))
+            JobResult::of(&JOB, &node.hostname, Verdict::Ok, Some(detail))
         }
         Err(error) => {
             let verdict = Verdict::Unknown(log::chain(error));
-            Worked {
+            JobResult {
                 not_now: error.is_busy(),
-                ..Worked::of(&JOB, &node.hostname, verdict, None)
+                ..JobResult::of(&JOB, &node.hostname, verdict, None)
             }
         }
     };
-    (pushed, watch.ran(&JOB, worked))
+    (pushed, watch.finish(&JOB, result))
 }

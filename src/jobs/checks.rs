@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
-use super::{Job, Ran, Stopwatch, Tools, Where, Worked};
+use super::{Job, JobResult, JobRun, Stopwatch, Tools, Where};
 use crate::checks::{CheckResult, Definition, Kind};
 
 pub static JOB: Job = Job {
@@ -17,7 +17,7 @@ pub static JOB: Job = Job {
     clean_up: None,
 };
 
-async fn run(tools: &Tools) -> Ran {
+async fn run(tools: &Tools) -> JobRun {
     let watch = Stopwatch::start();
     let speaks = tools.speaks_for_cluster(Timestamp::now());
     let primary = tools.known.borrow().positions.clone();
@@ -44,11 +44,11 @@ async fn run(tools: &Tools) -> Ran {
     };
     // Side by side: an S3 that hangs must not keep what else is watched waiting.
     let looks = tools.definitions.iter().filter(here).map(look);
-    let worked = Worked {
+    let result = JobResult {
         findings: join_all(looks).await.concat(),
         succeeded: true,
         not_now: false,
         detail: None,
     };
-    watch.ran(&JOB, worked)
+    watch.finish(&JOB, result)
 }

@@ -1,6 +1,6 @@
 //! `dump`: what `xdb dump push` does, as one finding.
 
-use super::{CleanUp, Job, Occupied, Ran, Stopwatch, Where, Worked, dumps};
+use super::{CleanUp, Job, JobResult, JobRun, Occupied, Stopwatch, Where, dumps};
 use crate::config::Config;
 use crate::dump::{self, DumpError, DumpSet};
 use crate::log;
@@ -28,19 +28,19 @@ pub static JOB: Job = Job {
 pub async fn run(
     config: &Config,
     repository: &RepositoryHandle,
-) -> (Result<DumpSet, DumpError>, Ran) {
+) -> (Result<DumpSet, DumpError>, JobRun) {
     let watch = Stopwatch::start();
     let dumped = async { dump::push(&dumps(config, repository).await?, &[]).await };
     let dumped = dumped.await;
     let hostname = &config.node.hostname;
-    let worked = match &dumped {
+    let result = match &dumped {
         Ok(set) => {
             let detail = JobDetail::Dump(DumpDetail {
                 set: Some(set.set.clone()),
                 bytes: Some(set.bytes()),
                 system_identifier: Some(set.system_identifier),
             });
-            Worked::of(&JOB, hostname, Verdict::Ok, Some(detail))
+            JobResult::of(&JOB, hostname, Verdict::Ok, Some(detail))
         }
         Err(error) => {
             let reason = log::chain(error);
@@ -49,11 +49,11 @@ pub async fn run(
                 DumpError::Failed { .. } => Verdict::Critical(reason),
                 _ => Verdict::Unknown(reason),
             };
-            Worked {
+            JobResult {
                 not_now: error.is_busy(),
-                ..Worked::of(&JOB, hostname, verdict, None)
+                ..JobResult::of(&JOB, hostname, verdict, None)
             }
         }
     };
-    (dumped, watch.ran(&JOB, worked))
+    (dumped, watch.finish(&JOB, result))
 }

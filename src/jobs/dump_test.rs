@@ -1,6 +1,6 @@
 //! `dump-test`: what `xdb dump test` does with the newest set, as one finding.
 
-use super::{Job, Occupied, Ran, Stopwatch, Where, Worked, dumps, judge_test};
+use super::{Job, JobResult, JobRun, Occupied, Stopwatch, Where, dumps, judge_test};
 use crate::config::Config;
 use crate::model::{DumpTestDetail, JobDetail};
 use crate::repository::RepositoryHandle;
@@ -26,7 +26,7 @@ pub async fn run(
     config: &Config,
     repository: &RepositoryHandle,
     progress: &mut (dyn FnMut(&Step) + Send + Sync),
-) -> (DumpReport, Ran) {
+) -> (DumpReport, JobRun) {
     let watch = Stopwatch::start();
     let report = match dumps(config, repository).await {
         Ok(dumps) => {
@@ -42,10 +42,10 @@ pub async fn run(
         secs: Some(report.secs),
         system_identifier: report.system_identifier,
     });
-    let mut worked = Worked {
+    let mut result = JobResult {
         not_now: report.not_now,
-        ..Worked::of(&JOB, &config.node.hostname, verdict, Some(detail))
+        ..JobResult::of(&JOB, &config.node.hostname, verdict, Some(detail))
     };
-    worked.hold_unknown();
-    (report, watch.ran(&JOB, worked))
+    result.hold_unknown();
+    (report, watch.finish(&JOB, result))
 }

@@ -47,7 +47,7 @@ pub struct Job {
     /// The sections of the configuration that it must not run without.
     needs: &'static [&'static str],
     occupies: Option<Occupied>,
-    work: for<'a> fn(&'a Tools) -> LocalBoxFuture<'a, Ran>,
+    work: for<'a> fn(&'a Tools) -> LocalBoxFuture<'a, JobRun>,
     /// `None` where a run that is dropped leaves nothing behind.
     pub clean_up: Option<CleanUp>,
 }
@@ -148,7 +148,7 @@ impl Tools {
 
 /// One run of a job.
 #[derive(Debug)]
-pub struct Ran {
+pub struct JobRun {
     pub outcome: Outcome,
     /// How long each finding must last to be worth an alert, in the order of the findings.
     pub holds: Vec<Duration>,
@@ -181,7 +181,7 @@ impl Job {
     }
 
     /// Runs it once, unless what is configured for it is wrong.
-    pub async fn run(&self, tools: &Tools) -> Ran {
+    pub async fn run(&self, tools: &Tools) -> JobRun {
         let Some(fault) = tools.loaded.config.faults.of_any(self.needs) else {
             // Boxed: together the jobs are too large for a thread's stack.
             return (self.work)(tools).await;
@@ -197,9 +197,9 @@ impl Job {
         started_at: Timestamp,
         elapsed: Duration,
         reason: String,
-    ) -> Ran {
-        let worked = Worked::of(self, hostname, Verdict::Unknown(reason), None);
-        worked.ran(self, started_at, elapsed)
+    ) -> JobRun {
+        let result = JobResult::of(self, hostname, Verdict::Unknown(reason), None);
+        result.finish(self, started_at, elapsed)
     }
 
     /// The one finding of a job, about the node that runs it.
@@ -225,20 +225,20 @@ impl Stopwatch {
         }
     }
 
-    fn ran(self, job: &Job, worked: Worked) -> Ran {
-        worked.ran(job, self.started_at, self.began.elapsed())
+    fn finish(self, job: &Job, result: JobResult) -> JobRun {
+        result.finish(job, self.started_at, self.began.elapsed())
     }
 }
 
 /// What a job's own file hands back.
-struct Worked {
+struct JobResult {
     findings: Vec<(Finding, Duration)>,
     succeeded: bool,
     not_now: bool,
     detail: Option<JobDetail>,
 }
 
-impl Worked {
+impl JobResult {
     fn of(job: &Job, hostname: &str, verdict: Verdict, detail: Option<JobDetail>) -> Self {
         let succeeded = verdict == Verdict::Ok;
         let findings = vec![(job.finding(hostname, verdict), Duration::ZERO)];
@@ -250,9 +250,9 @@ impl Worked {
         }
     }
 
-    fn ran(self, job: &Job, started_at: Timestamp, elapsed: Duration) -> Ran {
+    fn finish(self, job: &Job, started_at: Timestamp, elapsed: Duration) -> JobRun {
         let (findings, holds) = self.findings.into_iter().unzip();
-        Ran {
+        JobRun {
             outcome: Outcome {
                 job: job.name.to_owned(),
                 target: String::new(),

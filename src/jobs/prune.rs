@@ -1,6 +1,6 @@
 //! `prune`: what `xdb prune` does, as one finding.
 
-use super::{CleanUp, Job, Occupied, Ran, Stopwatch, Where, Worked};
+use super::{CleanUp, Job, JobResult, JobRun, Occupied, Stopwatch, Where};
 use crate::archive::retention::RetentionError;
 use crate::archive::retention::{self, Report};
 use crate::config::{Node, Retention};
@@ -43,7 +43,7 @@ pub async fn run(
     node: &Node,
     settings: Retention,
     repository: &RepositoryHandle,
-) -> (Result<Report, RetentionError>, Ran) {
+) -> (Result<Report, RetentionError>, JobRun) {
     let watch = Stopwatch::start();
     let pruned = async {
         let repository = repository.get().await?;
@@ -51,22 +51,22 @@ pub async fn run(
     };
     let pruned = pruned.await;
     let hostname = &node.hostname;
-    let worked = match &pruned {
-        Ok(report) => Worked::of(&JOB, hostname, judge(report), Some(detail(report))),
+    let result = match &pruned {
+        Ok(report) => JobResult::of(&JOB, hostname, judge(report), Some(detail(report))),
         // Without a retention xdb deletes nothing, and no prune is missing.
         Err(RetentionError::NoRetention) => {
             let detail = JobDetail::Prune(PruneDetail::default());
-            Worked::of(&JOB, hostname, Verdict::Ok, Some(detail))
+            JobResult::of(&JOB, hostname, Verdict::Ok, Some(detail))
         }
         Err(error) => {
             let verdict = Verdict::Unknown(log::chain(error));
-            Worked {
+            JobResult {
                 not_now: error.is_busy(),
-                ..Worked::of(&JOB, hostname, verdict, None)
+                ..JobResult::of(&JOB, hostname, verdict, None)
             }
         }
     };
-    (pruned, watch.ran(&JOB, worked))
+    (pruned, watch.finish(&JOB, result))
 }
 
 fn judge(report: &Report) -> Verdict {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Job, Occupied, Ran, Stopwatch, Where, Worked, judge_test};
+use super::{Job, JobResult, JobRun, Occupied, Stopwatch, Where, judge_test};
 use crate::config::{self, Loaded};
 use crate::model::{Finding, JobDetail, Scope, TestReport, Verdict};
 use crate::repository::RepositoryHandle;
@@ -29,7 +29,7 @@ pub async fn run(
     loaded: &Loaded,
     repository: &RepositoryHandle,
     progress: &mut (dyn FnMut(&Step) + Send + Sync),
-) -> (Report, Ran) {
+) -> (Report, JobRun) {
     let watch = Stopwatch::start();
     let report = match repository.get().await {
         Ok(repository) => {
@@ -41,18 +41,18 @@ pub async fn run(
     let verdict = judge_test(report.conclusion, report.reason.as_deref());
     let detail = JobDetail::RestoreTest(Box::new(TestReport::of(&report)));
     let hostname = &loaded.config.node.hostname;
-    let mut worked = Worked {
+    let mut result = JobResult {
         not_now: report.not_now,
-        ..Worked::of(&JOB, hostname, verdict, Some(detail))
+        ..JobResult::of(&JOB, hostname, verdict, Some(detail))
     };
     // It was made: how long ago one was is no second alert.
-    worked.succeeded |= report.conclusion == Conclusion::Incomplete;
-    worked.hold_unknown();
+    result.succeeded |= report.conclusion == Conclusion::Incomplete;
+    result.hold_unknown();
     let wanted = &loaded.config.restore_test;
-    worked
+    result
         .findings
         .extend(objectives(&report, hostname, wanted));
-    (report, watch.ran(&JOB, worked))
+    (report, watch.finish(&JOB, result))
 }
 
 /// What was measured, against what is wanted; nothing where nothing is wanted, or the restore was held back.

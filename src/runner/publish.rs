@@ -3,7 +3,7 @@
 use super::alerts::{deliver, resolve};
 use super::{Node, outages, success_exchange};
 use crate::alerts::{Extent, Judged};
-use crate::jobs::{Job, Ran};
+use crate::jobs::{Job, JobRun};
 use crate::log;
 use crate::model::{AlertKey, Run, Scope, Verdict};
 
@@ -11,23 +11,23 @@ use crate::model::{AlertKey, Run, Scope, Verdict};
 const LAG: &str = "replication-lag";
 
 /// Logs the outcome of a job, and keeps it.
-pub async fn publish(node: &Node, job: &'static Job, ran: Ran) {
-    log_outcome(job, &ran);
-    keep(node, job, ran).await;
+pub async fn publish(node: &Node, job: &'static Job, run: JobRun) {
+    log_outcome(job, &run);
+    keep(node, job, run).await;
 }
 
 /// Keeps the run, turns its findings into alerts, and tells the cluster of a success.
 ///
 /// What was put off is no outcome and leaves nothing.
-pub async fn keep(node: &Node, job: &'static Job, ran: Ran) {
-    if ran.not_now {
+pub async fn keep(node: &Node, job: &'static Job, run: JobRun) {
+    if run.not_now {
         return;
     }
-    let finished_at = ran.outcome.finished_at();
+    let finished_at = run.outcome.finished_at();
     if job.is_cluster_wide {
-        let run = Run::new(&ran.outcome, ran.succeeded, ran.detail);
-        match node.store.write(move |store| store.record_run(&run)).await {
-            Ok(()) if ran.succeeded => success_exchange::share(node, job).await,
+        let row = Run::new(&run.outcome, run.succeeded, run.detail);
+        match node.store.write(move |store| store.record_run(&row)).await {
+            Ok(()) if run.succeeded => success_exchange::share(node, job).await,
             Ok(()) => {}
             Err(error) => tracing::error!(
                 job = job.name,
@@ -36,7 +36,7 @@ pub async fn keep(node: &Node, job: &'static Job, ran: Ran) {
             ),
         }
     }
-    let mut findings = ran.outcome.findings;
+    let mut findings = run.outcome.findings;
     let s3 = node.outages.s3.reason();
     outages::name_cause(&mut findings, s3.as_deref());
     let superseded = !job.is_cluster_wide && node.view.borrow().superseded_by.is_some();
@@ -49,7 +49,7 @@ pub async fn keep(node: &Node, job: &'static Job, ran: Ran) {
     if superseded && stands() {
         resolve(node, of_standbys, "a superseded server has no standbys").await;
     }
-    let judged = findings.into_iter().zip(ran.holds);
+    let judged = findings.into_iter().zip(run.holds);
     let judged = judged
         .filter(|(finding, _)| !superseded || finding.check != LAG)
         .map(|(finding, hold)| Judged { finding, hold })
@@ -67,15 +67,15 @@ pub async fn keep(node: &Node, job: &'static Job, ran: Ran) {
     deliver(node).await;
 }
 
-fn log_outcome(job: &Job, ran: &Ran) {
-    let secs = ran.outcome.elapsed.as_secs_f64();
+fn log_outcome(job: &Job, run: &JobRun) {
+    let secs = run.outcome.elapsed.as_secs_f64();
     let (keeps_history, job) = (job.is_cluster_wide, job.name);
-    if ran.not_now {
-        let verdict = ran.outcome.verdict();
+    if run.not_now {
+        let verdict = run.outcome.verdict();
         tracing::debug!(job, "not now: {}", verdict.reason().unwrap_or_default());
         return;
     }
-    match ran.outcome.verdict() {
+    match run.outcome.verdict() {
         // Each few seconds, and nothing to tell.
         Verdict::Ok if !keeps_history => tracing::debug!(job, secs, "ok"),
         Verdict::Ok => tracing::info!(job, secs, "ok"),

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::{Node, RunnerError, belongs_here, node, peers, publish};
 use crate::cluster::{Knowledge, Sampler, View};
 use crate::config::{Config, Loaded, RestoreTest};
-use crate::jobs::{Job, Ran};
+use crate::jobs::{Job, JobRun};
 use crate::log;
 use crate::model::Outcome;
 use crate::repository::{Repository, Timelines, own_history, superseded};
@@ -20,12 +20,12 @@ use crate::store::{StateFiles, Store};
 pub async fn run_once<T>(
     loaded: &Loaded,
     job: &'static Job,
-    work: impl Future<Output = (T, Ran)>,
+    work: impl Future<Output = (T, JobRun)>,
 ) -> T {
     let opened = open(loaded);
-    let (gave, ran) = work.await;
+    let (gave, run) = work.await;
     match opened {
-        Ok(node) => publish::keep(&node, job, ran).await,
+        Ok(node) => publish::keep(&node, job, run).await,
         Err(error) => {
             let hint = error.hint();
             let hint = hint
@@ -89,7 +89,7 @@ impl NotRun {
 /// When the job belongs to another role than this node's, or the role is unknown.
 pub async fn run_job(loaded: &Loaded, job: &'static Job) -> Result<(Outcome, bool), NotRun> {
     let config = &loaded.config;
-    let view = match look(config).await {
+    let view = match own_view(config).await {
         Ok(view) => view,
         // What runs everywhere runs without a role, too.
         Err(_) if !job.is_cluster_wide => View::default(),
@@ -99,14 +99,14 @@ pub async fn run_job(loaded: &Loaded, job: &'static Job) -> Result<(Outcome, boo
     let known = peers::look_around(config).await;
     let tools = node::tools(loaded, watch::channel(view).1, watch::channel(known).1)?;
     let work = async {
-        let ran = job.run(&tools).await;
-        ((ran.outcome.clone(), ran.not_now), ran)
+        let run = job.run(&tools).await;
+        ((run.outcome.clone(), run.not_now), run)
     };
     Ok(run_once(loaded, job, work).await)
 }
 
 /// What the daemon would know of the role.
-async fn look(config: &Config) -> Result<View, String> {
+async fn own_view(config: &Config) -> Result<View, String> {
     let sampled = Sampler::new(config).sample().await;
     let sample = sampled.map_err(|failure| failure.reason)?;
     let mut view = View::default();

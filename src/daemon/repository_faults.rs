@@ -10,7 +10,7 @@ const ABANDONED: SignedDuration = SignedDuration::from_hours(24);
 
 /// Looks for what spoils other backups than the one that a restore begins with, or tells of another cluster than `own`,
 /// this node's. Pure.
-pub(super) fn doubts(
+pub(super) fn find_faults(
     (catalog, verified): (&Catalog, &Verified),
     own: Option<u64>,
     now: Timestamp,
