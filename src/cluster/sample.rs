@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::timeout;
 
 use super::Sample;
-use crate::config::Config;
+use crate::config;
 use crate::log;
 use crate::postgres::{self, Connection, Life, PostgresError, Server, Target};
 
@@ -39,9 +39,9 @@ impl From<PostgresError> for SampleFailure {
 }
 
 impl Sampler {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(postgres: &config::Postgres) -> Self {
         Self {
-            target: Target::from(&config.postgres),
+            target: Target::from(postgres),
             connection: None,
             server_ahead: SignedDuration::ZERO,
         }

@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
+use super::CLEAN_UP;
 use crate::config::Loaded;
 use crate::jobs::{CleanUpError, JOBS};
 use crate::repository::RepositoryHandle;
-
-/// How long the end may take: systemd must wait for it.
-pub const CLEAN_UP: Duration = Duration::from_secs(20);
 
 /// After a signal: gives up what an interrupted backup or dump left unfinished in the buckets.
 ///

@@ -34,13 +34,14 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use crate::checks::PgBouncerWatch;
 use crate::cluster::{Knowledge, View};
-use crate::config::{Config, Loaded};
+use crate::config::Loaded;
 use crate::http::{self, Shown};
 use crate::process::{self, NodeLock};
 use crate::runner::{Node, RunnerError, success_exchange};
 use crate::store::Store;
-pub use clean_up::{CLEAN_UP, clean_up};
+pub use clean_up::clean_up;
 pub use status::status;
 use systemd::Liveness;
 
@@ -91,7 +92,11 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
     let config = &loaded.config;
     let _only = only_one(&config.node.state_directory)?;
     let (listener, waits_in_systemd) = listener(&config.http.listen).await?;
-    let senders = Senders::new(config);
+    let senders = Senders::new(Knowledge {
+        objectives: rpo::objectives(&config.archive, &config.restore_test),
+        peers: peers::configured(&config.cluster, &config.node.hostname),
+        ..Knowledge::default()
+    });
     let (view, known) = (senders.view.subscribe(), senders.known.subscribe());
     let store = Store::serve(&config.node.state_directory);
     let node = Node::open(&loaded, store, view.clone(), known.clone())?;
@@ -136,6 +141,9 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
     }
 }
 
+/// How long the end may take: systemd must wait for it.
+pub const CLEAN_UP: Duration = Duration::from_secs(20);
+
 /// What the loops write to and all read: the node's view of itself, and what it knows of the others.
 #[derive(Clone)]
 struct Senders {
@@ -144,14 +152,10 @@ struct Senders {
 }
 
 impl Senders {
-    fn new(config: &Config) -> Self {
+    fn new(known: Knowledge) -> Self {
         Self {
             view: watch::Sender::default(),
-            known: watch::Sender::new(Knowledge {
-                objectives: rpo::objectives(&config.archive, &config.restore_test),
-                peers: peers::configured(&config.cluster, &config.node.hostname),
-                ..Knowledge::default()
-            }),
+            known: watch::Sender::new(known),
         }
     }
 }
@@ -164,56 +168,25 @@ fn own_tasks(
     liveness: Arc<Liveness>,
     senders: &Senders,
 ) -> Vec<(&'static str, BoxFuture<'static, ()>)> {
-    let parts = || (node.clone(), senders.clone());
-    let (roles, pgbouncer, written, peers, timelines) =
-        (parts(), parts(), parts(), parts(), parts());
-    let watchdog = liveness.clone();
+    let config = &node.tools.loaded.config;
+    let postgres = config.postgres.clone();
+    let data = postgres.data_directory.clone();
+    let watch = PgBouncerWatch::new(config);
+    let (senders, view) = (|| senders.clone(), || senders.view.clone());
+    let roles = observe::roles(postgres, senders(), liveness.clone());
     vec![
-        (
-            "role",
-            Box::pin(async move {
-                let (of, to) = roles;
-                observe::roles(
-                    &of.tools.loaded.config,
-                    (&to.view, &to.known),
-                    &liveness.roles,
-                )
-                .await;
-            }),
-        ),
-        (
-            "pgbouncer",
-            Box::pin(async move {
-                let (of, to) = pgbouncer;
-                observe::pgbouncer(&of.tools.loaded.config, &to.view).await;
-            }),
-        ),
-        (
-            "written WAL",
-            Box::pin(async move {
-                let (of, to) = written;
-                let data = &of.tools.loaded.config.postgres.data_directory;
-                observe::written(data, &to.view).await;
-            }),
-        ),
-        (
-            "peers",
-            Box::pin(async move {
-                let (of, to) = peers;
-                peers::peers(&of, &to.view, &to.known).await;
-            }),
-        ),
+        ("roles", Box::pin(roles)),
+        ("PgBouncer", Box::pin(observe::pgbouncer(watch, view()))),
+        ("written WAL", Box::pin(observe::written(data, view()))),
+        ("peers", Box::pin(peers::peers(node.clone(), senders()))),
         (
             "timelines",
-            Box::pin(async move {
-                let (of, to) = timelines;
-                timelines::follow(&of, &to.view, &to.known).await;
-            }),
+            Box::pin(timelines::follow(node.clone(), senders())),
         ),
         ("driver", Box::pin(async move { driver.drive().await })),
         (
             "watchdog",
-            Box::pin(async move { watchdog.keep_watchdog_quiet().await }),
+            Box::pin(async move { liveness.keep_watchdog_quiet().await }),
         ),
     ]
 }

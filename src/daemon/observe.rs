@@ -1,15 +1,16 @@
 //! What keeps the node's view of itself fresh: the role each second, and a login through PgBouncer.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::every;
-use super::systemd::TurnCounter;
+use super::systemd::Liveness;
+use super::{Senders, every};
 use crate::checks::PgBouncerWatch;
-use crate::cluster::{Knowledge, PgBouncerCondition, Sample, Sampler, View};
-use crate::config::Config;
+use crate::cluster::{PgBouncerCondition, Sample, Sampler, View};
+use crate::config;
 use crate::model::TimelineHistory;
 use crate::postgres;
 use crate::process;
@@ -17,20 +18,20 @@ use crate::repository;
 
 /// Samples the role each second, and where a primary is.
 pub(super) async fn roles(
-    config: &Config,
-    (views, known): (&watch::Sender<View>, &watch::Sender<Knowledge>),
-    turns: &TurnCounter,
+    postgres: config::Postgres,
+    Senders { view: views, known }: Senders,
+    liveness: Arc<Liveness>,
 ) {
-    let mut sampler = Sampler::new(config);
+    let mut sampler = Sampler::new(&postgres);
     let mut ticks = every(1);
     loop {
         ticks.tick().await;
         let sampled = sampler.sample().await;
-        turns.turned();
+        liveness.roles.turned();
         match sampled {
             Ok(sample) => {
                 log_change(views.borrow().sample, sample);
-                let history = own_history(&config.postgres.data_directory, &views.borrow(), sample);
+                let history = own_history(&postgres.data_directory, &views.borrow(), sample);
                 views.send_modify(|view| {
                     view.saw(sample);
                     view.descends(history);
@@ -71,7 +72,7 @@ fn log_change(before: Option<Sample>, now: Sample) {
 /// Reads from `pg_wal` how far a primary has written that cannot be sampled: a proof of a promotion is judged by that.
 ///
 /// Beside the sampling, which a volume that hangs must not hold up.
-pub(super) async fn written(data: &Path, views: &watch::Sender<View>) {
+pub(super) async fn written(data: PathBuf, views: watch::Sender<View>) {
     let mut ticks = every(1);
     loop {
         ticks.tick().await;
@@ -83,7 +84,7 @@ pub(super) async fn written(data: &Path, views: &watch::Sender<View>) {
         let Some((sample, from)) = last else {
             continue;
         };
-        let data = data.to_owned();
+        let data = data.clone();
         let (identifier, timeline) = (sample.system_identifier, sample.timeline);
         let read = move || postgres::written_after(&data, identifier, timeline, from);
         if let Some(written) = process::on_a_thread(read).await {
@@ -93,8 +94,7 @@ pub(super) async fn written(data: &Path, views: &watch::Sender<View>) {
 }
 
 /// Logs in through this node's PgBouncer each second, as an application does.
-pub(super) async fn pgbouncer(config: &Config, views: &watch::Sender<View>) {
-    let mut watch = PgBouncerWatch::new(config);
+pub(super) async fn pgbouncer(mut watch: PgBouncerWatch, views: watch::Sender<View>) {
     let mut ticks = every(1);
     loop {
         ticks.tick().await;

@@ -1,9 +1,11 @@
 //! Asks the other nodes each second.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::{every, timelines};
+use super::{Senders, every, timelines};
 use crate::cluster::{self, Knowledge, NodeState, Peer, View};
 use crate::config;
 use crate::runner::Node;
@@ -16,11 +18,8 @@ pub(super) fn configured(cluster: &config::Cluster, hostname: &str) -> Vec<Peer>
 }
 
 /// Keeps the peers fresh, and the primary's positions on a replica.
-pub(super) async fn peers(
-    node: &Node,
-    views: &watch::Sender<View>,
-    known: &watch::Sender<Knowledge>,
-) {
+pub(super) async fn peers(node: Arc<Node>, senders: Senders) {
+    let (node, views, known) = (&*node, &senders.view, &senders.known);
     let configured = known.borrow().peers.clone();
     let mut addresses: Vec<String> = configured.into_iter().map(|peer| peer.address).collect();
     let mut ticks = every(1);

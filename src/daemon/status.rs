@@ -68,7 +68,7 @@ fn found(hostname: &str, check: &str, verdict: Verdict) -> Finding {
 
 async fn own_view(config: &Config) -> View {
     let mut view = View::default();
-    match Sampler::new(config).sample().await {
+    match Sampler::new(&config.postgres).sample().await {
         Ok(sample) => {
             view.saw(sample);
             if let Some(proof) = remembered(&config.node.state_directory) {

@@ -3,6 +3,7 @@
 //! An old primary that boots again learns there that it is one. Not being able to look changes nothing.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -30,11 +31,8 @@ const WHOLE: Duration = Duration::from_secs(300);
 type Senders<'a> = (&'a watch::Sender<View>, &'a watch::Sender<Knowledge>);
 
 /// Keeps what is known of newer timelines fresh.
-pub(super) async fn follow(
-    node: &Node,
-    views: &watch::Sender<View>,
-    known: &watch::Sender<Knowledge>,
-) {
+pub(super) async fn follow(node: Arc<Node>, senders: super::Senders) {
+    let (node, views, known) = (&*node, &senders.view, &senders.known);
     let files = files(node);
     let mut ticks = every(10);
     let mut first_sample = views.subscribe();

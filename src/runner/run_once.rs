@@ -107,7 +107,7 @@ pub async fn run_job(loaded: &Loaded, job: &'static Job) -> Result<(Outcome, boo
 
 /// What the daemon would know of the role.
 async fn own_view(config: &Config) -> Result<View, String> {
-    let sampled = Sampler::new(config).sample().await;
+    let sampled = Sampler::new(&config.postgres).sample().await;
     let sample = sampled.map_err(|failure| failure.reason)?;
     let mut view = View::default();
     view.saw(sample);
