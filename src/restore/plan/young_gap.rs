@@ -66,13 +66,8 @@ impl GapWatch {
         archived: Option<WalSegment>,
         (now, clock): (Instant, Timestamp),
     ) -> GapDecision {
-        let was_archived = |gap: &Span| {
-            archived.is_some_and(|archived| {
-                archived.timeline == gap.timeline && archived.number >= gap.first
-            })
-        };
         let gap = plan.path.missing.first().copied();
-        let gap = gap.filter(|gap| !was_archived(gap) && catalog.wal.why_damaged(*gap).is_none());
+        let gap = gap.filter(|gap| catalog.wal.why_damaged(*gap).is_none());
         let Some(gap) = gap.filter(|gap| is_young(*gap, catalog, clock)) else {
             return GapDecision::Believe;
         };
@@ -90,6 +85,12 @@ impl GapWatch {
         let newest = plan.path.newest;
         let arrives = newest.is_some_and(|newest| newest > *self.newest.get_or_insert(newest));
         if now.duration_since(since) >= PERMANENT_AFTER {
+            let was_archived = archived.is_some_and(|archived| {
+                archived.timeline == gap.timeline && archived.number >= gap.first
+            });
+            if was_archived {
+                return GapDecision::Believe;
+            }
             let under_way = self.moved || arrives;
             GapDecision::MayClose { under_way }
         } else if now.duration_since(self.began) < CHECK_LIMIT {
