@@ -78,7 +78,7 @@ sub defined_in {
     my @parts = split /::/, $path;
     while (@parts) {
         my $module = join '::', @parts;
-        return defined_in($reexport{$module} . substr($path, length $module), $depth + 1) if exists $reexport{$module} && $module ne $path && $reexport{$module} ne $module;
+        return defined_in($reexport{$module} . substr($path, length $module), $depth + 1) if exists $reexport{$module} && $module ne $path && $reexport{$module} ne $module && !exists $file_of{$module};
         return $file_of{$module} if exists $file_of{$module};
         pop @parts;
     }

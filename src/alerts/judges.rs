@@ -5,8 +5,14 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Judged;
-use crate::model::{AlertKey, Scope, Severity};
+use crate::model::{AlertKey, Finding, Scope, Severity};
+
+/// A finding, and how long it must last before it is an alert.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    pub finding: Finding,
+    pub hold: Duration,
+}
 
 /// An alert that nothing judges stands at least this long.
 const AT_LEAST: Duration = Duration::from_secs(60);

@@ -12,7 +12,8 @@ mod record;
 mod transition;
 
 pub use event::{Alert, Event, Kind};
-pub use record::{Alerts, Extent, Judged};
+pub use judges::Judged;
+pub use record::{Alerts, Extent};
 pub use transition::{Transition, transition};
 
 use crate::redis::RedisError;

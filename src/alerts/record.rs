@@ -3,15 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{Mutex, Notify};
 
 use super::event::{Alert, Event, Kind};
-use super::judges::Judges;
+use super::judges::{Judged, Judges};
 use super::transition::{Transition, transition};
-use crate::model::{AlertKey, AlertState, Finding, Scope, Verdict};
+use crate::model::{AlertKey, AlertState, Scope, Verdict};
 use crate::redis::Keys;
 use crate::store::{Store, StoreError, Writing};
 
@@ -30,13 +29,6 @@ pub struct Alerts {
     /// Redis knew nothing of this node when it was last asked.
     pub(super) redis_lost_all: Arc<AtomicBool>,
     changed: Arc<Notify>,
-}
-
-/// A finding, and how long it must last before it is an alert.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Judged {
-    pub finding: Finding,
-    pub hold: Duration,
 }
 
 /// How much of a check's objects the findings tell of.
@@ -303,7 +295,10 @@ impl<'a, 'b> Book<'a, 'b> {
 mod tests {
     use tempfile::TempDir;
 
+    use std::time::Duration;
+
     use super::*;
+    use crate::model::Finding;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_778_666_069 + second).unwrap()

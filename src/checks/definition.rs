@@ -3,7 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{LagLimits, Oldest};
+use super::Oldest;
+
+/// From which lag on it is a warning, and from which critical.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct LagLimits {
+    pub bytes: Limits,
+    pub secs: Limits,
+}
 
 /// One check, as its TOML file says.
 #[derive(Debug, Clone, PartialEq)]

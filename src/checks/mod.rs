@@ -20,12 +20,12 @@ mod shipped;
 mod values;
 mod wal_volume;
 
-pub(crate) use definition::{Definition, Kind, Limits, Metric, Role};
+pub(crate) use definition::{Definition, Kind, LagLimits, Limits, Metric, Role};
 pub(crate) use error::{DefinitionError, SampleError};
 #[cfg(test)]
 pub(crate) use load::BUILT_IN;
 pub(crate) use load::{DIRECTORY, Definitions, load};
 pub(crate) use pgbouncer_up::{PgBouncerWatch, judge_pgbouncer_up};
 pub(crate) use program::Oldest;
-pub(crate) use replication_lag::{LagLimits, Standby, judge_replication_lag};
+pub(crate) use replication_lag::{Standby, judge_replication_lag};
 pub(crate) use sample::{CheckResult, Sampler};

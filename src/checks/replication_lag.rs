@@ -8,19 +8,12 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use jiff::Timestamp;
 
-use super::Limits;
+use super::{LagLimits, Limits};
 use crate::cluster::{Lag, LsnRing};
 use crate::model::{Lsn, Verdict, age};
 
 /// When the primary's newest sample is older than this, its position is not known.
 const FRESH: Duration = Duration::from_secs(15);
-
-/// From which lag on it is a warning, and from which critical.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(crate) struct LagLimits {
-    pub bytes: Limits,
-    pub secs: Limits,
-}
 
 /// What is known of a standby and its primary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use bytesize::ByteSize;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::backup::{self, Listed};
+use super::backup_list::{self, Listed};
 use super::exit::{Exit, complain};
 use super::output::say;
 use crate::archive::retention;
@@ -31,7 +31,7 @@ struct Shown {
 
 /// Prints the backup `name`, or the one that finished last for `LATEST`.
 pub(crate) async fn show(loaded: &Loaded, name: &str, json: bool) -> anyhow::Result<Exit> {
-    let (repository, catalog) = backup::read(loaded).await?;
+    let (repository, catalog) = backup_list::read(loaded).await?;
     let found = match name {
         "LATEST" => catalog.newest(),
         name => catalog.backup(name),

@@ -2,6 +2,7 @@
 
 mod archive;
 mod backup;
+mod backup_list;
 mod backup_show;
 mod check;
 mod config_check;

@@ -4,12 +4,14 @@ mod answer;
 mod ask;
 mod evidence;
 mod judge;
+mod line;
 mod node;
 mod peers;
 mod pgbouncer_state;
 mod ring;
 mod rpo;
 mod sample;
+mod sample_failure;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -27,13 +29,15 @@ pub(crate) use evidence::{
     ArchiveEnd, Doubts, Dumped, Evidence, Proof, Recoverable, RestoreForecast,
 };
 pub(crate) use judge::PAGED;
+pub(crate) use line::Line;
 pub(crate) use node::{NodeState, Standing};
 pub(crate) use peers::{Peer, distinct, prove_by_peer, redis_claim, speaks_for_cluster};
 pub(crate) use pgbouncer_state::{PgBouncerCondition, PgBouncerState};
 pub(crate) use ring::{Lag, LsnRing};
 pub(crate) use rpo::{LiveRpo, Loss, Objectives, Rpo, in_time};
-pub(crate) use sample::{SampleFailure, Sampler};
-pub(crate) use status::{Line, Status, evaluate};
+pub(crate) use sample::Sampler;
+pub(crate) use sample_failure::SampleFailure;
+pub(crate) use status::{Status, evaluate};
 pub(crate) use view::{Sample, ServerRun, View, judge_primary, judge_replica};
 
 use crate::model::{ForgottenTimeline, Timeline};

@@ -5,10 +5,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::timeout;
 
-use super::Sample;
+use super::{Sample, SampleFailure};
 use crate::config;
-use crate::log;
-use crate::postgres::{self, Connection, Life, PostgresError, Server, Target};
+use crate::postgres::{self, Connection, Life, Server, Target};
 
 /// For one sample, login included.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -19,23 +18,6 @@ pub(crate) struct Sampler {
     target: Target,
     connection: Option<Connection>,
     server_ahead: SignedDuration,
-}
-
-/// Why the server could not be sampled, and what that proves of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SampleFailure {
-    pub life: Life,
-    /// As a sentence.
-    pub reason: String,
-}
-
-impl From<PostgresError> for SampleFailure {
-    fn from(error: PostgresError) -> Self {
-        Self {
-            life: error.life(),
-            reason: log::chain(&error),
-        }
-    }
 }
 
 impl Sampler {

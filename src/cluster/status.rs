@@ -9,8 +9,8 @@ use super::judge::{
     judge_timelines,
 };
 use super::rpo::{LiveRpo, judge_rpo, live_rpo};
-use super::{ArchiveEnd, Evidence, Knowledge, Peer, RestoreForecast, Standing, View};
-use crate::model::{AlertKey, Finding, Lsn, Scope, Severity, Timeline, Verdict};
+use super::{ArchiveEnd, Evidence, Knowledge, Line, Peer, RestoreForecast, Standing, View};
+use crate::model::{AlertKey, Finding, Scope, Severity, Verdict};
 
 /// The version of this JSON.
 const VERSION: u32 = 1;
@@ -50,26 +50,6 @@ pub(crate) struct LiveRto {
     pub measured_at: Option<Timestamp>,
     /// `restore_test.rto_objective`.
     pub objective_secs: Option<f64>,
-}
-
-/// A node, as the table shows it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Line {
-    pub hostname: String,
-    /// `primary`, `replica` or `superseded`; `None` when it is not known.
-    pub role: Option<String>,
-    pub timeline: Option<Timeline>,
-    /// Written by a primary, replayed by a standby.
-    pub position: Option<Lsn>,
-    /// A standby's, where the primary's positions are known.
-    pub lag_bytes: Option<u64>,
-    pub lag_secs: Option<f64>,
-    /// The primary was ahead before the oldest position that is known: the lag is that or more.
-    pub lag_at_least: bool,
-    /// When it was last heard of.
-    pub heard_at: Option<Timestamp>,
-    /// Why its role is not known, or why it is not served.
-    pub trouble: Option<String>,
 }
 
 /// The name under which an alert stands of the only peer that was not heard since the daemon began: by its address, the same

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use tokio_postgres::config::ChannelBinding;
 
 use super::Arguments;
-use super::variables::{config_flags, set_defaults};
-use crate::config::{Config, Flag, Loaded, Source};
+use super::variables::{config_flags, is_preset, set_defaults};
+use crate::config::{Config, Flag, Loaded};
 use crate::model::may_hold_password;
 use crate::postgres::{RootCert, SslMode, Target, Tls, TlsFiles, TlsVersions};
 use crate::wait::{
@@ -140,14 +140,6 @@ fn absolute(path: &str) -> String {
 
 /// Stands for the roots that the system trusts.
 const SYSTEM: &str = "system";
-
-/// Whether nothing sets `key`.
-pub(super) fn is_preset(loaded: &Loaded, key: &str) -> bool {
-    let is_preset = |effective: &crate::config::Effective| {
-        effective.key == key && effective.source == Source::Default
-    };
-    loaded.effective().iter().any(is_preset)
-}
 
 fn tls(loaded: &Loaded, connection: &ConnectionString) -> Result<Tls, WaitError> {
     let settings = &loaded.config.wait;

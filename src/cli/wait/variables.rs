@@ -2,8 +2,7 @@
 
 use std::env::VarError;
 
-use super::options::is_preset;
-use crate::config::{Flag, Loaded};
+use crate::config::{Flag, Loaded, Source};
 use crate::wait::{ConnectionString, WaitError};
 
 /// Those of parameters that are no settings of xdb.
@@ -106,4 +105,12 @@ fn set_default(
         WaitError::PasswordInUrl => WaitError::Variable(name, "it holds a password".to_owned()),
         error => error,
     })
+}
+
+/// Whether nothing sets `key`.
+pub(super) fn is_preset(loaded: &Loaded, key: &str) -> bool {
+    let is_preset = |effective: &crate::config::Effective| {
+        effective.key == key && effective.source == Source::Default
+    };
+    loaded.effective().iter().any(is_preset)
 }

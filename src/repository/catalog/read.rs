@@ -3,25 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use jiff::Timestamp;
 use lz4_flex::frame::FrameDecoder;
 use ruzstd::decoding::StreamingDecoder;
 use serde::Deserialize;
 
-use super::{Catalog, Snapshot};
 use crate::model::{ParseError, TimelineHistory};
 use crate::repository::wal_header::{self, Header};
 use crate::repository::{Repository, RepositoryError};
 use crate::storage::{Bucket, Object, StorageError};
-
-/// Reads what `repository` holds, all of it.
-///
-/// # Errors
-/// When the bucket cannot be read.
-pub(crate) async fn read(repository: &Repository) -> Result<Catalog, RepositoryError> {
-    let snapshot = Snapshot::read(repository, Timestamp::now()).await?;
-    Ok(snapshot.into_catalog())
-}
 
 /// Bytes of a timeline's history: PostgreSQL's have a line a promotion.
 pub(crate) const HISTORY_LIMIT: u64 = 1 << 20;

@@ -2,49 +2,8 @@
 
 use std::fmt;
 
-use super::Wal;
-use crate::model::{Lsn, SegmentSize, Timeline, TimelineHistory, WalSegment};
-
-/// Segments of one timeline, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
-    pub timeline: Timeline,
-    pub first: u64,
-    pub last: u64,
-}
-
-impl Span {
-    pub(super) fn of(timeline: Timeline, first: u64, last: u64) -> Self {
-        Self {
-            timeline,
-            first,
-            last,
-        }
-    }
-
-    pub(super) fn segments(self) -> u64 {
-        self.last - self.first + 1
-    }
-
-    /// The names of the first and the last segment.
-    pub fn ends(self, size: SegmentSize) -> (String, String) {
-        let name = |number| {
-            let timeline = self.timeline;
-            WalSegment { timeline, number }.name(size)
-        };
-        (name(self.first), name(self.last))
-    }
-
-    /// `0000…03`, or `0000…03 to 0000…05`.
-    pub fn named(self, size: SegmentSize) -> String {
-        let (first, last) = self.ends(size);
-        if self.first == self.last {
-            first
-        } else {
-            format!("{first} to {last}")
-        }
-    }
-}
+use super::{Span, Wal};
+use crate::model::{Lsn, Timeline, TimelineHistory, WalSegment};
 
 /// The way from a backup to the end of the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -244,6 +203,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::model::SegmentSize;
     use crate::repository::catalog::wal::Stored;
 
     const SEGMENT: u64 = 16 << 20;

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::snapshot::{AT_ONCE, Seen, tag_of};
+use super::seen::{AT_ONCE, Seen, tag_of};
 use super::{Backup, Sentinel, StoredParts, Tests};
 use crate::repository::Repository;
 use crate::storage::{Bucket, Cause, Object, StorageError};

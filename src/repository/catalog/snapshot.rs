@@ -3,7 +3,6 @@
 //! It does not show a deletion before all is listed again, at least once a day. The WAL that the newest backups cannot be
 //! restored without is listed each time.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -11,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::read::parse_stored_history;
+use super::seen::{AT_ONCE, Seen, tag_of};
 use super::segment_size::{self, SizedBy};
 use super::wal::{Stored, archived_name, least_stored};
 use super::{Backup, Catalog, Span, Wal, sentinels};
@@ -26,11 +26,6 @@ const WHOLE_AFTER: SignedDuration = SignedDuration::from_hours(24);
 const MOST_HOLES: usize = 8;
 /// Backups whose own WAL is looked at each time, the newest ones.
 const MOST_LOOKED_AT: usize = 8;
-/// Small objects read at once.
-pub(super) const AT_ONCE: usize = 8;
-
-/// The sentinels and histories that were read, by name, each as it was then.
-pub(super) type Seen = BTreeMap<String, String>;
 
 /// A repository as it was read.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -280,6 +275,15 @@ impl Snapshot {
     }
 }
 
+/// Reads what `repository` holds, all of it.
+///
+/// # Errors
+/// When the bucket cannot be read.
+pub(crate) async fn read(repository: &Repository) -> Result<Catalog, RepositoryError> {
+    let snapshot = Snapshot::read(repository, Timestamp::now()).await?;
+    Ok(snapshot.into_catalog())
+}
+
 /// Names in `wal_005/`: after the first, up to the second.
 type Range = (Option<String>, Option<String>);
 
@@ -287,10 +291,6 @@ fn around_history(timeline: Timeline) -> Range {
     let digits = format!("{:08X}", timeline.0);
     let until = format!("{digits}0");
     (Some(digits), Some(until))
-}
-
-pub(super) fn tag_of(object: &Object) -> String {
-    format!("{} {} {}", object.tag, object.size, object.last_modified)
 }
 
 /// Takes in a segment of `segment_bytes` bytes; of a history gives the timeline.
