@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 
-use crate::archive::archiver::{self, Again, Leading, Leads};
+use crate::archive::archiver::{self, LeadCheck, LeadingServer, ReloadConfig};
 use crate::config::Loaded;
 use crate::log;
 use crate::runner::Node;
@@ -12,16 +12,16 @@ use crate::store::StateFiles;
 
 pub(super) fn serve(node: &Node, loaded: &Loaded) -> impl Future<Output = ()> + use<> {
     let view = node.view.clone();
-    let leads: Leads = Arc::new(move || {
+    let leads: LeadCheck = Arc::new(move || {
         let view = view.borrow();
         let sample = view.sample.filter(|_| view.led_last())?;
-        Some(Leading {
+        Some(LeadingServer {
             system_identifier: sample.system_identifier,
             is_certain: view.leads(Timestamp::now()),
         })
     });
     let loaded_last = Mutex::new(loaded.clone());
-    let again: Again = Box::new(move || {
+    let again: ReloadConfig = Box::new(move || {
         let mut last = loaded_last.lock().unwrap_or_else(PoisonError::into_inner);
         let again = last
             .reread_if_changed()

@@ -18,7 +18,7 @@ const HEARD: Duration = Duration::from_secs(5);
 
 /// What the daemon made of a file.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::archive) enum Handed {
+pub(in crate::archive) enum HandOver {
     Stored,
     /// It does not serve, or could not store it, and nothing of it works at the file now; or it does not answer at all.
     Refused,
@@ -27,22 +27,22 @@ pub(in crate::archive) enum Handed {
 }
 
 /// Has the daemon with this state directory store the file at `path`; it waits as long as the daemon is well.
-pub(in crate::archive) fn hand_over(state_directory: &Path, path: &Path, name: &str) -> Handed {
+pub(in crate::archive) fn hand_over(state_directory: &Path, path: &Path, name: &str) -> HandOver {
     let socket = socket::path(state_directory);
     // The daemon looks whether this is its server's file of that name: another server has one that is called so, too.
     let Ok(found) = std::fs::metadata(path) else {
-        return Handed::Refused;
+        return HandOver::Refused;
     };
     if !is_well(&socket, CHECKED) {
-        return Handed::Refused;
+        return HandOver::Refused;
     }
     // PostgreSQL runs archive_command in the data directory.
     let stopping = || std::env::current_dir().is_ok_and(|here| is_stopping(&here));
     let body = push_file(name, (found.dev(), found.ino()));
     match push(&socket, &body, stopping) {
-        Ok(OK) => Handed::Stored,
-        Ok(ERROR) => Handed::Refused,
-        _ => Handed::Lost,
+        Ok(OK) => HandOver::Stored,
+        Ok(ERROR) => HandOver::Refused,
+        _ => HandOver::Lost,
     }
 }
 

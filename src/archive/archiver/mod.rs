@@ -4,14 +4,14 @@
 //! the work by itself; so an error is answered only when nothing here works at the file any more. Only where this process
 //! is itself stopped may two be at one file, with the same content. It never changes anything below the data directory.
 
-mod ahead;
 mod client;
+mod conversation;
 mod error;
+mod look_ahead;
 mod program;
 mod progress;
 mod protocol;
 mod socket;
-mod talk;
 mod upload;
 
 use std::collections::HashMap;
@@ -28,12 +28,12 @@ use crate::config::Config;
 use crate::log;
 use crate::repository::RepositoryHandle;
 use crate::store::{StateFiles, Store};
-use ahead::Ahead;
-pub(super) use client::{Handed, hand_over};
+pub(super) use client::{HandOver, hand_over};
 use error::ArchiverError;
+use look_ahead::Ahead;
 use program::Supervised;
 use protocol::Request;
-use upload::{Ended, Identity, Means};
+use upload::{Identity, UploadContext, UploadOutcome};
 
 /// What was stored ahead counts this long; after that the bucket is asked again.
 const REMEMBERED: Duration = Duration::from_secs(60);
@@ -54,27 +54,27 @@ const DEATHS: Duration = Duration::from_secs(5);
 const CONFIGURED: Duration = Duration::from_secs(30);
 
 /// The server here leads, by what it last said.
-pub struct Leading {
+pub struct LeadingServer {
     pub system_identifier: u64,
     /// It said so just now. One that accepts no logins still asks for its segments to be archived.
     pub is_certain: bool,
 }
 
 /// `None` when the server here does not lead, or when that was never known.
-pub type Leads = Arc<dyn Fn() -> Option<Leading> + Send + Sync>;
+pub type LeadCheck = Arc<dyn Fn() -> Option<LeadingServer> + Send + Sync>;
 
 /// Reads the configuration again, or says what is wrong with it; `None` when nothing was changed.
-pub type Again = Box<dyn Fn() -> Result<Option<Config>, String> + Send + Sync>;
+pub type ReloadConfig = Box<dyn Fn() -> Result<Option<Config>, String> + Send + Sync>;
 
 /// What a client asks, and where the answer goes.
-type Ask = (Request, oneshot::Sender<bool>);
+type PendingRequest = (Request, oneshot::Sender<bool>);
 
 /// Serves until it is dropped; for ever silent where it cannot.
 pub async fn serve(
     repository: RepositoryHandle,
     state: StateFiles,
-    leads: Leads,
-    again: Again,
+    leads: LeadCheck,
+    again: ReloadConfig,
     store: Store,
 ) {
     match open(&repository, state).await {
@@ -94,9 +94,9 @@ pub async fn serve(
 async fn open(
     repository: &RepositoryHandle,
     state: StateFiles,
-) -> Result<(socket::Listening, Means), ArchiverError> {
+) -> Result<(socket::Listening, UploadContext), ArchiverError> {
     let path = socket::path(state.directory());
-    let means = Means::of(repository.get().await?, state);
+    let means = UploadContext::of(repository.get().await?, state);
     let listening =
         socket::listen(&path).map_err(|source| ArchiverError::Socket { path, source })?;
     Ok((listening, means))
@@ -104,12 +104,12 @@ async fn open(
 
 struct Archiver {
     repository: RepositoryHandle,
-    means: Arc<Means>,
-    leads: Leads,
-    again: Again,
+    means: Arc<UploadContext>,
+    leads: LeadCheck,
+    again: ReloadConfig,
     program: Supervised,
     /// Dropped with this, which ends them.
-    work: JoinSet<(String, Ended)>,
+    work: JoinSet<(String, UploadOutcome)>,
     /// What the program's daemons are at now, and which of them.
     uploading: HashMap<String, usize>,
     /// Clients waiting for each upload; empty for look-ahead uploads.
@@ -125,9 +125,9 @@ struct Archiver {
 impl Archiver {
     fn new(
         repository: RepositoryHandle,
-        means: Means,
-        leads: Leads,
-        again: Again,
+        means: UploadContext,
+        leads: LeadCheck,
+        again: ReloadConfig,
         store: Store,
     ) -> Self {
         Self {
@@ -148,7 +148,7 @@ impl Archiver {
 
     async fn run(mut self, listening: socket::Listening) {
         let listener: &UnixListener = &listening.listener;
-        let (asking, mut asked) = mpsc::channel::<Ask>(64);
+        let (asking, mut asked) = mpsc::channel::<PendingRequest>(64);
         let mut talks = JoinSet::new();
         let mut sweeps = interval(SWEEP);
         let mut deaths = interval(DEATHS);
@@ -158,7 +158,7 @@ impl Archiver {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => {
-                        talks.spawn(talk::talk(stream, asking.clone()));
+                        talks.spawn(conversation::converse(stream, asking.clone()));
                     }
                     // Out of files, most likely: not in a tight loop.
                     Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -316,7 +316,7 @@ impl Archiver {
             Ok(repository) => {
                 self.begin_anew().await;
                 let state = self.means.state.clone();
-                self.means = Arc::new(Means::of(repository, state));
+                self.means = Arc::new(UploadContext::of(repository, state));
                 tracing::info!("the archiver read its settings again");
             }
             Err(error) => {
@@ -325,17 +325,17 @@ impl Archiver {
         }
     }
 
-    async fn finish(&mut self, name: String, ended: Ended) {
+    async fn finish(&mut self, name: String, ended: UploadOutcome) {
         self.uploading.remove(&name);
         match ended {
-            Ended::Pushed(identity) => {
+            UploadOutcome::Pushed(identity) => {
                 let means = self.means.clone();
                 self.work.spawn(async move {
                     let ended = means.look(&name, identity).await;
                     (name, ended)
                 });
             }
-            Ended::Stored(identity) => {
+            UploadOutcome::Stored(identity) => {
                 self.program.does_well();
                 let waiting = self.waiting.remove(&name).unwrap_or_default();
                 if waiting.is_empty() {
@@ -345,18 +345,18 @@ impl Archiver {
                     answer(waiting, true);
                 }
             }
-            Ended::Refused => {
+            UploadOutcome::Refused => {
                 self.ahead.stop();
                 answer(self.waiting.remove(&name).unwrap_or_default(), false);
             }
-            Ended::Denied => {
+            UploadOutcome::Denied => {
                 self.ahead.stop();
                 answer(self.waiting.remove(&name).unwrap_or_default(), false);
                 if self.configured_at.elapsed() > CONFIGURED {
                     self.configure_again().await;
                 }
             }
-            Ended::Broken(generation) => {
+            UploadOutcome::Broken(generation) => {
                 self.ahead.stop();
                 // The child may still be writing, so wait until it is dead before retrying the file.
                 if generation == self.program.generation {

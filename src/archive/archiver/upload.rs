@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::time::timeout;
 
-use super::ahead::Distance;
+use super::look_ahead::S3Distance;
 use super::program::{Place, Worker, longest};
 use super::progress::Progress;
 use crate::archive::role::{
@@ -38,7 +38,7 @@ pub(super) struct Identity {
 
 /// How an upload ended.
 #[derive(Debug)]
-pub(super) enum Ended {
+pub(super) enum UploadOutcome {
     /// The program's daemon says that it stored what the file held.
     Pushed(Identity),
     /// The bucket has it, and the file is still the same.
@@ -52,7 +52,7 @@ pub(super) enum Ended {
 }
 
 /// What every upload uses.
-pub(super) struct Means {
+pub(super) struct UploadContext {
     pub(super) repository: Repository,
     pub(super) state: StateFiles,
     pub(super) place: Place,
@@ -61,10 +61,10 @@ pub(super) struct Means {
     pub(super) judging: tokio::sync::Mutex<()>,
     /// The timeline, as a segment's name begins, that was found not to be superseded, and when.
     pub(super) judged: Mutex<Option<(String, Instant)>>,
-    pub(super) distance: Distance,
+    pub(super) distance: S3Distance,
 }
 
-impl Means {
+impl UploadContext {
     pub(super) fn of(repository: Repository, state: StateFiles) -> Self {
         Self {
             place: Place::of(state.directory()),
@@ -73,7 +73,7 @@ impl Means {
             state,
             judging: tokio::sync::Mutex::default(),
             judged: Mutex::default(),
-            distance: Distance::default(),
+            distance: S3Distance::default(),
         }
     }
 
@@ -118,21 +118,26 @@ impl Means {
     }
 
     /// Has the program's daemon store `name`.
-    pub(super) async fn upload(&self, name: &str, worker: Worker, progress: &Progress) -> Ended {
+    pub(super) async fn upload(
+        &self,
+        name: &str,
+        worker: Worker,
+        progress: &Progress,
+    ) -> UploadOutcome {
         let Some(before) = self.identity(name) else {
-            return Ended::Refused;
+            return UploadOutcome::Refused;
         };
         if self.is_of_an_older_timeline(name) {
             // Whether it may be stored at all `wal-push` looks itself: there are few of these, after a promotion.
-            return Ended::Refused;
+            return UploadOutcome::Refused;
         }
         if let Err(error) = self.refuse_superseded(name).await {
             tracing::warn!("{}", log::chain(&error));
-            return Ended::Refused;
+            return UploadOutcome::Refused;
         }
         if let Err(error) = self.place.stage(&self.wal_directory().join(name), name) {
             tracing::warn!("{name} cannot be handed to the program's daemon: {error}");
-            return Ended::Refused;
+            return UploadOutcome::Refused;
         }
         let pushed = tokio::select! {
             pushed = self.place.push(name, worker) => Some(pushed),
@@ -140,16 +145,16 @@ impl Means {
         };
         self.place.unstage(name);
         match pushed {
-            Some(Ok(true)) => Ended::Pushed(before),
-            Some(Ok(false)) if self.is_denied(name).await => Ended::Denied,
-            Some(Ok(false)) => Ended::Refused,
+            Some(Ok(true)) => UploadOutcome::Pushed(before),
+            Some(Ok(false)) if self.is_denied(name).await => UploadOutcome::Denied,
+            Some(Ok(false)) => UploadOutcome::Refused,
             Some(Err(error)) => {
                 tracing::warn!("the program's daemon failed at {name}: {error}");
-                Ended::Broken(worker.generation)
+                UploadOutcome::Broken(worker.generation)
             }
             None => {
                 tracing::warn!("the program's daemon does not get on with {name}");
-                Ended::Broken(worker.generation)
+                UploadOutcome::Broken(worker.generation)
             }
         }
     }
@@ -181,25 +186,25 @@ impl Means {
     }
 
     /// Asks the bucket for what the program's daemon says that it stored: once, whatever its compression.
-    pub(super) async fn look(&self, name: &str, before: Identity) -> Ended {
+    pub(super) async fn look(&self, name: &str, before: Identity) -> UploadOutcome {
         let asked = Instant::now();
         let stored = match self.repository.whole_as(name, before.size).await {
             Ok(stored) => stored.len(),
             Err(error) => {
                 tracing::warn!("{name} was not looked for: {}", log::chain(&error));
-                return Ended::Refused;
+                return UploadOutcome::Refused;
             }
         };
         if stored == 1 && self.identity(name) == Some(before) {
             self.distance.answered_in(asked.elapsed());
-            return Ended::Stored(before);
+            return UploadOutcome::Stored(before);
         }
         if stored != 1 {
             tracing::warn!(
                 "the program's daemon ended well, but {name} is {stored} times whole in the bucket"
             );
         }
-        Ended::Refused
+        UploadOutcome::Refused
     }
 
     /// Why the program's daemon could not store `name` it does not tell; S3 tells whether it was the keys.
@@ -268,10 +273,10 @@ impl Means {
     }
 
     /// Gives up what a killed program left of `name` in the bucket.
-    pub(super) async fn give_up(&self, name: &str) -> Ended {
+    pub(super) async fn give_up(&self, name: &str) -> UploadOutcome {
         let given_up = self.repository.give_up_uploads(name);
         // Where S3 is away this waits for nothing: the client's own push finds it again.
         let _ = timeout(Duration::from_secs(5), given_up).await;
-        Ended::Refused
+        UploadOutcome::Refused
     }
 }

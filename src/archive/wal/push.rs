@@ -11,7 +11,7 @@ use std::process::ExitStatus;
 use super::WalError;
 use super::client::{block_on, complain, configured, note, refuse_cut};
 use super::standby::{NeverComes, await_stored};
-use crate::archive::archiver::{Handed, hand_over};
+use crate::archive::archiver::{HandOver, hand_over};
 use crate::archive::role::{Here, in_recovery, refuse_foreign_prefix, refuse_superseded, stopping};
 use crate::config::{Config, usual_state_directory};
 use crate::model::ArchiveFile;
@@ -51,10 +51,10 @@ fn try_push(config: Option<PathBuf>, arguments: &[OsString]) -> Result<(), WalEr
         return Err(WalError::NotArchivable { path });
     }
     let hand_over = |state_directory: &Path| match hand_over(state_directory, &path, &name) {
-        Handed::Stored => Ok(true),
-        Handed::Refused => Ok(false),
+        HandOver::Stored => Ok(true),
+        HandOver::Refused => Ok(false),
         // PostgreSQL asks again in a second; two at one file would be worse.
-        Handed::Lost => Err(WalError::Lost { name: name.clone() }),
+        HandOver::Lost => Err(WalError::Lost { name: name.clone() }),
     };
     // Reading the configuration would be most of the work; and a running daemon keeps its settings while the file is edited.
     let usual = config.is_none().then(usual_state_directory).flatten();

@@ -8,14 +8,14 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::Ask;
+use super::PendingRequest;
 use super::protocol::{ERROR, HEADER, OK, Request, body_length, frame};
 
 /// How long a client may take to say what it wants.
 const ASKS: Duration = Duration::from_secs(10);
 
 /// Answers until the client is done; a check is answered well only where pushing is served, too.
-pub(super) async fn talk(mut stream: UnixStream, asking: mpsc::Sender<Ask>) {
+pub(super) async fn converse(mut stream: UnixStream, asking: mpsc::Sender<PendingRequest>) {
     // A client that goes away is its own business.
     while let Ok(Ok(request)) = timeout(ASKS, read(&mut stream)).await {
         let is_check = request == Some(Request::Check);
@@ -34,7 +34,7 @@ pub(super) async fn talk(mut stream: UnixStream, asking: mpsc::Sender<Ask>) {
     }
 }
 
-async fn asked(asking: &mpsc::Sender<Ask>, request: Request) -> Option<bool> {
+async fn asked(asking: &mpsc::Sender<PendingRequest>, request: Request) -> Option<bool> {
     let (answer, answered) = oneshot::channel();
     asking.send((request, answer)).await.ok()?;
     answered.await.ok()

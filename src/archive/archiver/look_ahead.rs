@@ -62,9 +62,9 @@ impl Ahead {
 
 /// How far away S3 is, by how long it takes to answer small questions.
 #[derive(Debug, Default)]
-pub(super) struct Distance(Mutex<VecDeque<Duration>>);
+pub(super) struct S3Distance(Mutex<VecDeque<Duration>>);
 
-impl Distance {
+impl S3Distance {
     /// S3 took `time` to answer.
     pub(super) fn answered_in(&self, time: Duration) {
         let mut answers = self.answers();
