@@ -119,7 +119,7 @@ pub(crate) fn parse_connection_string(text: &str) -> Result<ConnectionString, Wa
                 false => wrong("it begins neither with postgresql:// nor with keyword=value"),
             });
         }
-        None => parse_keywords(text, &mut parsed)?,
+        None => parse_keywords(text, |keyword, value| parsed.set(keyword, value))?,
     }
     parsed.judge()?;
     Ok(parsed)
@@ -131,7 +131,7 @@ fn is_other_uri(text: &str) -> bool {
     scheme.is_some_and(|scheme| !scheme.contains('='))
 }
 
-pub(super) fn wrong(what: &str) -> WaitError {
+fn wrong(what: &str) -> WaitError {
     WaitError::Url(what.to_owned())
 }
 

@@ -1,10 +1,12 @@
 //! A connection string of the form `keyword=value`. Pure.
 
-use super::connection_string::wrong;
-use super::{ConnectionString, WaitError};
+use super::WaitError;
 
-/// As `conninfo_parse`.
-pub(super) fn parse_keywords(text: &str, parsed: &mut ConnectionString) -> Result<(), WaitError> {
+/// As `conninfo_parse`; `set` takes each keyword with its value.
+pub(super) fn parse_keywords(
+    text: &str,
+    mut set: impl FnMut(&str, String) -> Result<(), WaitError>,
+) -> Result<(), WaitError> {
     let mut rest = text.trim_start_matches(is_space);
     while !rest.is_empty() {
         let end = rest.find(|c| c == '=' || is_space(c)).unwrap_or(rest.len());
@@ -14,7 +16,7 @@ pub(super) fn parse_keywords(text: &str, parsed: &mut ConnectionString) -> Resul
             .strip_prefix('=')
             .ok_or_else(|| wrong("a keyword is without \"=\""))?;
         let (value, after) = take_value(after.trim_start_matches(is_space))?;
-        parsed.set(keyword, value)?;
+        set(keyword, value)?;
         rest = after.trim_start_matches(is_space);
     }
     Ok(())
@@ -44,4 +46,8 @@ fn take_value(text: &str) -> Result<(String, &str), WaitError> {
         return Err(wrong("a quoted value is not closed"));
     }
     Ok((value, ""))
+}
+
+fn wrong(what: &str) -> WaitError {
+    WaitError::Url(what.to_owned())
 }

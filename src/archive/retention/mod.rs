@@ -17,6 +17,7 @@ mod wal;
 pub use error::RetentionError;
 pub use lock::clean_up_prune;
 pub use look::permanent;
-pub use plan::{Action, BackupPlan, Plan, WalPlan, plan_retention};
+pub use plan::{Action, BackupPlan, Plan, plan_retention};
 pub use run::{Report, plan, prune};
 pub use seen::{Folder, Mark, Seen};
+use wal::WalPlan;

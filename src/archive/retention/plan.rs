@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::Seen;
 use super::rules::{Rules, Why, why_not_counted};
-use super::wal::{plan_wal, position};
+use super::wal::{WalPlan, plan_wal, position};
 use crate::config::Retention;
-use crate::model::{Timeline, WalSegment};
+use crate::model::WalSegment;
 use crate::repository::catalog::Backup;
 
 /// What is done with one backup.
@@ -46,20 +46,6 @@ pub struct BackupPlan {
     pub reason: String,
     /// As stored.
     pub bytes: u64,
-}
-
-/// Segments without one missing in between, both ends included.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct WalPlan {
-    pub timeline: Timeline,
-    pub first: String,
-    pub last: String,
-    pub keep: bool,
-    pub reason: String,
-    /// As stored.
-    pub bytes: u64,
-    #[serde(skip)]
-    pub numbers: (u64, u64),
 }
 
 /// All that stands in a repository, decided; histories are always kept.

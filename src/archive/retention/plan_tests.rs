@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::super::{Folder, Mark};
 use super::*;
-use crate::model::SegmentSize;
+use crate::model::{SegmentSize, Timeline};
 use crate::repository::catalog::{Catalog, Stored, Tests, Wal};
 
 #[path = "plan_tests_marks.rs"]

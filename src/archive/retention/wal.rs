@@ -2,9 +2,24 @@
 
 use std::collections::BTreeSet;
 
-use super::WalPlan;
-use crate::model::{SegmentSize, WalSegment};
+use serde::Serialize;
+
+use crate::model::{SegmentSize, Timeline, WalSegment};
 use crate::repository::catalog::{Backup, Catalog, Span};
+
+/// Segments without one missing in between, both ends included.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WalPlan {
+    pub timeline: Timeline,
+    pub first: String,
+    pub last: String,
+    pub keep: bool,
+    pub reason: String,
+    /// As stored.
+    pub bytes: u64,
+    #[serde(skip)]
+    pub numbers: (u64, u64),
+}
 
 /// Where a backup stands in the order of both programs' deletions: the segment in its name, by timeline and number.
 pub(super) fn position(backup: &Backup, size: SegmentSize) -> Option<WalSegment> {

@@ -2,6 +2,7 @@
 
 mod backup;
 mod corrupt;
+mod cut;
 mod end;
 #[cfg(test)]
 mod fixtures;
@@ -9,8 +10,10 @@ mod foreign;
 mod left;
 mod read;
 mod recovery;
+mod restore_tests;
 mod seen;
 mod segment_size;
+mod sentinel;
 mod sentinels;
 mod snapshot;
 mod span;
@@ -20,7 +23,7 @@ mod verify;
 mod wal;
 mod window;
 
-pub(crate) use backup::{Backup, Delta, Sentinel, Tablespace, Tests};
+pub(crate) use backup::Backup;
 pub(crate) use corrupt::{
     Parts, begins_as_named, is_read, judge_parts, judge_stored, read_unpacked, unpack_into,
 };
@@ -30,9 +33,11 @@ use read::unpacker;
 pub(crate) use read::{HISTORY_LIMIT, parse_stored_history, stored_header};
 pub(crate) use read::{decompressed, stored_files, tar_parts};
 pub(crate) use recovery::{RecoveryPath, UnreadHistory, plan_recovery};
+pub(crate) use restore_tests::{Tested, Tests};
+pub(crate) use sentinel::{Delta, Sentinel, Tablespace};
 pub(crate) use snapshot::{Snapshot, read};
 pub(crate) use span::Span;
-pub(crate) use status::{State, Status, Tested};
+pub(crate) use status::{State, Status};
 pub(crate) use stored_parts::StoredParts;
 pub(crate) use verify::{Gap, Verified};
 #[cfg(test)]

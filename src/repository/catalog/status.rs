@@ -1,9 +1,6 @@
 //! What a backup is worth: one judgement for every verb, from its sentinel, its parts, its chain, its WAL and its newest
 //! restore test. Pure.
 
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-
 use super::{Backup, Catalog};
 
 /// What a backup is worth, and why it is not complete.
@@ -38,35 +35,6 @@ impl State {
             Self::Disproved => "disproved",
             Self::Left => "left",
         }
-    }
-}
-
-/// The newest restore test that judged a backup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tested {
-    pub at: Timestamp,
-    pub node: String,
-    pub passed: bool,
-    /// Why it failed.
-    pub reason: Option<String>,
-    /// It failed for what is not the backup: WAL that was missing then, which the listing tells better now, or an answer to a
-    /// question of the caller's.
-    pub spares_backup: bool,
-    /// The segment in the archive that it found damaged.
-    #[serde(default)]
-    pub damaged_wal: Option<String>,
-}
-
-impl Tested {
-    pub fn disproves(&self) -> bool {
-        !self.passed && !self.spares_backup
-    }
-
-    pub fn failure(&self) -> Option<String> {
-        let at = self.at.strftime("%F %T UTC");
-        let reason = self.reason.as_deref().unwrap_or("it does not say why");
-        (!self.passed)
-            .then(|| format!("the restore test of {at} on {} failed: {reason}", self.node))
     }
 }
 

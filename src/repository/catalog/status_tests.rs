@@ -1,6 +1,8 @@
 //! The status of backups made by hand: a full one in segment 2, a delta of it in 4, another full one in 6.
 
-use super::super::{Stored, StoredParts, Tests, Wal};
+use jiff::Timestamp;
+
+use super::super::{Stored, StoredParts, Tested, Tests, Wal};
 use super::*;
 use crate::model::{Timeline, WalSegment};
 use crate::storage::Object;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Backup, Catalog, Sentinel};
+use super::Sentinel;
 use crate::storage::Object;
 
 /// Parts of a single file each.
@@ -31,7 +31,7 @@ pub struct StoredParts {
     /// The first part of the control file or the label that is too small to hold it, and its bytes.
     #[serde(default)]
     cut: Option<(String, u64)>,
-    has_metadata: bool,
+    pub(super) has_metadata: bool,
     /// When the last object was stored.
     pub newest: Option<Timestamp>,
 }
@@ -71,7 +71,7 @@ impl StoredParts {
     /// Why these objects are not the backup that `sentinel` describes.
     ///
     /// wal-g counts all, some or nothing of `backup_label.tar` in `CompressedSize`, so what is there may be more than was counted.
-    fn why_cut(&self, backup: &str, sentinel: &Sentinel) -> Option<String> {
+    pub(super) fn why_cut(&self, backup: &str, sentinel: &Sentinel) -> Option<String> {
         if self.count == 0 {
             return Some(format!("the tar parts of {backup} are missing"));
         }
@@ -114,7 +114,7 @@ impl StoredParts {
     }
 
     /// Why the backup cannot be counted on, though a program may still be able to restore it.
-    fn why_doubtful(&self, backup: &str, sentinel: &Sentinel) -> Option<String> {
+    pub(super) fn why_doubtful(&self, backup: &str, sentinel: &Sentinel) -> Option<String> {
         if sentinel.needs_files_metadata && self.files_metadata_cut {
             return Some(format!("files_metadata.json of {backup} is cut"));
         }
@@ -136,42 +136,6 @@ impl StoredParts {
         // A delta of a server at rest may have nothing but the control file and the label.
         (there == 0 && sentinel.delta.is_none())
             .then(|| format!("of {backup} no numbered tar part is there"))
-    }
-}
-
-impl Backup {
-    /// Its `metadata.json`, where wal-g keeps a permanent mark, is gone; a restore does without.
-    pub fn lost_its_marks(&self) -> bool {
-        let written = self.sentinel.as_ref().is_some_and(|it| it.has_metadata);
-        written && self.stored.as_ref().is_some_and(|it| !it.has_metadata)
-    }
-}
-
-impl Catalog {
-    /// Why the bucket holds less than the sentinels of `backup` and of all that it builds on counted.
-    pub fn why_cut(&self, backup: &Backup) -> Option<String> {
-        self.first_of_chain(backup, |stored, name, sentinel| {
-            stored.why_cut(name, sentinel)
-        })
-    }
-
-    /// Why `backup` cannot be counted on, though a program may still be able to restore it.
-    pub(super) fn why_doubtful(&self, backup: &Backup) -> Option<String> {
-        self.first_of_chain(backup, |stored, name, sentinel| {
-            stored.why_doubtful(name, sentinel)
-        })
-    }
-
-    fn first_of_chain(
-        &self,
-        backup: &Backup,
-        judge: impl Fn(&StoredParts, &str, &Sentinel) -> Option<String>,
-    ) -> Option<String> {
-        let chain = self.chain(backup).unwrap_or_default();
-        chain.into_iter().find_map(|member| {
-            let (stored, sentinel) = (member.stored.as_ref()?, member.sentinel.as_ref()?);
-            judge(stored, &member.name, sentinel)
-        })
     }
 }
 
