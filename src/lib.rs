@@ -19,6 +19,19 @@
 //! - [`log`]: how xdb speaks
 //! - [`config`]: sections, sources, validation, secrets
 //! - [`model`]: values, no IO
+//!
+//! Where a change goes:
+//!
+//! | change | place |
+//! |---|---|
+//! | a check on SQL or PgBouncer | `checks/x.toml` and `runbooks/x.md`; nothing here |
+//! | a job | a file in [`jobs`], and a line in its list |
+//! | a verb | a file in [`cli`], and its variant there |
+//! | a setting | an entry in `config/keys.rs` |
+//! | a WAL-G program | a file in `repository/program/` |
+//!
+//! A segment is pushed in `archive/wal/push.rs`, by the daemon in `archive/archiver/`. A restore test judges the end of
+//! the archive in `restore/verify/archive_end.rs`. Only [`storage`] talks to S3, and the rooms above it do so by its `Bucket`.
 
 pub mod alerts;
 pub mod archive;
@@ -26,11 +39,9 @@ mod checks;
 pub mod cli;
 mod cluster;
 pub mod config;
-#[allow(unreachable_pub, reason = "its files move")]
 mod daemon;
 mod dump;
 mod http;
-#[allow(unreachable_pub, reason = "its files move")]
 mod jobs;
 mod log;
 pub mod model;
@@ -39,9 +50,7 @@ mod postgres;
 mod process;
 pub mod redis;
 mod repository;
-#[allow(unreachable_pub, reason = "its files move")]
 mod restore;
-#[allow(unreachable_pub, reason = "its files move")]
 mod runner;
 mod storage;
 pub mod store;

@@ -1,4 +1,14 @@
 //! What changes the repository: archiving, base backups and retention.
+//!
+//! | room | what it does |
+//! |---|---|
+//! | `wal` | one WAL file at a time: `archive_command` and `restore_command` |
+//! | `archiver` | the daemon's service behind `archive_command`, which pushes ahead |
+//! | `fill` | stores what the archive lacks and this node still holds |
+//! | `backup` | base backups: may one be pushed, the push, what an interrupted one leaves |
+//! | `retention` | what is kept and why, and the deletion of the rest |
+//!
+//! `role.rs` says whether this server may archive at all.
 
 pub mod archiver;
 pub mod backup;

@@ -12,7 +12,7 @@ use crate::repository::RepositoryHandle;
 /// After a signal: gives up what an interrupted backup or dump left unfinished in the buckets.
 ///
 /// Requests from before the signal are still answered; later ones wait in systemd's socket.
-pub async fn clean_up(loaded: &Loaded) {
+pub(crate) async fn clean_up(loaded: &Loaded) {
     const LAST_ANSWERS: Duration = Duration::from_millis(300);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     let (cleaned, ()) = tokio::join!(timeout(CLEAN_UP, clean_up_all(loaded)), sleep(LAST_ANSWERS));

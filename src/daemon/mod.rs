@@ -41,12 +41,12 @@ use crate::http::{self, Shown};
 use crate::process::{self, NodeLock};
 use crate::runner::{Node, RunnerError, success_exchange};
 use crate::store::Store;
-pub use clean_up::clean_up;
-pub use status::status;
+pub(crate) use clean_up::clean_up;
+pub(crate) use status::status;
 use systemd::Liveness;
 
 #[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
+pub(crate) enum DaemonError {
     #[error("refused: another daemon runs on this node, with the state in {}", directory.display())]
     Running { directory: PathBuf },
     #[error("cannot use the lock {}", path.display())]
@@ -71,7 +71,7 @@ pub enum DaemonError {
 
 impl DaemonError {
     /// What the operator can do.
-    pub fn hint(&self) -> Option<&'static str> {
+    pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Running { .. } => Some(
                 "`pgrep -a xdb` shows it; stop it first (systemctl stop xdb.socket xdb.service)",
@@ -87,7 +87,7 @@ impl DaemonError {
 ///
 /// # Errors
 /// When the daemon cannot start, or its HTTP server ends.
-pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
+pub(crate) async fn run(loaded: Loaded) -> Result<(), DaemonError> {
     let open_files = process::raise_open_files();
     let config = &loaded.config;
     let _only = only_one(&config.node.state_directory)?;
@@ -142,7 +142,7 @@ pub async fn run(loaded: Loaded) -> Result<(), DaemonError> {
 }
 
 /// How long the end may take: systemd must wait for it.
-pub const CLEAN_UP: Duration = Duration::from_secs(20);
+pub(crate) const CLEAN_UP: Duration = Duration::from_secs(20);
 
 /// What the loops write to and all read: the node's view of itself, and what it knows of the others.
 #[derive(Clone)]

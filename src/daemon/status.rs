@@ -15,7 +15,7 @@ use crate::runner::ask_peers;
 use crate::store::{Reader, StateFiles, StoreError};
 
 /// Asks the daemon; without it the cluster is judged by one look, and that it is away is the first finding.
-pub async fn status(config: &Config) -> Status {
+pub(crate) async fn status(config: &Config) -> Status {
     let address = cluster::own_address(&config.http.listen);
     match cluster::ask_status(&address).await {
         Ok(status) => status,

@@ -7,7 +7,7 @@ use crate::log;
 use crate::model::{BaseBackupDetail, JobDetail, Verdict};
 use crate::repository::RepositoryHandle;
 
-pub static JOB: Job = Job {
+pub(crate) static JOB: Job = Job {
     name: "base-backup",
     schedule: |schedule| &schedule.base_backup,
     role: |_| Where::Primary,
@@ -31,7 +31,7 @@ pub static JOB: Job = Job {
 };
 
 /// Pushes a base backup; gives what the push gave, too.
-pub async fn run(
+pub(crate) async fn run(
     node: &Node,
     repository: &RepositoryHandle,
     full: bool,

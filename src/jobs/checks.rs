@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::{Job, JobResult, JobRun, Stopwatch, Tools, Where};
 use crate::checks::{CheckResult, Definition, Kind};
 
-pub static JOB: Job = Job {
+pub(crate) static JOB: Job = Job {
     name: "checks",
     schedule: |schedule| &schedule.checks,
     role: |_| Where::Everywhere,

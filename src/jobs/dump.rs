@@ -7,7 +7,7 @@ use crate::log;
 use crate::model::{DumpDetail, JobDetail, Verdict};
 use crate::repository::RepositoryHandle;
 
-pub static JOB: Job = Job {
+pub(crate) static JOB: Job = Job {
     name: "dump",
     schedule: |schedule| &schedule.dump,
     role: |_| Where::Replica,
@@ -25,7 +25,7 @@ pub static JOB: Job = Job {
 };
 
 /// Dumps every database; gives what the dump gave, too.
-pub async fn run(
+pub(crate) async fn run(
     config: &Config,
     repository: &RepositoryHandle,
 ) -> (Result<DumpSet, DumpError>, JobRun) {

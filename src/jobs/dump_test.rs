@@ -7,7 +7,7 @@ use crate::repository::RepositoryHandle;
 use crate::restore::Step;
 use crate::restore::dump::{self, DumpReport, DumpSetup};
 
-pub static JOB: Job = Job {
+pub(crate) static JOB: Job = Job {
     name: "dump-test",
     schedule: |schedule| &schedule.dump_test,
     role: |_| Where::Replica,
@@ -22,7 +22,7 @@ pub static JOB: Job = Job {
 };
 
 /// Restores the newest dump set; gives the report, too.
-pub async fn run(
+pub(crate) async fn run(
     config: &Config,
     repository: &RepositoryHandle,
     progress: &mut (dyn FnMut(&Step) + Send + Sync),

@@ -2,12 +2,12 @@
 //!
 //! A job is one file here (name, schedule, role, run, clean-up) and one line in [`JOBS`].
 
-pub mod base_backup;
-pub mod checks;
-pub mod dump;
-pub mod dump_test;
-pub mod prune;
-pub mod restore_test;
+pub(crate) mod base_backup;
+pub(crate) mod checks;
+pub(crate) mod dump;
+pub(crate) mod dump_test;
+pub(crate) mod prune;
+pub(crate) mod restore_test;
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ use crate::restore::Conclusion;
 
 /// The jobs, in the order they are listed. After an interruption they are cleaned up from the last to the first: a prune holds
 /// the base backup's lock, too.
-pub static JOBS: [&Job; 6] = [
+pub(crate) static JOBS: [&Job; 6] = [
     &base_backup::JOB,
     &dump::JOB,
     &restore_test::JOB,
@@ -38,7 +38,7 @@ pub static JOBS: [&Job; 6] = [
 
 /// What is particular to one job.
 #[derive(Debug)]
-pub struct Job {
+pub(crate) struct Job {
     pub name: &'static str,
     schedule: fn(&Schedule) -> &str,
     role: fn(&RestoreTest) -> Where,
@@ -54,14 +54,14 @@ pub struct Job {
 
 /// Where a job runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Where {
+pub(crate) enum Where {
     Primary,
     Replica,
     Everywhere,
 }
 
 impl Where {
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Primary => "primary",
             Self::Replica => "replica",
@@ -81,7 +81,7 @@ enum Occupied {
 
 /// What is to be done after an interrupted run.
 #[derive(Debug)]
-pub struct CleanUp {
+pub(crate) struct CleanUp {
     pub run: for<'a> fn(
         &'a Config,
         &'a RepositoryHandle,
@@ -92,7 +92,7 @@ pub struct CleanUp {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum CleanUpError {
+pub(crate) enum CleanUpError {
     #[error(transparent)]
     BaseBackup(#[from] BackupError),
     #[error(transparent)]
@@ -103,7 +103,7 @@ pub enum CleanUpError {
 
 impl CleanUpError {
     /// The job's lock on this node cannot be used at all, so a retry fails, too.
-    pub fn is_final(&self) -> bool {
+    pub(crate) fn is_final(&self) -> bool {
         matches!(
             self,
             Self::BaseBackup(BackupError::Lock(WorkLockError::File { .. }))
@@ -115,7 +115,7 @@ impl CleanUpError {
 
 /// What the jobs use.
 #[derive(Debug)]
-pub struct Tools {
+pub(crate) struct Tools {
     pub loaded: Loaded,
     pub repository: RepositoryHandle,
     pub definitions: Vec<Definition>,
@@ -130,7 +130,7 @@ pub struct Tools {
 
 impl Tools {
     /// PgBouncer is known to live, or was not looked at yet.
-    pub fn pgbouncer_lives(&self) -> bool {
+    pub(crate) fn pgbouncer_lives(&self) -> bool {
         let view = self.view.borrow();
         view.pgbouncer.as_ref().is_none_or(|state| state.lives())
     }
@@ -141,14 +141,14 @@ impl Tools {
         speaks_for_cluster(self.hostname(), &self.view.borrow(), peers, now)
     }
 
-    pub fn hostname(&self) -> &str {
+    pub(crate) fn hostname(&self) -> &str {
         &self.loaded.config.node.hostname
     }
 }
 
 /// One run of a job.
 #[derive(Debug)]
-pub struct JobRun {
+pub(crate) struct JobRun {
     pub outcome: Outcome,
     /// How long each finding must last to be worth an alert, in the order of the findings.
     pub holds: Vec<Duration>,
@@ -162,26 +162,26 @@ pub struct JobRun {
 
 impl Job {
     /// The job of this name.
-    pub fn named(name: &str) -> Option<&'static Self> {
+    pub(crate) fn named(name: &str) -> Option<&'static Self> {
         JOBS.into_iter().find(|job| job.name == name)
     }
 
     /// Its schedule as configured.
-    pub fn schedule<'a>(&self, settings: &'a Schedule) -> &'a str {
+    pub(crate) fn schedule<'a>(&self, settings: &'a Schedule) -> &'a str {
         (self.schedule)(settings)
     }
 
-    pub fn runs_on(&self, settings: &RestoreTest) -> Where {
+    pub(crate) fn runs_on(&self, settings: &RestoreTest) -> Where {
         (self.role)(settings)
     }
 
     /// Whether `other` may run meanwhile.
-    pub fn tolerates(&self, other: &Self) -> bool {
+    pub(crate) fn tolerates(&self, other: &Self) -> bool {
         self.name != other.name && (self.occupies.is_none() || self.occupies != other.occupies)
     }
 
     /// Runs it once, unless what is configured for it is wrong.
-    pub async fn run(&self, tools: &Tools) -> JobRun {
+    pub(crate) async fn run(&self, tools: &Tools) -> JobRun {
         let Some(fault) = tools.loaded.config.faults.of_any(self.needs) else {
             // Boxed: together the jobs are too large for a thread's stack.
             return (self.work)(tools).await;
@@ -191,7 +191,7 @@ impl Job {
     }
 
     /// A run that could not look.
-    pub fn unknown(
+    pub(crate) fn unknown(
         &self,
         hostname: &str,
         started_at: Timestamp,

@@ -11,7 +11,7 @@ use crate::repository::RepositoryHandle;
 /// More names than this are counted only.
 const NAMED: usize = 5;
 
-pub static JOB: Job = Job {
+pub(crate) static JOB: Job = Job {
     name: "prune",
     schedule: |schedule| &schedule.prune,
     role: |_| Where::Primary,
@@ -39,7 +39,7 @@ pub static JOB: Job = Job {
 };
 
 /// Deletes what retention does not keep; gives what the prune gave, too.
-pub async fn run(
+pub(crate) async fn run(
     node: &Node,
     settings: Retention,
     repository: &RepositoryHandle,

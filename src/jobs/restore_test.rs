@@ -8,7 +8,7 @@ use crate::model::{Finding, JobDetail, Scope, TestReport, Verdict};
 use crate::repository::RepositoryHandle;
 use crate::restore::{self, Conclusion, Options, Report, Setup, Step};
 
-pub static JOB: Job = Job {
+pub(crate) static JOB: Job = Job {
     name: "restore-test",
     schedule: |schedule| &schedule.restore_test,
     role: |settings| match settings.on_primary {
@@ -25,7 +25,7 @@ pub static JOB: Job = Job {
 };
 
 /// Tests the newest backup of the configured repository; gives the report, too.
-pub async fn run(
+pub(crate) async fn run(
     loaded: &Loaded,
     repository: &RepositoryHandle,
     progress: &mut (dyn FnMut(&Step) + Send + Sync),

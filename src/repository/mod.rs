@@ -1,7 +1,14 @@
 //! The WAL-G repository in the bucket, what xdb keeps beside it, and the program that writes it.
 //!
-//! The program is driven, never rewritten; what is in the bucket xdb reads for itself. What is pushed, fetched and deleted is
-//! decided above, in `archive`.
+//! [`Repository`] is opened once for each verb, and once in the daemon ([`RepositoryHandle`]). The program is driven, never
+//! rewritten; what is in the bucket xdb reads for itself. What is pushed, fetched and deleted is decided above, in `archive`.
+//!
+//! - `catalog`: backups, WAL, gaps and windows, from listings and sentinels; `catalog_cache` keeps them on this node
+//! - `timelines`, `ancestry`, `supersession`: which timeline is this cluster's, and who left it
+//! - `program`: the dialects of WAL-G, and what each is started with
+//! - `shared`: xdb's own objects in the bucket: proofs, successes, marks, acknowledgements, locks
+//! - `tested`, `pruned`, `high_water`, `verify`: what those say, read into the catalog
+//! - `work_lock`: one run of a work at a time, on the node and in the cluster
 
 pub(crate) mod ancestry;
 mod archive_end;

@@ -10,7 +10,7 @@ use crate::model::Verdict;
 /// How a restore test ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Conclusion {
+pub(crate) enum Conclusion {
     Passed,
     /// Done or tried, and bad.
     Failed,
@@ -23,7 +23,7 @@ pub enum Conclusion {
 }
 
 impl Conclusion {
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Passed => "PASSED",
             Self::Failed => "FAILED",
@@ -35,7 +35,7 @@ impl Conclusion {
 }
 
 /// The conclusion of a test that ended with `error`.
-pub fn conclusion_of(error: &RestoreError) -> Conclusion {
+pub(crate) fn conclusion_of(error: &RestoreError) -> Conclusion {
     match error {
         RestoreError::Bad(_) | RestoreError::Unreachable { .. } => Conclusion::Failed,
         RestoreError::Refused { .. } | RestoreError::Busy { .. } => Conclusion::Refused,
@@ -44,7 +44,7 @@ pub fn conclusion_of(error: &RestoreError) -> Conclusion {
 }
 
 /// What differs between the tests of backups and those of dumps.
-pub struct Advice {
+pub(crate) struct Advice {
     /// The hint where a verification found something bad.
     pub bad: &'static str,
     /// The conclusion and the hint where a verification could not be made.
@@ -53,7 +53,7 @@ pub struct Advice {
 
 /// A conclusion and its reason.
 #[derive(Debug)]
-pub struct Concluded {
+pub(crate) struct Concluded {
     pub conclusion: Conclusion,
     /// Why the test did not pass.
     pub reason: Option<String>,
@@ -61,7 +61,7 @@ pub struct Concluded {
 }
 
 /// Concludes from the outcome of the work and from its verifications.
-pub fn conclude(
+pub(crate) fn conclude(
     outcome: &Result<(), RestoreError>,
     verifications: &Verifications,
     advice: &Advice,

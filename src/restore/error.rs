@@ -11,7 +11,7 @@ use crate::repository::RepositoryError;
 use crate::storage::StorageError;
 
 #[derive(Debug, thiserror::Error)]
-pub enum RestoreError {
+pub(crate) enum RestoreError {
     /// The restore was done or tried, and it shows that the backup is bad.
     #[error("{0}")]
     Bad(String),
@@ -127,7 +127,7 @@ impl From<StorageError> for RestoreError {
 
 impl RestoreError {
     /// Whether a restore for good was refused before it began: for safety, or because something that it needs is missing.
-    pub fn is_refusal(&self) -> bool {
+    pub(crate) fn is_refusal(&self) -> bool {
         matches!(
             self,
             Self::Refused { .. }
@@ -138,7 +138,7 @@ impl RestoreError {
     }
 
     /// Whether there is nothing to test yet, or another test is running: the test can be run later.
-    pub fn is_not_now(&self) -> bool {
+    pub(crate) fn is_not_now(&self) -> bool {
         matches!(
             self,
             Self::NoBackup { .. } | Self::NoDump { .. } | Self::Busy { .. }
@@ -146,7 +146,7 @@ impl RestoreError {
     }
 
     /// What the operator can do.
-    pub fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Bad(_) => {
                 "do not count on this backup: take a new one with `xdb backup push`, then test that"

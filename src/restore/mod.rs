@@ -15,7 +15,7 @@
 mod cluster;
 mod conclusion;
 mod drill;
-pub mod dump;
+pub(crate) mod dump;
 mod error;
 mod plan;
 mod record;
@@ -31,14 +31,14 @@ use record::RestoreRecord;
 use steps::{OnStep, Steps, secs};
 use verifications::{Verifications, named_reason};
 
-pub use cluster::{
+pub(crate) use cluster::{
     HeldSetting, RestoreRequest, RestoredCluster, finish_restore, outlook, restore_cluster, shell,
 };
-pub use conclusion::Conclusion;
-pub use drill::{Options, Report, TestLevel, prove, run};
-pub use error::RestoreError;
-pub use plan::{Forecast, Until, UntilError, is_explicit};
-pub use scratch::PlacedTablespace;
-pub use setup::Setup;
-pub use steps::Step;
-pub use verify::SqlCheck;
+pub(crate) use conclusion::Conclusion;
+pub(crate) use drill::{Options, Report, TestLevel, prove, run};
+pub(crate) use error::RestoreError;
+pub(crate) use plan::{Forecast, Until, UntilError, is_explicit};
+pub(crate) use scratch::PlacedTablespace;
+pub(crate) use setup::Setup;
+pub(crate) use steps::Step;
+pub(crate) use verify::SqlCheck;

@@ -6,7 +6,7 @@ use super::verifications::Verifications;
 use crate::model::{Lsn, Timeline};
 
 #[derive(Debug, Clone, Default)]
-pub struct RestoreRecord {
+pub(crate) struct RestoreRecord {
     pub backup: Option<String>,
     pub system_identifier: Option<u64>,
     /// The timeline that was recovered, before the promotion that ends the recovery.

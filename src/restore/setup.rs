@@ -7,7 +7,7 @@ use crate::repository::Repository;
 
 /// The repository, and this node's settings for restores.
 #[derive(Debug, Clone)]
-pub struct Setup {
+pub(crate) struct Setup {
     pub repository: Repository,
     pub settings: RestoreTest,
     pub node: Node,
@@ -19,7 +19,7 @@ pub struct Setup {
 
 impl Setup {
     /// That of `loaded`, whose `repository` is open.
-    pub fn new(loaded: &Loaded, repository: Repository) -> Self {
+    pub(crate) fn new(loaded: &Loaded, repository: Repository) -> Self {
         let mut keys = loaded.effective().into_iter();
         let is_other_repository = keys.any(|effective| {
             effective.key == "archive.repository" && matches!(effective.source, Source::Flag { .. })
@@ -34,7 +34,7 @@ impl Setup {
     }
 
     /// The live server of this node.
-    pub fn postgres(&self) -> &Postgres {
+    pub(crate) fn postgres(&self) -> &Postgres {
         &self.repository.program.postgres
     }
 }

@@ -7,13 +7,13 @@ use bytesize::ByteSize;
 use serde::Serialize;
 
 /// Seconds to the millisecond: more would be noise.
-pub fn secs(elapsed: Duration) -> f64 {
+pub(crate) fn secs(elapsed: Duration) -> f64 {
     (elapsed.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
 /// One part of the work.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Step {
+pub(crate) struct Step {
     pub name: &'static str,
     pub secs: f64,
     /// What the step moved: stored bytes fetched, WAL replayed, table data read. `None` where it moves none.
@@ -31,16 +31,16 @@ impl fmt::Display for Step {
 }
 
 /// Is called with each step when it ends.
-pub type OnStep<'a> = &'a mut (dyn FnMut(&Step) + Send + Sync);
+pub(crate) type OnStep<'a> = &'a mut (dyn FnMut(&Step) + Send + Sync);
 
 /// The steps that have ended.
-pub struct Steps<'a> {
+pub(crate) struct Steps<'a> {
     on_step: OnStep<'a>,
     ended: Vec<Step>,
 }
 
 impl<'a> Steps<'a> {
-    pub fn new(on_step: OnStep<'a>) -> Self {
+    pub(crate) fn new(on_step: OnStep<'a>) -> Self {
         Self {
             on_step,
             ended: Vec::new(),
@@ -48,7 +48,7 @@ impl<'a> Steps<'a> {
     }
 
     /// Adds the step `name`, which `began` then and ends now.
-    pub fn end(&mut self, name: &'static str, began: Instant, bytes: Option<u64>) {
+    pub(crate) fn end(&mut self, name: &'static str, began: Instant, bytes: Option<u64>) {
         let step = Step {
             name,
             secs: secs(began.elapsed()),
@@ -58,7 +58,7 @@ impl<'a> Steps<'a> {
         self.ended.push(step);
     }
 
-    pub fn into_list(self) -> Vec<Step> {
+    pub(crate) fn into_list(self) -> Vec<Step> {
         self.ended
     }
 }

@@ -8,7 +8,7 @@ use crate::log;
 use crate::model::AlertKey;
 
 /// Ends this node's alerts of `which`, after a role change for example. The next check raises again what still holds.
-pub async fn resolve(
+pub(crate) async fn resolve(
     node: &Node,
     which: impl Fn(&AlertKey) -> bool + Send + Sync + 'static,
     reason: &str,
@@ -20,7 +20,7 @@ pub async fn resolve(
 }
 
 /// Sends what waits for Redis; while it is away, it waits on.
-pub async fn deliver(node: &Node) {
+pub(crate) async fn deliver(node: &Node) {
     match node.alerts.deliver(&node.redis).await {
         Ok(0) => {}
         Ok(events) => tracing::info!(events, "alerts delivered"),

@@ -13,7 +13,7 @@ const REMEMBERED: u32 = 20;
 
 /// The history of a job, as this node knows it.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct JobHistory {
+pub(crate) struct JobHistory {
     /// Its last run here, whatever came of it.
     pub last_run: Option<Run>,
     /// Its last success, here or on another node.
@@ -27,7 +27,7 @@ pub struct JobHistory {
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn job_history(
+pub(crate) fn job_history(
     reading: Option<&Reading<'_>>,
     job: &Job,
     hostname: &str,

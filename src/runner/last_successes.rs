@@ -9,18 +9,18 @@ use crate::repository::Success;
 
 /// The last known success of each job that is done once for the cluster.
 #[derive(Debug, Default)]
-pub struct LastSuccesses {
+pub(crate) struct LastSuccesses {
     known: Mutex<HashMap<&'static str, Success>>,
     asked: AtomicBool,
 }
 
 impl LastSuccesses {
-    pub fn get(&self, job: &Job) -> Option<Success> {
+    pub(crate) fn get(&self, job: &Job) -> Option<Success> {
         self.lock().get(job.name).cloned()
     }
 
     /// Whether the bucket was asked for all of them since the start, whatever it said.
-    pub fn were_asked_for(&self) -> bool {
+    pub(crate) fn were_asked_for(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
     }
 

@@ -11,9 +11,9 @@
 //! 4. `Alerts::record` compares the findings with the alerts that stand (`alerts::transition`, pure), and puts each event into
 //!    the outbox; [`alerts::deliver`] empties it into Redis, now or once Redis answers again.
 
-pub mod alerts;
-pub mod publish;
-pub mod success_exchange;
+pub(crate) mod alerts;
+pub(crate) mod publish;
+pub(crate) mod success_exchange;
 
 mod history;
 mod last_successes;
@@ -27,17 +27,17 @@ mod schedule;
 use crate::postgres::PostgresError;
 use crate::redis::RedisError;
 use crate::store::StoreError;
-pub use history::{JobHistory, job_history};
-pub use node::{JUDGED_BY_LOOK, Node};
-pub use outages::{Attempt, Outages};
-pub use peers::{ask_peers, is_this_node};
-pub use role::belongs_here;
-pub use run_once::{NotRun, run_job, run_once};
-pub use schedule::{LastRuns, Schedule, next_run, schedule_of};
+pub(crate) use history::{JobHistory, job_history};
+pub(crate) use node::{JUDGED_BY_LOOK, Node};
+pub(crate) use outages::{Attempt, Outages};
+pub(crate) use peers::{ask_peers, is_this_node};
+pub(crate) use role::belongs_here;
+pub(crate) use run_once::{NotRun, run_job, run_once};
+pub(crate) use schedule::{LastRuns, Schedule, next_run, schedule_of};
 
 /// Why no job can be run or published here.
 #[derive(Debug, thiserror::Error)]
-pub enum RunnerError {
+pub(crate) enum RunnerError {
     #[error("schedule.{job}: {reason}")]
     Schedule { job: &'static str, reason: String },
     #[error(transparent)]
@@ -50,7 +50,7 @@ pub enum RunnerError {
 
 impl RunnerError {
     /// What the operator can do.
-    pub fn hint(&self) -> Option<&'static str> {
+    pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Store(error) => Some(error.hint()),
             Self::Redis(error) => Some(error.hint()),

@@ -17,7 +17,7 @@ use crate::repository::RepositoryHandle;
 use crate::store::Store;
 
 /// Alerts on the cluster that are judged by a look at the bucket: while that fails, they stand.
-pub const JUDGED_BY_LOOK: [&str; 3] = ["wal-gap", "foreign-backup", "backup-incomplete"];
+pub(crate) const JUDGED_BY_LOOK: [&str; 3] = ["wal-gap", "foreign-backup", "backup-incomplete"];
 
 /// Checks whose alerts stand until the next run, or the next look, judges them.
 fn judged_by_run() -> Vec<&'static str> {
@@ -26,7 +26,7 @@ fn judged_by_run() -> Vec<&'static str> {
 }
 
 /// What the runs of a node share, and the loops of its daemon.
-pub struct Node {
+pub(crate) struct Node {
     pub tools: Arc<Tools>,
     pub store: Store,
     pub alerts: Alerts,
@@ -41,7 +41,7 @@ impl Node {
     ///
     /// # Errors
     /// When a setting of them cannot be used.
-    pub fn open(
+    pub(crate) fn open(
         loaded: &Loaded,
         store: Store,
         view: watch::Receiver<View>,
@@ -68,7 +68,7 @@ impl Node {
         }))
     }
 
-    pub fn hostname(&self) -> &str {
+    pub(crate) fn hostname(&self) -> &str {
         &self.tools.loaded.config.node.hostname
     }
 }

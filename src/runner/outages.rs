@@ -11,7 +11,7 @@ const SYMPTOMS: [&str; 3] = ["archiver", "archive-backlog-age", "wal-volume"];
 
 /// What the last attempt to use a service led to.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub enum Attempt {
+pub(crate) enum Attempt {
     /// This process has not tried yet: nothing is judged by it.
     #[default]
     Missing,
@@ -22,11 +22,11 @@ pub enum Attempt {
 
 /// A service that may not answer.
 #[derive(Debug, Default)]
-pub struct Outage(Mutex<Attempt>);
+pub(crate) struct Outage(Mutex<Attempt>);
 
 impl Outage {
     /// Notes the result of the last attempt; returns whether an outage began or ended with it.
-    pub fn noted(&self, failure: Option<String>, now: Timestamp) -> bool {
+    pub(crate) fn noted(&self, failure: Option<String>, now: Timestamp) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let was = match &*last {
             Attempt::Failed(since, _) => Some(*since),
@@ -39,7 +39,7 @@ impl Outage {
         changed
     }
 
-    pub fn last(&self) -> Attempt {
+    pub(crate) fn last(&self) -> Attempt {
         let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         last.clone()
     }
@@ -55,7 +55,7 @@ impl Outage {
 
 /// The services beside this node.
 #[derive(Debug, Default)]
-pub struct Outages {
+pub(crate) struct Outages {
     pub s3: Outage,
     pub redis: Outage,
 }

@@ -22,7 +22,7 @@ pub(super) async fn look_around(config: &Config) -> Knowledge {
 }
 
 /// Each configured peer that is another node, with its answer.
-pub async fn ask_peers(settings: &config::Cluster, hostname: &str) -> Vec<Peer> {
+pub(crate) async fn ask_peers(settings: &config::Cluster, hostname: &str) -> Vec<Peer> {
     let asked = settings.peers.iter().map(|address| async move {
         let mut peer = Peer::new(address);
         match cluster::ask_state(address).await {
@@ -40,7 +40,7 @@ pub async fn ask_peers(settings: &config::Cluster, hostname: &str) -> Vec<Peer> 
 }
 
 /// Whether the peer `address` is this node, whose daemon need not answer.
-pub fn is_this_node(hostname: &str, address: &str) -> bool {
+pub(crate) fn is_this_node(hostname: &str, address: &str) -> bool {
     is_own(Peer::new(address).host(), hostname)
 }
 

@@ -11,7 +11,7 @@ use crate::model::{AlertKey, Run, Scope, Verdict};
 const LAG: &str = "replication-lag";
 
 /// Logs the outcome of a job, and keeps it.
-pub async fn publish(node: &Node, job: &'static Job, run: JobRun) {
+pub(crate) async fn publish(node: &Node, job: &'static Job, run: JobRun) {
     log_outcome(job, &run);
     keep(node, job, run).await;
 }
@@ -19,7 +19,7 @@ pub async fn publish(node: &Node, job: &'static Job, run: JobRun) {
 /// Keeps the run, turns its findings into alerts, and tells the cluster of a success.
 ///
 /// What was put off is no outcome and leaves nothing.
-pub async fn keep(node: &Node, job: &'static Job, run: JobRun) {
+pub(crate) async fn keep(node: &Node, job: &'static Job, run: JobRun) {
     if run.not_now {
         return;
     }

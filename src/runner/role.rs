@@ -7,7 +7,7 @@ use crate::config::RestoreTest;
 use crate::jobs::{Job, Where};
 
 /// Whether `job` is this node's to do.
-pub fn belongs_here(job: &Job, settings: &RestoreTest, view: &View, now: Timestamp) -> bool {
+pub(crate) fn belongs_here(job: &Job, settings: &RestoreTest, view: &View, now: Timestamp) -> bool {
     let in_recovery = view.in_recovery(now);
     match job.runs_on(settings) {
         Where::Everywhere => true,

@@ -17,7 +17,7 @@ use crate::store::{StateFiles, Store};
 /// Runs `work`, publishes its outcome as the daemon would, and returns its result.
 ///
 /// The work comes first: a store or a Redis that is away costs history or alerts, which is logged, and nothing else.
-pub async fn run_once<T>(
+pub(crate) async fn run_once<T>(
     loaded: &Loaded,
     job: &'static Job,
     work: impl Future<Output = (T, JobRun)>,
@@ -57,7 +57,7 @@ fn open(loaded: &Loaded) -> Result<Arc<Node>, RunnerError> {
 
 /// Why a job cannot be run here by hand.
 #[derive(Debug, thiserror::Error)]
-pub enum NotRun {
+pub(crate) enum NotRun {
     #[error("refused: {job} runs on the {place}, and {reason}")]
     Elsewhere {
         job: &'static str,
@@ -72,7 +72,7 @@ pub enum NotRun {
 
 impl NotRun {
     /// What the operator can do.
-    pub fn hint(&self) -> Option<&'static str> {
+    pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Elsewhere { .. } => Some("run it there; `xdb jobs` shows what runs where"),
             Self::UnknownRole { .. } => Some(
@@ -87,7 +87,7 @@ impl NotRun {
 ///
 /// # Errors
 /// When the job belongs to another role than this node's, or the role is unknown.
-pub async fn run_job(loaded: &Loaded, job: &'static Job) -> Result<(Outcome, bool), NotRun> {
+pub(crate) async fn run_job(loaded: &Loaded, job: &'static Job) -> Result<(Outcome, bool), NotRun> {
     let config = &loaded.config;
     let view = match own_view(config).await {
         Ok(view) => view,

@@ -13,7 +13,7 @@ use crate::jobs::Job;
 
 /// When a job is meant to run.
 #[derive(Debug, Clone)]
-pub enum Schedule {
+pub(crate) enum Schedule {
     /// Minute, hour, day of month, month, day of week, in a time zone.
     Cron(Box<Cron>, TimeZone),
     Every(Duration),
@@ -21,7 +21,7 @@ pub enum Schedule {
 
 /// What the schedule goes by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LastRuns {
+pub(crate) struct LastRuns {
     /// Its last start, whatever came of it.
     pub last_run: Option<Timestamp>,
     /// The start of its last run that could be judged, good or bad.
@@ -47,7 +47,7 @@ impl Schedule {
     ///
     /// # Errors
     /// Says what is wrong with it.
-    pub fn parse(text: &str, zone: TimeZone) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str, zone: TimeZone) -> Result<Self, String> {
         if let Ok(every) = text.parse::<SignedDuration>() {
             let every = Duration::try_from(every)
                 .ok()
@@ -62,7 +62,7 @@ impl Schedule {
     }
 
     /// The first planned time after `after`; `None` for a pattern that never comes.
-    pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
         match self {
             Self::Every(every) => after
                 .checked_add(SignedDuration::try_from(*every).ok()?)
@@ -77,7 +77,7 @@ impl Schedule {
     }
 
     /// The longest time between two planned runs of those after `after`: a weekday pattern's weekend.
-    pub fn period(&self, after: Timestamp) -> Option<SignedDuration> {
+    pub(crate) fn period(&self, after: Timestamp) -> Option<SignedDuration> {
         /// A week of daily runs, and one more.
         const LOOKED_AT: usize = 8;
         let next = |at: &Timestamp| self.next_after(*at);
@@ -92,7 +92,7 @@ impl Schedule {
 ///
 /// # Errors
 /// When its schedule is neither a pattern nor a duration.
-pub fn schedule_of(job: &Job, settings: &config::Schedule) -> Result<Schedule, RunnerError> {
+pub(crate) fn schedule_of(job: &Job, settings: &config::Schedule) -> Result<Schedule, RunnerError> {
     let schedule = Schedule::parse(job.schedule(settings), TimeZone::UTC);
     schedule.map_err(|reason| RunnerError::Schedule {
         job: job.name,
@@ -104,7 +104,7 @@ pub fn schedule_of(job: &Job, settings: &config::Schedule) -> Result<Schedule, R
 ///
 /// Never judged: at once. After an unknown: back-off. Else the first planned time after the last judged run, however long
 /// ago that was: what was missed while nothing ran is caught up once.
-pub fn next_run(schedule: &Schedule, last: &LastRuns, now: Timestamp) -> Option<Timestamp> {
+pub(crate) fn next_run(schedule: &Schedule, last: &LastRuns, now: Timestamp) -> Option<Timestamp> {
     let planned = match last.last_judged {
         None => now,
         // A clock that was set back must not stop a job until it has caught up; two nodes' clocks may differ a little.

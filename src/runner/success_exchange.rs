@@ -20,7 +20,7 @@ const PERIOD: Duration = Duration::from_mins(1);
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Exchanges what this node and the bucket know, each minute.
-pub async fn exchange(node: &Node) {
+pub(crate) async fn exchange(node: &Node) {
     loop {
         for job in cluster_wide() {
             let success = exchange_one(node, job).await;
@@ -33,7 +33,7 @@ pub async fn exchange(node: &Node) {
 }
 
 /// After a success here: tells the bucket and Redis.
-pub async fn share(node: &Node, job: &'static Job) {
+pub(crate) async fn share(node: &Node, job: &'static Job) {
     let success = exchange_one(node, job).await;
     node.successes.keep(job, success);
     show(node).await;
@@ -115,7 +115,7 @@ async fn end_what_another_node_mended(node: &Node, job: &'static Job) {
 }
 
 /// Shows in Redis when each job last succeeded, for as long as that counts.
-pub async fn show(node: &Node) {
+pub(crate) async fn show(node: &Node) {
     let config = &node.tools.loaded.config;
     let keys = Keys::new(&config.cluster.name);
     for job in cluster_wide() {

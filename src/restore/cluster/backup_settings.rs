@@ -23,7 +23,7 @@ const OLD_AUTO: &str = "postgresql.auto.conf.brought";
 /// Settings that keep a copy from what it must not do while the old cluster may be alive: store WAL, wait for its standbys,
 /// follow it, consume its subscriptions, run workers and hooks of preloaded libraries, fire event triggers.
 /// `ALTER SYSTEM RESET` removes each.
-pub const HELD: [(&str, &str); 8] = [
+pub(crate) const HELD: [(&str, &str); 8] = [
     ("archive_mode", "'off'"),
     ("synchronous_standby_names", "''"),
     ("max_logical_replication_workers", "'0'"),
@@ -36,7 +36,7 @@ pub const HELD: [(&str, &str); 8] = [
 
 /// A setting of [`HELD`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct HeldSetting {
+pub(crate) struct HeldSetting {
     pub name: &'static str,
     /// The file in the data directory with the line that `ALTER SYSTEM` had written for it, which a reset does not bring
     /// back; `None` where a reset is enough.
@@ -45,7 +45,7 @@ pub struct HeldSetting {
 
 /// What `put_back` did.
 #[derive(Debug, Clone, Default)]
-pub struct RestoredSettings {
+pub(crate) struct RestoredSettings {
     pub held: Vec<HeldSetting>,
     /// Files that the backup lacks; xdb wrote minimal ones.
     pub made: Vec<&'static str>,
@@ -64,7 +64,7 @@ const RECOVERY: [&str; 5] = [
 ///
 /// # Errors
 /// When a file cannot be moved.
-pub fn set_aside_settings(data: &Path, aside: &Path) -> Result<(), RestoreError> {
+pub(crate) fn set_aside_settings(data: &Path, aside: &Path) -> Result<(), RestoreError> {
     make_private(aside)?;
     for name in FILES {
         rename(&data.join(name), &aside.join(name))?;
@@ -78,7 +78,7 @@ pub fn set_aside_settings(data: &Path, aside: &Path) -> Result<(), RestoreError>
 ///
 /// # Errors
 /// When a file cannot be read or written.
-pub fn put_back_settings(
+pub(crate) fn put_back_settings(
     data: &Path,
     aside: &Path,
     control: &ControlData,
@@ -114,7 +114,7 @@ pub fn put_back_settings(
 ///
 /// # Errors
 /// When a file cannot be read.
-pub fn held_settings(aside: &Path) -> Result<RestoredSettings, RestoreError> {
+pub(crate) fn held_settings(aside: &Path) -> Result<RestoredSettings, RestoreError> {
     let auto = auto(aside)?;
     let made = ["postgresql.conf", "pg_hba.conf"];
     Ok(RestoredSettings {
@@ -136,7 +136,7 @@ fn auto(aside: &Path) -> Result<String, RestoreError> {
 ///
 /// # Errors
 /// When it cannot be moved or written.
-pub fn replace_settings_file(
+pub(crate) fn replace_settings_file(
     data: &Path,
     name: &str,
     control: &ControlData,

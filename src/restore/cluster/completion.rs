@@ -20,7 +20,7 @@ use crate::restore::scratch::{Marker, allow_tablespace_links, remove_work_direct
 ///
 /// # Errors
 /// When a file cannot be written or moved: all of the cluster is there still, and this can be called again.
-pub fn complete_restore(
+pub(crate) fn complete_restore(
     directory: &Path,
     control: &ControlData,
 ) -> Result<RestoredSettings, RestoreError> {
@@ -66,7 +66,7 @@ fn move_up(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// What to do about a cluster in `directory` that could not be completed.
-pub fn finish_hint(directory: &Path) -> String {
+pub(crate) fn finish_hint(directory: &Path) -> String {
     format!(
         "mend that first, then complete the restore: xdb restore --target-dir {} --finish\nnothing has to be fetched or replayed again; remove nothing in the directory until then",
         shell(directory)
@@ -75,7 +75,7 @@ pub fn finish_hint(directory: &Path) -> String {
 
 /// A restore that was stopped after its recovery, taken to be completed.
 #[derive(Debug)]
-pub struct StoppedRestore {
+pub(crate) struct StoppedRestore {
     pub directory: PathBuf,
     /// What the restore noted; `None` where that cannot be read.
     pub marker: Option<Marker>,
@@ -88,7 +88,7 @@ impl StoppedRestore {
     ///
     /// # Errors
     /// When no restore was stopped there, its cluster has not recovered, or another process works on it.
-    pub fn open(directory: &Path) -> Result<Self, RestoreError> {
+    pub(crate) fn open(directory: &Path) -> Result<Self, RestoreError> {
         let refused = |reason: String, hint: &str| {
             Err(RestoreError::Refused {
                 reason,
@@ -144,7 +144,7 @@ impl StoppedRestore {
     }
 
     /// Where its control file is now.
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         let data = self.directory.join(WORK).join(DATA);
         match data.join("global/pg_control").exists() {
             true => data,

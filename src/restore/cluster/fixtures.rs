@@ -3,7 +3,7 @@
 use crate::model::{SegmentSize, Timeline};
 use crate::postgres::ControlData;
 
-pub fn control() -> ControlData {
+pub(crate) fn control() -> ControlData {
     ControlData {
         system_identifier: 7,
         timeline: Timeline(1),

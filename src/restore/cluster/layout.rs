@@ -6,16 +6,16 @@ use crate::postgres::control_file;
 use crate::restore::scratch::Marker;
 
 /// Where the work is done; it stays after `kill -9`.
-pub const WORK: &str = "xdb-restore";
+pub(crate) const WORK: &str = "xdb-restore";
 /// The data directory in it.
-pub const DATA: &str = "data";
+pub(crate) const DATA: &str = "data";
 /// The settings that the backup brought.
 const ASIDE: &str = "brought";
 /// PostgreSQL takes no directory without it for a data directory.
-pub const LAST: &str = "PG_VERSION";
+pub(crate) const LAST: &str = "PG_VERSION";
 
 /// Where `work` keeps the settings that the backup brought.
-pub fn aside_directory(work: &Path) -> PathBuf {
+pub(crate) fn aside_directory(work: &Path) -> PathBuf {
     work.join(ASIDE)
 }
 
@@ -23,7 +23,7 @@ pub fn aside_directory(work: &Path) -> PathBuf {
 /// `recovery.signal` when it ends, and then writes a checkpoint on its new timeline.
 ///
 /// Until that checkpoint, which may take minutes, a start would replay the old timeline again, past the recovery's target.
-pub fn has_recovered(directory: &Path) -> bool {
+pub(crate) fn has_recovered(directory: &Path) -> bool {
     let work = directory.join(WORK);
     let is_here = |name: &str| work.join(DATA).join(name).exists() || directory.join(name).exists();
     directory.join(LAST).exists()

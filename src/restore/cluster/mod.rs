@@ -12,7 +12,7 @@ mod startable;
 mod target_directory;
 mod work_directory;
 
-pub use backup_settings::HeldSetting;
-pub use outlook::{RestoreRequest, outlook};
-pub use restore::{RestoredCluster, finish_restore, restore_cluster};
-pub use shell::shell;
+pub(crate) use backup_settings::HeldSetting;
+pub(crate) use outlook::{RestoreRequest, outlook};
+pub(crate) use restore::{RestoredCluster, finish_restore, restore_cluster};
+pub(crate) use shell::shell;

@@ -13,7 +13,7 @@ use crate::restore::{RestoreError, RestoreRecord, Setup};
 
 /// A restore that is asked for.
 #[derive(Debug, Clone)]
-pub struct RestoreRequest {
+pub(crate) struct RestoreRequest {
     pub directory: PathBuf,
     /// The newest, or the last one before `until`, where `None`.
     pub backup: Option<String>,
@@ -21,7 +21,7 @@ pub struct RestoreRequest {
 }
 
 /// A restore that was planned and not begun.
-pub struct Outlook {
+pub(crate) struct Outlook {
     pub forecast: Forecast,
     /// Newer backups that were not taken, each with what is known against it; empty where one was named.
     pub passed_over: Vec<String>,
@@ -33,7 +33,10 @@ pub struct Outlook {
 ///
 /// # Errors
 /// When it is refused, there is nothing to restore, or the bucket cannot be read.
-pub async fn outlook(setup: &Setup, request: &RestoreRequest) -> Result<Outlook, RestoreError> {
+pub(crate) async fn outlook(
+    setup: &Setup,
+    request: &RestoreRequest,
+) -> Result<Outlook, RestoreError> {
     refuse_root()?;
     judge_target_directory(&request.directory)?;
     let mut record = RestoreRecord::default();
@@ -62,7 +65,7 @@ impl Outlook {
     ///
     /// # Errors
     /// Why not.
-    pub async fn judge(&mut self, setup: &Setup) -> Result<(), RestoreError> {
+    pub(crate) async fn judge(&mut self, setup: &Setup) -> Result<(), RestoreError> {
         let plan = &self.survey.plan;
         if let Some(reason) = plan.gaps.reason() {
             let end = self.forecast.wal.as_ref().map(|wal| wal.to_lsn);

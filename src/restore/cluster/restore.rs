@@ -34,7 +34,7 @@ const QUERY_LIMIT: Duration = Duration::from_secs(30);
 
 /// A cluster that was restored; the JSON of `xdb restore --json`.
 #[derive(Debug, Clone, Serialize)]
-pub struct RestoredCluster {
+pub(crate) struct RestoredCluster {
     pub directory: PathBuf,
     pub backup: String,
     pub system_identifier: Option<u64>,
@@ -65,7 +65,7 @@ pub struct RestoredCluster {
 ///
 /// # Errors
 /// [`RestoreError::Kept`]: a step after the recovery failed, and the cluster is there. Any other: nothing of it is left.
-pub async fn restore_cluster(
+pub(crate) async fn restore_cluster(
     setup: &Setup,
     outlook: Outlook,
     on_step: OnStep<'_>,
@@ -136,7 +136,10 @@ pub async fn restore_cluster(
 ///
 /// # Errors
 /// When no restore was stopped there; [`RestoreError::Kept`] when a step fails again.
-pub async fn finish_restore(bin: &Path, directory: &Path) -> Result<RestoredCluster, RestoreError> {
+pub(crate) async fn finish_restore(
+    bin: &Path,
+    directory: &Path,
+) -> Result<RestoredCluster, RestoreError> {
     refuse_root()?;
     let began = Instant::now();
     let stopped = StoppedRestore::open(directory)?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// `path` as one word of a shell's.
-pub fn shell(path: &Path) -> String {
+pub(crate) fn shell(path: &Path) -> String {
     let path = path.to_string_lossy();
     let is_plain =
         |character: char| character.is_ascii_alphanumeric() || "/._-+,:@".contains(character);

@@ -14,7 +14,7 @@ use crate::restore::recover::without_values;
 ///
 /// # Errors
 /// When a file cannot be moved or written.
-pub async fn startable(
+pub(crate) async fn startable(
     data: &Path,
     bin: &Path,
     back: &RestoredSettings,

@@ -16,7 +16,7 @@ use crate::restore::scratch::{existing_ancestor, take_lock};
 ///
 /// # Errors
 /// [`RestoreError::Refused`]: it is not empty, another's, part of a data directory, or holds a restore that did not end.
-pub fn judge_target_directory(directory: &Path) -> Result<(), RestoreError> {
+pub(crate) fn judge_target_directory(directory: &Path) -> Result<(), RestoreError> {
     let refused = |reason: String, hint: String| Err(RestoreError::Refused { reason, hint });
     let shown = directory.display();
     let around = |from: &Path| -> Vec<PathBuf> { from.ancestors().map(Path::to_owned).collect() };
@@ -88,7 +88,7 @@ pub fn judge_target_directory(directory: &Path) -> Result<(), RestoreError> {
 ///
 /// # Errors
 /// [`RestoreError::Refused`] where it is another's.
-pub fn judge_owner(directory: &Path) -> Result<(), RestoreError> {
+pub(crate) fn judge_owner(directory: &Path) -> Result<(), RestoreError> {
     let metadata = fs::metadata(directory).map_err(|source| unreadable(directory, source))?;
     if metadata.uid() == geteuid().as_raw() {
         return Ok(());
@@ -112,7 +112,7 @@ fn unreadable(path: &Path, source: io::Error) -> RestoreError {
 
 /// The process that `postmaster.pid` names, where it is the server of `data`. A crash leaves the file, and after a reboot
 /// another process may have its number.
-pub fn live_postmaster(data: &Path) -> Option<u32> {
+pub(crate) fn live_postmaster(data: &Path) -> Option<u32> {
     let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
     let pid: u32 = text.lines().next()?.trim().parse().ok()?;
     let owners = (owner(format!("/proc/{pid}")), owner(data));

@@ -21,7 +21,7 @@ use crate::restore::scratch::{Marker, Scratch, make_private, take_lock};
 
 /// A directory that a restore works in. Dropped before its cluster has recovered, it is left as it was.
 #[derive(Debug)]
-pub struct WorkDirectory {
+pub(crate) struct WorkDirectory {
     directory: PathBuf,
     pub scratch: Scratch,
     /// This restore made the directory.
@@ -32,7 +32,7 @@ pub struct WorkDirectory {
 
 /// How a cluster that recovered was left.
 #[derive(Debug)]
-pub enum Completion {
+pub(crate) enum Completion {
     /// As a data directory.
     Complete(RestoredSettings, ControlData),
     /// Recovered, and not yet moved up or configured: `--finish` does that.
@@ -44,7 +44,7 @@ impl WorkDirectory {
     ///
     /// # Errors
     /// As [`judge`], or when it cannot be made.
-    pub fn open(directory: &Path) -> Result<Self, RestoreError> {
+    pub(crate) fn open(directory: &Path) -> Result<Self, RestoreError> {
         judge_target_directory(directory)?;
         let made = !directory.exists();
         make_private(directory)?;
@@ -75,17 +75,17 @@ impl WorkDirectory {
     }
 
     /// Notes that the settings are set aside. From now on a cluster that has recovered is kept, however the restore ends.
-    pub fn note_control(&mut self, control: ControlData) {
+    pub(crate) fn note_control(&mut self, control: ControlData) {
         self.control = Some(control);
     }
 
     /// Where the settings that the backup brought are set aside.
-    pub fn aside(&self) -> PathBuf {
+    pub(crate) fn aside(&self) -> PathBuf {
         aside_directory(self.scratch.path())
     }
 
     /// Kills the processes that are left here, which may take seconds: on a thread of its own, unlike [`Self::complete`].
-    pub async fn end_processes(&self) {
+    pub(crate) async fn end_processes(&self) {
         let work = self.scratch.path().to_owned();
         // Where it does not end, `complete` or the removal does it again.
         let _ = tokio::task::spawn_blocking(move || kill_all_under(&work)).await;
@@ -93,7 +93,7 @@ impl WorkDirectory {
 
     /// Kills the processes that are left here and makes a data directory of a cluster that has recovered. `None` where no
     /// cluster has recovered, or where this was called before.
-    pub fn complete(&mut self) -> Option<Completion> {
+    pub(crate) fn complete(&mut self) -> Option<Completion> {
         let control = self.control.take()?;
         // The server may not have reported it yet.
         if !self.scratch.has_opened() && !has_recovered(&self.directory) {
@@ -110,7 +110,7 @@ impl WorkDirectory {
         })
     }
 
-    pub fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 }

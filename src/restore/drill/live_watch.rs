@@ -23,7 +23,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// [`RestoreError::LiveServerFirst`] with the reason why not.
-pub fn may_begin(
+pub(crate) fn may_begin(
     node: (&Postgres, &RestoreTest),
     live: Option<&LiveServer>,
 ) -> Result<(), RestoreError> {
@@ -44,7 +44,7 @@ pub fn may_begin(
 /// # Errors
 /// As `test`; [`RestoreError::LiveServerFirst`] where the live server needed it, [`RestoreError::NoMemory`] where the kernel
 /// ended a part of it.
-pub async fn beside(
+pub(crate) async fn beside(
     node: (&Postgres, &RestoreTest),
     test: impl Future<Output = Result<(), RestoreError>>,
 ) -> Result<(), RestoreError> {

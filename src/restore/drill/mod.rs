@@ -10,8 +10,8 @@ mod run;
 mod test_level;
 mod verification;
 
-pub use live_watch::{beside, may_begin};
-pub use proof::prove;
-pub use report::Report;
-pub use run::{Options, run};
-pub use test_level::TestLevel;
+pub(crate) use live_watch::{beside, may_begin};
+pub(crate) use proof::prove;
+pub(crate) use report::Report;
+pub(crate) use run::{Options, run};
+pub(crate) use test_level::TestLevel;

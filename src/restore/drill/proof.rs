@@ -14,7 +14,7 @@ use crate::restore::{Conclusion, OnStep, Setup, secs};
 /// Runs a restore test of the cluster's own repository, as [`run`], and keeps what it found as a proof.
 ///
 /// A test that could not be run, or did not reach its target, judged no backup and leaves no proof.
-pub async fn prove(setup: &Setup, options: &Options, on_step: OnStep<'_>) -> Report {
+pub(crate) async fn prove(setup: &Setup, options: &Options, on_step: OnStep<'_>) -> Report {
     let (started_at, began) = (Timestamp::now(), Instant::now());
     let report = run(setup, options, on_step).await;
     let judged = matches!(

@@ -16,7 +16,7 @@ use crate::restore::{Advice, Conclusion, RestoreError, RestoreRecord, Setup, Ste
 
 /// The conditions of the measurement: a restore for good has the machine for itself, and keeps fsync on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Conditions {
+pub(crate) struct Conditions {
     /// The fetch was throttled, so that the RTO cannot be compared with an objective.
     pub throttled: bool,
     /// Lowest priority of processor and disk.
@@ -53,7 +53,7 @@ impl Conditions {
 
 /// A restore test's result; the JSON of `xdb restore-test --json`.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     pub passed: bool,
     /// How much was verified.
     pub level: TestLevel,
@@ -100,7 +100,7 @@ pub struct Report {
 
 /// An object that the verification of this name could not check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Unchecked {
+pub(crate) struct Unchecked {
     pub verification: &'static str,
     #[serde(flatten)]
     pub what: UncheckedObject,
@@ -138,7 +138,7 @@ impl Default for Report {
 
 impl Report {
     /// Of a test that could not begin.
-    pub fn not_begun(error: RestoreError) -> Self {
+    pub(crate) fn not_begun(error: RestoreError) -> Self {
         Self::default().conclude(RestoreRecord::default(), Vec::new(), Err(error))
     }
 

@@ -17,7 +17,7 @@ use crate::restore::{OnStep, RestoreError, Setup, secs};
 
 /// What of the configuration a single test may override.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub(crate) struct Options {
     /// The newest, or the last one before `until`, where `None`.
     pub backup: Option<String>,
     /// The configured one where `None`.
@@ -36,7 +36,7 @@ pub struct Options {
 /// Runs a restore test of the configured repository; `on_step` gets each step when it ends.
 ///
 /// Every test returns a report. Its processes and files are removed, unless it is kept.
-pub async fn run(setup: &Setup, options: &Options, on_step: OnStep<'_>) -> Report {
+pub(crate) async fn run(setup: &Setup, options: &Options, on_step: OnStep<'_>) -> Report {
     let settings = &setup.settings;
     let limit = settings.timeout;
     let configured = || TestLevel::named(&settings.level);

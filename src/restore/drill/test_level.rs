@@ -6,7 +6,7 @@ use serde::Serialize;
 /// Each level verifies what the one before does, and more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub enum TestLevel {
+pub(crate) enum TestLevel {
     /// It starts, is the right cluster on the right timeline, and reaches the end of the archive
     Start,
     /// Every file is there, every page's checksum is right, and amcheck finds nothing
@@ -18,12 +18,12 @@ pub enum TestLevel {
 
 impl TestLevel {
     /// The level of `restore_test.level`.
-    pub fn named(word: &str) -> Self {
+    pub(crate) fn named(word: &str) -> Self {
         <Self as ValueEnum>::from_str(word, false).expect("the key allows these words alone")
     }
 
     /// As the key spells it.
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Start => "start",
             Self::Check => "check",

@@ -49,7 +49,7 @@ synchronous_commit = off
 ///
 /// # Errors
 /// When the programs cannot do it, or `deadline` passes.
-pub async fn start_empty_cluster(
+pub(crate) async fn start_empty_cluster(
     scratch: &Scratch,
     setup: &DumpSetup,
     superuser: &str,

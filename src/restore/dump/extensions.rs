@@ -9,7 +9,7 @@ use crate::restore::recover::{quoted, without_values};
 
 /// Settings of the live server without which a dump of it may not be restored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Extensions {
+pub(crate) struct Extensions {
     /// `shared_preload_libraries`.
     pub libraries: Vec<String>,
     /// Names and values; a custom setting's name has a dot.
@@ -17,7 +17,7 @@ pub struct Extensions {
 }
 
 /// Reads them from the live server of `config`; empty without one.
-pub async fn live_extensions(settings: &Postgres) -> Extensions {
+pub(crate) async fn live_extensions(settings: &Postgres) -> Extensions {
     match read(settings).await {
         Ok(found) => found,
         Err(error) => {
@@ -67,7 +67,7 @@ fn libraries(list: &str) -> Vec<String> {
 
 impl Extensions {
     /// Lines of a postgresql.conf.
-    pub fn to_configuration(&self) -> String {
+    pub(crate) fn to_configuration(&self) -> String {
         let libraries: Vec<String> = self
             .libraries
             .iter()
@@ -85,7 +85,7 @@ impl Extensions {
 
     /// The settings to try after a server did not start for `reason`, and a message that names those left out; `None` where
     /// nothing is left to leave out.
-    pub fn without(&self, reason: &str) -> Option<(Self, String)> {
+    pub(crate) fn without(&self, reason: &str) -> Option<(Self, String)> {
         let mut left = self.clone();
         let is_named = |name: &str| reason.contains(name.rsplit('/').next().unwrap_or(name));
         left.libraries.retain(|name| !is_named(name));

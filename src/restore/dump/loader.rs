@@ -21,7 +21,7 @@ use crate::restore::scratch::Scratch;
 use crate::storage::{Bucket, Cause, Content, Download, StorageError};
 
 /// Where a set is, and where its parts go.
-pub struct Loader<'a> {
+pub(crate) struct Loader<'a> {
     pub bin_directory: &'a Path,
     pub bucket: &'a Bucket,
     pub scratch: &'a Scratch,
@@ -34,7 +34,7 @@ impl Loader<'_> {
     ///
     /// # Errors
     /// What says nothing of the set: S3, the scratch cluster.
-    pub async fn globals(&self, globals: &StoredObject) -> Result<Verdict, RestoreError> {
+    pub(crate) async fn globals(&self, globals: &StoredObject) -> Result<Verdict, RestoreError> {
         let mut download = self.bucket.download(&globals.key, globals.bytes);
         let mut sql = Vec::new();
         loop {
@@ -69,7 +69,7 @@ impl Loader<'_> {
     ///
     /// # Errors
     /// What says nothing of the dump: S3, the scratch cluster.
-    pub async fn database(
+    pub(crate) async fn database(
         &self,
         database: &DumpedDatabase,
         via: &str,
@@ -177,7 +177,7 @@ impl Loader<'_> {
 }
 
 /// The restore of one database.
-pub struct RestoredDatabase {
+pub(crate) struct RestoredDatabase {
     pub verdict: Verdict,
     /// Materialized views that read another server; the dump holds none of their rows.
     pub not_filled: Vec<String>,

@@ -13,12 +13,12 @@ mod run;
 
 use crate::config::{Postgres, RestoreTest};
 use crate::dump::Dumps;
-pub use report::DumpReport;
-pub use run::run;
+pub(crate) use report::DumpReport;
+pub(crate) use run::run;
 
 /// What dump tests work with.
 #[derive(Debug, Clone)]
-pub struct DumpSetup {
+pub(crate) struct DumpSetup {
     pub dumps: Dumps,
     pub settings: RestoreTest,
 }

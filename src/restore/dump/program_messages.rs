@@ -40,7 +40,7 @@ pub(super) struct ProgramErrors {
 }
 
 impl ProgramErrors {
-    pub fn read(&mut self, line: &str) {
+    pub(crate) fn read(&mut self, line: &str) {
         if let Some((_, error)) = line.split_once(": error: ") {
             self.judge_last(None);
             self.last = Some(error.to_owned());
@@ -50,7 +50,7 @@ impl ProgramErrors {
     }
 
     /// The first error that is not about an unfilled view, and these views.
-    pub fn judge(mut self) -> (Option<String>, Vec<String>) {
+    pub(crate) fn judge(mut self) -> (Option<String>, Vec<String>) {
         self.judge_last(None);
         (self.error, self.not_filled)
     }

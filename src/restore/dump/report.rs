@@ -9,7 +9,7 @@ use crate::restore::{Advice, Conclusion, RestoreError, Step, Verifications, conc
 
 /// A dump restore test's result; the JSON of `xdb dump test --json`.
 #[derive(Debug, Clone, Serialize)]
-pub struct DumpReport {
+pub(crate) struct DumpReport {
     pub passed: bool,
     pub set: Option<String>,
     pub system_identifier: Option<u64>,
@@ -60,7 +60,7 @@ impl Default for DumpReport {
 
 impl DumpReport {
     /// Of a test that could not begin.
-    pub fn not_begun(error: RestoreError) -> Self {
+    pub(crate) fn not_begun(error: RestoreError) -> Self {
         Self::default().conclude(Verifications::default(), Err(error))
     }
 

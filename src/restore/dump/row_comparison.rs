@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use crate::model::Verdict;
 
 /// Compares each table's rows; tables by their quoted names.
-pub fn judge_rows(manifest: &BTreeMap<String, u64>, restored: &BTreeMap<String, u64>) -> Verdict {
+pub(crate) fn judge_rows(
+    manifest: &BTreeMap<String, u64>,
+    restored: &BTreeMap<String, u64>,
+) -> Verdict {
     let lost = manifest.iter().filter_map(|(table, rows)| {
         let difference = match restored.get(table) {
             None => format!("{table} is in the manifest and not in the dump"),

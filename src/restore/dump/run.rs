@@ -25,7 +25,7 @@ const EMPTY_CLUSTER: u64 = 64 << 20;
 /// Tests `set`, or the newest one; `on_step` gets each step when it ends.
 ///
 /// Every test returns a report. Its processes and files are removed.
-pub async fn run(setup: &DumpSetup, set: Option<&str>, on_step: OnStep<'_>) -> DumpReport {
+pub(crate) async fn run(setup: &DumpSetup, set: Option<&str>, on_step: OnStep<'_>) -> DumpReport {
     let (began, limit) = (Instant::now(), setup.settings.timeout);
     let mut test = DumpTest {
         setup,

@@ -13,7 +13,7 @@ use crate::repository::{Repository, RestoreTime, RestoreWork, expect_restore};
 
 /// The plan as people and programs read it.
 #[derive(Debug, Clone, Serialize)]
-pub struct Forecast {
+pub(crate) struct Forecast {
     pub directory: PathBuf,
     pub repository: String,
     pub backup: String,
@@ -45,7 +45,7 @@ pub struct Forecast {
 
 /// WAL that is replayed, at most.
 #[derive(Debug, Clone, Serialize)]
-pub struct Replayed {
+pub(crate) struct Replayed {
     pub first: String,
     pub last: String,
     pub segments: u64,
@@ -58,7 +58,7 @@ pub struct Replayed {
 const READ: usize = 40;
 
 /// Forecasts the plan in `survey`; `free` is the room where `directory` is, or will be.
-pub async fn forecast(survey: &Survey, directory: &Path, free: u64) -> Forecast {
+pub(crate) async fn forecast(survey: &Survey, directory: &Path, free: u64) -> Forecast {
     let plan = &survey.plan;
     let wal = replayed(survey);
     let path = &plan.path;

@@ -10,7 +10,7 @@ use crate::repository::catalog::Catalog;
 
 /// This node's server as it was when the test began.
 #[derive(Debug)]
-pub struct LiveServer {
+pub(crate) struct LiveServer {
     pub server: Server,
     pub archiver: Archiver,
     /// Names of the programs that read or write all of it now.
@@ -21,7 +21,7 @@ pub struct LiveServer {
 
 /// Why this node's server could not be queried.
 #[derive(Debug, Clone)]
-pub enum NoLiveServer {
+pub(crate) enum NoLiveServer {
     /// Nothing listens here.
     Absent(String),
     /// The server is another cluster's.
@@ -32,11 +32,11 @@ pub enum NoLiveServer {
 
 impl NoLiveServer {
     /// Whether this node has no server of this cluster. A failed query does not prove that.
-    pub fn is_nothing(&self) -> bool {
+    pub(crate) fn is_nothing(&self) -> bool {
         matches!(self, Self::Absent(_) | Self::Foreign(_))
     }
 
-    pub fn reason(&self) -> &str {
+    pub(crate) fn reason(&self) -> &str {
         match self {
             Self::Absent(reason) | Self::Foreign(reason) | Self::Failed(reason) => reason,
         }
@@ -47,7 +47,7 @@ impl NoLiveServer {
 ///
 /// # Errors
 /// Why it could not be queried.
-pub async fn read_live_server(settings: &Postgres) -> Result<LiveServer, NoLiveServer> {
+pub(crate) async fn read_live_server(settings: &Postgres) -> Result<LiveServer, NoLiveServer> {
     let limit = Duration::from_secs(10);
     let connection = postgres::connect(&settings.into(), limit)
         .await
@@ -86,7 +86,10 @@ fn nothing_listens(error: &(dyn std::error::Error + 'static)) -> bool {
 
 /// The last segment that a primary is known to have archived, from this node's server or the high-water mark. A standby's
 /// archiver does not count: it skips segments that the archive does not hold.
-pub fn last_archived_segment(live: Option<&LiveServer>, catalog: &Catalog) -> Option<WalSegment> {
+pub(crate) fn last_archived_segment(
+    live: Option<&LiveServer>,
+    catalog: &Catalog,
+) -> Option<WalSegment> {
     let last = live
         .filter(|live| !live.server.in_recovery)
         .and_then(|live| live.archiver.last_archived.as_deref())
@@ -95,7 +98,7 @@ pub fn last_archived_segment(live: Option<&LiveServer>, catalog: &Catalog) -> Op
 }
 
 /// The segment that the name of an archived file begins with; `None` for a timeline's history.
-pub fn archived_segment(file: &str, catalog: &Catalog) -> Option<WalSegment> {
+pub(crate) fn archived_segment(file: &str, catalog: &Catalog) -> Option<WalSegment> {
     WalSegment::parse(file.get(..24)?, catalog.wal.size).ok()
 }
 

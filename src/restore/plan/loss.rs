@@ -18,7 +18,7 @@ use crate::restore::secs;
 ///
 /// # Errors
 /// Why it is not known, as a sentence.
-pub async fn measure_rpo(
+pub(crate) async fn measure_rpo(
     bin_directory: &Path,
     live: &LiveServer,
     timeline: Timeline,

@@ -21,7 +21,7 @@ fn to_the_second(at: Timestamp) -> String {
 ///
 /// # Errors
 /// [`RestoreError::Unreachable`] when all of them finished later.
-pub fn choose_backup<'a>(
+pub(crate) fn choose_backup<'a>(
     catalog: &'a Catalog,
     until: &Until,
 ) -> Result<Option<&'a Backup>, RestoreError> {
@@ -39,7 +39,7 @@ pub fn choose_backup<'a>(
 }
 
 /// Whether `backup` finished before `until`; before a restore point's name, any may have.
-pub fn finished_before(backup: &Backup, until: &Until) -> bool {
+pub(crate) fn finished_before(backup: &Backup, until: &Until) -> bool {
     match (until, &backup.sentinel) {
         (Until::Time(at), _) => backup.finished_at.is_some_and(|finished| finished <= *at),
         (Until::Lsn(lsn), Some(sentinel)) => sentinel.finish_lsn <= *lsn,
@@ -52,7 +52,7 @@ pub fn finished_before(backup: &Backup, until: &Until) -> bool {
 ///
 /// # Errors
 /// [`RestoreError::Unreachable`], with the backup's window as the hint.
-pub fn judge_reach(
+pub(crate) fn judge_reach(
     catalog: &Catalog,
     backup: &Backup,
     sentinel: &Sentinel,
@@ -100,7 +100,7 @@ pub fn judge_reach(
 /// Whether the WAL that can be replayed ends right at `until`, so that PostgreSQL needs no target to stop there.
 ///
 /// With a target its recovery would fail: no record follows before which it could stop.
-pub fn ends_there(catalog: &Catalog, path: &RecoveryPath, until: &Until) -> bool {
+pub(crate) fn ends_there(catalog: &Catalog, path: &RecoveryPath, until: &Until) -> bool {
     let end = path.reachable.map(|last| last.end(catalog.wal.size));
     let Until::Lsn(lsn) = until else {
         return false;
@@ -140,7 +140,7 @@ fn window_words(window: &Window, name: &str) -> String {
 }
 
 /// The error for a restore point that the WAL after the backup does not hold; `last` is what the replay showed of its end.
-pub fn not_in_the_wal(until: &Until, last: &str) -> RestoreError {
+pub(crate) fn not_in_the_wal(until: &Until, last: &str) -> RestoreError {
     RestoreError::Unreachable {
         reason: format!("{until} is not in the WAL that follows the backup{last}"),
         hint: "a time needs date, time and zone; a restore point that was made before needs an older backup: `xdb backup list`, then --backup"

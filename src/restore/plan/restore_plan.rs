@@ -14,7 +14,7 @@ use crate::storage::Location;
 
 /// A restore, decided.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub(crate) struct Plan {
     pub backup: Backup,
     pub sentinel: Sentinel,
     pub path: RecoveryPath,
@@ -35,7 +35,7 @@ pub struct Plan {
 impl Plan {
     /// Forgets gaps that a recovery up to `recovered` went past: their segments were stored after the listing. Returns
     /// whether there were any.
-    pub fn drop_passed_gaps(&mut self, recovered: Lsn, wal: &Wal) -> bool {
+    pub(crate) fn drop_passed_gaps(&mut self, recovered: Lsn, wal: &Wal) -> bool {
         let size = wal.size;
         let end = |gap: &Span| (gap.last + 1) * size.bytes();
         let before = self.path.missing.len();
@@ -57,7 +57,7 @@ impl Plan {
     }
 
     /// Says of the gap that its segments may still come; where uploads are `under_way`, it is not known to be one.
-    pub fn gap_may_close(&mut self, under_way: bool) {
+    pub(crate) fn gap_may_close(&mut self, under_way: bool) {
         let Some(reason) = self.gaps.reason() else {
             return;
         };
@@ -73,7 +73,7 @@ impl Plan {
     }
 
     /// Takes the archive for as long as it can be replayed: what is listed beyond is still being stored.
-    pub fn end_before_gap(&mut self) {
+    pub(crate) fn end_before_gap(&mut self) {
         self.path.missing.clear();
         self.path.newest = self.path.reachable;
         self.gaps = Verdict::Ok;
@@ -81,14 +81,15 @@ impl Plan {
 }
 
 /// Advice about a gap that an upload may still close.
-pub const GAP_MAY_CLOSE: &str = "it may still be uploading; run the test again in two minutes";
+pub(crate) const GAP_MAY_CLOSE: &str =
+    "it may still be uploading; run the test again in two minutes";
 
 /// In place of a backup's name: the newest, or the last one before the target.
-pub const LATEST: &str = "LATEST";
+pub(crate) const LATEST: &str = "LATEST";
 
 /// Which backup is meant where none is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pick {
+pub(crate) enum Pick {
     /// The one that finished last, even if a test disproved it. For tests.
     Newest,
     /// The newest that is complete and not disproved. For restores.
@@ -109,7 +110,7 @@ impl Pick {
 /// # Errors
 /// [`RestoreError::Bad`] where the listing shows that no restore is possible, [`RestoreError::Refused`] where one would
 /// be dangerous, [`RestoreError::Unreachable`] where none reaches `until`.
-pub fn plan_restore(
+pub(crate) fn plan_restore(
     catalog: &Catalog,
     repository: &Location,
     (name, pick): (Option<&str>, Pick),
@@ -192,7 +193,11 @@ fn pick_backup<'a>(
 }
 
 /// What is known against each backup that finished after `taken`, and before `until` where that is asked for, oldest first.
-pub fn skipped_backups(catalog: &Catalog, taken: &Backup, until: Option<&Until>) -> Vec<String> {
+pub(crate) fn skipped_backups(
+    catalog: &Catalog,
+    taken: &Backup,
+    until: Option<&Until>,
+) -> Vec<String> {
     let newer = |backup: &&Backup| {
         backup.finished_at > taken.finished_at
             && until.is_none_or(|until| finished_before(backup, until))
@@ -242,7 +247,7 @@ fn judge_gaps(path: &RecoveryPath, wal: &Wal) -> Verdict {
 ///
 /// # Errors
 /// When the major versions differ.
-pub fn judge_major_version(
+pub(crate) fn judge_major_version(
     sentinel: &Sentinel,
     version: &str,
     bin_directory: &Path,

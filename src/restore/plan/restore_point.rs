@@ -24,7 +24,7 @@ const LONG_PAGE_HEADER: usize = 40;
 ///
 /// # Errors
 /// [`RestoreError::Unreachable`] where it is not there.
-pub async fn judge_name(survey: &Survey, until: Option<&Until>) -> Result<(), RestoreError> {
+pub(crate) async fn judge_name(survey: &Survey, until: Option<&Until>) -> Result<(), RestoreError> {
     let Some(until @ Until::Name(name)) = until else {
         return Ok(());
     };

@@ -19,7 +19,7 @@ use crate::restore::{RestoreError, RestoreRecord, Setup, Verifications};
 use crate::storage::Cause;
 
 /// A restore that is planned, with what it was planned from.
-pub struct Survey {
+pub(crate) struct Survey {
     pub program: Program,
     pub repository: Repository,
     pub catalog: Catalog,
@@ -34,7 +34,7 @@ pub struct Survey {
 ///
 /// # Errors
 /// When there is nothing to restore, it would be dangerous, or the bucket cannot be read.
-pub async fn survey(
+pub(crate) async fn survey(
     setup: &Setup,
     (backup, pick): (Option<&str>, Pick),
     until: Option<&Until>,
@@ -129,7 +129,7 @@ async fn plan_for(
 ///
 /// # Errors
 /// When they are not, or cannot be run.
-pub async fn check_version(bin: &Path, plan: &Plan) -> Result<(), RestoreError> {
+pub(crate) async fn check_version(bin: &Path, plan: &Plan) -> Result<(), RestoreError> {
     let mut version = process::command(bin.join("postgres"));
     version.arg("--version");
     let version = process::run(version, Duration::from_secs(10)).await?;
@@ -141,7 +141,7 @@ pub async fn check_version(bin: &Path, plan: &Plan) -> Result<(), RestoreError> 
 ///
 /// # Errors
 /// When it is not whole, holds a tablespace that the program cannot place, or the bucket cannot be read.
-pub async fn check_parts(
+pub(crate) async fn check_parts(
     survey: &mut Survey,
     verifications: &mut Verifications,
 ) -> Result<(), RestoreError> {

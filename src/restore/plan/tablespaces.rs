@@ -13,7 +13,7 @@ const ELSEWHERE: &str = "wal-g reads the same repository and can restore it else
 ///
 /// # Errors
 /// [`RestoreError::Refused`] where it cannot.
-pub fn judge_tablespaces(
+pub(crate) fn judge_tablespaces(
     program: Program,
     tablespaces: &[Tablespace],
     live: &Path,
@@ -47,7 +47,10 @@ pub fn judge_tablespaces(
 ///
 /// # Errors
 /// [`RestoreError::Refused`] where it cannot.
-pub fn judge_listed_tablespaces(program: Program, listed: &[String]) -> Result<(), RestoreError> {
+pub(crate) fn judge_listed_tablespaces(
+    program: Program,
+    listed: &[String],
+) -> Result<(), RestoreError> {
     let below = |path: &String| {
         let oid = path.strip_prefix("pg_tblspc/")?.split('/').next()?;
         (!oid.is_empty()).then(|| oid.to_owned())

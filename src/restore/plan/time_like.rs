@@ -70,7 +70,7 @@ const UNITS: [&str; 25] = [
 ];
 
 /// Whether a person who writes `text` means a time.
-pub fn is_time_like(text: &str) -> bool {
+pub(crate) fn is_time_like(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     if ALONE.contains(&text.as_str()) || has_clock(&text) || is_compact(&text) {
         return true;
@@ -147,7 +147,7 @@ fn is_iso_duration(word: &str) -> bool {
 }
 
 /// How the moment that `text` means is written; a command where only `date` knows.
-pub fn written(text: &str) -> String {
+pub(crate) fn written(text: &str) -> String {
     let text = text.trim();
     let seconds = text.trim_start_matches('@');
     let is_epoch = seconds.len() >= 9 && seconds.bytes().all(|byte| byte.is_ascii_digit());

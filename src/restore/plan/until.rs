@@ -10,7 +10,7 @@ use crate::model::Lsn;
 
 /// What `--until` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Until {
+pub(crate) enum Until {
     /// All that was committed up to then, that moment included.
     Time(Timestamp),
     /// All that was written before it.
@@ -20,13 +20,13 @@ pub enum Until {
 }
 
 /// Whether `text` says that it names a restore point, or means a time or an LSN.
-pub fn is_explicit(text: &str, until: &Until) -> bool {
+pub(crate) fn is_explicit(text: &str, until: &Until) -> bool {
     !matches!(until, Until::Name(_)) || text.trim().starts_with(NAME)
 }
 
 /// Why a text is no target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UntilError {
+pub(crate) enum UntilError {
     #[error("--until: {0} has no time zone")]
     NoZone(String),
     #[error("--until: {0} is no time")]
@@ -43,7 +43,7 @@ pub enum UntilError {
 
 impl UntilError {
     /// How to write it.
-    pub fn hint(&self) -> String {
+    pub(crate) fn hint(&self) -> String {
         match self {
             Self::NoZone(text) => {
                 format!("write '{text}Z' where that is UTC, else the offset: '{text}+01:00'")
@@ -162,10 +162,10 @@ fn has_second_60(text: &str) -> bool {
 }
 
 /// PostgreSQL's settings for a target; the values are not quoted.
-pub type TargetSettings = [(&'static str, String); 2];
+pub(crate) type TargetSettings = [(&'static str, String); 2];
 
 /// Stops right behind the record that begins at `lsn`.
-pub fn behind_record(lsn: Lsn) -> TargetSettings {
+pub(crate) fn behind_record(lsn: Lsn) -> TargetSettings {
     [
         ("recovery_target_lsn", lsn.to_string()),
         ("recovery_target_inclusive", "on".to_owned()),
@@ -177,7 +177,7 @@ impl Until {
     ///
     /// A commit at the very moment counts. A record at the very LSN does not: what `pg_current_wal_lsn()` gave holds all
     /// that was done before, and what `pg_waldump` shows of an unwanted commit holds all but that.
-    pub fn settings(&self) -> TargetSettings {
+    pub(crate) fn settings(&self) -> TargetSettings {
         let (name, value, inclusive) = match self {
             Self::Time(at) => (
                 "recovery_target_time",

@@ -5,7 +5,7 @@ use crate::model::WalSegment;
 
 /// Every segment that is stored between the backup's start and the end, in the order of the replay; of what several
 /// timelines hold PostgreSQL takes one.
-pub fn stored_segments(survey: &Survey) -> Vec<WalSegment> {
+pub(crate) fn stored_segments(survey: &Survey) -> Vec<WalSegment> {
     let (plan, wal) = (&survey.plan, &survey.catalog.wal);
     let Some(last) = plan.path.reachable else {
         return Vec::new();
@@ -29,7 +29,7 @@ pub fn stored_segments(survey: &Survey) -> Vec<WalSegment> {
 }
 
 /// How the names of objects end; `None` for what xdb does not read.
-pub fn object_suffix(compression: &str) -> Option<&'static str> {
+pub(crate) fn object_suffix(compression: &str) -> Option<&'static str> {
     match compression {
         "lz4" => Some(".lz4"),
         "zstd" => Some(".zst"),

@@ -10,7 +10,7 @@ use crate::model::WalSegment;
 use crate::repository::catalog::{Catalog, Span};
 
 /// Between two checks.
-pub const RECHECK: Duration = Duration::from_secs(1);
+pub(crate) const RECHECK: Duration = Duration::from_secs(1);
 /// A gap that stays for this long is not closed by an upload that was running.
 const PERMANENT_AFTER: Duration = Duration::from_secs(20);
 /// The limit of all checks. Where gaps have opened and closed until then, uploads run all the time.
@@ -22,7 +22,7 @@ const AHEAD: u64 = 64;
 
 /// What to do about a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GapDecision {
+pub(crate) enum GapDecision {
     /// Believe the listing: it shows no gap, or a permanent one.
     Believe,
     Recheck,
@@ -37,7 +37,7 @@ pub enum GapDecision {
 
 /// The earlier checks.
 #[derive(Debug)]
-pub struct GapWatch {
+pub(crate) struct GapWatch {
     began: Instant,
     /// The gap of the last check, and since when it is the same.
     gap: Option<(Span, Instant)>,
@@ -47,7 +47,7 @@ pub struct GapWatch {
 }
 
 impl GapWatch {
-    pub fn begin(now: Instant) -> Self {
+    pub(crate) fn begin(now: Instant) -> Self {
         Self {
             began: now,
             gap: None,
@@ -60,7 +60,7 @@ impl GapWatch {
     ///
     /// PostgreSQL archives in order: a gap before the segment that it `archived` last is no running upload, however many
     /// segments arrive behind it.
-    pub fn judge(
+    pub(crate) fn judge(
         &mut self,
         (plan, catalog): (&Plan, &Catalog),
         archived: Option<WalSegment>,

@@ -12,7 +12,7 @@ use crate::restore::scratch::{
     Scratch, TABLESPACE_MAP, allow_tablespace_links, has_tablespaces, wal_size_limits,
 };
 
-pub const SHARED_BUFFERS: &str = "128MB";
+pub(crate) const SHARED_BUFFERS: &str = "128MB";
 
 /// Files of the old server. With the last PostgreSQL would link to the old places of the tablespaces.
 const REMOVED: [&str; 4] = [
@@ -23,7 +23,7 @@ const REMOVED: [&str; 4] = [
 ];
 
 /// The settings of a recovery beside those from the control file.
-pub struct RecoverySettings<'a> {
+pub(crate) struct RecoverySettings<'a> {
     pub timeline: Timeline,
     /// Where it stops, as settings; at the end of the archive where `None`.
     pub target: Option<TargetSettings>,
@@ -39,7 +39,7 @@ pub struct RecoverySettings<'a> {
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn configure(
+pub(crate) fn configure(
     scratch: &Scratch,
     control: &ControlData,
     recovery: &RecoverySettings<'_>,
@@ -198,12 +198,12 @@ fn io_method(major: Option<u32>) -> &'static str {
 }
 
 /// As postgresql.conf wants a value that may hold anything.
-pub fn quoted(value: &str) -> String {
+pub(crate) fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
 }
 
 /// `restore_command` for `xdb`, a path that the shell of PostgreSQL gets quoted.
-pub fn restore_command(xdb: &Path) -> String {
+pub(crate) fn restore_command(xdb: &Path) -> String {
     // PostgreSQL replaces %f, %p and %r, so a percent sign of the path is doubled.
     let path = xdb
         .to_string_lossy()

@@ -16,10 +16,10 @@ use crate::restore::{RestoreError, Setup};
 const RETRIES: &str = "WALG_DOWNLOAD_FILE_RETRIES";
 
 /// Bytes a second; both programs read it.
-pub const NETWORK_LIMIT: &str = "WALG_NETWORK_RATE_LIMIT";
+pub(crate) const NETWORK_LIMIT: &str = "WALG_NETWORK_RATE_LIMIT";
 
 /// `restore_test.network_limit_mib` as the program reads it.
-pub fn network_limit(settings: &RestoreTest) -> Option<String> {
+pub(crate) fn network_limit(settings: &RestoreTest) -> Option<String> {
     let limit = settings.network_limit_mib?;
     Some((u64::from(limit) << 20).to_string())
 }
@@ -28,7 +28,7 @@ pub fn network_limit(settings: &RestoreTest) -> Option<String> {
 ///
 /// # Errors
 /// When the program fails: for want of room, because S3 was lost, or because a tar part is damaged.
-pub async fn fetch(
+pub(crate) async fn fetch(
     setup: &Setup,
     scratch: &Scratch,
     survey: &Survey,
@@ -98,7 +98,7 @@ pub async fn fetch(
 }
 
 /// Not even one WAL segment finds room: whatever failed, failed for that.
-pub fn is_full(scratch: &Path, survey: &Survey) -> bool {
+pub(crate) fn is_full(scratch: &Path, survey: &Survey) -> bool {
     const LEAST: u64 = 16 << 20;
     let needed = survey.catalog.wal.size.bytes().max(LEAST);
     free_bytes(scratch).is_ok_and(|free| free < needed)

@@ -34,7 +34,7 @@ const EMPTIED: [&str; 13] = [
 ///
 /// # Errors
 /// When a directory cannot be read or changed.
-pub fn clear_links(data: &Path) -> io::Result<Vec<DataLink>> {
+pub(crate) fn clear_links(data: &Path) -> io::Result<Vec<DataLink>> {
     let links = data_links(data)?;
     for link in &links {
         fs::remove_file(data.join(&link.path))?;
@@ -52,7 +52,7 @@ pub fn clear_links(data: &Path) -> io::Result<Vec<DataLink>> {
 
 /// What the cluster lacks without what was behind the removed `links`. Where they led is in the old data directory alone: a
 /// backup may hold a link to its own name.
-pub fn judge_links(links: &[DataLink]) -> Verdict {
+pub(crate) fn judge_links(links: &[DataLink]) -> Verdict {
     let named = |links: &[&DataLink]| {
         let named: Vec<_> = links
             .iter()

@@ -15,13 +15,15 @@ mod server_messages;
 mod stop_segment;
 mod wal_prefetch;
 
-pub use configure::{SHARED_BUFFERS, quoted};
-pub use links::{clear_links, judge_links};
-pub use progress::{Notify, report_fetch, report_recovery};
-pub use recovery::{Recovery, SHUTDOWN_KEPT};
-pub use recovery_end::{LoggedEnd, RecoveryEnd};
-pub use server::{MAINTENANCE, Network, ScratchServer, StartFailure, refuse_root};
-pub use server_errors::{ErrorCause, error_cause, error_words, proven_damage, query_failure};
-pub use server_log::log_last_lines;
-pub use server_messages::without_values;
-pub use stop_segment::StopSegment;
+pub(crate) use configure::{SHARED_BUFFERS, quoted};
+pub(crate) use links::{clear_links, judge_links};
+pub(crate) use progress::{Notify, report_fetch, report_recovery};
+pub(crate) use recovery::{Recovery, SHUTDOWN_KEPT};
+pub(crate) use recovery_end::{LoggedEnd, RecoveryEnd};
+pub(crate) use server::{MAINTENANCE, Network, ScratchServer, StartFailure, refuse_root};
+pub(crate) use server_errors::{
+    ErrorCause, error_cause, error_words, proven_damage, query_failure,
+};
+pub(crate) use server_log::log_last_lines;
+pub(crate) use server_messages::without_values;
+pub(crate) use stop_segment::StopSegment;

@@ -12,7 +12,7 @@ use crate::restore::scratch::{Scratch, free_bytes};
 const EVERY: Duration = Duration::from_secs(20);
 
 /// Prints one message.
-pub type Notify<'a> = &'a (dyn Fn(&str) + Send + Sync);
+pub(crate) type Notify<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
 /// Runs `work`, and reports its progress, as `wording` words it, every 20 s until it ends.
 async fn with_progress<T>(
@@ -35,7 +35,7 @@ async fn with_progress<T>(
 }
 
 /// Runs `fetch`, which writes about `bytes` to the disk.
-pub async fn report_fetch<T>(
+pub(crate) async fn report_fetch<T>(
     fetch: impl Future<Output = T>,
     scratch: &Scratch,
     bytes: u64,
@@ -53,7 +53,7 @@ pub async fn report_fetch<T>(
 }
 
 /// Runs `recovery`, up to the segment `last`.
-pub async fn report_recovery<T>(
+pub(crate) async fn report_recovery<T>(
     recovery: impl Future<Output = T>,
     scratch: &Scratch,
     last: &str,

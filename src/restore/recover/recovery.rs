@@ -27,12 +27,12 @@ use crate::restore::{OnStep, RestoreError, RestoreRecord, Setup, Steps};
 /// Ends a restore for good that hangs. A restore that makes progress is never this slow.
 const LIMIT_KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
 /// How long the last checkpoint of a cluster that is kept may take: it writes all that the recovery left in memory.
-pub const SHUTDOWN_KEPT: Duration = Duration::from_secs(3600);
+pub(crate) const SHUTDOWN_KEPT: Duration = Duration::from_secs(3600);
 /// Limit of one query to a server that has just opened: on a disk that hangs, a restore for good would wait for ever.
 const QUERY_LIMIT: Duration = Duration::from_secs(60);
 
 /// A restore under way.
-pub struct Recovery<'a> {
+pub(crate) struct Recovery<'a> {
     pub setup: &'a Setup,
     pub deadline: Instant,
     /// The restored cluster is kept and must survive a power cut.
@@ -43,7 +43,7 @@ pub struct Recovery<'a> {
 
 impl<'a> Recovery<'a> {
     /// One for a test, which ends at `deadline` and yields to the live server.
-    pub fn for_test(setup: &'a Setup, deadline: Instant, on_step: OnStep<'a>) -> Self {
+    pub(crate) fn for_test(setup: &'a Setup, deadline: Instant, on_step: OnStep<'a>) -> Self {
         Self {
             setup,
             deadline,
@@ -54,7 +54,11 @@ impl<'a> Recovery<'a> {
     }
 
     /// One for a cluster that is kept; `record` is of its plan.
-    pub fn for_kept_cluster(setup: &'a Setup, record: RestoreRecord, on_step: OnStep<'a>) -> Self {
+    pub(crate) fn for_kept_cluster(
+        setup: &'a Setup,
+        record: RestoreRecord,
+        on_step: OnStep<'a>,
+    ) -> Self {
         Self {
             setup,
             deadline: Instant::now() + LIMIT_KEPT,
@@ -64,7 +68,7 @@ impl<'a> Recovery<'a> {
         }
     }
 
-    pub fn left(&self) -> Duration {
+    pub(crate) fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
@@ -72,7 +76,11 @@ impl<'a> Recovery<'a> {
     ///
     /// # Errors
     /// As [`fetch`].
-    pub async fn fetch(&mut self, scratch: &Scratch, survey: &Survey) -> Result<(), RestoreError> {
+    pub(crate) async fn fetch(
+        &mut self,
+        scratch: &Scratch,
+        survey: &Survey,
+    ) -> Result<(), RestoreError> {
         let began = Instant::now();
         fetch(self.setup, scratch, survey, !self.durable, self.left()).await?;
         self.steps
@@ -84,7 +92,7 @@ impl<'a> Recovery<'a> {
     ///
     /// # Errors
     /// When the recovery fails, or the server that recovered refuses the login.
-    pub async fn recover(
+    pub(crate) async fn recover(
         &mut self,
         scratch: &Scratch,
         survey: &mut Survey,

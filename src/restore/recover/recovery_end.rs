@@ -10,7 +10,7 @@ use crate::postgres::{self, Connection, PostgresError, Server};
 
 /// Where a recovery ended.
 #[derive(Debug)]
-pub struct RecoveryEnd {
+pub(crate) struct RecoveryEnd {
     pub server: Server,
     /// The timeline that was replayed; the promotion began one of its own.
     pub timeline: Timeline,
@@ -28,7 +28,7 @@ pub struct RecoveryEnd {
 ///
 /// # Errors
 /// When it cannot be queried.
-pub async fn read_recovery_end(
+pub(crate) async fn read_recovery_end(
     connection: &Connection,
     data: &Path,
     logged: LoggedEnd,
@@ -72,7 +72,7 @@ fn parent_timeline(data: &Path, walfile: &str) -> Option<Timeline> {
 
 /// The end of a recovery, read from the server's log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LoggedEnd {
+pub(crate) struct LoggedEnd {
     /// Begin of the last record that was read. Where the recovery stopped before a target, this record was not replayed.
     pub last_record: Option<Lsn>,
     /// Begin of the record before which the recovery stopped for its target; `None` where it stopped for another reason.
@@ -80,7 +80,7 @@ pub struct LoggedEnd {
 }
 
 impl LoggedEnd {
-    pub fn parse(log: &str) -> Self {
+    pub(crate) fn parse(log: &str) -> Self {
         let stopped = log
             .lines()
             .rev()
@@ -94,7 +94,7 @@ impl LoggedEnd {
 }
 
 /// Begin of the last record that was read.
-pub fn last_record(log: &str) -> Option<Lsn> {
+pub(crate) fn last_record(log: &str) -> Option<Lsn> {
     let lines = log.lines().rev();
     let mut done = lines.filter_map(|line| line.split_once("redo done at "));
     let (_, at) = done.next()?;

@@ -23,7 +23,7 @@ use crate::restore::scratch::Scratch;
 
 /// A running scratch server; dropping it begins its immediate shutdown, which [`Scratch::remove`] waits for.
 #[derive(Debug)]
-pub struct ScratchServer {
+pub(crate) struct ScratchServer {
     group: Group,
     /// Its database is the one that let xdb in.
     target: Target,
@@ -33,7 +33,7 @@ pub struct ScratchServer {
 }
 
 /// The database that is there before any is restored.
-pub const MAINTENANCE: &str = "template1";
+pub(crate) const MAINTENANCE: &str = "template1";
 
 /// Databases of every cluster, unless they were dropped or locked.
 const ALWAYS_THERE: [&str; 2] = [MAINTENANCE, "postgres"];
@@ -50,7 +50,7 @@ impl ScratchServer {
     ///
     /// # Errors
     /// When the program cannot be started.
-    pub fn start(
+    pub(crate) fn start(
         scratch: &Scratch,
         settings: &Postgres,
         environment: &[(String, SecretString)],
@@ -64,7 +64,10 @@ impl ScratchServer {
     ///
     /// # Errors
     /// When the program cannot be started.
-    pub fn start_cut_off(scratch: &Scratch, settings: &Postgres) -> Result<Self, RestoreError> {
+    pub(crate) fn start_cut_off(
+        scratch: &Scratch,
+        settings: &Postgres,
+    ) -> Result<Self, RestoreError> {
         let reach = (Network::here() == Network::None).then_some(Reach::Nothing);
         Self::launch(scratch, settings, &[], true, reach)
     }
@@ -73,7 +76,7 @@ impl ScratchServer {
     ///
     /// # Errors
     /// When it does not open again before `deadline`.
-    pub async fn cut_off(
+    pub(crate) async fn cut_off(
         self,
         scratch: &Scratch,
         settings: &Postgres,
@@ -152,12 +155,12 @@ impl ScratchServer {
     }
 
     /// Where the database of this server is reached that let xdb in.
-    pub fn accepting_target(&self) -> Target {
+    pub(crate) fn accepting_target(&self) -> Target {
         self.target.clone()
     }
 
     /// Where `database` of this server is reached.
-    pub fn target(&self, database: &str) -> Target {
+    pub(crate) fn target(&self, database: &str) -> Target {
         Target {
             database: database.to_owned(),
             ..self.target.clone()
@@ -168,7 +171,7 @@ impl ScratchServer {
     ///
     /// # Errors
     /// When the server ends, with the reason from its log, refuses to log xdb in, or `deadline` passes.
-    pub async fn wait_until_open(
+    pub(crate) async fn wait_until_open(
         &mut self,
         log: &Path,
         deadline: Instant,
@@ -253,7 +256,7 @@ impl ScratchServer {
     }
 
     /// Shuts the server down so that its data files are consistent; after `grace` it is killed.
-    pub async fn shut_down(mut self, grace: Duration) {
+    pub(crate) async fn shut_down(mut self, grace: Duration) {
         self.group.stop(Signal::INT, grace).await;
     }
 }
@@ -261,7 +264,7 @@ impl ScratchServer {
 /// Whether the tests' scratch servers can be kept from all other servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Network {
+pub(crate) enum Network {
     /// The kernel refuses each connection to another server.
     None,
     /// The kernel, or the container, does not let xdb refuse them.
@@ -270,7 +273,7 @@ pub enum Network {
 
 impl Network {
     /// For people.
-    pub fn description(self) -> &'static str {
+    pub(crate) fn description(self) -> &'static str {
         match self {
             Self::None => "no network: the kernel refuses each connection to another server",
             Self::Open => {
@@ -280,7 +283,7 @@ impl Network {
     }
 
     /// What this machine lets xdb do.
-    pub fn here() -> Self {
+    pub(crate) fn here() -> Self {
         if process::can_cut_off() {
             Self::None
         } else {
@@ -291,7 +294,7 @@ impl Network {
 
 /// Why the scratch server did not open.
 #[derive(Debug)]
-pub enum StartFailure {
+pub(crate) enum StartFailure {
     /// The server ended, for this reason in its log.
     Stopped(String),
     /// By a signal: its log holds no reason.
@@ -336,7 +339,7 @@ impl LoginFailure {
 ///
 /// # Errors
 /// [`RestoreError::Refused`] for root.
-pub fn refuse_root() -> Result<(), RestoreError> {
+pub(crate) fn refuse_root() -> Result<(), RestoreError> {
     if !process::runs_as_root() {
         return Ok(());
     }

@@ -5,7 +5,7 @@ use crate::restore::RestoreError;
 
 /// The cause of an error of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorCause {
+pub(crate) enum ErrorCause {
     /// The object is corrupt, or a file of it is missing.
     Corrupt,
     /// This node lacks a library, a locale or a preloaded extension that the object needs.
@@ -14,7 +14,7 @@ pub enum ErrorCause {
     Unknown,
 }
 
-pub fn error_cause(error: &PostgresError) -> ErrorCause {
+pub(crate) fn error_cause(error: &PostgresError) -> ErrorCause {
     match error {
         PostgresError::Query { error, .. } | PostgresError::Connect { error, .. } => {
             cause_of(error)
@@ -24,17 +24,17 @@ pub fn error_cause(error: &PostgresError) -> ErrorCause {
 }
 
 /// Whether a login failed, or a query, because the copy is damaged.
-pub fn is_corrupt(error: &tokio_postgres::Error) -> bool {
+pub(crate) fn is_corrupt(error: &tokio_postgres::Error) -> bool {
     cause_of(error) == ErrorCause::Corrupt
 }
 
 /// The damage that `error` proves, in words; `None` where it proves none.
-pub fn proven_damage(error: &PostgresError) -> Option<String> {
+pub(crate) fn proven_damage(error: &PostgresError) -> Option<String> {
     (error_cause(error) == ErrorCause::Corrupt).then(|| error_words(error))
 }
 
 /// The error for a failed query to the copy: the backup is bad if `error` proves damage, else that is unknown.
-pub fn query_failure(error: PostgresError) -> RestoreError {
+pub(crate) fn query_failure(error: PostgresError) -> RestoreError {
     match proven_damage(&error) {
         Some(words) => RestoreError::Bad(format!("the restored server cannot be queried: {words}")),
         None => error.into(),
@@ -146,7 +146,7 @@ fn is_missing_here(message: &str) -> bool {
 }
 
 /// The error in the server's own words, with the detail that names what is damaged, or what this node lacks.
-pub fn error_words(error: &PostgresError) -> String {
+pub(crate) fn error_words(error: &PostgresError) -> String {
     let (PostgresError::Query { error: cause, .. } | PostgresError::Connect { error: cause, .. }) =
         error
     else {

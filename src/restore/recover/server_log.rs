@@ -6,7 +6,7 @@ use std::path::Path;
 use super::server_messages::without_values;
 
 /// Logs the last lines of a server log that is removed with the scratch directory.
-pub fn log_last_lines(log: &Path) {
+pub(crate) fn log_last_lines(log: &Path) {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text
         .lines()
@@ -21,7 +21,7 @@ pub fn log_last_lines(log: &Path) {
 const TURNED_AWAY: &str = "the database system is";
 
 /// The reason in a server's log: its first FATAL or PANIC, or the signal that ended the recovery, and what `xdb wal-fetch` complained of last.
-pub fn failure_reason(log: &str) -> String {
+pub(crate) fn failure_reason(log: &str) -> String {
     let message = |line: &str, level: &str| {
         line.split_once(level)
             .map(|(_, text)| format!("{level}{text}"))

@@ -7,7 +7,7 @@ use crate::restore::plan::{Until, not_in_the_wal};
 /// Whether a server that ended says that its data or WAL is bad; running out of memory, or being killed, does not.
 ///
 /// Where it ended over a file that `xdb wal-fetch` did not bring, that has read the file and knows.
-pub fn is_damage(reason: &str) -> bool {
+pub(crate) fn is_damage(reason: &str) -> bool {
     const ELSEWHERE: [&str; 18] = [
         "out of memory",
         "Cannot allocate memory",
@@ -38,7 +38,7 @@ pub fn is_damage(reason: &str) -> bool {
 }
 
 /// PostgreSQL's message about a configuration without the value or token that it quotes, which may be a secret.
-pub fn without_values(message: &str) -> String {
+pub(crate) fn without_values(message: &str) -> String {
     // `invalid value for parameter "x": "…"`, `syntax error in file "x" line 7, near token "…"`
     let value = message
         .find("parameter \"")
@@ -49,7 +49,7 @@ pub fn without_values(message: &str) -> String {
 }
 
 /// The refusal where PostgreSQL may not make something in `pg_tblspc`, by the `reason` in its log.
-pub fn tablespace_refusal(reason: &str) -> Option<RestoreError> {
+pub(crate) fn tablespace_refusal(reason: &str) -> Option<RestoreError> {
     let words = |of: &[&str]| of.iter().any(|words| reason.contains(words));
     if words(&[
         MAKES_TABLESPACE,
@@ -72,14 +72,14 @@ pub fn tablespace_refusal(reason: &str) -> Option<RestoreError> {
 }
 
 /// Whether `reason` says that the WAL ended before the target.
-pub fn ended_before_target(reason: &str) -> bool {
+pub(crate) fn ended_before_target(reason: &str) -> bool {
     reason.contains("recovery ended before configured recovery target was reached")
 }
 
 /// The error for a target that PostgreSQL did not reach, from its `reason`; `None` where that has another cause.
 ///
 /// The last completed transaction in `log`, the server's, shows how far the archived commits go.
-pub fn target_not_reached(reason: &str, log: &str, until: &Until) -> Option<RestoreError> {
+pub(crate) fn target_not_reached(reason: &str, log: &str, until: &Until) -> Option<RestoreError> {
     let early = reason.contains("recovery stop point is before consistent recovery point");
     if early {
         return Some(RestoreError::Unreachable {

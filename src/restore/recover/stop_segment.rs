@@ -10,7 +10,7 @@ use crate::restore::scratch::Scratch;
 
 /// The archived copy of the segment that a replay stopped in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StopSegment {
+pub(crate) enum StopSegment {
     Here(PathBuf),
     /// It was read, and its content is not that segment.
     Damaged(String),
@@ -20,7 +20,7 @@ pub enum StopSegment {
 
 /// The archived copy of the segment that the replay stopped in, at `recovered`. It is fetched again where PostgreSQL did
 /// not keep it. `None` where the archive lists no WAL past `recovered`.
-pub async fn find_stop_segment(
+pub(crate) async fn find_stop_segment(
     scratch: &Scratch,
     survey: &Survey,
     recovered: Lsn,

@@ -33,10 +33,10 @@ const POLL: Duration = Duration::from_millis(10);
 /// program, one segment at a time.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// The setting for how many segments the program fetches in parallel. With 1 neither the program nor xdb prefetches.
-pub const CONCURRENCY: &str = "WALG_DOWNLOAD_CONCURRENCY";
+pub(crate) const CONCURRENCY: &str = "WALG_DOWNLOAD_CONCURRENCY";
 
 /// Fetches until it is dropped.
-pub struct WalPrefetch {
+pub(crate) struct WalPrefetch {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -44,7 +44,12 @@ pub struct WalPrefetch {
 impl WalPrefetch {
     /// Begins to fetch into `directory` what the replay of `survey` will ask for; `None` where that is the program's alone:
     /// the repository is encrypted or of a compression that xdb does not read, or a limit counts the program's bytes.
-    pub fn start(setup: &Setup, survey: &Survey, directory: &Path, modest: bool) -> Option<Self> {
+    pub(crate) fn start(
+        setup: &Setup,
+        survey: &Survey,
+        directory: &Path,
+        modest: bool,
+    ) -> Option<Self> {
         let program = &setup.repository.program;
         let settings = &program.archive.settings;
         let one = settings

@@ -23,7 +23,7 @@ const SOCKET_PATH_LIMIT: usize = 108;
 /// One restore test's directory below `restore_test.directory`; dropping it ends every process in it and removes it,
 /// unless it is kept.
 #[derive(Debug)]
-pub struct Scratch {
+pub(crate) struct Scratch {
     path: PathBuf,
     marker: Marker,
     /// What earlier tests kept here.
@@ -41,7 +41,7 @@ impl Scratch {
     ///
     /// # Errors
     /// When another test runs, `live` (the live data directory) lies too near, or the directory cannot be used.
-    pub fn open(directory: &Path, live: &Path) -> Result<Self, RestoreError> {
+    pub(crate) fn open(directory: &Path, live: &Path) -> Result<Self, RestoreError> {
         make_private(directory)?;
         let directory = directory
             .canonicalize()
@@ -63,7 +63,7 @@ impl Scratch {
     ///
     /// # Errors
     /// When it cannot be made, or a socket in it could not be reached.
-    pub fn prepare(
+    pub(crate) fn prepare(
         path: PathBuf,
         marker: Marker,
         kept: Vec<PathBuf>,
@@ -102,34 +102,34 @@ impl Scratch {
     }
 
     /// Where the children of this test stand: `kill_all_under` finds them by it.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.path.join(DATA)
     }
 
-    pub fn socket_directory(&self) -> PathBuf {
+    pub(crate) fn socket_directory(&self) -> PathBuf {
         self.path.join("socket")
     }
 
-    pub fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.path.join("postgresql.log")
     }
 
     /// Shared with the server that is started here, which may end before this does.
-    pub fn opened(&self) -> Arc<AtomicBool> {
+    pub(crate) fn opened(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.opened)
     }
 
     /// Whether what was restored here has recovered.
-    pub fn has_opened(&self) -> bool {
+    pub(crate) fn has_opened(&self) -> bool {
         self.opened.load(Ordering::Relaxed)
     }
 
     /// What earlier tests kept in the same place.
-    pub fn kept(&self) -> &[PathBuf] {
+    pub(crate) fn kept(&self) -> &[PathBuf] {
         &self.kept
     }
 
@@ -137,13 +137,16 @@ impl Scratch {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn update_marker(&mut self, change: impl FnOnce(&mut Marker)) -> Result<(), RestoreError> {
+    pub(crate) fn update_marker(
+        &mut self,
+        change: impl FnOnce(&mut Marker),
+    ) -> Result<(), RestoreError> {
         change(&mut self.marker);
         self.mark()
     }
 
     /// From now on the directory is not removed, whatever follows.
-    pub fn keep_on_drop(&mut self) {
+    pub(crate) fn keep_on_drop(&mut self) {
         self.is_left = true;
     }
 
@@ -151,7 +154,7 @@ impl Scratch {
     ///
     /// # Errors
     /// When the marker cannot be written: the directory is then removed as ever.
-    pub fn keep(&mut self) -> Result<(), RestoreError> {
+    pub(crate) fn keep(&mut self) -> Result<(), RestoreError> {
         kill_all_under(&self.path);
         // So that an operator can remove it.
         let _ = allow_tablespace_links(&self.data(), true);
@@ -172,7 +175,7 @@ impl Scratch {
     ///
     /// # Errors
     /// When something could not be removed; the next test's start tries again.
-    pub fn remove(&self) -> Result<(), RestoreError> {
+    pub(crate) fn remove(&self) -> Result<(), RestoreError> {
         if self.path.exists() && Marker::of(&self.path).is_none() {
             let source = std::io::Error::other("it does not carry the marker of a restore test");
             return Err(RestoreError::File {
@@ -192,7 +195,7 @@ impl Scratch {
 
 impl Scratch {
     /// Removes the directory unless it is kept or left.
-    pub fn remove_unless_kept(&self) {
+    pub(crate) fn remove_unless_kept(&self) {
         if !self.marker.kept && !self.is_left {
             // Where `remove` was called before, its error has been reported.
             let _ = self.remove();
@@ -207,7 +210,7 @@ impl Drop for Scratch {
 }
 
 /// Makes `path` and missing directories above it, with mode 0700.
-pub fn make_private(path: &Path) -> Result<(), RestoreError> {
+pub(crate) fn make_private(path: &Path) -> Result<(), RestoreError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| RestoreError::File {
         operation: "make",
@@ -236,7 +239,7 @@ fn refuse_overlap(directory: &Path, live: &Path) -> Result<(), RestoreError> {
 ///
 /// # Errors
 /// When another restore holds it, or it cannot be made.
-pub fn take_lock(directory: &Path) -> Result<MarkedLock, RestoreError> {
+pub(crate) fn take_lock(directory: &Path) -> Result<MarkedLock, RestoreError> {
     let path = directory.join("lock");
     match MarkedLock::take(&path) {
         Ok(Some(lock)) => Ok(lock),
@@ -334,7 +337,7 @@ fn refuse_writable(directory: &Path) -> Result<(), RestoreError> {
 ///
 /// # Errors
 /// When something in it cannot be removed.
-pub fn remove_work_directory(path: &Path) -> std::io::Result<()> {
+pub(crate) fn remove_work_directory(path: &Path) -> std::io::Result<()> {
     // Closed, as it is while WAL is replayed, it would keep what it holds. There may be none yet.
     let _ = allow_tablespace_links(&path.join(DATA), true);
     // A prefetch child that was not found yet may re-create a directory while it is removed.

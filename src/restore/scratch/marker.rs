@@ -11,11 +11,11 @@ use crate::model::Timeline;
 use crate::repository::catalog::Tablespace;
 
 /// Its name in the directory.
-pub const MARKER_FILE: &str = "xdb-restore-test.json";
+pub(crate) const MARKER_FILE: &str = "xdb-restore-test.json";
 
 /// The restore that works, or worked, in a directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Marker {
+pub(crate) struct Marker {
     pub v: u32,
     pub pid: u32,
     pub since: Timestamp,
@@ -39,7 +39,7 @@ pub struct Marker {
 
 impl Marker {
     /// Of this process.
-    pub fn new(now: Timestamp) -> Self {
+    pub(crate) fn new(now: Timestamp) -> Self {
         Self {
             v: 1,
             pid: std::process::id(),
@@ -54,13 +54,13 @@ impl Marker {
     }
 
     /// The marker of `directory`; `None` where it has none that can be read.
-    pub fn of(directory: &Path) -> Option<Self> {
+    pub(crate) fn of(directory: &Path) -> Option<Self> {
         let text = fs::read(directory.join(MARKER_FILE)).ok()?;
         serde_json::from_slice(&text).ok()
     }
 
     /// Puts it into `directory`, in the place of an older one.
-    pub fn write(&self, directory: &Path) -> io::Result<()> {
+    pub(crate) fn write(&self, directory: &Path) -> io::Result<()> {
         let new = directory.join(format!("{MARKER_FILE}.new"));
         fs::write(&new, serde_json::to_vec(self)?)?;
         // A rename replaces the file as a whole.

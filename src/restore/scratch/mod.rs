@@ -6,13 +6,13 @@ mod space;
 mod sync;
 mod tablespaces;
 
-pub use directory::{Scratch, make_private, remove_work_directory, take_lock};
-pub use marker::Marker;
-pub use space::{
+pub(crate) use directory::{Scratch, make_private, remove_work_directory, take_lock};
+pub(crate) use marker::Marker;
+pub(crate) use space::{
     existing_ancestor, free_bytes, judge_space, max_prefetched, wal_kept, wal_size_limits,
 };
-pub use sync::sync_volume;
-pub use tablespaces::{
+pub(crate) use sync::sync_volume;
+pub(crate) use tablespaces::{
     PlacedTablespace, TABLESPACE_MAP, allow_tablespace_links, has_tablespaces,
     judge_fetched_tablespaces, placed_tablespaces, remove_dropped_tablespaces,
 };

@@ -10,7 +10,7 @@ use crate::model::SegmentSize;
 use crate::restore::RestoreError;
 
 /// Bytes that an unprivileged process may still write to the disk of `directory`.
-pub fn free_bytes(directory: &Path) -> Result<u64, RestoreError> {
+pub(crate) fn free_bytes(directory: &Path) -> Result<u64, RestoreError> {
     let stat = rustix::fs::statvfs(directory).map_err(|error| RestoreError::File {
         operation: "measure",
         path: directory.to_owned(),
@@ -32,7 +32,7 @@ fn reserve_bytes(directory: &Path, live: &Path) -> u64 {
 ///
 /// # Errors
 /// When it has not, or cannot be measured.
-pub fn judge_space(
+pub(crate) fn judge_space(
     needed: u64,
     directory: &Path,
     live: &Path,
@@ -55,7 +55,7 @@ pub fn judge_space(
 }
 
 /// `directory` itself, or what there is of its path.
-pub fn existing_ancestor(directory: &Path) -> &Path {
+pub(crate) fn existing_ancestor(directory: &Path) -> &Path {
     let exists = |path: &&Path| path.exists();
     let found = directory.ancestors().find(exists);
     found
@@ -64,18 +64,18 @@ pub fn existing_ancestor(directory: &Path) -> &Path {
 }
 
 /// `min_wal_size` and `max_wal_size` in bytes: PostgreSQL's defaults, and at least the two segments that it insists on.
-pub fn wal_size_limits(size: SegmentSize) -> (u64, u64) {
+pub(crate) fn wal_size_limits(size: SegmentSize) -> (u64, u64) {
     let two = 2 * size.bytes();
     (two.max(80 << 20), two.max(1 << 30))
 }
 
 /// Bytes of WAL that PostgreSQL keeps between two checkpoints: `max_wal_size`, and half as much again.
-pub fn wal_kept(size: SegmentSize) -> u64 {
+pub(crate) fn wal_kept(size: SegmentSize) -> u64 {
     wal_size_limits(size).1 / 2 * 3
 }
 
 /// How many segments of `size` are fetched ahead of the replay at most: ten in 320 MiB, and two of any size.
-pub fn max_prefetched(size: SegmentSize) -> usize {
+pub(crate) fn max_prefetched(size: SegmentSize) -> usize {
     const MOST: usize = 10;
     const ROOM: u64 = 320 << 20;
     let fit = usize::try_from(ROOM / size.bytes()).unwrap_or(MOST);

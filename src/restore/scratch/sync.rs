@@ -10,7 +10,7 @@ use crate::restore::RestoreError;
 ///
 /// # Errors
 /// When a write failed: restored files may be incomplete.
-pub async fn sync_volume(path: &Path) -> Result<(), RestoreError> {
+pub(crate) async fn sync_volume(path: &Path) -> Result<(), RestoreError> {
     let volume = path.to_owned();
     let synced = tokio::task::spawn_blocking(move || -> io::Result<()> {
         Ok(rustix::fs::syncfs(File::open(volume)?)?)

@@ -13,11 +13,11 @@ use crate::repository::catalog::Tablespace;
 use crate::restore::RestoreError;
 
 /// What lists the tablespaces of a backup and where they stood, for the program and for PostgreSQL.
-pub const TABLESPACE_MAP: &str = "tablespace_map";
+pub(crate) const TABLESPACE_MAP: &str = "tablespace_map";
 
 /// A tablespace that was restored, and where it stood.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PlacedTablespace {
+pub(crate) struct PlacedTablespace {
     pub oid: String,
     pub stood: String,
     /// The directory that holds it now.
@@ -29,7 +29,7 @@ pub struct PlacedTablespace {
 ///
 /// # Errors
 /// [`RestoreError::Refused`] when there is a link, [`RestoreError::Bad`] when one did not come.
-pub fn judge_fetched_tablespaces(
+pub(crate) fn judge_fetched_tablespaces(
     data: &Path,
     tablespaces: &[Tablespace],
 ) -> Result<(), RestoreError> {
@@ -57,7 +57,7 @@ pub fn judge_fetched_tablespaces(
 ///
 /// # Errors
 /// When that cannot be read.
-pub fn has_tablespaces(data: &Path) -> Result<bool, RestoreError> {
+pub(crate) fn has_tablespaces(data: &Path) -> Result<bool, RestoreError> {
     Ok(!entries(data)?.is_empty())
 }
 
@@ -65,7 +65,7 @@ pub fn has_tablespaces(data: &Path) -> Result<bool, RestoreError> {
 ///
 /// # Errors
 /// When the directory of the links cannot be changed.
-pub fn allow_tablespace_links(data: &Path, allow: bool) -> Result<(), RestoreError> {
+pub(crate) fn allow_tablespace_links(data: &Path, allow: bool) -> Result<(), RestoreError> {
     let mode = if allow { 0o700 } else { 0o500 };
     match fs::set_permissions(folder(data), fs::Permissions::from_mode(mode)) {
         // A backup without it is for PostgreSQL to judge.
@@ -83,7 +83,7 @@ pub fn allow_tablespace_links(data: &Path, allow: bool) -> Result<(), RestoreErr
 ///
 /// # Errors
 /// When the server cannot be queried.
-pub async fn remove_dropped_tablespaces(
+pub(crate) async fn remove_dropped_tablespaces(
     connection: &Connection,
     data: &Path,
 ) -> Result<(), RestoreError> {
@@ -114,7 +114,7 @@ pub async fn remove_dropped_tablespaces(
 }
 
 /// Those of `tablespaces` that a directory in `data` holds: the WAL may have dropped one.
-pub fn placed_tablespaces(data: &Path, tablespaces: &[Tablespace]) -> Vec<PlacedTablespace> {
+pub(crate) fn placed_tablespaces(data: &Path, tablespaces: &[Tablespace]) -> Vec<PlacedTablespace> {
     let placed = tablespaces.iter().map(|tablespace| PlacedTablespace {
         placed: folder(data).join(&tablespace.oid),
         oid: tablespace.oid.clone(),

@@ -20,7 +20,7 @@ struct Relation {
 }
 
 /// Checks every heap and B-tree of `databases`, and where `every_row` that each heap row is in its indexes.
-pub async fn check_amcheck(
+pub(crate) async fn check_amcheck(
     server: &ScratchServer,
     databases: &[Database],
     every_row: bool,

@@ -57,7 +57,7 @@ fn judge_end(
 }
 
 /// Judges the archive at the LSN where the replay of `recovered` stopped.
-pub fn stop_record(survey: &Survey, recovered: &RecoveryEnd) -> StopRecord {
+pub(crate) fn stop_record(survey: &Survey, recovered: &RecoveryEnd) -> StopRecord {
     let (path, size) = (&survey.plan.path, survey.catalog.wal.size);
     let segment = WalSegment::holding(path.timeline, recovered.lsn, size);
     let stopped = StopPosition {
@@ -95,7 +95,7 @@ pub fn stop_record(survey: &Survey, recovered: &RecoveryEnd) -> StopRecord {
 }
 
 /// Judges the stop of a recovery to the end of the archive.
-pub fn judge_archive_end(survey: &Survey, end: &RecoveryEnd) -> Verdict {
+pub(crate) fn judge_archive_end(survey: &Survey, end: &RecoveryEnd) -> Verdict {
     let (plan, size) = (&survey.plan, survey.catalog.wal.size);
     let ends = (plan.path.reachable, plan.path.newest);
     let stop = || stop_record(survey, end);
@@ -103,7 +103,10 @@ pub fn judge_archive_end(survey: &Survey, end: &RecoveryEnd) -> Verdict {
 }
 
 /// Whether the bucket holds what PostgreSQL archived last: a missing last segment cannot be seen in a bucket alone.
-pub fn judge_last_archived(live: &Result<LiveServer, NoLiveServer>, catalog: &Catalog) -> Verdict {
+pub(crate) fn judge_last_archived(
+    live: &Result<LiveServer, NoLiveServer>,
+    catalog: &Catalog,
+) -> Verdict {
     let live = match live {
         Ok(live) => live,
         Err(silent) => return judge_mark(silent.reason(), catalog),

@@ -16,7 +16,7 @@ use crate::restore::recover::{ScratchServer, proven_damage};
 
 /// One file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Assertion {
+pub(crate) struct Assertion {
     /// Its name without the directory.
     pub file: String,
     /// The database to ask and the file's whole text, or why it cannot be asked.
@@ -33,7 +33,7 @@ struct Question {
 ///
 /// # Errors
 /// When the directory cannot be read.
-pub fn read_assertions(directory: &Path) -> io::Result<Vec<Assertion>> {
+pub(crate) fn read_assertions(directory: &Path) -> io::Result<Vec<Assertion>> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
@@ -70,7 +70,7 @@ fn parse_question(text: String) -> Result<Question, String> {
 }
 
 /// Asks `assertion` in a transaction that can write nothing; anything but one true is critical.
-pub async fn check_assertion(
+pub(crate) async fn check_assertion(
     server: &ScratchServer,
     assertion: &Assertion,
     limit: Duration,

@@ -10,7 +10,7 @@ use crate::process::{self, Finished, ProcessError};
 ///
 /// # Errors
 /// When `pg_checksums` cannot be run to its end.
-pub async fn check_checksums(
+pub(crate) async fn check_checksums(
     bin_directory: &Path,
     data: &Path,
     kept: bool,

@@ -36,7 +36,7 @@ impl Name {
 
 /// A database of the copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Database {
+pub(crate) struct Database {
     pub name: String,
     state: State,
 }
@@ -143,7 +143,7 @@ async fn open_databases(
 }
 
 /// The databases of the copy, and the transactions that are prepared in it.
-pub async fn list_databases(
+pub(crate) async fn list_databases(
     server: &ScratchServer,
     limit: Duration,
     is_kept: bool,
@@ -167,7 +167,7 @@ async fn open(connection: &Connection, name: &str) -> State {
 }
 
 /// A transaction that was prepared and neither committed nor rolled back: it holds its locks until then.
-pub struct PreparedTransaction {
+pub(crate) struct PreparedTransaction {
     gid: String,
     database: String,
 }
@@ -199,7 +199,7 @@ async fn prepared_transactions(
 }
 
 /// Rolls back the `prepared` transactions of the copy, whose locks would block its queries, and names each.
-pub async fn roll_back(server: &ScratchServer, prepared: &[PreparedTransaction]) -> Verdict {
+pub(crate) async fn roll_back(server: &ScratchServer, prepared: &[PreparedTransaction]) -> Verdict {
     let mut findings = ObjectFindings::default();
     for PreparedTransaction { gid, database } in prepared {
         let object = format!("{database}: {gid}");
@@ -227,7 +227,7 @@ async fn roll_back_one(
 }
 
 /// Reports the `prepared` transactions of a cluster that is kept; ok without one.
-pub fn judge_prepared(prepared: &[PreparedTransaction]) -> Verdict {
+pub(crate) fn judge_prepared(prepared: &[PreparedTransaction]) -> Verdict {
     let mut findings = ObjectFindings::default();
     for PreparedTransaction { gid, database } in prepared {
         findings.remark(format!(

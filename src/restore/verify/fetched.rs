@@ -16,7 +16,7 @@ use crate::restore::{RestoreError, Verifications};
 ///
 /// # Errors
 /// When it is not whole, or a server on it could write to live files.
-pub async fn judge_fetched(
+pub(crate) async fn judge_fetched(
     verifications: &mut Verifications,
     bin: &Path,
     data: &Path,

@@ -11,7 +11,7 @@ use crate::model::Verdict;
 ///
 /// # Errors
 /// When a directory cannot be read.
-pub fn restored_files(data: &Path) -> std::io::Result<BTreeSet<String>> {
+pub(crate) fn restored_files(data: &Path) -> std::io::Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     let mut folders = vec![data.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -30,7 +30,7 @@ pub fn restored_files(data: &Path) -> std::io::Result<BTreeSet<String>> {
 }
 
 /// Compares what the backup lists with what is there.
-pub fn judge_files(listed: &[String], found: &BTreeSet<String>) -> Verdict {
+pub(crate) fn judge_files(listed: &[String], found: &BTreeSet<String>) -> Verdict {
     let missing: Vec<&str> = listed
         .iter()
         .map(String::as_str)

@@ -4,7 +4,7 @@ use crate::model::{Lsn, Timeline, Verdict};
 use crate::restore::recover::RecoveryEnd;
 
 /// Whether the system identifier is that of the backup, and that of this node's server.
-pub fn judge_identity(recovered: u64, backup: Option<u64>, live: Option<u64>) -> Verdict {
+pub(crate) fn judge_identity(recovered: u64, backup: Option<u64>, live: Option<u64>) -> Verdict {
     for (expected, whose) in [(backup, "the backup"), (live, "this node's server")] {
         if let Some(expected) = expected.filter(|expected| *expected != recovered) {
             return Verdict::Critical(format!(
@@ -19,7 +19,7 @@ pub fn judge_identity(recovered: u64, backup: Option<u64>, live: Option<u64>) ->
 ///
 /// `switched_at` is where that timeline begins, if it is not the backup's own. Its number alone proves nothing: PostgreSQL
 /// takes that from `recovery_target_timeline`.
-pub fn judge_timeline(
+pub(crate) fn judge_timeline(
     recovered: &RecoveryEnd,
     planned: Timeline,
     switched_at: Option<Lsn>,

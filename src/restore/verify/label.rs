@@ -4,7 +4,7 @@ use crate::model::{Lsn, Verdict};
 use crate::repository::catalog::{Backup, Sentinel};
 
 /// Holds the label that was restored, `None` where none was, against the backup.
-pub fn judge_label(label: Option<&str>, backup: &Backup, sentinel: &Sentinel) -> Verdict {
+pub(crate) fn judge_label(label: Option<&str>, backup: &Backup, sentinel: &Sentinel) -> Verdict {
     let Some(label) = label else {
         let reason = "no backup_label was restored: PostgreSQL would not know where to begin, and take a torn copy for whole";
         return Verdict::Critical(reason.to_owned());

@@ -18,7 +18,11 @@ const KEPT: Duration = Duration::from_secs(300);
 
 /// Connects to each of `databases`, disables its foreign servers, and reports what this node lacks for it. In a cluster that
 /// is kept (`is_kept`) foreign servers stay enabled.
-pub async fn check_node(server: &ScratchServer, databases: &[Database], is_kept: bool) -> Verdict {
+pub(crate) async fn check_node(
+    server: &ScratchServer,
+    databases: &[Database],
+    is_kept: bool,
+) -> Verdict {
     let mut findings = ObjectFindings::default();
     // A test has a limit of its own, a restore for good has none.
     let limit = if is_kept { KEPT } else { Duration::ZERO };

@@ -15,7 +15,7 @@ const LISTED: usize = 50;
 
 /// An object that a verification could not check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct UncheckedObject {
+pub(crate) struct UncheckedObject {
     /// The database, and the table or index in it.
     pub object: String,
     pub reason: String,
@@ -32,18 +32,18 @@ impl UncheckedObject {
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ObjectFindings {
+pub(crate) struct ObjectFindings {
     bad: Vec<String>,
     unchecked: Vec<UncheckedObject>,
     remarks: Vec<String>,
 }
 
 impl ObjectFindings {
-    pub fn damaged(&mut self, object: &str, reason: &str) {
+    pub(crate) fn damaged(&mut self, object: &str, reason: &str) {
         self.bad.push(format!("{object}: {reason}"));
     }
 
-    pub fn unchecked(&mut self, object: &str, reason: impl Into<String>) {
+    pub(crate) fn unchecked(&mut self, object: &str, reason: impl Into<String>) {
         self.unchecked.push(UncheckedObject {
             object: object.to_owned(),
             reason: reason.into(),
@@ -52,7 +52,7 @@ impl ObjectFindings {
     }
 
     /// There is nothing to check in `object`.
-    pub fn excused(&mut self, object: &str, reason: impl Into<String>) {
+    pub(crate) fn excused(&mut self, object: &str, reason: impl Into<String>) {
         self.unchecked.push(UncheckedObject {
             object: object.to_owned(),
             reason: reason.into(),
@@ -60,12 +60,12 @@ impl ObjectFindings {
         });
     }
 
-    pub fn remark(&mut self, remark: String) {
+    pub(crate) fn remark(&mut self, remark: String) {
         self.remarks.push(remark);
     }
 
     /// Adds the damage in `other`, and its unchecked objects as remarks: each verification reports its own unchecked objects.
-    pub fn remark_unchecked(&mut self, other: Self) {
+    pub(crate) fn remark_unchecked(&mut self, other: Self) {
         self.bad.extend(other.bad);
         let unseen = other.unchecked.into_iter();
         self.remarks
@@ -73,7 +73,7 @@ impl ObjectFindings {
     }
 
     /// The check of `object` failed with `error`: only some errors prove damage.
-    pub fn check_failed(&mut self, object: &str, error: &PostgresError) {
+    pub(crate) fn check_failed(&mut self, object: &str, error: &PostgresError) {
         let words = error_words(error);
         match error_cause(error) {
             ErrorCause::Corrupt => self.damaged(object, &words),
@@ -85,7 +85,7 @@ impl ObjectFindings {
     }
 
     /// Critical for damage, unknown for an object that could not be checked, a warning for a remark.
-    pub fn verdict(&self) -> Verdict {
+    pub(crate) fn verdict(&self) -> Verdict {
         let worded = |it: &UncheckedObject| format!("{}: {}", it.object, it.reason);
         let (databases, objects): (Vec<_>, Vec<_>) =
             self.unchecked.iter().partition(|it| it.is_database());
@@ -115,7 +115,7 @@ impl ObjectFindings {
     }
 
     /// The first unchecked objects, for the list of a report.
-    pub fn into_unchecked(self) -> Vec<UncheckedObject> {
+    pub(crate) fn into_unchecked(self) -> Vec<UncheckedObject> {
         let mut list = self.unchecked;
         list.truncate(LISTED);
         list

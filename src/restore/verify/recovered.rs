@@ -12,7 +12,7 @@ use crate::restore::{RestoreError, RestoreRecord};
 ///
 /// # Errors
 /// [`RestoreError::Refused`] where another server than the restored one answers.
-pub fn judge_recovered(
+pub(crate) fn judge_recovered(
     record: &mut RestoreRecord,
     scratch: &Scratch,
     survey: &Survey,

@@ -26,7 +26,7 @@ const IN_ALL: Duration = Duration::from_secs(120);
 const NAMED: usize = 3;
 
 /// Restored rows by database and table, the latter schema-qualified and quoted; `None` where they were not read.
-pub type RestoredRows = BTreeMap<String, Option<BTreeMap<String, Option<u64>>>>;
+pub(crate) type RestoredRows = BTreeMap<String, Option<BTreeMap<String, Option<u64>>>>;
 
 /// The result of the comparison.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ struct RowComparison {
 ///
 /// # Errors
 /// When the live server cannot be queried at all.
-pub async fn check_rows(
+pub(crate) async fn check_rows(
     live: &Target,
     restored: &RestoredRows,
     ended_before: u32,

@@ -11,13 +11,17 @@ use crate::restore::recover::{ErrorCause, ScratchServer, error_cause, proven_dam
 
 /// A query that must answer true in `database` of the restored cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SqlCheck {
+pub(crate) struct SqlCheck {
     pub database: String,
     pub query: String,
 }
 
 /// Asks `check`; anything but one true is critical.
-pub async fn check_sql(server: &ScratchServer, check: &SqlCheck, limit: Duration) -> Verdict {
+pub(crate) async fn check_sql(
+    server: &ScratchServer,
+    check: &SqlCheck,
+    limit: Duration,
+) -> Verdict {
     match run_query(server, check, limit).await {
         Ok(Some(answer)) if answer == "t" => Verdict::Ok,
         Ok(Some(answer)) => Verdict::Critical(format!(

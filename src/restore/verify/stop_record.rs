@@ -6,7 +6,7 @@ use crate::model::Lsn;
 
 /// The content of the archive where the replay stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StopRecord {
+pub(crate) enum StopRecord {
     /// A record that continues in the next segment, which is not archived yet.
     Continues,
     /// A record that should have been replayed, or no record.
@@ -20,7 +20,7 @@ pub enum StopRecord {
 
 impl StopRecord {
     /// The damage in the archive, as a clause; `None` where there is no proof of damage.
-    pub fn damage(&self) -> Option<String> {
+    pub(crate) fn damage(&self) -> Option<String> {
         match self {
             Self::Continues | Self::Unread(_) => None,
             Self::Damaged => Some("the archived copy is damaged there".to_owned()),
@@ -34,7 +34,7 @@ impl StopRecord {
 
 /// Where a replay stopped in an archive.
 #[derive(Debug, Clone, Copy)]
-pub struct StopPosition {
+pub(crate) struct StopPosition {
     /// Where the segment begins.
     pub start: Lsn,
     /// End of the last record that was replayed.
@@ -57,7 +57,7 @@ const LONG_PAGE_HEADER: u64 = 40;
 const CONTINUES: u16 = 0x0001;
 
 /// Judges the archived `segment`; `live` is the live server's own, where that is here.
-pub fn judge_stop(segment: &[u8], live: Option<&[u8]>, stopped: StopPosition) -> StopRecord {
+pub(crate) fn judge_stop(segment: &[u8], live: Option<&[u8]>, stopped: StopPosition) -> StopRecord {
     let behind = usize::try_from(stopped.at.0 - stopped.start.0).unwrap_or(usize::MAX);
     if let Some(live) = live.filter(|live| live.len() == segment.len()) {
         let mut pairs = segment.iter().zip(live).enumerate().skip(behind);
@@ -69,7 +69,7 @@ pub fn judge_stop(segment: &[u8], live: Option<&[u8]>, stopped: StopPosition) ->
 }
 
 /// As [`judge_stop`], without a live segment to compare.
-pub fn judge_record(segment: &[u8], stopped: StopPosition) -> StopRecord {
+pub(crate) fn judge_record(segment: &[u8], stopped: StopPosition) -> StopRecord {
     match record_end(segment, stopped) {
         Some(behind) if stopped.start.0 + behind > stopped.end.0 => StopRecord::Continues,
         _ => StopRecord::Damaged,

@@ -21,7 +21,7 @@ struct Table {
 
 /// The result of reading every table.
 #[derive(Default)]
-pub struct ReadTables {
+pub(crate) struct ReadTables {
     pub findings: ObjectFindings,
     /// What the tables hold, with their indexes.
     pub bytes: u64,
@@ -33,7 +33,7 @@ pub struct ReadTables {
 /// The sequential scan reads every column, which fetches what was stored out of line. The second pass finds rows
 /// whose heap page is missing: PostgreSQL takes a relation that lost its last segment for a shorter one.
 /// What cannot be read keeps no other table and no other database from being read.
-pub async fn check_tables(server: &ScratchServer, databases: &[Database]) -> ReadTables {
+pub(crate) async fn check_tables(server: &ScratchServer, databases: &[Database]) -> ReadTables {
     let mut read = ReadTables::default();
     for database in databases {
         let counted = match database.enter(server, &mut read.findings).await {

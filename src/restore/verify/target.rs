@@ -8,7 +8,7 @@ use crate::restore::plan::Until;
 use crate::restore::recover::LoggedEnd;
 
 /// Whether no transaction came back that is later than the target.
-pub fn judge_time_target(to: Option<Timestamp>, until: &Until) -> Verdict {
+pub(crate) fn judge_time_target(to: Option<Timestamp>, until: &Until) -> Verdict {
     match (until, to) {
         (Until::Time(at), Some(to)) if to > *at => Verdict::Critical(format!(
             "a transaction of {} came back, later than {until}",
@@ -22,7 +22,7 @@ pub fn judge_time_target(to: Option<Timestamp>, until: &Until) -> Verdict {
 ///
 /// PostgreSQL logs the record before which it stops for its target. Without such a line the WAL ended first, which is right
 /// only if no record lies between `recovered` and `target`: `stop` judges the archived bytes at `recovered`.
-pub fn judge_lsn_target(
+pub(crate) fn judge_lsn_target(
     recovered: Lsn,
     logged: LoggedEnd,
     target: Lsn,
