@@ -134,9 +134,8 @@ fn a_segment_that_is_listed_before_the_one_before_is_no_gap() {
         "setsid sh -c 'for i in $(seq 30); do sleep 2; runuser -u postgres -- psql -Xqc \"SELECT pg_logical_emit_message(true, chr(120), chr(120))\" -c \"SELECT pg_switch_wal()\"; done' >/dev/null 2>&1 &",
     );
     let tested = lab.xdb(&["restore-test", "--level", "start"]);
-    tested.failed(
-        1,
-        "it may still be uploading; run the test again in two minutes",
-    );
+    tested.failed(1, &format!("WAL is missing: {late}; nothing after it"));
+    let all = format!("{}{}", tested.stdout, tested.stderr);
+    assert!(!all.contains("still be uploading"), "{all}");
     lab.ok(&format!("ls {REPOSITORY}/wal_005/{newest}.lz4"));
 }
