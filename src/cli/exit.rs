@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::archive::retention::RetentionError;
-use crate::archive::{BackupError, FillError};
+use crate::archive::{BackupError, FillError, WalError};
 use crate::config::ConfigError;
 use crate::daemon::DaemonError;
 use crate::dump::DumpError;
@@ -78,23 +78,20 @@ pub(crate) fn report(error: &anyhow::Error) -> Exit {
     if let Some(error) = error.downcast_ref::<RepositoryError>() {
         return of_repository(error);
     }
-    match error.downcast_ref::<BackupError>() {
-        Some(BackupError::Repository(error)) => return of_repository(error),
-        Some(BackupError::Refused { .. }) => return Exit::Refused,
-        Some(BackupError::Overtaken { .. }) => return Exit::Bad,
-        Some(BackupError::Lock(lock)) if lock.is_refusal() => return Exit::Refused,
-        _ => {}
+    if let Some(error) = error.downcast_ref::<BackupError>() {
+        return match error {
+            BackupError::Repository(error) => of_repository(error),
+            BackupError::Overtaken { .. } => Exit::Bad,
+            _ => Exit::CouldNot,
+        };
     }
-    match error.downcast_ref::<FillError>() {
-        Some(FillError::Repository(error)) => return of_repository(error),
-        Some(FillError::Refused { .. }) => return Exit::Refused,
-        Some(FillError::Lock(lock)) if lock.is_refusal() => return Exit::Refused,
-        _ => {}
+    if let Some(FillError::Repository(error) | FillError::Wal(WalError::Repository(error))) =
+        error.downcast_ref()
+    {
+        return of_repository(error);
     }
     match error.downcast_ref::<RetentionError>() {
         Some(RetentionError::Repository(error)) => of_repository(error),
-        Some(RetentionError::Refused { .. }) => Exit::Refused,
-        Some(RetentionError::Lock(lock)) if lock.is_refusal() => Exit::Refused,
         Some(RetentionError::NoRetention) => Exit::Usage,
         _ => Exit::CouldNot,
     }
@@ -103,7 +100,7 @@ pub(crate) fn report(error: &anyhow::Error) -> Exit {
 fn of_repository(error: &RepositoryError) -> Exit {
     match error {
         RepositoryError::Refused { .. } => Exit::Refused,
-        RepositoryError::Lock(lock) if lock.is_refusal() || lock.is_busy() => Exit::Refused,
+        RepositoryError::Lock(lock) if lock.is_refusal() => Exit::Refused,
         RepositoryError::Placeholder(_) | RepositoryError::Ignored { .. } => Exit::Usage,
         _ => Exit::CouldNot,
     }
@@ -147,11 +144,11 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         return Some(error.hint());
     }
     if let Some(error) = error.downcast_ref::<BackupError>() {
-        return error.hint();
+        return Some(error.hint());
     }
     if let Some(error) = error.downcast_ref::<FillError>() {
         return error.hint();
     }
     let error = error.downcast_ref::<RetentionError>()?;
-    error.hint()
+    Some(error.hint())
 }

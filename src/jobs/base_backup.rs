@@ -21,7 +21,7 @@ pub(crate) static JOB: Job = Job {
     clean_up: Some(CleanUp {
         run: |config, repository| {
             Box::pin(async move {
-                let repository = repository.get().await.map_err(BackupError::from)?;
+                let repository = repository.get().await?;
                 Ok(archive::clean_up_push(&repository, &config.node).await?)
             })
         },

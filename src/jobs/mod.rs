@@ -15,14 +15,12 @@ use futures_util::future::LocalBoxFuture;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::archive::BackupError;
-use crate::archive::retention::RetentionError;
 use crate::checks::{Definition, Sampler};
 use crate::cluster::{Knowledge, View, speaks_for_cluster};
 use crate::config::{Config, Loaded, RestoreTest, Schedule};
 use crate::dump::{DumpError, Dumps};
 use crate::model::{Finding, JobDetail, Outcome, Scope, Verdict};
-use crate::repository::{RepositoryHandle, WorkLockError};
+use crate::repository::{RepositoryError, RepositoryHandle, WorkLockError};
 use crate::restore::Conclusion;
 
 /// The jobs, in the order they are listed. After an interruption they are cleaned up from the last to the first: a prune holds
@@ -94,9 +92,7 @@ pub(crate) struct CleanUp {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CleanUpError {
     #[error(transparent)]
-    BaseBackup(#[from] BackupError),
-    #[error(transparent)]
-    Prune(#[from] RetentionError),
+    Repository(#[from] RepositoryError),
     #[error(transparent)]
     Dump(#[from] DumpError),
 }
@@ -106,8 +102,7 @@ impl CleanUpError {
     pub(crate) fn is_final(&self) -> bool {
         matches!(
             self,
-            Self::BaseBackup(BackupError::Lock(WorkLockError::File { .. }))
-                | Self::Prune(RetentionError::Lock(WorkLockError::File { .. }))
+            Self::Repository(RepositoryError::Lock(WorkLockError::File { .. }))
                 | Self::Dump(DumpError::Lock(WorkLockError::File { .. }))
         )
     }

@@ -1,8 +1,7 @@
 //! `prune`: what `xdb prune` does, as one finding.
 
 use super::{CleanUp, Job, JobResult, JobRun, Occupied, Stopwatch, Where};
-use crate::archive::retention::RetentionError;
-use crate::archive::retention::{self, Report};
+use crate::archive::retention::{self, Report, RetentionError};
 use crate::config::{Node, Retention};
 use crate::log;
 use crate::model::{JobDetail, PruneDetail, Verdict};
@@ -29,7 +28,7 @@ pub(crate) static JOB: Job = Job {
     clean_up: Some(CleanUp {
         run: |config, repository| {
             Box::pin(async move {
-                let repository = repository.get().await.map_err(RetentionError::from)?;
+                let repository = repository.get().await?;
                 Ok(retention::clean_up_prune(&repository, &config.node).await?)
             })
         },

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{LockError, SharedError};
+use super::{LockError, SharedError, WorkLockError};
 use crate::postgres::PostgresError;
 use crate::process::ProcessError;
 use crate::storage::{StorageError, UnknownPlaceholder};
@@ -43,7 +43,7 @@ pub enum RepositoryError {
     #[error("S3 does not answer within {} s", after.as_secs())]
     NoAnswer { after: Duration },
     #[error(transparent)]
-    Lock(#[from] LockError),
+    Lock(#[from] WorkLockError),
     #[error(transparent)]
     Process(#[from] ProcessError),
     #[error(transparent)]
@@ -54,7 +54,21 @@ pub enum RepositoryError {
     Postgres(#[from] PostgresError),
 }
 
+impl From<LockError> for RepositoryError {
+    fn from(error: LockError) -> Self {
+        Self::Lock(error.into())
+    }
+}
+
+/// What the operator can do about a work that was stopped at its deadline.
+pub(crate) const TOO_SLOW: &str = "S3 may be slow or away; the deadlines are archive.push_timeout, fetch_timeout and backup_timeout";
+
 impl RepositoryError {
+    /// Another run of the same work is active, here or on another node: not now.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Lock(lock) if lock.is_busy())
+    }
+
     /// What the operator can do.
     pub fn hint(&self) -> String {
         let hint = match self {
@@ -89,9 +103,7 @@ impl RepositoryError {
                 "check s3.endpoint, the VPC endpoint and its security group; PostgreSQL asks again"
             }
             Self::Lock(error) => return error.hint(),
-            Self::Process(ProcessError::Deadline { .. }) => {
-                "S3 may be slow or away; the deadlines are archive.push_timeout, fetch_timeout and backup_timeout"
-            }
+            Self::Process(ProcessError::Deadline { .. }) => TOO_SLOW,
             Self::Process(_) => {
                 "check archive.program, postgres.bin_directory, and who may execute them"
             }

@@ -39,7 +39,7 @@ use crate::config::Config;
 use crate::storage::{Bucket, Location};
 pub(crate) use archive_end::last_in_a_row;
 pub(crate) use catalog_cache::{Look, forget_catalog};
-pub(crate) use error::RepositoryError;
+pub(crate) use error::{RepositoryError, TOO_SLOW};
 pub(crate) use forget::{ShownByPeers, forget_timeline, remember_timeline};
 pub(crate) use handle::RepositoryHandle;
 pub(crate) use high_water::{Said, last_archived};

@@ -1,14 +1,13 @@
 //! Symbolic links in the data directory, which no WAL-G program follows but those of tablespaces: what is behind one is in
 //! no backup.
 
+use crate::repository::RepositoryError;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-
-use super::BackupError;
 
 /// A link, relative to the data directory, and where it leads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -87,10 +86,10 @@ pub fn data_links(data: &Path) -> io::Result<Vec<DataLink>> {
 /// Whether a backup without what is behind `links` is one.
 ///
 /// # Errors
-/// [`BackupError::Refused`] where data is behind one of them.
-pub(crate) fn judge_links(links: &[DataLink]) -> Result<(), BackupError> {
+/// [`RepositoryError::Refused`] where data is behind one of them.
+pub(crate) fn judge_links(links: &[DataLink]) -> Result<(), RepositoryError> {
     match links.iter().find(|link| link.is_data()) {
-        Some(link) => Err(BackupError::Refused {
+        Some(link) => Err(RepositoryError::Refused {
             reason: format!(
                 "the data directory holds a symbolic link: {link}; the backup would lack the data behind it"
             ),

@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::BackupError;
 use crate::config::Node;
 use crate::postgres::{self, PostgresError};
 use crate::process;
 use crate::repository::{
-    LockError, NodeWorkLock, Program, Repository, Work, WorkLock, WorkLockError,
+    LockError, NodeWorkLock, Program, Repository, RepositoryError, Work, WorkLock, WorkLockError,
 };
 use crate::storage::UnfinishedUpload;
 
@@ -43,7 +42,7 @@ pub(in crate::archive) async fn take(
 ///
 /// # Errors
 /// When the bucket cannot be asked; the next push tries again.
-pub async fn clean_up_push(repository: &Repository, node: &Node) -> Result<(), BackupError> {
+pub async fn clean_up_push(repository: &Repository, node: &Node) -> Result<(), RepositoryError> {
     let mut lock = NodeWorkLock::take(&node.state_directory, WORK)?;
     if lock.mark()?.trim().is_empty() {
         return Ok(());
@@ -56,7 +55,7 @@ pub async fn clean_up_push(repository: &Repository, node: &Node) -> Result<(), B
     };
     // There may be more uploads than the lock outlives without a refresh.
     let given_up = cluster.during(give_up_marked(&mut lock, repository)).await;
-    let given_up = given_up.map_err(BackupError::from).flatten();
+    let given_up = given_up.map_err(RepositoryError::from).flatten();
     if given_up.is_ok() {
         lock.clear()?;
     }
@@ -70,7 +69,7 @@ pub async fn clean_up_push(repository: &Repository, node: &Node) -> Result<(), B
 pub(in crate::archive) async fn give_up_marked(
     lock: &mut NodeWorkLock,
     repository: &Repository,
-) -> Result<(), BackupError> {
+) -> Result<(), RepositoryError> {
     if let Some(begun) = Begun::parse(lock.mark()?.trim()) {
         give_up(repository, &begun).await?;
         lock.set_mark(NOTHING_BEGUN)?;
@@ -137,9 +136,9 @@ impl fmt::Display for Begun {
 pub(in crate::archive) async fn give_up(
     repository: &Repository,
     begun: &Begun,
-) -> Result<(), BackupError> {
+) -> Result<(), RepositoryError> {
     if let Some(process) = push_by_hand().await {
-        return Err(BackupError::Refused {
+        return Err(RepositoryError::Refused {
             reason: format!(
                 "process {process} pushes a base backup that xdb did not start, and what an earlier push left cannot be told from its uploads"
             ),
@@ -167,7 +166,7 @@ async fn push_by_hand() -> Option<i32> {
     }
 }
 
-async fn end_sessions(repository: &Repository, begun: &Begun) -> Result<(), BackupError> {
+async fn end_sessions(repository: &Repository, begun: &Begun) -> Result<(), RepositoryError> {
     // Without a program, none began anything.
     let Ok((program, _)) = repository.program.find() else {
         return Ok(());
@@ -183,7 +182,7 @@ async fn end_sessions(repository: &Repository, begun: &Begun) -> Result<(), Back
 }
 
 /// Of xdb's own only one push runs at a time, and that one is gone.
-async fn abort_uploads(repository: &Repository, begun: &Begun) -> Result<(), BackupError> {
+async fn abort_uploads(repository: &Repository, begun: &Begun) -> Result<(), RepositoryError> {
     let prefix = repository.key("basebackups_005/");
     for upload in repository.bucket.unfinished_uploads(&prefix).await? {
         if begun.may_own(&upload) {

@@ -21,8 +21,8 @@ use crate::postgres::{self, Archiver, Connection, ControlData, Relay, Server, Ta
 use crate::process;
 use crate::repository::catalog::{self, Catalog, Sentinel};
 use crate::repository::{
-    NodeWorkLock, Program, Repository, Timelines, WorkLock, position_of, set_segment_size,
-    superseded,
+    NodeWorkLock, Program, Repository, RepositoryError, Timelines, WorkLock, position_of,
+    set_segment_size, superseded,
 };
 use crate::store::StateFiles;
 
@@ -85,7 +85,7 @@ impl fmt::Display for PushedBackup {
 /// Takes a base backup of this node's PostgreSQL and pushes it; `full` even where a delta would do.
 ///
 /// # Errors
-/// [`BackupError::Refused`] where a backup would be worthless or mixed with another cluster's; otherwise what failed.
+/// [`RepositoryError::Refused`] where a backup would be worthless or mixed with another cluster's; otherwise what failed.
 /// What an earlier or this push left unfinished in the bucket is given up first.
 pub async fn push(
     repository: &Repository,
@@ -98,7 +98,7 @@ pub async fn push(
             "root's lock and files would stand in the way of the database's user".to_owned();
         let hint =
             "run it as the database's user: runuser -u postgres -- xdb backup push".to_owned();
-        return Err(BackupError::Refused { reason, hint });
+        return Err(RepositoryError::Refused { reason, hint }.into());
     }
     let settings = &repository.program.postgres;
     let directory = repository.data_directory();
@@ -191,7 +191,7 @@ impl Held<'_> {
         let seen = (&before, newer.as_ref());
         let refused = judge_push(self.control, server, archiver, seen, &repository.location);
         if let Some((reason, hint)) = refused {
-            return Err(BackupError::Refused { reason, hint });
+            return Err(RepositoryError::Refused { reason, hint }.into());
         }
         let parent = if full {
             None
@@ -297,7 +297,7 @@ impl Held<'_> {
             let reason = format!("{backup} is of another cluster than postgres.data_directory");
             let hint =
                 "postgres.host led the program elsewhere: do not count on this backup".to_owned();
-            return Err(BackupError::Refused { reason, hint });
+            return Err(RepositoryError::Refused { reason, hint }.into());
         }
         Ok(())
     }
@@ -372,10 +372,11 @@ impl Held<'_> {
             return Ok(());
         }
         let reason = finished.last_words();
-        Err(BackupError::Failed {
+        Err(RepositoryError::Failed {
             program: program.to_string(),
             verb: "backup-push",
             reason,
-        })
+        }
+        .into())
     }
 }

@@ -19,7 +19,8 @@ use crate::model::{ArchiveFile, Lsn, SegmentSize, ServerPosition, TimelineHistor
 use crate::process;
 use crate::repository::ancestry::{self, Ancestry};
 use crate::repository::{
-    HighWater, NodeWorkLock, Repository, Timelines, Work, catalog, is_whole, segment_header,
+    HighWater, NodeWorkLock, Repository, RepositoryError, Timelines, Work, catalog, is_whole,
+    segment_header,
 };
 use crate::store::StateFiles;
 pub use error::FillError;
@@ -52,18 +53,19 @@ const WORK: Work = Work {
 /// Looks for what the archive lacks and `pg_wal` of this node holds, and stores it unless `dry_run`.
 ///
 /// # Errors
-/// [`FillError::Refused`] for root; [`FillError::Lock`] while another run is at work here; otherwise when the bucket cannot be asked, or a push fails.
+/// [`RepositoryError::Refused`] for root; [`RepositoryError::Lock`] while another run is at work here; otherwise when the bucket cannot be asked, or a push fails.
 pub async fn fill(
     repository: &Repository,
     state: &StateFiles,
     dry_run: bool,
 ) -> Result<Filled, FillError> {
     if process::runs_as_root() {
-        return Err(FillError::Refused {
+        return Err(RepositoryError::Refused {
             reason: "root's files would block the database's user".to_owned(),
             hint: "run it as the database's user: runuser -u postgres -- xdb archive fill"
                 .to_owned(),
-        });
+        }
+        .into());
     }
     let directory = state.directory().join("fill");
     let _lock = NodeWorkLock::take(state.directory(), WORK)?;

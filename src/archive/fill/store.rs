@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use super::{Candidate, FillError, Place};
-use crate::archive::wal::WalError;
 use crate::archive::wal::client::refuse_cut;
-use crate::archive::wal::push;
+use crate::archive::wal::{WalError, push};
 use crate::model::{Lsn, TimelineHistory};
 use crate::process;
-use crate::repository::segment_header;
+use crate::repository::{RepositoryError, segment_header};
 
 impl Place<'_> {
     /// Stores one; the inner error says why it is left alone.
@@ -97,11 +96,12 @@ impl Place<'_> {
             return Ok(());
         }
         self.repository.give_up_uploads(name).await;
-        Err(WalError::Failed {
+        Err(RepositoryError::Failed {
             program: program.to_string(),
             verb: "wal-push",
             reason: ended?.to_string(),
-        })
+        }
+        .into())
     }
 
     /// Whether the bucket holds what was pushed, once.

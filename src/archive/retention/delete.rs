@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::{Plan, RetentionError};
 use crate::model::SegmentSize;
 use crate::process;
-use crate::repository::{Program, Repository, set_segment_size};
+use crate::repository::{Program, Repository, RepositoryError, set_segment_size};
 
 /// One call of a program's `delete`.
 pub(super) enum Deletion<'a> {
@@ -160,11 +160,12 @@ impl Deleter<'_> {
 }
 
 fn failed(program: Program, verb: &'static str, reason: String) -> RetentionError {
-    RetentionError::Failed {
+    RepositoryError::Failed {
         program: program.to_string(),
         verb,
         reason,
     }
+    .into()
 }
 
 #[cfg(test)]

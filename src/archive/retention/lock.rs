@@ -1,9 +1,10 @@
 //! One prune at a time, on this node and in the cluster, and none beside a base backup.
 
-use super::RetentionError;
 use crate::archive::backup::{self, clean_up_push};
 use crate::config::Node;
-use crate::repository::{LockError, NodeWorkLock, Repository, Work, WorkLock, WorkLockError};
+use crate::repository::{
+    LockError, NodeWorkLock, Repository, RepositoryError, Work, WorkLock, WorkLockError,
+};
 
 const WORK: Work = Work {
     name: "prune",
@@ -22,7 +23,10 @@ pub(super) struct PruneLock {
 
 impl PruneLock {
     /// Takes it, and gives up what a base backup that was stopped left unfinished.
-    pub(super) async fn take(repository: &Repository, node: &Node) -> Result<Self, RetentionError> {
+    pub(super) async fn take(
+        repository: &Repository,
+        node: &Node,
+    ) -> Result<Self, RepositoryError> {
         let own = NodeWorkLock::take(&node.state_directory, WORK)?;
         let by = (&repository.shared, node.hostname.as_str());
         let mut prune = WorkLock::take(own, by, Some(MARK)).await?;
@@ -38,7 +42,7 @@ impl PruneLock {
         let aborted = prune.cluster.during(push.cluster.during(work));
         let aborted = aborted.await.flatten();
         let aborted = match aborted {
-            Ok(aborted) => aborted.map_err(RetentionError::from),
+            Ok(aborted) => aborted.map_err(RepositoryError::from),
             Err(lost) => Err(lost.into()),
         };
         let lock = Self { prune, push };
@@ -60,13 +64,13 @@ impl PruneLock {
         prune.cluster.during(push.cluster.during(work)).await?
     }
 
-    pub(super) async fn release(mut self) -> Result<(), RetentionError> {
+    pub(super) async fn release(mut self) -> Result<(), RepositoryError> {
         self.push.node.clear()?;
         self.release_cluster().await
     }
 
     /// Leaves the mark of base backups: there are uploads that are not given up yet.
-    async fn release_cluster(mut self) -> Result<(), RetentionError> {
+    async fn release_cluster(mut self) -> Result<(), RepositoryError> {
         self.push.cluster.release().await;
         self.prune.cluster.release().await;
         Ok(self.prune.node.clear()?)
@@ -77,7 +81,7 @@ impl PruneLock {
 ///
 /// # Errors
 /// When the bucket cannot be asked; the locks expire then.
-pub async fn clean_up_prune(repository: &Repository, node: &Node) -> Result<(), RetentionError> {
+pub async fn clean_up_prune(repository: &Repository, node: &Node) -> Result<(), RepositoryError> {
     let mut lock = NodeWorkLock::take(&node.state_directory, WORK)?;
     if lock.mark()?.is_empty() {
         return Ok(());

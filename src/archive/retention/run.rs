@@ -19,8 +19,8 @@ use crate::postgres::{self, ControlData, Server};
 use crate::process;
 use crate::repository::catalog::Catalog;
 use crate::repository::{
-    ArchiveOf, Keeper, Pruned, Relation, Repository, Timelines, forget_catalog, position_of,
-    superseded,
+    ArchiveOf, Keeper, Pruned, Relation, Repository, RepositoryError, Timelines, forget_catalog,
+    position_of, superseded,
 };
 use crate::store::StateFiles;
 
@@ -56,7 +56,7 @@ pub async fn plan(
 /// Deletes what retention does not keep, and compares the bucket with the plan.
 ///
 /// # Errors
-/// [`RetentionError::Refused`] where this node may not prune or the repository is not to be trusted,
+/// [`RepositoryError::Refused`] where this node may not prune or the repository is not to be trusted,
 /// [`RetentionError::NoRetention`] where nothing is configured; otherwise what failed.
 pub async fn prune(
     repository: &Repository,
@@ -67,7 +67,7 @@ pub async fn prune(
         let reason =
             "root's lock and files would stand in the way of the database's user".to_owned();
         let hint = "run it as the database's user: runuser -u postgres -- xdb prune".to_owned();
-        return Err(RetentionError::Refused { reason, hint });
+        return Err(RepositoryError::Refused { reason, hint }.into());
     }
     let place = Place::find(repository, node, retention).await?;
     let mut lock = PruneLock::take(repository, node).await?;
@@ -128,11 +128,11 @@ impl<'a> Place<'a> {
         let refused = judge_server(&self.control, &self.server, newer.as_ref())
             .or_else(|| self.judge_size(&seen.catalog));
         if let Some((reason, hint)) = refused.or(self.why_doubtful().await?) {
-            return Err(RetentionError::Refused { reason, hint });
+            return Err(RepositoryError::Refused { reason, hint }.into());
         }
         let planned = plan_retention(&seen, self.retention, Timestamp::now());
         let refused = |reason| {
-            RetentionError::Refused {
+            RepositoryError::Refused {
             reason,
             hint: "nothing was deleted; find out what is in the repository: `xdb backup list`, `xdb archive verify`".to_owned(),
         }

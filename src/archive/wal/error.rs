@@ -6,9 +6,7 @@ use std::time::Duration;
 use super::waits::Waits;
 use crate::archive::role::RoleError;
 use crate::config::ConfigError;
-use crate::process::ProcessError;
-use crate::repository::{RepositoryError, SharedError};
-use crate::storage::StorageError;
+use crate::repository::{RepositoryError, TOO_SLOW};
 
 #[derive(Debug, thiserror::Error)]
 pub enum WalError {
@@ -23,12 +21,6 @@ pub enum WalError {
         path: PathBuf,
         #[source]
         source: std::io::Error,
-    },
-    #[error("{program} {verb} failed: {reason}")]
-    Failed {
-        program: String,
-        verb: &'static str,
-        reason: String,
     },
     #[error("what the archive holds of {name} is no good: {reason}")]
     Damaged { name: String, reason: String },
@@ -46,8 +38,6 @@ pub enum WalError {
     Twice { name: String },
     #[error("not done after {} s", after.as_secs())]
     TooSlow { after: Duration },
-    #[error("S3 does not answer within {} s", after.as_secs())]
-    NoAnswer { after: Duration },
     #[error("the daemon took {name} and did not answer")]
     Lost { name: String },
     #[error(
@@ -56,8 +46,6 @@ pub enum WalError {
     Stopping { name: String },
     #[error("{name} is not stored: {why}; this standby keeps it")]
     Kept { name: String, why: Waits },
-    #[error("{name} is not handed to PostgreSQL: {reason}")]
-    Unproven { name: String, reason: String },
     #[error("{program} delivered a bad {name}: {reason}")]
     Delivered {
         program: String,
@@ -72,35 +60,15 @@ pub enum WalError {
     Usage(String),
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error(transparent)]
-    Process(#[from] ProcessError),
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    #[error(transparent)]
-    Shared(#[from] SharedError),
 }
 
-/// What this room tells apart itself it has under the same name.
-impl From<RepositoryError> for WalError {
-    fn from(error: RepositoryError) -> Self {
-        match error {
-            RepositoryError::Failed {
-                program,
-                verb,
-                reason,
-            } => Self::Failed {
-                program,
-                verb,
-                reason,
-            },
-            RepositoryError::Usage(usage) => Self::Usage(usage),
-            RepositoryError::Unproven { name, reason } => Self::Unproven { name, reason },
-            RepositoryError::NoAnswer { after } => Self::NoAnswer { after },
-            RepositoryError::Process(error) => Self::Process(error),
-            RepositoryError::Storage(error) => Self::Storage(error),
-            RepositoryError::Shared(error) => Self::Shared(error),
-            error => Self::Repository(error),
-        }
+/// Whatever is one of the repository's errors, or becomes one.
+impl<E> From<E> for WalError
+where
+    RepositoryError: From<E>,
+{
+    fn from(error: E) -> Self {
+        Self::Repository(error.into())
     }
 }
 
@@ -119,12 +87,6 @@ impl WalError {
             }
             Self::Differs { .. } => {
                 "two clusters may write to one prefix: compare their system identifiers, and delete nothing before you know"
-            }
-            Self::Failed { reason, .. } if reason.contains("idle-session timeout") => {
-                "TLS hides the login of walrus from xdb, so the settings of its role count: ALTER ROLE … SET idle_session_timeout = 0 for postgres.user, or set archive.program to wal-g"
-            }
-            Self::Failed { .. } => {
-                "the program's own words are above or in the reason; it can be run by hand"
             }
             Self::Damaged { .. } => {
                 "nothing after it can be recovered: take a base backup with `xdb backup push` now"
@@ -146,25 +108,11 @@ impl WalError {
             Self::Delivered { .. } => {
                 "the file was not handed to PostgreSQL; the archived copy can be looked at by `xdb restore-test`"
             }
-            Self::Unproven { .. } => {
-                "without it the recovery would end too early, or follow another cluster: decide whose timeline it is, then remove it \
-                 with `xdb timeline forget N --set-aside` (runbooks/foreign-backup.md)"
-            }
             Self::NotThere { .. } => {
                 "see PostgreSQL's log for archive_command, and `xdb backup list`"
             }
-            Self::TooSlow { .. } | Self::Process(ProcessError::Deadline { .. }) => {
-                "S3 may be slow or away; the deadlines are archive.push_timeout, fetch_timeout and backup_timeout"
-            }
-            Self::NoAnswer { .. } => {
-                "check s3.endpoint, the VPC endpoint and its security group; PostgreSQL asks again"
-            }
             Self::Config(error) => return error.hint(),
-            Self::Storage(error) => return Some(error.hint()),
-            Self::Shared(error) => return Some(error.hint()),
-            Self::Process(_) => {
-                "check archive.program, postgres.bin_directory, and who may execute them"
-            }
+            Self::TooSlow { .. } => TOO_SLOW,
             Self::Runtime(_) => "the system refuses threads or files: see ulimit and memory",
             Self::Usage(_) => "PostgreSQL replaces %p and %f itself; `xdb --help` lists the verbs",
         };

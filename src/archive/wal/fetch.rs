@@ -22,7 +22,9 @@ use crate::log;
 use crate::model::{ArchiveFile, ServerPosition};
 use crate::postgres::control_file;
 use crate::process;
-use crate::repository::{Repository, Timelines, catalog, own_history, segment_header, timeline_in};
+use crate::repository::{
+    Repository, RepositoryError, Timelines, catalog, own_history, segment_header, timeline_in,
+};
 use crate::storage::Cause;
 use crate::store::StateFiles;
 
@@ -54,7 +56,8 @@ pub fn wal_fetch(config: Option<PathBuf>, arguments: &[OsString]) -> u8 {
             let verb = match &error {
                 WalError::Damaged { .. } => DAMAGED,
                 WalError::Tablespace { .. } => MAKES_TABLESPACE,
-                WalError::Failed { .. } | WalError::Delivered { .. } => "wal-fetch",
+                WalError::Repository(RepositoryError::Failed { .. })
+                | WalError::Delivered { .. } => "wal-fetch",
                 _ => COULD_NOT_LOOK,
             };
             complain(verb, config, &error);
@@ -194,11 +197,15 @@ impl Fetch<'_> {
             // Said at once where it is the archive's own fault; a program that delivered what is not stored may do better.
             let looked_into =
                 matches!(error, WalError::Delivered { .. }) && self.look_into().await?;
-            let of_program = matches!(error, WalError::Failed { .. } | WalError::Delivered { .. });
+            let of_program = matches!(
+                error,
+                WalError::Repository(RepositoryError::Failed { .. }) | WalError::Delivered { .. }
+            );
             failures_though_stored += u32::from(of_program);
             let passing = match &error {
-                WalError::Failed { .. } | WalError::Delivered { .. } => failures_though_stored < 3,
-                WalError::Storage(error) => {
+                WalError::Repository(RepositoryError::Failed { .. })
+                | WalError::Delivered { .. } => failures_though_stored < 3,
+                WalError::Repository(RepositoryError::Storage(error)) => {
                     matches!(error.cause(), Some(Cause::Unreachable(_) | Cause::Other(_)))
                 }
                 WalError::TooSlow { .. } => true,
@@ -206,7 +213,7 @@ impl Fetch<'_> {
             };
             if !passing || Instant::now() + PAUSE > deadline {
                 return Err(match error {
-                    WalError::Failed { .. } => {
+                    WalError::Repository(RepositoryError::Failed { .. }) => {
                         self.look_into().await?;
                         error
                     }
@@ -254,7 +261,7 @@ impl Fetch<'_> {
         // Without it nothing can be fetched, whatever the bucket holds.
         self.repository.program.find()?;
         let look = tokio::time::timeout(STANDBY_LOOK, self.repository.stored_as(self.name)).await;
-        let stored = look.map_err(|_| WalError::NoAnswer {
+        let stored = look.map_err(|_| RepositoryError::NoAnswer {
             after: STANDBY_LOOK,
         })??;
         if stored.is_empty() {
@@ -264,7 +271,7 @@ impl Fetch<'_> {
             Ok(true) => self.attempt(STANDBY_FETCH).await,
             Ok(false) => Ok(false),
             // Asked for every few seconds: PostgreSQL's log is enough.
-            Err(error @ WalError::Unproven { .. }) => {
+            Err(error @ WalError::Repository(RepositoryError::Unproven { .. })) => {
                 log::to_stderr(&format!("xdb wal-fetch: {error}\n{FOREIGN}\n"));
                 Ok(false)
             }
@@ -348,11 +355,12 @@ impl Fetch<'_> {
             return Ok(false);
         }
         let reason = format!("{}, though the archive holds {}", ended?, self.name);
-        Err(WalError::Failed {
+        Err(RepositoryError::Failed {
             program: program.to_string(),
             verb: "wal-fetch",
             reason,
-        })
+        }
+        .into())
     }
 
     /// PostgreSQL runs `restore_command` in the data directory: a scratch cluster's is not the configured one.

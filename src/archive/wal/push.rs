@@ -19,7 +19,7 @@ use crate::postgres;
 use crate::process;
 use crate::repository::ancestry::{self, Place};
 use crate::repository::program::ReadyMark;
-use crate::repository::{Program, Repository, Timelines, catalog, segment_header};
+use crate::repository::{Program, Repository, RepositoryError, Timelines, catalog, segment_header};
 use crate::storage::Object;
 use crate::store::StateFiles;
 
@@ -220,11 +220,12 @@ async fn store(
     }
     repository.give_up_uploads(name).await;
     let reason = ended?.to_string();
-    Err(WalError::Failed {
+    Err(RepositoryError::Failed {
         program: program.to_string(),
         verb: "wal-push",
         reason,
-    })
+    }
+    .into())
 }
 
 #[cfg(test)]
