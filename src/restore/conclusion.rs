@@ -90,7 +90,7 @@ pub(crate) fn conclude(
     let message = log::chain(error);
     match (conclusion_of(error), seen) {
         // Damage that was found counts, however the test ended.
-        (Conclusion::NotRun, Some(seen)) if is_bad => advised(
+        (Conclusion::NotRun | Conclusion::Refused, Some(seen)) if is_bad => advised(
             (Conclusion::Failed, advice.bad),
             format!("{seen} (then: {message})"),
         ),
@@ -120,6 +120,10 @@ mod tests {
             doing: "a dump was read",
             message: "timed out".to_owned(),
         };
+        let refused = || RestoreError::Refused {
+            reason: "a server runs here".to_owned(),
+            hint: "stop it".to_owned(),
+        };
         let critical = || Verdict::Critical("cut".to_owned());
         let unknown = || Verdict::Unknown("no postgis".to_owned());
         let warning = || Verdict::Warning("half".to_owned());
@@ -138,6 +142,18 @@ mod tests {
                 Err(RestoreError::Bad("it stopped".to_owned())),
                 Conclusion::Failed,
                 "it stopped (a: cut)",
+            ),
+            (
+                vec![critical()],
+                Err(refused()),
+                Conclusion::Failed,
+                "a: cut (then: refused: a server runs here)",
+            ),
+            (
+                vec![unknown()],
+                Err(refused()),
+                Conclusion::Refused,
+                "refused: a server runs here",
             ),
             (
                 vec![Verdict::Ok],

@@ -32,7 +32,8 @@ use steps::{OnStep, Steps, secs};
 use verifications::{Verifications, named_reason};
 
 pub(crate) use cluster::{
-    HeldSetting, RestoreRequest, RestoredCluster, finish_restore, outlook, restore_cluster, shell,
+    HeldSetting, RestoreRequest, RestoredCluster, check_target, finish_restore, outlook,
+    restore_cluster, shell,
 };
 pub(crate) use conclusion::Conclusion;
 pub(crate) use drill::{Options, Report, TestLevel, prove, run};

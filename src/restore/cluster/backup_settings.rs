@@ -43,7 +43,7 @@ pub(crate) struct HeldSetting {
     pub was: Option<&'static str>,
 }
 
-/// What `put_back` did.
+/// What [`put_back_settings`] did.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RestoredSettings {
     pub held: Vec<HeldSetting>,
@@ -110,7 +110,7 @@ pub(crate) fn put_back_settings(
     held_settings(aside)
 }
 
-/// The result of [`put_back`] with `aside`, without doing it.
+/// The result of [`put_back_settings`] with `aside`, without doing it.
 ///
 /// # Errors
 /// When a file cannot be read.

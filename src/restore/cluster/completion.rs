@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::backup_settings::{RestoredSettings, held_settings, put_back_settings};
 use super::layout::{DATA, LAST, WORK, aside_directory, has_recovered};
 use super::shell::shell;
-use super::target_directory::{judge_owner, live_postmaster};
+use super::target_directory::{check_owner, live_postmaster};
 use crate::postgres::ControlData;
 use crate::process::MarkedLock;
 use crate::restore::RestoreError;
@@ -107,7 +107,7 @@ impl StoppedRestore {
                 source,
             })?,
         };
-        judge_owner(&directory)?;
+        check_owner(&directory)?;
         let work = directory.join(WORK);
         let is_here = |name: &str| directory.join(name).exists();
         if !work.is_dir() && is_here("global/pg_control") && !is_here("recovery.signal") {

@@ -13,6 +13,6 @@ mod target_directory;
 mod work_directory;
 
 pub(crate) use backup_settings::HeldSetting;
-pub(crate) use outlook::{RestoreRequest, outlook};
+pub(crate) use outlook::{RestoreRequest, check_target, outlook};
 pub(crate) use restore::{RestoredCluster, finish_restore, restore_cluster};
 pub(crate) use shell::shell;

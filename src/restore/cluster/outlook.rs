@@ -1,11 +1,11 @@
 //! What `xdb restore` would do: which backup it would fetch, how long that takes, what is lost, and whether it can be done.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::target_directory::judge_target_directory;
+use super::target_directory::check_target_directory;
 use crate::restore::plan::{
-    Forecast, LATEST, Pick, Survey, Until, check_parts, check_version, forecast, judge_name,
-    skipped_backups, survey,
+    Forecast, LATEST, Pick, Survey, Until, check_parts, check_restore_point, check_version,
+    forecast, skipped_backups, survey,
 };
 use crate::restore::recover::refuse_root;
 use crate::restore::scratch::{existing_ancestor, free_bytes, judge_space};
@@ -29,7 +29,16 @@ pub(crate) struct Outlook {
     pub(super) record: RestoreRecord,
 }
 
-/// Plans the restore; changes nothing.
+/// Whether this user may restore a cluster to `directory`; asks nothing of the bucket, and touches nothing.
+///
+/// # Errors
+/// [`RestoreError::Refused`] for root, and where the directory cannot be taken.
+pub(crate) fn check_target(directory: &Path) -> Result<(), RestoreError> {
+    refuse_root()?;
+    check_target_directory(directory)
+}
+
+/// Plans the restore to a directory that [`check_target`] found good; changes nothing.
 ///
 /// # Errors
 /// When it is refused, there is nothing to restore, or the bucket cannot be read.
@@ -37,14 +46,12 @@ pub(crate) async fn outlook(
     setup: &Setup,
     request: &RestoreRequest,
 ) -> Result<Outlook, RestoreError> {
-    refuse_root()?;
-    judge_target_directory(&request.directory)?;
     let mut record = RestoreRecord::default();
     let (backup, until) = (request.backup.as_deref(), request.until.as_ref());
     let survey = survey(setup, (backup, Pick::Good), until, &mut record).await?;
     // A typo of a restore point is found in the WAL sooner than by the replay.
     if matches!(until, Some(Until::Name(_))) {
-        judge_name(&survey, until).await?;
+        check_restore_point(&survey, until).await?;
     }
     let free = free_bytes(existing_ancestor(&request.directory))?;
     let is_named = backup.is_some_and(|name| name != LATEST);

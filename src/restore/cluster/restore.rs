@@ -25,7 +25,7 @@ use crate::restore::recover::{
 };
 use crate::restore::scratch::{PlacedTablespace, placed_tablespaces, sync_volume};
 use crate::restore::verify::{
-    check_node, judge_fetched, judge_prepared, judge_recovered, list_databases,
+    check_fetched, check_node, judge_prepared, judge_recovered, list_databases,
 };
 use crate::restore::{OnStep, RestoreError, Setup, Step, Verifications, named_reason, secs};
 
@@ -214,7 +214,7 @@ async fn recover(
     let bytes = plan.sentinel.restored_size();
     report_fetch(recovery.fetch(scratch, survey), scratch, bytes, notify).await?;
     let verifications = &mut recovery.record.verifications;
-    let control = judge_fetched(verifications, bin, &scratch.data(), survey, true).await?;
+    let control = check_fetched(verifications, bin, &scratch.data(), survey, true).await?;
     set_aside_settings(&scratch.data(), &work.aside())?;
     work.note_control(control.clone());
 

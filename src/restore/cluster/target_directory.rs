@@ -16,7 +16,7 @@ use crate::restore::scratch::{existing_ancestor, take_lock};
 ///
 /// # Errors
 /// [`RestoreError::Refused`]: it is not empty, another's, part of a data directory, or holds a restore that did not end.
-pub(crate) fn judge_target_directory(directory: &Path) -> Result<(), RestoreError> {
+pub(crate) fn check_target_directory(directory: &Path) -> Result<(), RestoreError> {
     let refused = |reason: String, hint: String| Err(RestoreError::Refused { reason, hint });
     let shown = directory.display();
     let around = |from: &Path| -> Vec<PathBuf> { from.ancestors().map(Path::to_owned).collect() };
@@ -47,7 +47,7 @@ pub(crate) fn judge_target_directory(directory: &Path) -> Result<(), RestoreErro
             "name an empty one, or one that is not there yet".to_owned(),
         );
     }
-    judge_owner(directory)?;
+    check_owner(directory)?;
     let work = directory.join(WORK);
     if work.exists() {
         // Another restore that runs there holds it.
@@ -88,7 +88,7 @@ pub(crate) fn judge_target_directory(directory: &Path) -> Result<(), RestoreErro
 ///
 /// # Errors
 /// [`RestoreError::Refused`] where it is another's.
-pub(crate) fn judge_owner(directory: &Path) -> Result<(), RestoreError> {
+pub(crate) fn check_owner(directory: &Path) -> Result<(), RestoreError> {
     let metadata = fs::metadata(directory).map_err(|source| unreadable(directory, source))?;
     if metadata.uid() == geteuid().as_raw() {
         return Ok(());
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     fn refusal(directory: &Path) -> String {
-        judge_target_directory(directory).unwrap_err().to_string()
+        check_target_directory(directory).unwrap_err().to_string()
     }
 
     #[test]
@@ -150,8 +150,8 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let at = |name: &str| parent.path().join(name);
         fs::create_dir_all(at("empty")).unwrap();
-        judge_target_directory(&at("empty")).unwrap();
-        judge_target_directory(&at("not/there/yet")).unwrap();
+        check_target_directory(&at("empty")).unwrap();
+        check_target_directory(&at("not/there/yet")).unwrap();
         fs::create_dir_all(at("full/sub")).unwrap();
         assert!(refusal(&at("full")).contains("is not empty"));
         fs::write(at("file"), "").unwrap();
@@ -209,7 +209,7 @@ mod tests {
         let work = new.join(WORK);
         // As after kill -9: nothing is dropped, and the lock is free.
         fs::create_dir_all(work.join("data/global")).unwrap();
-        let error = judge_target_directory(&new).unwrap_err();
+        let error = check_target_directory(&new).unwrap_err();
         assert!(error.to_string().contains("did not end"), "{error}");
         let hint = error.hint().unwrap();
         let work_shown = work.display();
@@ -217,7 +217,7 @@ mod tests {
         // The same after its recovery.
         fs::create_dir(work.join("brought")).unwrap();
         fs::write(work.join("data/global/pg_control"), "").unwrap();
-        let error = judge_target_directory(&new).unwrap_err();
+        let error = check_target_directory(&new).unwrap_err();
         assert!(error.to_string().contains("has recovered"), "{error}");
         let hint = error.hint().unwrap();
         assert!(

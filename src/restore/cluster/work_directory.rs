@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::backup_settings::RestoredSettings;
 use super::completion::{complete_restore, finish_hint};
 use super::layout::{WORK, aside_directory, has_recovered};
-use super::target_directory::judge_target_directory;
+use super::target_directory::check_target_directory;
 use crate::log;
 use crate::postgres::ControlData;
 use crate::process::kill_all_under;
@@ -43,9 +43,9 @@ impl WorkDirectory {
     /// Takes `directory` for a restore, and makes it where it is missing.
     ///
     /// # Errors
-    /// As [`judge`], or when it cannot be made.
+    /// As [`check_target_directory`], or when it cannot be made.
     pub(crate) fn open(directory: &Path) -> Result<Self, RestoreError> {
-        judge_target_directory(directory)?;
+        check_target_directory(directory)?;
         let made = !directory.exists();
         make_private(directory)?;
         let failed = |operation, source| RestoreError::File {
@@ -155,7 +155,7 @@ mod tests {
         let work = WorkDirectory::open(&new).unwrap();
         assert!(work.scratch.data().is_dir());
         assert!(matches!(
-            judge_target_directory(&new),
+            check_target_directory(&new),
             Err(RestoreError::Busy { .. })
         ));
         drop(work);
@@ -214,7 +214,7 @@ mod tests {
             let here = |name: &str| new.join("xdb-restore/data").join(name).exists();
             assert!(here(LAST) && here("base"), "{stop}");
             assert!(
-                judge_target_directory(&new)
+                check_target_directory(&new)
                     .unwrap_err()
                     .hint()
                     .unwrap()

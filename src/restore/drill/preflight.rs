@@ -5,7 +5,8 @@ use super::run::Drill;
 use crate::model::Verdict;
 use crate::restore::RestoreError;
 use crate::restore::plan::{
-    NoLiveServer, Pick, Survey, check_parts, check_version, judge_name, measure_rpo, survey,
+    NoLiveServer, Pick, Survey, check_parts, check_restore_point, check_version, measure_rpo,
+    survey,
 };
 use crate::restore::scratch::{Scratch, judge_space};
 use crate::restore::verify::judge_last_archived;
@@ -29,7 +30,7 @@ impl Drill<'_> {
             self.judge_end_of_archive(&found).await;
         }
         if options.is_guess {
-            judge_name(&found, until).await?;
+            check_restore_point(&found, until).await?;
         }
         check_version(&setup.postgres().bin_directory, &found.plan).await?;
         let live = setup.repository.data_directory();

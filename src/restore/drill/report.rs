@@ -137,9 +137,13 @@ impl Default for Report {
 }
 
 impl Report {
-    /// Of a test that could not begin.
-    pub(crate) fn not_begun(error: RestoreError) -> Self {
-        Self::default().conclude(RestoreRecord::default(), Vec::new(), Err(error))
+    /// Of a test at `level` that could not begin.
+    pub(crate) fn not_begun(level: TestLevel, error: RestoreError) -> Self {
+        let report = Self {
+            level,
+            ..Self::default()
+        };
+        report.conclude(RestoreRecord::default(), Vec::new(), Err(error))
     }
 
     /// Concludes from the outcome of the work and from what it showed.
@@ -193,6 +197,26 @@ const ADVICE: Advice = Advice {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_segment_that_wal_fetch_called_damaged_is_named() {
+        let name = "000000010000000000000003";
+        for (message, expected) in [
+            (
+                format!("{DAMAGED}: what the archive holds of {name} is no good"),
+                Some(name),
+            ),
+            (
+                format!("{DAMAGED}: 00000002.history, before {name}"),
+                Some(name),
+            ),
+            (format!("{DAMAGED}: 00000002.history"), None),
+            (format!("recovery ended before {name}"), None),
+            (format!("wal-fetch: could not look for {name}"), None),
+        ] {
+            assert_eq!(damaged_segment(&message).as_deref(), expected, "{message}");
+        }
+    }
 
     #[test]
     fn the_json_has_every_key_even_when_nothing_is_known() {

@@ -12,7 +12,7 @@ use crate::model::Verdict;
 use crate::restore::plan::{Survey, Until, measure_rpo};
 use crate::restore::recover::{Recovery, RecoveryEnd, refuse_root};
 use crate::restore::scratch::{Scratch, sync_volume};
-use crate::restore::verify::{SqlCheck, judge_fetched, judge_recovered};
+use crate::restore::verify::{SqlCheck, check_fetched, judge_recovered};
 use crate::restore::{OnStep, RestoreError, Setup, secs};
 
 /// What of the configuration a single test may override.
@@ -106,7 +106,7 @@ impl Drill<'_> {
         let settings = self.recovery.setup.postgres();
         self.recovery.fetch(scratch, survey).await?;
         let with_files = self.report.level >= TestLevel::Check;
-        let control = judge_fetched(
+        let control = check_fetched(
             &mut self.recovery.record.verifications,
             &settings.bin_directory,
             &scratch.data(),

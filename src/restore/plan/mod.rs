@@ -20,7 +20,7 @@ pub(crate) use live_server::{LiveServer, NoLiveServer, archived_segment, read_li
 pub(crate) use loss::measure_rpo;
 pub(crate) use recovery_target::not_in_the_wal;
 pub(crate) use restore_plan::{GAP_MAY_CLOSE, LATEST, Pick, skipped_backups};
-pub(crate) use restore_point::judge_name;
+pub(crate) use restore_point::check_restore_point;
 pub(crate) use survey::{Survey, check_parts, check_version, survey};
 pub(crate) use until::{TargetSettings, Until, UntilError, behind_record, is_explicit};
 pub(crate) use wal_path::{object_suffix, stored_segments};

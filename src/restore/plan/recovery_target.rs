@@ -86,8 +86,8 @@ pub(crate) fn judge_reach(
     }
     let reason = match path.missing.first() {
         Some(gap) => format!(
-            "{until} cannot be reached: WAL is missing: {}",
-            gap.named(size)
+            "{until} cannot be reached: {}",
+            catalog.wal.why_not_past(*gap)
         ),
         None => format!("{until} is past the end of the archive"),
     };

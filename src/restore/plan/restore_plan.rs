@@ -236,11 +236,8 @@ fn judge_gaps(path: &RecoveryPath, wal: &Wal) -> Verdict {
     let Some(gap) = path.missing.first() else {
         return Verdict::Ok;
     };
-    let named = match wal.why_damaged(*gap) {
-        Some(damaged) => format!("WAL is damaged: {damaged}"),
-        None => format!("WAL is missing: {}", gap.named(wal.size)),
-    };
-    Verdict::Critical(format!("{named}; nothing after it can be recovered"))
+    let reason = wal.why_not_past(*gap);
+    Verdict::Critical(format!("{reason}; nothing after it can be recovered"))
 }
 
 /// Whether programs that call themselves `version` (such as `postgres (PostgreSQL) 17.6`) can start the backup.

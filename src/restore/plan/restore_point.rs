@@ -24,7 +24,10 @@ const LONG_PAGE_HEADER: usize = 40;
 ///
 /// # Errors
 /// [`RestoreError::Unreachable`] where it is not there.
-pub(crate) async fn judge_name(survey: &Survey, until: Option<&Until>) -> Result<(), RestoreError> {
+pub(crate) async fn check_restore_point(
+    survey: &Survey,
+    until: Option<&Until>,
+) -> Result<(), RestoreError> {
     let Some(until @ Until::Name(name)) = until else {
         return Ok(());
     };

@@ -67,7 +67,13 @@ impl GapWatch {
         (now, clock): (Instant, Timestamp),
     ) -> GapDecision {
         let gap = plan.path.missing.first().copied();
-        let gap = gap.filter(|gap| catalog.wal.why_damaged(*gap).is_none());
+        let is_damaged = |gap: &Span| {
+            catalog
+                .wal
+                .damaged
+                .contains_key(&gap.ends(catalog.wal.size).0)
+        };
+        let gap = gap.filter(|gap| !is_damaged(gap));
         let Some(gap) = gap.filter(|gap| is_young(*gap, catalog, clock)) else {
             return GapDecision::Believe;
         };

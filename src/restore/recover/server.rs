@@ -222,8 +222,8 @@ impl ScratchServer {
                 .filter(|name| !ALWAYS_THERE.contains(&name.as_str())),
         );
         let mut first = None;
-        for accepting_target in databases {
-            let target = self.target(&accepting_target);
+        for database in databases {
+            let target = self.target(&database);
             let error = match postgres::connect(&target, Duration::from_secs(10)).await {
                 Ok(connection) => {
                     const ASK: &str = "SELECT pg_catalog.pg_is_in_recovery()";

@@ -13,6 +13,6 @@ pub(crate) use space::{
 };
 pub(crate) use sync::sync_volume;
 pub(crate) use tablespaces::{
-    PlacedTablespace, TABLESPACE_MAP, allow_tablespace_links, has_tablespaces,
-    judge_fetched_tablespaces, placed_tablespaces, remove_dropped_tablespaces,
+    PlacedTablespace, TABLESPACE_MAP, allow_tablespace_links, check_fetched_tablespaces,
+    has_tablespaces, placed_tablespaces, remove_dropped_tablespaces,
 };

@@ -29,7 +29,7 @@ pub(crate) struct PlacedTablespace {
 ///
 /// # Errors
 /// [`RestoreError::Refused`] when there is a link, [`RestoreError::Bad`] when one did not come.
-pub(crate) fn judge_fetched_tablespaces(
+pub(crate) fn check_fetched_tablespaces(
     data: &Path,
     tablespaces: &[Tablespace],
 ) -> Result<(), RestoreError> {
@@ -174,18 +174,18 @@ mod tests {
     fn a_link_and_a_tablespace_that_did_not_come_are_found() {
         let data = tempfile::tempdir().unwrap();
         let data = data.path();
-        judge_fetched_tablespaces(data, &[]).unwrap();
+        check_fetched_tablespaces(data, &[]).unwrap();
         assert!(!has_tablespaces(data).unwrap());
-        let error = judge_fetched_tablespaces(data, &[aside()]).unwrap_err();
+        let error = check_fetched_tablespaces(data, &[aside()]).unwrap_err();
         assert!(error.to_string().contains("nothing came of"), "{error}");
         assert_eq!(placed_tablespaces(data, &[aside()]), []);
         fs::create_dir_all(data.join("pg_tblspc/16390/PG_17_1")).unwrap();
-        judge_fetched_tablespaces(data, &[aside()]).unwrap();
+        check_fetched_tablespaces(data, &[aside()]).unwrap();
         assert!(has_tablespaces(data).unwrap());
         let at = data.join("pg_tblspc/16390");
         assert_eq!(placed_tablespaces(data, &[aside()])[0].placed, at);
         std::os::unix::fs::symlink("/srv/aside", data.join("pg_tblspc/7")).unwrap();
-        let error = judge_fetched_tablespaces(data, &[aside()]).unwrap_err();
+        let error = check_fetched_tablespaces(data, &[aside()]).unwrap_err();
         assert!(error.to_string().contains("no directory"), "{error}");
     }
 }

@@ -127,13 +127,16 @@ pub(crate) fn judge_last_archived(
         _ if live.server.in_recovery => {
             judge_mark(&format!("this standby passed over {last}"), catalog)
         }
-        _ => Verdict::Critical(format!(
-            "PostgreSQL archived {last}, and the repository does not hold it: its newest segment is {}",
-            newest.map_or_else(
-                || "none".to_owned(),
-                |segment| segment.name(catalog.wal.size)
-            )
-        )),
+        _ => Verdict::Critical(match catalog.wal.why_damaged(last) {
+            Some(damaged) => format!("PostgreSQL archived {last} last: {damaged}"),
+            None => format!(
+                "PostgreSQL archived {last}, and the repository does not hold it: its newest segment is {}",
+                newest.map_or_else(
+                    || "none".to_owned(),
+                    |segment| segment.name(catalog.wal.size)
+                )
+            ),
+        }),
     }
 }
 
@@ -141,10 +144,14 @@ pub(crate) fn judge_last_archived(
 fn judge_mark(reason: &str, catalog: &Catalog) -> Verdict {
     match catalog.lost_end() {
         Ok(None) => Verdict::Ok,
-        Ok(Some(lost)) => Verdict::Critical(format!(
-            "{} was archived last, by the high-water mark, and the repository does not hold it",
-            lost.name(catalog.wal.size)
-        )),
+        Ok(Some(lost)) => {
+            let name = lost.name(catalog.wal.size);
+            let why = catalog.wal.why_damaged(&name);
+            let why = why.unwrap_or_else(|| "the repository does not hold it".to_owned());
+            Verdict::Critical(format!(
+                "{name} was archived last, by the high-water mark: {why}"
+            ))
+        }
         Err(unmarked) => Verdict::Unknown(format!(
             "the end of the archive is unverified: {reason}, and {unmarked}"
         )),

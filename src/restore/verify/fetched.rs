@@ -8,7 +8,7 @@ use crate::model::Verdict;
 use crate::postgres::{self, ControlData, PostgresError};
 use crate::restore::plan::Survey;
 use crate::restore::recover::{clear_links, judge_links};
-use crate::restore::scratch::judge_fetched_tablespaces;
+use crate::restore::scratch::check_fetched_tablespaces;
 use crate::restore::{RestoreError, Verifications};
 
 /// Judges the data directory that was fetched, and removes the links in it; with `with_files`, all files that the backup
@@ -16,7 +16,7 @@ use crate::restore::{RestoreError, Verifications};
 ///
 /// # Errors
 /// When it is not whole, or a server on it could write to live files.
-pub(crate) async fn judge_fetched(
+pub(crate) async fn check_fetched(
     verifications: &mut Verifications,
     bin: &Path,
     data: &Path,
@@ -24,7 +24,7 @@ pub(crate) async fn judge_fetched(
     with_files: bool,
 ) -> Result<ControlData, RestoreError> {
     let plan = &survey.plan;
-    judge_fetched_tablespaces(data, &plan.sentinel.tablespaces)?;
+    check_fetched_tablespaces(data, &plan.sentinel.tablespaces)?;
     let unreadable = |source| RestoreError::File {
         operation: "read",
         path: data.to_owned(),

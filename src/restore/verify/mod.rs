@@ -25,7 +25,7 @@ pub(crate) use archive_end::judge_last_archived;
 pub(crate) use assertions::{check_assertion, read_assertions};
 pub(crate) use checksums::check_checksums;
 pub(crate) use databases::{Database, judge_prepared, list_databases, roll_back};
-pub(crate) use fetched::judge_fetched;
+pub(crate) use fetched::check_fetched;
 pub(crate) use needs::check_node;
 pub(crate) use object_findings::{ObjectFindings, UncheckedObject};
 pub(crate) use recovered::judge_recovered;

@@ -203,7 +203,7 @@ mod tests {
         other_rest[SIZE - PAGE + 16] ^= 1;
         for (what, bytes, offset, expected) in [
             (
-                "it goes on",
+                "the record continues",
                 segment(near, 9000),
                 near,
                 StopRecord::Continues,
