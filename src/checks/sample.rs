@@ -226,8 +226,7 @@ impl Sampler {
     }
 
     async fn last_success(&self, job: &str) -> Result<Option<Success>, SampleError> {
-        let repository = self.repository.get().await?;
-        Ok(repository.shared.last_success(job).await?)
+        Ok(self.repository.shared().await?.last_success(job).await?)
     }
 
     /// The one check for which "could not connect" is no unknown.

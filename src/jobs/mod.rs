@@ -98,12 +98,13 @@ pub(crate) enum CleanUpError {
 }
 
 impl CleanUpError {
-    /// The job's lock on this node cannot be used at all, so a retry fails, too.
+    /// The job's lock on this node cannot be used at all, or the configuration is wrong, so a retry fails, too.
     pub(crate) fn is_final(&self) -> bool {
         matches!(
             self,
-            Self::Repository(RepositoryError::Lock(WorkLockError::File { .. }))
-                | Self::Dump(DumpError::Lock(WorkLockError::File { .. }))
+            Self::Repository(
+                RepositoryError::Lock(WorkLockError::File { .. }) | RepositoryError::Placeholder(_)
+            ) | Self::Dump(DumpError::Lock(WorkLockError::File { .. }) | DumpError::Placeholder(_))
         )
     }
 }
@@ -275,7 +276,7 @@ impl JobResult {
 }
 
 async fn dumps(config: &Config, repository: &RepositoryHandle) -> Result<Dumps, DumpError> {
-    Dumps::beside(repository.get().await?.shared, config)
+    Dumps::beside(repository.shared().await?, config)
 }
 
 /// The verdict of a test.
@@ -285,7 +286,7 @@ fn judge_test(conclusion: Conclusion, reason: Option<&str>) -> Verdict {
         Conclusion::Passed => Verdict::Ok,
         Conclusion::Failed => Verdict::Critical(reason),
         // To restore all of it again soon would show no more.
-        Conclusion::Incomplete => Verdict::Warning(format!("not fully looked at: {reason}")),
+        Conclusion::Incomplete => Verdict::Warning(format!("not fully verified: {reason}")),
         Conclusion::Refused | Conclusion::NotRun => Verdict::Unknown(reason),
     }
 }

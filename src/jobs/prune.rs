@@ -71,13 +71,13 @@ pub(crate) async fn run(
 fn judge(report: &Report) -> Verdict {
     if !report.gone.is_empty() {
         return Verdict::Critical(format!(
-            "what retention keeps is gone: {}",
+            "what retention keeps is missing: {}",
             named(&report.gone)
         ));
     }
     if !report.left.is_empty() {
         return Verdict::Warning(format!(
-            "what retention deletes is still there: {}",
+            "what retention deletes still exists: {}",
             named(&report.left)
         ));
     }
@@ -124,14 +124,19 @@ mod tests {
                 0,
                 1,
                 "warning",
-                Some("what retention deletes is still there: b0"),
+                Some("what retention deletes still exists: b0"),
             ),
-            (1, 1, "critical", Some("what retention keeps is gone: b0")),
+            (
+                1,
+                1,
+                "critical",
+                Some("what retention keeps is missing: b0"),
+            ),
             (
                 7,
                 0,
                 "critical",
-                Some("what retention keeps is gone: b0, b1, b2, b3, b4 and 2 more"),
+                Some("what retention keeps is missing: b0, b1, b2, b3, b4 and 2 more"),
             ),
         ] {
             let verdict = judge(&report(gone, left));

@@ -6,7 +6,7 @@ use super::{Job, JobResult, JobRun, Occupied, Stopwatch, Where, judge_test};
 use crate::config::{self, Loaded};
 use crate::model::{Finding, JobDetail, Scope, TestReport, Verdict};
 use crate::repository::RepositoryHandle;
-use crate::restore::{self, Conclusion, Options, Report, Setup, Step};
+use crate::restore::{self, Conclusion, Options, Report, Setup, Step, TestLevel};
 
 pub(crate) static JOB: Job = Job {
     name: "restore-test",
@@ -36,7 +36,10 @@ pub(crate) async fn run(
             let setup = Setup::new(loaded, repository);
             restore::prove(&setup, &Options::default(), progress).await
         }
-        Err(error) => Report::not_begun(error.into()),
+        Err(error) => {
+            let level = TestLevel::named(&loaded.config.restore_test.level);
+            Report::not_begun(level, error.into())
+        }
     };
     let verdict = judge_test(report.conclusion, report.reason.as_deref());
     let detail = JobDetail::RestoreTest(Box::new(TestReport::of(&report)));

@@ -156,8 +156,9 @@ impl From<TestReport> for Value {
 impl TestReport {
     /// Of the report that a restore test made.
     pub fn of(report: &impl Serialize) -> Self {
-        let json = serde_json::to_value(report).unwrap_or_default();
-        json.try_into().unwrap_or_default()
+        let json = serde_json::to_value(report).expect("a report can be written as JSON");
+        json.try_into()
+            .expect("a report is read back as it was written")
     }
 
     fn summary(&self) -> Self {

@@ -28,8 +28,6 @@ pub enum RepositoryError {
     Sentinel { backup: String, reason: String },
     #[error("refused: {reason}")]
     Refused { reason: String, hint: String },
-    #[error("{0}")]
-    Usage(String),
     #[error("{name} is not handed to PostgreSQL: {reason}")]
     Unproven { name: String, reason: String },
     #[error("cannot read the control file of {}", directory.display())]
@@ -49,9 +47,19 @@ pub enum RepositoryError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     #[error(transparent)]
-    Shared(#[from] SharedError),
+    Shared(SharedError),
     #[error(transparent)]
     Postgres(#[from] PostgresError),
+}
+
+impl From<SharedError> for RepositoryError {
+    fn from(error: SharedError) -> Self {
+        match error {
+            SharedError::Placeholder(error) => Self::Placeholder(error),
+            SharedError::Storage(error) => Self::Storage(error),
+            error => Self::Shared(error),
+        }
+    }
 }
 
 impl From<LockError> for RepositoryError {
@@ -90,7 +98,6 @@ impl RepositoryError {
                 "the backup's sentinel is damaged: do not count on this backup"
             }
             Self::Refused { hint, .. } => return hint.clone(),
-            Self::Usage(_) => "PostgreSQL replaces %p and %f itself; `xdb --help` lists the verbs",
             Self::Unproven { .. } => {
                 "without it the recovery would end too early, or follow another cluster: decide whose timeline it is, then remove it \
                  with `xdb timeline forget N --set-aside` (runbooks/foreign-backup.md)"
@@ -99,9 +106,7 @@ impl RepositoryError {
                 "postgres.data_directory must be that of this node's server, and readable: run it as postgres"
             }
             Self::State { .. } => "node.state_directory belongs to the user that runs xdb",
-            Self::NoAnswer { .. } => {
-                "check s3.endpoint, the VPC endpoint and its security group; PostgreSQL asks again"
-            }
+            Self::NoAnswer { .. } => "check s3.endpoint, the VPC endpoint and its security group",
             Self::Lock(error) => return error.hint(),
             Self::Process(ProcessError::Deadline { .. }) => TOO_SLOW,
             Self::Process(_) => {

@@ -183,12 +183,19 @@ mod tests {
     fn only_what_something_shows_can_be_forgotten() {
         let history = |text: &str| text.parse::<TimelineHistory>().unwrap();
         let (archived, theirs) = (history("1\t0/5000000\tr\n"), history("1\t0/6000000\tr\n"));
-        let away = || RepositoryError::Usage("S3 is away".to_owned());
+        let away = || RepositoryError::NoAnswer {
+            after: std::time::Duration::from_secs(5),
+        };
         let choose = |archived, shown| choose_history(Timeline(2), archived, shown);
         for (what, found, shown, expected) in [
             ("a typo", Ok(None), None, Err("shows timeline 2")),
-            ("away", Err(away()), None, Err("S3 is away")),
-            ("away, a number", Err(away()), Some(None), Err("S3 is away")),
+            ("away", Err(away()), None, Err("S3 does not answer")),
+            (
+                "away, a number",
+                Err(away()),
+                Some(None),
+                Err("S3 does not answer"),
+            ),
             (
                 "away, a peer",
                 Err(away()),

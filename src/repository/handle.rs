@@ -1,8 +1,10 @@
-//! The repository of a process that runs for long: opened at its first use, and again when its settings were read again.
+//! The repository of a process that runs for long: one client of S3, made at its first use, and again after a failure.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use super::{Repository, RepositoryError};
+use tokio::sync::Mutex;
+
+use super::{Repository, RepositoryError, Shared, SharedError};
 use crate::config::Config;
 
 /// Clones share it.
@@ -11,48 +13,42 @@ pub struct RepositoryHandle(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// What the next opening uses.
-    config: Mutex<Config>,
-    opened: tokio::sync::Mutex<Option<Repository>>,
+    config: Config,
+    opened: Mutex<Option<Shared>>,
 }
 
 impl RepositoryHandle {
     /// Nothing is opened yet.
     pub fn new(config: &Config) -> Self {
         Self(Arc::new(Inner {
-            config: Mutex::new(config.clone()),
-            opened: tokio::sync::Mutex::new(None),
+            config: config.clone(),
+            opened: Mutex::new(None),
         }))
     }
 
-    /// The repository, opened where it was not.
+    /// The repository. Its location is worked out each time, because an upgrade changes `{major}`.
     ///
     /// # Errors
     /// As [`Repository::open`]; the next call tries again.
     pub async fn get(&self) -> Result<Repository, RepositoryError> {
+        Repository::beside(self.shared().await?, &self.0.config)
+    }
+
+    /// What xdb keeps in the repository's bucket, which can be opened where the rest of its location is not known.
+    ///
+    /// # Errors
+    /// As [`Shared::open`]; the next call tries again.
+    pub async fn shared(&self) -> Result<Shared, SharedError> {
         let mut opened = self.0.opened.lock().await;
-        if let Some(repository) = &*opened {
-            return Ok(repository.clone());
+        if let Some(shared) = &*opened {
+            return Ok(shared.clone());
         }
-        let config = self.0.config.lock();
-        let config = config.unwrap_or_else(PoisonError::into_inner).clone();
-        let repository = Repository::open(&config).await?;
-        Ok(opened.insert(repository).clone())
+        let shared = Shared::open(&self.0.config).await?;
+        Ok(opened.insert(shared).clone())
     }
 
     /// Has the next one who asks open it: after a failure, for credentials and addresses may have changed.
     pub async fn close(&self) {
         *self.0.opened.lock().await = None;
-    }
-
-    /// Opens it by `config`, for all who ask from now on.
-    ///
-    /// # Errors
-    /// As [`Repository::open`]; what was open stays.
-    pub async fn reopen(&self, config: &Config) -> Result<Repository, RepositoryError> {
-        let repository = Repository::open(config).await?;
-        let mut opened = self.0.opened.lock().await;
-        *self.0.config.lock().unwrap_or_else(PoisonError::into_inner) = config.clone();
-        Ok(opened.insert(repository).clone())
     }
 }

@@ -75,13 +75,19 @@ impl Repository {
     /// # Errors
     /// When a placeholder's value is not known here, or no client can be made.
     pub async fn open(config: &Config) -> Result<Self, RepositoryError> {
+        Self::beside(Shared::open(config).await?, config)
+    }
+
+    /// The same, through the client of `shared`.
+    ///
+    /// # Errors
+    /// When a placeholder's value is not known here.
+    fn beside(shared: Shared, config: &Config) -> Result<Self, RepositoryError> {
         let template = &config.archive.repository;
-        let location = Location::fill("archive.repository", template, config)?;
-        let bucket = Bucket::open(&config.s3, &location.bucket).await?;
         Ok(Self {
-            shared: Shared::in_bucket(bucket.clone(), &config.cluster.name),
-            bucket,
-            location,
+            location: Location::fill("archive.repository", template, config)?,
+            bucket: shared.bucket().clone(),
+            shared,
             program: config.into(),
         })
     }

@@ -9,7 +9,6 @@ use super::catalog::{Backup, Catalog, Tested, Tests};
 use super::{Proof, Repository, RepositoryError, Shared, SharedError};
 use crate::log;
 use crate::model::{TestFields, WalSegment};
-use crate::storage::Object;
 
 /// Small objects read at once.
 const AT_ONCE: usize = 8;
@@ -45,7 +44,7 @@ impl Repository {
         Ok(())
     }
 
-    /// As [`Self::learn_tests`], and lets WAL that the tests found damaged count as missing.
+    /// As [`Self::learn_tests`], and counts WAL that the tests found damaged as missing.
     ///
     /// # Errors
     /// When the bucket cannot be read.
@@ -54,7 +53,7 @@ impl Repository {
         self.judge_damaged(catalog).await
     }
 
-    /// Lets segments count as missing that a restore test found damaged, until they are stored anew.
+    /// Counts a segment that a restore test found damaged as missing, until it is stored again.
     ///
     /// # Errors
     /// When the bucket cannot be listed.
@@ -65,7 +64,7 @@ impl Repository {
             .filter(|test| !test.passed)
             .filter_map(|test| {
                 let at = test.at.strftime("%F %T UTC");
-                let by = format!("the restore test of {at} on {} found that", test.node);
+                let by = format!("by the restore test of {at} on {}", test.node);
                 Some((test.damaged_wal.clone()?, (test.at, by)))
             })
             .collect();
@@ -74,9 +73,9 @@ impl Repository {
                 continue;
             };
             let stored = self.stored_as(&name).await?;
-            let is_older = |object: &Object| object.last_modified <= at;
-            if !stored.is_empty() && stored.iter().all(is_older) {
-                catalog.wal.set_damaged(segment, by);
+            let stored_at = stored.iter().map(|object| object.last_modified).max();
+            if let Some(stored_at) = stored_at.filter(|stored_at| *stored_at <= at) {
+                catalog.wal.set_damaged(segment, stored_at, by);
             }
         }
         Ok(())
@@ -183,7 +182,7 @@ fn judge(proof: &Proof) -> Tested {
     }
 }
 
-/// Whether the test ended well but for WAL that was missing then, and for answers to the caller's own questions (`--sql`).
+/// Whether all that the test found bad was WAL that was missing then, or the answer to a question of the caller (`--sql`).
 fn spares_backup(report: &TestFields) -> bool {
     let all = report.verifications.iter().flatten();
     let bad = all.filter(|one| one.verdict == "critical");

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use super::{ClusterLock, LockError, Shared};
 use crate::process::MarkedLock;
 
-/// A work of which one run goes on at a time.
+/// A kind of work that runs once at a time.
 #[derive(Debug, Clone, Copy)]
 pub struct Work {
     /// As the bucket and messages call it.
     pub name: &'static str,
     /// The file in the state directory.
     pub file: &'static str,
-    /// What another run does, as a sentence goes on after "refused: ".
+    /// Says that another run holds it: the reason after "refused: ".
     pub other: &'static str,
     /// What to do then.
     pub hint: &'static str,

@@ -21,9 +21,10 @@ pub(crate) struct JobHistory {
     pub last_runs: LastRuns,
 }
 
-/// What this node's store and `success`, which the bucket tells, know of `job` together.
+/// What is known of `job`: from this node's store, and from `success`, its last one in the bucket.
 ///
-/// `reading` is `None` where nothing ran yet. `system_identifier` is the live server's; the role's last change counts only for what is done once for the cluster.
+/// `reading` is `None` where nothing ran yet. `system_identifier` is the live server's; the role's last change counts only
+/// for what is done once for the cluster.
 ///
 /// # Errors
 /// When the store cannot be read.

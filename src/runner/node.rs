@@ -73,7 +73,7 @@ impl Node {
     }
 }
 
-/// What the jobs use on a node that knows `view` of itself and `known` of the others.
+/// The tools of the jobs of this node; `view` is its own state, `known` that of the other nodes.
 pub(super) fn tools(
     loaded: &Loaded,
     view: watch::Receiver<View>,

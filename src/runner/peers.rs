@@ -28,7 +28,7 @@ pub(crate) async fn ask_peers(settings: &config::Cluster, hostname: &str) -> Vec
         match cluster::ask_state(address).await {
             Ok(state) if state.hostname == hostname => return None,
             Ok(state) => peer.heard(state, Timestamp::now()),
-            // This node's own daemon is away, as is told already.
+            // Another part of the report says that this node's own daemon does not answer.
             Err(_) if is_own(peer.host(), hostname) => return None,
             Err(error) => peer.failed(error.to_string(), Timestamp::now()),
         }

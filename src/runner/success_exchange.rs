@@ -78,7 +78,7 @@ async fn with_bucket(
     job: &Job,
     own: Option<Success>,
 ) -> Result<Option<Success>, RepositoryError> {
-    let shared = node.tools.repository.get().await?.shared;
+    let shared = node.tools.repository.shared().await?;
     match own {
         Some(own) => Ok(Some(shared.keep_success(job.name, own).await?)),
         None => Ok(shared.last_success(job.name).await?),

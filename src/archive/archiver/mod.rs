@@ -26,7 +26,7 @@ use tokio::time::interval;
 
 use crate::config::Config;
 use crate::log;
-use crate::repository::RepositoryHandle;
+use crate::repository::{Repository, RepositoryHandle};
 use crate::store::{StateFiles, Store};
 pub(super) use client::{HandOver, hand_over};
 use error::ArchiverError;
@@ -79,7 +79,7 @@ pub async fn serve(
 ) {
     match open(&repository, state).await {
         Ok((listening, means)) => {
-            Archiver::new(repository, means, leads, again, store)
+            Archiver::new(means, leads, again, store)
                 .run(listening)
                 .await;
         }
@@ -103,7 +103,6 @@ async fn open(
 }
 
 struct Archiver {
-    repository: RepositoryHandle,
     means: Arc<UploadContext>,
     leads: LeadCheck,
     again: ReloadConfig,
@@ -123,15 +122,8 @@ struct Archiver {
 }
 
 impl Archiver {
-    fn new(
-        repository: RepositoryHandle,
-        means: UploadContext,
-        leads: LeadCheck,
-        again: ReloadConfig,
-        store: Store,
-    ) -> Self {
+    fn new(means: UploadContext, leads: LeadCheck, again: ReloadConfig, store: Store) -> Self {
         Self {
-            repository,
             program: Supervised::new(means.place.clone(), store),
             means: Arc::new(means),
             leads,
@@ -305,7 +297,8 @@ impl Archiver {
     async fn configure_again(&mut self) {
         self.configured_at = Instant::now();
         let opened = match (self.again)() {
-            Ok(Some(config)) => self.repository.reopen(&config).await,
+            // Its own alone: what else uses the handle keeps the settings that it began with.
+            Ok(Some(config)) => Repository::open(&config).await,
             Ok(None) => return,
             Err(reason) => {
                 tracing::error!("the archiver keeps its settings: {reason}");

@@ -201,7 +201,7 @@ impl UploadContext {
         }
         if stored != 1 {
             tracing::warn!(
-                "the program's daemon ended well, but {name} is {stored} times whole in the bucket"
+                "the program's daemon said that {name} is stored, but the bucket holds {stored} whole copies of it"
             );
         }
         UploadOutcome::Refused

@@ -18,7 +18,7 @@ pub enum BackupError {
     ArchivingBroke,
     #[error("the backup does not count: {reason}")]
     Overtaken { reason: String },
-    #[error("{program} ended well, but {reason}")]
+    #[error("{program} exited with 0, but {reason}")]
     NotThere { program: String, reason: String },
 }
 

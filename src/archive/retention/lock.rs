@@ -42,7 +42,7 @@ impl PruneLock {
         let aborted = prune.cluster.during(push.cluster.during(work));
         let aborted = aborted.await.flatten();
         let aborted = match aborted {
-            Ok(aborted) => aborted.map_err(RepositoryError::from),
+            Ok(aborted) => aborted,
             Err(lost) => Err(lost.into()),
         };
         let lock = Self { prune, push };

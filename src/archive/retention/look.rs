@@ -28,7 +28,7 @@ pub(super) async fn look(
     let shared = &repository.shared;
     let of = (system_identifier, &repository.location);
     let mut catalog = catalog::read(repository).await?;
-    repository.judge_by_tests(&mut catalog).await?;
+    repository.learn_tests(&mut catalog).await?;
     let pruned = shared.pruned(of).await?;
     let before = pruned.as_ref().and_then(|pruned| pruned.before.as_deref());
     catalog.wal.pruned_before =

@@ -119,7 +119,8 @@ impl<'a> Place<'a> {
     }
 
     async fn look_and_plan(&self) -> Result<(Seen, Plan), RetentionError> {
-        let seen = self.look().await?;
+        let mut seen = self.look().await?;
+        self.repository.judge_damaged(&mut seen.catalog).await?;
         let state = StateFiles::of(&self.node.state_directory);
         let newer = match position_of(self.repository.data_directory(), &self.server) {
             Some(own) => superseded(&self.timelines, &state, &own).await?,
@@ -202,6 +203,7 @@ impl<'a> Place<'a> {
             self.delete_unfinished(&before, name).await?;
         }
         forget_catalog(&self.node.state_directory).await;
+        // What is stored counts here: damage that a test found in between is no loss by this prune.
         let difference = compare(&plan, &before, &self.look().await?);
         pruned
             .deleting

@@ -52,7 +52,7 @@ pub enum WalError {
         name: String,
         reason: String,
     },
-    #[error("{program} ended well, but {reason}")]
+    #[error("{program} exited with 0, but {reason}")]
     NotThere { program: String, reason: String },
     #[error("cannot start the asynchronous runtime")]
     Runtime(#[source] std::io::Error),

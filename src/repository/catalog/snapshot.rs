@@ -19,7 +19,7 @@ use crate::repository::{Repository, RepositoryError};
 use crate::storage::{Cause, Object, StorageError};
 
 /// Of another version, a kept one is not read.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// All is listed again after this time.
 const WHOLE_AFTER: SignedDuration = SignedDuration::from_hours(24);
 /// Beyond so many holes, one listing of all is the quicker one.

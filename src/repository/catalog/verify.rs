@@ -160,9 +160,9 @@ impl Catalog {
 
     fn damaged_within(&self, span: Span) -> Vec<String> {
         let (first, last) = span.ends(self.wal.size);
-        let damaged = self.wal.damaged.range(first..=last);
-        damaged
-            .map(|(name, reason)| format!("{name} is stored and damaged: {reason}"))
+        let names = self.wal.damaged.range(first..=last).map(|(name, _)| name);
+        names
+            .filter_map(|name| self.wal.why_damaged(name))
             .collect()
     }
 

@@ -73,7 +73,7 @@ pub struct Wal {
     /// How far it is known to have come; no listing tells that.
     #[serde(skip)]
     pub end: End,
-    /// Segments that a restore test found damaged, and so count as missing: by name, with that test's words.
+    /// Segments that a restore test found damaged, and so count as missing: by name, with the test.
     #[serde(skip)]
     pub damaged: BTreeMap<String, String>,
     /// What precedes this segment, by timeline and number, retention has deleted, but for what permanent backups need.
@@ -119,33 +119,42 @@ impl Wal {
         }
     }
 
-    /// Lets `segment` count as missing because its content is damaged, for this `reason`.
-    pub fn set_damaged(&mut self, segment: WalSegment, reason: String) {
+    /// Counts `segment`, which was stored at `stored_at`, as missing: its content is damaged, for this `reason`.
+    pub fn set_damaged(&mut self, segment: WalSegment, stored_at: Timestamp, reason: String) {
         self.damaged.insert(segment.name(self.size), reason);
         let runs = self.runs.entry(segment.timeline).or_default();
         let Some(at) = runs.iter().position(|run| run.holds(segment.number)) else {
             return;
         };
         let run = runs.remove(at);
-        let part = |first, last| {
+        let part = |first, last, last_modified| {
             (first <= last).then(|| Run {
                 first,
                 last,
                 bytes: run.bytes_of(first, last),
-                ..run
+                last_modified,
             })
         };
         let before = segment.number.checked_sub(1);
-        let before = before.and_then(|last| part(run.first, last));
-        let parts = [before, part(segment.number + 1, run.last)];
-        runs.splice(at..at, parts.into_iter().flatten());
+        // Segments are stored in order, so what precedes it was not stored later.
+        let by_then = run.last_modified.min(stored_at);
+        let before = before.and_then(|last| part(run.first, last, by_then));
+        let after = part(segment.number + 1, run.last, run.last_modified);
+        runs.splice(at..at, [before, after].into_iter().flatten());
     }
 
-    /// Why a segment of `span` that is stored counts as missing; `None` where none is stored.
-    pub fn why_damaged(&self, span: Span) -> Option<String> {
-        let (first, last) = span.ends(self.size);
-        let (name, reason) = self.damaged.range(first..=last).next()?;
-        Some(format!("{name} is stored and damaged: {reason}"))
+    /// Why the segment `name` is damaged, though it is stored; `None` where nothing is known against it.
+    pub fn why_damaged(&self, name: &str) -> Option<String> {
+        let reason = self.damaged.get(name)?;
+        Some(format!("{name} is stored and damaged, {reason}"))
+    }
+
+    /// Why a recovery cannot pass `gap`, which begins at the first segment that it cannot have.
+    pub fn why_not_past(&self, gap: Span) -> String {
+        match self.why_damaged(&gap.ends(self.size).0) {
+            Some(damaged) => format!("WAL is damaged: {damaged}"),
+            None => format!("WAL is missing: {}", gap.named(self.size)),
+        }
     }
 
     /// The segments of `timeline` from `from` to `to` that are not there; `to` itself is not needed at a segment's start.
@@ -218,11 +227,14 @@ impl Wal {
         Some(WalSegment { timeline, number })
     }
 
-    /// The last segment of `timeline` that is stored, or was.
+    /// The last segment of `timeline` that is stored, damaged or not, or was.
     pub(super) fn last_known(&self, timeline: Timeline) -> Option<u64> {
-        let stored = self.newest(timeline).map(|segment| segment.number);
-        let mark = self.mark().filter(|mark| mark.timeline == timeline);
-        stored.max(mark.map(|mark| mark.number))
+        let damaged = self.damaged.keys().rev();
+        let damaged = damaged.filter_map(|name| WalSegment::parse(name, self.size).ok());
+        let known = [self.newest(timeline), self.mark()].into_iter().flatten();
+        let known = known.chain(damaged);
+        let known = known.filter(|segment| segment.timeline == timeline);
+        known.map(|segment| segment.number).max()
     }
 
     pub(super) fn mark(&self) -> Option<WalSegment> {
@@ -331,6 +343,35 @@ mod tests {
             prop_assert_eq!(wal.newest(timeline), newest);
             let last = wal.last_stored().map(|(name, _)| name);
             prop_assert_eq!(last, newest.map(|newest| newest.name(wal.size)));
+        }
+    }
+
+    #[test]
+    fn a_damaged_segment_splits_its_run_and_stays_known() {
+        let timeline = Timeline(1);
+        let at = |second| Timestamp::from_second(second).unwrap();
+        for (numbers, number, parts) in [
+            (&[3, 4, 5][..], 4, &[(3, 3, 4), (5, 5, 5)][..]),
+            (&[3, 4, 5], 3, &[(4, 5, 5)]),
+            (&[3, 4, 5], 5, &[(3, 4, 5)]),
+            (&[0, 1], 0, &[(1, 1, 1)]),
+            (&[7], 7, &[]),
+        ] {
+            let mut wal = wal(numbers);
+            let segment = WalSegment { timeline, number };
+            let stored_at = at(i64::try_from(number).unwrap());
+            wal.set_damaged(segment, stored_at, "by a test".to_owned());
+            let runs = wal.runs[&timeline].iter();
+            let runs: Vec<_> = runs
+                .map(|run| (run.first, run.last, run.last_modified.as_second()))
+                .collect();
+            assert_eq!(runs, parts, "{number} of {numbers:?}");
+            assert!(wal.get(segment).is_none());
+            assert_eq!(wal.last_known(timeline), numbers.last().copied());
+            let gap = Span::of(timeline, number, number + 1);
+            assert!(wal.why_not_past(gap).ends_with("damaged, by a test"));
+            let later = Span::of(timeline, number + 1, number + 1);
+            assert!(wal.why_not_past(later).starts_with("WAL is missing"));
         }
     }
 

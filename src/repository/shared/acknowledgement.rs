@@ -19,7 +19,7 @@ pub struct Acknowledgement {
     pub last: String,
     pub by: String,
     pub at: Timestamp,
-    /// It has ended.
+    /// When it ends: from then on the gap alerts again.
     pub until: Timestamp,
     pub why: String,
 }

@@ -126,7 +126,9 @@ mod tests {
 
     #[test]
     fn a_segment_of_ours_proves_and_a_foreign_one_outranks_a_peer() {
-        let unread = || RepositoryError::Usage("it cannot be fetched".to_owned());
+        let unread = || RepositoryError::NoAnswer {
+            after: std::time::Duration::from_secs(5),
+        };
         for (what, ours, foreign, is_unread, peer, proof) in [
             ("ours", true, false, false, None, Ok("segment")),
             ("ours, too", true, true, true, None, Ok("segment")),
@@ -161,7 +163,7 @@ mod tests {
                 false,
                 true,
                 None,
-                Err("it cannot be fetched"),
+                Err("S3 does not answer within 5 s"),
             ),
             ("nothing", false, false, false, None, Err(UNTIED)),
         ] {
