@@ -29,7 +29,7 @@ pub(crate) enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// List all of the repository and name what its backups need and it has not
+    /// List the whole repository, and name the WAL that its backups need and that is missing
     #[command(
         after_help = "Exit codes: 0 no unacknowledged gaps, 1 unacknowledged gaps or other problems, 4 check failed."
     )]
@@ -246,7 +246,7 @@ fn print_wrong(data_directory: &Path, verified: &Verified) -> std::io::Result<()
         }
         for damaged in &gap.damaged {
             say(format_args!(
-                "HINT: {damaged}: move that object out of the bucket, then `xdb archive fill` on a node whose pg_wal holds it; where none does, `xdb backup push` now"
+                "HINT: {damaged}: move that object out of the bucket, then run `xdb archive fill` on a node whose pg_wal holds it. If none does, run `xdb backup push` now"
             ))?;
         }
         let held = archive::held_here(data_directory, (&gap.first, &gap.last));

@@ -23,7 +23,12 @@ pub(crate) fn run(loaded: &Loaded) -> anyhow::Result<Exit> {
         daemon::run(loaded.clone()).await?;
         Ok(Exit::Good)
     };
-    let ended = until(signals(&files), serve, daemon::clean_up(loaded));
+    let ended = until(
+        signals(&files),
+        serve,
+        daemon::clean_up(loaded),
+        daemon::CLEAN_UP,
+    );
     match &ended {
         Ok(_) => tracing::info!("the daemon ends"),
         Err(error) => tracing::error!("the daemon ends: {}", log::chain(error.as_ref())),

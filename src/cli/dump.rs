@@ -84,8 +84,13 @@ async fn test(loaded: &Loaded, set: Option<&str>, json: bool) -> anyhow::Result<
         let test = jobs::dump_test::run(config, &repository, &mut progress);
         runner::run_once(loaded, &jobs::dump_test::JOB, test).await
     } else {
-        let (dumps, settings) = (Dumps::open(config).await?, config.restore_test.clone());
-        restore::dump::run(&DumpSetup { dumps, settings }, set, &mut progress).await
+        match Dumps::open(config).await {
+            Ok(dumps) => {
+                let settings = config.restore_test.clone();
+                restore::dump::run(&DumpSetup { dumps, settings }, set, &mut progress).await
+            }
+            Err(error) => DumpReport::not_begun(error.into()),
+        }
     };
     if json {
         say(serde_json::to_string_pretty(&report)?)?;

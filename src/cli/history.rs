@@ -129,7 +129,8 @@ fn with_runs(proofs: Vec<Proof>, runs: Vec<Run>, hostname: &str) -> Vec<Test> {
             Some(JobDetail::RestoreTest(report)) => Some(*report),
             _ => None,
         };
-        if tests.iter().any(|test| test.report == report) {
+        let is_same = |test: &Test| report.is_some() && test.report == report;
+        if tests.iter().any(is_same) {
             continue;
         }
         let fields = report.as_ref().map(|report| &report.fields);

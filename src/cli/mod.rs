@@ -40,8 +40,8 @@ use exit::Exit;
 #[command(
     name = "xdb",
     version,
-    about = "If the primary burned down now, what would we get back, how fast, and how do we know?",
-    after_help = "Exit codes: 0 good, 1 bad, 2 usage or configuration, 3 refused, 4 could not look or run, 130/143 interrupted.\n\
+    about = "If the primary is lost now: what do we get back, how fast, and how do we know?",
+    after_help = "Exit codes: 0 good, 1 bad, 2 usage or configuration, 3 refused, 4 could not check or run, 130/143 interrupted.\n\
                   wal-push answers 0 and 1 only, wal-fetch 0, 1 and 126: PostgreSQL reads those."
 )]
 struct Cli {
@@ -226,7 +226,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
                 let _heard = listen(SignalKind::hangup())?;
                 restore::run(arguments, &loaded).await
             };
-            until(told_to_end(), work, async {})
+            until(told_to_end(), work, async {}, LEFT_THREADS)
         }
         Verb::RestoreTest(arguments) => {
             let loaded = load(arguments.flags())?;
@@ -251,20 +251,21 @@ fn until_interrupted(
     work: impl Future<Output = anyhow::Result<Exit>>,
     clean_up: impl Future<Output = ()>,
 ) -> anyhow::Result<Exit> {
-    until(interrupted(), work, clean_up)
+    until(interrupted(), work, clean_up, LEFT_THREADS)
 }
 
 /// As much as the main thread has.
 const THREAD_STACK: usize = 8 << 20;
 
-/// For threads that still read or write a file when all is done.
+/// For threads that still read or write a file when all is done: one may hang in a volume that has stalled.
 const LEFT_THREADS: Duration = Duration::from_secs(5);
 
-/// The same where other signals mean other things.
+/// The same where other signals mean other things, and with so much time for threads that are left.
 fn until(
     signal: impl Future<Output = anyhow::Result<Exit>>,
     work: impl Future<Output = anyhow::Result<Exit>>,
     clean_up: impl Future<Output = ()>,
+    left_threads: Duration,
 ) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -283,8 +284,7 @@ fn until(
         clean_up.await;
         Ok(exit)
     });
-    // A thread may hang in a file of a volume that has stalled.
-    runtime.shutdown_timeout(LEFT_THREADS);
+    runtime.shutdown_timeout(left_threads);
     outcome
 }
 

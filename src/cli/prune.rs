@@ -13,7 +13,7 @@ use crate::runner;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 the bucket is as planned, 1 it is not, 3 refused, 4 could not look or run."
+    after_help = "Exit codes: 0 the bucket is as planned, 1 it is not, 3 refused, 4 could not check or run."
 )]
 pub(crate) struct Arguments {
     /// Show what would be done, and delete nothing

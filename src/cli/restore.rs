@@ -87,6 +87,8 @@ async fn restore(arguments: &Arguments, loaded: &Loaded) -> anyhow::Result<Exit>
             restore::finish_restore(&config.postgres.bin_directory, &request.directory).await?;
         return conclude(arguments, &restored, config);
     }
+    // Before anything is asked of S3.
+    restore::check_target(&request.directory)?;
     let setup = Setup::new(loaded, Repository::open(config).await?);
     let mut outlook = restore::outlook(&setup, &request).await?;
     for reason in &outlook.passed_over {
@@ -338,8 +340,8 @@ fn next_commands(directory: &Path, restored: &RestoredCluster, config: &Config) 
          To make it the primary, once the old one is fenced (runbooks/disaster_restore.md):\n  \
            start it as this node's server, look at it\n\
          {release}  \
-           cd {directory} && xdb wal-push pg_wal/{history}\n  \
            restart it\n  \
+           cd {directory} && xdb wal-push pg_wal/{history}\n  \
            xdb backup push --full\n  \
            let the replica rejoin (runbooks/rejoin.md){last}"
     )

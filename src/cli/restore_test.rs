@@ -9,7 +9,7 @@ use super::history;
 use super::output::{say, show_step, table};
 use crate::config::{self, Flag, Loaded};
 use crate::jobs;
-use crate::repository::{Repository, RepositoryError, RepositoryHandle};
+use crate::repository::{Repository, RepositoryHandle};
 use crate::restore::{
     self, Options, Report, Setup, SqlCheck, Step, TestLevel, Until, UntilError, is_explicit,
 };
@@ -129,11 +129,21 @@ pub(crate) async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result
         let repository = RepositoryHandle::new(&loaded.config);
         let test = jobs::restore_test::run(loaded, &repository, &mut progress);
         runner::run_once(loaded, &jobs::restore_test::JOB, test).await
-    } else if arguments.repository.is_none() {
-        restore::prove(&setup(loaded).await?, &options, &mut progress).await
     } else {
-        // Another repository keeps its own proofs.
-        restore::run(&setup(loaded).await?, &options, &mut progress).await
+        match Repository::open(&loaded.config).await {
+            Err(error) => {
+                let configured = TestLevel::named(&loaded.config.restore_test.level);
+                Report::not_begun(options.level.unwrap_or(configured), error.into())
+            }
+            Ok(repository) => {
+                let setup = Setup::new(loaded, repository);
+                match arguments.repository {
+                    None => restore::prove(&setup, &options, &mut progress).await,
+                    // Another repository keeps its own proofs.
+                    Some(_) => restore::run(&setup, &options, &mut progress).await,
+                }
+            }
+        }
     };
     if arguments.json {
         say(serde_json::to_string_pretty(&report)?)?;
@@ -144,10 +154,6 @@ pub(crate) async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result
         complain(reason, report.hint.as_deref());
     }
     Ok(report.conclusion.into())
-}
-
-async fn setup(loaded: &Loaded) -> Result<Setup, RepositoryError> {
-    Ok(Setup::new(loaded, Repository::open(&loaded.config).await?))
 }
 
 fn print(report: &Report, postgres: &config::Postgres) -> std::io::Result<()> {

@@ -1,7 +1,5 @@
 //! `xdb run`: one job now, as the daemon does it when it is due.
 
-use std::time::Duration;
-
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use tokio::time::timeout;
@@ -9,6 +7,7 @@ use tokio::time::timeout;
 use super::exit::{Exit, complain};
 use super::output::say;
 use crate::config::Loaded;
+use crate::daemon::CLEAN_UP;
 use crate::jobs::{JOBS, Job};
 use crate::model::Verdict;
 use crate::repository::RepositoryHandle;
@@ -16,7 +15,7 @@ use crate::runner;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 it went well, 1 what it looked at is bad, 4 it could not look or run,\n\
+    after_help = "Exit codes: 0 it went well, 1 the result is bad, 4 it could not check or run,\n\
                   3 it belongs to the other role, or another run of it is active."
 )]
 pub(crate) struct Arguments {
@@ -60,12 +59,11 @@ pub(crate) async fn run(job: &'static Job, loaded: &Loaded) -> anyhow::Result<Ex
 
 /// After a signal: gives up what an interrupted run of `job` left in the bucket.
 pub(super) async fn clean_up(job: &Job, loaded: &Loaded) {
-    const LIMIT: Duration = Duration::from_secs(20);
     let Some(clean_up) = &job.clean_up else {
         return;
     };
     let repository = RepositoryHandle::new(&loaded.config);
-    let cleaned = timeout(LIMIT, (clean_up.run)(&loaded.config, &repository)).await;
+    let cleaned = timeout(CLEAN_UP, (clean_up.run)(&loaded.config, &repository)).await;
     if !matches!(cleaned, Ok(Ok(()))) {
         complain(clean_up.may_be_left, Some(clean_up.later));
     }

@@ -7,6 +7,7 @@ use tokio::time::{sleep, timeout};
 use super::CLEAN_UP;
 use crate::config::Loaded;
 use crate::jobs::{CleanUpError, JOBS};
+use crate::log;
 use crate::repository::RepositoryHandle;
 
 /// After a signal: gives up what an interrupted backup or dump left unfinished in the buckets.
@@ -30,20 +31,26 @@ async fn clean_up_all(loaded: &Loaded) {
         .rev()
         .filter_map(|job| job.clean_up.as_ref())
     {
-        until_unlocked(|| (clean_up.run)(&loaded.config, &repository)).await;
+        let left = until_unlocked(|| (clean_up.run)(&loaded.config, &repository)).await;
+        if let Err(error) = left {
+            let (may_be_left, later) = (clean_up.may_be_left, clean_up.later);
+            tracing::warn!("{may_be_left}: {}; {later}", log::chain(&error));
+        }
     }
 }
 
 /// A run that is being stopped still holds its lock for a moment, and a person's own run for long. A lock that cannot be
 /// used at all is given up at once: the next daemon waits for this one's end.
-async fn until_unlocked<F: Future<Output = Result<(), CleanUpError>>>(clean_up: impl Fn() -> F) {
+async fn until_unlocked<F: Future<Output = Result<(), CleanUpError>>>(
+    clean_up: impl Fn() -> F,
+) -> Result<(), CleanUpError> {
     const ATTEMPTS: u32 = 10;
     const PAUSE: Duration = Duration::from_millis(200);
-    for _ in 0..ATTEMPTS {
+    for _ in 1..ATTEMPTS {
         match clean_up().await {
-            Ok(()) => return,
-            Err(error) if error.is_final() => return,
-            Err(_) => sleep(PAUSE).await,
+            Err(error) if !error.is_final() => sleep(PAUSE).await,
+            ended => return ended,
         }
     }
+    clean_up().await
 }

@@ -94,8 +94,8 @@ pub(super) async fn look(
     let Fetched { manifests, proofs } = fetched;
     let opened = repository.get().await;
     let dumped = async {
-        let repository = repository.get().await?;
-        dump::newest_complete(&Dumps::beside(repository.shared, config)?, manifests).await
+        let dumps = Dumps::beside(repository.shared().await?, config)?;
+        dump::newest_complete(&dumps, manifests).await
     };
     let state = &config.node.state_directory;
     let (read, dump, tests) = tokio::join!(

@@ -74,7 +74,7 @@ pub(super) async fn keep(node: &Node) {
 #[derive(Default)]
 struct Server {
     connection: Option<Connection>,
-    /// What it said of itself when it last let this daemon in.
+    /// Its settings, as of the last login that worked.
     known: Option<ServerSettings>,
 }
 

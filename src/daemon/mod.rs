@@ -144,7 +144,7 @@ pub(crate) async fn run(loaded: Loaded) -> Result<(), DaemonError> {
 /// How long the end may take: systemd must wait for it.
 pub(crate) const CLEAN_UP: Duration = Duration::from_secs(20);
 
-/// What the loops write to and all read: the node's view of itself, and what it knows of the others.
+/// Where the loops write this node's state and what it knows of the others; every loop reads both.
 #[derive(Clone)]
 struct Senders {
     view: watch::Sender<View>,

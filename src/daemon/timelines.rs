@@ -3,6 +3,7 @@
 //! An old primary that boots again learns there that it is one. Not being able to look changes nothing.
 
 use std::ops::ControlFlow;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,20 +35,50 @@ type Senders<'a> = (&'a watch::Sender<View>, &'a watch::Sender<Knowledge>);
 pub(super) async fn follow(node: Arc<Node>, senders: super::Senders) {
     let (node, views, known) = (&*node, &senders.view, &senders.known);
     let files = files(node);
-    let mut ticks = every(10);
     let mut first_sample = views.subscribe();
     // Nothing can be compared before the server has said which timeline it is on.
     let tried = |view: &View| view.sample.is_some() || view.failing.is_some();
     let _ = first_sample.wait_for(tried).await;
     within_a_look("the last answer", last_answer::recall(node, views)).await;
     let _ = first_sample.wait_for(|view| view.sample.is_some()).await;
+    let mut remember = pin!(remember(files, (views, known)));
+    let remembered = async {
+        remember.as_mut().await;
+        true
+    };
+    let is_remembered = within_a_look("what this node remembers of timelines", remembered).await;
+    let late = async {
+        // A proof counts also where its volume answers later.
+        if !is_remembered {
+            remember.await;
+        }
+    };
+    let looks = async {
+        within_a_look("the last answer", last_answer::take_up(node, views)).await;
+        look_again_and_again(node, (views, known)).await;
+    };
+    tokio::join!(late, looks);
+}
+
+/// Takes in what this node kept of timelines: which are forgotten, and the proof that another node was promoted.
+async fn remember(files: StateFiles, (views, known): Senders<'_>) {
     let read = process::on_a_thread(move || (files.forgotten(), files.supersession()));
-    let (forgotten, proof) = within_a_look("what this node remembers of timelines", read).await;
-    known.send_modify(|known| known.timelines.forgotten = forgotten);
+    let (forgotten, proof) = read.await;
+    known.send_if_modified(|known| {
+        // A look that was quicker has read the same file.
+        let is_news = known.timelines.forgotten.is_empty() && !forgotten.is_empty();
+        if is_news {
+            known.timelines.forgotten = forgotten;
+        }
+        is_news
+    });
     if let Some(proof) = proof.filter(|it| !is_forgotten(known, it)) {
         views.send_modify(|view| view.remember(proof));
     }
-    within_a_look("the last answer", last_answer::take_up(node, views)).await;
+}
+
+async fn look_again_and_again(node: &Node, (views, known): Senders<'_>) {
+    let mut ticks = every(10);
     let mut archive = None;
     let mut unasked = views.subscribe();
     loop {
@@ -77,8 +108,8 @@ pub(super) async fn follow(node: Arc<Node>, senders: super::Senders) {
     }
 }
 
-/// What `read` gives, or nothing where the volume of the state directory hangs: waiting for it would keep the primary away for good. Peers, archive
-/// and Redis are asked after it, and prove again what was remembered.
+/// What `read` gives, or nothing where the volume of the state directory hangs: waiting for it would keep the primary away for
+/// good. Peers, archive and Redis are asked after it, and prove again what was remembered.
 async fn within_a_look<T: Default>(what: &str, read: impl Future<Output = T>) -> T {
     timeout(LOOK, read).await.unwrap_or_else(|_| {
         tracing::error!(
