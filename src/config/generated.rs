@@ -110,7 +110,7 @@ fn reference() -> String {
             Preset::Unset(_) => format!("none; example: `{literal}`"),
         };
         let secret = match key.kind {
-            Kind::Secret => "; secret, so every user must not be able to read the file",
+            Kind::Secret => "; secret: the file must not be readable by every user (mode 0640)",
             _ => "",
         };
         let mut text = format!(

@@ -123,9 +123,9 @@ settings! {
         repository: String = Repository, Default("s3://walg-{account}/{cluster}/pg{major}");
         /// How WAL and base backups are compressed: lz4, zstd, lzma, brotli or none.
         compression: String = Choice(COMPRESSIONS), Default("lz4");
-        /// How long storing one WAL segment may make no progress, and how long it may take where the daemon does not store it.
+        /// The upload of one WAL segment fails after this time without progress. Without the daemon, this is the limit of the whole upload.
         push_timeout: Duration = Duration, Default("2m");
-        /// How many WAL segments the daemon stores at once at most: as many as the connection to S3 is fast for, while an eighth of the free memory holds 32 MiB for each.
+        /// The most WAL segments that the daemon uploads at once. It uses fewer where S3 answers fast or memory is short (32 MiB each, at most an eighth of what is free).
         upload_concurrency: u32 = Count, Default("32");
         /// How long fetching one WAL segment may take.
         fetch_timeout: Duration = Duration, Default("2m");
@@ -149,17 +149,17 @@ settings! {
     /// What is kept of the base backups and the WAL; `xdb prune --dry-run` shows its effect.
     #[derive(Copy)]
     retention: Retention {
-        /// How many days back every moment stays restorable. Unset, nothing is ever deleted; 0 leaves it to retention.fulls.
+        /// Every moment of the last N days stays restorable. Unset, nothing is ever deleted; with 0, retention.fulls alone decides.
         window_days: Option<u32> = Count, Unset("35");
         /// How many full backups are kept whatever their age, with everything that is newer.
         fulls: u32 = Count, Default("2");
-        /// For how many days the day's last full backup is kept, marked permanent; it restores to its own end only.
+        /// How many days keep their last full backup. It is marked permanent and restores to its own end only.
         daily: u32 = Count, Default("0");
-        /// The same for weeks, which begin on Monday (UTC).
+        /// How many weeks keep theirs; a week begins on Monday (UTC).
         weekly: u32 = Count, Default("0");
-        /// The same for months.
+        /// How many months keep theirs.
         monthly: u32 = Count, Default("0");
-        /// The same for years.
+        /// How many years keep theirs.
         yearly: u32 = Count, Default("0");
     }
 
@@ -181,13 +181,13 @@ settings! {
         timeout: Duration = Duration, Default("6h");
         /// Restore tests run on the primary instead of the replica, for a cluster that has none.
         on_primary: bool = Switch, Default("false");
-        /// A restore test does not start, or stops, while this node's standby has to replay more received WAL than this (in MiB).
+        /// The most WAL (in MiB) that this standby may have received and not replayed. Above it a restore test does not start, and a running one stops.
         max_lag_mib: u32 = Count, Default("1024");
         /// How many MiB a restore test fetches from S3 each second; unset, without a limit. With a limit, its RTO is not compared with the objective.
         network_limit_mib: Option<u32> = Count, Unset("50");
-        /// A restore test that takes longer raises a warning.
+        /// A restore test that takes longer, or a forecast that is longer, raises a warning.
         rto_objective: Option<Duration> = Duration, Unset("1h");
-        /// A restore test that would lose more raises a warning.
+        /// A restore test whose RPO is longer raises a warning.
         rpo_objective: Option<Duration> = Duration, Unset("5m");
         /// How much of the restored data is checked: start, check (every file and page) or full (every row, and the assertions).
         level: String = Choice(LEVELS), Default("full");

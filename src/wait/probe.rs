@@ -134,29 +134,16 @@ fn is_refusal(code: &str) -> bool {
     code.starts_with("28") || matches!(code, "3D000" | "42501" | "55000")
 }
 
-/// What PgBouncer itself finds wrong with a server that it cannot reach. It says so in English only.
-const UNREACHABLE: &[&str] = &[
-    "connect",
-    "DNS",
-    "TLS",
-    "SSL",
-    "timeout",
-    "crash",
-    "closed",
-    "login failed",
-    "login query",
-    "shutdown",
-];
-
-/// Whether PgBouncer repeats from its cache what is neither a reason of its own nor in English: then PostgreSQL answered, in the
-/// language of its `lc_messages`, so it is up. While it starts or stops, xdb's own session shows that.
+/// Whether PgBouncer repeats from its cache an error of PostgreSQL's, which begins with its severity in the language of
+/// `lc_messages` ("FATAL: …", "ВАЖНО: …"): PgBouncer's own reasons have none. PostgreSQL is up then. While it starts or stops,
+/// it says so in English here, and in any language xdb's own session shows it.
 fn is_foreign_refusal(message: &str) -> bool {
     let Some((_, cached)) = message.split_once("cached error: ") else {
         return false;
     };
-    let cached = cached.trim_end_matches("(server_login_retry)").trim();
-    let is_known = UNREACHABLE.iter().any(|words| cached.contains(words));
-    !cached.is_empty() && !is_known && !SERVER_AWAY.iter().any(|words| cached.contains(words))
+    let severity = cached.split_once(": ").map(|(severity, _)| severity);
+    let is_severity = |word: &str| !word.is_empty() && !word.chars().any(char::is_lowercase);
+    severity.is_some_and(is_severity) && !cached.contains("the database system is")
 }
 
 #[cfg(test)]
@@ -250,6 +237,24 @@ mod tests {
                 "server login has been failing, cached error: FATAL: Passwort-Authentifizierung für Benutzer »app« fehlgeschlagen (server_login_retry)",
                 Stage::Login,
                 "refused",
+            ),
+            (
+                "08P01",
+                "server login has been failing, cached error: FATAL: Rolle »connect_app« darf sich nicht einloggen (server_login_retry)",
+                Stage::Login,
+                "refused",
+            ),
+            (
+                "08P01",
+                "server login has been failing, cached error: ВАЖНО: база данных \"shop\" не существует (server_login_retry)",
+                Stage::Login,
+                "refused",
+            ),
+            (
+                "08P01",
+                "server login has been failing, cached error: another reason of PgBouncer's (server_login_retry)",
+                Stage::Login,
+                "server away",
             ),
             (
                 "57P03",
