@@ -7,22 +7,36 @@ use File::Find;
 
 my $verbose = grep { $_ eq '-v' } @ARGV;
 my $root = 'src';
-my (%code, %module, %file_of);
+my (%code, %module, %file_of, %is_test);
+
+# A module that is declared for tests only is a test, and so is what stands below it.
+sub note_tests {
+    my ($file, $text) = @_;
+    my $folder = $file =~ s{(?:/mod|/lib|/main)?\.rs$}{}r;
+    my $beside = $file =~ s{/[^/]+$}{}r;
+    while ($text =~ /\#\[cfg\(test\)\]\s*(?:\#\[path = "([^"]+)"\]\s*)?(?:pub(?:\([^)]*\))? )?mod (\w+);/g) {
+        $is_test{defined $1 ? "$beside/$1" : "$folder/$2.rs"} = 1;
+    }
+}
 
 find({no_chdir => 1, wanted => sub {
-    return unless /\.rs$/ && !m{(?:/|_)tests?(?:_\w+)?\.rs$} && !m{fixtures\.rs$};
+    return unless /\.rs$/;
     open my $in, '<', $_ or die "$_: $!\n";
     local $/;
     my $text = <$in>;
+    note_tests($_, $text);
     # What is compiled for tests only is a test.
     $text =~ s/^\#\[cfg\(test\)\]\n(?:\#\[[^\n]*\n)*mod \w+ \{.*?^\}\n//msg;
-    $text =~ s/^[ \t]*\#\[cfg\(test\)\]\n(?:[ \t]*\#\[[^\n]*\n)*[ \t]*(?:pub )?mod \w+;\n//mg;
     my $module = substr $_, length("$root/");
     $module =~ s{(?:/mod)?\.rs$}{};
     $module =~ s{/}{::}g;
     $module = '' if $module eq 'lib';
-    ($code{$_}, $module{$_}, $file_of{$module}) = ($text, $module, $_);
+    ($code{$_}, $module{$_}) = ($text, $module);
 }}, $root);
+# What a test declares is a test, too.
+for my $test (grep { $is_test{$_} } sort keys %code) { note_tests($test, $code{$test} =~ s/^((?:\#\[path[^\n]*\n)?mod \w+;)/#[cfg(test)]\n$1/mgr) }
+delete @code{grep { $is_test{$_} } keys %code};
+$file_of{$module{$_}} = $_ for keys %code;
 
 my @files = sort keys %code;
 sub told { my ($name, @found) = @_; printf "%-62s %5d\n", $name, scalar @found; if ($verbose) { print "    $_\n" for @found } }

@@ -10,7 +10,7 @@ const MENDED: Duration = Duration::from_secs(120);
 /// Commits 1, 2, 3, … into `counter`, tries each number until it is acknowledged, and notes the last that was. Beside it
 /// notes each file that gets its `.done` mark, with a digest of what `pg_wal` holds under its name at that moment.
 const WRITE: &str = r"
-    cd $(mktemp -d) && ln -sfn $PWD /tmp/writer && touch done && echo 0 >acknowledged || exit 1
+    cd $(mktemp -d) && touch done && echo 0 >acknowledged && ln -sfn $PWD /tmp/writer || exit 1
     wal=/var/lib/postgresql/17/main/pg_wal
     # Not Debian's wrapper, which takes four times as long; and with pauses, or a writer keeps a processor from other tests.
     psql=/usr/lib/postgresql/17/bin/psql

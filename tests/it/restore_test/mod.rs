@@ -312,7 +312,7 @@ fn what_is_archived_during_a_restore_test_does_not_flatter_its_rpo() {
     archive_marker(&lab, 4);
     lab.remove_toxic("slow");
     let tested = Tested::of(test.wait(Duration::from_secs(90)));
-    // Row 3, and perhaps 4, came back: they would not have, had the primary burned down when the test began.
+    // Row 3, and perhaps 4, came back: they would not have, had the primary been lost when the test began.
     assert!(
         tested.report["rpo_secs"].as_f64() > Some(0.0),
         "{:?}",
