@@ -7,7 +7,7 @@ use procfs::net::{TcpNetEntry, TcpState};
 use tokio::time::timeout;
 
 use crate::cluster::{PgBouncerCondition, PgBouncerState};
-use crate::config::Config;
+use crate::config::{PgBouncer, Postgres};
 use crate::log;
 use crate::model::Verdict;
 use crate::pgbouncer::{self, Console, Pool};
@@ -28,7 +28,7 @@ pub(crate) struct PgBouncerWatch {
     login: Options,
     /// The same over the socket, where that is configured: PgBouncer may listen on another address than this machine's loopback.
     over_socket: Option<Options>,
-    settings: crate::config::PgBouncer,
+    settings: PgBouncer,
     console: Option<Console>,
     console_tried_at: Option<Instant>,
 }
@@ -42,18 +42,18 @@ struct Inside {
 }
 
 impl PgBouncerWatch {
-    /// Connects to nothing yet.
-    pub(crate) fn new(config: &Config) -> Self {
-        let host = match config.pgbouncer.host.as_str() {
+    /// Connects to nothing yet. Logins are made as those to `postgres`.
+    pub(crate) fn new(settings: &PgBouncer, postgres: &Postgres) -> Self {
+        let host = match settings.host.as_str() {
             // Over the socket PgBouncer may trust the user; applications come by TCP.
             host if host.starts_with('/') => "127.0.0.1",
             host => host,
         };
         let target = Target {
             host: host.to_owned(),
-            port: config.pgbouncer.port,
+            port: settings.port,
             connect_timeout: LOGIN,
-            ..Target::from(&config.postgres)
+            ..Target::from(postgres)
         };
         let login = Options {
             target,
@@ -65,7 +65,7 @@ impl PgBouncerWatch {
             timeout: LOGIN,
             fail_fast_after: LOGIN,
         };
-        let directory = Some(&config.pgbouncer.host).filter(|host| host.starts_with('/'));
+        let directory = Some(&settings.host).filter(|host| host.starts_with('/'));
         let over_socket = directory.map(|directory| {
             let mut options = login.clone();
             options.target.host.clone_from(directory);
@@ -75,7 +75,7 @@ impl PgBouncerWatch {
         Self {
             login,
             over_socket,
-            settings: config.pgbouncer.clone(),
+            settings: settings.clone(),
             console: None,
             console_tried_at: None,
         }

@@ -131,7 +131,9 @@ impl Sampler {
             Kind::PostgresqlUp => vec![(None, self.judge_postgresql_up().await)],
             Kind::Configuration => configuration::check(&self.loaded),
             Kind::PgBouncerUp => {
-                let state = PgBouncerWatch::new(&self.loaded.config).observe().await;
+                let config = &self.loaded.config;
+                let mut watch = PgBouncerWatch::new(&config.pgbouncer, &config.postgres);
+                let state = watch.observe().await;
                 vec![(None, judge_pgbouncer_up(&state))]
             }
             Kind::Sql {
@@ -169,7 +171,8 @@ impl Sampler {
                     (None, {
                         let config = &self.loaded.config;
                         let state = &config.node.state_directory;
-                        self.program.check(&config.into(), state, oldest).await?
+                        let settings = self.repository.settings().into();
+                        self.program.check(&settings, state, oldest).await?
                     }),
                     (Some("daemon".to_owned()), daemon),
                 ]

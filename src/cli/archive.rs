@@ -6,10 +6,11 @@ use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 use serde::Serialize;
 
 use super::exit::{Exit, complain};
+use super::handles::Handles;
 use super::operator;
 use super::output::{say, table};
 use crate::archive::{self, Filled};
-use crate::config::{Config, Flag, Loaded};
+use crate::config::{Config, Flag};
 use crate::log;
 use crate::model::{age, ago};
 use crate::postgres::{WalDirectory, wal_directory};
@@ -102,12 +103,12 @@ fn moment(text: &str) -> Result<Timestamp, String> {
         .ok_or_else(|| "it is over".to_owned())
 }
 
-pub(crate) async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
+pub(crate) async fn run(verb: Verb, handles: &Handles) -> anyhow::Result<Exit> {
     let now = Timestamp::now();
-    let config = &loaded.config;
+    let config = handles.config();
     let state = &config.node.state_directory;
     let data = &config.postgres.data_directory;
-    let repository = Repository::open(config).await;
+    let repository = handles.repository.get().await;
     match verb {
         Verb::Status { json } => status(config, repository, json, now).await,
         Verb::Verify(arguments) => {

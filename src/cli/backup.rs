@@ -5,11 +5,10 @@ use clap::{Args, Subcommand};
 use super::backup_list::{Listed, print_table, read};
 use super::backup_show;
 use super::exit::Exit;
+use super::handles::Handles;
 use super::output::say;
-use crate::config::{Flag, Loaded};
-use crate::jobs::base_backup;
-use crate::repository::RepositoryHandle;
-use crate::runner;
+use crate::config::Flag;
+use crate::jobs::{Job, base_backup};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -45,6 +44,11 @@ pub(crate) struct List {
 }
 
 impl Verb {
+    /// The job that it runs.
+    pub(crate) fn job(&self) -> Option<&'static Job> {
+        matches!(self, Self::Push { .. }).then_some(&base_backup::JOB)
+    }
+
     /// Flags that are configuration.
     pub(crate) fn flags(&self) -> Vec<Flag> {
         match self {
@@ -54,12 +58,11 @@ impl Verb {
     }
 }
 
-pub(crate) async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
+pub(crate) async fn run(verb: Verb, handles: &Handles) -> anyhow::Result<Exit> {
     match verb {
         Verb::Push { full, json } => {
-            let repository = RepositoryHandle::new(&loaded.config);
-            let push = base_backup::run(&loaded.config.node, &repository, full);
-            let pushed = runner::run_once(loaded, &base_backup::JOB, push).await?;
+            let push = base_backup::run(&handles.config().node, &handles.repository, full);
+            let pushed = handles.run_once(&base_backup::JOB, push).await?;
             if json {
                 say(serde_json::to_string_pretty(&pushed)?)?;
             } else {
@@ -67,10 +70,10 @@ pub(crate) async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
             }
         }
         Verb::Show { name, json } => {
-            return backup_show::show(loaded, &name, json).await;
+            return backup_show::show(handles, &name, json).await;
         }
         Verb::List(list) => {
-            let (repository, catalog) = read(loaded).await?;
+            let (repository, catalog) = read(handles).await?;
             let listed: Vec<Listed> = catalog
                 .backups
                 .iter()

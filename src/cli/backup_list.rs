@@ -4,15 +4,15 @@ use bytesize::ByteSize;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::handles::Handles;
 use super::output::{say, table};
-use crate::config::Loaded;
 use crate::model::{Lsn, Timeline};
 use crate::repository::catalog::{Backup, Catalog, Delta, State, Tested, Window};
 use crate::repository::{Look, Repository, RepositoryError};
 
-pub(crate) async fn read(loaded: &Loaded) -> Result<(Repository, Catalog), RepositoryError> {
-    let repository = Repository::open(&loaded.config).await?;
-    let (state, look) = (&loaded.config.node.state_directory, Look::Since(None));
+pub(crate) async fn read(handles: &Handles) -> Result<(Repository, Catalog), RepositoryError> {
+    let repository = handles.repository.get().await?;
+    let (state, look) = (&handles.config().node.state_directory, Look::Since(None));
     let mut catalog = repository
         .read_catalog(state, look, Timestamp::now())
         .await?;

@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::backup_list::{self, Listed};
 use super::exit::{Exit, complain};
+use super::handles::Handles;
 use super::output::say;
 use crate::archive::retention;
-use crate::config::Loaded;
 use crate::repository::Keeper;
 use crate::repository::catalog::Window;
 
@@ -30,8 +30,8 @@ struct Shown {
 }
 
 /// Prints the backup `name`, or the one that finished last for `LATEST`.
-pub(crate) async fn show(loaded: &Loaded, name: &str, json: bool) -> anyhow::Result<Exit> {
-    let (repository, catalog) = backup_list::read(loaded).await?;
+pub(crate) async fn show(handles: &Handles, name: &str, json: bool) -> anyhow::Result<Exit> {
+    let (repository, catalog) = backup_list::read(handles).await?;
     let found = match name {
         "LATEST" => catalog.newest(),
         name => catalog.backup(name),
@@ -69,7 +69,7 @@ pub(crate) async fn show(loaded: &Loaded, name: &str, json: bool) -> anyhow::Res
     if json {
         say(serde_json::to_string_pretty(&shown)?)?;
     } else {
-        print(&shown, &loaded.config.cluster.name)?;
+        print(&shown, &handles.config().cluster.name)?;
     }
     Ok(if restorable { Exit::Good } else { Exit::Bad })
 }

@@ -7,13 +7,12 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::exit::{Exit, complain};
+use super::handles::Handles;
 use super::output::{say, table};
 use crate::checks::{self, CheckResult, Definition, DefinitionError, Definitions, Sampler};
 use crate::cluster;
-use crate::config::Loaded;
 use crate::log;
 use crate::model::{Finding, Verdict};
-use crate::repository::RepositoryHandle;
 
 #[derive(Debug, Args)]
 #[command(
@@ -28,7 +27,7 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
+pub(crate) async fn run(arguments: Arguments, handles: &Handles) -> anyhow::Result<Exit> {
     let Definitions {
         mut definitions,
         faults,
@@ -42,9 +41,9 @@ pub(crate) async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result
             return Ok(Exit::Usage);
         }
     }
-    let sampler = Sampler::new(loaded, RepositoryHandle::new(&loaded.config))?;
+    let sampler = Sampler::new(&handles.loaded, handles.repository.clone())?;
     // Only the daemon has watched the primary; without it a replica's lag is unknown, and says so.
-    let address = cluster::own_address(&loaded.config.http.listen);
+    let address = cluster::own_address(&handles.config().http.listen);
     let primary = cluster::ask_positions(&address).await.unwrap_or_default();
     let mut findings = Vec::new();
     let mut elsewhere = Vec::new();

@@ -47,8 +47,10 @@ fn filled_in(key: &str, config: &Config) -> Option<String> {
         "dump.repository" => ("dump.repository", &config.dump.repository),
         _ => return None,
     };
-    Some(match Location::fill(key, template, config) {
-        Ok(repository) => repository.to_string(),
-        Err(unknown) => format!("unknown: {} is not known here", unknown.placeholder),
-    })
+    Some(
+        match Location::fill(key, template, &config.repository_settings()) {
+            Ok(repository) => repository.to_string(),
+            Err(unknown) => format!("unknown: {} is not known here", unknown.placeholder),
+        },
+    )
 }

@@ -6,12 +6,13 @@ use std::pin::pin;
 use tokio::signal::unix::SignalKind;
 
 use super::exit::Exit;
-use super::{interrupted, listen, told_to_end, until};
-use crate::config::Loaded;
+use super::handles::Handles;
+use super::signals::{interrupted, listen, told_to_end, until};
 use crate::daemon;
 use crate::log::{self, Files};
 
-pub(crate) fn run(loaded: &Loaded) -> anyhow::Result<Exit> {
+pub(crate) fn run(handles: Handles) -> anyhow::Result<Exit> {
+    let Handles { loaded, repository } = handles;
     let files = log::init_daemon(&loaded.config.node.hostname);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -20,13 +21,13 @@ pub(crate) fn run(loaded: &Loaded) -> anyhow::Result<Exit> {
         tracing::error!("left out: {} (HINT: {})", fault.message, fault.hint);
     }
     let serve = async {
-        daemon::run(loaded.clone()).await?;
+        daemon::run(loaded.clone(), &repository).await?;
         Ok(Exit::Good)
     };
     let ended = until(
         signals(&files),
         serve,
-        daemon::clean_up(loaded),
+        daemon::clean_up(&loaded.config, &repository),
         daemon::CLEAN_UP,
     );
     match &ended {

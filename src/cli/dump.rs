@@ -4,14 +4,12 @@ use bytesize::ByteSize;
 use clap::Subcommand;
 
 use super::exit::{Exit, complain};
+use super::handles::Handles;
 use super::output::{say, show_step, table};
-use crate::config::Loaded;
-use crate::dump::{self, DumpSet, Dumps, LeftOut, Listed, Status};
-use crate::jobs;
-use crate::repository::RepositoryHandle;
+use crate::dump::{self, DumpSet, LeftOut, Listed, Status};
+use crate::jobs::{self, Job};
 use crate::restore::dump::{DumpReport, DumpSetup};
 use crate::restore::{self, Step};
-use crate::runner;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -41,17 +39,22 @@ pub(crate) enum Verb {
     },
 }
 
-pub(crate) async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
-    let config = &loaded.config;
+impl Verb {
+    /// The job to clean up after.
+    pub(crate) fn job(&self) -> Option<&'static Job> {
+        matches!(self, Self::Push { .. }).then_some(&jobs::dump::JOB)
+    }
+}
+
+pub(crate) async fn run(verb: Verb, handles: &Handles) -> anyhow::Result<Exit> {
     match verb {
         Verb::Push { database, json } => {
             // A dump of some databases must not count as a success of the job.
             let set = if database.is_empty() {
-                let repository = RepositoryHandle::new(config);
-                let dump = jobs::dump::run(config, &repository);
-                runner::run_once(loaded, &jobs::dump::JOB, dump).await?
+                let dump = jobs::dump::run(handles.config(), &handles.repository);
+                handles.run_once(&jobs::dump::JOB, dump).await?
             } else {
-                dump::push(&Dumps::open(config).await?, &database).await?
+                dump::push(&handles.dumps().await?, &database).await?
             };
             if json {
                 say(serde_json::to_string_pretty(&set)?)?;
@@ -60,7 +63,7 @@ pub(crate) async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
             }
         }
         Verb::List { json } => {
-            let dumps = Dumps::open(config).await?;
+            let dumps = handles.dumps().await?;
             let listed = dump::list(&dumps).await?;
             if json {
                 say(serde_json::to_string_pretty(&listed)?)?;
@@ -70,21 +73,20 @@ pub(crate) async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
                 print_list(&listed)?;
             }
         }
-        Verb::Test { set, json } => return test(loaded, set.as_deref(), json).await,
+        Verb::Test { set, json } => return test(handles, set.as_deref(), json).await,
     }
     Ok(Exit::Good)
 }
 
-async fn test(loaded: &Loaded, set: Option<&str>, json: bool) -> anyhow::Result<Exit> {
-    let config = &loaded.config;
+async fn test(handles: &Handles, set: Option<&str>, json: bool) -> anyhow::Result<Exit> {
+    let config = handles.config();
     let mut progress = |step: &Step| show_step(step);
     // Only a test of the newest set is the job's own.
     let report = if set.is_none() {
-        let repository = RepositoryHandle::new(config);
-        let test = jobs::dump_test::run(config, &repository, &mut progress);
-        runner::run_once(loaded, &jobs::dump_test::JOB, test).await
+        let test = jobs::dump_test::run(config, &handles.repository, &mut progress);
+        handles.run_once(&jobs::dump_test::JOB, test).await
     } else {
-        match Dumps::open(config).await {
+        match handles.dumps().await {
             Ok(dumps) => {
                 let settings = config.restore_test.clone();
                 restore::dump::run(&DumpSetup { dumps, settings }, set, &mut progress).await

@@ -9,12 +9,12 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::exit::{Exit, complain};
+use super::handles::Handles;
 use super::output::{say, table};
-use crate::config::{Config, Loaded};
 use crate::jobs::restore_test;
 use crate::log;
 use crate::model::{JobDetail, Run, TestFields, TestReport, Verdict};
-use crate::repository::{Proof, Shared, SharedError};
+use crate::repository::{Proof, RepositoryHandle, SharedError};
 use crate::store::{Reader, StoreError};
 
 /// For the proofs together.
@@ -64,9 +64,10 @@ impl From<Proof> for Test {
     }
 }
 
-pub(crate) async fn run(arguments: &Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
-    let config = &loaded.config;
-    let (proofs, not_in_bucket) = match proofs(config, arguments.limit as usize).await {
+pub(crate) async fn run(arguments: &Arguments, handles: &Handles) -> anyhow::Result<Exit> {
+    let config = handles.config();
+    let (proofs, not_in_bucket) = match proofs(&handles.repository, arguments.limit as usize).await
+    {
         Ok(proofs) => (proofs, None),
         Err(reason) => (Vec::new(), Some(reason)),
     };
@@ -100,11 +101,8 @@ pub(crate) async fn run(arguments: &Arguments, loaded: &Loaded) -> anyhow::Resul
     Ok(exit)
 }
 
-async fn proofs(config: &Config, limit: usize) -> Result<Vec<Proof>, String> {
-    let asked = async {
-        let shared = Shared::open(config).await?;
-        shared.newest_proofs(limit).await
-    };
+async fn proofs(repository: &RepositoryHandle, limit: usize) -> Result<Vec<Proof>, String> {
+    let asked = async { repository.shared().await?.newest_proofs(limit).await };
     match timeout(LIMIT, asked).await {
         Ok(answer) => answer.map_err(|error: SharedError| log::chain(&error)),
         Err(_) => Err(format!("S3 did not answer within {} s", LIMIT.as_secs())),

@@ -8,13 +8,14 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::exit::{Exit, complain};
+use super::handles::Handles;
 use super::output::{say, table};
-use crate::config::{Config, Loaded};
+use crate::config::Config;
 use crate::jobs::{JOBS, Job};
 use crate::log;
 use crate::model::{Run, ago};
 use crate::postgres;
-use crate::repository::{Shared, Success};
+use crate::repository::{RepositoryHandle, Shared, Success};
 use crate::runner::{self, JobHistory, next_run};
 use crate::store::Reader;
 
@@ -62,10 +63,10 @@ impl From<&Run> for LastRun {
     }
 }
 
-pub(crate) async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
-    let config = &loaded.config;
+pub(crate) async fn run(arguments: Arguments, handles: &Handles) -> anyhow::Result<Exit> {
+    let config = handles.config();
     let now = Timestamp::now();
-    let mut in_bucket = InBucket::open(config).await;
+    let mut in_bucket = InBucket::of(&handles.repository).await;
     let reader = Reader::open(&config.node.state_directory)?;
     let control = postgres::control_data(
         &config.postgres.bin_directory,
@@ -128,8 +129,8 @@ struct InBucket {
 }
 
 impl InBucket {
-    async fn open(config: &Config) -> Self {
-        match Shared::open(config).await {
+    async fn of(repository: &RepositoryHandle) -> Self {
+        match repository.shared().await {
             Ok(shared) => Self {
                 shared: Some(shared),
                 unknown: None,

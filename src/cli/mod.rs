@@ -1,4 +1,5 @@
-//! The command line: one file a verb. It prints; the rooms below do the work.
+//! The command line: one file a verb, and `handles`, where all of them get what they work with. It prints; the rooms below
+//! do the work.
 
 mod archive;
 mod backup;
@@ -10,6 +11,7 @@ mod config_show;
 mod daemon;
 mod dump;
 mod exit;
+mod handles;
 mod history;
 mod jobs;
 mod operator;
@@ -20,21 +22,22 @@ mod prune;
 mod restore;
 mod restore_test;
 mod run;
+mod signals;
 mod status;
 mod timeline;
 mod wait;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::Context;
 use clap::{Parser, Subcommand};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 
-use crate::config::{self, Flag, Loaded, Sources};
+use crate::config::{self, Flag};
 use crate::model::may_hold_password;
 use exit::Exit;
+use handles::{Handles, Start};
+use signals::{LEFT_THREADS, listen, told_to_end, until};
 
 #[derive(Parser)]
 #[command(
@@ -135,103 +138,48 @@ fn refuse(error: &clap::Error) -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<Exit> {
-    let load = |flags: Vec<Flag>| -> anyhow::Result<Loaded> {
-        let mut sources = Sources::from_process(cli.config.clone());
-        sources.flags = flags;
-        let loaded = config::load(&sources)?;
-        for warning in &loaded.warnings {
-            tracing::warn!("{warning}");
-        }
-        Ok(loaded)
-    };
-    // What shows faults must not end at one that it could show.
-    let load_to_serve = || -> anyhow::Result<Loaded> {
-        let loaded = config::load_to_serve(&Sources::from_process(cli.config.clone()))?;
-        for warning in &loaded.warnings {
-            tracing::warn!("{warning}");
-        }
-        for fault in &loaded.faults {
-            tracing::warn!("{} (HINT: {})", fault.message, fault.hint);
-        }
-        Ok(loaded)
-    };
+    let start = Start { file: cli.config };
+    let none = Vec::new;
     match cli.verb {
         // main() has taken every call of these two that is not a question for help.
         Verb::WalPush { .. } | Verb::WalFetch { .. } => Ok(Exit::Usage),
-        Verb::Check(arguments) => {
-            let loaded = load_to_serve()?;
-            until_interrupted(check::run(arguments, &loaded), async {})
-        }
-        Verb::Wait(arguments) => wait::run(&arguments, load),
+        Verb::Check(arguments) => start.run_with_faults(async |it| check::run(arguments, it).await),
+        Verb::Wait(arguments) => wait::run(&arguments, |flags| start.load(flags)),
         Verb::Status(arguments) => {
-            let loaded = load_to_serve()?;
-            until_interrupted(status::run(arguments, &loaded), async {})
+            start.run_with_faults(async |it| status::run(arguments, it).await)
         }
-        Verb::Jobs(arguments) => {
-            let loaded = load_to_serve()?;
-            until_interrupted(jobs::run(arguments, &loaded), async {})
-        }
-        Verb::Run(arguments) => {
-            let loaded = load(Vec::new())?;
-            let Some(job) = arguments.job() else {
-                return Ok(Exit::Usage);
-            };
-            until_interrupted(run::run(job, &loaded), run::clean_up(job, &loaded))
-        }
+        Verb::Jobs(arguments) => start.run_with_faults(async |it| jobs::run(arguments, it).await),
+        Verb::Run(arguments) => match arguments.job() {
+            Some(job) => start.run(none(), Some(job), async |it| run::run(job, it).await),
+            None => Ok(Exit::Usage),
+        },
         // Its log names what it leaves out.
-        Verb::Daemon => daemon::run(&config::load_to_serve(&Sources::from_process(cli.config))?),
-        Verb::Config(config_show::Verb::Show) => config_show::run(&load(Vec::new())?),
-        Verb::Config(config_show::Verb::Check) => {
-            config_check::run(&Sources::from_process(cli.config))
-        }
-        Verb::Backup(verb) => {
-            let loaded = load(verb.flags())?;
-            let pushes = matches!(verb, backup::Verb::Push { .. });
-            until_interrupted(backup::run(verb, &loaded), async {
-                if pushes {
-                    run::clean_up(&crate::jobs::base_backup::JOB, &loaded).await;
-                }
-            })
-        }
+        Verb::Daemon => daemon::run(Handles::new(config::load_to_serve(&start.sources())?)),
+        Verb::Config(config_show::Verb::Show) => config_show::run(&start.load(none())?),
+        Verb::Config(config_show::Verb::Check) => config_check::run(&start.sources()),
+        Verb::Backup(verb) => start.run(verb.flags(), verb.job(), async |it| {
+            backup::run(verb, it).await
+        }),
         Verb::Archive(verb) => {
-            let loaded = load(verb.flags())?;
-            until_interrupted(archive::run(verb, &loaded), async {})
+            start.run(verb.flags(), None, async |it| archive::run(verb, it).await)
         }
-        Verb::Timeline(verb) => {
-            let loaded = load(Vec::new())?;
-            until_interrupted(timeline::run(verb, &loaded), async {})
-        }
-        Verb::Prune(arguments) => {
-            let loaded = load(Vec::new())?;
-            let deletes = arguments.deletes();
-            until_interrupted(prune::run(arguments, &loaded), async {
-                if deletes {
-                    run::clean_up(&crate::jobs::prune::JOB, &loaded).await;
-                }
-            })
-        }
-        Verb::Dump(verb) => {
-            let loaded = load(Vec::new())?;
-            let pushes = matches!(verb, dump::Verb::Push { .. });
-            until_interrupted(dump::run(verb, &loaded), async {
-                if pushes {
-                    run::clean_up(&crate::jobs::dump::JOB, &loaded).await;
-                }
-            })
-        }
+        Verb::Timeline(verb) => start.run(none(), None, async |it| timeline::run(verb, it).await),
+        Verb::Prune(arguments) => start.run(none(), arguments.job(), async |it| {
+            prune::run(arguments, it).await
+        }),
+        Verb::Dump(verb) => start.run(none(), verb.job(), async |it| dump::run(verb, it).await),
         Verb::Restore(arguments) => {
-            let loaded = load(arguments.flags())?;
+            let handles = Handles::new(start.load(arguments.flags())?);
             let work = async {
                 // A closed terminal must not end a restore of hours.
                 let _heard = listen(SignalKind::hangup())?;
-                restore::run(arguments, &loaded).await
+                restore::run(arguments, &handles).await
             };
             until(told_to_end(), work, async {}, LEFT_THREADS)
         }
-        Verb::RestoreTest(arguments) => {
-            let loaded = load(arguments.flags())?;
-            until_interrupted(restore_test::run(arguments, &loaded), async {})
-        }
+        Verb::RestoreTest(arguments) => start.run(arguments.flags(), None, async |it| {
+            restore_test::run(arguments, it).await
+        }),
     }
 }
 
@@ -242,72 +190,4 @@ fn repository_flag(given: Option<&str>) -> Vec<Flag> {
         flag: "--repository",
     };
     given.map(flag).into_iter().collect()
-}
-
-/// Runs `work` until it ends or a signal does; what is dropped then kills its children and removes its files.
-///
-/// What cannot be cleaned up by dropping, `clean_up` does after a signal.
-fn until_interrupted(
-    work: impl Future<Output = anyhow::Result<Exit>>,
-    clean_up: impl Future<Output = ()>,
-) -> anyhow::Result<Exit> {
-    until(interrupted(), work, clean_up, LEFT_THREADS)
-}
-
-/// As much as the main thread has.
-const THREAD_STACK: usize = 8 << 20;
-
-/// For threads that still read or write a file when all is done: one may hang in a volume that has stalled.
-const LEFT_THREADS: Duration = Duration::from_secs(5);
-
-/// The same where other signals mean other things, and with so much time for threads that are left.
-fn until(
-    signal: impl Future<Output = anyhow::Result<Exit>>,
-    work: impl Future<Output = anyhow::Result<Exit>>,
-    clean_up: impl Future<Output = ()>,
-    left_threads: Duration,
-) -> anyhow::Result<Exit> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        // A job's future is large, and more so without optimization; the default of 2 MiB is too small for it.
-        .thread_stack_size(THREAD_STACK)
-        .enable_all()
-        .build()
-        .context("cannot start the asynchronous runtime")?;
-    let outcome = runtime.block_on(async {
-        let exit = tokio::select! {
-            // In this order: signals are listened for before any work begins.
-            biased;
-            exit = signal => exit?,
-            outcome = work => return outcome,
-        };
-        clean_up.await;
-        Ok(exit)
-    });
-    runtime.shutdown_timeout(left_threads);
-    outcome
-}
-
-/// Completes when a signal asks this process to end, with the exit code for it.
-async fn interrupted() -> anyhow::Result<Exit> {
-    // A closed terminal must not leave a cluster's copy behind either.
-    let mut hang_up = listen(SignalKind::hangup())?;
-    tokio::select! {
-        exit = told_to_end() => exit,
-        _ = hang_up.recv() => Ok(Exit::Terminated),
-    }
-}
-
-/// The same without SIGHUP.
-async fn told_to_end() -> anyhow::Result<Exit> {
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut terminate = listen(SignalKind::terminate())?;
-    Ok(tokio::select! {
-        _ = interrupt.recv() => Exit::Interrupted,
-        _ = terminate.recv() => Exit::Terminated,
-    })
-}
-
-fn listen(kind: SignalKind) -> anyhow::Result<Signal> {
-    signal(kind).context("cannot listen for signals")
 }

@@ -19,7 +19,7 @@ fn value<'a>(unit: &'a str, key: &str) -> &'a str {
 
 /// The value of `key` that holds when nothing sets it.
 fn default(key: &str) -> String {
-    let sources = Sources {
+    let sources = config::Sources {
         file: config::ConfigFile::Default("/nonexistent/xdb.toml".into()),
         environment_file: "/nonexistent/environment".into(),
         process: BTreeMap::new(),

@@ -4,12 +4,10 @@ use bytesize::ByteSize;
 use clap::Args;
 
 use super::exit::{Exit, complain};
+use super::handles::Handles;
 use super::output::{say, table};
 use crate::archive::retention::{self, Plan};
-use crate::config::Loaded;
-use crate::jobs;
-use crate::repository::{Repository, RepositoryHandle};
-use crate::runner;
+use crate::jobs::{self, Job};
 
 #[derive(Debug, Args)]
 #[command(
@@ -25,15 +23,16 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    pub(crate) fn deletes(&self) -> bool {
-        !self.dry_run
+    /// The job that it runs.
+    pub(crate) fn job(&self) -> Option<&'static Job> {
+        (!self.dry_run).then_some(&jobs::prune::JOB)
     }
 }
 
-pub(crate) async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
-    let config = &loaded.config;
+pub(crate) async fn run(arguments: Arguments, handles: &Handles) -> anyhow::Result<Exit> {
+    let config = handles.config();
     if arguments.dry_run {
-        let repository = Repository::open(config).await?;
+        let repository = handles.repository.get().await?;
         let plan = retention::plan(&repository, &config.node, config.retention).await?;
         if arguments.json {
             say(serde_json::to_string_pretty(&plan)?)?;
@@ -42,9 +41,8 @@ pub(crate) async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result
         }
         return Ok(Exit::Good);
     }
-    let repository = RepositoryHandle::new(config);
-    let prune = jobs::prune::run(&config.node, config.retention, &repository);
-    let report = runner::run_once(loaded, &jobs::prune::JOB, prune).await?;
+    let prune = jobs::prune::run(&config.node, config.retention, &handles.repository);
+    let report = handles.run_once(&jobs::prune::JOB, prune).await?;
     if arguments.json {
         say(serde_json::to_string_pretty(&report)?)?;
     } else {

@@ -7,12 +7,12 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::exit::{Exit, complain};
+use super::handles::Handles;
 use super::output::say;
 use crate::cluster::is_range;
-use crate::config::{Config, Flag, Loaded};
+use crate::config::{Config, Flag};
 use crate::log;
 use crate::model::Verdict;
-use crate::repository::Repository;
 use crate::restore::{
     self, Forecast, HeldSetting, PlacedTablespace, RestoreError, RestoreRequest, RestoredCluster,
     Setup, Step, Until, UntilError, shell,
@@ -64,8 +64,8 @@ impl Arguments {
     }
 }
 
-pub(crate) async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
-    match restore(&arguments, loaded).await {
+pub(crate) async fn run(arguments: Arguments, handles: &Handles) -> anyhow::Result<Exit> {
+    match restore(&arguments, handles).await {
         Err(error) => match error.downcast_ref() {
             // The hint of a restore test, to take a new backup, does not help here.
             Some(RestoreError::Bad(reason)) => {
@@ -79,8 +79,8 @@ pub(crate) async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result
     }
 }
 
-async fn restore(arguments: &Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
-    let config = &loaded.config;
+async fn restore(arguments: &Arguments, handles: &Handles) -> anyhow::Result<Exit> {
+    let config = handles.config();
     let request = arguments.request()?;
     if arguments.finish {
         let restored =
@@ -89,7 +89,7 @@ async fn restore(arguments: &Arguments, loaded: &Loaded) -> anyhow::Result<Exit>
     }
     // Before anything is asked of S3.
     restore::check_target(&request.directory)?;
-    let setup = Setup::new(loaded, Repository::open(config).await?);
+    let setup = Setup::new(&handles.loaded, handles.repository.get().await?);
     let mut outlook = restore::outlook(&setup, &request).await?;
     for reason in &outlook.passed_over {
         let taken = &outlook.forecast.backup;

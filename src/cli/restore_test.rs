@@ -5,15 +5,14 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::exit::{Exit, complain};
+use super::handles::Handles;
 use super::history;
 use super::output::{say, show_step, table};
-use crate::config::{self, Flag, Loaded};
+use crate::config::{self, Flag};
 use crate::jobs;
-use crate::repository::{Repository, RepositoryHandle};
 use crate::restore::{
     self, Options, Report, Setup, SqlCheck, Step, TestLevel, Until, UntilError, is_explicit,
 };
-use crate::runner;
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -115,28 +114,28 @@ impl Arguments {
     }
 }
 
-pub(crate) async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
+pub(crate) async fn run(arguments: Arguments, handles: &Handles) -> anyhow::Result<Exit> {
+    let config = handles.config();
     if let Some(Verb::History(arguments)) = &arguments.verb {
-        return history::run(arguments, loaded).await;
+        return history::run(arguments, handles).await;
     }
-    let options = arguments.options(&loaded.config.postgres)?;
-    if let Some((reason, hint)) = arguments.contradiction(&loaded.config.restore_test) {
+    let options = arguments.options(&config.postgres)?;
+    if let Some((reason, hint)) = arguments.contradiction(&config.restore_test) {
         complain(&reason, Some(hint));
         return Ok(Exit::Usage);
     }
     let mut progress = |step: &Step| show_step(step);
-    let report = if arguments.is_the_job(&loaded.config.restore_test) {
-        let repository = RepositoryHandle::new(&loaded.config);
-        let test = jobs::restore_test::run(loaded, &repository, &mut progress);
-        runner::run_once(loaded, &jobs::restore_test::JOB, test).await
+    let report = if arguments.is_the_job(&config.restore_test) {
+        let test = jobs::restore_test::run(&handles.loaded, &handles.repository, &mut progress);
+        handles.run_once(&jobs::restore_test::JOB, test).await
     } else {
-        match Repository::open(&loaded.config).await {
+        match handles.repository.get().await {
             Err(error) => {
-                let configured = TestLevel::named(&loaded.config.restore_test.level);
+                let configured = TestLevel::named(&config.restore_test.level);
                 Report::not_begun(options.level.unwrap_or(configured), error.into())
             }
             Ok(repository) => {
-                let setup = Setup::new(loaded, repository);
+                let setup = Setup::new(&handles.loaded, repository);
                 match arguments.repository {
                     None => restore::prove(&setup, &options, &mut progress).await,
                     // Another repository keeps its own proofs.
@@ -148,7 +147,7 @@ pub(crate) async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result
     if arguments.json {
         say(serde_json::to_string_pretty(&report)?)?;
     } else {
-        print(&report, &loaded.config.postgres)?;
+        print(&report, &config.postgres)?;
     }
     if let Some(reason) = &report.reason {
         complain(reason, report.hint.as_deref());

@@ -2,15 +2,12 @@
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use tokio::time::timeout;
 
 use super::exit::{Exit, complain};
+use super::handles::Handles;
 use super::output::say;
-use crate::config::Loaded;
-use crate::daemon::CLEAN_UP;
 use crate::jobs::{JOBS, Job};
 use crate::model::Verdict;
-use crate::repository::RepositoryHandle;
 use crate::runner;
 
 #[derive(Debug, Args)]
@@ -30,8 +27,8 @@ impl Arguments {
     }
 }
 
-pub(crate) async fn run(job: &'static Job, loaded: &Loaded) -> anyhow::Result<Exit> {
-    let (outcome, not_now) = runner::run_job(loaded, job).await?;
+pub(crate) async fn run(job: &'static Job, handles: &Handles) -> anyhow::Result<Exit> {
+    let (outcome, not_now) = runner::run_job((&handles.loaded, &handles.repository), job).await?;
     let verdict = outcome.verdict();
     let reason = verdict.reason().unwrap_or_default();
     if not_now {
@@ -55,16 +52,4 @@ pub(crate) async fn run(job: &'static Job, loaded: &Loaded) -> anyhow::Result<Ex
         Verdict::Warning(_) | Verdict::Critical(_) => Exit::Bad,
         Verdict::Unknown(_) => Exit::CouldNot,
     })
-}
-
-/// After a signal: gives up what an interrupted run of `job` left in the bucket.
-pub(super) async fn clean_up(job: &Job, loaded: &Loaded) {
-    let Some(clean_up) = &job.clean_up else {
-        return;
-    };
-    let repository = RepositoryHandle::new(&loaded.config);
-    let cleaned = timeout(CLEAN_UP, (clean_up.run)(&loaded.config, &repository)).await;
-    if !matches!(cleaned, Ok(Ok(()))) {
-        complain(clean_up.may_be_left, Some(clean_up.later));
-    }
 }

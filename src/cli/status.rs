@@ -5,9 +5,9 @@ use jiff::Timestamp;
 
 use super::check::judge_exit;
 use super::exit::Exit;
+use super::handles::Handles;
 use super::output::{say, table};
 use crate::cluster::{Evidence, Line, Status, in_time, is_range, proven, since_proof};
-use crate::config::Loaded;
 use crate::daemon;
 use crate::model::{AlertKey, Finding, Verdict, ago};
 
@@ -22,8 +22,8 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) async fn run(arguments: Arguments, loaded: &Loaded) -> anyhow::Result<Exit> {
-    let status = daemon::status(&loaded.config).await;
+pub(crate) async fn run(arguments: Arguments, handles: &Handles) -> anyhow::Result<Exit> {
+    let status = daemon::status(handles.config(), &handles.repository).await;
     if arguments.json {
         say(serde_json::to_string_pretty(&status)?)?;
     } else {

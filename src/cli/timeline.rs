@@ -5,10 +5,11 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::exit::{Exit, complain};
+use super::handles::Handles;
 use super::operator;
 use super::output::{say, table};
 use crate::cluster::{self, View};
-use crate::config::{Config, Loaded};
+use crate::config::Config;
 use crate::log;
 use crate::model::{ServerPosition, Timeline, TimelineHistory};
 use crate::postgres::control_file;
@@ -62,9 +63,9 @@ struct Line {
     history: Option<TimelineHistory>,
 }
 
-pub(crate) async fn run(verb: Verb, loaded: &Loaded) -> anyhow::Result<Exit> {
-    let config = &loaded.config;
-    let repository = Repository::open(config).await?;
+pub(crate) async fn run(verb: Verb, handles: &Handles) -> anyhow::Result<Exit> {
+    let config = handles.config();
+    let repository = handles.repository.get().await?;
     let state = StateFiles::of(&config.node.state_directory);
     match verb {
         Verb::List { json } => list(config, &repository, json).await,

@@ -26,6 +26,7 @@ mod kind;
 mod load;
 mod pam_env;
 mod program_settings;
+mod repository_settings;
 mod serving;
 mod source;
 mod spelling;
@@ -44,4 +45,5 @@ pub use keys::{
     S3, Schedule, Wait,
 };
 pub use load::{Effective, Loaded, load, load_to_serve};
+pub use repository_settings::RepositorySettings;
 pub use source::{ConfigFile, DEFAULT_FILE, Flag, Source, Sources, usual_state_directory};

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 
-use crate::archive::archiver::{self, LeadCheck, LeadingServer, ReloadConfig};
+use crate::archive::archiver::{self, LeadCheck, LeadingServer, ReloadSettings};
 use crate::config::Loaded;
 use crate::log;
 use crate::runner::Node;
@@ -21,14 +21,14 @@ pub(super) fn serve(node: &Node, loaded: &Loaded) -> impl Future<Output = ()> + 
         })
     });
     let loaded_last = Mutex::new(loaded.clone());
-    let again: ReloadConfig = Box::new(move || {
+    let again: ReloadSettings = Box::new(move || {
         let mut last = loaded_last.lock().unwrap_or_else(PoisonError::into_inner);
         let again = last
             .reread_if_changed()
             .map_err(|error| log::chain(&error))?;
         Ok(again.map(|again| {
             *last = again;
-            last.config.clone()
+            last.config.repository_settings()
         }))
     });
     let state = StateFiles::of(&loaded.config.node.state_directory);

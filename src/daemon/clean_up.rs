@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use super::CLEAN_UP;
-use crate::config::Loaded;
+use crate::config::Config;
 use crate::jobs::{CleanUpError, JOBS};
 use crate::log;
 use crate::repository::RepositoryHandle;
@@ -13,10 +13,13 @@ use crate::repository::RepositoryHandle;
 /// After a signal: gives up what an interrupted backup or dump left unfinished in the buckets.
 ///
 /// Requests from before the signal are still answered; later ones wait in systemd's socket.
-pub(crate) async fn clean_up(loaded: &Loaded) {
+pub(crate) async fn clean_up(config: &Config, repository: &RepositoryHandle) {
     const LAST_ANSWERS: Duration = Duration::from_millis(300);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    let (cleaned, ()) = tokio::join!(timeout(CLEAN_UP, clean_up_all(loaded)), sleep(LAST_ANSWERS));
+    let (cleaned, ()) = tokio::join!(
+        timeout(CLEAN_UP, clean_up_all(config, repository)),
+        sleep(LAST_ANSWERS)
+    );
     if cleaned.is_err() {
         tracing::warn!(
             "an unfinished upload may be left in a bucket; the next backup or dump gives it up"
@@ -24,14 +27,13 @@ pub(crate) async fn clean_up(loaded: &Loaded) {
     }
 }
 
-async fn clean_up_all(loaded: &Loaded) {
-    let repository = RepositoryHandle::new(&loaded.config);
+async fn clean_up_all(config: &Config, repository: &RepositoryHandle) {
     for clean_up in JOBS
         .into_iter()
         .rev()
         .filter_map(|job| job.clean_up.as_ref())
     {
-        let left = until_unlocked(|| (clean_up.run)(&loaded.config, &repository)).await;
+        let left = until_unlocked(|| (clean_up.run)(config, repository)).await;
         if let Err(error) = left {
             let (may_be_left, later) = (clean_up.may_be_left, clean_up.later);
             tracing::warn!("{may_be_left}: {}; {later}", log::chain(&error));

@@ -94,7 +94,7 @@ pub(super) async fn look(
     let Fetched { manifests, proofs } = fetched;
     let opened = repository.get().await;
     let dumped = async {
-        let dumps = Dumps::beside(repository.shared().await?, config)?;
+        let dumps = Dumps::beside(repository, &config.dump, &config.node).await?;
         dump::newest_complete(&dumps, manifests).await
     };
     let state = &config.node.state_directory;

@@ -39,6 +39,7 @@ use crate::cluster::{Knowledge, View};
 use crate::config::Loaded;
 use crate::http::{self, Shown};
 use crate::process::{self, NodeLock};
+use crate::repository::RepositoryHandle;
 use crate::runner::{Node, RunnerError, success_exchange};
 use crate::store::Store;
 pub(crate) use clean_up::clean_up;
@@ -87,7 +88,7 @@ impl DaemonError {
 ///
 /// # Errors
 /// When the daemon cannot start, or its HTTP server ends.
-pub(crate) async fn run(loaded: Loaded) -> Result<(), DaemonError> {
+pub(crate) async fn run(loaded: Loaded, repository: &RepositoryHandle) -> Result<(), DaemonError> {
     let open_files = process::raise_open_files();
     let config = &loaded.config;
     let _only = only_one(&config.node.state_directory)?;
@@ -99,7 +100,7 @@ pub(crate) async fn run(loaded: Loaded) -> Result<(), DaemonError> {
     });
     let (view, known) = (senders.view.subscribe(), senders.known.subscribe());
     let store = Store::serve(&config.node.state_directory);
-    let node = Node::open(&loaded, store, view.clone(), known.clone())?;
+    let node = Node::open(&loaded, repository, store, view.clone(), known.clone())?;
     let shown = Shown {
         cluster: config.cluster.name.clone(),
         hostname: config.node.hostname.clone(),
@@ -171,7 +172,7 @@ fn own_tasks(
     let config = &node.tools.loaded.config;
     let postgres = config.postgres.clone();
     let data = postgres.data_directory.clone();
-    let watch = PgBouncerWatch::new(config);
+    let watch = PgBouncerWatch::new(&config.pgbouncer, &config.postgres);
     let (senders, view) = (|| senders.clone(), || senders.view.clone());
     let roles = observe::roles(postgres, senders(), liveness.clone());
     vec![

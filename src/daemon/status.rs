@@ -15,21 +15,20 @@ use crate::runner::ask_peers;
 use crate::store::{Reader, StateFiles, StoreError};
 
 /// Asks the daemon; without it the cluster is judged by one look, and that it is away is the first finding.
-pub(crate) async fn status(config: &Config) -> Status {
+pub(crate) async fn status(config: &Config, repository: &RepositoryHandle) -> Status {
     let address = cluster::own_address(&config.http.listen);
     match cluster::ask_status(&address).await {
         Ok(status) => status,
-        Err(error) => without_daemon(config, &error.to_string()).await,
+        Err(error) => without_daemon(config, repository, &error.to_string()).await,
     }
 }
 
-async fn without_daemon(config: &Config, away: &str) -> Status {
+async fn without_daemon(config: &Config, repository: &RepositoryHandle, away: &str) -> Status {
     let hostname = &config.node.hostname;
     let identifier = own_view(config).await.sample;
     let identifier = identifier.map(|sample| sample.system_identifier);
     let mut fetched = Fetched::default();
-    let repository = RepositoryHandle::new(config);
-    let evidence = evidence::look(config, &repository, None, identifier, &mut fetched).await;
+    let evidence = evidence::look(config, repository, None, identifier, &mut fetched).await;
     // After S3, which may take its time: a role is known by what was seen just now.
     let (view, peers) = tokio::join!(own_view(config), ask_peers(&config.cluster, hostname));
     let mut known = Knowledge {
@@ -38,7 +37,7 @@ async fn without_daemon(config: &Config, away: &str) -> Status {
         objectives: rpo::objectives(&config.archive, &config.restore_test),
         ..Knowledge::default()
     };
-    known.rpo = rpo::measure_once(config, &repository, &view, &known).await;
+    known.rpo = rpo::measure_once(config, repository, &view, &known).await;
     let away = format!(
         "xdb's daemon does not answer on this node, so nothing is watched here: {away}; see systemctl status xdb"
     );

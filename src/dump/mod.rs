@@ -14,8 +14,8 @@ mod rows;
 mod set;
 mod snapshot;
 
-use crate::config::{self, Config};
-use crate::repository::Shared;
+use crate::config;
+use crate::repository::{RepositoryHandle, Shared};
 use crate::storage::{Bucket, Location};
 
 pub(crate) use error::DumpError;
@@ -41,28 +41,25 @@ pub(crate) struct Dumps {
 }
 
 impl Dumps {
-    /// Makes the client; nothing is sent until the first call.
+    /// Those of the cluster of `repository`, through its client; nothing is sent until the first call.
     ///
     /// # Errors
     /// When a placeholder's value is not known here, or no client can be made.
-    pub(crate) async fn open(config: &Config) -> Result<Self, DumpError> {
-        Self::beside(Shared::open(config).await?, config)
-    }
-
-    /// The same, through the client of `shared`.
-    ///
-    /// # Errors
-    /// When a placeholder's value is not known here.
-    pub(crate) fn beside(shared: Shared, config: &Config) -> Result<Self, DumpError> {
-        let location = Location::fill("dump.repository", &config.dump.repository, config)?;
+    pub(crate) async fn beside(
+        repository: &RepositoryHandle,
+        settings: &config::Dump,
+        node: &config::Node,
+    ) -> Result<Self, DumpError> {
+        let (shared, of) = (repository.shared().await?, repository.settings());
+        let location = Location::fill("dump.repository", &settings.repository, of)?;
         Ok(Self {
             bucket: shared.bucket().beside(&location.bucket),
             location,
             shared,
-            settings: config.dump.clone(),
-            postgres: config.postgres.clone(),
-            node: config.node.clone(),
-            cluster: config.cluster.name.clone(),
+            settings: settings.clone(),
+            postgres: of.postgres.clone(),
+            node: node.clone(),
+            cluster: of.cluster.name.clone(),
         })
     }
 }

@@ -276,7 +276,7 @@ impl JobResult {
 }
 
 async fn dumps(config: &Config, repository: &RepositoryHandle) -> Result<Dumps, DumpError> {
-    Dumps::beside(repository.shared().await?, config)
+    Dumps::beside(repository, &config.dump, &config.node).await
 }
 
 /// The verdict of a test.

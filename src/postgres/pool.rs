@@ -8,7 +8,7 @@ use deadpool_postgres::{
     Connect, Manager, ManagerConfig, Object, PoolError, RecyclingMethod, Runtime, Timeouts,
 };
 use tokio::task::JoinHandle;
-use tokio_postgres::{Client, Config, Error};
+use tokio_postgres::{Client, Error};
 
 use super::connect::{log_in, settings};
 use super::session::Access;
@@ -75,7 +75,7 @@ type LoggedIn<'a> =
     Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + 'a>>;
 
 impl Connect for Login {
-    fn connect(&self, _: &Config) -> LoggedIn<'_> {
+    fn connect(&self, _: &tokio_postgres::Config) -> LoggedIn<'_> {
         Box::pin(log_in(
             &self.target,
             self.statement_timeout,

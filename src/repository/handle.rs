@@ -1,11 +1,11 @@
-//! The repository of a process that runs for long: one client of S3, made at its first use, and again after a failure.
+//! The one way to a repository: one client of S3 a process, made at its first use, and again after a failure.
 
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
 use super::{Repository, RepositoryError, Shared, SharedError};
-use crate::config::Config;
+use crate::config::RepositorySettings;
 
 /// Clones share it.
 #[derive(Debug, Clone)]
@@ -13,37 +13,42 @@ pub struct RepositoryHandle(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    config: Config,
+    settings: RepositorySettings,
     opened: Mutex<Option<Shared>>,
 }
 
 impl RepositoryHandle {
     /// Nothing is opened yet.
-    pub fn new(config: &Config) -> Self {
+    pub fn new(settings: RepositorySettings) -> Self {
         Self(Arc::new(Inner {
-            config: config.clone(),
+            settings,
             opened: Mutex::new(None),
         }))
     }
 
-    /// The repository. Its location is worked out each time, because an upgrade changes `{major}`.
+    pub fn settings(&self) -> &RepositorySettings {
+        &self.0.settings
+    }
+
+    /// The repository; nothing is sent until the first call. Its location is worked out each time, because an upgrade changes
+    /// `{major}`.
     ///
     /// # Errors
-    /// As [`Repository::open`]; the next call tries again.
+    /// When a placeholder's value is not known here, or no client can be made; the next call tries again.
     pub async fn get(&self) -> Result<Repository, RepositoryError> {
-        Repository::beside(self.shared().await?, &self.0.config)
+        Repository::beside(self.shared().await?, self.settings())
     }
 
     /// What xdb keeps in the repository's bucket, which can be opened where the rest of its location is not known.
     ///
     /// # Errors
-    /// As [`Shared::open`]; the next call tries again.
+    /// When the bucket's name is not known here, or no client can be made; the next call tries again.
     pub async fn shared(&self) -> Result<Shared, SharedError> {
         let mut opened = self.0.opened.lock().await;
         if let Some(shared) = &*opened {
             return Ok(shared.clone());
         }
-        let shared = Shared::open(&self.0.config).await?;
+        let shared = Shared::open(self.settings()).await?;
         Ok(opened.insert(shared).clone())
     }
 

@@ -1,6 +1,6 @@
 //! The WAL-G repository in the bucket, what xdb keeps beside it, and the program that writes it.
 //!
-//! [`Repository`] is opened once for each verb, and once in the daemon ([`RepositoryHandle`]). The program is driven, never
+//! A [`RepositoryHandle`] opens the [`Repository`] once for each verb, and once in the daemon. The program is driven, never
 //! rewritten; what is in the bucket xdb reads for itself. What is pushed, fetched and deleted is decided above, in `archive`.
 //!
 //! - `catalog`: backups, WAL, gaps and windows, from listings and sentinels; `catalog_cache` keeps them on this node
@@ -35,7 +35,7 @@ use std::path::Path;
 
 use tokio::process::Command;
 
-use crate::config::Config;
+use crate::config::RepositorySettings;
 use crate::storage::{Bucket, Location};
 pub(crate) use archive_end::last_in_a_row;
 pub(crate) use catalog_cache::{Look, forget_catalog};
@@ -70,25 +70,17 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// Makes the client; nothing is sent until the first call.
-    ///
-    /// # Errors
-    /// When a placeholder's value is not known here, or no client can be made.
-    pub async fn open(config: &Config) -> Result<Self, RepositoryError> {
-        Self::beside(Shared::open(config).await?, config)
-    }
-
-    /// The same, through the client of `shared`.
+    /// That of `settings`, through the client of `shared`.
     ///
     /// # Errors
     /// When a placeholder's value is not known here.
-    fn beside(shared: Shared, config: &Config) -> Result<Self, RepositoryError> {
-        let template = &config.archive.repository;
+    fn beside(shared: Shared, settings: &RepositorySettings) -> Result<Self, RepositoryError> {
+        let template = &settings.archive.repository;
         Ok(Self {
-            location: Location::fill("archive.repository", template, config)?,
+            location: Location::fill("archive.repository", template, settings)?,
             bucket: shared.bucket().clone(),
             shared,
-            program: config.into(),
+            program: settings.into(),
         })
     }
 

@@ -43,13 +43,14 @@ impl Node {
     /// When a setting of them cannot be used.
     pub(crate) fn open(
         loaded: &Loaded,
+        repository: &RepositoryHandle,
         store: Store,
         view: watch::Receiver<View>,
         known: watch::Receiver<Knowledge>,
     ) -> Result<Arc<Self>, RunnerError> {
         let tools = Tools {
             watches_vital: true,
-            ..tools(loaded, view.clone(), known)?
+            ..tools(loaded, repository, view.clone(), known)?
         };
         let config = &loaded.config;
         Ok(Arc::new(Self {
@@ -76,6 +77,7 @@ impl Node {
 /// The tools of the jobs of this node; `view` is its own state, `known` that of the other nodes.
 pub(super) fn tools(
     loaded: &Loaded,
+    repository: &RepositoryHandle,
     view: watch::Receiver<View>,
     known: watch::Receiver<Knowledge>,
 ) -> Result<Tools, RunnerError> {
@@ -83,10 +85,9 @@ pub(super) fn tools(
     for fault in &checks.faults {
         tracing::warn!("a check is left out: {}", fault.with_line());
     }
-    let repository = RepositoryHandle::new(&loaded.config);
     Ok(Tools {
         sampler: Sampler::new(loaded, repository.clone())?,
-        repository,
+        repository: repository.clone(),
         definitions: checks.definitions,
         watches_vital: false,
         loaded: loaded.clone(),

@@ -11,18 +11,18 @@ use crate::config::{Config, Loaded, RestoreTest};
 use crate::jobs::{Job, JobRun};
 use crate::log;
 use crate::model::Outcome;
-use crate::repository::{Repository, Timelines, own_history, superseded};
+use crate::repository::{RepositoryHandle, Timelines, own_history, superseded};
 use crate::store::{StateFiles, Store};
 
 /// Runs `work`, publishes its outcome as the daemon would, and returns its result.
 ///
 /// The work comes first: a store or a Redis that is away costs history or alerts, which is logged, and nothing else.
 pub(crate) async fn run_once<T>(
-    loaded: &Loaded,
+    (loaded, repository): (&Loaded, &RepositoryHandle),
     job: &'static Job,
     work: impl Future<Output = (T, JobRun)>,
 ) -> T {
-    let opened = open(loaded);
+    let opened = open(loaded, repository);
     let (gave, run) = work.await;
     match opened {
         Ok(node) => publish::keep(&node, job, run).await,
@@ -41,7 +41,7 @@ pub(crate) async fn run_once<T>(
     gave
 }
 
-fn open(loaded: &Loaded) -> Result<Arc<Node>, RunnerError> {
+fn open(loaded: &Loaded, repository: &RepositoryHandle) -> Result<Arc<Node>, RunnerError> {
     let opened = Store::open(&loaded.config.node.state_directory, Timestamp::now())?;
     if let Some(aside) = opened.set_aside {
         tracing::warn!(
@@ -52,7 +52,7 @@ fn open(loaded: &Loaded) -> Result<Arc<Node>, RunnerError> {
     // The role is not sampled here: what is published does not depend on it.
     let (_, view) = watch::channel(View::default());
     let (_, known) = watch::channel(Knowledge::default());
-    Node::open(loaded, opened.store, view, known)
+    Node::open(loaded, repository, opened.store, view, known)
 }
 
 /// Why a job cannot be run here by hand.
@@ -87,9 +87,12 @@ impl NotRun {
 ///
 /// # Errors
 /// When the job belongs to another role than this node's, or the role is unknown.
-pub(crate) async fn run_job(loaded: &Loaded, job: &'static Job) -> Result<(Outcome, bool), NotRun> {
+pub(crate) async fn run_job(
+    (loaded, repository): (&Loaded, &RepositoryHandle),
+    job: &'static Job,
+) -> Result<(Outcome, bool), NotRun> {
     let config = &loaded.config;
-    let view = match own_view(config).await {
+    let view = match own_view(config, repository).await {
         Ok(view) => view,
         // What runs everywhere runs without a role, too.
         Err(_) if !job.is_cluster_wide => View::default(),
@@ -97,16 +100,17 @@ pub(crate) async fn run_job(loaded: &Loaded, job: &'static Job) -> Result<(Outco
     };
     refuse_elsewhere(job, &config.restore_test, &view)?;
     let known = peers::look_around(config).await;
-    let tools = node::tools(loaded, watch::channel(view).1, watch::channel(known).1)?;
+    let (view, known) = (watch::channel(view).1, watch::channel(known).1);
+    let tools = node::tools(loaded, repository, view, known)?;
     let work = async {
         let run = job.run(&tools).await;
         ((run.outcome.clone(), run.not_now), run)
     };
-    Ok(run_once(loaded, job, work).await)
+    Ok(run_once((loaded, repository), job, work).await)
 }
 
 /// What the daemon would know of the role.
-async fn own_view(config: &Config) -> Result<View, String> {
+async fn own_view(config: &Config, repository: &RepositoryHandle) -> Result<View, String> {
     let sampled = Sampler::new(&config.postgres).sample().await;
     let sample = sampled.map_err(|failure| failure.reason)?;
     let mut view = View::default();
@@ -118,7 +122,7 @@ async fn own_view(config: &Config) -> Result<View, String> {
     if let Some(own) = view.position() {
         let asked = async {
             let state = StateFiles::of(&config.node.state_directory);
-            let timelines = Timelines::of(&Repository::open(config).await?, state.clone());
+            let timelines = Timelines::of(&repository.get().await?, state.clone());
             superseded(&timelines, &state, &own).await
         };
         if let Some(proof) = asked.await.map_err(|error| log::chain(&error))? {

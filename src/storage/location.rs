@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use crate::config::Config;
+use crate::config::RepositorySettings;
 
 /// A bucket and the prefix in it that everything is written below.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl fmt::Display for Location {
 }
 
 impl Location {
-    /// The repository of `template`, which `key` of `config` holds, its `{account}`, `{cluster}` and `{major}` filled in.
+    /// The repository of `template`, which the configuration's `key` holds, its `{account}`, `{cluster}` and `{major}` filled in.
     ///
     /// The major version is that of `postgres.data_directory`: an upgrade starts a new repository. Where that is lost, which
     /// is when a repository is needed most, it is that of the programs, as `postgres.bin_directory` is named.
@@ -75,10 +75,10 @@ impl Location {
     pub fn fill(
         key: &'static str,
         template: &str,
-        config: &Config,
+        settings: &RepositorySettings,
     ) -> Result<Self, UnknownPlaceholder> {
         let section = key.split('.').next().unwrap_or(key);
-        if let Some(fault) = config.faults.of_any(&["s3", section, "cluster"]) {
+        if let Some(fault) = settings.faults.of_any(&["s3", section, "cluster"]) {
             return Err(UnknownPlaceholder {
                 key,
                 template: template.to_owned(),
@@ -87,17 +87,17 @@ impl Location {
             });
         }
         let major = || {
-            let settings = &config.postgres;
-            match std::fs::read_to_string(settings.data_directory.join("PG_VERSION")) {
+            let postgres = &settings.postgres;
+            match std::fs::read_to_string(postgres.data_directory.join("PG_VERSION")) {
                 Ok(version) => Some(version.trim().to_owned()),
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    named_major(&settings.bin_directory)
+                    named_major(&postgres.bin_directory)
                 }
                 Err(_) => None,
             }
         };
-        let account = config.cluster.account.as_deref();
-        fill(template, account, &config.cluster.name, major).map_err(|placeholder| {
+        let account = settings.cluster.account.as_deref();
+        fill(template, account, &settings.cluster.name, major).map_err(|placeholder| {
             UnknownPlaceholder {
                 key,
                 template: template.to_owned(),

@@ -24,9 +24,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::interval;
 
-use crate::config::Config;
+use crate::config::RepositorySettings;
 use crate::log;
-use crate::repository::{Repository, RepositoryHandle};
+use crate::repository::RepositoryHandle;
 use crate::store::{StateFiles, Store};
 pub(super) use client::{HandOver, hand_over};
 use error::ArchiverError;
@@ -64,7 +64,7 @@ pub struct LeadingServer {
 pub type LeadCheck = Arc<dyn Fn() -> Option<LeadingServer> + Send + Sync>;
 
 /// Reads the configuration again, or says what is wrong with it; `None` when nothing was changed.
-pub type ReloadConfig = Box<dyn Fn() -> Result<Option<Config>, String> + Send + Sync>;
+pub type ReloadSettings = Box<dyn Fn() -> Result<Option<RepositorySettings>, String> + Send + Sync>;
 
 /// What a client asks, and where the answer goes.
 type PendingRequest = (Request, oneshot::Sender<bool>);
@@ -74,7 +74,7 @@ pub async fn serve(
     repository: RepositoryHandle,
     state: StateFiles,
     leads: LeadCheck,
-    again: ReloadConfig,
+    again: ReloadSettings,
     store: Store,
 ) {
     match open(&repository, state).await {
@@ -105,7 +105,7 @@ async fn open(
 struct Archiver {
     means: Arc<UploadContext>,
     leads: LeadCheck,
-    again: ReloadConfig,
+    again: ReloadSettings,
     program: Supervised,
     /// Dropped with this, which ends them.
     work: JoinSet<(String, UploadOutcome)>,
@@ -122,7 +122,7 @@ struct Archiver {
 }
 
 impl Archiver {
-    fn new(means: UploadContext, leads: LeadCheck, again: ReloadConfig, store: Store) -> Self {
+    fn new(means: UploadContext, leads: LeadCheck, again: ReloadSettings, store: Store) -> Self {
         Self {
             program: Supervised::new(means.place.clone(), store),
             means: Arc::new(means),
@@ -298,7 +298,7 @@ impl Archiver {
         self.configured_at = Instant::now();
         let opened = match (self.again)() {
             // Its own alone: what else uses the handle keeps the settings that it began with.
-            Ok(Some(config)) => Repository::open(&config).await,
+            Ok(Some(settings)) => RepositoryHandle::new(settings).get().await,
             Ok(None) => return,
             Err(reason) => {
                 tracing::error!("the archiver keeps its settings: {reason}");

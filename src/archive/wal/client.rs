@@ -8,12 +8,16 @@ use std::time::Duration;
 use super::WalError;
 use crate::config::{self, Config, Sources};
 use crate::log;
-use crate::repository::is_whole;
+use crate::repository::{RepositoryHandle, is_whole};
 use crate::storage::Object;
 
-/// The configuration. A wrong value that archiving does not need stops no archiving.
-pub(in crate::archive) fn configured(file: Option<PathBuf>) -> Result<Config, WalError> {
-    Ok(config::load_to_serve(&Sources::from_process(file))?.config)
+/// The configuration, and its repository. A wrong value that archiving does not need stops no archiving.
+pub(in crate::archive) fn configured(
+    file: Option<PathBuf>,
+) -> Result<(Config, RepositoryHandle), WalError> {
+    let config = config::load_to_serve(&Sources::from_process(file))?.config;
+    let repository = RepositoryHandle::new(config.repository_settings());
+    Ok((config, repository))
 }
 
 /// Runs `work` on a runtime of this thread, made only now; at `deadline` it is dropped, which kills its children.

@@ -100,7 +100,7 @@ fn try_fetch(
     if std::env::var(NOT_WANTED).is_ok_and(|not_wanted| not_wanted == name) {
         return Ok(false);
     }
-    let config = configured(config)?;
+    let (config, repository) = configured(config)?;
     let deadline = if standby {
         STANDBY_LOOK + STANDBY_FETCH + LOOK
     } else {
@@ -108,7 +108,7 @@ fn try_fetch(
     };
     let fetched = block_on(deadline, async {
         let fetch = Fetch {
-            repository: Repository::open(&config).await?,
+            repository: repository.get().await?,
             state: StateFiles::of(&config.node.state_directory),
             name,
             destination,

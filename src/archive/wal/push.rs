@@ -13,13 +13,15 @@ use super::client::{block_on, complain, configured, note, refuse_cut};
 use super::standby::{NeverComes, await_stored};
 use crate::archive::archiver::{HandOver, hand_over};
 use crate::archive::role::{Here, in_recovery, refuse_foreign_prefix, refuse_superseded, stopping};
-use crate::config::{Config, usual_state_directory};
+use crate::config::usual_state_directory;
 use crate::model::ArchiveFile;
 use crate::postgres;
 use crate::process;
 use crate::repository::ancestry::{self, Place};
 use crate::repository::program::ReadyMark;
-use crate::repository::{Program, Repository, RepositoryError, Timelines, catalog, segment_header};
+use crate::repository::{
+    Program, Repository, RepositoryError, RepositoryHandle, Timelines, catalog, segment_header,
+};
 use crate::storage::Object;
 use crate::store::StateFiles;
 
@@ -63,14 +65,14 @@ fn try_push(config: Option<PathBuf>, arguments: &[OsString]) -> Result<(), WalEr
     {
         return Ok(());
     }
-    let config = configured(config)?;
+    let (config, repository) = configured(config)?;
     let directory = &config.node.state_directory;
     if usual.as_ref() != Some(directory) && hand_over(directory)? {
         return Ok(());
     }
     let pushed = async {
         tokio::select! {
-            pushed = archive(&config, &path, &name) => pushed,
+            pushed = archive(&repository, directory, (&path, &name)) => pushed,
             () = stopping(&config.postgres.data_directory) => Err(WalError::Stopping { name: name.clone() }),
         }
     };
@@ -85,11 +87,14 @@ fn archived_name(path: &Path) -> Result<&str, WalError> {
     })
 }
 
-async fn archive(config: &Config, path: &Path, name: &str) -> Result<(), WalError> {
-    let state = StateFiles::of(&config.node.state_directory);
-    let repository = &Repository::open(config).await?;
+async fn archive(
+    repository: &RepositoryHandle,
+    state_directory: &Path,
+    (path, name): (&Path, &str),
+) -> Result<(), WalError> {
+    let repository = &repository.get().await?;
     // PostgreSQL runs archive_command in the data directory.
-    let here = std::env::current_dir().unwrap_or_else(|_| config.postgres.data_directory.clone());
+    let here = std::env::current_dir().unwrap_or_else(|_| repository.data_directory().to_owned());
     // What is wrong with the program or its settings is said before anything is asked of S3.
     repository.program.find()?;
     if in_recovery(&here) {
@@ -111,10 +116,10 @@ async fn archive(config: &Config, path: &Path, name: &str) -> Result<(), WalErro
     }
     let place = Here {
         data_directory: &here,
-        state_directory: &config.node.state_directory,
+        state_directory,
         segment: path,
     };
-    let timelines = Timelines::of(repository, state);
+    let timelines = Timelines::of(repository, StateFiles::of(state_directory));
     refuse_foreign_prefix(&timelines, place, name).await?;
     refuse_superseded(&timelines, place, name).await?;
     store(repository, &here, path, name).await?;

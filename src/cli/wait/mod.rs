@@ -92,7 +92,7 @@ pub(crate) fn run(
     let exit = runtime.block_on(async {
         tokio::select! {
             exit = wait(&targets, &report) => exit,
-            exit = super::interrupted() => exit.inspect(|_| report.interrupted()),
+            exit = super::signals::interrupted() => exit.inspect(|_| report.interrupted()),
             () = report.beat() => unreachable!("it runs until it is dropped"),
         }
     });

@@ -24,7 +24,7 @@ use rustls::{ClientConfig, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::config::SslMode as Negotiation;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
-use tokio_postgres::{Client, Config, Connection, Socket};
+use tokio_postgres::{Client, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use files::Loaded;
@@ -231,7 +231,7 @@ impl Tls {
 /// # Errors
 /// The last way's.
 pub(crate) async fn open(
-    config: &Config,
+    config: &tokio_postgres::Config,
     tls: &Tls,
 ) -> Result<(Client, Connection<Socket, TlsStream>), tokio_postgres::Error> {
     let mut config = config.clone();

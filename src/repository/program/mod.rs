@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::config::{self, Config};
+use crate::config::{self, RepositorySettings};
 use crate::postgres::LoginMethod;
 use crate::process;
 
@@ -29,12 +29,12 @@ pub struct ProgramSettings {
     pub postgres: config::Postgres,
 }
 
-impl From<&Config> for ProgramSettings {
-    fn from(config: &Config) -> Self {
+impl From<&RepositorySettings> for ProgramSettings {
+    fn from(settings: &RepositorySettings) -> Self {
         Self {
-            archive: config.archive.clone(),
-            s3: config.s3.clone(),
-            postgres: config.postgres.clone(),
+            archive: settings.archive.clone(),
+            s3: settings.s3.clone(),
+            postgres: settings.postgres.clone(),
         }
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::Config;
+use crate::config::RepositorySettings;
 use crate::storage::{Bucket, Location, StorageError, UnknownPlaceholder};
 
 pub(crate) use acknowledgement::Acknowledgement;
@@ -72,26 +72,20 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Nothing is sent until something is read or written.
+    /// Those of the cluster of `settings`. Nothing is sent until something is read or written.
     ///
     /// # Errors
     /// When the bucket's name is not known here, or no client can be made.
-    pub async fn open(config: &Config) -> Result<Self, SharedError> {
-        let template = &config.archive.repository;
+    pub(super) async fn open(settings: &RepositorySettings) -> Result<Self, SharedError> {
+        let template = &settings.archive.repository;
         // The bucket alone: on a host without a data directory {major} is not known.
         let end = template.get(5..).and_then(|rest| rest.find('/'));
         let bucket = end.map_or(template.as_str(), |end| &template[..end + 5]);
-        let repository = Location::fill("archive.repository", bucket, config)?;
-        let bucket = Bucket::open(&config.s3, &repository.bucket).await?;
-        Ok(Self::in_bucket(bucket, &config.cluster.name))
-    }
-
-    /// Those of `cluster` in `bucket`.
-    pub fn in_bucket(bucket: Bucket, cluster: &str) -> Self {
-        Self {
-            bucket,
-            prefix: format!("xdb/{cluster}/"),
-        }
+        let repository = Location::fill("archive.repository", bucket, settings)?;
+        Ok(Self {
+            bucket: Bucket::open(&settings.s3, &repository.bucket).await?,
+            prefix: format!("xdb/{}/", settings.cluster.name),
+        })
     }
 
     pub fn bucket(&self) -> &Bucket {
