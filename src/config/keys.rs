@@ -171,6 +171,10 @@ settings! {
         timeout: Duration = Duration, Default("6h");
         /// How long a dump waits for a table that is locked exclusively before it fails.
         lock_timeout: Duration = Duration, Default("1m");
+        /// Tables of more MiB than this are not counted for the manifest, which then has the planner's estimate.
+        ///
+        /// Counting reads a table once more than pg_dump does.
+        count_up_to_mib: u32 = Count, Default("16384");
     }
 
     /// Restores that prove the backups.

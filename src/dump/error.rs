@@ -22,6 +22,12 @@ pub(crate) enum DumpError {
         what: String,
         reason: String,
     },
+    #[error("{version} cannot dump a server of version {server}")]
+    ProgramTooOld {
+        /// As the program prints it.
+        version: String,
+        server: u32,
+    },
     #[error("cannot take a snapshot of database {database:?}")]
     Snapshot {
         database: String,
@@ -113,6 +119,11 @@ impl DumpError {
             }
             Self::Failed { .. } => {
                 "the reason is pg_dump's own; nothing of this set counts, and the next dump begins again"
+            }
+            Self::ProgramTooOld { server, .. } => {
+                return format!(
+                    "set postgres.bin_directory to the programs of PostgreSQL {server}, such as /usr/lib/postgresql/{server}/bin"
+                );
             }
             Self::TableLock { .. } | Self::TableLocks { .. } => {
                 "pg_locks and pg_stat_activity show the session that holds the lock; dump.lock_timeout limits how long a dump waits"

@@ -31,6 +31,8 @@ pub(crate) struct Inventory {
     /// Of the session that looks, and of its database.
     pub is_superuser: bool,
     pub encoding: String,
+    /// `server_version`.
+    pub version: String,
     pub databases: Vec<String>,
     pub left_out: Vec<LeftOut>,
 }
@@ -46,7 +48,8 @@ pub(crate) async fn inventory(
     // BOOTSTRAP_SUPERUSERID.
     const SELF: &str = "
         SELECT rolname::text AS name, pg_catalog.current_setting('is_superuser') = 'on' AS is_superuser,
-               pg_catalog.current_setting('server_encoding') AS encoding
+               pg_catalog.current_setting('server_encoding') AS encoding,
+               pg_catalog.current_setting('server_version') AS version
           FROM pg_catalog.pg_roles WHERE oid = 10";
     const DATABASES: &str = "
         SELECT datname::text AS name, datallowconn AS open, datistemplate AS template, datconnlimit = -2 AS dropped
@@ -60,6 +63,7 @@ pub(crate) async fn inventory(
         initdb_role: row.try_get("name").map_err(failed)?,
         is_superuser: row.try_get("is_superuser").map_err(failed)?,
         encoding: row.try_get("encoding").map_err(failed)?,
+        version: row.try_get("version").map_err(failed)?,
         databases: Vec::new(),
         left_out: Vec::new(),
     };

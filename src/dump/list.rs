@@ -258,9 +258,9 @@ fn read(manifest: &[u8]) -> Result<DumpSet, String> {
     }
     let unreadable = |error: serde_json::Error| format!("its manifest cannot be read: {error}");
     let version: Version = serde_json::from_slice(manifest).map_err(unreadable)?;
-    if version.v != DumpSet::VERSION {
+    if !(1..=DumpSet::VERSION).contains(&version.v) {
         return Err(format!(
-            "its manifest is of version {}, this xdb reads {}",
+            "its manifest is of version {}, this xdb reads up to {}",
             version.v,
             DumpSet::VERSION
         ));
@@ -285,7 +285,7 @@ fn why_damaged(manifest: &DumpSet, objects: &[Object]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dump::{DumpedDatabase, StoredObject};
+    use crate::dump::{Contents, DumpedDatabase, StoredObject};
 
     fn judged(objects: &[(&str, u64)], manifest: Option<&str>) -> (Status, String) {
         let set = SetName::parse("20260513T101429.123Z-db2").unwrap();
@@ -310,13 +310,13 @@ mod tests {
             "system_identifier": 7, "server_version": 170011,
             "started_at": "2026-05-13T10:14:29Z", "finished_at": "2026-05-13T10:14:30Z", "databases": [],
             "globals": {"key": "p/globals.sql", "bytes": 5, "sha256": "ab"}}"#;
-        let newer = manifest.replace(r#""v": 1"#, r#""v": 2"#);
+        let newer = manifest.replace(r#""v": 1"#, r#""v": 3"#);
         let globals = [("p/globals.sql", 5)];
         for (objects, manifest, status, reason) in [
             (&globals[..], Some(manifest), Status::Complete, ""),
             (&globals, None, Status::Incomplete, "no manifest"),
             (&globals, Some("{"), Status::Damaged, "cannot be read"),
-            (&globals, Some(&newer), Status::Damaged, "of version 2"),
+            (&globals, Some(&newer), Status::Damaged, "of version 3"),
             (
                 &[],
                 Some(manifest),
@@ -359,15 +359,18 @@ mod tests {
                 finished_at: Timestamp::UNIX_EPOCH,
                 database_bytes: None,
                 rows: BTreeMap::new(),
+                contents: Contents::default(),
             });
             let set = DumpSet {
-                v: DumpSet::VERSION,
+                v: 1,
                 set: "s".to_owned(),
                 cluster: "main".to_owned(),
                 node: "db2".to_owned(),
                 in_recovery: true,
                 system_identifier: cluster,
                 server_version: 170_011,
+                server_version_text: None,
+                pg_dump_version: None,
                 superuser: None,
                 started_at: Timestamp::UNIX_EPOCH,
                 finished_at: Timestamp::UNIX_EPOCH,

@@ -4,6 +4,7 @@
 //! (roles with their password hashes, which a restore needs: the bucket is as secret as the databases), and
 //! `manifest.json`, written last. A set without a manifest is no backup. Whether one can be restored is not said here.
 
+mod contents;
 mod error;
 mod inventory;
 mod list;
@@ -18,6 +19,7 @@ use crate::config;
 use crate::repository::{RepositoryHandle, Shared};
 use crate::storage::{Bucket, Location};
 
+pub(crate) use contents::{CollationVersion, Contents, LargeObjects, Sequence};
 pub(crate) use error::DumpError;
 pub(crate) use inventory::LeftOut;
 pub(crate) use list::{Listed, ReadManifests, Status, list, newest_complete};

@@ -1,14 +1,57 @@
 //! `pg_dump` and `pg_dumpall`: their commands, and their error messages.
 
+use std::time::Duration;
+
 use secrecy::ExposeSecret;
 use tokio::process::Command;
 
-use super::Dumps;
 use super::inventory::Inventory;
 use super::snapshot::{LONGEST, Snapshot};
+use super::{DumpError, Dumps};
 use crate::config::Postgres;
 use crate::postgres;
 use crate::process::{self, Finished};
+
+/// What `pg_dump --version` prints.
+///
+/// # Errors
+/// When there is no such program, or it does not run.
+pub(crate) async fn version(settings: &Postgres) -> Result<String, DumpError> {
+    const LIMIT: Duration = Duration::from_secs(30);
+    let mut command = process::command(settings.bin_directory.join("pg_dump"));
+    command.arg("--version");
+    let finished = process::run(command, LIMIT).await?;
+    if finished.status.success() {
+        return Ok(String::from_utf8_lossy(&finished.stdout).trim().to_owned());
+    }
+    Err(DumpError::Failed {
+        program: "pg_dump",
+        what: "--version".to_owned(),
+        reason: finished.last_words(),
+    })
+}
+
+/// `pg_dump` refuses a server of a newer major version than its own.
+///
+/// # Errors
+/// [`DumpError::ProgramTooOld`] for such a one.
+pub(crate) fn judge_version(program: &str, server: u32) -> Result<(), DumpError> {
+    let server = server / 10_000;
+    match parse_major(program) {
+        Some(major) if major < server => Err(DumpError::ProgramTooOld {
+            version: program.to_owned(),
+            server,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// `17` of `pg_dump (PostgreSQL) 17.12 (Debian 17.12-1)`, and of `pg_dump (PostgreSQL) 17beta1`.
+fn parse_major(version: &str) -> Option<u32> {
+    let (_, number) = version.split_once("(PostgreSQL) ")?;
+    let end = number.find(|c: char| !c.is_ascii_digit());
+    number[..end.unwrap_or(number.len())].parse().ok()
+}
 
 /// Dumps `database` as it is in `snapshot` to standard output, in the custom format. `superuser` is whether the role that
 /// logs in is one.
@@ -98,6 +141,19 @@ fn parse_reason(stderr: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_of_an_older_major_version_is_refused() {
+        for (program, server, good) in [
+            ("pg_dump (PostgreSQL) 17.12 (Debian 17.12-1)", 170_011, true),
+            ("pg_dump (PostgreSQL) 18beta1", 170_011, true),
+            ("pg_dump (PostgreSQL) 16.4", 170_000, false),
+            ("pg_dump (PostgreSQL) 9.6.24", 170_000, false),
+            ("EnterpriseDB", 170_000, true),
+        ] {
+            assert_eq!(judge_version(program, server).is_ok(), good, "{program}");
+        }
+    }
 
     #[test]
     fn the_reason_is_the_first_error_with_its_details() {

@@ -1,7 +1,5 @@
 //! Pushes one dump set: each database, the globals, then the manifest.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use rustix::pipe::fcntl_setpipe_size;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -10,8 +8,8 @@ use tokio::time::timeout;
 
 use super::inventory::{Inventory, inventory};
 use super::set::{DumpedDatabase, GLOBALS, MANIFEST, StoredObject, dump_file};
-use super::snapshot::{Guard, Snapshot};
-use super::{DumpError, DumpSet, Dumps, LeftOut, SetName, lock, program};
+use super::snapshot::{Counted, Guard, Snapshot};
+use super::{Contents, DumpError, DumpSet, Dumps, LeftOut, SetName, lock, program};
 use crate::config::Postgres;
 use crate::postgres::{self, Server};
 use crate::process;
@@ -28,6 +26,8 @@ pub(crate) async fn push(dumps: &Dumps, databases: &[String]) -> Result<DumpSet,
     let started_at = Timestamp::now();
     let name = SetName::new(started_at, &dumps.node.hostname);
     let (server, found) = look(&dumps.postgres).await?;
+    let pg_dump_version = program::version(&dumps.postgres).await?;
+    program::judge_version(&pg_dump_version, server.version)?;
     let databases = choose(&found.databases, databases)?;
     let WorkLock {
         mut node,
@@ -39,6 +39,7 @@ pub(crate) async fn push(dumps: &Dumps, databases: &[String]) -> Result<DumpSet,
         folder: name.folder(&dumps.location),
         server,
         found,
+        pg_dump_version,
     };
     let deadline = dumps.settings.timeout;
     let work = timeout(deadline, push.run(&name, started_at, &databases));
@@ -85,6 +86,8 @@ struct Push<'a> {
     folder: String,
     server: Server,
     found: Inventory,
+    /// As it prints it.
+    pg_dump_version: String,
 }
 
 impl Push<'_> {
@@ -106,13 +109,15 @@ impl Push<'_> {
             .store("pg_dumpall", "the globals", command, GLOBALS, all_of)
             .await?;
         let set = DumpSet {
-            v: DumpSet::VERSION,
+            v: DumpSet::version(&databases),
             set: name.to_string(),
             cluster: self.dumps.cluster.clone(),
             node: self.dumps.node.hostname.clone(),
             in_recovery: self.server.in_recovery,
             system_identifier: self.server.system_identifier,
             server_version: self.server.version,
+            server_version_text: Some(self.found.version.clone()),
+            pg_dump_version: Some(self.pg_dump_version.clone()),
             superuser: Some(self.found.initdb_role.clone()),
             started_at,
             finished_at: Timestamp::now(),
@@ -129,10 +134,10 @@ impl Push<'_> {
 
     /// Dumps the database `name`; returns its objects that are not in the dump, too.
     async fn database(&self, name: &str) -> Result<(DumpedDatabase, Vec<LeftOut>), DumpError> {
-        let snapshot = Snapshot::take(self.dumps, name, !self.server.in_recovery).await?;
+        let mut snapshot = Snapshot::take(self.dumps, name, !self.server.in_recovery).await?;
         let counted = async {
-            let rows = snapshot.rows().await;
-            rows.map_err(|source| DumpError::Count {
+            let counted = snapshot.count().await;
+            counted.map_err(|source| DumpError::Count {
                 database: name.to_owned(),
                 source,
             })
@@ -144,24 +149,30 @@ impl Push<'_> {
         let mut rewritten = None;
         let superuser = self.found.is_superuser;
         let command = program::pg_dump(self.dumps, name, &snapshot, superuser);
-        let (rows, dump) = match snapshot.guard {
+        let (counted, dump) = match snapshot.guard {
             Guard::Snapshot => {
                 let stored = self.store_database(name, command, all_of);
                 tokio::try_join!(counted, stored)?
             }
             Guard::PgDump => {
-                let mut rows = BTreeMap::new();
+                let mut all = Counted::default();
                 let dump = self.store_database(name, command, async |stdout| {
                     let (output, has_begun) = hold_after_begin(stdout).await;
                     if has_begun {
-                        rows = counted.await?;
+                        all = counted.await?;
                         rewritten = snapshot.rewritten(name).await.map_err(failed)?;
                     }
                     Ok(output)
                 });
                 let dump = dump.await?;
-                (rows, dump)
+                (all, dump)
             }
+        };
+        snapshot.note_moved_sequences().await.map_err(failed)?;
+        let contents = Contents {
+            estimated_rows: counted.rows.estimated,
+            large_objects: counted.large_objects,
+            ..snapshot.contents
         };
         let dumped = DumpedDatabase {
             name: name.to_owned(),
@@ -169,7 +180,8 @@ impl Push<'_> {
             snapshot_at: snapshot.taken_at,
             finished_at: Timestamp::now(),
             database_bytes: Some(snapshot.database_bytes),
-            rows,
+            rows: counted.rows.counted,
+            contents,
         };
         let mut left_out = snapshot.left_out;
         left_out.extend(rewritten);

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
-use super::LeftOut;
+use super::{Contents, LeftOut};
 use crate::storage::{Content, Location};
 
 /// What stands for itself in a key; all else is percent-encoded.
@@ -66,7 +66,7 @@ pub(super) fn dump_file(database: &str) -> String {
 /// `manifest.json`, written when all else of the set is in the bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DumpSet {
-    /// Of this layout: [`DumpSet::VERSION`].
+    /// Of this layout: [`DumpSet::version`].
     pub v: u32,
     pub set: String,
     pub cluster: String,
@@ -76,6 +76,10 @@ pub(crate) struct DumpSet {
     pub system_identifier: u64,
     /// `server_version_num`, such as 170011.
     pub server_version: u32,
+    /// `server_version`, with what the packager added. `None` where an older xdb wrote the set, as below.
+    pub server_version_text: Option<String>,
+    /// As `pg_dump --version` prints it.
+    pub pg_dump_version: Option<String>,
     /// The role that initdb made: the globals grant memberships in its name. `None` where a first xdb wrote the set.
     pub superuser: Option<String>,
     pub started_at: Timestamp,
@@ -91,7 +95,18 @@ pub(crate) struct DumpSet {
 }
 
 impl DumpSet {
-    pub(crate) const VERSION: u32 = 1;
+    /// The newest layout that this xdb reads.
+    pub(crate) const VERSION: u32 = 2;
+
+    /// The layout of a set of `databases`.
+    ///
+    /// An xdb that knows version 1 only would miss the tables that were not counted, and not expect the unlogged tables of
+    /// a primary in the set of a standby.
+    pub(super) fn version(databases: &[DumpedDatabase]) -> u32 {
+        let contents = || databases.iter().map(|database| &database.contents);
+        let is_new = contents().any(|it| !it.estimated_rows.is_empty() || it.dumped_from.is_some());
+        if is_new { Self::VERSION } else { 1 }
+    }
 
     /// What the set takes in the bucket, but for the manifest.
     pub(crate) fn bytes(&self) -> u64 {
@@ -114,8 +129,10 @@ pub(crate) struct DumpedDatabase {
     pub finished_at: Timestamp,
     /// What it took on the server's disk, indexes included. `None` where a first xdb wrote the set.
     pub database_bytes: Option<u64>,
-    /// Rows a table in the dump's own snapshot, by `schema.table`, quoted where SQL wants it.
+    /// Rows a table in the dump's own snapshot, by `schema.table`, quoted where SQL wants it: counted, never estimated.
     pub rows: BTreeMap<String, u64>,
+    #[serde(flatten)]
+    pub contents: Contents,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +157,7 @@ impl StoredObject {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dump::{CollationVersion, LargeObjects, Sequence};
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
@@ -195,13 +213,15 @@ mod tests {
             sha256: "ab".to_owned(),
         };
         let set = DumpSet {
-            v: DumpSet::VERSION,
+            v: 1,
             set: "s".to_owned(),
             cluster: "main".to_owned(),
             node: "db2".to_owned(),
             in_recovery: true,
             system_identifier: u64::MAX,
             server_version: 170_011,
+            server_version_text: Some("17.11 (Debian)".to_owned()),
+            pg_dump_version: Some("pg_dump (PostgreSQL) 17.11".to_owned()),
             superuser: Some("postgres".to_owned()),
             started_at: Timestamp::UNIX_EPOCH,
             finished_at: Timestamp::UNIX_EPOCH,
@@ -212,6 +232,7 @@ mod tests {
                 finished_at: Timestamp::UNIX_EPOCH,
                 database_bytes: Some(7),
                 rows: BTreeMap::from([("public.t".to_owned(), 3)]),
+                contents: contents(),
             }],
             globals: object("p/s/globals.sql"),
             partial: Some(false),
@@ -226,10 +247,90 @@ mod tests {
 
         // As an older xdb wrote it.
         let mut older = serde_json::to_value(&set).unwrap();
-        for field in ["partial", "left_out"] {
+        let new_fields = [
+            "partial",
+            "left_out",
+            "server_version_text",
+            "pg_dump_version",
+        ];
+        for field in new_fields {
             older.as_object_mut().unwrap().remove(field);
         }
+        let database = older["databases"][0].as_object_mut().unwrap();
+        let known = [
+            "name",
+            "key",
+            "bytes",
+            "sha256",
+            "snapshot_at",
+            "finished_at",
+            "database_bytes",
+            "rows",
+        ];
+        database.retain(|field, _| known.contains(&field.as_str()));
         let older: DumpSet = serde_json::from_value(older).unwrap();
         assert_eq!((older.partial, older.left_out.len()), (None, 0));
+        assert_eq!(older.databases[0].contents, Contents::default());
+    }
+
+    fn contents() -> Contents {
+        Contents {
+            lsn: Some("0/3000028".parse().unwrap()),
+            dumped_from: None,
+            estimated_rows: BTreeMap::from([("public.large".to_owned(), None)]),
+            extensions: Some(BTreeMap::from([("amcheck".to_owned(), "1.4".to_owned())])),
+            collations: Some(BTreeMap::from([(
+                "pg_catalog.\"default\"".to_owned(),
+                CollationVersion {
+                    recorded: None,
+                    actual: Some("2.41".to_owned()),
+                },
+            )])),
+            sequences: Some(BTreeMap::from([(
+                "public.s".to_owned(),
+                Sequence {
+                    value: i64::MIN,
+                    is_called: true,
+                    value_at_end: Some(i64::MAX),
+                },
+            )])),
+            large_objects: Some(LargeObjects {
+                number: 1,
+                bytes: None,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_set_that_an_older_xdb_would_misread_is_of_a_newer_version() {
+        let database = |contents| DumpedDatabase {
+            name: "app".to_owned(),
+            dump: StoredObject {
+                key: "k".to_owned(),
+                bytes: 0,
+                sha256: String::new(),
+            },
+            snapshot_at: Timestamp::UNIX_EPOCH,
+            finished_at: Timestamp::UNIX_EPOCH,
+            database_bytes: None,
+            rows: BTreeMap::new(),
+            contents,
+        };
+        let exact = Contents {
+            estimated_rows: BTreeMap::new(),
+            ..contents()
+        };
+        let primary = Contents {
+            dumped_from: Some("db1:5432".to_owned()),
+            ..exact.clone()
+        };
+        for (contents, version) in [
+            (Contents::default(), 1),
+            (exact, 1),
+            (contents(), 2),
+            (primary, 2),
+        ] {
+            assert_eq!(DumpSet::version(&[database(contents)]), version);
+        }
     }
 }

@@ -1,13 +1,14 @@
 //! The snapshot of one database that `pg_dump` dumps, and its rows, counted in the same snapshot.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::contents::{collations, extensions, large_objects, note_moved, sequences};
 use super::inventory::not_in_dump;
-use super::rows::{count_rows_in_transaction, tables};
-use super::{DumpError, Dumps, LeftOut};
+use super::rows::{Rows, count_rows_in_transaction, tables};
+use super::{Contents, DumpError, Dumps, LargeObjects, LeftOut};
+use crate::model::Lsn;
 use crate::postgres::{self, Connection, PostgresError, Target};
 
 /// PostgreSQL counts its timeouts in milliseconds, in 31 bits.
@@ -40,6 +41,17 @@ pub(crate) struct Snapshot {
     pub guard: Guard,
     /// Objects of this database that the dump does not hold.
     pub left_out: Vec<LeftOut>,
+    /// All but the large objects and the estimates, which are counted later.
+    pub contents: Contents,
+    /// A larger table is not counted, in bytes.
+    most: u64,
+}
+
+/// What is counted beside `pg_dump`.
+#[derive(Debug, Default)]
+pub(crate) struct Counted {
+    pub rows: Rows,
+    pub large_objects: Option<LargeObjects>,
 }
 
 impl Snapshot {
@@ -70,7 +82,9 @@ impl Snapshot {
         const EXPORT: &str = "
             SELECT pg_catalog.pg_export_snapshot() AS id, pg_catalog.clock_timestamp() AS now,
                    pg_catalog.pg_database_size(pg_catalog.current_database()) AS bytes,
-                   pg_catalog.current_setting('server_encoding') AS encoding";
+                   pg_catalog.current_setting('server_encoding') AS encoding,
+                   CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+                        ELSE pg_catalog.pg_current_wal_insert_lsn() END::text AS lsn";
         let query = |error| failed(of_snapshot(error));
         let row = connection.query_one(EXPORT, &[]).await.map_err(query)?;
         let bytes: i64 = row.try_get("bytes").map_err(query)?;
@@ -80,6 +94,9 @@ impl Snapshot {
             lock(&connection, database, all).await?;
         }
         let left_out = not_in_dump(&connection, database, unlogged).await;
+        let lsn: Option<String> = row.try_get("lsn").map_err(query)?;
+        let lsn = lsn.and_then(|lsn| lsn.parse().ok());
+        let contents = contents(&connection, lsn, unlogged).await;
         Ok(Self {
             id: row.try_get("id").map_err(query)?,
             taken_at: row.try_get("now").map_err(query)?,
@@ -87,6 +104,8 @@ impl Snapshot {
             encoding: row.try_get("encoding").map_err(query)?,
             guard,
             left_out: left_out.map_err(failed)?,
+            contents: contents.map_err(failed)?,
+            most: u64::from(dumps.settings.count_up_to_mib) << 20,
             connection,
             unlogged,
         })
@@ -116,13 +135,44 @@ impl Snapshot {
         }))
     }
 
-    /// Rows a table as the snapshot sees them.
+    /// Rows a table, and the large objects, as the snapshot sees them.
     ///
     /// # Errors
     /// When a table cannot be read.
-    pub(crate) async fn rows(&self) -> Result<BTreeMap<String, u64>, PostgresError> {
-        count_rows_in_transaction(&self.connection, self.unlogged).await
+    pub(crate) async fn count(&self) -> Result<Counted, PostgresError> {
+        let connection = &self.connection;
+        Ok(Counted {
+            large_objects: Some(large_objects(connection, self.most).await?),
+            rows: count_rows_in_transaction(connection, self.unlogged, self.most).await?,
+        })
     }
+
+    /// Notes the sequences that moved while the dump was made; to be called after its end.
+    ///
+    /// # Errors
+    /// When a sequence cannot be read.
+    pub(crate) async fn note_moved_sequences(&mut self) -> Result<(), PostgresError> {
+        let at_end = sequences(&self.connection, self.unlogged).await?;
+        if let Some(begun) = &mut self.contents.sequences {
+            note_moved(begun, &at_end);
+        }
+        Ok(())
+    }
+}
+
+/// What is read before `pg_dump` begins: the sequences' values are the lowest that it can find.
+async fn contents(
+    connection: &Connection,
+    lsn: Option<Lsn>,
+    unlogged: bool,
+) -> Result<Contents, PostgresError> {
+    Ok(Contents {
+        lsn,
+        extensions: Some(extensions(connection).await?),
+        collations: Some(collations(connection).await?),
+        sequences: Some(sequences(connection, unlogged).await?),
+        ..Contents::default()
+    })
 }
 
 /// Few tables are locked twice; the lock table of the server has room for `locks`, and all sessions share it.
@@ -230,8 +280,9 @@ async fn prepare(connection: &Connection, dumps: &Dumps) -> Result<(), PostgresE
         SELECT pg_catalog.set_config(name, CASE name WHEN 'client_connection_check_interval' THEN '5s' ELSE '0' END, false)
           FROM pg_catalog.pg_settings
          WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout', 'client_connection_check_interval')";
+    // One process counts: the rest of the processors is the live server's.
     let pinned = format!(
-        "SET row_security = off; SET lock_timeout = {}",
+        "SET row_security = off; SET max_parallel_workers_per_gather = 0; SET lock_timeout = {}",
         dumps.settings.lock_timeout.min(LONGEST).as_millis()
     );
     execute(connection, SETTINGS).await?;
