@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::rows::count_rows;
 use crate::model::Lsn;
 use crate::postgres::{Connection, PostgresError};
 
@@ -57,11 +58,35 @@ pub(crate) struct LargeObjects {
     pub bytes: Option<u64>,
 }
 
+/// What a manifest records of a database, read from the restored one of `connection`: the rows of each table, and the rest.
+///
+/// # Errors
+/// When something cannot be read.
+pub(crate) async fn read_restored(
+    connection: &Connection,
+    unlogged: bool,
+) -> Result<(BTreeMap<String, u64>, Contents), PostgresError> {
+    let rows = count_rows(connection, unlogged).await?;
+    let failed = |error| query_failed("for a transaction", error);
+    let begun = connection.batch_execute("BEGIN READ ONLY").await;
+    begun.map_err(failed)?;
+    let contents = Contents {
+        extensions: Some(extensions(connection).await?),
+        collations: Some(collations(connection).await?),
+        sequences: Some(sequences(connection, unlogged).await?),
+        large_objects: Some(large_objects(connection, u64::MAX).await?),
+        ..Contents::default()
+    };
+    let ended = connection.batch_execute("COMMIT").await;
+    ended.map_err(failed)?;
+    Ok((rows, contents))
+}
+
 /// The versions of the extensions in the database of `connection`.
 ///
 /// # Errors
 /// When the query fails.
-pub(crate) async fn extensions(
+pub(super) async fn extensions(
     connection: &Connection,
 ) -> Result<BTreeMap<String, String>, PostgresError> {
     const QUERY: &str =
@@ -78,7 +103,7 @@ pub(crate) async fn extensions(
 ///
 /// # Errors
 /// When the query fails.
-pub(crate) async fn collations(
+pub(super) async fn collations(
     connection: &Connection,
 ) -> Result<BTreeMap<String, CollationVersion>, PostgresError> {
     // initdb imports hundreds of collations; pg_depend names those in use.
@@ -112,7 +137,7 @@ pub(crate) async fn collations(
 ///
 /// # Errors
 /// When a sequence cannot be read.
-pub(crate) async fn sequences(
+pub(super) async fn sequences(
     connection: &Connection,
     unlogged: bool,
 ) -> Result<BTreeMap<String, Sequence>, PostgresError> {
@@ -174,7 +199,7 @@ pub(super) fn note_moved(
 ///
 /// # Errors
 /// When the query fails.
-pub(crate) async fn large_objects(
+pub(super) async fn large_objects(
     connection: &Connection,
     most: u64,
 ) -> Result<LargeObjects, PostgresError> {

@@ -19,13 +19,12 @@ use crate::config;
 use crate::repository::{RepositoryHandle, Shared};
 use crate::storage::{Bucket, Location};
 
-pub(crate) use contents::{CollationVersion, Contents, LargeObjects, Sequence};
+pub(crate) use contents::{CollationVersion, Contents, LargeObjects, Sequence, read_restored};
 pub(crate) use error::DumpError;
 pub(crate) use inventory::LeftOut;
 pub(crate) use list::{Listed, ReadManifests, Status, list, newest_complete};
 pub(crate) use lock::clean_up;
 pub(crate) use push::push;
-pub(crate) use rows::count_rows;
 pub(crate) use set::{DumpSet, DumpedDatabase, SetName, StoredObject};
 
 /// The place of the dumps, opened: one for each verb, and one in the daemon.

@@ -33,7 +33,7 @@ enum Count {
 ///
 /// # Errors
 /// When a table cannot be read.
-pub(crate) async fn count_rows(
+pub(super) async fn count_rows(
     connection: &Connection,
     unlogged: bool,
 ) -> Result<BTreeMap<String, u64>, PostgresError> {

@@ -6,7 +6,7 @@ use crate::model::{Verdict, Verification};
 pub(crate) struct Verifications {
     made: Vec<Verification>,
     /// Names of those that may stay unknown in a test that passes: there is nothing here to verify.
-    excused: Vec<&'static str>,
+    excused: Vec<String>,
 }
 
 impl Verifications {
@@ -29,8 +29,8 @@ impl Verifications {
         }
     }
 
-    pub(crate) fn excuse(&mut self, name: &'static str) {
-        self.excused.push(name);
+    pub(crate) fn excuse(&mut self, name: impl Into<String>) {
+        self.excused.push(name.into());
     }
 
     /// The verdict of the verification `name`; `None` where it was not made.
@@ -48,8 +48,7 @@ impl Verifications {
     /// The one that keeps a test from passing: the first that is bad, else the first that is unknown and not excused.
     pub(crate) fn decisive(&self) -> Option<&Verification> {
         let is_unknown = |made: &&Verification| {
-            matches!(made.verdict, Verdict::Unknown(_))
-                && !self.excused.contains(&made.name.as_str())
+            matches!(made.verdict, Verdict::Unknown(_)) && !self.excused.contains(&made.name)
         };
         self.critical()
             .or_else(|| self.made.iter().find(is_unknown))

@@ -1,8 +1,10 @@
 //! Dump restore tests: a dump set restored into an empty scratch cluster and compared with its manifest.
 //!
-//! Roles first, then each database streamed from the bucket through `pg_restore`, then every table counted. A dump counts
+//! Roles first, then each database streamed from the bucket through `pg_restore`, then every table counted, and sequences, extensions and large objects compared. A dump counts
 //! only when it was restored.
 
+mod comparison;
+mod contents_comparison;
 mod empty_cluster;
 mod extensions;
 mod loader;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::model::Verdict;
 
-/// Compares each table's rows; tables by their quoted names.
-pub(crate) fn judge_rows(
+/// Compares each table's rows, by the quoted names of the tables; of an `estimated` one only that it is there.
+pub(super) fn judge_rows(
     manifest: &BTreeMap<String, u64>,
+    estimated: &BTreeMap<String, Option<u64>>,
     restored: &BTreeMap<String, u64>,
 ) -> Verdict {
     let lost = manifest.iter().filter_map(|(table, rows)| {
@@ -19,11 +20,15 @@ pub(crate) fn judge_rows(
         };
         Some(difference)
     });
+    let lost_whole = estimated
+        .keys()
+        .filter(|table| !restored.contains_key(*table))
+        .map(|table| format!("{table} is in the manifest and not in the dump"));
     let unknown = restored
         .keys()
-        .filter(|table| !manifest.contains_key(*table))
+        .filter(|table| !manifest.contains_key(*table) && !estimated.contains_key(*table))
         .map(|table| format!("{table} is in the dump and not in the manifest"));
-    let wrong: Vec<String> = lost.chain(unknown).collect();
+    let wrong: Vec<String> = lost.chain(lost_whole).chain(unknown).collect();
     match wrong.as_slice() {
         [] => Verdict::Ok,
         [only] => Verdict::Critical(only.clone()),
@@ -64,9 +69,20 @@ mod tests {
                 Some("public.a is in the manifest and not in the dump (and 2 more)"),
             ),
         ] {
-            let verdict = judge_rows(&manifest, &tables(restored));
+            let verdict = judge_rows(&manifest, &BTreeMap::new(), &tables(restored));
             assert_eq!(verdict.reason(), reason, "{restored:?}");
         }
-        assert_eq!(judge_rows(&tables(&[]), &tables(&[])), Verdict::Ok);
+        let none = BTreeMap::new();
+        assert_eq!(judge_rows(&none, &BTreeMap::new(), &none), Verdict::Ok);
+    }
+
+    #[test]
+    fn a_table_that_was_not_counted_must_be_there() {
+        let estimated = BTreeMap::from([("public.large".to_owned(), Some(1000))]);
+        let judged =
+            |restored: &[(&str, u64)]| judge_rows(&tables(&[]), &estimated, &tables(restored));
+        assert_eq!(judged(&[("public.large", 7)]), Verdict::Ok);
+        let reason = "public.large is in the manifest and not in the dump";
+        assert_eq!(judged(&[]).reason(), Some(reason));
     }
 }

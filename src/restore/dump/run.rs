@@ -1,21 +1,20 @@
 //! One dump restore test, from the choice of the set to the removal of the scratch directory.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::time::timeout;
 
 use super::DumpSetup;
+use super::comparison::compare;
 use super::empty_cluster::start_empty_cluster;
 use super::extensions::live_extensions;
 use super::loader::Loader;
 use super::report::DumpReport;
-use super::row_comparison::judge_rows;
 use crate::dump::{self, DumpSet, DumpedDatabase, Listed, Status};
 use crate::model::{SegmentSize, Verdict};
-use crate::postgres::{self, PostgresError};
 use crate::restore::drill::{beside, may_begin};
 use crate::restore::plan::read_live_server;
-use crate::restore::recover::{MAINTENANCE, ScratchServer, refuse_root};
+use crate::restore::recover::{MAINTENANCE, refuse_root};
 use crate::restore::scratch::{Scratch, judge_space, wal_kept};
 use crate::restore::{OnStep, RestoreError, Steps, Verifications, secs};
 
@@ -163,8 +162,7 @@ impl DumpTest<'_> {
 
         let began = Instant::now();
         for database in restored {
-            let verdict = compare(&server, database, !set.in_recovery).await?;
-            self.verifications.add(verification_name(database), verdict);
+            compare(&server, set, database, &mut self.verifications).await?;
         }
         self.steps.end("compare", began, None);
         Ok(())
@@ -222,35 +220,4 @@ fn needed_bytes(set: &DumpSet) -> u64 {
     let sizes = set.databases.iter().filter_map(|it| it.database_bytes);
     let databases: u64 = sizes.sum();
     EMPTY_CLUSTER + databases + databases.min(wal_kept(SegmentSize::default()))
-}
-
-async fn compare(
-    server: &ScratchServer,
-    database: &DumpedDatabase,
-    unlogged: bool,
-) -> Result<Verdict, RestoreError> {
-    let target = server.target(&database.name);
-    let connection = match postgres::connect(&target, Duration::ZERO).await {
-        Ok(connection) => connection,
-        Err(PostgresError::Connect { error, .. }) if is_no_database(&error) => {
-            let reason = "its dump holds a database of another name";
-            return Ok(Verdict::Critical(reason.to_owned()));
-        }
-        // One that cannot be entered ends no test of the others.
-        Err(PostgresError::Connect { error, .. }) if error.code().is_some() => {
-            return Ok(Verdict::Unknown(postgres::in_words(&error)));
-        }
-        Err(error) => return Err(error.into()),
-    };
-    match dump::count_rows(&connection, unlogged).await {
-        Ok(restored) => Ok(judge_rows(&database.rows, &restored)),
-        Err(error) if connection.is_closed() => Err(error.into()),
-        Err(error) => Ok(Verdict::Unknown(error.to_string())),
-    }
-}
-
-fn is_no_database(error: &tokio_postgres::Error) -> bool {
-    error
-        .code()
-        .is_some_and(|code| *code == tokio_postgres::error::SqlState::INVALID_CATALOG_NAME)
 }
