@@ -9,6 +9,7 @@ mod error;
 mod inventory;
 mod list;
 mod lock;
+mod object;
 mod program;
 mod push;
 mod rows;
@@ -24,6 +25,7 @@ pub(crate) use error::DumpError;
 pub(crate) use inventory::LeftOut;
 pub(crate) use list::{Listed, ReadManifests, Status, list, newest_complete};
 pub(crate) use lock::clean_up;
+pub(crate) use object::{ObjectError, ObjectReader};
 pub(crate) use push::push;
 pub(crate) use set::{DumpSet, DumpedDatabase, SetName, StoredObject};
 

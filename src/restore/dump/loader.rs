@@ -1,6 +1,5 @@
 //! What the bucket holds of a set, put into the scratch cluster by PostgreSQL's own programs.
 
-use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -11,19 +10,17 @@ use super::program_messages::{
     ProgramErrors, is_missing_here, is_out_of_reach, no_connection, roles_error, roles_only,
     server_is_gone,
 };
-use crate::dump::{DumpedDatabase, StoredObject};
+use crate::dump::{DumpedDatabase, Dumps, ObjectError, ObjectReader, StoredObject};
 use crate::model::Verdict;
 use crate::postgres::{self, PostgresError, Target};
 use crate::process::{self, Finished, Reach};
 use crate::restore::RestoreError;
 use crate::restore::recover::{Network, log_last_lines};
 use crate::restore::scratch::Scratch;
-use crate::storage::{Bucket, Cause, Content, Download, StorageError};
 
 /// Where a set is, and where its parts go.
 pub(crate) struct Loader<'a> {
-    pub bin_directory: &'a Path,
-    pub bucket: &'a Bucket,
+    pub dumps: &'a Dumps,
     pub scratch: &'a Scratch,
     /// The scratch server's database that is always there.
     pub target: Target,
@@ -35,18 +32,10 @@ impl Loader<'_> {
     /// # Errors
     /// What says nothing of the set: S3, the scratch cluster.
     pub(crate) async fn globals(&self, globals: &StoredObject) -> Result<Verdict, RestoreError> {
-        let mut download = self.bucket.download(&globals.key, globals.bytes);
-        let mut sql = Vec::new();
-        loop {
-            match download.next().await {
-                Ok(Some(piece)) => sql.extend_from_slice(&piece),
-                Ok(None) => break,
-                Err(error) => return judge_lost(error),
-            }
-        }
-        if let Some(reason) = content_difference(globals, &download.content()) {
-            return Ok(Verdict::Critical(reason));
-        }
+        let sql = match self.dumps.read_object(globals).await {
+            Ok(sql) => sql,
+            Err(error) => return judge_unread(error),
+        };
         let sql = String::from_utf8_lossy(&sql);
         let script = format!("{}{FOR_XDB}", roles_only(&sql));
         let mut command = self.client("psql");
@@ -80,17 +69,19 @@ impl Loader<'_> {
         command
             .args(["--format=custom", "--create", "--clean", "--if-exists"])
             .args(["--no-tablespaces", "--dbname", via]);
-        let mut download = self.bucket.download(&dump.key, dump.bytes);
+        let mut object = self.dumps.open_object(dump);
         let mut complaints = ProgramErrors::default();
         let fed = process::feed_and_watch(
             command,
-            async |stdin| pour(&mut download, stdin).await,
+            async |stdin| pour(&mut object, stdin).await,
             |line| complaints.read(line),
         );
         let (finished, ()) = match fed.await {
             Ok(fed) => fed,
             Err(PourError::Process(error)) => return Err(error.into()),
-            Err(PourError::Storage(error)) => return judge_lost(error).map(RestoredDatabase::from),
+            Err(PourError::Object(error)) => {
+                return judge_unread(error).map(RestoredDatabase::from);
+            }
         };
         let (error, not_filled) = complaints.judge();
         // It exits with 1 after errors that it went past.
@@ -101,16 +92,9 @@ impl Loader<'_> {
             return verdict.map(RestoredDatabase::from);
         }
         // It need not read what follows the last table.
-        loop {
-            match download.next().await {
-                Ok(Some(_)) => {}
-                Ok(None) => break,
-                Err(error) => return judge_lost(error).map(RestoredDatabase::from),
-            }
-        }
-        let verdict = match content_difference(dump, &download.content()) {
-            Some(reason) => Verdict::Critical(reason),
-            None => Verdict::Ok,
+        let verdict = match object.finish().await {
+            Ok(()) => Verdict::Ok,
+            Err(error) => judge_unread(error)?,
         };
         Ok(RestoredDatabase {
             verdict,
@@ -120,7 +104,7 @@ impl Loader<'_> {
 
     fn client(&self, program: &str) -> Command {
         let target = &self.target;
-        let mut command = process::command(self.bin_directory.join(program));
+        let mut command = process::command(self.dumps.postgres.bin_directory.join(program));
         process::modest(&mut command);
         if Network::here() == Network::None {
             process::cut_off(&mut command, Reach::UnixSockets);
@@ -209,11 +193,11 @@ enum PourError {
     #[error(transparent)]
     Process(#[from] process::ProcessError),
     #[error(transparent)]
-    Storage(#[from] StorageError),
+    Object(#[from] ObjectError),
 }
 
-async fn pour(download: &mut Download, mut stdin: ChildStdin) -> Result<(), PourError> {
-    while let Some(piece) = download.next().await? {
+async fn pour(object: &mut ObjectReader, mut stdin: ChildStdin) -> Result<(), PourError> {
+    while let Some(piece) = object.next().await? {
         // Where the program has ended, its exit status shows why.
         if stdin.write_all(&piece).await.is_err() {
             break;
@@ -222,25 +206,13 @@ async fn pour(download: &mut Download, mut stdin: ChildStdin) -> Result<(), Pour
     Ok(())
 }
 
-/// A missing object is damage of the set; any other error is S3's.
-fn judge_lost(error: StorageError) -> Result<Verdict, RestoreError> {
-    match error.cause() {
-        Some(Cause::NoSuchKey) => Ok(Verdict::Critical(error.to_string())),
-        _ => Err(RestoreError::StorageLost {
+/// A damaged object is a verdict on the set; any other error is S3's.
+fn judge_unread(error: ObjectError) -> Result<Verdict, RestoreError> {
+    match error {
+        ObjectError::Damaged(reason) => Ok(Verdict::Critical(reason)),
+        ObjectError::Storage(error) => Err(RestoreError::StorageLost {
             doing: "a dump was read",
             message: error.to_string(),
         }),
     }
-}
-
-fn content_difference(stored: &StoredObject, read: &Content) -> Option<String> {
-    let key = &stored.key;
-    if read.bytes != stored.bytes {
-        let (read, stored) = (read.bytes, stored.bytes);
-        return Some(format!(
-            "{key} has {read} bytes, its manifest says {stored}"
-        ));
-    }
-    (read.sha256 != stored.sha256)
-        .then(|| format!("{key} is not what was stored: its SHA-256 differs from its manifest's"))
 }

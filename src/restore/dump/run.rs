@@ -128,8 +128,7 @@ impl DumpTest<'_> {
 
         let began = Instant::now();
         let loader = Loader {
-            bin_directory: &self.setup.dumps.postgres.bin_directory,
-            bucket: &self.setup.dumps.bucket,
+            dumps: &self.setup.dumps,
             scratch,
             target: server.target(MAINTENANCE),
         };
