@@ -1,4 +1,4 @@
-//! `xdb dump push`, `xdb dump list` and `xdb dump test`.
+//! `xdb dump push`, `xdb dump list` and `xdb dump test`; the other verbs of dumps have files of their own.
 
 use bytesize::ByteSize;
 use clap::Subcommand;
@@ -6,6 +6,7 @@ use clap::Subcommand;
 use super::exit::{Exit, complain};
 use super::handles::Handles;
 use super::output::{say, show_step, table};
+use super::{dump_show, dump_verify};
 use crate::dump::{self, DumpSet, LeftOut, Listed, Status};
 use crate::jobs::{self, Job};
 use crate::restore::dump::{DumpReport, DumpSetup};
@@ -28,6 +29,10 @@ pub(crate) enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Show one dump set: databases, tables with their rows, sizes, versions, and when it was tested
+    Show(dump_show::Arguments),
+    /// Read each object of a dump set through, and compare its length and SHA-256 with the manifest; restore nothing
+    Verify(dump_verify::Arguments),
     /// Restore a dump set into a scratch cluster, and compare it with its manifest: databases, tables, rows
     Test {
         /// The set to restore, the newest where not given
@@ -73,6 +78,8 @@ pub(crate) async fn run(verb: Verb, handles: &Handles) -> anyhow::Result<Exit> {
                 print_list(&listed)?;
             }
         }
+        Verb::Show(arguments) => return dump_show::run(&arguments, handles).await,
+        Verb::Verify(arguments) => return dump_verify::run(&arguments, handles).await,
         Verb::Test { set, json } => return test(handles, set.as_deref(), json).await,
     }
     Ok(Exit::Good)
@@ -155,7 +162,7 @@ fn print_set(set: &DumpSet) -> std::io::Result<()> {
     print_left_out(&set.left_out)
 }
 
-fn print_left_out(left_out: &[LeftOut]) -> std::io::Result<()> {
+pub(super) fn print_left_out(left_out: &[LeftOut]) -> std::io::Result<()> {
     left_out
         .iter()
         .try_for_each(|left_out| say(format_args!("not in the dump: {left_out}")))

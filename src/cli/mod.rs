@@ -10,6 +10,8 @@ mod config_check;
 mod config_show;
 mod daemon;
 mod dump;
+mod dump_show;
+mod dump_verify;
 mod exit;
 mod handles;
 mod history;
@@ -82,7 +84,7 @@ enum Verb {
     /// List the timelines that concern this server, or have the cluster forget one that does not
     #[command(subcommand)]
     Timeline(timeline::Verb),
-    /// Dump the databases into the bucket, list what dumps are there, or restore one and compare it
+    /// Dump the databases into the bucket, list, show and verify the dumps there, or restore one and compare it
     #[command(subcommand)]
     Dump(dump::Verb),
     /// Restore a cluster for good into an empty directory, to the end of the archive or to a moment, and say what comes next

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::set::MANIFEST;
-use super::{DumpError, DumpSet, Dumps, SetName};
+use super::{DumpError, DumpSet, Dumps, SetName, StoredObject};
 use crate::storage::{Bucket, Cause, Object};
 
 /// One set of the bucket.
@@ -23,6 +23,22 @@ pub(crate) struct Listed {
     pub stored_bytes: u64,
     /// `None` where it is missing or cannot be read.
     pub manifest: Option<DumpSet>,
+    /// The objects that are there, by key: bytes.
+    #[serde(skip)]
+    pub stored: BTreeMap<String, u64>,
+}
+
+impl Listed {
+    /// What the listing shows of one object that the manifest names: the reason where it is missing or has another size.
+    pub(crate) fn damage_of(&self, named: &StoredObject) -> Option<String> {
+        difference(&self.stored, named)
+    }
+}
+
+/// The newest set of every database that is finished, whole or not: a damaged one must not hide behind an older one.
+pub(crate) fn newest_full(listed: &[Listed]) -> Option<&Listed> {
+    let is_full = |set: &&Listed| set.status != Status::Incomplete && !set.partial;
+    listed.iter().rfind(is_full)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -234,6 +250,7 @@ fn judge(
         partial,
         stored_bytes: objects.iter().map(|object| object.size).sum(),
         manifest: manifest.and_then(Result::ok),
+        stored: sizes(objects),
     }
 }
 
@@ -269,23 +286,32 @@ fn read(manifest: &[u8]) -> Result<DumpSet, String> {
 }
 
 fn why_damaged(manifest: &DumpSet, objects: &[Object]) -> Option<String> {
-    manifest.objects().find_map(|named| {
-        let there = objects.iter().find(|object| object.key == named.key);
-        match there.map(|object| object.size) {
-            None => Some(format!("{} is missing", named.key)),
-            Some(size) if size != named.bytes => Some(format!(
-                "{} has {size} bytes, its manifest says {}",
-                named.key, named.bytes
-            )),
-            Some(_) => None,
+    let stored = sizes(objects);
+    let mut named = manifest.objects();
+    named.find_map(|named| difference(&stored, named))
+}
+
+fn sizes(objects: &[Object]) -> BTreeMap<String, u64> {
+    let sizes = objects.iter().map(|it| (it.key.clone(), it.size));
+    sizes.collect()
+}
+
+/// Why what is `stored` is not the object that a manifest names.
+fn difference(stored: &BTreeMap<String, u64>, named: &StoredObject) -> Option<String> {
+    let (key, bytes) = (&named.key, named.bytes);
+    match stored.get(key) {
+        None => Some(format!("{key} is missing")),
+        Some(size) if *size != bytes => {
+            Some(format!("{key} has {size} bytes, its manifest says {bytes}"))
         }
-    })
+        Some(_) => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dump::{Contents, DumpedDatabase, StoredObject};
+    use crate::dump::{Contents, DumpedDatabase};
 
     fn judged(objects: &[(&str, u64)], manifest: Option<&str>) -> (Status, String) {
         let set = SetName::parse("20260513T101429.123Z-db2").unwrap();

@@ -15,6 +15,7 @@ mod push;
 mod rows;
 mod set;
 mod snapshot;
+mod verify;
 
 use crate::config;
 use crate::repository::{RepositoryHandle, Shared};
@@ -23,11 +24,12 @@ use crate::storage::{Bucket, Location};
 pub(crate) use contents::{CollationVersion, Contents, LargeObjects, Sequence, read_restored};
 pub(crate) use error::DumpError;
 pub(crate) use inventory::LeftOut;
-pub(crate) use list::{Listed, ReadManifests, Status, list, newest_complete};
+pub(crate) use list::{Listed, ReadManifests, Status, list, newest_complete, newest_full};
 pub(crate) use lock::clean_up;
 pub(crate) use object::{ObjectError, ObjectReader};
 pub(crate) use push::push;
 pub(crate) use set::{DumpSet, DumpedDatabase, SetName, StoredObject};
+pub(crate) use verify::{VerifiedObject, VerifiedSet, verify};
 
 /// The place of the dumps, opened: one for each verb, and one in the daemon.
 #[derive(Debug, Clone)]

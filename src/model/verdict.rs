@@ -72,6 +72,19 @@ impl Verdict {
     }
 }
 
+/// As JSON `{"verdict", "reason"}`.
+impl Serialize for Verdict {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Shown<'a> {
+            verdict: &'a str,
+            reason: Option<&'a str>,
+        }
+        let (verdict, reason) = (self.word(), self.reason());
+        Shown { verdict, reason }.serialize(serializer)
+    }
+}
+
 /// One named thing that was looked at, as JSON `{"name", "verdict", "reason"}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verification {

@@ -1,6 +1,7 @@
 //! `xdb dump test`: dumps restored for real, and every way in which one is not what its manifest says.
 
 mod cut_off;
+mod verify;
 
 use std::time::Duration;
 
@@ -178,6 +179,7 @@ fn a_dump_counts_only_when_it_was_restored() {
     assert_eq!(published["detail"]["set"], report["set"]);
 
     keep_aside(&lab);
+    verify::each_object_is_read_and_compared(&lab);
     each_database_that_is_not_as_dumped_has_its_own_reason(&lab);
     what_the_listing_shows_is_found_before_anything_is_restored(&lab);
     what_this_node_lacks_is_no_verdict(&lab);

@@ -83,15 +83,15 @@ impl DumpTest<'_> {
         outcome.and(removed)
     }
 
-    /// The set of this name, or the newest of every database that is finished, whole or not: a damaged one must not hide
-    /// behind an older.
+    /// The set of this name, or the newest full one.
     async fn choose(&mut self, name: Option<&str>) -> Result<Listed, RestoreError> {
         let repository = self.setup.dumps.location.to_string();
-        let mut listed = dump::list(&self.setup.dumps).await?.into_iter();
+        let listed = dump::list(&self.setup.dumps).await?;
         let chosen = match name {
-            Some(name) => listed.rfind(|set| set.set == name),
-            None => listed.rfind(|set| set.status != Status::Incomplete && !set.partial),
+            Some(name) => listed.iter().find(|set| set.set == name),
+            None => dump::newest_full(&listed),
         };
+        let chosen = chosen.cloned();
         let chosen = chosen.ok_or_else(|| match name {
             Some(set) => RestoreError::NoSuchSet {
                 set: set.to_owned(),

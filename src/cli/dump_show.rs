@@ -1,0 +1,225 @@
+//! `xdb dump show`: all that is known of one dump set.
+
+use bytesize::ByteSize;
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::dump::print_left_out;
+use super::exit::{Exit, complain};
+use super::handles::Handles;
+use super::output::{say, table};
+use crate::dump::{self, DumpSet, Dumps, Listed, Status};
+use crate::jobs;
+use crate::log;
+use crate::model::JobDetail;
+use crate::restore::RestoreError;
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 the set is complete, 1 it is damaged or was never finished, 4 there is none, or the bucket cannot be read."
+)]
+pub(crate) struct Arguments {
+    /// The set to show, by default the newest complete one of every database
+    #[arg(value_name = "NAME")]
+    set: Option<String>,
+    /// Print the set as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The JSON of `xdb dump show --json`.
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    listed: &'a Listed,
+    tested: Tested,
+    /// Sets that are newer than the one that is shown by default, and why none of them is.
+    newer: Vec<String>,
+}
+
+/// What is known of tests of the set.
+#[derive(Debug, Serialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+enum Tested {
+    Passed {
+        at: Timestamp,
+        node: String,
+    },
+    /// The last test that passed, if any, was one of another set.
+    NotKnown {
+        last_tested: Option<String>,
+    },
+    /// The bucket could not be asked.
+    Unknown {
+        reason: String,
+    },
+}
+
+pub(crate) async fn run(arguments: &Arguments, handles: &Handles) -> anyhow::Result<Exit> {
+    let dumps = handles.dumps().await?;
+    let listed = dump::list(&dumps).await?;
+    let (chosen, newer) = choose(arguments.set.as_deref(), &listed, &dumps)?;
+    let shown = Shown {
+        tested: tested(&dumps, &chosen.set).await,
+        listed: chosen,
+        newer,
+    };
+    if arguments.json {
+        say(serde_json::to_string_pretty(&shown)?)?;
+    } else {
+        print(&shown)?;
+    }
+    if chosen.status == Status::Complete {
+        return Ok(Exit::Good);
+    }
+    let reason = chosen.reason.as_deref().unwrap_or_default();
+    let hint = "`xdb dump list` shows the other sets";
+    complain(&format!("{}: {reason}", chosen.set), Some(hint));
+    Ok(Exit::Bad)
+}
+
+/// The set of this name, or the newest complete one; then also the newer ones that are passed over.
+fn choose<'a>(
+    name: Option<&str>,
+    listed: &'a [Listed],
+    dumps: &Dumps,
+) -> Result<(&'a Listed, Vec<String>), RestoreError> {
+    let repository = || dumps.location.to_string();
+    if let Some(name) = name {
+        let found = listed.iter().find(|listed| listed.set == name);
+        let found = found.ok_or_else(|| RestoreError::NoSuchSet {
+            set: name.to_owned(),
+            repository: repository(),
+        })?;
+        return Ok((found, Vec::new()));
+    }
+    let is_wanted = |set: &Listed| set.status == Status::Complete && !set.partial;
+    let at = listed.iter().rposition(is_wanted);
+    let at = at.ok_or_else(|| RestoreError::NoDump {
+        repository: repository(),
+    })?;
+    let newer = listed[at + 1..].iter().map(|set| {
+        let word = match set.status {
+            Status::Complete => "partial",
+            status => status.word(),
+        };
+        format!("{} ({word})", set.set)
+    });
+    Ok((&listed[at], newer.collect()))
+}
+
+async fn tested(dumps: &Dumps, set: &str) -> Tested {
+    let success = match dumps.shared.last_success(jobs::dump_test::JOB.name).await {
+        Ok(success) => success,
+        Err(error) => {
+            let reason = log::chain(&error);
+            return Tested::Unknown { reason };
+        }
+    };
+    let tested = success.and_then(|success| match &success.detail {
+        JobDetail::DumpTest(detail) => Some((detail.set.clone()?, success)),
+        _ => None,
+    });
+    match tested {
+        Some((tested, success)) if tested == set => Tested::Passed {
+            at: success.finished_at(),
+            node: success.node,
+        },
+        tested => Tested::NotKnown {
+            last_tested: tested.map(|(set, _)| set),
+        },
+    }
+}
+
+fn print(shown: &Shown<'_>) -> std::io::Result<()> {
+    let listed = shown.listed;
+    let status = match listed.status {
+        Status::Complete if listed.partial => "partial: it does not count as a dump of the cluster",
+        status => status.word(),
+    };
+    let line = |name: &str, value: &str| say(format_args!("{name:<9} {value}"));
+    line("set", &listed.set)?;
+    line("status", status)?;
+    line("tested", &tested_text(&shown.tested))?;
+    line("stored", &ByteSize(listed.stored_bytes).to_string())?;
+    if let Some(set) = &listed.manifest {
+        print_manifest(set)?;
+    }
+    for newer in &shown.newer {
+        say(format_args!("newer: {newer}"))?;
+    }
+    Ok(())
+}
+
+fn tested_text(tested: &Tested) -> String {
+    match tested {
+        Tested::Passed { at, node } => format!("passed at {} on {node}", time(*at)),
+        Tested::NotKnown { last_tested: None } => "not known: no dump test has passed".to_owned(),
+        Tested::NotKnown {
+            last_tested: Some(set),
+        } => format!("not known: the last test that passed was one of {set}"),
+        Tested::Unknown { reason } => format!("unknown: {reason}"),
+    }
+}
+
+fn print_manifest(set: &DumpSet) -> std::io::Result<()> {
+    let line = |name: &str, value: String| say(format_args!("{name:<9} {value}"));
+    let role = if set.in_recovery {
+        "standby"
+    } else {
+        "primary"
+    };
+    let elapsed = set.finished_at.duration_since(set.started_at);
+    line(
+        "dumped",
+        format!(
+            "{} on {} ({role}), in {:.1} s",
+            time(set.started_at),
+            set.node,
+            elapsed.as_secs_f64()
+        ),
+    )?;
+    let (cluster, identifier) = (&set.cluster, set.system_identifier);
+    line(
+        "cluster",
+        format!("{cluster}, system identifier {identifier}"),
+    )?;
+    let version = set.server_version;
+    line(
+        "server",
+        format!("PostgreSQL {}.{}", version / 10_000, version % 10_000),
+    )?;
+    let databases = set.databases.iter().map(|database| {
+        let on_server = database.database_bytes;
+        vec![
+            database.name.clone(),
+            database.rows.len().to_string(),
+            database.rows.values().sum::<u64>().to_string(),
+            ByteSize(database.dump.bytes).to_string(),
+            on_server.map_or_else(|| "-".to_owned(), |bytes| ByteSize(bytes).to_string()),
+            database.snapshot_at.strftime("%F %T").to_string(),
+        ]
+    });
+    let header = [
+        "DATABASE",
+        "TABLES",
+        "ROWS",
+        "STORED",
+        "ON THE SERVER",
+        "SNAPSHOT (UTC)",
+    ];
+    say("")?;
+    say(table(&header, &[1, 2, 3, 4], databases).trim_fmt())?;
+    let tables = set.databases.iter().flat_map(|database| {
+        let rows = database.rows.iter();
+        rows.map(|(name, rows)| vec![database.name.clone(), name.clone(), rows.to_string()])
+    });
+    say("")?;
+    say(table(&["DATABASE", "TABLE", "ROWS"], &[2], tables).trim_fmt())?;
+    print_left_out(&set.left_out)
+}
+
+fn time(at: Timestamp) -> String {
+    at.strftime("%F %T UTC").to_string()
+}
