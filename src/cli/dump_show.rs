@@ -1,5 +1,7 @@
 //! `xdb dump show`: all that is known of one dump set.
 
+use std::collections::BTreeMap;
+
 use bytesize::ByteSize;
 use clap::Args;
 use jiff::Timestamp;
@@ -186,19 +188,21 @@ fn print_manifest(set: &DumpSet) -> std::io::Result<()> {
         format!("{cluster}, system identifier {identifier}"),
     )?;
     let version = set.server_version;
-    line(
-        "server",
-        format!("PostgreSQL {}.{}", version / 10_000, version % 10_000),
-    )?;
+    let server = set.server_version_text.clone();
+    let server = server.unwrap_or_else(|| format!("{}.{}", version / 10_000, version % 10_000));
+    let pg_dump = set.pg_dump_version.as_deref();
+    let pg_dump = pg_dump.map_or_else(String::new, |version| format!(", dumped by {version}"));
+    line("server", format!("PostgreSQL {server}{pg_dump}"))?;
     let databases = set.databases.iter().map(|database| {
-        let on_server = database.database_bytes;
+        let (on_server, lsn) = (database.database_bytes, database.contents.lsn);
         vec![
             database.name.clone(),
-            database.rows.len().to_string(),
+            (database.rows.len() + database.contents.estimated_rows.len()).to_string(),
             database.rows.values().sum::<u64>().to_string(),
             ByteSize(database.dump.bytes).to_string(),
             on_server.map_or_else(|| "-".to_owned(), |bytes| ByteSize(bytes).to_string()),
             database.snapshot_at.strftime("%F %T").to_string(),
+            lsn.map_or_else(|| "-".to_owned(), |lsn| lsn.to_string()),
         ]
     });
     let header = [
@@ -208,12 +212,21 @@ fn print_manifest(set: &DumpSet) -> std::io::Result<()> {
         "STORED",
         "ON THE SERVER",
         "SNAPSHOT (UTC)",
+        "LSN",
     ];
     say("")?;
     say(table(&header, &[1, 2, 3, 4], databases).trim_fmt())?;
     let tables = set.databases.iter().flat_map(|database| {
-        let rows = database.rows.iter();
-        rows.map(|(name, rows)| vec![database.name.clone(), name.clone(), rows.to_string()])
+        let counted = database.rows.iter();
+        let counted = counted.map(|(name, rows)| (name, rows.to_string()));
+        let estimated = database.contents.estimated_rows.iter();
+        let estimated = estimated.map(|(name, rows)| match rows {
+            Some(rows) => (name, format!("about {rows}")),
+            None => (name, "not counted".to_owned()),
+        });
+        let all: BTreeMap<_, _> = counted.chain(estimated).collect();
+        let all = all.into_iter();
+        all.map(|(name, rows)| vec![database.name.clone(), name.clone(), rows])
     });
     say("")?;
     say(table(&["DATABASE", "TABLE", "ROWS"], &[2], tables).trim_fmt())?;
