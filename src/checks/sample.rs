@@ -130,12 +130,7 @@ impl Sampler {
         Ok(findings(match &definition.kind {
             Kind::PostgresqlUp => vec![(None, self.judge_postgresql_up().await)],
             Kind::Configuration => configuration::check(&self.loaded),
-            Kind::PgBouncerUp => {
-                let config = &self.loaded.config;
-                let mut watch = PgBouncerWatch::new(&config.pgbouncer, &config.postgres);
-                let state = watch.observe().await;
-                vec![(None, judge_pgbouncer_up(&state))]
-            }
+            Kind::PgBouncerUp => vec![(None, self.judge_pgbouncer_up().await)],
             Kind::Sql {
                 query,
                 unit,
@@ -162,21 +157,7 @@ impl Sampler {
                 let wal = wal_directory(&self.loaded.config.postgres.data_directory)?;
                 vec![(None, wal_volume::judge(&wal, limits, now))]
             }
-            Kind::Program { oldest } => {
-                let daemon = match self.program_failures(now).await {
-                    Ok(failures) => program::judge_daemon(failures),
-                    Err(error) => Verdict::Unknown(log::chain(&error)),
-                };
-                vec![
-                    (None, {
-                        let config = &self.loaded.config;
-                        let state = &config.node.state_directory;
-                        let settings = self.repository.settings().into();
-                        self.program.check(&settings, state, oldest).await?
-                    }),
-                    (Some("daemon".to_owned()), daemon),
-                ]
-            }
+            Kind::Program { oldest } => self.judge_program(oldest, now).await?,
             Kind::ReplicationLag { limits } => {
                 let client = self.postgres.get().await?;
                 if in_recovery(&client).await? {
@@ -186,6 +167,28 @@ impl Sampler {
                 }
             }
         }))
+    }
+
+    /// The program itself, and whether its daemon has failed.
+    async fn judge_program(
+        &self,
+        oldest: &[program::Oldest],
+        now: Timestamp,
+    ) -> Result<Vec<(Option<String>, Verdict)>, SampleError> {
+        let daemon = match self.program_failures(now).await {
+            Ok(failures) => program::judge_daemon(failures),
+            Err(error) => Verdict::Unknown(log::chain(&error)),
+        };
+        let settings = self.repository.settings().into();
+        let state = &self.loaded.config.node.state_directory;
+        let own = self.program.check(&settings, state, oldest).await?;
+        Ok(vec![(None, own), (Some("daemon".to_owned()), daemon)])
+    }
+
+    async fn judge_pgbouncer_up(&self) -> Verdict {
+        let config = &self.loaded.config;
+        let mut watch = PgBouncerWatch::new(&config.pgbouncer, &config.postgres);
+        judge_pgbouncer_up(&watch.observe().await)
     }
 
     /// The values of a check's query. What the query leaves in its session is taken back.

@@ -75,50 +75,77 @@ pub(crate) async fn show(handles: &Handles, name: &str, json: bool) -> anyhow::R
 }
 
 fn print(shown: &Shown, cluster: &str) -> std::io::Result<()> {
-    let unknown = || "unknown".to_owned();
-    let time =
-        |at: Option<Timestamp>| at.map_or_else(unknown, |at| at.strftime("%F %T UTC").to_string());
-    let size = |bytes: Option<u64>| bytes.map_or_else(unknown, |bytes| ByteSize(bytes).to_string());
     let listed = &shown.listed;
     let reason = listed.reason.as_ref();
     let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
-    say(format_args!(
-        "backup       {} ({})",
-        listed.name, listed.kind
-    ))?;
-    say(format_args!("status       {}{reason}", listed.status))?;
-    if let Some(note) = listed.note {
-        say(format_args!("note         {note}"))?;
-    }
-    let tested = match &listed.test {
+    let mut lines = vec![
+        ("backup", format!("{} ({})", listed.name, listed.kind)),
+        ("status", format!("{}{reason}", listed.status)),
+    ];
+    lines.extend(listed.note.map(|note| ("note", note.to_owned())));
+    lines.push(("tested", tested(listed)));
+    lines.extend(facts(listed));
+    let (alone, restored) = (size(listed.compressed_bytes), size(listed.restored_bytes));
+    let chain = ByteSize(shown.chain_bytes);
+    lines.extend([
+        (
+            "size",
+            format!("{alone} stored, {chain} with its chain, {restored} restored"),
+        ),
+        ("chain", shown.chain.join(" > ")),
+    ]);
+    lines.extend(permanent(shown, cluster));
+    lines.extend(
+        shown
+            .tablespaces
+            .iter()
+            .map(|(oid, location)| ("tablespace", format!("{oid} at {location}"))),
+    );
+    lines.extend(shown.windows.iter().map(|it| ("recoverable", range(it))));
+    lines
+        .iter()
+        .try_for_each(|(name, value)| say(format_args!("{name:<13}{value}")))
+}
+
+fn unknown() -> String {
+    "unknown".to_owned()
+}
+
+fn time(at: Option<Timestamp>) -> String {
+    at.map_or_else(unknown, |at| at.strftime("%F %T UTC").to_string())
+}
+
+fn size(bytes: Option<u64>) -> String {
+    bytes.map_or_else(unknown, |bytes| ByteSize(bytes).to_string())
+}
+
+fn tested(listed: &Listed) -> String {
+    match &listed.test {
         None => "no restore test has judged it".to_owned(),
         Some(test) => test.failure().unwrap_or_else(|| {
             let at = time(Some(test.at));
             format!("the restore test of {at} on {} passed", test.node)
         }),
-    };
-    say(format_args!("tested       {tested}"))?;
+    }
+}
+
+/// When it was taken, and of which server.
+fn facts(listed: &Listed) -> [(&'static str, String); 3] {
     let (started, finished) = (time(listed.started_at), time(listed.finished_at));
-    say(format_args!("taken        {started} to {finished}"))?;
     let lsns = listed.start_lsn.zip(listed.finish_lsn);
     let lsns = lsns.map_or_else(unknown, |(start, finish)| format!("{start} to {finish}"));
-    say(format_args!(
-        "WAL          {lsns} on timeline {}",
-        listed.timeline
-    ))?;
-    let of = listed.hostname.clone().unwrap_or_else(unknown);
+    let host = listed.hostname.clone().unwrap_or_else(unknown);
     let identifier = listed.system_identifier;
     let identifier = identifier.map_or_else(unknown, |identifier| identifier.to_string());
-    say(format_args!(
-        "of           {of}, system identifier {identifier}"
-    ))?;
-    let (alone, chain) = (size(listed.compressed_bytes), ByteSize(shown.chain_bytes));
-    let restored = size(listed.restored_bytes);
-    say(format_args!(
-        "size         {alone} stored, {chain} with its chain, {restored} restored"
-    ))?;
-    say(format_args!("chain        {}", shown.chain.join(" > ")))?;
-    let permanent = match (listed.permanent, &shown.permanent_by_xdb) {
+    [
+        ("taken", format!("{started} to {finished}")),
+        ("WAL", format!("{lsns} on timeline {}", listed.timeline)),
+        ("of", format!("{host}, system identifier {identifier}")),
+    ]
+}
+
+fn permanent(shown: &Shown, cluster: &str) -> Vec<(&'static str, String)> {
+    let text = match (shown.listed.permanent, &shown.permanent_by_xdb) {
         (Some(true), Some(keeper)) => {
             let at = time(Some(keeper.at));
             format!("yes: by xdb on {} at {at}: {}", keeper.by, keeper.why)
@@ -127,29 +154,26 @@ fn print(shown: &Shown, cluster: &str) -> std::io::Result<()> {
         (Some(false), _) => "no".to_owned(),
         (None, _) => unknown(),
     };
-    say(format_args!("permanent    {permanent}"))?;
-    if let Some(keeper) = &shown.permanent_by_xdb {
+    let mut lines = vec![("permanent", text)];
+    lines.extend(shown.permanent_by_xdb.as_ref().map(|keeper| {
         let record = format!("xdb/{cluster}/{}", keeper.path());
-        say(format_args!(
-            "             a person's, and left alone, once {record} is deleted from the bucket"
-        ))?;
-    }
-    for (oid, location) in &shown.tablespaces {
-        say(format_args!("tablespace   {oid} at {location}"))?;
-    }
-    for window in &shown.windows {
-        let (from, to) = (time(window.from), time(Some(window.to)));
-        let end = match &window.gap {
-            Some(gap) => format!("; WAL is missing: {gap}"),
-            None if window.own_end_only => {
-                ": its own end only, retention deleted what followed".to_owned()
-            }
-            None => String::new(),
-        };
-        say(format_args!(
-            "recoverable  {from} to {} on timeline {}, archived {to}{end}",
-            window.to_lsn, window.timeline
-        ))?;
-    }
-    Ok(())
+        let text = format!("a person's, and left alone, once {record} is deleted from the bucket");
+        ("", text)
+    }));
+    lines
+}
+
+fn range(window: &Window) -> String {
+    let (from, to) = (time(window.from), time(Some(window.to)));
+    let end = match &window.gap {
+        Some(gap) => format!("; WAL is missing: {gap}"),
+        None if window.own_end_only => {
+            ": its own end only, retention deleted what followed".to_owned()
+        }
+        None => String::new(),
+    };
+    format!(
+        "{from} to {} on timeline {}, archived {to}{end}",
+        window.to_lsn, window.timeline
+    )
 }

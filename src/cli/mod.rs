@@ -2,6 +2,8 @@
 //! do the work.
 
 mod archive;
+mod archive_status;
+mod archive_verify;
 mod backup;
 mod backup_list;
 mod backup_show;

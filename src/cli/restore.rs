@@ -10,7 +10,7 @@ use super::exit::{Exit, complain};
 use super::handles::Handles;
 use super::output::say;
 use crate::cluster::is_range;
-use crate::config::{Config, Flag};
+use crate::config::{Flag, Postgres};
 use crate::log;
 use crate::model::Verdict;
 use crate::restore::{
@@ -80,12 +80,11 @@ pub(crate) async fn run(arguments: Arguments, handles: &Handles) -> anyhow::Resu
 }
 
 async fn restore(arguments: &Arguments, handles: &Handles) -> anyhow::Result<Exit> {
-    let config = handles.config();
+    let postgres = &handles.config().postgres;
     let request = arguments.request()?;
     if arguments.finish {
-        let restored =
-            restore::finish_restore(&config.postgres.bin_directory, &request.directory).await?;
-        return conclude(arguments, &restored, config);
+        let restored = restore::finish_restore(&postgres.bin_directory, &request.directory).await?;
+        return conclude(arguments, &restored, postgres);
     }
     // Before anything is asked of S3.
     restore::check_target(&request.directory)?;
@@ -120,14 +119,14 @@ async fn restore(arguments: &Arguments, handles: &Handles) -> anyhow::Result<Exi
         log::to_stderr(&format!("{message}\n"));
     };
     let restored = restore::restore_cluster(&setup, outlook, &mut progress, &notify).await?;
-    conclude(arguments, &restored, config)
+    conclude(arguments, &restored, postgres)
 }
 
 /// Prints the result; errors come first.
 fn conclude(
     arguments: &Arguments,
     restored: &RestoredCluster,
-    config: &Config,
+    postgres: &Postgres,
 ) -> anyhow::Result<Exit> {
     if let Some(reason) = &restored.reason {
         let hint = "the cluster is kept: check its data before you use it";
@@ -143,7 +142,7 @@ fn conclude(
     if arguments.json {
         say(serde_json::to_string_pretty(restored)?)?;
     } else {
-        say(result_text(restored, config))?;
+        say(result_text(restored, postgres))?;
     }
     for verification in &restored.verifications {
         let remark = match &verification.verdict {
@@ -220,7 +219,7 @@ fn plan_text(plan: &Forecast) -> String {
     lines.join("\n")
 }
 
-fn result_text(restored: &RestoredCluster, config: &Config) -> String {
+fn result_text(restored: &RestoredCluster, postgres: &Postgres) -> String {
     let commit = restored.recovered_to.map_or_else(
         || "no commit in the WAL".to_owned(),
         |at| format!("last commit {}", at.strftime("%F %T%.f UTC")),
@@ -237,7 +236,7 @@ fn result_text(restored: &RestoredCluster, config: &Config) -> String {
         restored.new_timeline,
         remarks(restored)
             + &tablespace_commands(&restored.tablespaces)
-            + &next_commands(directory, restored, config)
+            + &next_commands(directory, restored, postgres)
     )
 }
 
@@ -289,8 +288,8 @@ fn give_back(directory: &Path, held: &[HeldSetting], wanted: impl Fn(&str) -> bo
 
 /// Another port than that of the server that runs here: clients that connect by port, as workers of extensions do, must not
 /// reach the copy.
-fn other_port(config: &Config) -> u16 {
-    config.postgres.port.checked_add(10).unwrap_or(15432)
+fn other_port(postgres: &Postgres) -> u16 {
+    postgres.port.checked_add(10).unwrap_or(15432)
 }
 
 /// The held settings, and the configuration files that xdb wrote.
@@ -323,15 +322,15 @@ fn remarks(restored: &RestoredCluster) -> String {
 }
 
 /// The next commands, to be copied; the runbook says when each is due.
-fn next_commands(directory: &Path, restored: &RestoredCluster, config: &Config) -> String {
-    let bin = config.postgres.bin_directory.display();
+fn next_commands(directory: &Path, restored: &RestoredCluster, postgres: &Postgres) -> String {
+    let bin = postgres.bin_directory.display();
     let history = restored.new_timeline.history_file();
     let release = release_commands(directory, &restored.held);
     let given_back = give_back(directory, &restored.held, |name| name == SYNCHRONOUS);
     let last = format!(
         "\n  and once it streams:\n  psql -c 'ALTER SYSTEM RESET {SYNCHRONOUS}'\n{given_back}  psql -c 'SELECT pg_reload_conf()'"
     );
-    let (directory, port) = (shell(directory), other_port(config));
+    let (directory, port) = (shell(directory), other_port(postgres));
     format!(
         "To look at it, beside the server that runs here:\n  \
            {bin}/pg_ctl -D {directory} -w -l {directory}/look.log -o \"-c listen_addresses= -c port={port} -c unix_socket_directories={directory} -c default_transaction_read_only=on -c external_pid_file= -c logging_collector=off\" start\n  \

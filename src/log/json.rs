@@ -9,7 +9,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde::Serialize;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
 use tracing::{Event, Level, Subscriber};
@@ -37,8 +37,8 @@ impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for JsonLayer {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut fields = Fields::default();
         attributes.record(&mut fields);
-        if let (Some(job), Some(span)) = (fields.job(), context.span(id)) {
-            span.extensions_mut().insert(JobOf(job.to_owned()));
+        if let (Some(job), Some(span)) = (fields.job, context.span(id)) {
+            span.extensions_mut().insert(JobOf(job));
         }
     }
 
@@ -48,7 +48,7 @@ impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for JsonLayer {
         let span = context.event_scope(event).and_then(|mut spans| {
             spans.find_map(|span| span.extensions().get::<JobOf>().map(|job| job.0.clone()))
         });
-        let component = fields.job().map(str::to_owned).or(span);
+        let component = fields.job.clone().or(span);
         let component = component.as_deref().unwrap_or(DAEMON);
         let line = line(
             Timestamp::now(),
@@ -87,12 +87,12 @@ pub(super) fn line(
     ];
     let mut line = String::from("{");
     for (name, value) in fixed {
-        let _ = write!(line, "{}:{},", Value::from(name), Value::from(value));
+        let _ = write!(line, "{}:{},", json(name), json(value));
     }
     for (name, value) in &fields.extras {
         // A reader would see one of two keys of the same name.
         if !fixed.iter().any(|(taken, _)| taken == name) {
-            let _ = write!(line, "{}:{value},", Value::from(*name));
+            let _ = write!(line, "{}:{value},", json(name));
         }
     }
     line.pop();
@@ -103,55 +103,75 @@ pub(super) fn line(
 #[derive(Default)]
 pub(super) struct Fields {
     pub(super) message: String,
-    pub(super) extras: Vec<(&'static str, Value)>,
+    job: Option<String>,
+    /// Each value as JSON.
+    extras: Vec<(&'static str, String)>,
 }
 
 impl Fields {
-    fn job(&self) -> Option<&str> {
-        let job = self.extras.iter().find(|(name, _)| *name == "job");
-        job.and_then(|(_, value)| value.as_str())
+    /// Those of an event that only says something.
+    pub(super) fn message(message: String) -> Self {
+        Self {
+            message,
+            ..Self::default()
+        }
     }
 
-    fn put(&mut self, field: &Field, value: Value) {
+    fn put_text(&mut self, field: &Field, text: &str) {
+        if field.name() == "job" && self.job.is_none() {
+            self.job = Some(text.to_owned());
+        }
         if field.name() == "message" {
-            self.message = value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned);
+            text.clone_into(&mut self.message);
         } else {
-            self.extras.push((field.name(), value));
+            self.extras.push((field.name(), json(text)));
+        }
+    }
+
+    fn put(&mut self, field: &Field, value: impl Serialize) {
+        if field.name() == "message" {
+            self.message = json(value);
+        } else {
+            self.extras.push((field.name(), json(value)));
         }
     }
 }
 
+/// As JSON; a number that JSON does not have is null.
+fn json(value: impl Serialize) -> String {
+    serde_json::to_string(&value).unwrap_or_else(|_| "null".to_owned())
+}
+
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, format!("{value:?}").into());
+        self.put_text(field, &format!("{value:?}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, value.into());
+        self.put_text(field, value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field, value.into());
+        self.put(field, value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field, value.into());
+        self.put(field, value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field, value.into());
+        self.put(field, value);
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.put(field, value.into());
+        self.put(field, value);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
     use tracing_subscriber::layer::SubscriberExt;
 
     /// What `log` wrote, by component.

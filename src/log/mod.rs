@@ -59,10 +59,7 @@ pub(crate) fn failure(component: &str, hostname: &str, message: String) {
     if rustix::process::geteuid().is_root() {
         return;
     }
-    let fields = json::Fields {
-        message,
-        extras: Vec::new(),
-    };
+    let fields = json::Fields::message(message);
     let line = json::line(
         Timestamp::now(),
         &Level::ERROR,

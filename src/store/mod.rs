@@ -22,11 +22,10 @@ mod writer;
 
 pub use fault::Fault;
 pub use files::{LastAnswer, StateFiles};
-pub use open::Opened;
 pub use outbox::{OUTBOX_LIMIT, Queued};
 pub use reader::Reader;
 pub use runs::KEPT_RUNS;
-pub use writer::Store;
+pub use writer::{Opened, Store};
 
 use std::path::PathBuf;
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
+use super::StoreError;
 use super::facts::STORE;
-use super::{Store, StoreError};
 
 /// The steps from one version to the next; `user_version` counts those that were taken.
 const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
@@ -21,34 +21,18 @@ const SHORT_BUSY_TIMEOUT: Duration = Duration::from_millis(300);
 /// Readers wait only for a lock on the whole file.
 const READ_BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A store that was opened for writing.
-#[derive(Debug)]
-pub struct Opened {
-    pub store: Store,
-    /// Where the damaged file went that was there before; the store is then empty.
-    pub set_aside: Option<PathBuf>,
-}
-
-impl Store {
-    /// Opens `{state_directory}/xdb.db`, makes it where it is missing, and moves a damaged one aside.
-    ///
-    /// `now` names what is moved aside.
-    ///
-    /// # Errors
-    /// When the directory is another user's, the file is of a newer xdb, or it cannot be read, written or moved.
-    pub fn open(state_directory: &Path, now: Timestamp) -> Result<Opened, StoreError> {
-        let opened = open_file(state_directory, now, BUSY_TIMEOUT)?;
-        Ok(Opened {
-            store: Store::of_file(opened.connection),
-            set_aside: opened.set_aside,
-        })
-    }
-}
-
 /// The file, open for writing.
 pub(super) struct OpenFile {
     pub connection: Connection,
     pub set_aside: Option<PathBuf>,
+}
+
+/// For a command line.
+///
+/// # Errors
+/// As [`super::Store::open`].
+pub(super) fn open_once(state_directory: &Path, now: Timestamp) -> Result<OpenFile, StoreError> {
+    open_file(state_directory, now, BUSY_TIMEOUT)
 }
 
 /// For the daemon, whose callers wait meanwhile: it must not wait long for another process.

@@ -1,7 +1,7 @@
 //! The one thread that writes: SQLite blocks, and takes one writer at a time anyway.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::backing::Backing;
 use super::fault::Fault;
-use super::open::open_in_memory;
+use super::open::{open_in_memory, open_once};
 use super::{Reading, StoreError, Writing, log_chain, query};
 
 /// Transactions between two truncations of the WAL: long readers would let it grow.
@@ -42,7 +42,29 @@ pub struct Store {
 /// A store in memory that works while the file's writer is stalled; `None` before it is needed.
 type Spare = Arc<Mutex<Option<Box<Store>>>>;
 
+/// A store that was opened for writing.
+#[derive(Debug)]
+pub struct Opened {
+    pub store: Store,
+    /// Where the damaged file went that was there before; the store is then empty.
+    pub set_aside: Option<PathBuf>,
+}
+
 impl Store {
+    /// Opens `{state_directory}/xdb.db`, makes it where it is missing, and moves a damaged one aside.
+    ///
+    /// `now` names what is moved aside.
+    ///
+    /// # Errors
+    /// When the directory is another user's, the file is of a newer xdb, or it cannot be read, written or moved.
+    pub fn open(state_directory: &Path, now: Timestamp) -> Result<Opened, StoreError> {
+        let opened = open_once(state_directory, now)?;
+        Ok(Opened {
+            store: Self::of_file(opened.connection),
+            set_aside: opened.set_aside,
+        })
+    }
+
     /// The daemon's store: `{state_directory}/xdb.db`, or memory for as long as that cannot be used.
     ///
     /// Returns at once. The first work waits until the file is open or proves unusable. Work that fails because of
@@ -66,7 +88,7 @@ impl Store {
         }
     }
 
-    pub(super) fn of_file(connection: Connection) -> Self {
+    fn of_file(connection: Connection) -> Self {
         Self::start(Arc::default(), DEADLINE, || Ok(Backing::file(connection)))
     }
 

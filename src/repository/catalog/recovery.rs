@@ -75,16 +75,7 @@ pub(super) fn follow(
             .parent()
             .map(|switch| switch.at)
             .filter(|_| target > timeline),
-        without_history: wal
-            .runs
-            .keys()
-            .copied()
-            .chain(wal.mark().map(|mark| mark.timeline))
-            .find(|newer| {
-                *newer > target
-                    && !wal.histories.contains_key(newer)
-                    && !wal.foreign.contains_key(newer)
-            }),
+        without_history: newer_without_history(wal, target),
         reachable: None,
         newest: None,
         missing: Vec::new(),
@@ -135,6 +126,15 @@ pub(super) fn follow(
     }
     end_at_what_was_pruned(wal, &mut path);
     path
+}
+
+/// A timeline newer than `target` that has WAL, and no history that says whose it is.
+fn newer_without_history(wal: &Wal, target: Timeline) -> Option<Timeline> {
+    let marked = wal.mark().map(|mark| mark.timeline);
+    let mut all = wal.runs.keys().copied().chain(marked);
+    all.find(|newer| {
+        *newer > target && !wal.histories.contains_key(newer) && !wal.foreign.contains_key(newer)
+    })
 }
 
 /// What retention deleted on purpose is no gap, and what lies beyond is of no use to this backup.

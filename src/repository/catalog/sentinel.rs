@@ -1,6 +1,9 @@
 //! `{name}_backup_stop_sentinel.json`, which WAL-G writes last.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Lsn;
@@ -61,7 +64,10 @@ impl Sentinel {
             }),
             (None, _) => None,
         };
-        let tablespaces = written.spec.as_ref().map(tablespaces).unwrap_or_default();
+        let tablespaces = written
+            .spec
+            .map(TablespaceSpec::tablespaces)
+            .unwrap_or_default();
         Ok(Self {
             start_lsn: Lsn(written.lsn.ok_or("it has no LSN")?),
             finish_lsn: Lsn(written.finish_lsn.ok_or("it has no FinishLSN")?),
@@ -112,7 +118,7 @@ struct Written {
     delta_from: Option<String>,
     delta_full_name: Option<String>,
     delta_count: Option<u32>,
-    spec: Option<serde_json::Value>,
+    spec: Option<TablespaceSpec>,
     #[serde(default)]
     version: u32,
     #[serde(default)]
@@ -120,23 +126,31 @@ struct Written {
 }
 
 /// `{"base_prefix": …, "tablespaces": ["16384"], "16384": {"loc": "/srv/a", "link": "pg_tblspc/16384"}}`
-fn tablespaces(spec: &serde_json::Value) -> Vec<Tablespace> {
-    let names = spec
-        .get("tablespaces")
-        .and_then(serde_json::Value::as_array)
-        .into_iter()
-        .flatten();
-    names
-        .filter_map(serde_json::Value::as_str)
-        .map(|oid| {
-            let location = spec
-                .get(oid)
-                .and_then(|entry| entry.get("loc"))
-                .and_then(serde_json::Value::as_str);
-            Tablespace {
-                oid: oid.to_owned(),
-                location: location.unwrap_or("unknown").to_owned(),
-            }
+#[derive(Deserialize)]
+struct TablespaceSpec {
+    tablespaces: Option<Vec<String>>,
+    /// What stands beside them, by its key.
+    #[serde(flatten)]
+    entries: BTreeMap<String, SpecEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum SpecEntry {
+    Tablespace { loc: String },
+    Other(IgnoredAny),
+}
+
+impl TablespaceSpec {
+    fn tablespaces(self) -> Vec<Tablespace> {
+        let oids = self.tablespaces.unwrap_or_default().into_iter();
+        oids.map(|oid| {
+            let location = match self.entries.get(&oid) {
+                Some(SpecEntry::Tablespace { loc }) => loc.clone(),
+                Some(SpecEntry::Other(_)) | None => "unknown".to_owned(),
+            };
+            Tablespace { oid, location }
         })
         .collect()
+    }
 }
