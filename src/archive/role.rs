@@ -76,7 +76,7 @@ pub(in crate::archive) async fn stopping(data_directory: &Path) {
 
 /// Where the server and what this node remembers are.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::archive) struct Here<'a> {
+pub(in crate::archive) struct LocalServer<'a> {
     pub data_directory: &'a Path,
     pub state_directory: &'a Path,
     /// The file that is to be archived.
@@ -89,7 +89,7 @@ pub(in crate::archive) struct Here<'a> {
 /// Not being able to look is no reason to stop archiving.
 pub(in crate::archive) async fn refuse_superseded(
     timelines: &Timelines,
-    here: Here<'_>,
+    here: LocalServer<'_>,
     name: &str,
 ) -> Result<(), RoleError> {
     let Some(written) = timeline_in(name) else {
@@ -117,7 +117,7 @@ pub(in crate::archive) async fn refuse_superseded(
 }
 
 /// Where the server here stands at least, by the file `name` that it has finished and by its control file.
-fn own_position(here: Here<'_>, name: &str, written: Timeline) -> Option<ServerPosition> {
+fn own_position(here: LocalServer<'_>, name: &str, written: Timeline) -> Option<ServerPosition> {
     let control = control_file(here.data_directory);
     let identifier = control.as_ref().map(|file| file.system_identifier);
     let system_identifier = wal_header::system_identifier(here.segment).or(identifier)?;
@@ -145,7 +145,7 @@ fn own_position(here: Here<'_>, name: &str, written: Timeline) -> Option<ServerP
 /// Also when the bucket cannot be read.
 pub(in crate::archive) async fn refuse_foreign_prefix(
     timelines: &Timelines,
-    here: Here<'_>,
+    here: LocalServer<'_>,
     name: &str,
 ) -> Result<(), RoleError> {
     if ArchiveFile::of(name) != Some(ArchiveFile::TimelineHistory) {
@@ -222,7 +222,7 @@ mod tests {
             ("000000010000000000000009", 2, 0x0580_0000),
             ("00000002.history", 2, 0x0580_0000),
         ] {
-            let here = Here {
+            let here = LocalServer {
                 data_directory: data.path(),
                 state_directory: data.path(),
                 segment: Path::new("/nowhere"),

@@ -128,9 +128,9 @@ impl Sampler {
             }
         }
         Ok(findings(match &definition.kind {
-            Kind::PostgresqlUp => vec![(None, self.judge_postgresql_up().await)],
+            Kind::PostgresqlUp => vec![(None, self.check_postgresql_up().await)],
             Kind::Configuration => configuration::check(&self.loaded),
-            Kind::PgBouncerUp => vec![(None, self.judge_pgbouncer_up().await)],
+            Kind::PgBouncerUp => vec![(None, self.check_pgbouncer_up().await)],
             Kind::Sql {
                 query,
                 unit,
@@ -157,7 +157,7 @@ impl Sampler {
                 let wal = wal_directory(&self.loaded.config.postgres.data_directory)?;
                 vec![(None, wal_volume::judge(&wal, limits, now))]
             }
-            Kind::Program { oldest } => self.judge_program(oldest, now).await?,
+            Kind::Program { oldest } => self.check_program(oldest, now).await?,
             Kind::ReplicationLag { limits } => {
                 let client = self.postgres.get().await?;
                 if in_recovery(&client).await? {
@@ -170,7 +170,7 @@ impl Sampler {
     }
 
     /// The program itself, and whether its daemon has failed.
-    async fn judge_program(
+    async fn check_program(
         &self,
         oldest: &[program::Oldest],
         now: Timestamp,
@@ -185,7 +185,7 @@ impl Sampler {
         Ok(vec![(None, own), (Some("daemon".to_owned()), daemon)])
     }
 
-    async fn judge_pgbouncer_up(&self) -> Verdict {
+    async fn check_pgbouncer_up(&self) -> Verdict {
         let config = &self.loaded.config;
         let mut watch = PgBouncerWatch::new(&config.pgbouncer, &config.postgres);
         judge_pgbouncer_up(&watch.observe().await)
@@ -238,7 +238,7 @@ impl Sampler {
     /// The one check for which "could not connect" is no unknown.
     ///
     /// It makes a new connection: a kept one may answer while no other client can log in.
-    pub(crate) async fn judge_postgresql_up(&self) -> Verdict {
+    pub(crate) async fn check_postgresql_up(&self) -> Verdict {
         let asked = async {
             let connection = postgres::connect(&self.target, STATEMENT).await?;
             in_recovery(&connection).await

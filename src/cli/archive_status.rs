@@ -18,7 +18,7 @@ use crate::repository::{Look, Repository, RepositoryError};
 
 /// What `xdb archive status` prints; `None` is what could not be looked at.
 #[derive(Debug, Serialize)]
-struct Status {
+struct ArchiveStatus {
     pending_files: Option<u64>,
     pending_bytes: Option<u64>,
     oldest_pending_secs: Option<f64>,
@@ -62,7 +62,7 @@ pub(super) async fn status(
         unknown.push(log::chain(error));
     }
     let (local, bucket) = (local.ok(), bucket.ok());
-    let mut status = Status::of_node(local.as_ref(), now);
+    let mut status = ArchiveStatus::of_node(local.as_ref(), now);
     if let Some((catalog, verified)) = bucket {
         let restorable = |backup: &&_| catalog.is_complete(backup);
         let usable = catalog.backups.iter().filter(restorable);
@@ -86,7 +86,7 @@ pub(super) async fn status(
     })
 }
 
-impl Status {
+impl ArchiveStatus {
     fn of_node(local: Option<&WalDirectory>, now: Timestamp) -> Self {
         let oldest = local.and_then(|local| local.oldest_pending);
         let until_full = local.and_then(|local| local.until_full(now));

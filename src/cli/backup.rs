@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::backup_list::{Listed, print_table, read};
+use super::backup_list::{BackupLine, print_table, read};
 use super::backup_show;
 use super::exit::Exit;
 use super::handles::Handles;
@@ -74,10 +74,10 @@ pub(crate) async fn run(verb: Verb, handles: &Handles) -> anyhow::Result<Exit> {
         }
         Verb::List(list) => {
             let (repository, catalog) = read(handles).await?;
-            let listed: Vec<Listed> = catalog
+            let listed: Vec<BackupLine> = catalog
                 .backups
                 .iter()
-                .map(|backup| Listed::of(&catalog, backup))
+                .map(|backup| BackupLine::of(&catalog, backup))
                 .collect();
             if list.json {
                 say(serde_json::to_string_pretty(&listed)?)?;

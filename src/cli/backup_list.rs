@@ -26,7 +26,7 @@ pub(crate) async fn read(handles: &Handles) -> Result<(Repository, Catalog), Rep
 
 /// One backup as it is printed; `None` where an unfinished backup does not say.
 #[derive(Debug, Serialize)]
-pub(crate) struct Listed {
+pub(crate) struct BackupLine {
     pub(crate) name: String,
     /// `complete`, `incomplete` (the push never finished), `unusable` (the bucket lacks what it needs), `disproved` (a restore
     /// test failed) or `left` (by a promotion before it finished); see `reason`.
@@ -58,7 +58,7 @@ pub(crate) struct Listed {
     window: Option<Window>,
 }
 
-impl Listed {
+impl BackupLine {
     pub(crate) fn of(catalog: &Catalog, backup: &Backup) -> Self {
         let sentinel = backup.sentinel.as_ref();
         let status = catalog.status(backup);
@@ -101,7 +101,7 @@ impl Listed {
     }
 }
 
-impl Listed {
+impl BackupLine {
     /// Why the newest restore test failed, where that is not the reason of its status.
     pub(crate) fn failed_test(&self) -> Option<String> {
         let failure = self.test.as_ref()?.failure()?;
@@ -110,7 +110,7 @@ impl Listed {
     }
 }
 
-pub(crate) fn print_table(listed: &[Listed]) -> std::io::Result<()> {
+pub(crate) fn print_table(listed: &[BackupLine]) -> std::io::Result<()> {
     let size = |bytes: Option<u64>| {
         bytes.map_or_else(|| "-".to_owned(), |bytes| ByteSize(bytes).to_string())
     };

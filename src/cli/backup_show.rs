@@ -4,7 +4,7 @@ use bytesize::ByteSize;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::backup_list::{self, Listed};
+use super::backup_list::{self, BackupLine};
 use super::exit::{Exit, complain};
 use super::handles::Handles;
 use super::output::say;
@@ -14,9 +14,9 @@ use crate::repository::catalog::Window;
 
 /// A backup as it is shown.
 #[derive(Debug, Serialize)]
-struct Shown {
+struct ShownBackup {
     #[serde(flatten)]
-    listed: Listed,
+    listed: BackupLine,
     /// From the full backup to this one; empty where a parent is gone.
     chain: Vec<String>,
     /// What xdb recorded when it marked the backup permanent; `None` where an operator marked it, or it is not permanent.
@@ -48,11 +48,11 @@ pub(crate) async fn show(handles: &Handles, name: &str, json: bool) -> anyhow::R
     let chain = catalog.chain(found).unwrap_or_default();
     let sentinels = chain.iter().filter_map(|link| link.sentinel.as_ref());
     let tablespaces = found.sentinel.iter().flat_map(|s| &s.tablespaces);
-    let mut listed = Listed::of(&catalog, found);
+    let mut listed = BackupLine::of(&catalog, found);
     // wal-g marks beside the sentinel.
     listed.permanent = found.sentinel.is_some().then_some(permanent.is_some());
     let restorable = matches!(listed.status, "complete" | "left");
-    let shown = Shown {
+    let shown = ShownBackup {
         chain: chain.iter().map(|link| link.name.clone()).collect(),
         chain_bytes: sentinels.map(|sentinel| sentinel.compressed_size).sum(),
         tablespaces: tablespaces
@@ -74,7 +74,7 @@ pub(crate) async fn show(handles: &Handles, name: &str, json: bool) -> anyhow::R
     Ok(if restorable { Exit::Good } else { Exit::Bad })
 }
 
-fn print(shown: &Shown, cluster: &str) -> std::io::Result<()> {
+fn print(shown: &ShownBackup, cluster: &str) -> std::io::Result<()> {
     let listed = &shown.listed;
     let reason = listed.reason.as_ref();
     let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
@@ -119,7 +119,7 @@ fn size(bytes: Option<u64>) -> String {
     bytes.map_or_else(unknown, |bytes| ByteSize(bytes).to_string())
 }
 
-fn tested(listed: &Listed) -> String {
+fn tested(listed: &BackupLine) -> String {
     match &listed.test {
         None => "no restore test has judged it".to_owned(),
         Some(test) => test.failure().unwrap_or_else(|| {
@@ -130,7 +130,7 @@ fn tested(listed: &Listed) -> String {
 }
 
 /// When it was taken, and of which server.
-fn facts(listed: &Listed) -> [(&'static str, String); 3] {
+fn facts(listed: &BackupLine) -> [(&'static str, String); 3] {
     let (started, finished) = (time(listed.started_at), time(listed.finished_at));
     let lsns = listed.start_lsn.zip(listed.finish_lsn);
     let lsns = lsns.map_or_else(unknown, |(start, finish)| format!("{start} to {finish}"));
@@ -144,7 +144,7 @@ fn facts(listed: &Listed) -> [(&'static str, String); 3] {
     ]
 }
 
-fn permanent(shown: &Shown, cluster: &str) -> Vec<(&'static str, String)> {
+fn permanent(shown: &ShownBackup, cluster: &str) -> Vec<(&'static str, String)> {
     let text = match (shown.listed.permanent, &shown.permanent_by_xdb) {
         (Some(true), Some(keeper)) => {
             let at = time(Some(keeper.at));

@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
 
 /// One job as it is printed.
 #[derive(Debug, Serialize)]
-struct Listed {
+struct JobLine {
     job: &'static str,
     schedule: String,
     /// `primary`, `replica` or `both`.
@@ -106,13 +106,13 @@ fn listed_of(
     config: &Config,
     history: JobHistory,
     now: Timestamp,
-) -> anyhow::Result<Listed> {
+) -> anyhow::Result<JobLine> {
     let schedule = runner::schedule_of(job, &config.schedule)?;
     // Runs of the checks are not kept, so the time of the last one is unknown.
     let next = job
         .is_cluster_wide
         .then(|| next_run(&schedule, &history.last_runs, now));
-    Ok(Listed {
+    Ok(JobLine {
         job: job.name,
         schedule: job.schedule(&config.schedule).to_owned(),
         runs_on: job.runs_on(&config.restore_test).word(),
@@ -154,7 +154,7 @@ impl InBucket {
     }
 }
 
-fn print(listed: &[Listed], now: Timestamp) -> std::io::Result<()> {
+fn print(listed: &[JobLine], now: Timestamp) -> std::io::Result<()> {
     let none = || "-".to_owned();
     let rows = listed.iter().map(|job| {
         let run = job.last_run.as_ref();

@@ -6,7 +6,7 @@ use clap::Args;
 use super::exit::{Exit, complain};
 use super::handles::Handles;
 use super::output::{say, table};
-use crate::archive::retention::{self, Plan};
+use crate::archive::retention::{self, PrunePlan};
 use crate::jobs::{self, Job};
 
 #[derive(Debug, Args)]
@@ -67,7 +67,7 @@ pub(crate) async fn run(arguments: Arguments, handles: &Handles) -> anyhow::Resu
     Ok(Exit::Bad)
 }
 
-fn print(plan: &Plan) -> std::io::Result<()> {
+fn print(plan: &PrunePlan) -> std::io::Result<()> {
     let backups = plan.backups.iter().map(|backup| {
         vec![
             backup.name.clone(),

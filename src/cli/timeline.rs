@@ -55,7 +55,7 @@ pub(crate) enum Verb {
 
 /// A line of the list.
 #[derive(Debug, Serialize)]
-struct Line {
+struct TimelineLine {
     timeline: Timeline,
     /// `own`, `supersedes`, `forgotten` or `doubtful`.
     relation: &'static str,
@@ -173,7 +173,7 @@ async fn list(config: &Config, repository: &Repository, json: bool) -> anyhow::R
     let state = StateFiles::of(&config.node.state_directory);
     let timelines = Timelines::of(repository, state.clone());
     let newer = timelines.newer(&own).await?;
-    let mut lines = vec![Line {
+    let mut lines = vec![TimelineLine {
         timeline: own.timeline,
         relation: "own",
         detail: format!("this server is at {}", own.lsn),
@@ -185,7 +185,7 @@ async fn list(config: &Config, repository: &Repository, json: bool) -> anyhow::R
             Relation::Forgotten(it) => ("forgotten", format!("by {}: {}", it.by, it.why)),
             Relation::Doubtful(reason) => ("doubtful", reason),
         };
-        Line {
+        TimelineLine {
             timeline: newer.timeline,
             relation,
             detail,
@@ -197,7 +197,7 @@ async fn list(config: &Config, repository: &Repository, json: bool) -> anyhow::R
     if let Some(proof) =
         remembered.filter(|proof| lines.iter().all(|it| it.timeline != proof.timeline))
     {
-        lines.push(Line {
+        lines.push(TimelineLine {
             timeline: proof.timeline,
             relation: "supersedes",
             detail: format!("remembered on this node: {}", proof.proven_by),
@@ -213,7 +213,7 @@ async fn list(config: &Config, repository: &Repository, json: bool) -> anyhow::R
         });
         say(table(&["TIMELINE", "RELATION", "DETAIL"], &[0], rows).trim_fmt())?;
     }
-    let concerns = |line: &Line| matches!(line.relation, "supersedes" | "doubtful");
+    let concerns = |line: &TimelineLine| matches!(line.relation, "supersedes" | "doubtful");
     Ok(if lines.iter().any(concerns) {
         Exit::Bad
     } else {

@@ -18,7 +18,8 @@ pub(crate) struct Evidence {
     /// When the look that last read `base_backup` began; `None` before the first answer.
     pub base_backup_read_at: Option<Timestamp>,
     /// What else is wrong there; `None` where the bucket has not been read yet.
-    pub doubts: Option<Doubts>,
+    #[serde(rename = "doubts")]
+    pub faults: Option<RepositoryFaults>,
     /// How long a restore of `base_backup` to the end of the archive takes; `None` without a backup.
     pub forecast: Option<RestoreForecast>,
     /// The newest complete set of dumps of every database.
@@ -38,7 +39,7 @@ impl Evidence {
             base_backup: None,
             base_backup_error: reason.clone(),
             base_backup_read_at: None,
-            doubts: None,
+            faults: None,
             forecast: None,
             dump: None,
             dump_error: reason.clone(),
@@ -58,7 +59,7 @@ impl Evidence {
             self.base_backup_read_at = before.base_backup_read_at;
             self.forecast.clone_from(&before.forecast);
             // A doubt that was known is judged on: without it, its alert would end with the next finding of its check.
-            self.doubts.clone_from(&before.doubts);
+            self.faults.clone_from(&before.faults);
         }
         if self.dump_error.is_some() {
             self.dump.clone_from(&before.dump);
@@ -96,7 +97,7 @@ pub(crate) struct ArchiveEnd {
 
 /// What is wrong in the repository beside the newest backup's own way; each a sentence.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Doubts {
+pub(crate) struct RepositoryFaults {
     /// Unacknowledged missing WAL that only older backups need.
     pub gap: Option<String>,
     /// Backups of another cluster.

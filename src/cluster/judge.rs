@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::rpo::in_time;
-use super::{Doubts, Evidence, Line, Objectives, Peer, Recoverable, TimelinesSeen, View};
+use super::{Evidence, Line, Objectives, Peer, Recoverable, RepositoryFaults, TimelinesSeen, View};
 use crate::model::{Finding, Scope, Verdict, ago};
 
 /// Older evidence is none: the look at the buckets hangs.
@@ -61,8 +61,8 @@ pub(super) fn judge_evidence(evidence: Option<&Evidence>, now: Timestamp) -> Vec
     let checks = ["recoverability", "proof", "dump"];
     let judged = checks.into_iter().zip(verdicts);
     // That the bucket could not be read is one finding, above; an alert on these stays as it is.
-    let doubts = evidence.and_then(|evidence| evidence.doubts.as_ref());
-    let doubted = doubts.into_iter().flat_map(judge_doubts);
+    let faults = evidence.and_then(|evidence| evidence.faults.as_ref());
+    let doubted = faults.into_iter().flat_map(judge_doubts);
     judged
         .chain(doubted)
         .map(|(check, verdict)| finding(check, "", verdict))
@@ -99,20 +99,20 @@ pub(super) fn judge_forecast(
     Some(finding)
 }
 
-fn judge_doubts(doubts: &Doubts) -> [(&'static str, Verdict); 3] {
+fn judge_doubts(faults: &RepositoryFaults) -> [(&'static str, Verdict); 3] {
     let verdict = |doubt: &Option<String>, bad: fn(String) -> Verdict| {
         let doubt = doubt.clone();
         doubt.map_or(Verdict::Ok, bad)
     };
     [
-        ("wal-gap", verdict(&doubts.gap, Verdict::Warning)),
+        ("wal-gap", verdict(&faults.gap, Verdict::Warning)),
         (
             "foreign-backup",
-            verdict(&doubts.foreign, Verdict::Critical),
+            verdict(&faults.foreign, Verdict::Critical),
         ),
         (
             "backup-incomplete",
-            verdict(&doubts.incomplete, Verdict::Warning),
+            verdict(&faults.incomplete, Verdict::Warning),
         ),
     ]
 }
@@ -231,7 +231,7 @@ fn lost_primary(view: &View, peers: &[Peer], now: Timestamp) -> Option<String> {
 /// Nodes whose server, or whose daemon, does not answer at the moment.
 fn silent_nodes<'a>(view: &View, peers: &'a [Peer], hostname: &'a str) -> Vec<&'a str> {
     let failing = |peer: &&Peer| {
-        let heard = peer.heard.as_ref();
+        let heard = peer.last_answer.as_ref();
         peer.failing.is_some() || heard.is_some_and(|(_, state)| state.view.failing.is_some())
     };
     let own = view.failing.is_some().then_some(hostname);
@@ -277,7 +277,7 @@ pub(super) fn judge_peer(peer: &Peer, now: Timestamp) -> Verdict {
         Some((_, reason)) => reason.as_str(),
         None => "it was not asked yet",
     };
-    match &peer.heard {
+    match &peer.last_answer {
         Some((at, _)) => Verdict::Critical(format!(
             "{} was last heard of {}: {why}",
             peer.name(),

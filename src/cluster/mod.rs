@@ -1,7 +1,7 @@
 //! The cluster as one node sees it: itself, its peers, the primary's positions, what the buckets hold; and the one verdict.
 
 mod answer;
-mod ask;
+mod client;
 mod evidence;
 mod judge;
 mod line;
@@ -24,9 +24,9 @@ mod view;
 use jiff::SignedDuration;
 
 pub(crate) use answer::{is_range, proven, since_proof};
-pub(crate) use ask::{ask_positions, ask_state, ask_status, own_address};
+pub(crate) use client::{ask_positions, ask_state, ask_status, own_address};
 pub(crate) use evidence::{
-    ArchiveEnd, Doubts, Dumped, Evidence, Proof, Recoverable, RestoreForecast,
+    ArchiveEnd, Dumped, Evidence, Proof, Recoverable, RepositoryFaults, RestoreForecast,
 };
 pub(crate) use judge::PAGED;
 pub(crate) use line::Line;

@@ -16,7 +16,7 @@ pub(crate) struct Peer {
     /// As configured, `host:port`.
     pub address: String,
     /// What it said last, and when by this node's clock.
-    pub heard: Option<(Timestamp, NodeState)>,
+    pub last_answer: Option<(Timestamp, NodeState)>,
     /// Since when it does not answer here, and why.
     pub failing: Option<(Timestamp, String)>,
 }
@@ -25,14 +25,14 @@ impl Peer {
     pub(crate) fn new(address: &str) -> Self {
         Self {
             address: address.to_owned(),
-            heard: None,
+            last_answer: None,
             failing: None,
         }
     }
 
     /// Its host name, or where it should answer while that is all that is known.
     pub(crate) fn name(&self) -> &str {
-        match &self.heard {
+        match &self.last_answer {
             Some((_, state)) => &state.hostname,
             None => self.host(),
         }
@@ -47,18 +47,18 @@ impl Peer {
 
     /// What it said, unless that is too long ago.
     pub(crate) fn live(&self, now: Timestamp) -> Option<&NodeState> {
-        let (at, state) = self.heard.as_ref()?;
+        let (at, state) = self.last_answer.as_ref()?;
         (now.duration_since(*at) <= SILENT).then_some(state)
     }
 
     /// Whether it answered or failed to answer once since this process began.
     pub(crate) fn was_asked(&self) -> bool {
-        self.heard.is_some() || self.failing.is_some()
+        self.last_answer.is_some() || self.failing.is_some()
     }
 
     /// Whether it has said nothing for long. A peer that this process has only begun to ask may answer yet.
     pub(crate) fn silent(&self, now: Timestamp) -> bool {
-        let since = match (&self.heard, &self.failing) {
+        let since = match (&self.last_answer, &self.failing) {
             (Some((at, _)), _) | (None, Some((at, _))) => *at,
             (None, None) => return false,
         };
@@ -68,14 +68,14 @@ impl Peer {
     /// Why it cannot be reached, though it was heard of a short while ago.
     pub(crate) fn unreachable(&self, now: Timestamp) -> Option<&str> {
         let (since, reason) = self.failing.as_ref()?;
-        let heard_since = self.heard.as_ref().is_some_and(|(at, _)| at > since);
+        let heard_since = self.last_answer.as_ref().is_some_and(|(at, _)| at > since);
         let lasts = now.duration_since(*since) >= UNREACHABLE;
         (lasts && !heard_since).then_some(reason)
     }
 
     /// Takes in what it said over HTTP.
-    pub(crate) fn heard(&mut self, state: NodeState, now: Timestamp) {
-        (self.heard, self.failing) = (Some((now, state)), None);
+    pub(crate) fn answered(&mut self, state: NodeState, now: Timestamp) {
+        (self.last_answer, self.failing) = (Some((now, state)), None);
     }
 
     /// Takes in that it did not answer.
@@ -88,21 +88,21 @@ impl Peer {
     ///
     /// New words count from now, whatever the peer's clock says; the first may be as old as Redis keeps them.
     pub(crate) fn read_in_redis(&mut self, state: &NodeState, now: Timestamp) {
-        let same = match &self.heard {
+        let same = match &self.last_answer {
             Some((_, heard)) => heard.hostname == state.hostname,
             None => self.host() == state.hostname || self.address == state.listen,
         };
         let newer = self
-            .heard
+            .last_answer
             .as_ref()
             .is_none_or(|(_, heard)| state.at > heard.at);
         if same && newer && self.failing.is_some() {
-            let at = if self.heard.is_some() {
+            let at = if self.last_answer.is_some() {
                 now
             } else {
                 state.at.min(now)
             };
-            self.heard = Some((at, state.clone()));
+            self.last_answer = Some((at, state.clone()));
         }
     }
 }
@@ -203,7 +203,7 @@ mod tests {
     fn view(in_recovery: Option<bool>, highest: u32) -> View {
         let mut view = View::default();
         if let Some(in_recovery) = in_recovery {
-            view.saw(Sample {
+            view.record_sample(Sample {
                 at: at(NOW),
                 in_recovery,
                 timeline: Timeline(1),
@@ -228,7 +228,7 @@ mod tests {
 
     fn peer(hostname: &str, view: View, heard_at: i64) -> Peer {
         let mut peer = Peer::new(&format!("{hostname}:8009"));
-        peer.heard(state(hostname, view, NOW), at(heard_at));
+        peer.answered(state(hostname, view, NOW), at(heard_at));
         peer
     }
 
@@ -308,7 +308,7 @@ mod tests {
         let told = state("db2", view(Some(true), 1), NOW);
         let answering = |address: &str| {
             let mut peer = Peer::new(address);
-            peer.heard(told.clone(), at(NOW));
+            peer.answered(told.clone(), at(NOW));
             peer
         };
         let failing = |mut peer: Peer| {
@@ -354,7 +354,7 @@ mod tests {
         let own = view(Some(false), 1);
         let running = |timeline: u32, in_recovery: bool, identifier: u64, history: &str| {
             let mut view = View::default();
-            view.saw(Sample {
+            view.record_sample(Sample {
                 at: at(NOW),
                 in_recovery,
                 timeline: Timeline(timeline),
@@ -409,7 +409,8 @@ mod tests {
             ("heard long ago", Some(NOW - 61), Some(NOW - 60), true, true),
         ] {
             let mut peer = Peer::new("db2:8009");
-            peer.heard = heard.map(|second| (at(second), state("db2", View::default(), second)));
+            peer.last_answer =
+                heard.map(|second| (at(second), state("db2", View::default(), second)));
             peer.failing = failing.map(|second| (at(second), "refused".to_owned()));
             let found = (peer.was_asked(), peer.silent(at(NOW)));
             assert_eq!(found, (asked, silent), "{what}");
@@ -422,7 +423,7 @@ mod tests {
         let told = state("db2", view(Some(true), 1), NOW - 10);
         // One that answers needs no Redis.
         silent.read_in_redis(&told, at(NOW));
-        assert_eq!(silent.heard, None);
+        assert_eq!(silent.last_answer, None);
         silent.failed("refused".to_owned(), at(NOW - 3));
         silent.failed("refused".to_owned(), at(NOW));
         assert_eq!(

@@ -126,7 +126,7 @@ pub(super) fn live_rpo(view: &View, known: &Knowledge, now: Timestamp) -> LiveRp
     let led = known
         .peers
         .iter()
-        .filter_map(|peer| peer.heard.as_ref())
+        .filter_map(|peer| peer.last_answer.as_ref())
         .filter(|(_, state)| state.view.led_last())
         // The last one that was heard: a former primary may still be listed.
         .max_by_key(|(heard_at, state)| (state.view.sample.map(|it| it.timeline), *heard_at));

@@ -55,7 +55,7 @@ pub(crate) struct LiveRto {
 /// The name under which an alert stands of the only peer that was not heard since the daemon began: by its address, the same
 /// silence would be a second alert. `None` where it is not clear which alert that is.
 fn name_before_restart(hostname: &str, known: &Knowledge) -> Option<String> {
-    let unheard = known.peers.iter().filter(|peer| peer.heard.is_none());
+    let unheard = known.peers.iter().filter(|peer| peer.last_answer.is_none());
     let is_known =
         |name: &str| name == hostname || known.peers.iter().any(|peer| peer.name() == name);
     let keys = known.alerts.iter();
@@ -98,7 +98,9 @@ pub(crate) fn evaluate(
     findings.push(finding("node", hostname, judge_superseded(view)));
     let before_restart = name_before_restart(hostname, known);
     for peer in &known.peers {
-        let unheard = before_restart.as_deref().filter(|_| peer.heard.is_none());
+        let unheard = before_restart
+            .as_deref()
+            .filter(|_| peer.last_answer.is_none());
         let name = unheard.unwrap_or_else(|| peer.name());
         findings.push(finding("node", name, judge_peer(peer, now)));
     }
@@ -194,7 +196,7 @@ fn line(
 const LAG_COUNTS: SignedDuration = SignedDuration::from_secs(10);
 
 fn peer_line(peer: &Peer, known: &Knowledge, now: Timestamp) -> Line {
-    let mut line = match &peer.heard {
+    let mut line = match &peer.last_answer {
         Some((at, state)) => line(&state.hostname, &state.view, state.at, known, *at),
         None => Line {
             hostname: peer.host().to_owned(),

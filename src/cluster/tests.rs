@@ -16,7 +16,7 @@ pub(super) const NOW: i64 = 10_000;
 
 pub(super) fn view(in_recovery: bool, timeline: u32) -> View {
     let mut view = View::default();
-    view.saw(Sample {
+    view.record_sample(Sample {
         at: at(NOW),
         in_recovery,
         timeline: Timeline(timeline),
@@ -30,7 +30,7 @@ pub(super) fn view(in_recovery: bool, timeline: u32) -> View {
 pub(super) fn peer(hostname: &str, view: View, heard_at: i64) -> Peer {
     let mut peer = Peer::new(&format!("{hostname}:8009"));
     let state = NodeState::new(hostname, "0.0.0.0:8009", view, Vec::new(), at(NOW));
-    peer.heard(state, at(heard_at));
+    peer.answered(state, at(heard_at));
     peer
 }
 
@@ -50,7 +50,7 @@ pub(super) fn evidence() -> Evidence {
         }),
         base_backup_error: None,
         base_backup_read_at: Some(at(NOW)),
-        doubts: Some(Doubts::default()),
+        faults: Some(RepositoryFaults::default()),
         forecast: Some(RestoreForecast {
             secs: Some(1.6),
             low_secs: Some(1.5),
@@ -174,7 +174,7 @@ fn a_primary_that_is_down_or_cannot_be_reached_is_critical() {
     assert!(matches!(own, Verdict::Critical(_)), "{own:?}");
 
     let mut silent = primary();
-    silent.heard = silent.heard.map(|(_, state)| (at(NOW - 6), state));
+    silent.last_answer = silent.last_answer.map(|(_, state)| (at(NOW - 6), state));
     silent.failing = Some((at(NOW - 5), "no answer".to_owned()));
     let found = seen_from_db2(silent);
     assert!(
@@ -185,20 +185,20 @@ fn a_primary_that_is_down_or_cannot_be_reached_is_critical() {
 
 #[test]
 fn what_is_wrong_beside_the_newest_backup_is_told_by_its_own_name() {
-    let with = |doubts: Option<Doubts>| {
+    let with = |faults: Option<RepositoryFaults>| {
         let mut known = known();
         known.evidence.iter_mut().for_each(|evidence| {
-            evidence.doubts.clone_from(&doubts);
+            evidence.faults.clone_from(&faults);
         });
         judged(&view(false, 1), &known)
     };
     let told = || Some("told".to_owned());
-    let doubts = Doubts {
+    let faults = RepositoryFaults {
         gap: told(),
         foreign: told(),
         incomplete: told(),
     };
-    let status = with(Some(doubts));
+    let status = with(Some(faults));
     for (check, word) in [
         ("wal-gap", "warning"),
         ("foreign-backup", "critical"),

@@ -130,7 +130,7 @@ fn the_headline_tells_one_story_in_every_state() {
     // After a failover the new primary is named, and without a primary none is.
     let old = with(|known| known.peers = vec![peer("db2", view(false, 2), NOW)]);
     let mut superseded = view(false, 1);
-    superseded.learn(promotion());
+    superseded.record_supersession(promotion());
     let answer = judged(&superseded, &old).answer;
     assert!(answer.starts_with("If db2 is lost now: "), "{answer}");
     let killed = with(|known| {
@@ -155,7 +155,7 @@ fn the_headline_tells_one_story_in_every_state() {
 /// What db2 shows of the RPO that db1 measured at `measured` and was heard with at `heard`.
 fn on_the_replica(loss: Loss, measured: i64, heard: i64) -> LiveRpo {
     let mut db1 = peer("db1", view(false, 1), heard);
-    if let Some((_, state)) = &mut db1.heard {
+    if let Some((_, state)) = &mut db1.last_answer {
         state.at = at(measured);
         state.rpo = Some(Rpo {
             at: at(measured),
@@ -304,7 +304,7 @@ fn what_could_not_be_read_holds_what_was_read_before() {
     assert_eq!(now.base_backup_read_at, Some(at(NOW)));
     assert_eq!(now.base_backup_error.as_deref(), Some("S3 does not answer"));
     assert_eq!((&now.dump, &now.proof), (&before.dump, &before.proof));
-    assert_eq!((&now.doubts, now.at), (&before.doubts, at(NOW + 15)));
+    assert_eq!((&now.faults, now.at), (&before.faults, at(NOW + 15)));
     let fresh = evidence().holding(Some(&Evidence::unread(at(0), "x")));
     assert_eq!(fresh, evidence());
 }

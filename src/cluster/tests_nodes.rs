@@ -12,7 +12,7 @@ fn nodes_are_judged_by_what_they_say_and_by_their_silence() {
         sample.system_identifier = 8;
     }
     let mut superseded = view(false, 1);
-    superseded.learn(promotion());
+    superseded.record_supersession(promotion());
     let mut fenced = view(false, 1);
     fenced.failing = Some((at(NOW - 3), "refused".to_owned()));
     for (own, peers, check, words) in [
@@ -157,7 +157,7 @@ fn alerts_of_all_nodes_count_once() {
         stale.key = "primary/cluster/".to_owned();
         stale
     }];
-    if let Some((_, state)) = &mut known.peers[0].heard {
+    if let Some((_, state)) = &mut known.peers[0].last_answer {
         state.alerts = vec![alert];
     }
     let status = judged(&view(false, 1), &known);

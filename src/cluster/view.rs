@@ -77,7 +77,7 @@ impl View {
     ///
     /// A server that was down may be a fenced primary that was started again: peers and archive are asked once more before
     /// it is served. After a stall only the peers are asked again: they answer at once or are down.
-    pub(crate) fn saw(&mut self, sample: Sample) {
+    pub(crate) fn record_sample(&mut self, sample: Sample) {
         if self.sample.is_some() && self.in_recovery(sample.at).is_none() {
             self.asked_peers = false;
             self.asked_archive &= !self.down;
@@ -146,7 +146,7 @@ impl View {
     }
 
     /// Takes in the proof that another node was promoted; of several the highest counts. `true` when it is news.
-    pub(crate) fn learn(&mut self, proof: Supersession) -> bool {
+    pub(crate) fn record_supersession(&mut self, proof: Supersession) -> bool {
         let known = self.proof.as_ref().map(|known| known.timeline);
         let own = self.position();
         let is_news = own.is_some_and(|own| proof.supersedes(&own)) && Some(proof.timeline) > known;

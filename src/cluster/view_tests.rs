@@ -20,7 +20,7 @@ fn view(in_recovery: bool) -> View {
         asked_archive: true,
         ..View::default()
     };
-    view.saw(sample);
+    view.record_sample(sample);
     view
 }
 
@@ -60,25 +60,29 @@ fn only_a_proven_timeline_supersedes_a_primary_and_no_standby() {
         ("a standby", true, proof(2, 100), None),
     ] {
         let mut view = view(in_recovery);
-        assert_eq!(view.learn(proof.clone()), superseded_by.is_some(), "{what}");
-        assert!(!view.learn(proof), "{what}");
+        assert_eq!(
+            view.record_supersession(proof.clone()),
+            superseded_by.is_some(),
+            "{what}"
+        );
+        assert!(!view.record_supersession(proof), "{what}");
         assert_eq!(view.superseded_by, superseded_by, "{what}");
     }
     let mut view = view(false);
     let sample = view.sample.unwrap();
-    assert!(view.learn(proof(2, 100)));
+    assert!(view.record_supersession(proof(2, 100)));
     // It was rewound and follows, then leads again on a timeline of its own.
-    view.saw(Sample {
+    view.record_sample(Sample {
         in_recovery: true,
         ..sample
     });
     assert_eq!(view.superseded_by, None);
-    view.saw(Sample {
+    view.record_sample(Sample {
         timeline: Timeline(3),
         ..sample
     });
     assert_eq!(view.superseded_by, None);
-    view.saw(sample);
+    view.record_sample(sample);
     assert_eq!(view.superseded_by, Some(Timeline(2)));
     assert!(!view.unlearn(|proof| proof.timeline == Timeline(3)));
     assert!(view.unlearn(|proof| proof.timeline == Timeline(2)));
@@ -88,7 +92,7 @@ fn only_a_proven_timeline_supersedes_a_primary_and_no_standby() {
     );
     // Another cluster's timelines tell nothing of this one.
     view.remember(proof(2, 100));
-    view.saw(Sample {
+    view.record_sample(Sample {
         system_identifier: 8,
         ..sample
     });
@@ -125,7 +129,7 @@ fn a_primary_that_cannot_be_sampled_is_superseded_by_what_left_it_after_the_samp
         if let Some(written) = written {
             view.wrote(&sample, Lsn(written));
         }
-        view.learn(proof(2, switch));
+        view.record_supersession(proof(2, switch));
         assert_eq!(view.superseded_by, superseded_by, "{what}");
     }
     // What was remembered before is judged as soon as enough is written; and a sample counts for more.
@@ -142,7 +146,7 @@ fn a_primary_that_cannot_be_sampled_is_superseded_by_what_left_it_after_the_samp
         position: Some(Lsn(240)),
         ..sample
     };
-    view.saw(again);
+    view.record_sample(again);
     assert_eq!((view.superseded_by, view.written), (None, None));
     view.failed(refused(), at(104));
     view.wrote(&sample, Lsn(300));
@@ -272,7 +276,7 @@ fn a_server_that_comes_back_is_served_once_the_others_were_asked_about_it() {
             view.failed(SampleFailure { life, reason }, at(101));
             assert_eq!(view.current_run(), None);
         }
-        view.saw(Sample {
+        view.record_sample(Sample {
             at: at(second),
             ..view.sample.unwrap()
         });
@@ -330,7 +334,7 @@ fn a_pgbouncer_that_lives_is_served_and_only_silence_is_held() {
         (Gone, 100, 101, false),
     ] {
         let mut view = view(false);
-        view.saw(Sample {
+        view.record_sample(Sample {
             at: at(now),
             ..view.sample.unwrap()
         });

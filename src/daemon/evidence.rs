@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::repository_faults::find_faults;
 use crate::cluster::{
-    ArchiveEnd, Doubts, Dumped, Evidence, Knowledge, Proof, Recoverable, RestoreForecast,
+    ArchiveEnd, Dumped, Evidence, Knowledge, Proof, Recoverable, RepositoryFaults, RestoreForecast,
 };
 use crate::config::Config;
 use crate::dump::Dumps;
@@ -79,7 +79,7 @@ pub(super) async fn keep(node: &Node, known: &watch::Sender<Knowledge>) {
 /// What was read of the base backups and of the restore tests.
 struct Read {
     newest: Option<(Recoverable, Option<RestoreWork>)>,
-    doubts: Doubts,
+    faults: RepositoryFaults,
 }
 
 /// One look; a proof of another cluster than `system_identifier`, where that is known, is none.
@@ -115,8 +115,8 @@ pub(super) async fn look(
     });
     evidence.proof_error = tests.as_ref().err().cloned();
     evidence.base_backup_error = read.as_ref().err().cloned();
-    if let Ok(Read { newest, doubts }) = read {
-        (evidence.doubts, evidence.base_backup_read_at) = (Some(doubts), Some(begun_at));
+    if let Ok(Read { newest, faults }) = read {
+        (evidence.faults, evidence.base_backup_read_at) = (Some(faults), Some(begun_at));
         let forecast =
             |(_, work): &(Recoverable, Option<RestoreWork>)| forecast(work.as_ref(), &tests);
         evidence.forecast = newest.as_ref().map(forecast);
@@ -138,12 +138,12 @@ async fn read(
     let repository = opened.as_ref().map_err(|error| log::chain(error))?;
     let verified = repository.verify(state_directory, Look::Since(store), now);
     let (catalog, verified) = verified.await.map_err(|error| log::chain(&error))?;
-    let doubts = find_faults((&catalog, &verified), system_identifier, now);
+    let faults = find_faults((&catalog, &verified), system_identifier, now);
     let newest = catalog.newest_to_judge().map(|newest| {
         let work = RestoreWork::of(&catalog, newest);
         (recoverable(&catalog, &verified, newest), work)
     });
-    Ok(Read { newest, doubts })
+    Ok(Read { newest, faults })
 }
 
 fn recoverable(catalog: &Catalog, verified: &Verified, newest: &Backup) -> Recoverable {

@@ -11,7 +11,7 @@ use crate::config;
 use crate::log;
 use crate::model::{Lsn, SegmentSize, Timeline, WalSegment};
 use crate::postgres::{self, Archiver, Connection, PostgresError, Target};
-use crate::repository::{self, Said, Timelines};
+use crate::repository::{self, PositionSource, Timelines};
 use crate::runner::Node;
 use crate::store::StateFiles;
 
@@ -93,12 +93,12 @@ impl Server {
         let asked = timeout(LIMIT, self.ask(settings)).await;
         let known = self.known?;
         let said = match asked {
-            Ok(Ok(archiver)) => Said::Archived(archiver),
+            Ok(Ok(archiver)) => PositionSource::Archived(archiver),
             Ok(Err(_)) | Err(_) => {
                 self.connection = None;
                 let ended = ended(settings, sample.timeline).await;
                 let ended = ended.filter(|_| known.archives);
-                ended.map_or(Said::Nothing, Said::EndedAt)
+                ended.map_or(PositionSource::Nothing, PositionSource::EndedAt)
             }
         };
         let data = &settings.data_directory;

@@ -51,7 +51,11 @@ pub(super) async fn judge(node: &Node, known: &watch::Sender<Knowledge>) {
         if speaks == Some(true) {
             spoke = true;
             let status = status(node, &node.view.borrow(), &known.borrow(), now);
-            let all_heard = known.borrow().peers.iter().all(|peer| peer.heard.is_some());
+            let all_heard = known
+                .borrow()
+                .peers
+                .iter()
+                .all(|peer| peer.last_answer.is_some());
             record_status(node, status, all_heard, now).await;
         } else if speaks == Some(false) && spoke {
             spoke = false;
@@ -79,7 +83,7 @@ async fn record_status(node: &Node, status: Status, all_heard: bool, now: Timest
 }
 
 fn has_looked(evidence: Option<&Evidence>) -> bool {
-    evidence.is_some_and(|evidence| evidence.doubts.is_some())
+    evidence.is_some_and(|evidence| evidence.faults.is_some())
 }
 
 /// Whether a finding says that its check has no other object than those found. After a restart without S3 only Redis and

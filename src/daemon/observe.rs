@@ -33,7 +33,7 @@ pub(super) async fn roles(
                 log_change(views.borrow().sample, sample);
                 let history = own_history(&postgres.data_directory, &views.borrow(), sample);
                 views.send_modify(|view| {
-                    view.saw(sample);
+                    view.record_sample(sample);
                     view.descends(history);
                 });
                 let leads = views.borrow().leads(sample.at);

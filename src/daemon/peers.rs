@@ -80,7 +80,7 @@ async fn take_in(
 ) {
     let now = Timestamp::now();
     let kept = address_of(known, address, &state.hostname);
-    let first = peer_of(known, &kept, |peer| peer.heard.is_none());
+    let first = peer_of(known, &kept, |peer| peer.last_answer.is_none());
     // Not in the condition: what is borrowed there is held while it is written to below.
     let proof = cluster::prove_by_peer(&views.borrow(), &state, now);
     if let Some(proof) = proof {
@@ -92,7 +92,7 @@ async fn take_in(
     let own = views.borrow().clone();
     known.send_modify(|known| {
         follow(known, &own, &state, now);
-        change(known, &kept, |peer| peer.heard(state, now));
+        change(known, &kept, |peer| peer.answered(state, now));
     });
 }
 
@@ -108,7 +108,7 @@ fn fail(known: &watch::Sender<Knowledge>, address: &str, reason: String) {
 fn address_of(known: &watch::Sender<Knowledge>, address: &str, hostname: &str) -> String {
     let known = known.borrow();
     let is_it = |peer: &&Peer| {
-        let heard = peer.heard.as_ref();
+        let heard = peer.last_answer.as_ref();
         heard.is_some_and(|(_, state)| state.hostname == hostname)
     };
     let kept = known.peers.iter().find(is_it);

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cluster::Doubts;
+use crate::cluster::RepositoryFaults;
 use crate::repository::catalog::{Catalog, Gap, Verified};
 
 /// A push that is at work stores a part more often.
@@ -14,8 +14,8 @@ pub(super) fn find_faults(
     (catalog, verified): (&Catalog, &Verified),
     own: Option<u64>,
     now: Timestamp,
-) -> Doubts {
-    Doubts {
+) -> RepositoryFaults {
+    RepositoryFaults {
         gap: older_gap(catalog, verified),
         foreign: foreign(catalog, own),
         incomplete: abandoned(catalog, now).or_else(|| damaged(catalog)),

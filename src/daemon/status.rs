@@ -69,7 +69,7 @@ async fn own_view(config: &Config) -> View {
     let mut view = View::default();
     match Sampler::new(&config.postgres).sample().await {
         Ok(sample) => {
-            view.saw(sample);
+            view.record_sample(sample);
             if let Some(proof) = remembered(&config.node.state_directory) {
                 view.remember(proof);
             }

@@ -158,7 +158,7 @@ pub(super) fn supersede(node: &Node, (views, known): Senders<'_>, proof: Superse
         return;
     }
     let (timeline, proven_by) = (proof.timeline, proof.proven_by.clone());
-    if views.send_if_modified(|view| view.learn(proof.clone())) {
+    if views.send_if_modified(|view| view.record_supersession(proof.clone())) {
         tracing::error!(
             "another node was promoted to timeline {timeline}: {proven_by}; this server must not lead"
         );
@@ -243,7 +243,7 @@ fn peers_on(known: &watch::Sender<Knowledge>, system_identifier: u64) -> Vec<Pee
     let known = known.borrow();
     let answering = known.peers.iter().filter(|peer| peer.failing.is_none());
     let on = answering.filter_map(|peer| {
-        let (_, state) = peer.heard.as_ref()?;
+        let (_, state) = peer.last_answer.as_ref()?;
         state.view.in_recovery(state.at)?;
         let sample = state.view.sample?;
         let is_ours = sample.system_identifier == system_identifier;

@@ -77,7 +77,7 @@ async fn look_at_postgresql(node: &Node, last: &mut LastLogin) -> Option<Verdict
     if last.is_some_and(|(at, worked)| worked && at.elapsed() < LOGIN_EVERY) {
         return None;
     }
-    let looked = timeout(LIMIT, node.tools.sampler.judge_postgresql_up()).await;
+    let looked = timeout(LIMIT, node.tools.sampler.check_postgresql_up()).await;
     let verdict = looked.unwrap_or_else(|_| {
         let secs = LIMIT.as_secs();
         Verdict::Critical(format!(

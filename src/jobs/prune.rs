@@ -1,7 +1,7 @@
 //! `prune`: what `xdb prune` does, as one finding.
 
 use super::{CleanUp, Job, JobResult, JobRun, Occupied, Stopwatch, Where};
-use crate::archive::retention::{self, Report, RetentionError};
+use crate::archive::retention::{self, PruneReport, RetentionError};
 use crate::config::{Node, Retention};
 use crate::log;
 use crate::model::{JobDetail, PruneDetail, Verdict};
@@ -42,7 +42,7 @@ pub(crate) async fn run(
     node: &Node,
     settings: Retention,
     repository: &RepositoryHandle,
-) -> (Result<Report, RetentionError>, JobRun) {
+) -> (Result<PruneReport, RetentionError>, JobRun) {
     let watch = Stopwatch::start();
     let pruned = async {
         let repository = repository.get().await?;
@@ -68,7 +68,7 @@ pub(crate) async fn run(
     (pruned, watch.finish(&JOB, result))
 }
 
-fn judge(report: &Report) -> Verdict {
+fn judge(report: &PruneReport) -> Verdict {
     if !report.gone.is_empty() {
         return Verdict::Critical(format!(
             "what retention keeps is missing: {}",
@@ -92,7 +92,7 @@ fn named(all: &[String]) -> String {
     }
 }
 
-fn detail(report: &Report) -> JobDetail {
+fn detail(report: &PruneReport) -> JobDetail {
     let deleted = report.plan.deleted().map(|it| it.name.clone());
     JobDetail::Prune(PruneDetail {
         deleted: Some(deleted.collect()),
@@ -108,8 +108,8 @@ mod tests {
     #[test]
     fn what_is_gone_is_worse_than_what_is_left() {
         let names = |count: usize| (0..count).map(|number| format!("b{number}")).collect();
-        let report = |gone, left| Report {
-            plan: retention::Plan {
+        let report = |gone, left| PruneReport {
+            plan: retention::PrunePlan {
                 backups: Vec::new(),
                 wal: Vec::new(),
                 before: None,

@@ -74,7 +74,7 @@ impl Finding {
 /// As JSON `{"check", "node", "object", "verdict", "reason", "value", "threshold", "runbook"}`.
 impl Serialize for Finding {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Shown {
+        FindingJson {
             check: Cow::Borrowed(&self.check),
             node: Cow::Owned(self.scope.to_string()),
             object: Cow::Borrowed(&self.object),
@@ -90,7 +90,7 @@ impl Serialize for Finding {
 
 impl<'de> Deserialize<'de> for Finding {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let shown = Shown::deserialize(deserializer)?;
+        let shown = FindingJson::deserialize(deserializer)?;
         let reason = shown.reason.map(Cow::into_owned);
         Ok(Self {
             check: shown.check.into_owned(),
@@ -106,7 +106,7 @@ impl<'de> Deserialize<'de> for Finding {
 
 /// The JSON's fields.
 #[derive(Serialize, Deserialize)]
-struct Shown<'a> {
+struct FindingJson<'a> {
     check: Cow<'a, str>,
     node: Cow<'a, str>,
     object: Cow<'a, str>,

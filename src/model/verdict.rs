@@ -104,13 +104,13 @@ impl Verification {
 impl Serialize for Verification {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
-        struct Shown<'a> {
+        struct VerificationJson<'a> {
             name: &'a str,
             verdict: &'a str,
             reason: Option<&'a str>,
         }
         let (verdict, reason) = (self.verdict.word(), self.verdict.reason());
-        Shown {
+        VerificationJson {
             name: &self.name,
             verdict,
             reason,

@@ -1,4 +1,4 @@
-//! One cgroup for all modest children: where it runs out of memory, the kernel ends them, and nothing else of this node.
+//! One cgroup for all low-priority children: where it runs out of memory, the kernel ends them, and nothing else of this node.
 //!
 //! Of cgroups(7), version 2: version 1 hands no user a part of its own.
 
@@ -12,7 +12,7 @@ use procfs::process::Process;
 use procfs::{Current, Meminfo, ProcessCGroups};
 
 /// What a scratch server and the program that fetches take at most, and some more.
-pub(crate) const MODEST_MEMORY: u64 = 512 << 20;
+pub(crate) const LOW_PRIORITY_MEMORY: u64 = 512 << 20;
 
 const HIERARCHY: &str = "/sys/fs/cgroup";
 
@@ -42,14 +42,14 @@ pub(super) fn procs() -> Option<BorrowedFd<'static>> {
     GROUP.as_ref().map(|group| group.procs.as_fd())
 }
 
-/// The bytes that all modest children of this daemon may take together, file pages included; `None` where nothing holds
+/// The bytes that all low-priority children of this daemon may take together, file pages included; `None` where nothing holds
 /// them to any.
-pub(crate) fn modest_limit() -> Option<u64> {
+pub(crate) fn low_priority_limit() -> Option<u64> {
     GROUP.as_ref().map(|group| group.limit)
 }
 
-/// How often the kernel had to end modest children for want of more than [`modest_limit`], ever.
-pub(crate) fn modest_kills() -> u64 {
+/// How often the kernel had to end low-priority children for want of more than [`low_priority_limit`], ever.
+pub(crate) fn low_priority_kills() -> u64 {
     let events = |group: &Capped| fs::read_to_string(group.directory.join("memory.events")).ok();
     let events = GROUP.as_ref().and_then(events);
     events.map_or(0, |events| kills(&events))
@@ -104,7 +104,7 @@ fn unit(own: &ProcessCGroups) -> Option<PathBuf> {
 
 /// A quarter of the machine: room for what a replay reads again and again, and most is left to the live server.
 fn limit(total: u64) -> u64 {
-    (total / 4).max(MODEST_MEMORY)
+    (total / 4).max(LOW_PRIORITY_MEMORY)
 }
 
 #[cfg(test)]
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_small_machine_still_has_room_for_a_restore() {
-        assert_eq!(limit(1 << 30), MODEST_MEMORY);
+        assert_eq!(limit(1 << 30), LOW_PRIORITY_MEMORY);
         assert_eq!(limit(16 << 30), 4 << 30);
     }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::catalog::{Catalog, Snapshot};
+use super::catalog::{Catalog, KeptCatalog};
 use super::{Repository, RepositoryError};
 use crate::log;
 use crate::store::{Reader, Store, StoreError, Writing};
@@ -34,14 +34,14 @@ impl Repository {
             Look::Whole => None,
             Look::Since(store) => kept(state_directory, store, &origin).await,
         };
-        let mut snapshot = match kept.as_deref().and_then(Snapshot::of_json) {
+        let mut snapshot = match kept.as_deref().and_then(KeptCatalog::of_json) {
             Some(snapshot) => snapshot.refresh(self, now).await?,
-            None => Snapshot::read(self, now).await?,
+            None => KeptCatalog::read(self, now).await?,
         };
         self.learn_tests(&mut snapshot.catalog).await?;
         if snapshot.is_older_than_a_failure() {
             // What the test missed may have been deleted since, which a listing of new objects does not show.
-            snapshot = Snapshot::read(self, now).await?;
+            snapshot = KeptCatalog::read(self, now).await?;
             self.learn_tests(&mut snapshot.catalog).await?;
         }
         let json = snapshot.to_json();
@@ -54,7 +54,7 @@ impl Repository {
             );
         }
         let mut catalog = snapshot.into_catalog();
-        self.judge_damaged(&mut catalog).await?;
+        self.read_damage(&mut catalog).await?;
         Ok(catalog)
     }
 

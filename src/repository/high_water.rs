@@ -70,7 +70,7 @@ async fn is_forgotten(timelines: &Timelines, mark: &HighWater) -> Result<bool, R
 
 /// What is known of the server beside its marks.
 #[derive(Debug)]
-pub(crate) enum Said {
+pub(crate) enum PositionSource {
     Archived(Archiver),
     /// It was shut down on this timeline, and archives: where its last checkpoint begins.
     EndedAt(Lsn),
@@ -82,7 +82,7 @@ pub(crate) enum Said {
 /// `pg_stat_archiver` forgets with a crash, and the `.done` marks go with their segments at a checkpoint: the later of the two
 /// counts. Neither need tell of the last segment of a server that was shut down, which is archived after all else.
 pub(crate) fn last_archived(
-    said: &Said,
+    said: &PositionSource,
     data_directory: &Path,
     timeline: Timeline,
     size: SegmentSize,
@@ -105,13 +105,13 @@ pub(crate) fn last_archived(
         }
     }
     let said = match said {
-        Said::Archived(archiver) => archiver.last_archived.as_deref().and_then(parse),
-        Said::EndedAt(at) if !waiting => {
+        PositionSource::Archived(archiver) => archiver.last_archived.as_deref().and_then(parse),
+        PositionSource::EndedAt(at) if !waiting => {
             let next = WalSegment::holding(timeline, *at, size).number;
             let number = next.checked_sub(1);
             number.map(|number| WalSegment { timeline, number })
         }
-        Said::EndedAt(_) | Said::Nothing => None,
+        PositionSource::EndedAt(_) | PositionSource::Nothing => None,
     };
     last.max(said)
 }
@@ -125,13 +125,13 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let status = data.path().join("pg_wal/archive_status");
         let name = |timeline: u32, number: u64| format!("{timeline:08X}00000000{number:08X}");
-        let last = |said: &Said| {
+        let last = |said: &PositionSource| {
             let size = SegmentSize::default();
             let last = last_archived(said, data.path(), Timeline(2), size);
             last.map(|segment| segment.number)
         };
         let ask = |said: Option<&str>| {
-            last(&Said::Archived(Archiver {
+            last(&PositionSource::Archived(Archiver {
                 last_archived: said.map(str::to_owned),
                 ..Archiver::default()
             }))
@@ -159,9 +159,15 @@ mod tests {
             assert_eq!(ask(said.as_deref()), Some(expected), "{said:?}");
         }
         // Of a server that ended all is archived once nothing waits.
-        let ended = Said::EndedAt(Lsn(7 * SegmentSize::default().bytes() + 40));
-        assert_eq!((last(&ended), last(&Said::Nothing)), (Some(4), Some(4)));
+        let ended = PositionSource::EndedAt(Lsn(7 * SegmentSize::default().bytes() + 40));
+        assert_eq!(
+            (last(&ended), last(&PositionSource::Nothing)),
+            (Some(4), Some(4))
+        );
         std::fs::remove_file(status.join(format!("{}.ready", name(2, 6)))).unwrap();
-        assert_eq!((last(&ended), last(&Said::Nothing)), (Some(6), Some(4)));
+        assert_eq!(
+            (last(&ended), last(&PositionSource::Nothing)),
+            (Some(6), Some(4))
+        );
     }
 }

@@ -42,7 +42,7 @@ pub(crate) use catalog_cache::{Look, forget_catalog};
 pub(crate) use error::{RepositoryError, TOO_SLOW};
 pub(crate) use forget::{ShownByPeers, forget_timeline, remember_timeline};
 pub(crate) use handle::RepositoryHandle;
-pub(crate) use high_water::{Said, last_archived};
+pub(crate) use high_water::{PositionSource, last_archived};
 pub(crate) use program::environment::{
     SEGMENT_SIZE, add_ambient_aws, segment_size_in, set_segment_size,
 };

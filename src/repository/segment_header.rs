@@ -17,7 +17,7 @@ const CONTROL_FILE: &str = "global/pg_control";
 
 /// What the first page of a segment says of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Header {
+struct PageHeader {
     magic: u16,
     timeline: Timeline,
     address: Lsn,
@@ -26,7 +26,7 @@ struct Header {
     page_bytes: usize,
 }
 
-impl Header {
+impl PageHeader {
     fn parse(bytes: &[u8]) -> Option<Self> {
         let (magic, flags) = (u16_at(bytes, 0)?, u16_at(bytes, 2)?);
         let header = Self {
@@ -55,7 +55,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 
 /// The size of the segment that begins with `start`, at least [`LONG_HEADER`] bytes, by its own header.
 pub(crate) fn segment_size(start: &[u8]) -> Option<SegmentSize> {
-    let header = Header::parse(start)?;
+    let header = PageHeader::parse(start)?;
     SegmentSize::new(header.segment_bytes).ok()
 }
 
@@ -84,11 +84,12 @@ pub(crate) fn judge_start(
     judge(name, start, bytes, cluster).map(|_| ())
 }
 
-fn judge(name: &str, start: &[u8], bytes: u64, cluster: Option<u64>) -> Result<Header, String> {
+fn judge(name: &str, start: &[u8], bytes: u64, cluster: Option<u64>) -> Result<PageHeader, String> {
     let Ok(size) = SegmentSize::new(bytes) else {
         return Err(format!("it unpacks to {bytes} bytes, which is no segment"));
     };
-    let header = Header::parse(start).ok_or("it does not begin with the header of a segment")?;
+    let header =
+        PageHeader::parse(start).ok_or("it does not begin with the header of a segment")?;
     let written = header.segment_bytes;
     if written != bytes {
         return Err(format!(
@@ -145,7 +146,7 @@ fn read_header(
     name: &str,
     path: &Path,
     cluster: Option<u64>,
-) -> Result<Option<(Header, File)>, String> {
+) -> Result<Option<(PageHeader, File)>, String> {
     if ArchiveFile::of(name) != Some(ArchiveFile::Segment) {
         return Ok(None);
     }
@@ -199,7 +200,7 @@ pub(crate) fn judge_pages(name: &str, path: &Path, cluster: u64) -> Result<(), S
 }
 
 struct Pages {
-    header: Header,
+    header: PageHeader,
     named: Timeline,
     /// Of the page before.
     timeline: Timeline,

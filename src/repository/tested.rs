@@ -48,16 +48,19 @@ impl Repository {
     ///
     /// # Errors
     /// When the bucket cannot be read.
-    pub async fn judge_by_tests(&self, catalog: &mut Catalog) -> Result<(), RepositoryError> {
+    pub async fn read_tests_and_damage(
+        &self,
+        catalog: &mut Catalog,
+    ) -> Result<(), RepositoryError> {
         self.learn_tests(catalog).await?;
-        self.judge_damaged(catalog).await
+        self.read_damage(catalog).await
     }
 
     /// Counts a segment that a restore test found damaged as missing, until it is stored again.
     ///
     /// # Errors
     /// When the bucket cannot be listed.
-    pub async fn judge_damaged(&self, catalog: &mut Catalog) -> Result<(), RepositoryError> {
+    pub async fn read_damage(&self, catalog: &mut Catalog) -> Result<(), RepositoryError> {
         let tests = catalog.backups.iter();
         let tests = tests.filter_map(|backup| backup.tests.newest.as_ref());
         let damaged: BTreeMap<String, (Timestamp, String)> = tests

@@ -21,7 +21,7 @@ impl Repository {
         // First the mark, then the bucket: what it says to be archived must be in the listing.
         let mark = self.shared.stated_high_water().await?;
         let mut catalog = self.read_catalog(state_directory, look, now).await?;
-        catalog.learn_end(mark, &self.location);
+        catalog.apply_high_water(mark, &self.location);
         let mut verified = catalog.verify(&[], now);
         // Without a gap there is nothing to acknowledge, and nothing to ask for.
         if !verified.gaps.is_empty() {
@@ -46,7 +46,7 @@ impl Repository {
     ) -> Result<Acknowledgement, RepositoryError> {
         let (catalog, _) = self.verify(state_directory, Look::Whole, now).await?;
         let known = Acknowledgement::new(&self.location.to_string(), segments, who, now, until);
-        if !catalog.lacks(&known) {
+        if !catalog.covers_gap_of(&known) {
             let (first, last) = segments;
             return Err(RepositoryError::Refused {
                 reason: format!("{first} to {last} is no gap, nor a part of one"),

@@ -27,7 +27,7 @@ pub(crate) async fn ask_peers(settings: &config::Cluster, hostname: &str) -> Vec
         let mut peer = Peer::new(address);
         match cluster::ask_state(address).await {
             Ok(state) if state.hostname == hostname => return None,
-            Ok(state) => peer.heard(state, Timestamp::now()),
+            Ok(state) => peer.answered(state, Timestamp::now()),
             // Another part of the report says that this node's own daemon does not answer.
             Err(_) if is_own(peer.host(), hostname) => return None,
             Err(error) => peer.failed(error.to_string(), Timestamp::now()),

@@ -114,7 +114,7 @@ async fn own_view(config: &Config, repository: &RepositoryHandle) -> Result<View
     let sampled = Sampler::new(&config.postgres).sample().await;
     let sample = sampled.map_err(|failure| failure.reason)?;
     let mut view = View::default();
-    view.saw(sample);
+    view.record_sample(sample);
     view.descends(own_history(
         &config.postgres.data_directory,
         sample.timeline,
@@ -126,7 +126,7 @@ async fn own_view(config: &Config, repository: &RepositoryHandle) -> Result<View
             superseded(&timelines, &state, &own).await
         };
         if let Some(proof) = asked.await.map_err(|error| log::chain(&error))? {
-            view.learn(proof);
+            view.record_supersession(proof);
         }
     }
     Ok(view)

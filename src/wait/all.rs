@@ -8,7 +8,7 @@ use super::{Options, Outcome, Signal, until_ready};
 
 /// How waiting for all of them ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub(crate) enum WaitEnd {
     Ready,
     TimedOut,
     /// One refused permanently, which ended the wait for the others.
@@ -21,7 +21,7 @@ pub(crate) enum Ended {
 pub(crate) async fn all_ready(
     targets: &[Options],
     heard: impl Fn(usize, Option<&Signal>),
-) -> Ended {
+) -> WaitEnd {
     let begin = Instant::now();
     loop {
         let round: Vec<Options> = targets.iter().map(|target| rest(target, begin)).collect();
@@ -44,14 +44,14 @@ pub(crate) async fn all_ready(
             match outcome {
                 Outcome::Ready => heard(index, None),
                 Outcome::TimedOut(_) => timed_out = true,
-                Outcome::Refused(_) => return Ended::Refused,
+                Outcome::Refused(_) => return WaitEnd::Refused,
             }
         }
         if timed_out {
-            return Ended::TimedOut;
+            return WaitEnd::TimedOut;
         }
         if !waited || targets.len() == 1 {
-            return Ended::Ready;
+            return WaitEnd::Ready;
         }
     }
 }

@@ -26,7 +26,7 @@ mod session_attributes;
 mod until_ready;
 mod watched;
 
-pub(crate) use all::{Ended, all_ready};
+pub(crate) use all::{WaitEnd, all_ready};
 pub(crate) use auth_methods::AuthMethods;
 pub(crate) use classify::{Next, Signal};
 pub(crate) use connection_string::{

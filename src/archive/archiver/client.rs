@@ -47,14 +47,14 @@ pub(in crate::archive) fn hand_over(state_directory: &Path, path: &Path, name: &
 }
 
 fn is_well(socket: &Path, limit: Duration) -> bool {
-    ask(socket, CHECK, "", limit)
+    send_request(socket, CHECK, "", limit)
         .and_then(|mut stream| read(&mut stream))
         .ok()
         == Some(OK)
 }
 
 fn push(socket: &Path, body: &str, stopping: impl Fn() -> bool) -> io::Result<u8> {
-    let mut stream = ask(socket, PUSH_FILE, body, HEARD)?;
+    let mut stream = send_request(socket, PUSH_FILE, body, HEARD)?;
     loop {
         match read(&mut stream) {
             // The daemon ends an upload that does not get on; one that is itself stopped does not answer here either.
@@ -73,7 +73,7 @@ fn is_timeout(error: &io::Error) -> bool {
 }
 
 /// Sends a request; each byte of the answer may take as long as `limit`.
-fn ask(socket: &Path, kind: u8, body: &str, limit: Duration) -> io::Result<UnixStream> {
+fn send_request(socket: &Path, kind: u8, body: &str, limit: Duration) -> io::Result<UnixStream> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(CHECKED))?;

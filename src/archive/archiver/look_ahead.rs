@@ -23,13 +23,13 @@ const ANSWERS: usize = 8;
 
 /// The segments after the one that PostgreSQL asked for last, in order.
 #[derive(Debug, Default)]
-pub(super) struct Ahead {
+pub(super) struct LookAhead {
     queue: VecDeque<String>,
     /// After a failure one at a time, so that a slow link or a refusing S3 does not get many uploads at once.
     failed: bool,
 }
 
-impl Ahead {
+impl LookAhead {
     /// PostgreSQL asked for `asked`.
     pub(super) fn follow(&mut self, asked: &str, wal_directory: &Path) {
         while self
@@ -76,12 +76,12 @@ impl S3Distance {
 
     /// How many uploads may be under way: as the way to S3 is worth, at most as configured, and within an eighth of the
     /// memory that is free.
-    pub(super) fn at_once(&self, configured: u32) -> usize {
+    pub(super) fn concurrency(&self, configured: u32) -> usize {
         let free = Meminfo::current()
             .ok()
             .and_then(|memory| memory.mem_available);
         let way = self.answers().iter().min().copied().unwrap_or_default();
-        at_once(configured, free, way)
+        concurrency(configured, free, way)
     }
 
     fn answers(&self) -> MutexGuard<'_, VecDeque<Duration>> {
@@ -90,7 +90,7 @@ impl S3Distance {
 }
 
 /// `free` is bytes, `None` where it is not known; `way` is how long S3 takes to answer.
-fn at_once(configured: u32, free: Option<u64>, way: Duration) -> usize {
+fn concurrency(configured: u32, free: Option<u64>, way: Duration) -> usize {
     let affordable = free.map_or(u64::MAX, |free| free / 8 / UPLOAD);
     let most = usize::try_from(u64::from(configured).min(affordable)).unwrap_or(1);
     let worth = way.as_millis() / FARTHER.as_millis();
@@ -165,7 +165,7 @@ mod tests {
             (2, None, Duration::ZERO, 2),
         ] {
             assert_eq!(
-                at_once(configured, free, way),
+                concurrency(configured, free, way),
                 at_once_may,
                 "{configured} {free:?} {way:?}"
             );
@@ -181,7 +181,7 @@ mod tests {
         for number in 3..7 {
             std::fs::write(status.join(segment(number) + ".ready"), "").unwrap();
         }
-        let mut ahead = Ahead::default();
+        let mut ahead = LookAhead::default();
         ahead.stop();
         ahead.follow(&segment(3), wal.path());
         assert_eq!(ahead.next(), None);

@@ -30,7 +30,7 @@ use crate::repository::RepositoryHandle;
 use crate::store::{StateFiles, Store};
 pub(super) use client::{HandOver, hand_over};
 use error::ArchiverError;
-use look_ahead::Ahead;
+use look_ahead::LookAhead;
 use program::Supervised;
 use protocol::Request;
 use upload::{Identity, UploadContext, UploadOutcome};
@@ -74,12 +74,12 @@ pub async fn serve(
     repository: RepositoryHandle,
     state: StateFiles,
     leads: LeadCheck,
-    again: ReloadSettings,
+    reload: ReloadSettings,
     store: Store,
 ) {
     match open(&repository, state).await {
-        Ok((listening, means)) => {
-            Archiver::new(means, leads, again, store)
+        Ok((listening, context)) => {
+            ArchiverService::new(context, leads, reload, store)
                 .run(listening)
                 .await;
         }
@@ -96,16 +96,16 @@ async fn open(
     state: StateFiles,
 ) -> Result<(socket::Listening, UploadContext), ArchiverError> {
     let path = socket::path(state.directory());
-    let means = UploadContext::of(repository.get().await?, state);
+    let context = UploadContext::of(repository.get().await?, state);
     let listening =
         socket::listen(&path).map_err(|source| ArchiverError::Socket { path, source })?;
-    Ok((listening, means))
+    Ok((listening, context))
 }
 
-struct Archiver {
-    means: Arc<UploadContext>,
+struct ArchiverService {
+    context: Arc<UploadContext>,
     leads: LeadCheck,
-    again: ReloadSettings,
+    reload: ReloadSettings,
     program: Supervised,
     /// Dropped with this, which ends them.
     work: JoinSet<(String, UploadOutcome)>,
@@ -113,7 +113,7 @@ struct Archiver {
     uploading: HashMap<String, usize>,
     /// Clients waiting for each upload; empty for look-ahead uploads.
     waiting: HashMap<String, Vec<oneshot::Sender<bool>>>,
-    ahead: Ahead,
+    look_ahead: LookAhead,
     /// Pushed ahead, and not asked for yet.
     stored: HashMap<String, (Identity, Instant)>,
     /// The run of the server that the last file came from.
@@ -121,17 +121,17 @@ struct Archiver {
     configured_at: Instant,
 }
 
-impl Archiver {
-    fn new(means: UploadContext, leads: LeadCheck, again: ReloadSettings, store: Store) -> Self {
+impl ArchiverService {
+    fn new(context: UploadContext, leads: LeadCheck, reload: ReloadSettings, store: Store) -> Self {
         Self {
-            program: Supervised::new(means.place.clone(), store),
-            means: Arc::new(means),
+            program: Supervised::new(context.place.clone(), store),
+            context: Arc::new(context),
             leads,
-            again,
+            reload,
             work: JoinSet::new(),
             uploading: HashMap::new(),
             waiting: HashMap::new(),
-            ahead: Ahead::default(),
+            look_ahead: LookAhead::default(),
             stored: HashMap::new(),
             server: None,
             configured_at: Instant::now(),
@@ -141,7 +141,7 @@ impl Archiver {
     async fn run(mut self, listening: socket::Listening) {
         let listener: &UnixListener = &listening.listener;
         let (asking, mut asked) = mpsc::channel::<PendingRequest>(64);
-        let mut talks = JoinSet::new();
+        let mut conversations = JoinSet::new();
         let mut sweeps = interval(SWEEP);
         let mut deaths = interval(DEATHS);
         // A process that may not listen for it has no SIGHUP to miss.
@@ -150,17 +150,17 @@ impl Archiver {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => {
-                        talks.spawn(conversation::converse(stream, asking.clone()));
+                        conversations.spawn(conversation::converse(stream, asking.clone()));
                     }
                     // Out of files, most likely: not in a tight loop.
                     Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
                 },
-                Some(_) = talks.join_next(), if !talks.is_empty() => {}
+                Some(_) = conversations.join_next(), if !conversations.is_empty() => {}
                 _ = sweeps.tick() => {
                     // Another may lead by now, and these may be its uploads.
                     if (self.leads)().is_some_and(|leading| leading.is_certain) {
-                        let means = self.means.clone();
-                        talks.spawn(async move { means.sweep().await });
+                        let context = self.context.clone();
+                        conversations.spawn(async move { context.sweep().await });
                     } else {
                         sweeps.reset_after(LEADS);
                     }
@@ -171,7 +171,7 @@ impl Archiver {
                         self.program.give_memory_back().await;
                     }
                 }
-                Some(()) = heard(&mut hang_up) => self.configure_again().await,
+                Some(()) = received(&mut hang_up) => self.configure_again().await,
                 Some((request, answer)) = asked.recv() => self.take(request, answer).await,
                 Some(ended) = self.work.join_next(), if !self.work.is_empty() => {
                     match ended {
@@ -203,13 +203,13 @@ impl Archiver {
                 return;
             }
             Request::Push(name) => name,
-            Request::PushFile(name, file) if self.means.is_file(&name, file) => name,
+            Request::PushFile(name, file) if self.context.is_file(&name, file) => name,
             Request::PushFile(..) => {
                 let _ = answer.send(false);
                 return;
             }
         };
-        let server = self.means.server();
+        let server = self.context.server();
         if server != self.server {
             // A data directory that was put back writes other content under names that were stored already: neither
             // this nor the program may remember them.
@@ -217,12 +217,12 @@ impl Archiver {
             self.server = server;
         }
         self.stored.retain(|_, (_, at)| at.elapsed() < REMEMBERED);
-        if !self.means.is_of(&name, cluster) {
+        if !self.context.is_of(&name, cluster) {
             let _ = answer.send(false);
             return;
         }
         let ahead = self.stored.remove(&name).map(|(identity, _)| identity);
-        if ahead.is_some() && ahead == self.means.identity(&name) {
+        if ahead.is_some() && ahead == self.context.identity(&name) {
             let _ = answer.send(true);
         } else if !self.start(&name).await {
             let _ = answer.send(false);
@@ -230,13 +230,13 @@ impl Archiver {
         } else if let Some(waiting) = self.waiting.get_mut(&name) {
             waiting.push(answer);
         }
-        self.ahead.follow(&name, &self.means.wal_directory());
+        self.look_ahead.follow(&name, &self.context.wal_directory());
         self.push_ahead().await;
     }
 
     /// The system identifier of the server here while it leads. Each upload asks the bucket, too.
     fn leading(&self) -> Option<u64> {
-        let leading = (self.leads)().filter(|_| !self.means.recovers())?;
+        let leading = (self.leads)().filter(|_| !self.context.recovers())?;
         Some(leading.system_identifier)
     }
 
@@ -245,7 +245,7 @@ impl Archiver {
         if self.waiting.contains_key(name) {
             return true;
         }
-        if !self.program.ensure(&self.means.repository).await {
+        if !self.program.ensure(&self.context.repository).await {
             return false;
         }
         let busy: Vec<usize> = self.uploading.values().copied().collect();
@@ -254,9 +254,9 @@ impl Archiver {
         };
         self.waiting.insert(name.to_owned(), Vec::new());
         self.uploading.insert(name.to_owned(), worker.number);
-        let (means, name) = (self.means.clone(), name.to_owned());
+        let (context, name) = (self.context.clone(), name.to_owned());
         self.work.spawn(async move {
-            let ended = means.upload(&name, worker, &progress).await;
+            let ended = context.upload(&name, worker, &progress).await;
             (name, ended)
         });
         true
@@ -265,19 +265,19 @@ impl Archiver {
     /// Pushes the next segments ahead, as many as may be under way at once.
     async fn push_ahead(&mut self) {
         let Some(cluster) = self.leading() else {
-            self.ahead.stop();
+            self.look_ahead.stop();
             return;
         };
         let at_once = self
-            .means
+            .context
             .distance
-            .at_once(self.means.repository.program.archive.upload_concurrency);
+            .concurrency(self.context.repository.program.archive.upload_concurrency);
         while self.uploading.len() < at_once && self.stored.len() < FAR_AHEAD {
-            let Some(name) = self.ahead.next() else {
+            let Some(name) = self.look_ahead.next() else {
                 return;
             };
             let known = self.stored.contains_key(&name) || self.waiting.contains_key(&name);
-            if !known && self.means.is_of(&name, cluster) {
+            if !known && self.context.is_of(&name, cluster) {
                 self.start(&name).await;
             }
         }
@@ -289,14 +289,14 @@ impl Archiver {
         self.work.shutdown().await;
         self.uploading.clear();
         self.waiting.clear();
-        self.ahead = Ahead::default();
+        self.look_ahead = LookAhead::default();
         self.stored.clear();
     }
 
     /// Reads the configuration again, for keys that were changed; a broken one, or the same, changes nothing.
     async fn configure_again(&mut self) {
         self.configured_at = Instant::now();
-        let opened = match (self.again)() {
+        let opened = match (self.reload)() {
             // Its own alone: what else uses the handle keeps the settings that it began with.
             Ok(Some(settings)) => RepositoryHandle::new(settings).get().await,
             Ok(None) => return,
@@ -308,8 +308,8 @@ impl Archiver {
         match opened {
             Ok(repository) => {
                 self.begin_anew().await;
-                let state = self.means.state.clone();
-                self.means = Arc::new(UploadContext::of(repository, state));
+                let state = self.context.state.clone();
+                self.context = Arc::new(UploadContext::of(repository, state));
                 tracing::info!("the archiver read its settings again");
             }
             Err(error) => {
@@ -322,9 +322,9 @@ impl Archiver {
         self.uploading.remove(&name);
         match ended {
             UploadOutcome::Pushed(identity) => {
-                let means = self.means.clone();
+                let context = self.context.clone();
                 self.work.spawn(async move {
-                    let ended = means.look(&name, identity).await;
+                    let ended = context.confirm(&name, identity).await;
                     (name, ended)
                 });
             }
@@ -334,30 +334,30 @@ impl Archiver {
                 if waiting.is_empty() {
                     self.stored.insert(name, (identity, Instant::now()));
                 } else {
-                    self.ahead.allow();
+                    self.look_ahead.allow();
                     answer(waiting, true);
                 }
             }
             UploadOutcome::Refused => {
-                self.ahead.stop();
+                self.look_ahead.stop();
                 answer(self.waiting.remove(&name).unwrap_or_default(), false);
             }
             UploadOutcome::Denied => {
-                self.ahead.stop();
+                self.look_ahead.stop();
                 answer(self.waiting.remove(&name).unwrap_or_default(), false);
                 if self.configured_at.elapsed() > CONFIGURED {
                     self.configure_again().await;
                 }
             }
             UploadOutcome::Broken(generation) => {
-                self.ahead.stop();
+                self.look_ahead.stop();
                 // The child may still be writing, so wait until it is dead before retrying the file.
                 if generation == self.program.generation {
                     self.program.kill().await;
                 }
-                let means = self.means.clone();
+                let context = self.context.clone();
                 self.work.spawn(async move {
-                    let ended = means.give_up(&name).await;
+                    let ended = context.give_up(&name).await;
                     (name, ended)
                 });
             }
@@ -373,7 +373,7 @@ fn answer(waiting: Vec<oneshot::Sender<bool>>, stored: bool) {
     }
 }
 
-async fn heard(signal: &mut Option<Signal>) -> Option<()> {
+async fn received(signal: &mut Option<Signal>) -> Option<()> {
     match signal {
         Some(signal) => signal.recv().await,
         None => std::future::pending().await,

@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::error::ArchiverError;
-use super::progress::{Progress, memory};
+use super::progress::{UploadProgress, memory};
 use super::protocol::{CHECK, HEADER, OK, PUSH, frame};
 use crate::config::Archive;
 use crate::log;
@@ -56,9 +56,9 @@ pub(super) struct Worker {
 
 /// Where the program's daemons work: private, and emptied before each start.
 #[derive(Debug, Clone)]
-pub(super) struct Place(PathBuf);
+pub(super) struct ProgramDirectory(PathBuf);
 
-impl Place {
+impl ProgramDirectory {
     pub(super) fn of(state_directory: &Path) -> Self {
         Self(state_directory.join("archiver"))
     }
@@ -101,7 +101,7 @@ impl Place {
     pub(super) async fn push(&self, name: &str, worker: Worker) -> io::Result<bool> {
         let socket = self.socket(worker);
         let stream = connect(&socket).await?;
-        let mut answered = std::pin::pin!(ask(stream, PUSH, name));
+        let mut answered = std::pin::pin!(send_request(stream, PUSH, name));
         loop {
             tokio::select! {
                 answer = &mut answered => return Ok(answer? == OK),
@@ -125,7 +125,7 @@ async fn connect(socket: &Path) -> io::Result<UnixStream> {
 }
 
 async fn is_well(socket: &Path) -> io::Result<()> {
-    let check = async { ask(UnixStream::connect(socket).await?, CHECK, "").await };
+    let check = async { send_request(UnixStream::connect(socket).await?, CHECK, "").await };
     if timeout(CHECKED, check).await?? == OK {
         Ok(())
     } else {
@@ -134,7 +134,7 @@ async fn is_well(socket: &Path) -> io::Result<()> {
 }
 
 /// One request by a connection of its own; the type of the answer.
-async fn ask(mut stream: UnixStream, kind: u8, body: &str) -> io::Result<u8> {
+async fn send_request(mut stream: UnixStream, kind: u8, body: &str) -> io::Result<u8> {
     stream.write_all(&frame(kind, body)).await?;
     // wal-g answers with one byte, walrus with a frame.
     let mut answer = [0; HEADER];
@@ -149,9 +149,9 @@ async fn ask(mut stream: UnixStream, kind: u8, body: &str) -> io::Result<u8> {
 /// They live and die together: whatever is wrong with one is most likely wrong with all, and after a failure files go
 /// one at a time anyway.
 pub(super) struct Supervised {
-    pub(super) place: Place,
+    pub(super) place: ProgramDirectory,
     /// Empty where none runs.
-    running: Vec<(Group, Progress)>,
+    running: Vec<(Group, UploadProgress)>,
     pub(super) generation: u64,
     failures: u32,
     not_before: Option<Instant>,
@@ -162,7 +162,7 @@ pub(super) struct Supervised {
 }
 
 impl Supervised {
-    pub(super) fn new(place: Place, store: Store) -> Self {
+    pub(super) fn new(place: ProgramDirectory, store: Store) -> Self {
         Self {
             place,
             running: Vec::new(),
@@ -188,7 +188,7 @@ impl Supervised {
         match self.start(repository) {
             Ok(groups) => {
                 let watched = groups.into_iter().map(|group| {
-                    let progress = Progress::of(group.id());
+                    let progress = UploadProgress::of(group.id());
                     (group, progress)
                 });
                 self.running = watched.collect();
@@ -206,7 +206,7 @@ impl Supervised {
     }
 
     /// The one that is at the fewest of the files under way; `busy` is the number of each one's worker.
-    pub(super) fn least_busy(&self, busy: &[usize]) -> Option<(Worker, Progress)> {
+    pub(super) fn least_busy(&self, busy: &[usize]) -> Option<(Worker, UploadProgress)> {
         let at = |number: usize| busy.iter().filter(|other| **other == number).count();
         let workers = self.running.iter().enumerate();
         let (number, (_, progress)) = workers.min_by_key(|(number, _)| at(*number))?;

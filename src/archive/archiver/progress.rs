@@ -8,29 +8,29 @@ use procfs::process::{FDTarget, Process};
 
 /// What moves while a file is read and sent: how much was read, and its connections with their queues.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Mark {
+struct ProgressMark {
     read: u64,
     connections: Vec<(u64, u32, u32)>,
 }
 
 /// The last change that was seen, shared by all uploads of one daemon.
 #[derive(Debug, Clone)]
-pub(super) struct Progress {
+pub(super) struct UploadProgress {
     process: Option<i32>,
-    last: Arc<Mutex<(Mark, Instant)>>,
+    last: Arc<Mutex<(ProgressMark, Instant)>>,
 }
 
-impl Progress {
+impl UploadProgress {
     pub(super) fn of(process: Option<i32>) -> Self {
         Self {
             process,
-            last: Arc::new(Mutex::new((Mark::default(), Instant::now()))),
+            last: Arc::new(Mutex::new((ProgressMark::default(), Instant::now()))),
         }
     }
 
     /// Looks, and tells since when nothing moved; what cannot be seen does not move.
     pub(super) fn stands_still_for(&self) -> Duration {
-        let mark = self.process.map(look).and_then(ProcResult::ok);
+        let mark = self.process.map(read_progress).and_then(ProcResult::ok);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(mark) = mark.filter(|mark| *mark != last.0) {
             *last = (mark, Instant::now());
@@ -48,7 +48,7 @@ pub(super) fn memory(process: i32) -> Option<u64> {
     Some(pages * procfs::page_size())
 }
 
-fn look(process: i32) -> ProcResult<Mark> {
+fn read_progress(process: i32) -> ProcResult<ProgressMark> {
     let process = Process::new(process)?;
     let sockets: Vec<u64> = process
         .fd()?
@@ -64,7 +64,7 @@ fn look(process: i32) -> ProcResult<Mark> {
         .map(|connection| (connection.inode, connection.rx_queue, connection.tx_queue))
         .collect();
     connections.sort_unstable();
-    Ok(Mark {
+    Ok(ProgressMark {
         // A program that answers checks reads a few bytes each time: that is no progress.
         read: process.io()?.rchar >> 16,
         connections,
@@ -89,7 +89,7 @@ mod tests {
                 use std::os::fd::AsRawFd;
                 rustix::fs::fstat(&sending).map(|s| (s.st_ino, sending.as_raw_fd()))
             };
-            let connections = look(own).unwrap().connections;
+            let connections = read_progress(own).unwrap().connections;
             connections
                 .into_iter()
                 .find(|c| inode.is_ok_and(|(inode, _)| c.0 == inode))
@@ -99,7 +99,7 @@ mod tests {
         sending.set_nonblocking(true).unwrap();
         // The other side reads nothing: what is not taken stays in the queue.
         while sending.write(&[0; 1 << 16]).is_ok() {}
-        let after = look(own).unwrap().connections;
+        let after = read_progress(own).unwrap().connections;
         assert!(
             after.iter().any(|c| c.0 == before.0 && c.2 > before.2),
             "{after:?}"
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_seen_stands_still() {
-        let progress = Progress::of(None);
+        let progress = UploadProgress::of(None);
         std::thread::sleep(Duration::from_millis(5));
         assert!(progress.stands_still_for() >= Duration::from_millis(5));
     }

@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::look_ahead::S3Distance;
-use super::program::{Place, Worker, longest};
-use super::progress::Progress;
+use super::program::{ProgramDirectory, Worker, longest};
+use super::progress::UploadProgress;
 use crate::archive::role::{
-    Here, RoleError, in_recovery, refuse_foreign_prefix, refuse_superseded,
+    LocalServer, RoleError, in_recovery, refuse_foreign_prefix, refuse_superseded,
 };
 use crate::log;
 use crate::model::ArchiveFile;
@@ -55,7 +55,7 @@ pub(super) enum UploadOutcome {
 pub(super) struct UploadContext {
     pub(super) repository: Repository,
     pub(super) state: StateFiles,
-    pub(super) place: Place,
+    pub(super) place: ProgramDirectory,
     pub(super) timelines: Timelines,
     /// Held by the upload that looks at what supersedes this server.
     pub(super) judging: tokio::sync::Mutex<()>,
@@ -67,7 +67,7 @@ pub(super) struct UploadContext {
 impl UploadContext {
     pub(super) fn of(repository: Repository, state: StateFiles) -> Self {
         Self {
-            place: Place::of(state.directory()),
+            place: ProgramDirectory::of(state.directory()),
             timelines: Timelines::of(&repository, state.clone()),
             repository,
             state,
@@ -122,7 +122,7 @@ impl UploadContext {
         &self,
         name: &str,
         worker: Worker,
-        progress: &Progress,
+        progress: &UploadProgress,
     ) -> UploadOutcome {
         let Some(before) = self.identity(name) else {
             return UploadOutcome::Refused;
@@ -172,7 +172,7 @@ impl UploadContext {
     }
 
     /// Ends when nothing moves for long, or at the longest time that one file may take.
-    async fn stands_still(&self, progress: &Progress) {
+    async fn stands_still(&self, progress: &UploadProgress) {
         // What is left of the time is for the client, and for killing.
         let patience = self.repository.program.archive.push_timeout / 10 * 6;
         let begun = Instant::now();
@@ -186,7 +186,7 @@ impl UploadContext {
     }
 
     /// Asks the bucket for what the program's daemon says that it stored: once, whatever its compression.
-    pub(super) async fn look(&self, name: &str, before: Identity) -> UploadOutcome {
+    pub(super) async fn confirm(&self, name: &str, before: Identity) -> UploadOutcome {
         let asked = Instant::now();
         let stored = match self.repository.whole_as(name, before.size).await {
             Ok(stored) => stored.len(),
@@ -216,7 +216,7 @@ impl UploadContext {
 
     /// The first of many looks for all of them; while one looks again, the others count on the last look.
     async fn refuse_superseded(&self, name: &str) -> Result<(), RoleError> {
-        let here = Here {
+        let here = LocalServer {
             data_directory: self.repository.data_directory(),
             state_directory: self.state.directory(),
             segment: &self.wal_directory().join(name),

@@ -210,7 +210,7 @@ impl Held<'_> {
 
     async fn read_catalog(&self) -> Result<Catalog, BackupError> {
         let mut catalog = catalog::read(self.repository).await?;
-        self.repository.judge_by_tests(&mut catalog).await?;
+        self.repository.read_tests_and_damage(&mut catalog).await?;
         Ok(catalog)
     }
 

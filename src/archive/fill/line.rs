@@ -7,7 +7,7 @@ use crate::repository::ancestry::{self, Ancestry};
 use crate::repository::{NewerTimeline, Relation};
 
 /// How far the primary has archived, and along which line.
-pub(super) struct Line {
+pub(super) struct ArchivedLine {
     pub ancestry: Ancestry,
     pub archived: Lsn,
     /// Where a newer timeline left that of the mark.
@@ -16,7 +16,7 @@ pub(super) struct Line {
     pub size: SegmentSize,
 }
 
-impl Line {
+impl ArchivedLine {
     /// Whether the primary took `name` for archived, it counts, and retention has not deleted it.
     pub(super) fn wants(&self, name: &str) -> bool {
         match ArchiveFile::of(name) {
@@ -84,8 +84,8 @@ mod tests {
     use super::*;
     use crate::model::Timeline;
 
-    fn line() -> Line {
-        Line {
+    fn line() -> ArchivedLine {
+        ArchivedLine {
             // Timeline 3 left 1 within segment 9; the primary has archived up to segment 12.
             ancestry: Ancestry {
                 timeline: Timeline(3),
@@ -120,7 +120,7 @@ mod tests {
             assert_eq!(line().wants(name), wanted, "{name}");
         }
         // Timeline 4 left 3 within segment 11: the rest a superseded server wrote.
-        let superseded = Line {
+        let superseded = ArchivedLine {
             superseded_at: Some(Lsn(0xB00_0100)),
             ..line()
         };

@@ -24,7 +24,7 @@ use crate::repository::{
 };
 use crate::store::StateFiles;
 pub use error::FillError;
-use line::{Line, left_at};
+use line::{ArchivedLine, left_at};
 
 /// What a run found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -69,7 +69,7 @@ pub async fn fill(
     }
     let directory = state.directory().join("fill");
     let _lock = NodeWorkLock::take(state.directory(), WORK)?;
-    let place = Place {
+    let place = FillContext {
         repository,
         state,
         staging: directory,
@@ -115,13 +115,13 @@ struct Candidate {
     history: Option<TimelineHistory>,
 }
 
-struct Place<'a> {
+struct FillContext<'a> {
     repository: &'a Repository,
     state: &'a StateFiles,
     staging: PathBuf,
 }
 
-impl Place<'_> {
+impl FillContext<'_> {
     fn data(&self) -> &Path {
         self.repository.data_directory()
     }
@@ -159,7 +159,7 @@ impl Place<'_> {
         &self,
         cluster: u64,
         size: SegmentSize,
-    ) -> Result<Result<Line, String>, FillError> {
+    ) -> Result<Result<ArchivedLine, String>, FillError> {
         let shared = &self.repository.shared;
         let mark = shared.high_water().await?.filter(|mark| {
             mark.system_identifier == cluster
@@ -182,7 +182,7 @@ impl Place<'_> {
         Ok(self
             .superseded_at(cluster, &ancestry)
             .await?
-            .map(|superseded_at| Line {
+            .map(|superseded_at| ArchivedLine {
                 ancestry,
                 archived: lsn,
                 superseded_at,

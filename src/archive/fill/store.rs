@@ -4,14 +4,14 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use super::{Candidate, FillError, Place};
+use super::{Candidate, FillContext, FillError};
 use crate::archive::wal::client::refuse_cut;
 use crate::archive::wal::{WalError, push};
 use crate::model::{Lsn, TimelineHistory};
 use crate::process;
 use crate::repository::{RepositoryError, segment_header};
 
-impl Place<'_> {
+impl FillContext<'_> {
     /// Stores one; the inner error says why it is left alone.
     pub(super) async fn store(
         &self,
@@ -31,7 +31,7 @@ impl Place<'_> {
                 let (of, file) = (name.clone(), copy.clone());
                 let judge = move || segment_header::judge_pages(&of, &file, cluster);
                 match process::on_a_thread(judge).await {
-                    Ok(()) => self.judge_records(name, &copy).await?,
+                    Ok(()) => self.check_records(name, &copy).await?,
                     bad => bad,
                 }
             }
@@ -55,7 +55,7 @@ impl Place<'_> {
     }
 
     /// Has `pg_waldump` read every record with its checksum, up to the segment's end or the switch in it.
-    async fn judge_records(
+    async fn check_records(
         &self,
         name: &str,
         copy: &Path,

@@ -1,6 +1,6 @@
 //! Holds a deletion against the plan: what the program says it would delete, and what the bucket holds afterwards. Pure.
 
-use super::{Plan, Seen, WalPlan};
+use super::{ArchiveState, PrunePlan, WalPlan};
 use crate::model::{Lsn, SegmentSize, WalSegment};
 use crate::repository::catalog::Catalog;
 
@@ -12,7 +12,7 @@ pub(super) fn backup_of(path: &str) -> &str {
     name.strip_suffix(SENTINEL).unwrap_or(name)
 }
 
-impl Plan {
+impl PrunePlan {
     /// Whether the plan deletes `object`, named relative to the repository, or to `basebackups_005/`.
     ///
     /// What it does not know it keeps.
@@ -52,7 +52,7 @@ pub(super) struct Difference {
 }
 
 /// Compares what is there after a deletion with `plan`, which was made from `before`.
-pub(super) fn compare(plan: &Plan, before: &Seen, after: &Seen) -> Difference {
+pub(super) fn compare(plan: &PrunePlan, before: &ArchiveState, after: &ArchiveState) -> Difference {
     let mut difference = Difference::default();
     for backup in &plan.backups {
         let (was, is) = (
@@ -134,7 +134,7 @@ mod tests {
             timeline: Timeline(1),
             number: 8,
         };
-        let plan = Plan {
+        let plan = PrunePlan {
             backups: vec![
                 backup(old, Action::Delete),
                 backup(own, Action::Mark),

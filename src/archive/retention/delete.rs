@@ -4,7 +4,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::{Plan, RetentionError};
+use super::{PrunePlan, RetentionError};
 use crate::model::SegmentSize;
 use crate::process;
 use crate::repository::{Program, Repository, RepositoryError, set_segment_size};
@@ -25,7 +25,7 @@ pub(super) struct Deleter<'a> {
 
 /// What a program said on one of its pipes while it deleted, or would have.
 #[derive(Default)]
-struct Said {
+struct ProgramListing {
     /// It named an object to delete.
     named: bool,
     /// The first object that the plan keeps.
@@ -33,8 +33,8 @@ struct Said {
     last_line: String,
 }
 
-impl Said {
-    fn hear(&mut self, program: Program, plan: &Plan, size: SegmentSize, line: &str) {
+impl ProgramListing {
+    fn hear(&mut self, program: Program, plan: &PrunePlan, size: SegmentSize, line: &str) {
         if let Some(object) = program.listed_for_deletion(line) {
             self.named = true;
             if !plan.deletes(object, size) {
@@ -84,7 +84,7 @@ impl Deleter<'_> {
     /// Lets the program say what it would delete, and holds that against `plan`.
     pub(super) async fn dry_run(
         &self,
-        plan: &Plan,
+        plan: &PrunePlan,
         deletion: &Deletion<'_>,
     ) -> Result<(), RetentionError> {
         self.run(plan, deletion, false).await
@@ -92,7 +92,7 @@ impl Deleter<'_> {
 
     pub(super) async fn delete(
         &self,
-        plan: &Plan,
+        plan: &PrunePlan,
         deletion: &Deletion<'_>,
     ) -> Result<(), RetentionError> {
         self.run(plan, deletion, true).await
@@ -100,7 +100,7 @@ impl Deleter<'_> {
 
     async fn run(
         &self,
-        plan: &Plan,
+        plan: &PrunePlan,
         deletion: &Deletion<'_>,
         confirm: bool,
     ) -> Result<(), RetentionError> {
@@ -133,8 +133,13 @@ impl Deleter<'_> {
         })
     }
 
-    async fn read(&self, program: Program, plan: &Plan, pipe: impl AsyncRead + Unpin) -> Said {
-        let mut said = Said::default();
+    async fn read(
+        &self,
+        program: Program,
+        plan: &PrunePlan,
+        pipe: impl AsyncRead + Unpin,
+    ) -> ProgramListing {
+        let mut said = ProgramListing::default();
         let mut reader = BufReader::new(pipe);
         let mut line = Vec::new();
         // A read error ends the output like its end does; the exit status judges.
@@ -176,19 +181,19 @@ mod tests {
     const OLD: &str = "base_000000010000000000000002";
     const NEW: &str = "base_000000010000000000000008";
 
-    fn heard(lines: &[String]) -> Said {
+    fn listing_of(lines: &[String]) -> ProgramListing {
         let backup = |name: &str, action| BackupPlan {
             name: name.to_owned(),
             action,
             reason: String::new(),
             bytes: 0,
         };
-        let plan = Plan {
+        let plan = PrunePlan {
             backups: vec![backup(OLD, Action::Delete), backup(NEW, Action::Keep)],
             wal: Vec::new(),
             before: None,
         };
-        let mut said = Said::default();
+        let mut said = ProgramListing::default();
         for line in lines {
             said.hear(Program::WalG, &plan, SegmentSize::default(), line);
         }
@@ -224,13 +229,13 @@ mod tests {
             ),
             ("silent", vec![], Some(nothing)),
         ] {
-            let disagrees = |said: Said| said.disagrees(false);
-            let on_stdout = heard(&lines).and(heard(&[]));
+            let disagrees = |said: ProgramListing| said.disagrees(false);
+            let on_stdout = listing_of(&lines).and(listing_of(&[]));
             assert_eq!(disagrees(on_stdout).as_deref(), dry, "{what}");
-            let on_stderr = heard(&[]).and(heard(&lines));
+            let on_stderr = listing_of(&[]).and(listing_of(&lines));
             assert_eq!(disagrees(on_stderr).as_deref(), dry, "{what}");
         }
         // After the deletion the bucket itself is read.
-        assert_eq!(heard(&[]).disagrees(true), None);
+        assert_eq!(listing_of(&[]).disagrees(true), None);
     }
 }

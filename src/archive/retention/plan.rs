@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Seen;
+use super::ArchiveState;
 use super::rules::{Rules, Why, why_not_counted};
 use super::wal::{WalPlan, plan_wal, position};
 use crate::config::Retention;
@@ -50,7 +50,7 @@ pub struct BackupPlan {
 
 /// All that stands in a repository, decided; histories are always kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Plan {
+pub struct PrunePlan {
     pub backups: Vec<BackupPlan>,
     pub wal: Vec<WalPlan>,
     /// The full backup before which all is deleted that is not spared, and the segment that it starts in.
@@ -58,7 +58,7 @@ pub struct Plan {
     pub before: Option<(String, WalSegment)>,
 }
 
-impl Plan {
+impl PrunePlan {
     /// Stored bytes that are deleted, and that are kept.
     pub fn bytes(&self) -> (u64, u64) {
         let backups = self.backups.iter().map(|it| (it.action.keeps(), it.bytes));
@@ -78,32 +78,36 @@ impl Plan {
     }
 }
 
-/// Plans what `policy` keeps of `seen` at `now`.
+/// Plans what `policy` keeps of `state` at `now`.
 ///
 /// # Errors
 /// Why nothing may be deleted at all.
-pub fn plan_retention(seen: &Seen, policy: Retention, now: Timestamp) -> Result<Plan, String> {
-    if let Some(reason) = why_not(seen) {
+pub fn plan_retention(
+    state: &ArchiveState,
+    policy: Retention,
+    now: Timestamp,
+) -> Result<PrunePlan, String> {
+    if let Some(reason) = why_not(state) {
         return Err(reason);
     }
-    let rules = Rules::new(seen, policy, now);
-    let backups = &seen.catalog.backups;
+    let rules = Rules::new(state, policy, now);
+    let backups = &state.catalog.backups;
     let mut kept: BTreeMap<&str, Why> = BTreeMap::new();
     if rules.newest().is_none() {
-        return Ok(keep_all(seen));
+        return Ok(keep_all(state));
     }
     for backup in backups {
         let why = rules.why_kept(backup);
         kept.extend(why.map(|why| (backup.name.as_str(), why)));
     }
-    keep_chains(seen, &mut kept);
-    let before = kept_from(seen, &kept);
+    keep_chains(state, &mut kept);
+    let before = kept_from(state, &kept);
     let decide = |backup: &Backup| {
         let (name, why) = (&backup.name, kept.get(backup.name.as_str()));
         let action = match why {
-            Some(why) if why.keeper && !seen.is_spared(name) => Action::Mark,
+            Some(why) if why.keeper && !state.is_spared(name) => Action::Mark,
             Some(_) => Action::Keep,
-            None if seen.is_own_mark(name) => Action::UnmarkAndDelete,
+            None if state.is_own_mark(name) => Action::UnmarkAndDelete,
             None => Action::Delete,
         };
         BackupPlan {
@@ -111,46 +115,46 @@ pub fn plan_retention(seen: &Seen, policy: Retention, now: Timestamp) -> Result<
             action,
             reason: match why {
                 Some(why) => why.reason.clone(),
-                None => why_deleted(seen, backup, policy),
+                None => why_deleted(state, backup, policy),
             },
-            bytes: seen.bytes(backup),
+            bytes: state.bytes(backup),
         }
     };
     let decided: Vec<BackupPlan> = backups.iter().map(decide).collect();
     let spared: BTreeSet<&str> = decided
         .iter()
-        .filter(|it| it.action == Action::Mark || it.action.keeps() && seen.is_spared(&it.name))
+        .filter(|it| it.action == Action::Mark || it.action.keeps() && state.is_spared(&it.name))
         .map(|it| it.name.as_str())
         .collect();
-    Ok(Plan {
-        wal: plan_wal(&seen.catalog, before.as_ref(), &spared),
+    Ok(PrunePlan {
+        wal: plan_wal(&state.catalog, before.as_ref(), &spared),
         before: before.map(|(backup, start)| (backup.name.clone(), start)),
         backups: decided,
     })
 }
 
 /// Where no backup counts, any of them and any WAL may be the last that is of use.
-fn keep_all(seen: &Seen) -> Plan {
+fn keep_all(state: &ArchiveState) -> PrunePlan {
     let keep = |backup: &Backup| {
         let nothing = "no backup can be restored, so nothing is deleted";
-        let bad = why_not_counted(seen, backup);
+        let bad = why_not_counted(state, backup);
         BackupPlan {
             name: backup.name.clone(),
             action: Action::Keep,
             reason: bad.map_or_else(|| nothing.to_owned(), |bad| format!("{bad}; {nothing}")),
-            bytes: seen.bytes(backup),
+            bytes: state.bytes(backup),
         }
     };
-    Plan {
-        backups: seen.catalog.backups.iter().map(keep).collect(),
-        wal: plan_wal(&seen.catalog, None, &BTreeSet::new()),
+    PrunePlan {
+        backups: state.catalog.backups.iter().map(keep).collect(),
+        wal: plan_wal(&state.catalog, None, &BTreeSet::new()),
         before: None,
     }
 }
 
 /// Why nothing may be deleted at all: what was read is not whole, or not this cluster's alone.
-fn why_not(seen: &Seen) -> Option<String> {
-    for backup in &seen.catalog.backups {
+fn why_not(state: &ArchiveState) -> Option<String> {
+    for backup in &state.catalog.backups {
         if let Some(damage) = &backup.damage {
             return Some(format!(
                 "the sentinel of {} is damaged: {damage}",
@@ -158,27 +162,27 @@ fn why_not(seen: &Seen) -> Option<String> {
             ));
         }
         let of = backup.sentinel.as_ref().and_then(|it| it.system_identifier);
-        if let Some(of) = of.filter(|of| *of != seen.system_identifier) {
+        if let Some(of) = of.filter(|of| *of != state.system_identifier) {
             return Some(format!(
                 "{} is of another cluster: its system identifier is {of}, this node's {}",
-                backup.name, seen.system_identifier
+                backup.name, state.system_identifier
             ));
         }
     }
     // The programs reckon by the segment in its name which WAL is older, and would delete what it needs itself.
-    let size = seen.catalog.wal.size;
+    let size = state.catalog.wal.size;
     let misnamed = |backup: &&Backup| !backup.is_named_after(size);
-    if let Some(backup) = seen.catalog.backups.iter().find(misnamed) {
+    if let Some(backup) = state.catalog.backups.iter().find(misnamed) {
         return Some(format!(
             "the name of {} does not fit its start LSN with WAL segments of {} MiB: it was taken with another segment size",
             backup.name,
             size.mebibytes()
         ));
     }
-    if let Some(reason) = seen.catalog.wal.foreign.values().next() {
+    if let Some(reason) = state.catalog.wal.foreign.values().next() {
         return Some(reason.clone());
     }
-    let mut histories = seen.catalog.wal.histories.iter();
+    let mut histories = state.catalog.wal.histories.iter();
     histories.find_map(|(timeline, history)| {
         let reason = history.as_ref().err()?;
         Some(format!(
@@ -188,8 +192,8 @@ fn why_not(seen: &Seen) -> Option<String> {
 }
 
 /// What a kept backup builds on is kept, as far as it is there.
-fn keep_chains<'a>(seen: &'a Seen, kept: &mut BTreeMap<&'a str, Why>) {
-    let catalog = &seen.catalog;
+fn keep_chains<'a>(state: &'a ArchiveState, kept: &mut BTreeMap<&'a str, Why>) {
+    let catalog = &state.catalog;
     let finished: Vec<(&str, bool)> = kept
         .iter()
         .map(|(name, why)| (*name, why.recovers))
@@ -209,14 +213,17 @@ fn keep_chains<'a>(seen: &'a Seen, kept: &mut BTreeMap<&'a str, Why>) {
 }
 
 /// The newest full backup that nothing lies before which must be kept, but for what the program spares.
-fn kept_from<'a>(seen: &'a Seen, kept: &BTreeMap<&str, Why>) -> Option<(&'a Backup, WalSegment)> {
-    let size = seen.catalog.wal.size;
-    let bounds = seen.catalog.backups.iter().filter(|backup| {
+fn kept_from<'a>(
+    state: &'a ArchiveState,
+    kept: &BTreeMap<&str, Why>,
+) -> Option<(&'a Backup, WalSegment)> {
+    let size = state.catalog.wal.size;
+    let bounds = state.catalog.backups.iter().filter(|backup| {
         kept.get(backup.name.as_str())
-            .is_some_and(|why| why.recovers || !(why.keeper || seen.is_spared(&backup.name)))
+            .is_some_and(|why| why.recovers || !(why.keeper || state.is_spared(&backup.name)))
     });
     let oldest = bounds.filter_map(|backup| position(backup, size)).min()?;
-    let fulls = seen.catalog.backups.iter().filter(|backup| {
+    let fulls = state.catalog.backups.iter().filter(|backup| {
         let sentinel = backup.sentinel.as_ref();
         sentinel.is_some_and(|sentinel| sentinel.delta.is_none())
     });
@@ -226,8 +233,8 @@ fn kept_from<'a>(seen: &'a Seen, kept: &BTreeMap<&str, Why>) -> Option<(&'a Back
         .max_by_key(|(_, start)| *start)
 }
 
-fn why_deleted(seen: &Seen, backup: &Backup, policy: Retention) -> String {
-    if seen.deleting.contains(&backup.name) {
+fn why_deleted(state: &ArchiveState, backup: &Backup, policy: Retention) -> String {
+    if state.deleting.contains(&backup.name) {
         return "its deletion was begun, and stopped".to_owned();
     }
     if backup.sentinel.is_none() {
@@ -235,7 +242,7 @@ fn why_deleted(seen: &Seen, backup: &Backup, policy: Retention) -> String {
     }
     let (days, fulls) = (policy.window_days.unwrap_or_default(), policy.fulls);
     let older = format!("older than the window of {days} days and the newest {fulls} full backups");
-    match why_not_counted(seen, backup) {
+    match why_not_counted(state, backup) {
         Some(reason) => format!("{older}; {reason}"),
         None => older,
     }

@@ -79,7 +79,7 @@ fn delta_of(name: &str, from: &str) -> Backup {
 }
 
 /// WAL on timeline 1 from day 1 to 100, 100 bytes a segment; 1000 bytes a backup.
-fn seen(backups: Vec<Backup>) -> Seen {
+fn state(backups: Vec<Backup>) -> ArchiveState {
     let mut wal = Wal::default();
     for number in 1..=100 {
         let stored = Stored {
@@ -105,7 +105,7 @@ fn seen(backups: Vec<Backup>) -> Seen {
             },
         )
     };
-    Seen {
+    ArchiveState {
         system_identifier: 7,
         folders: backups.iter().map(folder).collect(),
         marks: BTreeMap::new(),
@@ -116,21 +116,21 @@ fn seen(backups: Vec<Backup>) -> Seen {
     }
 }
 
-fn fulls(days: &[u64]) -> Seen {
-    seen(days.iter().map(|day| full(&name(*day))).collect())
+fn fulls(days: &[u64]) -> ArchiveState {
+    state(days.iter().map(|day| full(&name(*day))).collect())
 }
 
-fn plan(seen: &Seen, policy: Retention) -> Plan {
-    plan_retention(seen, policy, at(101)).unwrap()
+fn plan(state: &ArchiveState, policy: Retention) -> PrunePlan {
+    plan_retention(state, policy, at(101)).unwrap()
 }
 
 /// The days of the backups that go, or that are marked.
-fn with(plan: &Plan, action: Action) -> Vec<String> {
+fn with(plan: &PrunePlan, action: Action) -> Vec<String> {
     let found = plan.backups.iter().filter(|it| it.action == action);
     found.map(|it| it.name.clone()).collect()
 }
 
-fn reason<'a>(plan: &'a Plan, name: &str) -> &'a str {
+fn reason<'a>(plan: &'a PrunePlan, name: &str) -> &'a str {
     let found = plan.backups.iter().find(|it| it.name == name);
     &found.unwrap().reason
 }
@@ -140,7 +140,7 @@ fn names(days: &[u64]) -> Vec<String> {
 }
 
 /// The numbers of timeline 1 that go, as spans.
-fn deleted_wal(plan: &Plan) -> Vec<(u64, u64)> {
+fn deleted_wal(plan: &PrunePlan) -> Vec<(u64, u64)> {
     let gone = plan.wal.iter().filter(|it| !it.keep);
     gone.map(|it| it.numbers).collect()
 }
@@ -212,7 +212,7 @@ fn a_kept_delta_keeps_its_chain_and_a_full_backup_goes_only_with_all_its_deltas(
         ..NOTHING
     };
     let (d50, d60, d95) = (delta(50, 40), delta(60, 50), delta(95, 90));
-    let chain = seen(vec![
+    let chain = state(vec![
         full(&name(40)),
         delta_of(&d50, &name(40)),
         delta_of(&d60, &d50),
@@ -236,7 +236,7 @@ fn a_kept_delta_keeps_its_chain_and_a_full_backup_goes_only_with_all_its_deltas(
 
     // A delta that nothing kept builds on goes alone, and the WAL stays from its full backup on.
     let (side, tip) = (delta(50, 40), delta(90, 40));
-    let star = seen(vec![
+    let star = state(vec![
         full(&name(40)),
         delta_of(&side, &name(40)),
         delta_of(&tip, &name(40)),
@@ -254,7 +254,7 @@ fn a_kept_delta_keeps_its_chain_and_a_full_backup_goes_only_with_all_its_deltas(
 
 #[test]
 fn what_is_never_deleted() {
-    let only = |all: &Seen, name: &str, why: &str| {
+    let only = |all: &ArchiveState, name: &str, why: &str| {
         let planned = plan(all, NOTHING);
         assert!(
             with(&planned, Action::Delete)
@@ -316,7 +316,7 @@ fn what_is_never_deleted() {
     assert_eq!(with(&plan(&late, NOTHING), Action::Delete), names(&[95]));
 
     // An unfinished one that may be at work, and what lies after it; an older one goes.
-    let mut at_work = seen(vec![
+    let mut at_work = state(vec![
         full(&name(40)),
         unfinished(60),
         unfinished(70),
@@ -336,7 +336,7 @@ fn what_is_never_deleted() {
     // Only a full backup can bound a deletion.
     assert_eq!(planned.before.as_ref().unwrap().0, name(40));
 
-    let unknown = seen(vec![backup(&name(40), ""), full(&name(90))]);
+    let unknown = state(vec![backup(&name(40), ""), full(&name(90))]);
     only(&unknown, &name(40), "of which cluster");
 }
 
@@ -421,7 +421,7 @@ fn wal_of_older_timelines_goes_only_when_no_kept_backup_begins_there() {
 
 #[test]
 fn nothing_is_planned_over_a_repository_that_is_not_whole_or_not_ours_alone() {
-    let foreign = seen(vec![
+    let foreign = state(vec![
         full(&name(10)),
         backup(&name(20), r#","SystemIdentifier":8"#),
     ]);
@@ -435,7 +435,7 @@ fn nothing_is_planned_over_a_repository_that_is_not_whole_or_not_ours_alone() {
         .insert(Timeline(2), Err("encrypted".to_owned()));
     let mut elsewhere = fulls(&[10, 20]);
     elsewhere.system_identifier = 9;
-    for (seen, words) in [
+    for (state, words) in [
         (
             foreign,
             "is of another cluster: its system identifier is 8, this node's 7",
@@ -450,7 +450,7 @@ fn nothing_is_planned_over_a_repository_that_is_not_whole_or_not_ours_alone() {
         ),
         (elsewhere, "its system identifier is 7, this node's 9"),
     ] {
-        let refused = plan_retention(&seen, NOTHING, at(101)).unwrap_err();
+        let refused = plan_retention(&state, NOTHING, at(101)).unwrap_err();
         assert!(refused.contains(words), "{refused}");
     }
 }

@@ -131,7 +131,7 @@ fn xdbs_own_marks_come_off_and_a_persons_stay() {
 #[test]
 fn a_permanent_delta_keeps_what_it_builds_on() {
     let child = delta(50, 40);
-    let mut all = seen(vec![
+    let mut all = state(vec![
         full(&name(40)),
         delta_of(&child, &name(40)),
         full(&name(100)),

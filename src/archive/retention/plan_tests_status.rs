@@ -18,7 +18,7 @@ fn tested(passed: bool, spares_backup: bool) -> Tests {
 }
 
 /// Days 10, 40 and 90, with restore tests of the newest.
-fn newest_tested(tests: Tests) -> Seen {
+fn newest_tested(tests: Tests) -> ArchiveState {
     let mut all = fulls(&[10, 40, 90]);
     all.catalog.backups[2].tests = tests;
     all
@@ -115,7 +115,7 @@ fn a_mark_that_may_be_there_keeps_a_backup_unless_its_deletion_was_begun() {
 }
 
 /// Beside what is there, a full backup a day and all of its WAL.
-fn add_timeline_2(all: &mut Seen, days: &[u64]) {
+fn add_timeline_2(all: &mut ArchiveState, days: &[u64]) {
     for &number in days {
         let stored = Stored {
             size: 1,
@@ -127,7 +127,7 @@ fn add_timeline_2(all: &mut Seen, days: &[u64]) {
     }
 }
 
-fn history(all: &mut Seen, timeline: u32, text: &str) {
+fn history(all: &mut ArchiveState, timeline: u32, text: &str) {
     let histories = &mut all.catalog.wal.histories;
     histories.insert(Timeline(timeline), Ok(text.parse().unwrap()));
 }

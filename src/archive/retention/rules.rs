@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::wal::position;
-use super::{Mark, Seen};
+use super::{ArchiveState, Mark};
 use crate::config::Retention;
 use crate::repository::catalog::{Backup, State};
 
@@ -51,7 +51,7 @@ impl Why {
 
 /// The rules, and what of the repository they go by.
 pub(super) struct Rules<'a> {
-    seen: &'a Seen,
+    state: &'a ArchiveState,
     policy: Retention,
     now: Timestamp,
     /// Backups that may stand in for an older one, oldest first.
@@ -61,11 +61,11 @@ pub(super) struct Rules<'a> {
 }
 
 impl<'a> Rules<'a> {
-    pub(super) fn new(seen: &'a Seen, policy: Retention, now: Timestamp) -> Self {
-        let good = good(seen);
+    pub(super) fn new(state: &'a ArchiveState, policy: Retention, now: Timestamp) -> Self {
+        let good = good(state);
         let keepers = keepers(&good, policy);
         Self {
-            seen,
+            state,
             policy,
             now,
             good,
@@ -88,7 +88,7 @@ impl<'a> Rules<'a> {
 
     /// By backup, not by test: testing an old one once more proves no less of a newer one.
     fn newest_proven(&self) -> Option<&'a Backup> {
-        let proven = &self.seen.proven;
+        let proven = &self.state.proven;
         let mut newest_first = self.good.iter().rev().copied();
         newest_first.find(|backup| proven.contains(&backup.name))
     }
@@ -96,23 +96,23 @@ impl<'a> Rules<'a> {
     /// The first rule that keeps `backup`; `None` where none does. Chains are the plan's.
     pub(super) fn why_kept(&self, backup: &Backup) -> Option<Why> {
         let name = backup.name.as_str();
-        let permanent = self.seen.marks.contains_key(name);
+        let permanent = self.state.marks.contains_key(name);
         let Some(sentinel) = &backup.sentinel else {
             return self
                 .may_be_at_work(name)
                 .then(|| Why::recovers("unfinished, and younger than a day: it may be at work"));
         };
         // Half of it may be gone; a mark keeps what is left.
-        let lost_its_mark = self.seen.marks.get(name) == Some(&Mark::Unknown);
-        if self.seen.deleting.contains(name) && (!permanent || lost_its_mark) {
+        let lost_its_mark = self.state.marks.get(name) == Some(&Mark::Unknown);
+        if self.state.deleting.contains(name) && (!permanent || lost_its_mark) {
             return None;
         }
         if sentinel.system_identifier.is_none() {
             return Some(Why::recovers("it does not say of which cluster it is"));
         }
         let why = self.why_recoverable(backup).or_else(|| {
-            if permanent && !self.seen.is_own_mark(name) {
-                let reason = match self.seen.marks.get(name) {
+            if permanent && !self.state.is_own_mark(name) {
+                let reason = match self.state.marks.get(name) {
                     Some(Mark::Unknown) => {
                         "its metadata.json is missing, so a permanent mark is not ruled out"
                     }
@@ -128,7 +128,7 @@ impl<'a> Rules<'a> {
                 ))
             })
         });
-        why.map(|why| match why_not_counted(self.seen, backup) {
+        why.map(|why| match why_not_counted(self.state, backup) {
             Some(bad) => Why {
                 reason: format!("{bad}; {}", why.reason),
                 ..why
@@ -140,7 +140,7 @@ impl<'a> Rules<'a> {
     fn why_recoverable(&self, backup: &Backup) -> Option<Why> {
         let name = backup.name.as_str();
         // What followed a backup below the end of what was deleted is gone: it is no part of any window.
-        let recovers = !is_pruned(self.seen, backup);
+        let recovers = !is_pruned(self.state, backup);
         let why = |reason: String| {
             Some(Why {
                 recovers,
@@ -183,8 +183,8 @@ impl<'a> Rules<'a> {
     }
 
     fn may_be_at_work(&self, name: &str) -> bool {
-        let folder = self.seen.folders.get(name);
-        !self.seen.deleting.contains(name)
+        let folder = self.state.folders.get(name);
+        !self.state.deleting.contains(name)
             && folder.is_none_or(|folder| self.now.duration_since(folder.newest) < AT_WORK)
     }
 
@@ -197,11 +197,11 @@ impl<'a> Rules<'a> {
     }
 
     fn recoverable(&self) -> impl DoubleEndedIterator<Item = &'a Backup> {
-        let seen = self.seen;
+        let state = self.state;
         self.good
             .iter()
             .copied()
-            .filter(move |backup| !is_pruned(seen, backup))
+            .filter(move |backup| !is_pruned(state, backup))
     }
 
     /// The newest backup from before the window: without it, the window's first moments could not be recovered to.
@@ -225,25 +225,25 @@ impl<'a> Rules<'a> {
 ///
 /// A backup that a promotion left does not lead to the newest timeline, however new it is. It counts only where no backup does,
 /// as in a restore; otherwise it is kept by its age.
-fn good(seen: &Seen) -> Vec<&Backup> {
-    let backups = seen.catalog.backups.iter();
-    let stay = backups.filter(|backup| !seen.deleting.contains(&backup.name));
-    let of = |state| {
-        let is_of = move |backup: &&Backup| seen.catalog.status(backup).state == state;
+fn good(state: &ArchiveState) -> Vec<&Backup> {
+    let backups = state.catalog.backups.iter();
+    let stay = backups.filter(|backup| !state.deleting.contains(&backup.name));
+    let of = |wanted| {
+        let is_of = move |backup: &&Backup| state.catalog.status(backup).state == wanted;
         stay.clone().filter(is_of).collect::<Vec<_>>()
     };
     let mut good = of(State::Complete);
     if good.is_empty() {
         good = of(State::Left);
     }
-    good.retain(|backup| why_not_counted(seen, backup).is_none());
+    good.retain(|backup| why_not_counted(state, backup).is_none());
     good.sort_by_key(|backup| backup.finished_at);
     good
 }
 
 /// Why no other backup may be deleted for the sake of `backup`.
-pub(super) fn why_not_counted(seen: &Seen, backup: &Backup) -> Option<String> {
-    let status = seen.catalog.status(backup);
+pub(super) fn why_not_counted(state: &ArchiveState, backup: &Backup) -> Option<String> {
+    let status = state.catalog.status(backup);
     match status.state {
         // A restore test that failed for whatever reason has not shown that it replaces another.
         State::Complete | State::Left => backup.tests.newest.as_ref()?.failure(),
@@ -257,8 +257,8 @@ pub(super) fn why_not_counted(seen: &Seen, backup: &Backup) -> Option<String> {
 }
 
 /// Retention has deleted the WAL that followed it.
-fn is_pruned(seen: &Seen, backup: &Backup) -> bool {
-    let wal = &seen.catalog.wal;
+fn is_pruned(state: &ArchiveState, backup: &Backup) -> bool {
+    let wal = &state.catalog.wal;
     position(backup, wal.size).is_some_and(|start| wal.is_pruned(start))
 }
 
@@ -286,23 +286,23 @@ fn keepers<'a>(good: &[&'a Backup], policy: Retention) -> BTreeMap<&'a str, Stri
     ];
     let mut keepers = BTreeMap::new();
     for (count, period) in periods {
-        let mut seen: Vec<String> = Vec::new();
+        let mut periods: Vec<String> = Vec::new();
         for backup in good.iter().rev().filter(|backup| sentinel_is_full(backup)) {
             let Some(finished) = backup.finished_at else {
                 continue;
             };
             let period = period(finished.to_zoned(TimeZone::UTC).date());
-            if seen.contains(&period) {
+            if periods.contains(&period) {
                 continue;
             }
-            if seen.len() >= count as usize {
+            if periods.len() >= count as usize {
                 break;
             }
             // The longest period is named: it keeps the backup for longest.
             keepers
                 .entry(backup.name.as_str())
                 .or_insert_with(|| period.clone());
-            seen.push(period);
+            periods.push(period);
         }
     }
     keepers

@@ -1,4 +1,4 @@
-//! A prune: look, plan, let the program delete, look again.
+//! A prune: read, plan, let the program delete, read again.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use serde::Serialize;
 use super::check::compare;
 use super::delete::{Deleter, Deletion};
 use super::lock::PruneLock;
-use super::look::look;
+use super::read::read_state;
 use super::wal::position;
-use super::{Action, Plan, RetentionError, Seen, plan_retention};
+use super::{Action, ArchiveState, PrunePlan, RetentionError, plan_retention};
 use crate::archive::backup::judge::judge_server;
 use crate::config::{Node, Retention};
 use crate::model::WalSegment;
@@ -29,9 +29,9 @@ const ANSWER: Duration = Duration::from_secs(10);
 
 /// A prune that finished.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub struct PruneReport {
     #[serde(flatten)]
-    pub plan: Plan,
+    pub plan: PrunePlan,
     /// What the plan keeps and is gone.
     pub gone: Vec<String>,
     /// What the plan deletes and is still there.
@@ -48,9 +48,9 @@ pub async fn plan(
     repository: &Repository,
     node: &Node,
     retention: Retention,
-) -> Result<Plan, RetentionError> {
-    let place = Place::find(repository, node, retention).await?;
-    Ok(place.look_and_plan().await?.1)
+) -> Result<PrunePlan, RetentionError> {
+    let place = PruneContext::find(repository, node, retention).await?;
+    Ok(place.read_and_plan().await?.1)
 }
 
 /// Deletes what retention does not keep, and compares the bucket with the plan.
@@ -62,14 +62,14 @@ pub async fn prune(
     repository: &Repository,
     node: &Node,
     retention: Retention,
-) -> Result<Report, RetentionError> {
+) -> Result<PruneReport, RetentionError> {
     if retention.window_days.is_some() && process::runs_as_root() {
         let reason =
             "root's lock and files would stand in the way of the database's user".to_owned();
         let hint = "run it as the database's user: runuser -u postgres -- xdb prune".to_owned();
         return Err(RepositoryError::Refused { reason, hint }.into());
     }
-    let place = Place::find(repository, node, retention).await?;
+    let place = PruneContext::find(repository, node, retention).await?;
     let mut lock = PruneLock::take(repository, node).await?;
     // Of locks that were lost the marks stay, and the next run finds them.
     let pruned = lock.during(place.prune()).await?;
@@ -78,7 +78,7 @@ pub async fn prune(
 }
 
 /// Where is pruned, and by whom.
-struct Place<'a> {
+struct PruneContext<'a> {
     repository: &'a Repository,
     node: &'a Node,
     retention: Retention,
@@ -87,7 +87,7 @@ struct Place<'a> {
     server: Server,
 }
 
-impl<'a> Place<'a> {
+impl<'a> PruneContext<'a> {
     async fn find(
         repository: &'a Repository,
         node: &'a Node,
@@ -114,24 +114,24 @@ impl<'a> Place<'a> {
         (self.control.system_identifier, &self.repository.location)
     }
 
-    async fn look(&self) -> Result<Seen, RetentionError> {
-        look(self.repository, self.control.system_identifier).await
+    async fn read_state(&self) -> Result<ArchiveState, RetentionError> {
+        read_state(self.repository, self.control.system_identifier).await
     }
 
-    async fn look_and_plan(&self) -> Result<(Seen, Plan), RetentionError> {
-        let mut seen = self.look().await?;
-        self.repository.judge_damaged(&mut seen.catalog).await?;
+    async fn read_and_plan(&self) -> Result<(ArchiveState, PrunePlan), RetentionError> {
+        let mut archive = self.read_state().await?;
+        self.repository.read_damage(&mut archive.catalog).await?;
         let state = StateFiles::of(&self.node.state_directory);
         let newer = match position_of(self.repository.data_directory(), &self.server) {
             Some(own) => superseded(&self.timelines, &state, &own).await?,
             None => None,
         };
         let refused = judge_server(&self.control, &self.server, newer.as_ref())
-            .or_else(|| self.judge_size(&seen.catalog));
+            .or_else(|| self.judge_size(&archive.catalog));
         if let Some((reason, hint)) = refused.or(self.why_doubtful().await?) {
             return Err(RepositoryError::Refused { reason, hint }.into());
         }
-        let planned = plan_retention(&seen, self.retention, Timestamp::now());
+        let planned = plan_retention(&archive, self.retention, Timestamp::now());
         let refused = |reason| {
             RepositoryError::Refused {
             reason,
@@ -139,7 +139,7 @@ impl<'a> Place<'a> {
         }
         };
         let plan = planned.map_err(refused)?;
-        Ok((seen, plan))
+        Ok((archive, plan))
     }
 
     /// With another segment size the names in the repository mean other positions.
@@ -178,8 +178,8 @@ impl<'a> Place<'a> {
         }))
     }
 
-    async fn prune(&self) -> Result<Report, RetentionError> {
-        let (before, plan) = self.look_and_plan().await?;
+    async fn prune(&self) -> Result<PruneReport, RetentionError> {
+        let (before, plan) = self.read_and_plan().await?;
         let deleter = Deleter {
             repository: self.repository,
             size: before.catalog.wal.size,
@@ -204,7 +204,7 @@ impl<'a> Place<'a> {
         }
         forget_catalog(&self.node.state_directory).await;
         // What is stored counts here: damage that a test found in between is no loss by this prune.
-        let difference = compare(&plan, &before, &self.look().await?);
+        let difference = compare(&plan, &before, &self.read_state().await?);
         pruned
             .deleting
             .retain(|name| difference.left.contains(name));
@@ -216,14 +216,14 @@ impl<'a> Place<'a> {
     async fn mark(
         &self,
         deleter: &Deleter<'_>,
-        seen: &Seen,
-        plan: &Plan,
+        state: &ArchiveState,
+        plan: &PrunePlan,
     ) -> Result<(), RetentionError> {
         let of = self.archive();
         let by = &self.node.hostname;
         // Of marks that were never made, or that somebody took off: the next one may be a person's.
-        let is_unmarked = |name: &&String| !seen.marks.contains_key(*name);
-        for name in seen.keepers.iter().filter(is_unmarked) {
+        let is_unmarked = |name: &&String| !state.marks.contains_key(*name);
+        for name in state.keepers.iter().filter(is_unmarked) {
             self.repository.shared.drop_keeper(of, name).await?;
         }
         for backup in &plan.backups {
@@ -247,21 +247,25 @@ impl<'a> Place<'a> {
     /// What is noted before anything is deleted; what went before stays gone.
     fn pruned(
         &self,
-        seen: &Seen,
-        plan: &Plan,
+        state: &ArchiveState,
+        plan: &PrunePlan,
         deleting: BTreeSet<String>,
         now: Timestamp,
     ) -> Pruned {
         let start = plan.before.as_ref().map(|(_, start)| *start);
-        let before: Option<WalSegment> = start.max(seen.catalog.wal.pruned_before);
-        let before = before.map(|segment| segment.name(seen.catalog.wal.size));
+        let before: Option<WalSegment> = start.max(state.catalog.wal.pruned_before);
+        let before = before.map(|segment| segment.name(state.catalog.wal.size));
         let by = &self.node.hostname;
         Pruned::new(self.archive(), before, deleting, by, now)
     }
 
     /// The programs know no unfinished backup, and delete one only with what is older than a finished one.
-    async fn delete_unfinished(&self, seen: &Seen, name: &str) -> Result<(), RetentionError> {
-        let folder = seen.folders.get(name);
+    async fn delete_unfinished(
+        &self,
+        state: &ArchiveState,
+        name: &str,
+    ) -> Result<(), RetentionError> {
+        let folder = state.folders.get(name);
         for object in folder.into_iter().flat_map(|folder| &folder.objects) {
             let key = self.repository.key(&format!("basebackups_005/{object}"));
             self.repository.bucket.delete(&key).await?;
@@ -269,8 +273,8 @@ impl<'a> Place<'a> {
         Ok(())
     }
 
-    fn report(&self, plan: Plan, gone: Vec<String>, left: Vec<String>) -> Report {
-        Report {
+    fn report(&self, plan: PrunePlan, gone: Vec<String>, left: Vec<String>) -> PruneReport {
+        PruneReport {
             plan,
             gone,
             left,
@@ -280,8 +284,8 @@ impl<'a> Place<'a> {
 }
 
 /// The calls that bring `plan` about, and the unfinished backups that none of them reaches.
-fn deletions<'a>(seen: &Seen, plan: &'a Plan) -> (Vec<Deletion<'a>>, Vec<&'a str>) {
-    let catalog = &seen.catalog;
+fn deletions<'a>(state: &ArchiveState, plan: &'a PrunePlan) -> (Vec<Deletion<'a>>, Vec<&'a str>) {
+    let catalog = &state.catalog;
     let (older, others): (Vec<_>, Vec<_>) = plan.deleted().partition(|it| {
         let backup = catalog.backup(&it.name);
         let start = backup.and_then(|backup| position(backup, catalog.wal.size));

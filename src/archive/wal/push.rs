@@ -12,7 +12,9 @@ use super::WalError;
 use super::client::{block_on, complain, configured, note, refuse_cut};
 use super::standby::{NeverComes, await_stored};
 use crate::archive::archiver::{HandOver, hand_over};
-use crate::archive::role::{Here, in_recovery, refuse_foreign_prefix, refuse_superseded, stopping};
+use crate::archive::role::{
+    LocalServer, in_recovery, refuse_foreign_prefix, refuse_superseded, stopping,
+};
 use crate::config::usual_state_directory;
 use crate::model::ArchiveFile;
 use crate::postgres;
@@ -114,7 +116,7 @@ async fn archive(
     if !stored.is_empty() && same_content(repository, &stored, path, name).await? {
         return Ok(());
     }
-    let place = Here {
+    let place = LocalServer {
         data_directory: &here,
         state_directory,
         segment: path,

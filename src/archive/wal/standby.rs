@@ -45,7 +45,7 @@ pub(in crate::archive) async fn await_stored(
             return Ok(None);
         }
         if why.is_none() && begun.elapsed() >= usual {
-            match look(repository, (here, name)).await? {
+            match list_stored(repository, (here, name)).await? {
                 Ok(never) => return Ok(Some(never)),
                 Err(waits) => why = Some(waits),
             }
@@ -183,7 +183,7 @@ impl Facts<'_> {
 }
 
 /// Reads the facts, and judges: why the file can come no more, or what it waits for.
-async fn look(
+async fn list_stored(
     repository: &Repository,
     (here, name): (&Path, &str),
 ) -> Result<Result<NeverComes, Waits>, WalError> {

@@ -15,7 +15,7 @@ use clap::Args;
 
 use super::exit::Exit;
 use crate::config::{Flag, Loaded};
-use crate::wait::{self, Ended, Options, Wanted};
+use crate::wait::{self, Options, WaitEnd, Wanted};
 use report::{Report, Style};
 
 /// Without `Debug`: a connection string may hold a password.
@@ -108,11 +108,11 @@ pub(crate) fn run(
 }
 
 async fn wait(targets: &[Options], report: &Report<'_>) -> anyhow::Result<Exit> {
-    let ended = wait::all_ready(targets, |index, signal| report.heard(index, signal)).await;
+    let ended = wait::all_ready(targets, |index, signal| report.show(index, signal)).await;
     report.ended(ended)?;
     Ok(match ended {
-        Ended::Ready => Exit::Good,
-        Ended::TimedOut => Exit::Bad,
-        Ended::Refused => Exit::Refused,
+        WaitEnd::Ready => Exit::Good,
+        WaitEnd::TimedOut => Exit::Bad,
+        WaitEnd::Refused => Exit::Refused,
     })
 }

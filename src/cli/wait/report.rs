@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::cli::exit::complain;
 use crate::cli::output;
-use crate::wait::{Ended, Next, Options, Signal};
+use crate::wait::{Next, Options, Signal, WaitEnd};
 
 const RUNBOOK: &str = "runbooks/wait.md";
 /// How often the probe asks systemd for more time. Progress is reported at the first beat, then at every third.
@@ -28,11 +28,11 @@ pub(super) struct Report<'a> {
     targets: &'a [Options],
     style: Style,
     begin: Instant,
-    seen: RefCell<Vec<Seen>>,
+    seen: RefCell<Vec<TargetState>>,
 }
 
 #[derive(Clone, PartialEq)]
-enum Seen {
+enum TargetState {
     Nothing,
     Ready,
     Failing(Signal),
@@ -40,7 +40,7 @@ enum Seen {
 
 /// What `--json` prints.
 #[derive(Serialize)]
-struct Answer<'a> {
+struct JsonReport<'a> {
     ready: bool,
     elapsed_secs: f64,
     targets: Vec<TargetAnswer<'a>>,
@@ -66,20 +66,21 @@ impl<'a> Report<'a> {
             targets,
             style,
             begin: Instant::now(),
-            seen: RefCell::new(vec![Seen::Nothing; targets.len()]),
+            seen: RefCell::new(vec![TargetState::Nothing; targets.len()]),
         }
     }
 
     /// Takes a target's new signal, or that it is ready.
-    pub(super) fn heard(&self, index: usize, signal: Option<&Signal>) {
+    pub(super) fn show(&self, index: usize, signal: Option<&Signal>) {
         if let Some(signal) = signal {
             self.say(&format!(
                 "waiting for {}: {signal}",
                 self.name(&self.targets[index])
             ));
         }
-        self.seen.borrow_mut()[index] =
-            signal.map_or(Seen::Ready, |signal| Seen::Failing(signal.clone()));
+        self.seen.borrow_mut()[index] = signal.map_or(TargetState::Ready, |signal| {
+            TargetState::Failing(signal.clone())
+        });
     }
 
     /// Extends systemd's deadline and reports progress, until it is dropped.
@@ -98,9 +99,11 @@ impl<'a> Report<'a> {
         for (target, seen) in self.targets.iter().zip(self.seen.borrow().iter()) {
             let place = self.name(target);
             match seen {
-                Seen::Ready => {}
-                Seen::Nothing => self.say(&format!("still waiting for {place} after {secs} s")),
-                Seen::Failing(signal) => {
+                TargetState::Ready => {}
+                TargetState::Nothing => {
+                    self.say(&format!("still waiting for {place} after {secs} s"));
+                }
+                TargetState::Failing(signal) => {
                     self.say(&format!(
                         "still waiting for {place} after {secs} s: {signal}"
                     ));
@@ -110,25 +113,25 @@ impl<'a> Report<'a> {
     }
 
     /// How it ended, in words and for `--json`.
-    pub(super) fn ended(&self, ended: Ended) -> std::io::Result<()> {
+    pub(super) fn ended(&self, ended: WaitEnd) -> std::io::Result<()> {
         let secs = self.begin.elapsed().as_secs_f64();
         match ended {
-            Ended::Ready => {
+            WaitEnd::Ready => {
                 for target in self.targets {
                     self.say(&format!("{} is ready after {secs:.1} s", self.name(target)));
                 }
             }
-            Ended::TimedOut => self.last_words(|_| "is not ready"),
+            WaitEnd::TimedOut => self.last_words(|_| "is not ready"),
             // The others were just not ready yet.
-            Ended::Refused => self.last_words(|next| match next {
+            WaitEnd::Refused => self.last_words(|next| match next {
                 Next::Refused => "refuses for good",
                 Next::Soon | Next::Later => "is not ready",
             }),
         }
         if self.style == Style::Json {
             let seen = self.seen.borrow();
-            let answer = Answer {
-                ready: ended == Ended::Ready,
+            let answer = JsonReport {
+                ready: ended == WaitEnd::Ready,
                 elapsed_secs: (secs * 1000.0).round() / 1000.0,
                 targets: self.targets.iter().zip(seen.iter()).map(answer).collect(),
             };
@@ -148,7 +151,7 @@ impl<'a> Report<'a> {
         for (target, seen) in self.targets.iter().zip(self.seen.borrow().iter()) {
             let place = self.name(target);
             match seen {
-                Seen::Failing(signal) => complain(
+                TargetState::Failing(signal) => complain(
                     &format!(
                         "{place} {} after {secs:.1} s: {signal} (look at: {}; runbook: {RUNBOOK})",
                         how(signal.next),
@@ -156,9 +159,9 @@ impl<'a> Report<'a> {
                     ),
                     None,
                 ),
-                Seen::Ready => self.say(&format!("{place} is ready")),
+                TargetState::Ready => self.say(&format!("{place} is ready")),
                 // The only reason of a wait that a signal ended so early, so `--quiet` must not suppress it.
-                Seen::Nothing => complain(
+                TargetState::Nothing => complain(
                     &format!("{place} was still in its first attempt after {secs:.1} s"),
                     None,
                 ),
@@ -181,16 +184,16 @@ impl<'a> Report<'a> {
     }
 }
 
-fn answer<'a>((target, seen): (&'a Options, &'a Seen)) -> TargetAnswer<'a> {
+fn answer<'a>((target, seen): (&'a Options, &'a TargetState)) -> TargetAnswer<'a> {
     let signal = match seen {
-        Seen::Failing(signal) => Some(signal),
-        Seen::Nothing | Seen::Ready => None,
+        TargetState::Failing(signal) => Some(signal),
+        TargetState::Nothing | TargetState::Ready => None,
     };
     TargetAnswer {
         host: &target.target.host,
         port: target.target.port,
         role: target.wanted.to_string(),
-        ready: *seen == Seen::Ready,
+        ready: *seen == TargetState::Ready,
         hop: signal.map(|signal| signal.hop.to_string()),
         reason: signal.map(|signal| signal.reason.as_str()),
         look_at: signal.map(|signal| signal.hop.look_at()),

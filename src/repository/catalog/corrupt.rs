@@ -34,7 +34,7 @@ pub(crate) enum Parts {
 ///
 /// # Errors
 /// When the bucket cannot be read.
-pub(crate) async fn judge_parts(
+pub(crate) async fn check_parts(
     repository: &Repository,
     chain: &[&Backup],
 ) -> Result<Parts, StorageError> {

@@ -24,7 +24,7 @@ impl Catalog {
     /// Takes in the mark, or why there is none: it must have been read before the listing, or it could be ahead of that.
     ///
     /// One of another cluster or repository says nothing of this one.
-    pub fn learn_end(&mut self, mark: Result<HighWater, String>, repository: &Location) {
+    pub fn apply_high_water(&mut self, mark: Result<HighWater, String>, repository: &Location) {
         self.wal.end = match mark.and_then(|mark| self.end_of(&mark, repository)) {
             Ok(segment) => End::Marked(segment),
             Err(reason) => End::Unverified(reason),

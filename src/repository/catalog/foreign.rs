@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use super::{Catalog, archived_name, sentinels, stored_header};
+use super::{Catalog, archived_name, backup_listing, stored_header};
 use crate::model::{ArchiveFile, Timeline, TimelineHistory, WalSegment};
 use crate::repository::{Repository, RepositoryError};
 use crate::storage::Object;
@@ -13,7 +13,7 @@ use crate::storage::Object;
 /// # Errors
 /// When the bucket cannot be read.
 pub(crate) async fn owners(repository: &Repository) -> Result<Vec<u64>, RepositoryError> {
-    let owners = sentinels::identifiers(repository).await?;
+    let owners = backup_listing::identifiers(repository).await?;
     if !owners.is_empty() {
         return Ok(owners.into_iter().collect());
     }

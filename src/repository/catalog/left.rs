@@ -6,7 +6,7 @@ impl Catalog {
     /// Why `backup` leads nowhere that counts: the newest timeline left its history before it was finished.
     ///
     /// It can be restored, but only to the WAL of a primary that another node's promotion had superseded.
-    pub fn why_left(&self, backup: &Backup) -> Option<String> {
+    pub fn why_superseded(&self, backup: &Backup) -> Option<String> {
         let finish = backup.sentinel.as_ref()?.finish_lsn;
         let (newest, history) = self.wal.histories.last_key_value()?;
         if *newest <= backup.timeline {
@@ -77,7 +77,7 @@ mod tests {
                 wal,
             };
             assert_eq!(
-                catalog.why_left(&backup).is_some(),
+                catalog.why_superseded(&backup).is_some(),
                 left,
                 "{timeline} {finish:X} {histories:?}"
             );

@@ -1,21 +1,21 @@
 //! The repository as xdb reads it from the bucket: backups, WAL, timelines, and what can be recovered from them.
 
 mod backup;
+mod backup_listing;
 mod corrupt;
 mod cut;
 mod end;
 #[cfg(test)]
 mod fixtures;
 mod foreign;
+mod kept_catalog;
 mod left;
+mod object_versions;
 mod read;
 mod recovery;
 mod restore_tests;
-mod seen;
 mod segment_size;
 mod sentinel;
-mod sentinels;
-mod snapshot;
 mod span;
 mod status;
 mod stored_parts;
@@ -25,17 +25,17 @@ mod window;
 
 pub(crate) use backup::Backup;
 pub(crate) use corrupt::{
-    Parts, begins_as_named, is_read, judge_parts, judge_stored, read_unpacked, unpack_into,
+    Parts, begins_as_named, check_parts, is_read, judge_stored, read_unpacked, unpack_into,
 };
 pub(crate) use end::End;
 pub(crate) use foreign::owners;
+pub(crate) use kept_catalog::{KeptCatalog, read};
 use read::unpacker;
 pub(crate) use read::{HISTORY_LIMIT, parse_stored_history, stored_header};
 pub(crate) use read::{decompressed, stored_files, tar_parts};
 pub(crate) use recovery::{RecoveryPath, UnreadHistory, plan_recovery};
 pub(crate) use restore_tests::{Tested, Tests};
 pub(crate) use sentinel::{Delta, Sentinel, Tablespace};
-pub(crate) use snapshot::{Snapshot, read};
 pub(crate) use span::Span;
 pub(crate) use status::{State, Status};
 pub(crate) use stored_parts::StoredParts;
@@ -71,7 +71,7 @@ impl Catalog {
             .backups
             .iter()
             .filter(|backup| backup.finished_at.is_some());
-        finished.max_by_key(|backup| (self.why_left(backup).is_none(), backup.finished_at))
+        finished.max_by_key(|backup| (self.why_superseded(backup).is_none(), backup.finished_at))
     }
 
     /// `backup` and what it builds on, the full backup first.
@@ -135,7 +135,7 @@ impl Catalog {
         match self.chain(backup) {
             Ok(chain) => chain
                 .windows(2)
-                .find_map(|pair| self.why_rotten(pair[0], pair[1])),
+                .find_map(|pair| self.why_inconsistent(pair[0], pair[1])),
             Err(reason) => Some(reason),
         }
     }
@@ -149,7 +149,7 @@ impl Catalog {
     }
 
     /// A delta whose parent holds pages of a history that the delta's own timeline left before (a failover in between).
-    fn why_rotten(&self, parent: &Backup, child: &Backup) -> Option<String> {
+    fn why_inconsistent(&self, parent: &Backup, child: &Backup) -> Option<String> {
         let finish = parent.sentinel.as_ref()?.finish_lsn;
         if parent.timeline == child.timeline {
             return None;

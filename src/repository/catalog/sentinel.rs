@@ -55,7 +55,8 @@ impl Sentinel {
     /// # Errors
     /// Says what is missing or malformed.
     pub fn parse(json: &[u8]) -> Result<Self, String> {
-        let written: Written = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        let written: SentinelJson =
+            serde_json::from_slice(json).map_err(|error| error.to_string())?;
         let delta = match (written.delta_from, written.delta_full_name) {
             (Some(from), full) => Some(Delta {
                 full: full.unwrap_or_else(|| from.clone()),
@@ -95,7 +96,7 @@ impl Sentinel {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Written {
+struct SentinelJson {
     #[serde(rename = "LSN")]
     lsn: Option<u64>,
     #[serde(rename = "FinishLSN")]

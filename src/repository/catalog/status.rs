@@ -49,7 +49,7 @@ impl Catalog {
                     .or_else(|| self.why_doubtful(backup)),
             ),
             (State::Disproved, self.why_disproved(backup)),
-            (State::Left, self.why_left(backup)),
+            (State::Left, self.why_superseded(backup)),
         ];
         let found = states
             .into_iter()

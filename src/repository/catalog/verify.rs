@@ -168,7 +168,7 @@ impl Catalog {
 
     /// Whether all that `acknowledgement` names lies in one gap; or no backup needs it, but the primary took it for archived,
     /// none of it is there, and a standby may wait for it.
-    pub fn lacks(&self, acknowledgement: &Acknowledgement) -> bool {
+    pub fn covers_gap_of(&self, acknowledgement: &Acknowledgement) -> bool {
         let parse = |name: &str| WalSegment::parse(name, self.wal.size).ok();
         let Some((first, last)) = parse(&acknowledgement.first).zip(parse(&acknowledgement.last))
         else {

@@ -153,22 +153,22 @@ fn a_gap_that_somebody_knows_of_stays_and_is_good_until_its_end() {
     }
     for (first, last, lacks) in [(6, 7, true), (7, 7, true), (5, 6, false), (7, 6, false)] {
         assert_eq!(
-            cut.lacks(&known(first, last, 300)),
+            cut.covers_gap_of(&known(first, last, 300)),
             lacks,
             "{first} to {last}"
         );
     }
     // No backup needs segment 1, and a standby may wait for it once the primary has passed it.
     let mut early = catalog(vec![backup(1, 2)], &[(1, 2..=9)], &[]);
-    assert!(!early.lacks(&known(1, 1, 300)));
+    assert!(!early.covers_gap_of(&known(1, 1, 300)));
     early.wal.end = End::Marked(WalSegment {
         timeline: Timeline(1),
         number: 9,
     });
-    assert!(early.lacks(&known(1, 1, 300)) && !early.lacks(&known(1, 2, 300)));
-    assert!(!early.lacks(&known(10, 10, 300)));
+    assert!(early.covers_gap_of(&known(1, 1, 300)) && !early.covers_gap_of(&known(1, 2, 300)));
+    assert!(!early.covers_gap_of(&known(10, 10, 300)));
     let odd = Acknowledgement::new("s3://b/p", ("x", "x"), ("a", "w"), at(1), at(2));
-    assert!(!cut.lacks(&odd));
+    assert!(!cut.covers_gap_of(&odd));
 }
 
 #[test]
@@ -353,7 +353,7 @@ fn what_was_archived_last_and_is_not_there_is_a_gap_at_the_end() {
     // What is known to be lost is no alarm, and stays.
     let mut known_loss = catalog(vec![backup(1, 2)], &[(1, 1..=7)], &[]);
     known_loss.wal.end = marked(1, 9);
-    assert!(known_loss.lacks(&known(8, 9, 300)));
+    assert!(known_loss.covers_gap_of(&known(8, 9, 300)));
     assert!(known_loss.verify(&[known(8, 9, 300)], at(200)).is_good());
 }
 
@@ -387,7 +387,7 @@ fn a_mark_of_another_cluster_or_repository_says_nothing() {
         ),
     ] {
         let mut catalog = catalog(vec![backup(1, 2)], &[(1, 1..=7)], &[]);
-        catalog.learn_end(mark, &repository);
+        catalog.apply_high_water(mark, &repository);
         let verified = catalog.verify(&[], at(200));
         assert_eq!(verified.is_good(), words.is_some(), "{what}");
         let reason = verified.end_unverified;

@@ -39,7 +39,7 @@ pub(crate) async fn try_settings(
     state_directory: &Path,
 ) -> Result<Trial, RepositoryError> {
     let (program, _) = settings.find()?;
-    let place = match Place::make(state_directory) {
+    let place = match TrialDirectory::make(state_directory) {
         Ok(place) => place,
         Err(error) => {
             return Ok(Trial::Unknown(format!(
@@ -60,7 +60,7 @@ pub(crate) async fn try_settings(
 async fn round_trip(
     settings: &ProgramSettings,
     program: Program,
-    place: &Place,
+    place: &TrialDirectory,
 ) -> Result<Trial, RepositoryError> {
     let compression = &settings.archive.compression;
     let failed = |verb: &str, words: &str| {
@@ -97,7 +97,7 @@ async fn round_trip(
 /// Runs the program on the trial's directory; the inner error says why that could not be done.
 async fn run(
     settings: &ProgramSettings,
-    place: &Place,
+    place: &TrialDirectory,
     arguments: &[&str],
 ) -> Result<Result<Finished, String>, RepositoryError> {
     // The place of a repository is asked for and then replaced.
@@ -117,7 +117,7 @@ async fn run(
 }
 
 /// What the program stored, by its name and content.
-struct Stored {
+struct TrialObject {
     name: String,
     content: Vec<u8>,
 }
@@ -126,7 +126,7 @@ struct Stored {
 ///
 /// # Errors
 /// Which of them it ignores.
-fn judge_stored(stored: &Stored, compression: &str, encrypts: bool) -> Result<(), String> {
+fn judge_stored(stored: &TrialObject, compression: &str, encrypts: bool) -> Result<(), String> {
     let suffix = match compression {
         "none" => "",
         "zstd" => ".zst",
@@ -154,9 +154,9 @@ fn content_of_trial() -> Vec<u8> {
 }
 
 /// A private directory that goes with this.
-struct Place(PathBuf);
+struct TrialDirectory(PathBuf);
 
-impl Place {
+impl TrialDirectory {
     fn make(state: &Path) -> io::Result<Self> {
         remove_left(state);
         Self::make_in(state).or_else(|_| Self::make_in(&std::env::temp_dir()))
@@ -177,20 +177,20 @@ impl Place {
     }
 
     /// The one object; `None` where there is none.
-    fn stored(&self) -> io::Result<Option<Stored>> {
+    fn stored(&self) -> io::Result<Option<TrialObject>> {
         for entry in fs::read_dir(self.repository())? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             if name.starts_with(SAMPLE) {
                 let content = fs::read(entry.path())?;
-                return Ok(Some(Stored { name, content }));
+                return Ok(Some(TrialObject { name, content }));
             }
         }
         Ok(None)
     }
 }
 
-impl Drop for Place {
+impl Drop for TrialDirectory {
     fn drop(&mut self) {
         // What stays goes with the next trial.
         let _ = fs::remove_dir_all(&self.0);
@@ -228,7 +228,7 @@ mod tests {
             (".lz4", &lz4, "lz4", true, Some("does not encrypt")),
             ("", &plain, "none", true, Some("does not encrypt")),
         ] {
-            let stored = Stored {
+            let stored = TrialObject {
                 name: format!("{SAMPLE}{suffix}"),
                 content: content.clone(),
             };

@@ -173,7 +173,7 @@ impl TimelineFiles {
     }
 
     async fn run_program(&self, name: &str, most: u64) -> Result<Vec<u8>, RepositoryError> {
-        let scratch = Scratch::make()?;
+        let scratch = TemporaryDirectory::make()?;
         let path = scratch.0.join(name);
         let (program, mut command) = self.repository.command(self.repository.data_directory())?;
         command.arg("wal-fetch").arg(name).arg(&path);
@@ -229,9 +229,9 @@ fn version(object: &Object) -> String {
 }
 
 /// A private directory that is removed when a fetch ends, also when its caller gives up.
-struct Scratch(PathBuf);
+struct TemporaryDirectory(PathBuf);
 
-impl Scratch {
+impl TemporaryDirectory {
     fn make() -> Result<Self, RepositoryError> {
         let name = format!(
             "xdb-header-{}-{}",
@@ -248,7 +248,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for TemporaryDirectory {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_fetch_leaves_no_directory_behind() {
-        let scratch = Scratch::make().unwrap();
+        let scratch = TemporaryDirectory::make().unwrap();
         let directory = scratch.0.clone();
         std::fs::write(directory.join("part"), "12345").unwrap();
         assert_eq!(read_start(&directory.join("part"), 3).unwrap(), b"123");

@@ -15,7 +15,7 @@ const PAGE: usize = 1000;
 
 /// What a timeline begins with in `wal_005/`.
 #[derive(Debug)]
-pub(super) struct Listed {
+pub(super) struct ListedTimeline {
     pub timeline: Timeline,
     pub objects: Vec<Object>,
 }
@@ -23,7 +23,7 @@ pub(super) struct Listed {
 /// Sorts a listing by timelines.
 #[derive(Debug)]
 struct Listing {
-    found: Vec<Listed>,
+    found: Vec<ListedTimeline>,
     most: usize,
     /// Of the page.
     seen: usize,
@@ -39,7 +39,7 @@ impl Listing {
         match last.filter(|last| last.timeline == timeline) {
             Some(last) if last.objects.len() < LISTED => last.objects.push(object),
             Some(_) if !is_full && self.seen < PAGE => {}
-            None if !is_full => self.found.push(Listed {
+            None if !is_full => self.found.push(ListedTimeline {
                 timeline,
                 objects: vec![object],
             }),
@@ -56,7 +56,7 @@ impl Timelines {
     pub(super) async fn listed(
         &self,
         timeline: Timeline,
-    ) -> Result<Option<Listed>, RepositoryError> {
+    ) -> Result<Option<ListedTimeline>, RepositoryError> {
         let before = Timeline(timeline.0.saturating_sub(1));
         let listed = self.list(before, 1).await?.pop();
         Ok(listed.filter(|listed| listed.timeline == timeline))
@@ -67,7 +67,7 @@ impl Timelines {
         &self,
         above: Timeline,
         most: usize,
-    ) -> Result<Vec<Listed>, RepositoryError> {
+    ) -> Result<Vec<ListedTimeline>, RepositoryError> {
         let prefix = self.repository.key("wal_005/");
         let mut listing = Listing {
             found: Vec::new(),

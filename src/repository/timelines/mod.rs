@@ -21,7 +21,7 @@ use crate::model::{
 use crate::process;
 use crate::store::StateFiles;
 use files::{History, TimelineFiles};
-use listing::Listed;
+use listing::ListedTimeline;
 pub(crate) use listing::timeline_in;
 
 /// A prefix with more newer timelines than this is not looked through.
@@ -119,7 +119,7 @@ impl Timelines {
         let forgotten = self.forgotten(own.system_identifier).await?;
         let judging: Vec<_> = listed
             .into_iter()
-            .map(|listed| self.judge_within(limit, listed, own, peers, &forgotten))
+            .map(|listed| self.check_within(limit, listed, own, peers, &forgotten))
             .collect();
         let mut judging = stream::iter(judging).buffer_unordered(AT_ONCE);
         let mut unread = Vec::new();
@@ -190,10 +190,10 @@ impl Timelines {
         }
     }
 
-    async fn judge_within(
+    async fn check_within(
         &self,
         limit: Duration,
-        listed: Listed,
+        listed: ListedTimeline,
         own: &ServerPosition,
         peers: &[PeerOn],
         forgotten: &ForgottenTimelines,
@@ -205,7 +205,7 @@ impl Timelines {
 
     async fn judge(
         &self,
-        listed: &Listed,
+        listed: &ListedTimeline,
         own: &ServerPosition,
         peers: &[PeerOn],
         forgotten: &ForgottenTimelines,
@@ -251,7 +251,7 @@ impl Timelines {
 
     async fn without_history(
         &self,
-        listed: &Listed,
+        listed: &ListedTimeline,
         own: &ServerPosition,
     ) -> Result<String, RepositoryError> {
         let tie = self.tie(listed, None, own.system_identifier).await?;
@@ -262,7 +262,7 @@ impl Timelines {
     /// Of a timeline whose history fits.
     async fn tied(
         &self,
-        listed: &Listed,
+        listed: &ListedTimeline,
         history: &TimelineHistory,
         own: &ServerPosition,
         peers: &[PeerOn],

@@ -2,7 +2,7 @@
 
 use super::Timelines;
 use super::files::key_name;
-use super::listing::Listed;
+use super::listing::ListedTimeline;
 use crate::log;
 use crate::model::{ArchiveFile, SegmentSize, Timeline, TimelineHistory, WalSegment};
 use crate::repository::RepositoryError;
@@ -45,7 +45,7 @@ impl Timelines {
     /// What the segments that are stored of a timeline say of their cluster: one of ours is enough.
     pub(super) async fn tie(
         &self,
-        listed: &Listed,
+        listed: &ListedTimeline,
         history: Option<&TimelineHistory>,
         identifier: u64,
     ) -> Result<Tie, RepositoryError> {

@@ -8,7 +8,7 @@ use procfs::{Current, Meminfo};
 use tokio::time::timeout;
 
 use crate::config::{Postgres, RestoreTest};
-use crate::process::{self, MODEST_MEMORY as MEMORY};
+use crate::process::{self, LOW_PRIORITY_MEMORY as MEMORY};
 use crate::restore::plan::{LiveServer, read_live_server};
 use crate::restore::scratch::free_bytes;
 use crate::restore::{Conclusion, RestoreError, conclusion_of};
@@ -48,16 +48,18 @@ pub(crate) async fn beside(
     node: (&Postgres, &RestoreTest),
     test: impl Future<Output = Result<(), RestoreError>>,
 ) -> Result<(), RestoreError> {
-    let killed = process::modest_kills();
+    let killed = process::low_priority_kills();
     let outcome = tokio::select! {
         outcome = test => outcome,
         error = watch(node) => Err(error),
     };
     let judged = matches!(&outcome, Err(error) if conclusion_of(error) != Conclusion::NotRun);
-    match process::modest_limit() {
-        Some(limit) if !judged && process::modest_kills() > killed => Err(RestoreError::NoMemory {
-            limit: ByteSize(limit),
-        }),
+    match process::low_priority_limit() {
+        Some(limit) if !judged && process::low_priority_kills() > killed => {
+            Err(RestoreError::NoMemory {
+                limit: ByteSize(limit),
+            })
+        }
         _ => outcome,
     }
 }

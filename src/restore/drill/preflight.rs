@@ -27,7 +27,7 @@ impl Drill<'_> {
         )?;
         // The end of the archive is of no interest to a test that stops before.
         if until.is_none() {
-            self.judge_end_of_archive(&found).await;
+            self.check_end_of_archive(&found).await;
         }
         if options.is_guess {
             check_restore_point(&found, until).await?;
@@ -45,7 +45,7 @@ impl Drill<'_> {
         Ok(found)
     }
 
-    async fn judge_end_of_archive(&mut self, survey: &Survey) {
+    async fn check_end_of_archive(&mut self, survey: &Survey) {
         let verifications = &mut self.recovery.record.verifications;
         let verdict = judge_last_archived(&survey.live, &survey.catalog);
         verifications.add("archive_end", verdict);

@@ -20,7 +20,8 @@ pub(crate) struct Conditions {
     /// The fetch was throttled, so that the RTO cannot be compared with an objective.
     pub throttled: bool,
     /// Lowest priority of processor and disk.
-    pub modest: bool,
+    #[serde(rename = "modest")]
+    pub low_priority: bool,
     /// Memory that the program and the scratch server could take together; `None` without a limit.
     pub memory_limit_bytes: Option<u64>,
     pub fsync: bool,
@@ -42,8 +43,8 @@ impl Conditions {
         };
         Self {
             throttled: setup.settings.network_limit_mib.is_some() || limits.iter().any(limited),
-            modest: true,
-            memory_limit_bytes: process::modest_limit(),
+            low_priority: true,
+            memory_limit_bytes: process::low_priority_limit(),
             fsync: false,
             shared_buffers: SHARED_BUFFERS,
             network: Network::here(),

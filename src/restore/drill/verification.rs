@@ -142,7 +142,7 @@ impl Drill<'_> {
 /// Whether the live server has all the history that was restored.
 fn judge_comparable(live: &Server, survey: &Survey, end: &RecoveryEnd) -> Result<(), String> {
     let backup = &survey.plan.backup;
-    if let Some(reason) = survey.catalog.why_left(backup) {
+    if let Some(reason) = survey.catalog.why_superseded(backup) {
         return Err(format!(
             "the backup is of another history than the live server: {reason}"
         ));

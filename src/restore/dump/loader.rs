@@ -105,7 +105,7 @@ impl Loader<'_> {
     fn client(&self, program: &str) -> Command {
         let target = &self.target;
         let mut command = process::command(self.dumps.postgres.bin_directory.join(program));
-        process::modest(&mut command);
+        process::low_priority(&mut command);
         if Network::here() == Network::None {
             process::cut_off(&mut command, Reach::UnixSockets);
         }

@@ -100,8 +100,8 @@ async fn read_catalog(
     record: &mut RestoreRecord,
 ) -> Result<Catalog, RestoreError> {
     let mut catalog = catalog::read(repository).await?;
-    repository.judge_by_tests(&mut catalog).await?;
-    catalog.learn_end(mark, &repository.location);
+    repository.read_tests_and_damage(&mut catalog).await?;
+    catalog.apply_high_water(mark, &repository.location);
     record.backup = backup
         .or(catalog.newest().map(|newest| newest.name.as_str()))
         .map(str::to_owned);

@@ -24,7 +24,7 @@ pub(crate) fn network_limit(settings: &RestoreTest) -> Option<String> {
     Some((u64::from(limit) << 20).to_string())
 }
 
-/// Fetches the backup that was planned into `scratch`; a modest fetch yields to the live server.
+/// Fetches the backup that was planned into `scratch`; a low-priority fetch yields to the live server.
 ///
 /// # Errors
 /// When the program fails: for want of room, because S3 was lost, or because a tar part is damaged.
@@ -32,7 +32,7 @@ pub(crate) async fn fetch(
     setup: &Setup,
     scratch: &Scratch,
     survey: &Survey,
-    modest: bool,
+    low_priority: bool,
     limit: Duration,
 ) -> Result<(), RestoreError> {
     let name = &survey.plan.backup.name;
@@ -50,8 +50,8 @@ pub(crate) async fn fetch(
         })?;
         command.arg(flag).arg(path);
     }
-    if modest {
-        process::modest(&mut command);
+    if low_priority {
+        process::low_priority(&mut command);
         if let Some(limit) = network_limit(&setup.settings) {
             command.env(NETWORK_LIMIT, limit);
         }
@@ -85,7 +85,7 @@ pub(crate) async fn fetch(
         judgement,
         message: finished.last_words(),
     };
-    let judged = catalog::judge_parts(&survey.repository, &chain).await;
+    let judged = catalog::check_parts(&survey.repository, &chain).await;
     let parts = judged.map_err(|error| RestoreError::StorageLost {
         doing,
         message: error.to_string(),

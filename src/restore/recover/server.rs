@@ -46,7 +46,7 @@ const NO_ANSWER: Duration = Duration::from_secs(600);
 
 impl ScratchServer {
     /// Starts the server in `scratch` for its recovery, which fetches WAL; `environment` is what its `restore_command`
-    /// finds its configuration in. A modest one yields to the live server.
+    /// finds its configuration in. A low-priority one yields to the live server.
     ///
     /// # Errors
     /// When the program cannot be started.
@@ -54,9 +54,9 @@ impl ScratchServer {
         scratch: &Scratch,
         settings: &Postgres,
         environment: &[(String, SecretString)],
-        modest: bool,
+        low_priority: bool,
     ) -> Result<Self, RestoreError> {
-        Self::launch(scratch, settings, environment, modest, None)
+        Self::launch(scratch, settings, environment, low_priority, None)
     }
 
     /// Starts the server in `scratch`, which yields to the live server and reaches no other: neither by a network nor by a
@@ -104,7 +104,7 @@ impl ScratchServer {
         scratch: &Scratch,
         settings: &Postgres,
         environment: &[(String, SecretString)],
-        modest: bool,
+        low_priority: bool,
         reach: Option<Reach>,
     ) -> Result<Self, RestoreError> {
         let log = scratch.log();
@@ -120,8 +120,8 @@ impl ScratchServer {
         })?;
         let mut command = process::command(settings.bin_directory.join("postgres"));
         add_ambient_aws(&mut command);
-        if modest {
-            process::modest(&mut command);
+        if low_priority {
+            process::low_priority(&mut command);
         }
         if let Some(reach) = reach {
             process::cut_off(&mut command, reach);

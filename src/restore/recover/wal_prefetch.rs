@@ -48,7 +48,7 @@ impl WalPrefetch {
         setup: &Setup,
         survey: &Survey,
         directory: &Path,
-        modest: bool,
+        low_priority: bool,
     ) -> Option<Self> {
         let program = &setup.repository.program;
         let settings = &program.archive.settings;
@@ -56,7 +56,7 @@ impl WalPrefetch {
             .get(CONCURRENCY)
             .is_some_and(|value| value.expose_secret() == "1");
         let limited = settings.contains_key(NETWORK_LIMIT)
-            || (modest && network_limit(&setup.settings).is_some());
+            || (low_priority && network_limit(&setup.settings).is_some());
         if one || limited || program.encrypts() {
             return None;
         }
@@ -74,7 +74,7 @@ impl WalPrefetch {
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("wal-ahead".to_owned());
         let thread = thread.spawn(move || {
-            if modest {
+            if low_priority {
                 // On Linux of this thread and those it starts; what may not be done is no reason not to run.
                 let _ = rustix::process::nice(19);
             }

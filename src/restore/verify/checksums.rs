@@ -21,7 +21,7 @@ pub(crate) async fn check_checksums(
         return Ok(Verdict::Unknown(reason.to_owned()));
     }
     let mut command = process::command(bin_directory.join("pg_checksums"));
-    process::modest(&mut command);
+    process::low_priority(&mut command);
     command.args(["--check", "-D"]).arg(data);
     let finished = process::run(command, deadline).await?;
     Ok(judge_checksums(&finished))

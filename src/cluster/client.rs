@@ -44,7 +44,7 @@ pub(crate) fn own_address(listen: &str) -> String {
 /// # Errors
 /// When it does not answer, or another program does.
 pub(crate) async fn ask_state(address: &str) -> Result<NodeState, AskError> {
-    ask(address, "/api/node").await
+    get_json(address, "/api/node").await
 }
 
 /// The primary's positions as the daemon at `address` knows them.
@@ -52,7 +52,7 @@ pub(crate) async fn ask_state(address: &str) -> Result<NodeState, AskError> {
 /// # Errors
 /// When it does not answer, or another program does.
 pub(crate) async fn ask_positions(address: &str) -> Result<LsnRing, AskError> {
-    ask(address, "/api/positions").await
+    get_json(address, "/api/positions").await
 }
 
 /// The verdict of the daemon at `address`.
@@ -60,10 +60,10 @@ pub(crate) async fn ask_positions(address: &str) -> Result<LsnRing, AskError> {
 /// # Errors
 /// When it does not answer, or another program does.
 pub(crate) async fn ask_status(address: &str) -> Result<Status, AskError> {
-    ask(address, "/api/status").await
+    get_json(address, "/api/status").await
 }
 
-async fn ask<T: DeserializeOwned>(address: &str, path: &str) -> Result<T, AskError> {
+async fn get_json<T: DeserializeOwned>(address: &str, path: &str) -> Result<T, AskError> {
     let asked = timeout(LIMIT, get(address, path)).await;
     let body = asked.unwrap_or_else(|_| {
         Err(AskError::Silent {

@@ -9,11 +9,11 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::object_versions::{AT_ONCE, ObjectVersions, tag_of};
 use super::read::parse_stored_history;
-use super::seen::{AT_ONCE, Seen, tag_of};
 use super::segment_size::{self, SizedBy};
 use super::wal::{Stored, archived_name, least_stored};
-use super::{Backup, Catalog, Span, Wal, sentinels};
+use super::{Backup, Catalog, Span, Wal, backup_listing};
 use crate::model::{ArchiveFile, Timeline, WalSegment};
 use crate::repository::{Repository, RepositoryError};
 use crate::storage::{Cause, Object, StorageError};
@@ -29,18 +29,19 @@ const MOST_LOOKED_AT: usize = 8;
 
 /// A repository as it was read.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Snapshot {
+pub(crate) struct KeptCatalog {
     v: u32,
     /// When all of it was last listed.
     listed_at: Timestamp,
     pub catalog: Catalog,
     /// What tells the size of its segments.
     sized_by: SizedBy,
-    seen: Seen,
+    #[serde(rename = "seen")]
+    versions: ObjectVersions,
 }
 
-impl Snapshot {
-    /// One that was kept as [`Snapshot::to_json`] gave it; `None` for what another version kept, or what is damaged.
+impl KeptCatalog {
+    /// One that was kept as [`KeptCatalog::to_json`] gave it; `None` for what another version kept, or what is damaged.
     pub(crate) fn of_json(json: &str) -> Option<Self> {
         let kept: Self = serde_json::from_str(json).ok()?;
         (kept.v == VERSION).then_some(kept)
@@ -80,7 +81,7 @@ impl Snapshot {
                 wal: Wal::default(),
             },
             sized_by: SizedBy::Nothing,
-            seen: Seen::new(),
+            versions: ObjectVersions::new(),
         };
         snapshot.read_backups(repository).await?;
         let backups = &snapshot.catalog.backups;
@@ -139,7 +140,7 @@ impl Snapshot {
         let newest = newest.and_then(|(timeline, _)| self.catalog.wal.newest(*timeline));
         // Those that are still there are in the tail, or in a hole.
         self.catalog.wal.cut.clear();
-        let tail = (newest.map(|newest| self.past(newest)), None);
+        let tail = (newest.map(|newest| self.key_after(newest)), None);
         self.read_wal(repository, vec![tail]).await?;
         // Segments do not come in order, and the end of a timeline may come after the next one began.
         let (spans, histories) = self.catalog.wanted();
@@ -156,7 +157,7 @@ impl Snapshot {
 
     async fn read_backups(&mut self, repository: &Repository) -> Result<(), StorageError> {
         let known = &self.catalog.backups;
-        self.catalog.backups = sentinels::read(repository, known, &mut self.seen).await?;
+        self.catalog.backups = backup_listing::read(repository, known, &mut self.versions).await?;
         Ok(())
     }
 
@@ -186,10 +187,10 @@ impl Snapshot {
             };
             repository.bucket.list_each(&prefix, after, each).await?;
         }
-        let (seen, known) = (&mut self.seen, &self.catalog.wal.histories);
+        let (versions, known) = (&mut self.versions, &self.catalog.wal.histories);
         histories.retain(|(timeline, object)| {
             let tag = tag_of(object);
-            let is_new = seen.insert(timeline.history_file(), tag.clone()) != Some(tag);
+            let is_new = versions.insert(timeline.history_file(), tag.clone()) != Some(tag);
             is_new || !known.contains_key(timeline)
         });
         let reads = histories.iter().map(|(timeline, object)| async move {
@@ -257,7 +258,7 @@ impl Snapshot {
     }
 
     /// What sorts behind all that belongs to `segment`, and before the next one.
-    fn past(&self, segment: WalSegment) -> String {
+    fn key_after(&self, segment: WalSegment) -> String {
         format!("{}/", segment.name(self.catalog.wal.size))
     }
 
@@ -269,9 +270,9 @@ impl Snapshot {
         let before = span.first.checked_sub(1).map(segment);
         let after = before.map_or_else(
             || format!("{:08X}", span.timeline.0),
-            |before| self.past(before),
+            |before| self.key_after(before),
         );
-        (Some(after), Some(self.past(segment(span.last))))
+        (Some(after), Some(self.key_after(segment(span.last))))
     }
 }
 
@@ -280,7 +281,7 @@ impl Snapshot {
 /// # Errors
 /// When the bucket cannot be read.
 pub(crate) async fn read(repository: &Repository) -> Result<Catalog, RepositoryError> {
-    let snapshot = Snapshot::read(repository, Timestamp::now()).await?;
+    let snapshot = KeptCatalog::read(repository, Timestamp::now()).await?;
     Ok(snapshot.into_catalog())
 }
 
@@ -322,5 +323,5 @@ fn take(wal: &mut Wal, name: &str, object: &Object, segment_bytes: u64) -> Optio
 }
 
 #[cfg(test)]
-#[path = "snapshot_tests.rs"]
+#[path = "kept_catalog_tests.rs"]
 mod tests;

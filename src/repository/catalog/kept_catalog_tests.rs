@@ -12,7 +12,7 @@ fn object(name: &str, size: u64) -> Object {
     }
 }
 
-fn snapshot(names: &[&str]) -> Snapshot {
+fn snapshot(names: &[&str]) -> KeptCatalog {
     let mut wal = Wal::default();
     for name in names {
         take(&mut wal, name, &object(name, 1 << 20), 16 << 20);
@@ -22,7 +22,7 @@ fn snapshot(names: &[&str]) -> Snapshot {
     wal.histories.insert(Timeline(3), Err("cut".to_owned()));
     let more = r#","SystemIdentifier":18446744073709551615,"DeltaFrom":"base_x""#;
     let backup = Backup::sample(1, 0, more);
-    Snapshot {
+    KeptCatalog {
         v: VERSION,
         listed_at: Timestamp::UNIX_EPOCH,
         catalog: Catalog {
@@ -30,7 +30,10 @@ fn snapshot(names: &[&str]) -> Snapshot {
             wal,
         },
         sized_by: SizedBy::Header,
-        seen: Seen::from([("base_000000010000000000000000".to_owned(), "t".to_owned())]),
+        versions: ObjectVersions::from([(
+            "base_000000010000000000000000".to_owned(),
+            "t".to_owned(),
+        )]),
     }
 }
 
@@ -41,7 +44,7 @@ fn a_snapshot_is_read_as_it_was_kept_and_another_versions_is_none() {
         "000000020000000000000003.lz4",
     ]);
     let json = kept.to_json();
-    let read = Snapshot::of_json(&json).unwrap();
+    let read = KeptCatalog::of_json(&json).unwrap();
     assert_eq!(read.to_json(), json);
     assert_eq!(read.catalog.backups, kept.catalog.backups);
     let switched = read.catalog.wal.histories[&Timeline(2)].as_ref().unwrap();
@@ -52,7 +55,7 @@ fn a_snapshot_is_read_as_it_was_kept_and_another_versions_is_none() {
         &json[..json.len() / 2],
         &json.replacen("\"v\":4", "\"v\":5", 1),
     ] {
-        assert!(Snapshot::of_json(damaged).is_none(), "{damaged:?}");
+        assert!(KeptCatalog::of_json(damaged).is_none(), "{damaged:?}");
     }
 }
 

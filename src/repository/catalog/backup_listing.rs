@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::seen::{AT_ONCE, Seen, tag_of};
+use super::object_versions::{AT_ONCE, ObjectVersions, tag_of};
 use super::{Backup, Sentinel, StoredParts, Tests};
 use crate::repository::Repository;
 use crate::storage::{Bucket, Cause, Object, StorageError};
@@ -15,18 +15,18 @@ const FILES: &str = "files_metadata.json";
 /// Enough of its end to see whether the JSON ends there.
 const TAIL: u64 = 32;
 
-/// Lists the backups, oldest first; a sentinel is read where `seen` does not know it, and `known` does not hold it.
+/// Lists the backups, oldest first; a sentinel is read where `versions` does not know it, and `known` does not hold it.
 pub(super) async fn read(
     repository: &Repository,
     known: &[Backup],
-    seen: &mut Seen,
+    versions: &mut ObjectVersions,
 ) -> Result<Vec<Backup>, StorageError> {
-    read_with(repository, known, (seen, true)).await
+    read_with(repository, known, (versions, true)).await
 }
 
 /// The system identifiers in the sentinels of all backups.
 pub(super) async fn identifiers(repository: &Repository) -> Result<BTreeSet<u64>, StorageError> {
-    let backups = read_with(repository, &[], (&mut Seen::new(), false)).await?;
+    let backups = read_with(repository, &[], (&mut ObjectVersions::new(), false)).await?;
     let sentinels = backups.iter().filter_map(|backup| backup.sentinel.as_ref());
     Ok(sentinels.filter_map(|it| it.system_identifier).collect())
 }
@@ -35,19 +35,19 @@ pub(super) async fn identifiers(repository: &Repository) -> Result<BTreeSet<u64>
 async fn read_with(
     repository: &Repository,
     known: &[Backup],
-    (seen, with_lists): (&mut Seen, bool),
+    (versions, with_lists): (&mut ObjectVersions, bool),
 ) -> Result<Vec<Backup>, StorageError> {
     let listed = list(repository).await?;
     let reads = listed.into_iter().filter_map(|(name, listed)| {
         let timeline = Backup::timeline_of(&name)?;
         let known = known.iter().find(|backup| backup.name == name);
-        let Listed {
+        let ListedBackup {
             sentinel,
             files,
             mut stored,
         } = listed;
         let Some(object) = sentinel else {
-            return Some(Reading::Known(Box::new(Backup {
+            return Some(SentinelRead::Known(Box::new(Backup {
                 name,
                 timeline,
                 sentinel: None,
@@ -58,7 +58,7 @@ async fn read_with(
             })));
         };
         let mut is_new = |name: String, object: &Object| {
-            seen.insert(name, tag_of(object)) != Some(tag_of(object))
+            versions.insert(name, tag_of(object)) != Some(tag_of(object))
         };
         let before = known.and_then(|backup| backup.stored.as_ref());
         let files = files.filter(|files| {
@@ -68,17 +68,17 @@ async fn read_with(
         let is_new = is_new(name.clone(), &object);
         let known = known.filter(|backup| !is_new && backup.finished_at.is_some());
         Some(match (known, files) {
-            (Some(known), None) => Reading::Known(Box::new(Backup {
+            (Some(known), None) => SentinelRead::Known(Box::new(Backup {
                 stored: Some(stored),
                 ..known.clone()
             })),
-            (_, files) => Reading::New(name, object, files, Box::new(stored)),
+            (_, files) => SentinelRead::New(name, object, files, Box::new(stored)),
         })
     });
     let reads = reads.map(|reading| async move {
         match reading {
-            Reading::Known(backup) => Ok(Some(*backup)),
-            Reading::New(name, object, files, mut stored) => {
+            SentinelRead::Known(backup) => Ok(Some(*backup)),
+            SentinelRead::New(name, object, files, mut stored) => {
                 if let Some(files) = files {
                     stored.files_metadata_cut = is_cut(&repository.bucket, &files).await?;
                 }
@@ -92,7 +92,7 @@ async fn read_with(
     Ok(read.into_iter().flatten().collect())
 }
 
-enum Reading {
+enum SentinelRead {
     Known(Box<Backup>),
     /// Its sentinel, and its list of files where that is to be looked at.
     New(String, Object, Option<Object>, Box<StoredParts>),
@@ -100,16 +100,16 @@ enum Reading {
 
 /// What is listed under the name of one backup.
 #[derive(Default)]
-struct Listed {
+struct ListedBackup {
     sentinel: Option<Object>,
     files: Option<Object>,
     stored: StoredParts,
 }
 
 /// The backups' sentinels and parts, by name.
-async fn list(repository: &Repository) -> Result<BTreeMap<String, Listed>, StorageError> {
+async fn list(repository: &Repository) -> Result<BTreeMap<String, ListedBackup>, StorageError> {
     let prefix = repository.key("basebackups_005/");
-    let mut backups: BTreeMap<String, Listed> = BTreeMap::new();
+    let mut backups: BTreeMap<String, ListedBackup> = BTreeMap::new();
     let each = |object: Object| {
         let path = object.key.strip_prefix(&prefix).unwrap_or_default();
         if let Some((name, path)) = path.split_once('/') {

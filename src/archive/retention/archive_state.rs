@@ -8,7 +8,7 @@ use crate::repository::catalog::{Backup, Catalog};
 
 /// A repository and what is known of it, at one moment.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct ArchiveState {
     /// Of the cluster that this node runs (`pg_controldata`).
     pub system_identifier: u64,
     /// With the end of what retention has deleted before.
@@ -47,7 +47,7 @@ pub enum Mark {
     Unknown,
 }
 
-impl Seen {
+impl ArchiveState {
     pub(super) fn is_spared(&self, backup: &str) -> bool {
         self.marks.get(backup) == Some(&Mark::Spared)
     }

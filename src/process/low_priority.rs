@@ -9,8 +9,8 @@ use super::capped;
 ///
 /// The lowest share of the processors, and of the disk: without an I/O priority of its own a process has that of its nice
 /// value (ioprio_set(2)). Where memory runs out, the kernel ends these first, and neither PostgreSQL nor the archiver;
-/// and where xdb has a cgroup to divide, they cannot take more than [`modest_limit`](super::modest_limit).
-pub(crate) fn modest(command: &mut Command) {
+/// and where xdb has a cgroup to divide, they cannot take more than [`low_priority_limit`](super::low_priority_limit).
+pub(crate) fn low_priority(command: &mut Command) {
     let capped = capped::procs();
     // SAFETY: between fork and exec only setpriority(2), open(2) and write(2) are called, which are async-signal-safe.
     unsafe {
@@ -37,10 +37,10 @@ mod tests {
     use crate::process;
 
     #[tokio::test]
-    async fn a_modest_child_and_its_children_come_last() {
+    async fn a_low_priority_child_and_its_children_come_last() {
         let mut command = process::command("sh");
         command.args(["-c", "nice; cat /proc/self/oom_score_adj"]);
-        modest(&mut command);
+        low_priority(&mut command);
         let finished = process::run(command, Duration::from_secs(10))
             .await
             .unwrap();

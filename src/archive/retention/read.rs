@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 
-use super::{Folder, Mark, RetentionError, Seen};
+use super::{ArchiveState, Folder, Mark, RetentionError};
 use crate::model::{JobDetail, WalSegment};
 use crate::repository::catalog::{self, Backup};
 use crate::repository::{ArchiveOf, Keeper, Program, Repository, RepositoryError, Shared};
@@ -20,10 +20,10 @@ const AT_ONCE: usize = 8;
 ///
 /// # Errors
 /// When any of it cannot be read: by half a look nothing may be deleted.
-pub(super) async fn look(
+pub(super) async fn read_state(
     repository: &Repository,
     system_identifier: u64,
-) -> Result<Seen, RetentionError> {
+) -> Result<ArchiveState, RetentionError> {
     let (program, _) = repository.program.find()?;
     let shared = &repository.shared;
     let of = (system_identifier, &repository.location);
@@ -34,7 +34,7 @@ pub(super) async fn look(
     catalog.wal.pruned_before =
         before.and_then(|name| WalSegment::parse(name, catalog.wal.size).ok());
     let keepers = shared.keepers(of).await?;
-    Ok(Seen {
+    Ok(ArchiveState {
         system_identifier,
         folders: folders(repository).await?,
         marks: marks(repository, program, &catalog.backups).await?,
