@@ -26,12 +26,26 @@
 //! |---|---|
 //! | a check on SQL or PgBouncer | `checks/x.toml` and `runbooks/x.md`; nothing here |
 //! | a job | a file in [`jobs`], and a line in its list |
-//! | a verb | a file in [`cli`], and its variant there |
+//! | a verb | a file in [`cli`], and its variant in `cli/mod.rs`; it takes its handles from `cli/handles.rs` |
 //! | a setting | an entry in `config/keys.rs` |
 //! | a WAL-G program | a file in `repository/program/` |
+//! | a loop of the daemon | a file in [`daemon`], and a line in its list of tasks |
 //!
-//! A segment is pushed in `archive/wal/push.rs`, by the daemon in `archive/archiver/`. A restore test judges the end of
-//! the archive in `restore/verify/archive_end.rs`. Only [`storage`] talks to S3, and the rooms above it do so by its `Bucket`.
+//! Where something is done:
+//!
+//! | work | place |
+//! |---|---|
+//! | one segment is pushed | `archive/wal/push.rs`; by the daemon, `archive/archiver/upload.rs` |
+//! | a backup is pushed | `archive/backup/push.rs` |
+//! | retention is planned, and carried out | `archive/retention/plan.rs`, `run.rs` |
+//! | the repository is listed and judged | `repository/catalog/` |
+//! | a server is restored, and its recovery followed | `restore/recover/recovery.rs` |
+//! | a restore test judges the end of the archive | `restore/verify/archive_end.rs` |
+//! | the verdict of CLI, HTTP, Redis and alerts | `evaluate` in `cluster/status.rs` |
+//! | an alert is raised, and delivered to Redis | `alerts/transition.rs`, `deliver.rs` |
+//!
+//! Only [`storage`] sends requests to S3. A process makes one client, in `repository/handle.rs`; its `Bucket` is used by
+//! [`repository`], [`dump`], [`archive`] and [`restore`], and by no room above them.
 
 pub mod alerts;
 pub mod archive;

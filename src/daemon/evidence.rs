@@ -265,9 +265,69 @@ impl Tests {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use serde_json::json;
 
     use super::*;
+    use crate::config::{ConfigFile, Sources, load};
+    use crate::storage::CLIENTS_MADE;
+
+    /// An S3 that refuses each request: its endpoint, and the count of its requests.
+    fn refusing_s3() -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counted = requests.clone();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(
+                    b"HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+                );
+            }
+        });
+        (endpoint, requests)
+    }
+
+    #[tokio::test]
+    async fn all_looks_share_the_client_of_the_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let (endpoint, requests) = refusing_s3();
+        let state = directory.path().to_str().unwrap();
+        let given = [
+            ("XDB_S3_ENDPOINT", &*endpoint),
+            ("XDB_S3_REGION", "us-east-1"),
+            ("XDB_S3_ACCESS_KEY_ID", "key"),
+            ("XDB_S3_SECRET_ACCESS_KEY", "secret"),
+            ("XDB_ARCHIVE_REPOSITORY", "s3://walg/main"),
+            ("XDB_DUMP_REPOSITORY", "s3://pgdump/main"),
+            ("XDB_NODE_STATE_DIRECTORY", state),
+        ];
+        let given = given.map(|(name, value)| (name.to_owned(), value.into()));
+        let sources = Sources {
+            file: ConfigFile::Default("/nonexistent/xdb.toml".into()),
+            environment_file: "/nonexistent/environment".into(),
+            process: BTreeMap::from(given),
+            flags: Vec::new(),
+        };
+        let config = load(&sources).unwrap().config;
+        let repository = RepositoryHandle::new(config.repository_settings());
+        let (mut fetched, mut asked) = (Fetched::default(), 0);
+        for _ in 0..2 {
+            let evidence = look(&config, &repository, None, None, &mut fetched).await;
+            assert!(evidence.base_backup_error.is_some() && evidence.dump_error.is_some());
+            let requests = requests.load(Ordering::SeqCst);
+            assert!(requests > asked, "S3 was not asked");
+            asked = requests;
+        }
+        assert_eq!(CLIENTS_MADE.get(), 1);
+    }
 
     #[test]
     fn a_test_that_only_started_the_server_proves_nothing() {

@@ -21,8 +21,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// Asks the repository's bucket each few seconds.
 pub(super) async fn watch_s3(node: &Node) {
     loop {
-        let failure = match timeout(ANSWER, ask(node)).await {
-            Ok(asked) => asked.err(),
+        let failure = match timeout(ANSWER, node.tools.repository.probe()).await {
+            Ok(answer) => answer.err().map(|error| log::chain(&error)),
             Err(_) => Some(format!("S3 does not answer within {} s", ANSWER.as_secs())),
         };
         if failure.is_some() {
@@ -42,15 +42,6 @@ pub(super) async fn watch_s3(node: &Node) {
         }
         sleep(pause).await;
     }
-}
-
-/// Lists an object that does not exist: the smallest request that the permissions for archiving allow.
-async fn ask(node: &Node) -> Result<(), String> {
-    let repository = node.tools.repository.get().await;
-    let repository = repository.map_err(|error| log::chain(&error))?;
-    let key = repository.key("wal_005/xdb-probe");
-    let listed = repository.bucket.list(&key).await;
-    listed.map(|_| ()).map_err(|error| log::chain(&error))
 }
 
 /// What of it is known on this node, with how long it must last to be an alert. An alert of `standing`, which may be from

@@ -52,6 +52,17 @@ impl RepositoryHandle {
         Ok(opened.insert(shared).clone())
     }
 
+    /// Lists an object that does not exist: the smallest request that the permissions for archiving allow.
+    ///
+    /// # Errors
+    /// When the repository cannot be opened, or S3 does not answer the request.
+    pub async fn probe(&self) -> Result<(), RepositoryError> {
+        let repository = self.get().await?;
+        let key = repository.key("wal_005/xdb-probe");
+        repository.bucket.list(&key).await?;
+        Ok(())
+    }
+
     /// Has the next one who asks open it: after a failure, for credentials and addresses may have changed.
     pub async fn close(&self) {
         *self.0.opened.lock().await = None;

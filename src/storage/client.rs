@@ -21,8 +21,16 @@ use crate::config::S3;
 /// For each connection of each request.
 pub(super) const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 
+#[cfg(test)]
+thread_local! {
+    /// How many clients this test has made.
+    pub(crate) static CLIENTS_MADE: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// Makes a client from `settings`; without keys there, the usual AWS chain (environment, instance role) is asked.
 pub(super) async fn make(settings: &S3) -> Result<Client, StorageError> {
+    #[cfg(test)]
+    CLIENTS_MADE.set(CLIENTS_MADE.get() + 1);
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_DEADLINE)
         .operation_attempt_timeout(REQUEST_DEADLINE / 3)

@@ -17,6 +17,8 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use crate::config::S3;
+#[cfg(test)]
+pub(crate) use client::CLIENTS_MADE;
 pub(crate) use conditional::{Condition, Step, Written};
 pub(crate) use download::Download;
 pub(crate) use error::{Cause, StorageError};
