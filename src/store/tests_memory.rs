@@ -153,7 +153,8 @@ async fn a_deleted_cut_or_overwritten_file_is_written_again_from_what_was_known(
             std::fs::rename(directory.join("other"), directory.join("xdb.db")).unwrap();
         }),
     ];
-    for (what, harm) in harms {
+    // Side by side: each takes the pauses between two attempts to open the file.
+    let each = harms.map(|(what, harm)| async move {
         let directory = TempDir::new().unwrap();
         let store = filled(&directory).await;
         store
@@ -173,7 +174,8 @@ async fn a_deleted_cut_or_overwritten_file_is_written_again_from_what_was_known(
         assert_eq!(queued, events(&[(2, "b"), (3, "c")]), "{what}");
         raise(&store, "d").await;
         assert_eq!(kept(directory.path()).0.len(), 4, "{what}");
-    }
+    });
+    futures_util::future::join_all(each).await;
 }
 
 #[tokio::test]
