@@ -10,6 +10,26 @@ const PROGRAM: &str = include_str!("agent.pl");
 /// What `docker exec` says of a command whose container ended.
 const CONTAINER_ENDED: i32 = 137;
 
+/// A command that still runs after this many seconds is killed; its exit code is then 124.
+const DEADLINE_SECS: u32 = 240;
+
+/// Who a command runs as.
+#[derive(Clone, Copy)]
+pub enum User {
+    Root,
+    /// The user that PostgreSQL and xdb run as, in its home.
+    Postgres,
+}
+
+impl User {
+    fn name(self) -> &'static str {
+        match self {
+            User::Root => "root",
+            User::Postgres => "postgres",
+        }
+    }
+}
+
 /// The agents of one container: as many as there were commands at once.
 pub struct Agents {
     container: String,
@@ -31,11 +51,11 @@ impl Agents {
         }
     }
 
-    /// Runs `command` as root in a session of its own, without standard input, until both of its streams are closed.
-    pub fn run(&self, command: &[&str], environment: &[(&str, &str)]) -> Output {
+    /// Runs `command` in a session of its own, without standard input, until both of its streams are closed.
+    pub fn run(&self, user: User, command: &[&str], environment: &[(&str, &str)]) -> Output {
         let idle = self.idle().pop();
         let mut agent = idle.unwrap_or_else(|| Agent::start(&self.container));
-        match agent.ask(command, environment) {
+        match agent.ask(user, command, environment) {
             Ok(output) => {
                 self.idle().push(agent);
                 output
@@ -71,8 +91,14 @@ impl Agent {
         }
     }
 
-    fn ask(&mut self, command: &[&str], environment: &[(&str, &str)]) -> io::Result<Output> {
-        let mut request = environment.len().to_string().into_bytes();
+    fn ask(
+        &mut self,
+        user: User,
+        command: &[&str],
+        environment: &[(&str, &str)],
+    ) -> io::Result<Output> {
+        let count = environment.len();
+        let mut request = format!("{}\0{DEADLINE_SECS}\0{count}", user.name()).into_bytes();
         let variables = environment.iter().flat_map(|&(name, value)| [name, value]);
         for field in variables.chain(command.iter().copied()) {
             request.push(0);

@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex};
 
 use super::Output;
-use super::agent::Agents;
-use super::exec::{AS_POSTGRES, DEADLINE_SECS};
+use super::agent::{Agents, User};
 
 /// The image is named by the run that made it; `./dev up` would build it otherwise.
 const IMAGE: &str = "XDB_LAB_IMAGE";
@@ -96,19 +95,19 @@ impl Cluster {
 
     /// `xdb` as user postgres on a node: "db1" or "db2".
     pub fn xdb(&self, node: &str, args: &[&str]) -> Output {
-        self.exec(node, &[AS_POSTGRES, &["xdb"], args].concat())
+        self.exec(node, User::Postgres, &[&["xdb"], args].concat())
     }
 
     /// A bash script as root on any node.
     pub fn sh(&self, node: &str, script: &str) -> Output {
-        self.exec(node, &["bash", "-c", script])
+        self.exec(node, User::Root, &["bash", "-c", script])
     }
 
     /// `sql` in the node's own PostgreSQL as its superuser; rows as lines and columns separated by `|`.
     pub fn sql(&self, node: &str, sql: &str) -> String {
         let psql = ["/usr/lib/postgresql/17/bin/psql", "-XAtq", "-d", "app"];
-        let command = [AS_POSTGRES, &psql, &["-v", "ON_ERROR_STOP=1", "-c", sql]].concat();
-        self.exec(node, &command)
+        let command = [&psql[..], &["-v", "ON_ERROR_STOP=1", "-c", sql]].concat();
+        self.exec(node, User::Postgres, &command)
             .succeeded(&format!("{node}: {sql}"))
     }
 
@@ -133,9 +132,8 @@ impl Cluster {
         self.sh("management", &format!("{cli} {command}"))
     }
 
-    fn exec(&self, node: &str, command: &[&str]) -> Output {
-        let deadline = ["timeout", "--foreground", "-k", "5", DEADLINE_SECS];
-        self.agents[node].run(&[&deadline[..], command].concat(), &[])
+    fn exec(&self, node: &str, user: User, command: &[&str]) -> Output {
+        self.agents[node].run(user, command, &[])
     }
 }
 

@@ -3,11 +3,9 @@
 use serde_json::Value;
 
 use super::Lab;
+use super::agent::User;
 
-/// A command that still runs after this many seconds is killed; its exit code is then 124.
-pub(super) const DEADLINE_SECS: &str = "240";
-
-/// Runs as the user that PostgreSQL and xdb run as, with nothing of root's environment but the PATH.
+/// Before a command of a script that root runs: has it run as [`User::Postgres`] does.
 pub(super) const AS_POSTGRES: &[&str] = &[
     "setpriv",
     "--reuid=postgres",
@@ -55,7 +53,7 @@ impl Output {
 impl Lab {
     /// `xdb` as user postgres.
     pub fn xdb(&self, args: &[&str]) -> Output {
-        self.run(&[AS_POSTGRES, &["xdb"], args].concat(), &[])
+        self.run_as(User::Postgres, &[&["xdb"], args].concat())
     }
 
     /// What `xdb … --json` prints when it succeeds.
@@ -73,7 +71,7 @@ impl Lab {
 
     /// A bash script as user postgres.
     pub fn sh_as_postgres(&self, script: &str) -> Output {
-        self.run(&[AS_POSTGRES, &["bash", "-c", script]].concat(), &[])
+        self.run_as(User::Postgres, &["bash", "-c", script])
     }
 
     /// A bash script as root that must succeed; gives its stdout.
@@ -91,13 +89,15 @@ impl Lab {
             "-c",
             sql,
         ];
-        self.run(&[AS_POSTGRES, &psql].concat(), &[]).succeeded(sql)
+        self.run_as(User::Postgres, &psql).succeeded(sql)
     }
 
-    /// `timeout --foreground` leaves the command in the group it would be in without.
+    /// Any command as root.
     pub(super) fn run(&self, command: &[&str], environment: &[(&str, &str)]) -> Output {
-        let deadline = ["timeout", "--foreground", "-k", "5", DEADLINE_SECS];
-        self.agents
-            .run(&[&deadline[..], command].concat(), environment)
+        self.agents.run(User::Root, command, environment)
+    }
+
+    fn run_as(&self, user: User, command: &[&str]) -> Output {
+        self.agents.run(user, command, &[])
     }
 }
