@@ -12,17 +12,22 @@ const MENDED: Duration = Duration::from_secs(120);
 const WRITE: &str = r"
     cd $(mktemp -d) && touch done && echo 0 >acknowledged && ln -sfn $PWD /tmp/writer || exit 1
     wal=/var/lib/postgresql/17/main/pg_wal
-    # Not Debian's wrapper, which takes four times as long; and with pauses, or a writer keeps a processor from other tests.
+    # Not Debian's wrapper, which takes four times as long; and with pauses and few processes, or a writer keeps a processor
+    # from other tests.
     psql=/usr/lib/postgresql/17/bin/psql
     next=1
+    declare -A seen
+    shopt -s nullglob
+    exec {never}<> <(:)
     until [ -e stop ]; do
         if timeout 5 $psql -XAtqc 'INSERT INTO counter VALUES ('$next') ON CONFLICT DO NOTHING' 2>/dev/null; then
             echo $next >new && mv new acknowledged && next=$((next + 1))
         fi
-        for name in $(cd $wal/archive_status && ls | sed -n 's/\.done$//p'); do
-            grep -q $name done || echo $name $(md5sum <$wal/$name) >>done
+        for mark in $wal/archive_status/*.done; do
+            name=${mark##*/} name=${name%.done}
+            [ ${seen[$name]-} ] || { seen[$name]=1 && echo $name $(md5sum <$wal/$name) >>done; }
         done
-        sleep 0.2
+        read -t 0.2 -u $never
     done";
 
 /// A line for each file with a `.done` mark, now or ever seen, that the bucket does not hold as it was.
