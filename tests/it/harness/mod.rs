@@ -178,6 +178,10 @@ impl Setup {
         let mut request = base
             // `./dev test` removes the containers of runs that were killed.
             .with_label("xdb.test-run", std::process::id().to_string())
+            .with_label(
+                "xdb.test",
+                std::thread::current().name().unwrap_or_default(),
+            )
             .with_startup_timeout(Duration::from_secs(300))
             .with_env_var("LAB_SERVICES", self.services)
             .with_env_var("LAB_BUCKETS", "walg-test pgdump-test")
