@@ -89,6 +89,8 @@ impl Cluster {
                 .current_dir(root)
                 .env("COMPOSE_PROJECT_NAME", &self.project)
                 .env("XDB_BINARY", env!("CARGO_BIN_EXE_xdb"))
+                // `./dev up` asks each node itself.
+                .env("XDB_HEALTH_INTERVAL", "60s")
                 .env(IMAGE, format!("{}:{}", image.name, image.tag)),
         )
     }
