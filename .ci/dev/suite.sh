@@ -10,7 +10,7 @@ logged() {
 build() { logged build cargo test --no-run --locked; }
 
 unit_tests() {
-    logged unit-tests cargo test --lib --bins --locked
+    logged unit-tests cargo test --lib --bins --locked -- --test-threads="$(test_threads)"
     grep '^test result' "$cache/unit-tests.log"
 }
 
@@ -29,7 +29,7 @@ lint() {
     fi
 }
 
-# Most of a test is waiting for a server, a deadline or an interval: three of them fill a processor.
+# Most of a test is waiting for a server, a deadline or a pause: three of them fill a processor.
 test_threads() {
     local threads=$((3 * $(nproc)))
     echo $((threads < 12 ? threads : 12))
