@@ -7,6 +7,7 @@ mod download;
 mod error;
 mod listing;
 mod location;
+mod throttle;
 mod upload;
 
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub(crate) use conditional::{Condition, Step, Written};
 pub(crate) use download::Download;
 pub(crate) use error::{Cause, StorageError};
 pub(crate) use location::{Location, UnknownPlaceholder};
+pub(crate) use throttle::Throttle;
 pub(crate) use upload::Content;
 
 /// One object of a listing.
