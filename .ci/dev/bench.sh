@@ -14,10 +14,11 @@ in_lab() (
         sleep 0.5
     done
     docker exec -e SEGMENTS -e ROUNDS -e LATENCIES -e PEERS \
-        -e SCALE -e DRILLS "$container" "${@:3}"
+        -e SCALE -e DRILLS -e MEGABYTES -e GIGABYTES "$container" "${@:3}"
 )
 
 bench_wait() { in_lab "postgres pgbouncer haproxy" "" perl /benches/wait.pl "$@"; }
 bench_catalog() { in_lab s3 walg-test perl /benches/catalog.pl "$@"; }
 bench_restore() { in_lab "s3 toxiproxy postgres pgbouncer redis" "walg-test pgdump-test" perl /benches/restore.pl "$@"; }
+bench_dump() { in_lab "s3 postgres" "walg-test pgdump-test" perl /benches/dump.pl "$@"; }
 bench_archive() { in_lab "s3 toxiproxy postgres pgbouncer redis" "walg-test pgdump-test" bash /benches/archive.sh "$@"; }
