@@ -169,12 +169,18 @@ settings! {
         repository: String = Repository, Default("s3://pgdump-{account}/{cluster}");
         /// How long one dump of all databases may take.
         timeout: Duration = Duration, Default("6h");
-        /// How long a dump waits for a table that is locked exclusively before it fails.
+        /// How long a dump waits for a table that is locked exclusively before it releases its other locks and tries again, until dump.timeout.
         lock_timeout: Duration = Duration, Default("1m");
         /// Tables of more MiB than this are not counted for the manifest, which then has the planner's estimate.
         ///
         /// Counting reads a table once more than pg_dump does.
         count_up_to_mib: u32 = Count, Default("16384");
+        /// How many bytes a dump sends to S3 each second; unset, without a limit.
+        bandwidth_limit: Option<u32> = Count, Unset("50000000");
+        /// The most WAL (in MiB) that a standby may have received and not replayed while it is dumped. Above it the dump is cancelled.
+        max_lag_mib: u32 = Count, Default("1024");
+        /// After how many recovery conflicts the dump of a database is taken from the primary instead of the standby.
+        max_conflicts: u32 = Count, Default("3");
     }
 
     /// Restores that prove the backups.

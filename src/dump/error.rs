@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
+
 use crate::postgres::PostgresError;
 use crate::process::ProcessError;
 use crate::repository::{LockError, RepositoryError, SharedError, WorkLockError};
@@ -34,15 +36,36 @@ pub(crate) enum DumpError {
         #[source]
         source: PostgresError,
     },
-    #[error("cannot lock the table {table} of database {database:?} against changes of its shape")]
+    #[error(
+        "cannot lock the table {} of database {:?} against changes of its shape{}",
+        locked.table,
+        locked.database,
+        held(&locked.holders)
+    )]
     TableLock {
-        database: String,
-        table: String,
+        locked: Box<LockedTable>,
         #[source]
         source: PostgresError,
     },
-    #[error("cannot lock the tables of {what} against changes of their shape")]
-    TableLocks { what: String },
+    #[error(
+        "cannot lock the tables of {what} against changes of their shape{}",
+        held(holders)
+    )]
+    TableLocks { what: String, holders: String },
+    #[error(
+        "recovery conflicts ended the dump of database {database:?} on this standby {conflicts} times, and it cannot be dumped from the primary: {why}"
+    )]
+    Conflicts {
+        database: String,
+        conflicts: u32,
+        why: String,
+        /// The last one.
+        source: Box<DumpError>,
+    },
+    #[error(
+        "the dump was cancelled: the standby has {behind} of WAL to replay, more than {limit} (dump.max_lag_mib)"
+    )]
+    StandbyBehind { behind: ByteSize, limit: ByteSize },
     #[error("cannot count the rows of database {database:?}")]
     Count {
         database: String,
@@ -61,6 +84,22 @@ pub(crate) enum DumpError {
     Repository(RepositoryError),
     #[error(transparent)]
     Postgres(#[from] PostgresError),
+}
+
+#[derive(Debug)]
+pub(crate) struct LockedTable {
+    pub database: String,
+    pub table: String,
+    /// The sessions that are in the way; empty where none was seen.
+    pub holders: String,
+}
+
+fn held(holders: &str) -> String {
+    if holders.is_empty() {
+        String::new()
+    } else {
+        format!(": {holders}")
+    }
 }
 
 impl From<SharedError> for DumpError {
@@ -126,7 +165,13 @@ impl DumpError {
                 );
             }
             Self::TableLock { .. } | Self::TableLocks { .. } => {
-                "pg_locks and pg_stat_activity show the session that holds the lock; dump.lock_timeout limits how long a dump waits"
+                "end that session (pg_terminate_backend) or wait for its end; a dump tries again until dump.timeout, and waits for dump.lock_timeout each time"
+            }
+            Self::Conflicts { .. } => {
+                "set hot_standby_feedback = on or a longer max_standby_streaming_delay on this standby, or let the role of postgres.user log in to the primary from here"
+            }
+            Self::StandbyBehind { .. } => {
+                "a dump's snapshot can hold the replay up: see max_standby_streaming_delay; the next dump begins again"
             }
             Self::Snapshot { source, .. } | Self::Count { source, .. } => return source.hint(),
             Self::Deadline { .. } => {

@@ -4,7 +4,9 @@
 //! (roles with their password hashes, which a restore needs: the bucket is as secret as the databases), and
 //! `manifest.json`, written last. A set without a manifest is no backup. Whether one can be restored is not said here.
 
+mod attempts;
 mod contents;
+mod database;
 mod error;
 mod inventory;
 mod list;
@@ -15,6 +17,7 @@ mod push;
 mod rows;
 mod set;
 mod snapshot;
+mod source;
 mod verify;
 
 use crate::config;

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use procfs::{Current, LoadAverage};
 use secrecy::ExposeSecret;
 use tokio::process::Command;
 
+use super::DumpError;
 use super::inventory::Inventory;
 use super::snapshot::{LONGEST, Snapshot};
-use super::{DumpError, Dumps};
 use crate::config::Postgres;
 use crate::postgres;
 use crate::process::{self, Finished};
@@ -53,18 +54,27 @@ fn parse_major(version: &str) -> Option<u32> {
     number[..end.unwrap_or(number.len())].parse().ok()
 }
 
-/// Dumps `database` as it is in `snapshot` to standard output, in the custom format. `superuser` is whether the role that
-/// logs in is one.
+/// How `pg_dump` is run.
+pub(crate) struct DumpOptions<'a> {
+    /// `--compress`; `None` for its default.
+    pub compression: Option<&'a str>,
+    /// Whether the role that logs in is one.
+    pub superuser: bool,
+    pub lock_timeout: Duration,
+}
+
+/// Dumps `database` of the server of `settings` as it is in `snapshot` to standard output, in the custom format.
 pub(crate) fn pg_dump(
-    dumps: &Dumps,
+    settings: &Postgres,
     database: &str,
     snapshot: &Snapshot,
-    superuser: bool,
+    options: &DumpOptions<'_>,
 ) -> Command {
-    let lock_timeout = dumps.settings.lock_timeout.min(LONGEST).as_millis();
-    let mut command = client(&dumps.postgres, "pg_dump", superuser);
+    let lock_timeout = options.lock_timeout.min(LONGEST).as_millis();
+    let mut command = client(settings, "pg_dump", options.superuser);
     command
         .args(["--format=custom", "--no-password"])
+        .args(options.compression.map(|it| format!("--compress={it}")))
         .arg(format!("--snapshot={}", snapshot.id))
         // Not the one that server, database or role set for clients.
         .arg(format!("--encoding={}", snapshot.encoding))
@@ -72,6 +82,56 @@ pub(crate) fn pg_dump(
         // As an argument a name like `a=b` would be a connection string; here it is a name.
         .env("PGDATABASE", database);
     command
+}
+
+/// The best compression that the `pg_dump` of `settings`, which prints `version`, can do: Zstandard, by several threads
+/// where processors are idle. `None` for its default, gzip.
+pub(crate) async fn compression(settings: &Postgres, version: &str) -> Option<String> {
+    // It reads `method:detail` since 16.
+    parse_major(version).filter(|major| *major >= 16)?;
+    let workers = workers(processors(), load());
+    let mut choices = vec!["zstd:level=3".to_owned()];
+    if workers > 1 {
+        choices.insert(0, format!("zstd:level=3,workers={workers}"));
+    }
+    for choice in choices {
+        if can_compress(settings, &choice).await {
+            return Some(choice);
+        }
+    }
+    None
+}
+
+/// Asks `pg_dump` itself, which judges its options before it connects: to a server that is nowhere.
+async fn can_compress(settings: &Postgres, choice: &str) -> bool {
+    const LIMIT: Duration = Duration::from_secs(30);
+    let mut command = process::command(settings.bin_directory.join("pg_dump"));
+    command
+        .args(["--format=custom", "--no-password", "--file=/dev/null"])
+        .arg(format!("--compress={choice}"))
+        .env("PGHOST", "/nonexistent");
+    // It warns of an option that it ignores (`workers`, up to 18), and refuses a method that it was built without.
+    let finished = process::run(command, LIMIT).await;
+    finished.is_ok_and(|finished| {
+        finished.stderr.contains("/nonexistent") && !finished.stderr.contains("compression")
+    })
+}
+
+/// Threads for a compression that leaves the busy processors alone; one is the program's own.
+fn workers(processors: usize, load: f32) -> usize {
+    const MOST: usize = 4;
+    // Truncated where it cannot be that large.
+    let busy = load.round().max(0.0) as usize;
+    processors.saturating_sub(busy).clamp(1, MOST)
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The load average of the last minute; where it is unknown, no processor is idle.
+fn load() -> f32 {
+    LoadAverage::current().map_or(f32::MAX, |load| load.one)
 }
 
 /// Dumps roles, with their password hashes, and tablespaces to standard output.
@@ -93,6 +153,7 @@ fn client(settings: &Postgres, program: &str, superuser: bool) -> Command {
         postgres::program_options()
     };
     let mut command = process::command(settings.bin_directory.join(program));
+    process::low_priority(&mut command);
     command
         .env("PGHOST", &settings.host)
         .env("PGPORT", settings.port.to_string())
@@ -117,7 +178,9 @@ fn client(settings: &Postgres, program: &str, superuser: bool) -> Command {
 /// Whether `pg_dump` timed out while it waited for a table that another session has locked.
 pub(crate) fn waited_for_lock(finished: &Finished) -> bool {
     let words = &finished.stderr;
-    words.contains("Query was: LOCK TABLE") && words.contains("canceling statement due to")
+    // It waits by statement_timeout. Other reasons are a recovery conflict, and a person who cancels it.
+    words.contains("Query was: LOCK TABLE")
+        && words.contains("canceling statement due to statement timeout")
 }
 
 /// Why the program failed: its first error with the server's words, without the statement.
@@ -152,6 +215,20 @@ mod tests {
             ("EnterpriseDB", 170_000, true),
         ] {
             assert_eq!(judge_version(program, server).is_ok(), good, "{program}");
+        }
+    }
+
+    #[test]
+    fn only_idle_processors_compress() {
+        for (processors, load, expected) in [
+            (2, 0.1, 2),
+            (2, 1.2, 1),
+            (16, 3.9, 4),
+            (8, 6.4, 2),
+            (1, 0.0, 1),
+            (4, f32::MAX, 1),
+        ] {
+            assert_eq!(workers(processors, load), expected, "{processors} {load}");
         }
     }
 

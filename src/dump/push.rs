@@ -1,19 +1,23 @@
 //! Pushes one dump set: each database, the globals, then the manifest.
 
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
 use jiff::Timestamp;
-use rustix::pipe::fcntl_setpipe_size;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::AsyncRead;
 use tokio::process::{ChildStdout, Command};
 use tokio::time::timeout;
 
 use super::inventory::{Inventory, inventory};
-use super::set::{DumpedDatabase, GLOBALS, MANIFEST, StoredObject, dump_file};
-use super::snapshot::{Counted, Guard, Snapshot};
-use super::{Contents, DumpError, DumpSet, Dumps, LeftOut, SetName, lock, program};
+use super::set::{DumpedDatabase, GLOBALS, MANIFEST, StoredObject};
+use super::source::watch_replay;
+use super::{DumpError, DumpSet, Dumps, LeftOut, SetName, lock, program};
 use crate::config::Postgres;
 use crate::postgres::{self, Server};
 use crate::process;
 use crate::repository::WorkLock;
+use crate::storage::Throttle;
 
 /// Dumps `databases`, or each one where none is named, into a new set.
 ///
@@ -28,21 +32,28 @@ pub(crate) async fn push(dumps: &Dumps, databases: &[String]) -> Result<DumpSet,
     let (server, found) = look(&dumps.postgres).await?;
     let pg_dump_version = program::version(&dumps.postgres).await?;
     program::judge_version(&pg_dump_version, server.version)?;
-    let databases = choose(&found.databases, databases)?;
+    let names = choose(&found.databases, databases)?;
+    let compression = program::compression(&dumps.postgres, &pg_dump_version).await;
     let WorkLock {
         mut node,
         mut cluster,
     } = lock::begin(node, dumps, &name).await?;
 
+    let deadline = dumps.settings.timeout;
+    let limit = dumps.settings.bandwidth_limit;
     let push = Push {
         dumps,
+        ends_at: Instant::now() + deadline,
         folder: name.folder(&dumps.location),
         server,
         found,
         pg_dump_version,
+        compression,
+        throttle: limit.map(|limit| Throttle::new(u64::from(limit))),
+        watch: Watch::default(),
+        names: databases,
     };
-    let deadline = dumps.settings.timeout;
-    let work = timeout(deadline, push.run(&name, started_at, &databases));
+    let work = timeout(deadline, push.run_watched(&name, started_at, names));
     let outcome = match cluster.during(work).await {
         Ok(outcome) => outcome.unwrap_or(Err(DumpError::Deadline { after: deadline })),
         Err(lost) => Err(lost.into()),
@@ -81,32 +92,81 @@ fn choose(there: &[String], named: &[String]) -> Result<Vec<String>, DumpError> 
     Ok(there.iter().filter(wanted).cloned().collect())
 }
 
-struct Push<'a> {
-    dumps: &'a Dumps,
+/// A set that is being made.
+pub(super) struct Push<'a> {
+    pub(super) dumps: &'a Dumps,
+    /// When `dump.timeout` is over.
+    ends_at: Instant,
     folder: String,
-    server: Server,
-    found: Inventory,
+    pub(super) server: Server,
+    pub(super) found: Inventory,
     /// As it prints it.
     pg_dump_version: String,
+    /// For `pg_dump --compress`; `None` for its default.
+    pub(super) compression: Option<String>,
+    /// Of `dump.bandwidth_limit`, for the whole set.
+    throttle: Option<Throttle>,
+    pub(super) watch: Watch,
+    /// The databases that were named; without any, all are dumped.
+    names: &'a [String],
+}
+
+/// Whether this node's own server is dumped at the moment, so that its replay matters.
+#[derive(Debug, Default)]
+pub(super) struct Watch(AtomicBool);
+
+impl Watch {
+    pub(super) fn set_here(&self, here: bool) {
+        self.0.store(here, Ordering::Relaxed);
+    }
+
+    fn is_here(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Push<'_> {
+    /// Makes the set for as long as the replay of the dumped standby keeps up.
+    async fn run_watched(
+        &self,
+        name: &SetName,
+        started_at: Timestamp,
+        names: Vec<String>,
+    ) -> Result<DumpSet, DumpError> {
+        let standby = async {
+            if !self.server.in_recovery {
+                return std::future::pending().await;
+            }
+            let limit = u64::from(self.dumps.settings.max_lag_mib) << 20;
+            loop {
+                let behind = watch_replay(&self.dumps.postgres, limit).await;
+                if self.watch.is_here() {
+                    return behind;
+                }
+            }
+        };
+        tokio::select! {
+            outcome = self.run(name, started_at, names) => outcome,
+            error = standby => Err(error),
+        }
+    }
+
+    pub(super) fn time_left(&self) -> Duration {
+        self.ends_at.saturating_duration_since(Instant::now())
+    }
+
     async fn run(
         &self,
         name: &SetName,
         started_at: Timestamp,
-        names: &[String],
+        names: Vec<String>,
     ) -> Result<DumpSet, DumpError> {
-        let (mut databases, mut left_out) = (Vec::new(), self.found.left_out.clone());
-        for database in names {
-            let (dumped, not_in_it) = self.database(database).await?;
-            databases.push(dumped);
-            left_out.extend(not_in_it);
-        }
+        let partial = names.len() < self.found.databases.len();
+        let (databases, left_out) = self.databases(names).await?;
         // After the databases: a role that owns something in a dump must be there.
         let command = program::pg_dumpall_globals(&self.dumps.postgres, &self.found);
         let globals = self
-            .store("pg_dumpall", "the globals", command, GLOBALS, all_of)
+            .store("pg_dumpall", "the globals", command, (GLOBALS, 0), all_of)
             .await?;
         let set = DumpSet {
             v: DumpSet::version(&databases),
@@ -121,7 +181,7 @@ impl Push<'_> {
             superuser: Some(self.found.initdb_role.clone()),
             started_at,
             finished_at: Timestamp::now(),
-            partial: Some(databases.len() < self.found.databases.len()),
+            partial: Some(partial),
             databases,
             globals,
             left_out,
@@ -132,95 +192,67 @@ impl Push<'_> {
         Ok(set)
     }
 
-    /// Dumps the database `name`; returns its objects that are not in the dump, too.
-    async fn database(&self, name: &str) -> Result<(DumpedDatabase, Vec<LeftOut>), DumpError> {
-        let mut snapshot = Snapshot::take(self.dumps, name, !self.server.in_recovery).await?;
-        let counted = async {
-            let counted = snapshot.count().await;
-            counted.map_err(|source| DumpError::Count {
-                database: name.to_owned(),
-                source,
-            })
-        };
-        let failed = |source| DumpError::Snapshot {
-            database: name.to_owned(),
-            source,
-        };
-        let mut rewritten = None;
-        let superuser = self.found.is_superuser;
-        let command = program::pg_dump(self.dumps, name, &snapshot, superuser);
-        let (counted, dump) = match snapshot.guard {
-            Guard::Snapshot => {
-                let stored = self.store_database(name, command, all_of);
-                tokio::try_join!(counted, stored)?
-            }
-            Guard::PgDump => {
-                let mut all = Counted::default();
-                let dump = self.store_database(name, command, async |stdout| {
-                    let (output, has_begun) = hold_after_begin(stdout).await;
-                    if has_begun {
-                        all = counted.await?;
-                        rewritten = snapshot.rewritten(name).await.map_err(failed)?;
-                    }
-                    Ok(output)
-                });
-                let dump = dump.await?;
-                (all, dump)
-            }
-        };
-        snapshot.note_moved_sequences().await.map_err(failed)?;
-        let contents = Contents {
-            estimated_rows: counted.rows.estimated,
-            large_objects: counted.large_objects,
-            ..snapshot.contents
-        };
-        let dumped = DumpedDatabase {
-            name: name.to_owned(),
-            dump,
-            snapshot_at: snapshot.taken_at,
-            finished_at: Timestamp::now(),
-            database_bytes: Some(snapshot.database_bytes),
-            rows: counted.rows.counted,
-            contents,
-        };
-        let mut left_out = snapshot.left_out;
-        left_out.extend(rewritten);
-        Ok((dumped, left_out))
-    }
-
-    async fn store_database<R: AsyncRead + Unpin>(
+    /// Dumps `names`; returns what the set does not hold, too.
+    async fn databases(
         &self,
-        name: &str,
-        command: Command,
-        begin: impl AsyncFnOnce(ChildStdout) -> Result<R, DumpError>,
-    ) -> Result<StoredObject, DumpError> {
-        let what = format!("database {name:?}");
-        let file = dump_file(name);
-        self.store("pg_dump", &what, command, &file, begin).await
+        names: Vec<String>,
+    ) -> Result<(Vec<DumpedDatabase>, Vec<LeftOut>), DumpError> {
+        let (mut databases, mut left_out) = (Vec::new(), self.found.left_out.clone());
+        let mut known = self.found.databases.clone();
+        let mut waiting = VecDeque::from(names);
+        while let Some(name) = waiting.pop_front() {
+            if let Some((dumped, not_in_it)) = self.database(&name).await? {
+                databases.push(dumped);
+                left_out.extend(not_in_it);
+                continue;
+            }
+            let (_, now) = look(&self.dumps.postgres).await?;
+            if self.names.contains(&name) {
+                let there = now.databases;
+                return Err(DumpError::NoDatabase { name, there });
+            }
+            tracing::warn!("database {name:?} was dropped or renamed while the set was made");
+            left_out.push(LeftOut {
+                database: Some(name),
+                what: "it was dropped or renamed while the set was made".to_owned(),
+            });
+            if self.names.is_empty() {
+                // A renamed one has a new name.
+                let new = now.databases.into_iter().filter(|it| !known.contains(it));
+                let new: Vec<String> = new.collect();
+                known.extend(new.iter().cloned());
+                waiting.extend(new);
+            }
+        }
+        Ok((databases, left_out))
     }
 
-    /// Streams the output of `command`, as `begin` reads it, into `file`, which appears only when the program succeeds.
-    async fn store<R: AsyncRead + Unpin>(
+    /// Streams the output of `command`, as `begin` reads it, into the file of that name, of so many bytes at most as far
+    /// as is known, which appears only when the program succeeds.
+    pub(super) async fn store<R: AsyncRead + Unpin>(
         &self,
         program: &'static str,
         what: &str,
         command: Command,
-        file: &str,
+        (file, expected): (&str, u64),
         begin: impl AsyncFnOnce(ChildStdout) -> Result<R, DumpError>,
     ) -> Result<StoredObject, DumpError> {
         let key = format!("{}{file}", self.folder);
         let mut upload = self.dumps.bucket.begin_upload(&key).await?;
         let streamed = process::stream(command, async |stdout| {
             let output = begin(stdout).await?;
-            Ok::<_, DumpError>(upload.fill(output).await?)
+            let throttle = self.throttle.as_ref();
+            Ok::<_, DumpError>(upload.fill(output, expected, throttle).await?)
         });
         let content = streamed.await.and_then(|(finished, content)| {
             if finished.status.success() {
                 return Ok(content);
             }
             if program::waited_for_lock(&finished) {
-                let what = what.to_owned();
-                return Err(DumpError::TableLocks { what });
+                return Err(DumpError::TableLocks {
+                    what: what.to_owned(),
+                    holders: String::new(),
+                });
             }
             Err(DumpError::Failed {
                 program,
@@ -244,20 +276,6 @@ impl Push<'_> {
 
 async fn all_of(stdout: ChildStdout) -> Result<ChildStdout, DumpError> {
     Ok(stdout)
-}
-
-/// Waits for the first byte of `pg_dump`, which it writes when it has locked every table; returns whether it came.
-///
-/// As long as the rest is not read, `pg_dump` waits with its locks: its table of contents alone is larger than the pipe.
-async fn hold_after_begin(mut stdout: ChildStdout) -> (impl AsyncRead + Unpin, bool) {
-    const SMALLEST: usize = 4096;
-    // A pipe of the default size would hold the table of contents of some hundred tables.
-    let _ = fcntl_setpipe_size(&stdout, SMALLEST);
-    let mut first = [0];
-    // An error of the pipe ends the output; the exit status judges.
-    let read = stdout.read(&mut first).await.unwrap_or(0);
-    let first = std::io::Cursor::new(first[..read].to_vec());
-    (first.chain(stdout), read > 0)
 }
 
 #[cfg(test)]

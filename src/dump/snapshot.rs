@@ -5,8 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::contents::{collations, extensions, large_objects, note_moved, sequences};
+use super::error::LockedTable;
 use super::inventory::not_in_dump;
 use super::rows::{Rows, count_rows_in_transaction, tables};
+use super::source::Source;
 use super::{Contents, DumpError, Dumps, LargeObjects, LeftOut};
 use crate::model::Lsn;
 use crate::postgres::{self, Connection, PostgresError, Target};
@@ -55,29 +57,31 @@ pub(crate) struct Counted {
 }
 
 impl Snapshot {
-    /// Locks every table of `database`, where they are few, then takes a snapshot and exports it. `unlogged` is whether unlogged
-    /// tables are locked and counted, too.
+    /// Locks every table of `database`, where they are few, then takes a snapshot and exports it. Unlogged tables
+    /// are locked and counted, too, where the server is no standby.
     ///
     /// The locks are the ones that reading takes.
     ///
     /// # Errors
-    /// When the server refuses, or a table stays locked for `dump.lock_timeout`.
+    /// When the server refuses, or a table stays locked for `lock_timeout`.
     pub(crate) async fn take(
         dumps: &Dumps,
+        source: &Source,
         database: &str,
-        unlogged: bool,
+        lock_timeout: Duration,
     ) -> Result<Self, DumpError> {
+        let unlogged = !source.in_recovery;
         let failed = |source| DumpError::Snapshot {
             database: database.to_owned(),
             source,
         };
         let target = Target {
             database: database.to_owned(),
-            ..(&dumps.postgres).into()
+            ..(&source.postgres).into()
         };
         let connection = postgres::connect(&target, dumps.settings.timeout.min(LONGEST)).await;
         let connection = connection.map_err(failed)?;
-        prepare(&connection, dumps).await.map_err(failed)?;
+        prepare(&connection, lock_timeout).await.map_err(failed)?;
         let guard = begin_with_locks(&connection, database, unlogged).await?;
         const EXPORT: &str = "
             SELECT pg_catalog.pg_export_snapshot() AS id, pg_catalog.clock_timestamp() AS now,
@@ -262,8 +266,11 @@ async fn lock(
         let lock = format!("LOCK TABLE ONLY {table} IN ACCESS SHARE MODE");
         let locked = connection.batch_execute(&lock).await;
         locked.map_err(|error| DumpError::TableLock {
-            database: database.to_owned(),
-            table,
+            locked: Box::new(LockedTable {
+                database: database.to_owned(),
+                table,
+                holders: String::new(),
+            }),
             source: PostgresError::Query {
                 what: "for a lock",
                 error,
@@ -274,7 +281,7 @@ async fn lock(
 }
 
 /// Sets what the session needs for a transaction that may take hours.
-async fn prepare(connection: &Connection, dumps: &Dumps) -> Result<(), PostgresError> {
+async fn prepare(connection: &Connection, lock_timeout: Duration) -> Result<(), PostgresError> {
     // By pg_settings: not every release has each of them. A count must end when its client is gone.
     const SETTINGS: &str = "
         SELECT pg_catalog.set_config(name, CASE name WHEN 'client_connection_check_interval' THEN '5s' ELSE '0' END, false)
@@ -283,7 +290,7 @@ async fn prepare(connection: &Connection, dumps: &Dumps) -> Result<(), PostgresE
     // One process counts: the rest of the processors is the live server's.
     let pinned = format!(
         "SET row_security = off; SET max_parallel_workers_per_gather = 0; SET lock_timeout = {}",
-        dumps.settings.lock_timeout.min(LONGEST).as_millis()
+        lock_timeout.min(LONGEST).as_millis()
     );
     execute(connection, SETTINGS).await?;
     execute(connection, &pinned).await
