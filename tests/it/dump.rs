@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use crate::harness::{Background, Lab, Program, Service, eventually};
 
 mod locks;
+mod manners;
+mod s3_faults;
 
 const SOON: Duration = Duration::from_secs(60);
 const DUMPS: &str = "/srv/s3/pgdump-test/main";
@@ -174,7 +176,50 @@ fn a_dump_restores_and_holds_the_rows_that_its_manifest_counts() {
         assert!(table.stdout.contains(word), "{table:?}");
     }
     judge_name_that_steers_a_terminal(&lab);
+    judge_name_of_two_lines(&lab);
+    judge_tables_that_are_too_large_to_count(&lab);
     lab.assert_nothing_left_behind();
+}
+
+/// A set with estimates, which no older xdb can read, passes its test, and says what was not compared.
+fn judge_tables_that_are_too_large_to_count(lab: &Lab) {
+    lab.config("[dump]\ncount_up_to_mib = 0");
+    let set = lab.xdb_json(&["dump", "push", "--database", ODD]);
+    let dump = &set["databases"][0];
+    assert_eq!(
+        (&set["v"], &dump["rows"]["public.owned"]),
+        (&json!(2), &json!(0))
+    );
+    let table = r#""Odd ""schema"""."the table""#;
+    assert!(dump["rows"].get(table).is_none(), "{dump}");
+    assert!(dump["estimated_rows"].get(table).is_some(), "{dump}");
+    lab.config("");
+    let name = set["set"].as_str().unwrap();
+    let report = lab.xdb_json(&["dump", "test", "--set", name]);
+    let all = report["verifications"].as_array().unwrap();
+    let named = format!("not compared: {ODD}");
+    let missing = all.iter().find(|it| it["name"] == named.as_str()).unwrap();
+    assert_eq!(missing["verdict"], "unknown");
+    let reason = missing["reason"].as_str().unwrap();
+    assert!(reason.contains("1000 were restored"), "{reason}");
+}
+
+/// A newline in the names of a database and of a table.
+fn judge_name_of_two_lines(lab: &Lab) {
+    const LINES: &str = "two\nlines = one name";
+    lab.sql(&format!("CREATE DATABASE \"{LINES}\""));
+    let sql = format!("CREATE TABLE \"{LINES}\" AS SELECT generate_series(1, 3) AS a");
+    lab.write_file("/tmp/in.sql", &sql, "postgres:postgres", "0600");
+    lab.sh_as_postgres(&format!(
+        "PGDATABASE={} {PG}/psql -Xq -v ON_ERROR_STOP=1 -f /tmp/in.sql",
+        shell(LINES)
+    ))
+    .succeeded(&sql);
+    let set = lab.xdb_json(&["dump", "push", "--database", LINES]);
+    let rows = json!({ format!("public.\"{LINES}\""): 3 });
+    assert_eq!(set["databases"][0]["rows"], rows);
+    lab.xdb(&["dump", "test", "--set", set["set"].as_str().unwrap()])
+        .succeeded("dump test");
 }
 
 /// A database's name that sets the title of the reader's terminal is printed, and its control characters are not.
@@ -208,6 +253,14 @@ fn a_dump_that_cannot_be_made_says_why_and_leaves_nothing() {
     push().failed(4, "password authentication failed");
     lab.config("[postgres]\nbin_directory = \"/usr/lib/postgresql/99/bin\"");
     push().failed(4, "there is no program");
+    // pg_dump itself, which only thinks that it is older.
+    lab.ok(&format!(
+        "mkdir /tmp/older && cp -s {PG}/* /tmp/older/ && rm /tmp/older/pg_dump && \
+         perl -pe 's/PostgreSQL\\) \\K17|(?<![\\w.])17(?=\\.\\d+ \\(Debian)/16/g' {PG}/pg_dump >/tmp/older/pg_dump && chmod 755 /tmp/older/pg_dump"
+    ));
+    assert!(lab.ok("/tmp/older/pg_dump --version").contains("16."));
+    lab.config("[postgres]\nbin_directory = \"/tmp/older\"");
+    push().failed(4, "cannot dump a server of version 17");
     lab.config("[dump]\nrepository = \"s3://nowhere/main\"");
     push().failed(4, "no such bucket");
     lab.config("[dump]\nrepository = \"s3://pgdump-{account}/{cluster}\"");
@@ -242,27 +295,11 @@ fn a_dump_that_cannot_be_made_says_why_and_leaves_nothing() {
 fn a_failed_database_fails_the_set() {
     let lab = Lab::start(Program::Walrus);
     two_databases(&lab, 40);
-    lab.sql("CREATE TABLE held AS SELECT 1 AS a");
 
-    // Locked before the dump begins.
-    lab.config("[dump]\nlock_timeout = \"1s\"");
-    let hold = "BEGIN; LOCK TABLE held; SELECT pg_sleep(300)";
-    let holder = lab.in_background(&[&format!("{PG}/psql"), "-Xq", "-c", hold]);
-    let locked = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation = 'held'::regclass";
-    eventually("the table is locked", SOON, || {
-        (lab.sql(locked) == "1").then_some(())
-    });
-    let push = lab.xdb(&["dump", "push"]);
-    push.failed(4, "cannot lock the table public.held");
-    assert!(push.stderr.contains("lock timeout"), "{push:?}");
-    nothing_is_left(&lab);
-    lab.sql(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN; LOCK%'",
-    );
-    holder.wait(SOON);
+    manners::a_locked_table_is_tried_again_until_the_time_is_up(&lab);
+    manners::a_database_that_is_gone_is_named(&lab);
 
     // pg_dump killed, its session killed, and the deadline: each in the middle of the second database.
-    lab.config("");
     let push = push_in_the_middle(&lab);
     lab.ok("pkill -KILL -x pg_dump");
     let ended = push.wait(SOON);
@@ -309,7 +346,9 @@ fn s3_cut_in_the_middle_of_an_upload_leaves_nothing_after_the_next_push() {
     lab.remove_toxic("slow");
     assert_eq!(listed(&lab)[0]["status"], json!("incomplete"));
 
-    let set = self::push(&lab);
+    s3_faults::each_tenth_of_an_upload_may_be_the_last(&lab);
+    s3_faults::a_refused_part_fails_the_set(&lab);
+    let set = s3_faults::a_storm_of_503_is_weathered(&lab);
     let list = listed(&lab);
     assert_eq!(list.len(), 1, "{list:?}");
     assert_eq!(
@@ -406,6 +445,9 @@ fn a_streaming_standby_is_dumped() {
     assert_eq!(counted.succeeded("count"), "700\n0");
     // Restored it is no standby, and has the unlogged table; that is no difference.
     lab.xdb(&["dump", "test"]).succeeded("dump test");
+    lab.ok(&format!("rm -rf {DUMPS}"));
+    manners::conflicts_lead_to_the_primary(&lab);
+    manners::a_standby_that_falls_behind_ends_its_dump(&lab);
     lab.sh_as_postgres(&format!("{PG}/pg_ctl -D /tmp/standby -m immediate stop"));
     lab.assert_nothing_left_behind();
 }

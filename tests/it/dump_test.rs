@@ -115,6 +115,7 @@ fn fill(lab: &Lab) {
     lab.sql("CREATE DATABASE counted ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
     let orders = "CREATE TABLE orders (id int PRIMARY KEY, who text);
         INSERT INTO orders SELECT i, 'customer ' || i FROM generate_series(1, 1000) AS i;
+        CREATE SEQUENCE numbers; SELECT nextval('numbers'), nextval('numbers');
         ALTER TABLE orders OWNER TO app;";
     in_database(
         lab,
@@ -181,6 +182,7 @@ fn a_dump_counts_only_when_it_was_restored() {
     keep_aside(&lab);
     verify::each_object_is_read_and_compared(&lab);
     each_database_that_is_not_as_dumped_has_its_own_reason(&lab);
+    what_a_database_holds_besides_its_rows_is_compared(&lab);
     what_the_listing_shows_is_found_before_anything_is_restored(&lab);
     what_this_node_lacks_is_no_verdict(&lab);
     s3_cut_is_no_verdict_and_a_killed_test_is_cleaned_up_by_the_next(&lab);
@@ -258,6 +260,97 @@ fn each_database_that_is_not_as_dumped_has_its_own_reason(lab: &Lab) {
         2,
         "{report}"
     );
+    put_back(lab);
+}
+
+fn what_a_database_holds_besides_its_rows_is_compared(lab: &Lab) {
+    let mut manifest = manifest(lab);
+    assert!(
+        manifest["pg_dump_version"]
+            .as_str()
+            .unwrap()
+            .contains("17.")
+    );
+    assert!(
+        manifest["server_version_text"]
+            .as_str()
+            .unwrap()
+            .starts_with("17.")
+    );
+    for (name, field, value) in [
+        ("shop", "/extensions/amcheck", json!("0.9")),
+        ("cut", "/sequences/public.numbers/value", json!(3)),
+        ("swapped", "/extensions/gone", json!("1")),
+        ("z_slow", "/large_objects/number", json!(2)),
+        ("swapped", "/estimated_rows", json!({"public.gone": 5})),
+    ] {
+        let database = database(&mut manifest, name);
+        let (parent, field) = field.rsplit_once('/').unwrap();
+        let parent = database.pointer_mut(parent).expect(name);
+        parent[field] = value;
+    }
+    let default = r#"/collations/pg_catalog."default""#;
+    let odd = database(&mut manifest, ODD).pointer_mut(default).unwrap();
+    (odd["recorded"], odd["actual"]) = (json!("1"), json!("2"));
+    // As an older xdb wrote it.
+    let counted = database(&mut manifest, "counted").as_object_mut().unwrap();
+    for field in [
+        "lsn",
+        "extensions",
+        "collations",
+        "sequences",
+        "large_objects",
+    ] {
+        assert!(
+            counted.remove(field).is_some_and(|it| !it.is_null()),
+            "{field}"
+        );
+    }
+    keep_manifest(lab, &manifest);
+    let report = test(lab, &[], 1, "the manifest says the value 3");
+    let odd = format!("collations: {ODD}");
+    for (name, word, words) in [
+        (
+            "database: shop",
+            "warning",
+            "amcheck was restored in version 1.4, the manifest says 0.9",
+        ),
+        (
+            "database: cut",
+            "critical",
+            "public.numbers was restored with the value 2, the manifest says the value 3",
+        ),
+        (
+            "database: swapped",
+            "critical",
+            "public.gone is in the manifest and not in the dump",
+        ),
+        (
+            "not compared: swapped",
+            "unknown",
+            "the manifest's estimate is 5",
+        ),
+        (
+            "database: z_slow",
+            "critical",
+            "1 large objects were restored, the manifest counts 2",
+        ),
+        (
+            &odd,
+            "warning",
+            "sorts by version 2: indexes on text may miss rows",
+        ),
+        ("database: counted", "ok", ""),
+        (
+            "not compared: counted",
+            "unknown",
+            "the sequences, which the manifest does not name",
+        ),
+    ] {
+        let (verdict, reason) = verdict(&report, name);
+        assert_eq!(verdict, word, "{name}: {report}");
+        assert!(reason.contains(words), "{name}: {report}");
+    }
     put_back(lab);
 }
 

@@ -77,6 +77,8 @@ fn memory_stays_small_however_large_the_dump() {
     const MEBIBYTES: u32 = 320;
     let lab = Lab::start(Program::Walrus);
     fill(&lab, MEBIBYTES);
+    // One value that is as large as all that xdb may take twice over.
+    lab.sql("CREATE TABLE huge AS SELECT repeat('x', 200 * 1024 * 1024) AS a");
     let push = lab.xdb_in_background(&["dump", "push", "--json"]);
     let mut peak = 0;
     while push.is_running() {
@@ -93,6 +95,10 @@ fn memory_stays_small_however_large_the_dump() {
     let set: Value = serde_json::from_str(&ended.stdout).unwrap();
     let stored = set["databases"][0]["bytes"].as_u64().unwrap();
     assert!(stored > u64::from(MEBIBYTES) << 20, "{stored}");
+    let dump = &set["databases"][0];
+    assert_eq!(dump["rows"]["public.huge"], json!(1));
+    let large = json!({"number": 1, "bytes": u64::from(MEBIBYTES) << 20});
+    assert_eq!(dump["large_objects"], large);
     assert!(
         peak > 0 && peak < 100 << 10,
         "{peak} KiB for {stored} bytes"
@@ -149,16 +155,19 @@ fn a_dump_takes_no_more_locks_than_pg_dump() {
     assert!(set["left_out"].to_string().contains(lost), "{set}");
     assert_eq!(set["databases"][0]["rows"]["public.t7"], json!(0));
 
+    manners::a_table_dropped_under_pg_dump_is_no_failure(&lab);
+
     // A table that another session holds is said to be locked, though pg_dump alone asks for it.
-    lab.config("[dump]\nlock_timeout = \"1s\"");
+    lab.config("[dump]\nlock_timeout = \"1s\"\ntimeout = \"5s\"");
     let hold = "BEGIN; LOCK TABLE t7; SELECT pg_sleep(300)";
     let holder = lab.in_background(&[&format!("{PG}/psql"), "-Xq", "-c", hold]);
     let locked = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation = 't7'::regclass";
     eventually("the table is locked", SOON, || {
         (lab.sql(locked) == "1").then_some(())
     });
-    lab.xdb(&["dump", "push"])
-        .failed(4, "cannot lock the tables of database \"postgres\"");
+    let push = lab.xdb(&["dump", "push"]);
+    push.failed(4, "cannot lock the tables of database \"postgres\"");
+    assert!(push.stderr.contains("holds public.t7"), "{push:?}");
     lab.sql(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN; LOCK%'",
     );

@@ -12,7 +12,7 @@ fn fill_with_oddities(lab: &Lab) {
         "CREATE FUNCTION dial() RETURNS int LANGUAGE sql AS 'INSERT INTO public.dialled VALUES (now()) RETURNING 1';
          CREATE VIEW door AS SELECT public.dial() AS a",
     );
-    for name in ["closed", "far", "gold", "half_dropped", "other"] {
+    for name in ["closed", "far", "gold", "half_dropped", "limited", "other"] {
         lab.sql(&format!("CREATE DATABASE {name}"));
     }
     for name in ["gold", "other", "template1"] {
@@ -37,6 +37,7 @@ fn fill_with_oddities(lab: &Lab) {
          CREATE MATERIALIZED VIEW own AS SELECT count(*) AS n FROM near",
     );
     lab.sql("ALTER DATABASE gold IS_TEMPLATE true");
+    lab.sql("ALTER DATABASE limited CONNECTION LIMIT 0");
     lab.sql("ALTER DATABASE closed ALLOW_CONNECTIONS false");
     lab.sql("UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'half_dropped'");
 }
@@ -51,7 +52,10 @@ fn a_test_reaches_no_other_server_and_names_what_no_dump_holds() {
         .iter()
         .map(|it| it["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["far", "gold", "other", "postgres", "template1"]);
+    assert_eq!(
+        names,
+        ["far", "gold", "limited", "other", "postgres", "template1"]
+    );
     assert_eq!(pushed["partial"], json!(false));
     let left_out = pushed["left_out"].to_string();
     let list = lab.xdb(&["dump", "list"]);

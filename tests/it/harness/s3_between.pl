@@ -32,6 +32,8 @@ sub read_message {
 
 sub serve {
     my ($client) = @_;
+    # Away since the part came.
+    return if $fault =~ /^cut-/ && -e '/tmp/s3_cut';
     my ($head, $body) = read_message($client) or return;
     my ($method, $target, %header) = ($head =~ /^(\S+) (\S+)/);
     $header{lc $1} = $2 while $head =~ /^([^\s:]+): *(.*?)\r$/mg;
@@ -46,6 +48,17 @@ sub serve {
     return refuse($client, '501 Not Implemented', 'NotImplemented') if $fault eq 'knows-no-conditions' && $conditional;
     return refuse($client, '412 Precondition Failed', 'PreconditionFailed')
         if $fault eq 'creates-no-lock' && $method eq 'PUT' && $path =~ m{/locks/} && exists $header{'if-none-match'};
+    my ($kind, $part, $file) = $fault =~ /^(cut-at|refuse)-part-(\d+)-of-(.*)/;
+    if (defined $kind && $path =~ m{/\Q$file\E$} && ($query{partNumber} // '') eq $part) {
+        return refuse($client, '403 Forbidden', 'AccessDenied') if $kind eq 'refuse';
+        open my $mark, '>', '/tmp/s3_cut';
+        return;
+    }
+    if ($fault eq 'storm') {
+        mkdir '/tmp/s3_storm';
+        my $mark = '/tmp/s3_storm/' . sha256_hex("$method $target");
+        return refuse($client, '503 Slow Down', 'SlowDown') if !-e $mark && open my $new, '>', $mark;
+    }
     my $asked = $query{'continuation-token'};
     if ($lists && $fault =~ /^list-/) {
         $query{'max-keys'} = 2;
