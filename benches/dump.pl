@@ -8,6 +8,7 @@ use IO::Socket::INET;
 use POSIX qw(WNOHANG);
 use Time::HiRes qw(time sleep);
 
+$| = 1;
 my $BIN = '/usr/lib/postgresql/17/bin';
 my ($ROUNDS, $MEGABYTES, $GIGABYTES) = map { $ENV{$_->[0]} || $_->[1] } [ROUNDS => 5], [MEGABYTES => 1500], [GIGABYTES => 20];
 my @AS = qw(setpriv --reuid=postgres --regid=postgres --init-groups env -C /tmp HOME=/var/lib/postgresql USER=postgres);
@@ -18,7 +19,7 @@ my $MODEST = 'nice -n 19';
     %ENV, PGHOST => '127.0.0.1', PGUSER => 'postgres', PGPASSWORD => 'lab-password',
     AWS_ACCESS_KEY_ID => 'lab', AWS_SECRET_ACCESS_KEY => 'lab-secret-key', AWS_DEFAULT_REGION => 'us-east-1', AWS_EC2_METADATA_DISABLED => 'true',
     RCLONE_CONFIG_LAB_TYPE => 's3', RCLONE_CONFIG_LAB_PROVIDER => 'Other', RCLONE_CONFIG_LAB_ENDPOINT => 'http://127.0.0.1:7070',
-    RCLONE_CONFIG_LAB_ACCESS_KEY_ID => 'lab', RCLONE_CONFIG_LAB_SECRET_ACCESS_KEY => 'lab-secret-key',
+    RCLONE_CONFIG_LAB_ACCESS_KEY_ID => 'lab', RCLONE_CONFIG_LAB_SECRET_ACCESS_KEY => 'lab-secret-key', RCLONE_CONFIG_LAB_REGION => 'us-east-1',
 );
 
 sub sql {
@@ -110,7 +111,7 @@ sub one {
     }
     if ($installed->(qw(rclone rclone))) {
         push @order, my $name = '… | rclone rcat';
-        $peers{$name} = ['rclone', "$dump | rclone rcat lab:pgdump-test/peer/rclone.dump"];
+        $peers{$name} = ['rclone', "$dump | rclone rcat --s3-no-check-bucket lab:pgdump-test/peer/rclone.dump"];
     }
     my (%took, %peak);
     for my $round (0 .. $ROUNDS) {
