@@ -153,7 +153,7 @@ sub serve {
     while ($head !~ /\r\n\r\n$/) { defined(my $line = <$client>) or return; $head .= $line }
     my ($length) = $head =~ /^content-length: *(\d+)/mi;
     my ($target) = $head =~ m{^\S+ (\S+)};
-    my $drops = $target =~ /partNumber=/;
+    my $drops = $target =~ /partNumber=/ && $target =~ /large\.dump/;
     my ($left, $body) = ($length // 0, '');
     while ($left > 0) {
         my $read = read($client, my $piece, $left < 1 << 20 ? $left : 1 << 20) or return;
@@ -163,7 +163,7 @@ sub serve {
     my $answer = sub { print $client "HTTP/1.1 200 OK\r\n$_[0]content-length: " . length($_[1]) . "\r\n\r\n$_[1]"; $client->flush; 1 };
     return $answer->(qq(etag: "0123456789abcdef0123456789abcdef"\r\n), '') if $drops;
     return $answer->('', '<CompleteMultipartUploadResult><Key>k</Key><ETag>"x"</ETag></CompleteMultipartUploadResult>')
-        if $head =~ /^POST/ && $target =~ /uploadId=/ && $target =~ /large/;
+        if $head =~ /^POST/ && $target =~ /uploadId=/ && $target =~ /large\.dump/;
     my $server = IO::Socket::INET->new(PeerAddr => '127.0.0.1:7070') or return;
     $head =~ s/\r\n\r\n$/\r\nconnection: close\r\n\r\n/;
     print $server $head, $body;
