@@ -1,6 +1,6 @@
 #!/usr/bin/perl
 # Measures restore tests and prints tables; `./dev bench restore` runs it as root in a container of the lab, where nothing else
-# runs. Arguments pick the parts: drill replay clean hostile forecast. SCALE (pgbench), ROUNDS, SEGMENTS and DRILLS may be set.
+# runs. Arguments pick the parts: drill replay clean hostile forecast dump. SCALE (pgbench), ROUNDS, SEGMENTS and DRILLS may be set.
 use strict;
 use warnings;
 use File::Path qw(remove_tree);
@@ -95,6 +95,8 @@ secret_access_key = "lab-secret-key"
 [archive]
 program = "walrus"
 repository = "s3://walg-test/main/pg17"
+[dump]
+repository = "s3://pgdump-test/main"
 END
     close $out;
     system 'chown root:postgres /etc/xdb/xdb.toml; chmod 0640 /etc/xdb/xdb.toml; install -d -o postgres -m 0700 ' . $WORK;
@@ -361,9 +363,37 @@ sub forecast {
         join("\n", @lines), $close;
 }
 
+# --- dump --------------------------------------------------------------------------------------------
+
+# One database out of a dump set, beside the download of the same object and pg_restore from that file, in turn.
+sub dump {
+    sql('CREATE DATABASE bench');
+    run('', "$BIN/pgbench", '-i', '-q', '-s', $SCALE, 'bench');
+    run('', qw(xdb dump push));
+    my ($object) = glob '/srv/s3/pgdump-test/main/*/bench.dump';
+    (my $key = $object) =~ s{^/srv/s3/}{};
+    my @curl = (qw(curl -sS --fail --aws-sigv4 aws:amz:us-east-1:s3 --user lab:lab-secret-key -o), "$WORK/bench.dump", "http://127.0.0.1:7000/$key");
+    my ($peak, %took) = (0);
+    for (1 .. $ROUNDS) {
+        sql('CREATE DATABASE by_hand');
+        push @{ $took{download} }, (run('', @curl))[0];
+        push @{ $took{pg_restore} }, (run('', "$BIN/pg_restore", qw(-d by_hand), "$WORK/bench.dump"))[0];
+        sql('DROP DATABASE by_hand');
+        my ($secs, $rss) = run('xdb', qw(xdb dump restore bench));
+        push @{ $took{xdb} }, $secs;
+        $peak = $rss if $rss > $peak;
+        sql('DROP DATABASE bench_restored');
+    }
+    my ($download, $restore, $xdb) = map { median(@{ $took{$_} }) } qw(download pg_restore xdb);
+    my $both = $download + $restore;
+    printf "\n| one database, %.0f MB stored, median of %d | time | × download and pg_restore |\n| --- | --- | --- |\n", (-s $object) / 1e6, $ROUNDS;
+    printf "| download | %.2f s | |\n| pg_restore from the file | %.2f s | |\n", $download, $restore;
+    printf "| both | %.2f s | 1.00 |\n| xdb dump restore, %.1f MB peak RSS | %.2f s | %.2f |\n", $both, $peak, $xdb, $xdb / $both;
+}
+
 $| = 1;
 prepare();
-my %parts = (drill => \&drill, replay => \&replay, clean => \&clean, hostile => \&hostile, forecast => \&forecast);
-for my $part (@ARGV ? @ARGV : qw(drill clean hostile replay forecast)) {
-    ($parts{$part} // die "there is no part $part: drill, replay, clean, hostile or forecast\n")->();
+my %parts = (drill => \&drill, replay => \&replay, clean => \&clean, hostile => \&hostile, forecast => \&forecast, dump => \&dump);
+for my $part (@ARGV ? @ARGV : qw(drill clean hostile replay forecast dump)) {
+    ($parts{$part} // die "there is no part $part: drill, replay, clean, hostile, forecast or dump\n")->();
 }

@@ -5,9 +5,9 @@ use clap::Subcommand;
 
 use super::exit::{Exit, complain};
 use super::handles::Handles;
-use super::output::{say, show_step, table};
-use super::{dump_show, dump_verify};
-use crate::dump::{self, DumpSet, LeftOut, Listed, Status};
+use super::output::{say, say_each, show_step, table};
+use super::{dump_restore, dump_show, dump_verify};
+use crate::dump::{self, DumpSet, Listed, Status};
 use crate::jobs::{self, Job};
 use crate::restore::dump::{DumpReport, DumpSetup};
 use crate::restore::{self, Step};
@@ -33,6 +33,8 @@ pub(crate) enum Verb {
     Show(dump_show::Arguments),
     /// Read each object of a dump set through, and compare its length and SHA-256 with the manifest; restore nothing
     Verify(dump_verify::Arguments),
+    /// Restore a database, or some of its tables, beside the live one or in its place
+    Restore(Box<dump_restore::Arguments>),
     /// Restore a dump set into a scratch cluster, and compare it with its manifest: databases, tables, rows
     Test {
         /// The set to restore, the newest where not given
@@ -80,6 +82,8 @@ pub(crate) async fn run(verb: Verb, handles: &Handles) -> anyhow::Result<Exit> {
         }
         Verb::Show(arguments) => return dump_show::run(&arguments, handles).await,
         Verb::Verify(arguments) => return dump_verify::run(&arguments, handles).await,
+        // Its way through signals is its own: cli::run takes it before.
+        Verb::Restore(_) => return Ok(Exit::Usage),
         Verb::Test { set, json } => return test(handles, set.as_deref(), json).await,
     }
     Ok(Exit::Good)
@@ -124,7 +128,7 @@ fn print_report(report: &DumpReport) -> std::io::Result<()> {
         return Ok(());
     }
     say(report.network.description())?;
-    print_left_out(&report.left_out)?;
+    say_each("not in the dump", &report.left_out)?;
     for note in &report.notes {
         say(format_args!("note: {note}"))?;
     }
@@ -159,13 +163,7 @@ fn print_set(set: &DumpSet) -> std::io::Result<()> {
     if set.partial == Some(true) {
         say("it is partial: it does not count as a dump of this cluster")?;
     }
-    print_left_out(&set.left_out)
-}
-
-pub(super) fn print_left_out(left_out: &[LeftOut]) -> std::io::Result<()> {
-    left_out
-        .iter()
-        .try_for_each(|left_out| say(format_args!("not in the dump: {left_out}")))
+    say_each("not in the dump", &set.left_out)
 }
 
 fn print_list(listed: &[Listed]) -> std::io::Result<()> {

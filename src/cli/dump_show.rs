@@ -7,10 +7,9 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::dump::print_left_out;
 use super::exit::{Exit, complain};
 use super::handles::Handles;
-use super::output::{say, table};
+use super::output::{say, say_each, table};
 use crate::dump::{self, DumpSet, Dumps, Listed, Status};
 use crate::jobs;
 use crate::log;
@@ -230,7 +229,7 @@ fn print_manifest(set: &DumpSet) -> std::io::Result<()> {
     });
     say("")?;
     say(table(&["DATABASE", "TABLE", "ROWS"], &[2], tables).trim_fmt())?;
-    print_left_out(&set.left_out)
+    say_each("not in the dump", &set.left_out)
 }
 
 fn time(at: Timestamp) -> String {

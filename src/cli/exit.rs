@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::dump_target::TargetError;
 use crate::archive::retention::RetentionError;
 use crate::archive::{BackupError, FillError, WalError};
 use crate::config::ConfigError;
@@ -50,7 +51,7 @@ pub(crate) fn report(error: &anyhow::Error) -> Exit {
     if error.is::<ConfigError>() || error.is::<WaitError>() {
         return Exit::Usage;
     }
-    if error.is::<UntilError>() {
+    if error.is::<UntilError>() || error.is::<TargetError>() {
         return Exit::Usage;
     }
     if let Some(error) = error.downcast_ref::<RestoreError>() {
@@ -136,6 +137,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<UntilError>() {
         return Some(error.hint());
+    }
+    if error.is::<TargetError>() {
+        return Some(TargetError::HINT.to_owned());
     }
     if let Some(error) = error.downcast_ref::<RestoreError>() {
         return error.hint();

@@ -12,7 +12,9 @@ mod config_check;
 mod config_show;
 mod daemon;
 mod dump;
+mod dump_restore;
 mod dump_show;
+mod dump_target;
 mod dump_verify;
 mod exit;
 mod handles;
@@ -86,7 +88,7 @@ enum Verb {
     /// List the timelines that concern this server, or have the cluster forget one that does not
     #[command(subcommand)]
     Timeline(timeline::Verb),
-    /// Dump the databases into the bucket, list, show and verify the dumps there, or restore one and compare it
+    /// Dump the databases into the bucket, list, show, verify and restore the dumps there, or test one
     #[command(subcommand)]
     Dump(dump::Verb),
     /// Restore a cluster for good into an empty directory, to the end of the archive or to a moment, and say what comes next
@@ -171,6 +173,9 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Prune(arguments) => start.run(none(), arguments.job(), async |it| {
             prune::run(arguments, it).await
         }),
+        Verb::Dump(dump::Verb::Restore(arguments)) => {
+            dump_restore::run(&arguments, &Handles::new(start.load(none())?))
+        }
         Verb::Dump(verb) => start.run(none(), verb.job(), async |it| dump::run(verb, it).await),
         Verb::Restore(arguments) => {
             let handles = Handles::new(start.load(arguments.flags())?);

@@ -40,3 +40,9 @@ pub(crate) fn say(text: impl std::fmt::Display) -> std::io::Result<()> {
         written => written,
     }
 }
+
+/// Prints each item as a line that begins with `what`.
+pub(crate) fn say_each<T: std::fmt::Display>(what: &str, items: &[T]) -> std::io::Result<()> {
+    let mut items = items.iter();
+    items.try_for_each(|item| say(format_args!("{what}: {item}")))
+}

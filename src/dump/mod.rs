@@ -30,6 +30,7 @@ pub(crate) use inventory::LeftOut;
 pub(crate) use list::{Listed, ReadManifests, Status, list, newest_complete, newest_full};
 pub(crate) use lock::clean_up;
 pub(crate) use object::{ObjectError, ObjectReader};
+pub(crate) use program::client;
 pub(crate) use push::push;
 pub(crate) use set::{DumpSet, DumpedDatabase, SetName, StoredObject};
 pub(crate) use verify::{VerifiedObject, VerifiedSet, verify};

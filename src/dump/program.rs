@@ -146,7 +146,7 @@ pub(crate) fn pg_dumpall_globals(settings: &Postgres, found: &Inventory) -> Comm
 }
 
 /// A program of the server's own release, never Debian's wrapper of the same name.
-fn client(settings: &Postgres, program: &str, superuser: bool) -> Command {
+pub(crate) fn client(settings: &Postgres, program: &str, superuser: bool) -> Command {
     let options = if superuser {
         postgres::superuser_program_options()
     } else {

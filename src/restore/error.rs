@@ -42,6 +42,9 @@ pub(crate) enum RestoreError {
     },
     #[error("the scratch disk became full while {doing}")]
     DiskFull { doing: &'static str },
+    /// A dump could not be restored, which says nothing of the dump.
+    #[error("{reason}")]
+    NotRestored { reason: String, hint: String },
     #[error("what is restored is of PostgreSQL {wanted}, the programs in {} are of {found}", bin_directory.display())]
     WrongMajor {
         wanted: u32,
@@ -152,6 +155,7 @@ impl RestoreError {
                 "do not count on this backup: take a new one with `xdb backup push`, then test that"
             }
             Self::Refused { hint, .. }
+            | Self::NotRestored { hint, .. }
             | Self::Unreachable { hint, .. }
             | Self::Kept { hint, .. } => {
                 return Some(hint.clone());

@@ -2,14 +2,20 @@
 //!
 //! Beyond libpq it takes SQLAlchemy's URIs, which name their driver (`postgresql+asyncpg://`) and say `ssl` for `sslmode`.
 
+use secrecy::SecretString;
+
+use super::connection_uri::parse_uri;
 use super::keyword_values::parse_keywords;
 use super::{AuthMethods, WaitError};
 use crate::model::may_hold_password;
 
-/// What a connection string sets, by libpq's keywords; never a password.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What a connection string sets, by libpq's keywords, the password apart.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct ConnectionString {
     given: Vec<(&'static str, String)>,
+    /// Whether it may hold a password.
+    takes_password: bool,
+    password: Option<SecretString>,
 }
 
 /// Every keyword of `PQconninfoOptions` in PostgreSQL 17, the password aside.
@@ -109,9 +115,26 @@ pub(crate) fn is_connection_string(text: &str) -> bool {
 /// # Errors
 /// When libpq would refuse it, or when it holds a password.
 pub(crate) fn parse_connection_string(text: &str) -> Result<ConnectionString, WaitError> {
-    let mut parsed = ConnectionString::default();
+    parse(text, ConnectionString::default())
+}
+
+/// The same where `text` may hold a password, too: [`ConnectionString::password`].
+///
+/// # Errors
+/// When libpq would refuse it.
+pub(crate) fn parse_with_password(text: &str) -> Result<ConnectionString, WaitError> {
+    let parsed = ConnectionString {
+        takes_password: true,
+        ..ConnectionString::default()
+    };
+    parse(text, parsed)
+}
+
+fn parse(text: &str, mut parsed: ConnectionString) -> Result<ConnectionString, WaitError> {
     match uri_body(text) {
-        Some((body, driver)) => parse_uri(body, driver, &mut parsed)?,
+        Some((body, driver)) => parse_uri(body, driver, &mut |keyword, value| {
+            parsed.set(keyword, value)
+        })?,
         None if is_other_uri(text) || !text.contains('=') => {
             // A password in there must not be tried again.
             return Err(match may_hold_password(text) {
@@ -151,6 +174,16 @@ impl ConnectionString {
         self.last(keyword).filter(|value| !value.is_empty())
     }
 
+    /// The password that [`parse_with_password`] found.
+    pub(crate) fn password(&self) -> Option<&SecretString> {
+        self.password.as_ref()
+    }
+
+    /// The keywords that it sets.
+    pub(crate) fn keywords(&self) -> impl Iterator<Item = &'static str> {
+        self.given.iter().map(|(keyword, _)| *keyword)
+    }
+
     fn last(&self, keyword: &str) -> Option<&str> {
         let last = self.given.iter().rev().find(|(name, _)| *name == keyword);
         last.map(|(_, value)| value.as_str())
@@ -173,6 +206,10 @@ impl ConnectionString {
     }
 
     pub(super) fn set(&mut self, keyword: &str, value: String) -> Result<(), WaitError> {
+        if keyword == "password" && self.takes_password {
+            self.password = (!value.is_empty()).then(|| value.into());
+            return Ok(());
+        }
         if PASSWORDS.contains(&keyword) {
             return Err(WaitError::PasswordInUrl);
         }
@@ -269,126 +306,4 @@ impl ConnectionString {
         }
         Ok(())
     }
-}
-
-/// As `conninfo_uri_parse_options`.
-fn parse_uri(body: &str, driver: bool, parsed: &mut ConnectionString) -> Result<(), WaitError> {
-    let end = body.find(['@', '/']).unwrap_or(body.len());
-    let mut rest = body;
-    if body[end..].starts_with('@') {
-        rest = &body[end + 1..];
-        match body[..end].split_once(':') {
-            Some((_, password)) if !password.is_empty() => return Err(WaitError::PasswordInUrl),
-            Some((user, _)) => set_decoded(parsed, "user", user)?,
-            None => set_decoded(parsed, "user", &body[..end])?,
-        }
-        // The colon before a password, as %3A.
-        if parsed.last("user").is_some_and(|user| user.contains(':')) {
-            return Err(WaitError::PasswordInUrl);
-        }
-    }
-    let has_user = body[end..].starts_with('@');
-    let (mut hosts, mut ports) = (String::new(), String::new());
-    loop {
-        let (host, after) = match rest.strip_prefix('[') {
-            Some(inner) => {
-                let (host, after) = inner
-                    .split_once(']')
-                    .ok_or_else(|| wrong("the bracket of an IPv6 address is not closed"))?;
-                if host.is_empty() || !(after.is_empty() || after.starts_with([':', '/', '?', ',']))
-                {
-                    return Err(wrong("an IPv6 address in brackets is malformed"));
-                }
-                (host, after)
-            }
-            None => rest.split_at(rest.find([':', '/', '?', ',']).unwrap_or(rest.len())),
-        };
-        hosts.push_str(host);
-        rest = after;
-        if let Some(after) = rest.strip_prefix(':') {
-            let (port, after) = after.split_at(after.find(['/', '?', ',']).unwrap_or(after.len()));
-            ports.push_str(port);
-            rest = after;
-        }
-        let Some(after) = rest.strip_prefix(',') else {
-            break;
-        };
-        rest = after;
-        hosts.push(',');
-        ports.push(',');
-    }
-    set_decoded(parsed, "host", &hosts)?;
-    set_decoded(parsed, "port", &ports)?;
-    if let Some(path) = rest.strip_prefix('/') {
-        let (database, after) = path.split_at(path.find('?').unwrap_or(path.len()));
-        // A password with a slash in it: libpq takes what follows the slash for the database. In a name, @ is %40.
-        if !has_user && !ports.is_empty() && database.contains('@') {
-            return Err(WaitError::PasswordInUrl);
-        }
-        set_decoded(parsed, "dbname", database)?;
-        rest = after;
-    }
-    match rest.strip_prefix('?') {
-        Some(parameters) => parse_parameters(parameters, driver, parsed),
-        None => Ok(()),
-    }
-}
-
-/// An empty part of a URI sets nothing.
-fn set_decoded(parsed: &mut ConnectionString, keyword: &str, text: &str) -> Result<(), WaitError> {
-    if text.is_empty() {
-        return Ok(());
-    }
-    parsed.set(keyword, decode(text)?)
-}
-
-/// As `conninfo_uri_parse_params`.
-fn parse_parameters(
-    text: &str,
-    driver: bool,
-    parsed: &mut ConnectionString,
-) -> Result<(), WaitError> {
-    let mut parameters: Vec<&str> = text.split('&').collect();
-    // The string may end in a separator, or have no parameters at all.
-    if parameters.last().is_some_and(|last| last.is_empty()) {
-        parameters.pop();
-    }
-    for parameter in parameters {
-        let (keyword, value) = parameter
-            .split_once('=')
-            .ok_or_else(|| wrong("a parameter is without \"=\""))?;
-        if value.contains('=') {
-            return Err(wrong("a parameter has a second \"=\""));
-        }
-        let (keyword, value) = (decode(keyword)?, decode(value)?);
-        match (keyword.as_str(), value.as_str()) {
-            // JDBC's.
-            ("ssl", "true") => parsed.set("sslmode", "require".to_owned())?,
-            // SQLAlchemy's and asyncpg's.
-            ("ssl", _) => parsed.set("sslmode", value)?,
-            ("prepared_statement_cache_size" | "async_fallback", _) if driver => {}
-            _ => parsed.set(&keyword, value)?,
-        }
-    }
-    Ok(())
-}
-
-/// Percent-encoding; a plus is a plus.
-fn decode(text: &str) -> Result<String, WaitError> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || char::from(rest.next()?).to_digit(16);
-        let value = digit().zip(digit()).map(|(high, low)| high * 16 + low);
-        match value.and_then(|value| u8::try_from(value).ok()) {
-            Some(0) => return Err(wrong("it contains %00")),
-            Some(value) => bytes.push(value),
-            None => return Err(wrong("a percent-encoding is malformed")),
-        }
-    }
-    String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8"))
 }

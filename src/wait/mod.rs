@@ -11,6 +11,7 @@ mod connect;
 mod connection_string;
 #[cfg(test)]
 mod connection_string_tests;
+mod connection_uri;
 mod dial;
 mod error;
 mod hop;
@@ -30,7 +31,7 @@ pub(crate) use all::{WaitEnd, all_ready};
 pub(crate) use auth_methods::AuthMethods;
 pub(crate) use classify::{Next, Signal};
 pub(crate) use connection_string::{
-    ConnectionString, is_connection_string, parse_connection_string,
+    ConnectionString, is_connection_string, parse_connection_string, parse_with_password,
 };
 pub(crate) use error::WaitError;
 pub(crate) use hop::Hop;

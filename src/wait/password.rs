@@ -29,7 +29,7 @@ impl PasswordFile {
     ///
     /// # Errors
     /// With a sentence when the file is there but not used: others may read it, or it cannot be read.
-    pub(super) fn read(&self, target: &Target) -> Result<Option<SecretString>, String> {
+    pub(crate) fn read(&self, target: &Target) -> Result<Option<SecretString>, String> {
         match self {
             Self::Plain(path) => {
                 // systemd gives a unit its credentials as 0440.

@@ -1,6 +1,7 @@
 //! `xdb dump test`: dumps restored for real, and every way in which one is not what its manifest says.
 
 mod cut_off;
+mod restore;
 mod verify;
 
 use std::time::Duration;

@@ -7,10 +7,10 @@ use tokio::process::{ChildStdin, Command};
 
 use super::empty_cluster::disk_is_full;
 use super::program_messages::{
-    ProgramErrors, is_missing_here, is_out_of_reach, no_connection, roles_error, roles_only,
-    server_is_gone,
+    is_missing_here, is_out_of_reach, no_connection, roles_error, roles_only, server_is_gone,
 };
-use crate::dump::{DumpedDatabase, Dumps, ObjectError, ObjectReader, StoredObject};
+use super::stream::{StreamError, stream};
+use crate::dump::{DumpedDatabase, Dumps, ObjectError, StoredObject};
 use crate::model::Verdict;
 use crate::postgres::{self, PostgresError, Target};
 use crate::process::{self, Finished, Reach};
@@ -70,25 +70,15 @@ impl Loader<'_> {
             .args(["--format=custom", "--create", "--clean", "--if-exists"])
             .args(["--no-tablespaces", "--dbname", via]);
         let mut object = self.dumps.open_object(dump);
-        let mut complaints = ProgramErrors::default();
-        let fed = process::feed_and_watch(
-            command,
-            async |stdin| pour(&mut object, stdin).await,
-            |line| complaints.read(line),
-        );
-        let (finished, ()) = match fed.await {
-            Ok(fed) => fed,
-            Err(PourError::Process(error)) => return Err(error.into()),
-            Err(PourError::Object(error)) => {
+        let streamed = match stream(command, &mut object).await {
+            Ok(streamed) => streamed,
+            Err(StreamError::Process(error)) => return Err(error.into()),
+            Err(StreamError::Object(error)) => {
                 return judge_unread(error).map(RestoredDatabase::from);
             }
         };
-        let (error, not_filled) = complaints.judge();
-        // It exits with 1 after errors that it went past.
-        let went_past = finished.status.code() == Some(1) && !not_filled.is_empty();
-        if error.is_some() || !(finished.status.success() || went_past) {
-            let reason = error.unwrap_or_else(|| finished.status.to_string());
-            let verdict = self.judge("pg_restore", reason, &finished).await;
+        if let Some(reason) = streamed.error {
+            let verdict = self.judge("pg_restore", reason, &streamed.finished).await;
             return verdict.map(RestoredDatabase::from);
         }
         // It need not read what follows the last table.
@@ -98,7 +88,7 @@ impl Loader<'_> {
         };
         Ok(RestoredDatabase {
             verdict,
-            not_filled,
+            not_filled: streamed.not_filled,
         })
     }
 
@@ -187,24 +177,6 @@ fn options() -> String {
 
 /// After the roles' own settings: they may shut out the one that restores.
 const FOR_XDB: &str = "\nALTER ROLE CURRENT_USER RESET ALL;\nALTER ROLE CURRENT_USER LOGIN;\n";
-
-#[derive(Debug, thiserror::Error)]
-enum PourError {
-    #[error(transparent)]
-    Process(#[from] process::ProcessError),
-    #[error(transparent)]
-    Object(#[from] ObjectError),
-}
-
-async fn pour(object: &mut ObjectReader, mut stdin: ChildStdin) -> Result<(), PourError> {
-    while let Some(piece) = object.next().await? {
-        // Where the program has ended, its exit status shows why.
-        if stdin.write_all(&piece).await.is_err() {
-            break;
-        }
-    }
-    Ok(())
-}
 
 /// A damaged object is a verdict on the set; any other error is S3's.
 fn judge_unread(error: ObjectError) -> Result<Verdict, RestoreError> {

@@ -1,22 +1,42 @@
-//! Dump restore tests: a dump set restored into an empty scratch cluster and compared with its manifest.
+//! Dumps restored: one database for good (`restore_dump`), or a whole set into an empty scratch cluster, as a test.
 //!
 //! Roles first, then each database streamed from the bucket through `pg_restore`, then every table counted, and sequences, extensions and large objects compared. A dump counts
 //! only when it was restored.
 
+mod choice;
 mod comparison;
 mod contents_comparison;
+mod destination;
 mod empty_cluster;
 mod extensions;
 mod loader;
+mod naming;
 mod program_messages;
+mod refusal;
 mod report;
+mod restore_plan;
+mod restore_request;
+mod restore_run;
+mod restored;
+mod roles;
 mod row_comparison;
 mod run;
+mod selection;
+mod sql;
+mod stream;
+mod temporary;
+mod toc;
 
 use crate::config::{Postgres, RestoreTest};
 use crate::dump::Dumps;
 pub(crate) use report::DumpReport;
+pub(crate) use restore_plan::plan_restore;
+pub(crate) use restore_request::{DumpRestorePlan, DumpRestoreRequest};
+pub(crate) use restore_run::restore_dump;
+pub(crate) use restored::RestoredDump;
 pub(crate) use run::run;
+pub(crate) use selection::Part;
+pub(crate) use temporary::{TemporaryName, clean_up};
 
 /// What dump tests work with.
 #[derive(Debug, Clone)]

@@ -1,0 +1,186 @@
+//! Which set a database is restored from. Pure.
+
+use crate::dump::{DumpSet, DumpedDatabase, Listed, Status};
+use crate::restore::RestoreError;
+
+/// A set, and the database in it.
+#[derive(Debug)]
+pub(super) struct Choice<'a> {
+    pub set: &'a DumpSet,
+    pub database: &'a DumpedDatabase,
+    /// Newer sets that are passed over, and what is odd about this one.
+    pub notes: Vec<String>,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub repository: &'a str,
+    /// By name, or the newest that holds the database whole.
+    pub set: Option<&'a str>,
+    pub database: &'a str,
+    /// The globals are read, too.
+    pub globals: bool,
+    /// The cluster's own, where it is known.
+    pub system_identifier: Option<u64>,
+}
+
+/// Chooses from `listed`, the oldest first.
+///
+/// # Errors
+/// When there is no such set, none that holds the database, or the one that is named is damaged.
+pub(super) fn choose<'a>(
+    listed: &'a [Listed],
+    wanted: &Wanted<'_>,
+) -> Result<Choice<'a>, RestoreError> {
+    match wanted.set {
+        Some(name) => named(listed, name, wanted),
+        None => newest(listed, wanted),
+    }
+}
+
+fn named<'a>(
+    listed: &'a [Listed],
+    name: &str,
+    wanted: &Wanted<'_>,
+) -> Result<Choice<'a>, RestoreError> {
+    let found = listed.iter().find(|listed| listed.set == name);
+    let found = found.ok_or_else(|| RestoreError::NoSuchSet {
+        set: name.to_owned(),
+        repository: wanted.repository.to_owned(),
+    })?;
+    let set = match (&found.manifest, found.status) {
+        (Some(set), _) => set,
+        (None, Status::Incomplete) => {
+            let set = name.to_owned();
+            return Err(RestoreError::UnfinishedSet { set });
+        }
+        (None, _) => {
+            let reason = found.reason.clone().unwrap_or_default();
+            return Err(RestoreError::Bad(format!("{name}: {reason}")));
+        }
+    };
+    let database = database_of(set, wanted.database).ok_or_else(|| no_database(set, wanted))?;
+    if let Some(reason) = damage(found, set, database, wanted.globals) {
+        return Err(RestoreError::Bad(format!("{name}: {reason}")));
+    }
+    let mut notes = Vec::new();
+    if is_foreign(set, wanted) {
+        notes.push(format!(
+            "{name} is a dump of another cluster, {} (system identifier {})",
+            set.cluster, set.system_identifier
+        ));
+    }
+    notes.extend(partial_note(found));
+    Ok(Choice {
+        set,
+        database,
+        notes,
+    })
+}
+
+fn newest<'a>(listed: &'a [Listed], wanted: &Wanted<'_>) -> Result<Choice<'a>, RestoreError> {
+    let (mut notes, mut foreign, mut latest) = (Vec::new(), None, None);
+    for found in listed.iter().rev() {
+        let name = &found.set;
+        let Some(set) = &found.manifest else {
+            if found.status != Status::Incomplete {
+                let reason = found.reason.as_deref().unwrap_or_default();
+                notes.push(format!("the newer set {name} is passed over: {reason}"));
+            }
+            continue;
+        };
+        if is_foreign(set, wanted) {
+            foreign.get_or_insert(name);
+            continue;
+        }
+        if !found.partial {
+            latest.get_or_insert(set);
+        }
+        let Some(database) = database_of(set, wanted.database) else {
+            if !found.partial {
+                notes.push(format!(
+                    "the newer set {name} does not hold {}",
+                    wanted.database
+                ));
+            }
+            continue;
+        };
+        if let Some(reason) = damage(found, set, database, wanted.globals) {
+            notes.push(format!("the newer set {name} is passed over: {reason}"));
+            continue;
+        }
+        notes.extend(partial_note(found));
+        if let Some(foreign) = foreign {
+            notes.push(format!("the newer set {foreign} is of another cluster"));
+        }
+        return Ok(Choice {
+            set,
+            database,
+            notes,
+        });
+    }
+    Err(match (latest, foreign) {
+        (None, Some(foreign)) => RestoreError::Refused {
+            reason: format!(
+                "{} holds no dump of this cluster; {foreign} is of another one",
+                wanted.repository
+            ),
+            hint: format!("name the set to restore what another cluster had: --set {foreign}"),
+        },
+        (Some(set), _) => no_whole_database(set, wanted, &notes),
+        (None, None) if !notes.is_empty() => {
+            RestoreError::Bad(format!("no set can be restored: {}", notes.join("; ")))
+        }
+        (None, None) => RestoreError::NoDump {
+            repository: wanted.repository.to_owned(),
+        },
+    })
+}
+
+fn no_whole_database(set: &DumpSet, wanted: &Wanted<'_>, notes: &[String]) -> RestoreError {
+    if database_of(set, wanted.database).is_none() {
+        return no_database(set, wanted);
+    }
+    RestoreError::Bad(format!(
+        "no set holds {} whole: {}",
+        wanted.database,
+        notes.join("; ")
+    ))
+}
+
+fn no_database(set: &DumpSet, wanted: &Wanted<'_>) -> RestoreError {
+    let there: Vec<&str> = set.databases.iter().map(|it| it.name.as_str()).collect();
+    RestoreError::Refused {
+        reason: format!("{} holds no database {:?}", set.set, wanted.database),
+        hint: format!("it holds: {}", there.join(", ")),
+    }
+}
+
+fn database_of<'a>(set: &'a DumpSet, name: &str) -> Option<&'a DumpedDatabase> {
+    set.databases.iter().find(|database| database.name == name)
+}
+
+fn is_foreign(set: &DumpSet, wanted: &Wanted<'_>) -> bool {
+    wanted
+        .system_identifier
+        .is_some_and(|own| own != set.system_identifier)
+}
+
+/// Damage of the objects that are read, as the listing shows it: other databases of the set do not matter.
+fn damage(
+    listed: &Listed,
+    set: &DumpSet,
+    database: &DumpedDatabase,
+    globals: bool,
+) -> Option<String> {
+    let globals = globals.then_some(&set.globals);
+    let mut read = [&database.dump].into_iter().chain(globals);
+    read.find_map(|object| listed.damage_of(object))
+}
+
+fn partial_note(listed: &Listed) -> Option<String> {
+    listed
+        .partial
+        .then(|| format!("{} is partial: it was made with --database", listed.set))
+}

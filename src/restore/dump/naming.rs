@@ -1,0 +1,199 @@
+//! The end of a restore: the restored database takes its name, at once or not at all.
+
+use super::restore_plan::PlannedRestore;
+use super::sql::{quote_name, statements};
+use super::temporary::{TemporaryName, drop_database, mark_of};
+use super::toc::Entry;
+use crate::postgres::{self, PostgresError};
+use crate::restore::RestoreError;
+
+/// Gives the restored database the properties of the dumped one, and the wanted name; one that is replaced makes room in the
+/// same transaction, and is dropped last. Returns what an operator should know.
+///
+/// # Errors
+/// When the name cannot be taken. Where sessions hold the database that is to be replaced, the restored one is kept beside it.
+pub(super) async fn take_name(
+    planned: &PlannedRestore,
+    name: &TemporaryName,
+) -> Result<Vec<String>, RestoreError> {
+    let mut notes = Vec::new();
+    match rename(
+        planned,
+        name,
+        &planned.plan.into,
+        planned.plan.replaces,
+        &mut notes,
+    )
+    .await
+    {
+        Ok(()) => {}
+        Err(error) if is_in_the_way(&error) => return Err(keep_beside(planned, name, &error).await),
+        Err(error) => return Err(failed(error).into()),
+    }
+    if planned.plan.replaces {
+        let connection = &planned.destination.connection;
+        if let Err(error) = drop_database(connection, &name.replaced()).await {
+            let (old, reason) = (name.replaced(), postgres::in_words(&error));
+            notes.push(format!(
+                "the database that was replaced is still there, as {old}: {reason}; the next restore drops it"
+            ));
+        }
+    }
+    Ok(notes)
+}
+
+/// In one transaction: a killed xdb leaves either all of it or nothing.
+async fn rename(
+    planned: &PlannedRestore,
+    name: &TemporaryName,
+    into: &str,
+    replaces: bool,
+    notes: &mut Vec<String>,
+) -> Result<(), tokio_postgres::Error> {
+    let connection = &planned.destination.connection;
+    let execute = async |sql: &str| connection.batch_execute(sql).await;
+    let renamed = async {
+        execute("BEGIN").await?;
+        *notes = set_properties(planned, &name.restored()).await?;
+        if replaces {
+            let (quoted, old) = (quote_name(into), quote_name(&name.replaced()));
+            let mark = mark_of(&name.replaced());
+            execute(&format!("ALTER DATABASE {quoted} RENAME TO {old}")).await?;
+            execute(&format!(
+                "ALTER DATABASE {old} WITH CONNECTION LIMIT {mark} IS_TEMPLATE false;
+                 COMMENT ON DATABASE {old} IS 'replaced by xdb dump restore --clean, which drops it'"
+            ))
+            .await?;
+        }
+        let (temporary, quoted) = (quote_name(&name.restored()), quote_name(into));
+        execute(&format!("ALTER DATABASE {temporary} RENAME TO {quoted}")).await?;
+        execute("COMMIT").await
+    };
+    let outcome = renamed.await;
+    if outcome.is_err() {
+        // The session may be gone.
+        let _ = execute("ROLLBACK").await;
+    }
+    outcome
+}
+
+/// What `pg_restore --create` would do: owner, privileges, settings, comment. A setting that the server does not take is
+/// named and left out.
+async fn set_properties(
+    planned: &PlannedRestore,
+    name: &str,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    let connection = &planned.destination.connection;
+    let (quoted, dumped) = (quote_name(name), planned.plan.database.as_str());
+    let with_owners = planned.request.with_owners;
+    let entries = || planned.of_database.iter();
+    let mut notes = Vec::new();
+    connection
+        .batch_execute(&format!(
+            "COMMENT ON DATABASE {quoted} IS NULL; ALTER DATABASE {quoted} WITH CONNECTION LIMIT -1"
+        ))
+        .await?;
+    let owner = entries().find(|entry| entry.kind == "DATABASE");
+    let owner = owner.map_or("", |entry| entry.owner.as_str());
+    if with_owners && !owner.is_empty() {
+        let owner = quote_name(owner);
+        let alter = format!("ALTER DATABASE {quoted} OWNER TO {owner}");
+        connection.batch_execute(&alter).await?;
+    }
+    let wanted = |entry: &&Entry| match entry.kind.as_str() {
+        "ACL" => with_owners,
+        "DATABASE" => false,
+        _ => true,
+    };
+    for entry in entries().filter(wanted) {
+        for statement in statements(&entry.definition) {
+            if !with_owners && statement.begins(&["ALTER", "ROLE"]) {
+                continue;
+            }
+            let sql = statement.with_database(dumped, name);
+            if sql == statement.sql {
+                // In another encoding than UTF-8 the name is misread, and the live database must not be changed.
+                notes.push("a property of the database was not restored: its name cannot be read in the dump".to_owned());
+                continue;
+            }
+            connection.batch_execute("SAVEPOINT property").await?;
+            match connection.batch_execute(&sql).await {
+                Ok(()) => {
+                    connection
+                        .batch_execute("RELEASE SAVEPOINT property")
+                        .await?;
+                }
+                Err(error) if error.code().is_some() && entry.kind != "ACL" => {
+                    let back = "ROLLBACK TO SAVEPOINT property; RELEASE SAVEPOINT property";
+                    connection.batch_execute(back).await?;
+                    let reason = postgres::in_words(&error);
+                    notes.push(format!(
+                        "a property of the database was not restored: {reason}"
+                    ));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(notes)
+}
+
+/// `object_in_use`, `duplicate_database`.
+fn is_in_the_way(error: &tokio_postgres::Error) -> bool {
+    let code = error.code().map(tokio_postgres::error::SqlState::code);
+    code.is_some_and(|code| ["55006", "42P04"].contains(&code))
+}
+
+/// The restored database is complete: it must not be lost to a session that came meanwhile.
+async fn keep_beside(
+    planned: &PlannedRestore,
+    name: &TemporaryName,
+    error: &tokio_postgres::Error,
+) -> RestoreError {
+    let (into, reason) = (&planned.plan.into, postgres::in_words(error));
+    let beside = format!("{}_{}", shortened(into), &name.restored()[12..20]);
+    match rename(planned, name, &beside, false, &mut Vec::new()).await {
+        Ok(()) => RestoreError::Refused {
+            reason: format!(
+                "{into} could not be replaced: {reason}; what was restored is complete, in the database {beside}"
+            ),
+            hint: format!(
+                "disconnect the sessions (PAUSE {into} on PgBouncer's console), then: ALTER DATABASE {} RENAME TO …; ALTER DATABASE {} RENAME TO {}",
+                quote_name(into),
+                quote_name(&beside),
+                quote_name(into)
+            ),
+        },
+        Err(second) => failed(second).into(),
+    }
+}
+
+/// With room for a suffix in the 63 bytes of a name.
+fn shortened(name: &str) -> &str {
+    const MOST: usize = 54;
+    let end = name.char_indices().map(|(at, c)| at + c.len_utf8());
+    &name[..end.take_while(|end| *end <= MOST).last().unwrap_or(0)]
+}
+
+fn failed(error: tokio_postgres::Error) -> PostgresError {
+    PostgresError::Query {
+        what: "to rename the restored database",
+        error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_leaves_room_for_its_suffix() {
+        for (name, short) in [
+            ("app", "app".to_owned()),
+            (&"a".repeat(63), "a".repeat(54)),
+            (&"é".repeat(31), "é".repeat(27)),
+        ] {
+            assert_eq!(shortened(name), short);
+        }
+    }
+}
