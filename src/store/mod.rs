@@ -13,6 +13,7 @@ mod open;
 mod outbox;
 mod reader;
 mod runs;
+mod samples;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub use files::{LastAnswer, StateFiles};
 pub use outbox::{OUTBOX_LIMIT, Queued};
 pub use reader::Reader;
 pub use runs::KEPT_RUNS;
+pub use samples::StoredSample;
 pub use writer::{Opened, Store};
 
 use std::path::PathBuf;

@@ -37,6 +37,18 @@ impl Reading<'_> {
         select().map_err(query("read the outbox of"))
     }
 
+    /// How many events wait.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn queued_events(&self) -> Result<u64, StoreError> {
+        let count = self.0.query_row("SELECT count(*) FROM outbox", [], |row| {
+            row.get::<_, i64>(0)
+        });
+        let count = count.map_err(query("read the outbox of"))?;
+        Ok(count.unsigned_abs())
+    }
+
     /// Every event that waits, oldest first.
     ///
     /// # Errors
