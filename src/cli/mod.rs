@@ -32,6 +32,7 @@ mod signals;
 mod status;
 mod timeline;
 mod wait;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -7,6 +7,7 @@ use super::check::judge_exit;
 use super::exit::Exit;
 use super::handles::Handles;
 use super::output::{say, table};
+use super::watch;
 use crate::cluster::{Evidence, Line, Status, in_time, is_range, proven, since_proof};
 use crate::daemon;
 use crate::model::{AlertKey, Finding, Verdict, ago};
@@ -20,14 +21,21 @@ pub(crate) struct Arguments {
     /// Print it as JSON
     #[arg(long)]
     json: bool,
+    /// Print it again every two seconds until interrupted; in place on a terminal
+    #[arg(long, conflicts_with = "json")]
+    watch: bool,
 }
 
 pub(crate) async fn run(arguments: Arguments, handles: &Handles) -> anyhow::Result<Exit> {
-    let status = daemon::status(handles.config(), &handles.repository).await;
+    let look = async || daemon::status(handles.config(), &handles.repository).await;
+    if arguments.watch {
+        return watch::repeat(async || lines(&look().await)).await;
+    }
+    let status = look().await;
     if arguments.json {
         say(serde_json::to_string_pretty(&status)?)?;
     } else {
-        print(&status)?;
+        say(lines(&status).join("\n"))?;
     }
     // Not by the one worst verdict: a warning that stands counts, whatever else is unknown.
     Ok(judge_exit(
@@ -35,34 +43,29 @@ pub(crate) async fn run(arguments: Arguments, handles: &Handles) -> anyhow::Resu
     ))
 }
 
-fn print(status: &Status) -> std::io::Result<()> {
-    say(format_args!(
-        "{}: {}",
-        status.verdict.to_uppercase(),
-        status.answer
-    ))?;
-    say("")?;
+fn lines(status: &Status) -> Vec<String> {
+    let mut lines = vec![
+        format!("{}: {}", status.verdict.to_uppercase(), status.answer),
+        String::new(),
+    ];
     let header = ["NODE", "ROLE", "TIMELINE", "POSITION", "BEHIND", "SEEN"];
     let rows = status.nodes.iter().map(|line| row(line, status.at));
-    say(table(&header, &[2], rows).trim_fmt())?;
-    for line in &status.nodes {
-        if let Some(trouble) = &line.trouble {
-            say(format_args!("{}: {trouble}", line.hostname))?;
-        }
-    }
-    say("")?;
-    for line in evidence(status) {
-        say(line)?;
-    }
+    let table = table(&header, &[2], rows).trim_fmt();
+    lines.extend(table.lines().map(str::to_owned));
+    let troubled = status.nodes.iter().filter_map(|line| {
+        let trouble = line.trouble.as_ref()?;
+        Some(format!("{}: {trouble}", line.hostname))
+    });
+    lines.extend(troubled);
+    lines.push(String::new());
+    lines.extend(evidence(status));
     let bad = |finding: &&Finding| finding.verdict != Verdict::Ok;
     let bad: Vec<_> = status.findings.iter().filter(bad).collect();
     if bad.is_empty() {
-        say("alerts       none")?;
+        lines.push("alerts       none".to_owned());
     }
-    for finding in bad {
-        say(alert(finding))?;
-    }
-    Ok(())
+    lines.extend(bad.into_iter().map(alert));
+    lines
 }
 
 fn row(line: &Line, now: Timestamp) -> Vec<String> {
