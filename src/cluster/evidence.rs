@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::ArchiveExtent;
 use crate::model::{Lsn, Timeline};
 
 /// One look at the buckets.
@@ -20,6 +21,9 @@ pub(crate) struct Evidence {
     /// What else is wrong there; `None` where the bucket has not been read yet.
     #[serde(rename = "doubts")]
     pub faults: Option<RepositoryFaults>,
+    /// How far the archive reaches, read with `base_backup`; for the metrics and the page of this node only.
+    #[serde(skip)]
+    pub extent: Option<ArchiveExtent>,
     /// How long a restore of `base_backup` to the end of the archive takes; `None` without a backup.
     pub forecast: Option<RestoreForecast>,
     /// The newest complete set of dumps of every database.
@@ -40,6 +44,7 @@ impl Evidence {
             base_backup_error: reason.clone(),
             base_backup_read_at: None,
             faults: None,
+            extent: None,
             forecast: None,
             dump: None,
             dump_error: reason.clone(),
@@ -60,6 +65,11 @@ impl Evidence {
             self.forecast.clone_from(&before.forecast);
             // A doubt that was known is judged on: without it, its alert would end with the next finding of its check.
             self.faults.clone_from(&before.faults);
+            self.extent.clone_from(&before.extent);
+        } else if self.proof_error.is_some()
+            && let (Some(extent), Some(before)) = (&mut self.extent, &before.extent)
+        {
+            extent.tests.clone_from(&before.tests);
         }
         if self.dump_error.is_some() {
             self.dump.clone_from(&before.dump);

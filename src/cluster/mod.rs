@@ -1,6 +1,7 @@
 //! The cluster as one node sees it: itself, its peers, the primary's positions, what the buckets hold; and the one verdict.
 
 mod answer;
+mod archive_extent;
 mod client;
 mod evidence;
 mod judge;
@@ -14,7 +15,7 @@ mod sample;
 mod sample_failure;
 mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 #[cfg(test)]
 mod tests_headline;
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod view;
 use jiff::SignedDuration;
 
 pub(crate) use answer::{is_range, proven, since_proof};
+pub(crate) use archive_extent::{ArchiveExtent, BackupMark, RestoreTested, Stretch, StretchKind};
 pub(crate) use client::{ask_positions, ask_state, ask_status, own_address};
 pub(crate) use evidence::{
     ArchiveEnd, Dumped, Evidence, Proof, Recoverable, RepositoryFaults, RestoreForecast,
@@ -37,7 +39,7 @@ pub(crate) use ring::{Lag, LsnRing};
 pub(crate) use rpo::{LiveRpo, Loss, Objectives, Rpo, in_time};
 pub(crate) use sample::Sampler;
 pub(crate) use sample_failure::SampleFailure;
-pub(crate) use status::{Status, evaluate};
+pub(crate) use status::{Status, archive_end, evaluate};
 pub(crate) use view::{Sample, ServerRun, View, judge_primary, judge_replica};
 
 use crate::model::{ForgottenTimeline, Timeline};

@@ -8,13 +8,13 @@ use super::*;
 use crate::model::{Lsn, Supersession, Timeline, Verdict};
 use crate::postgres::Life;
 
-pub(super) fn at(second: i64) -> Timestamp {
+pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-pub(super) const NOW: i64 = 10_000;
+pub(crate) const NOW: i64 = 10_000;
 
-pub(super) fn view(in_recovery: bool, timeline: u32) -> View {
+pub(crate) fn view(in_recovery: bool, timeline: u32) -> View {
     let mut view = View::default();
     view.record_sample(Sample {
         at: at(NOW),
@@ -27,14 +27,14 @@ pub(super) fn view(in_recovery: bool, timeline: u32) -> View {
     view
 }
 
-pub(super) fn peer(hostname: &str, view: View, heard_at: i64) -> Peer {
+pub(crate) fn peer(hostname: &str, view: View, heard_at: i64) -> Peer {
     let mut peer = Peer::new(&format!("{hostname}:8009"));
     let state = NodeState::new(hostname, "0.0.0.0:8009", view, Vec::new(), at(NOW));
     peer.answered(state, at(heard_at));
     peer
 }
 
-pub(super) fn evidence() -> Evidence {
+pub(crate) fn evidence() -> Evidence {
     Evidence {
         base_backup: Some(Recoverable {
             backup: "base_1".to_owned(),
@@ -51,6 +51,7 @@ pub(super) fn evidence() -> Evidence {
         base_backup_error: None,
         base_backup_read_at: Some(at(NOW)),
         faults: Some(RepositoryFaults::default()),
+        extent: None,
         forecast: Some(RestoreForecast {
             secs: Some(1.6),
             low_secs: Some(1.5),
@@ -80,7 +81,7 @@ pub(super) fn evidence() -> Evidence {
 }
 
 /// db1 leads, db2 follows, and db1 judges.
-pub(super) fn known() -> Knowledge {
+pub(crate) fn known() -> Knowledge {
     let mut positions = LsnRing::default();
     positions.push(at(NOW - 5), Lsn(150));
     positions.push(at(NOW), Lsn(200));

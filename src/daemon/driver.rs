@@ -18,6 +18,7 @@ use crate::runner::{
     LastRuns, Node, RunnerError, Schedule, alerts, belongs_here, job_history, next_run, publish,
     schedule_of,
 };
+use crate::storage::counted_for;
 use crate::store::{Reading, StoreError, Writing};
 
 pub(super) struct Driver {
@@ -61,6 +62,7 @@ impl Driver {
                     // Before the store is asked: several runs may end while its volume hangs.
                     self.liveness.driver.turned();
                     if let Some((job, started_at)) = running.remove(&id) {
+                        self.node.activity.ended(job);
                         let run = run.unwrap_or_else(|reason| Some(broken(job, self.node.hostname(), started_at, &reason)));
                         if let Some(run) = run {
                             if run.not_now {
@@ -104,6 +106,7 @@ impl Driver {
                     let run = on_a_thread(job, self.node.tools.clone(), self.stop.subscribe());
                     let handle = runs.spawn_blocking(run);
                     running.insert(handle.id(), (job, now));
+                    self.node.activity.began(job, now);
                 }
             }
         }
@@ -180,7 +183,7 @@ fn on_a_thread(
         let _run = tracing::error_span!("run", job = job.name).entered();
         runtime.block_on(async {
             tokio::select! {
-                run = job.run(&tools) => Some(run),
+                run = counted_for(job.name, job.run(&tools)) => Some(run),
                 // Nothing is ever sent: this is the sender's end.
                 _ = stop.changed() => None,
             }

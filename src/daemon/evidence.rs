@@ -6,9 +6,11 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::archive_extent::{extent, restore_tests};
 use super::repository_faults::find_faults;
 use crate::cluster::{
-    ArchiveEnd, Dumped, Evidence, Knowledge, Proof, Recoverable, RepositoryFaults, RestoreForecast,
+    ArchiveEnd, ArchiveExtent, Dumped, Evidence, Knowledge, Proof, Recoverable, RepositoryFaults,
+    RestoreForecast,
 };
 use crate::config::Config;
 use crate::dump::Dumps;
@@ -80,6 +82,7 @@ pub(super) async fn keep(node: &Node, known: &watch::Sender<Knowledge>) {
 struct Read {
     newest: Option<(Recoverable, Option<RestoreWork>)>,
     faults: RepositoryFaults,
+    extent: ArchiveExtent,
 }
 
 /// One look; a proof of another cluster than `system_identifier`, where that is known, is none.
@@ -115,7 +118,16 @@ pub(super) async fn look(
     });
     evidence.proof_error = tests.as_ref().err().cloned();
     evidence.base_backup_error = read.as_ref().err().cloned();
-    if let Ok(Read { newest, faults }) = read {
+    if let Ok(Read {
+        newest,
+        faults,
+        mut extent,
+    }) = read
+    {
+        if let Ok(tests) = &tests {
+            extent.tests = restore_tests(&tests.proofs);
+        }
+        evidence.extent = Some(extent);
         (evidence.faults, evidence.base_backup_read_at) = (Some(faults), Some(begun_at));
         let forecast =
             |(_, work): &(Recoverable, Option<RestoreWork>)| forecast(work.as_ref(), &tests);
@@ -143,7 +155,12 @@ async fn read(
         let work = RestoreWork::of(&catalog, newest);
         (recoverable(&catalog, &verified, newest), work)
     });
-    Ok(Read { newest, faults })
+    let extent = extent(&catalog, &verified);
+    Ok(Read {
+        newest,
+        faults,
+        extent,
+    })
 }
 
 fn recoverable(catalog: &Catalog, verified: &Verified, newest: &Backup) -> Recoverable {

@@ -46,6 +46,9 @@ pub(super) async fn judge(node: &Node, known: &watch::Sender<Knowledge>) {
         }
         // After the store was used: its own fault is known then.
         let outages = outages::judge(node, &known.borrow().alerts, now);
+        let found = outages.iter().map(|one| one.finding.clone());
+        node.activity
+            .found("outages", &found.collect::<Vec<_>>(), now);
         record(node, outages, now).await;
         let speaks = speaks(node, now);
         if speaks == Some(true) {

@@ -1,5 +1,6 @@
 //! The daemon's long-lived loops: they sample the node's role, serve it, run the jobs that are due, and keep Redis up to date.
 
+mod archive_extent;
 mod archiver;
 mod clean_up;
 mod clock;
@@ -11,6 +12,7 @@ mod high_water;
 mod judge;
 mod last_answer;
 mod observe;
+mod observed;
 mod outages;
 mod peers;
 mod repository_faults;
@@ -37,7 +39,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use crate::checks::PgBouncerWatch;
 use crate::cluster::{Knowledge, View};
 use crate::config::Loaded;
-use crate::http::{self, Shown};
+use crate::http::{self, Observed, Shown};
 use crate::process::{self, NodeLock};
 use crate::repository::RepositoryHandle;
 use crate::runner::{Node, RunnerError, success_exchange};
@@ -101,12 +103,14 @@ pub(crate) async fn run(loaded: Loaded, repository: &RepositoryHandle) -> Result
     let (view, known) = (senders.view.subscribe(), senders.known.subscribe());
     let store = Store::serve(&config.node.state_directory);
     let node = Node::open(&loaded, repository, store, view.clone(), known.clone())?;
+    let observed = watch::Sender::new(Observed::default());
     let shown = Shown {
         cluster: config.cluster.name.clone(),
         hostname: config.node.hostname.clone(),
         listen: config.http.listen.clone(),
         view,
         known,
+        observed: observed.subscribe(),
     };
     let liveness = Arc::new(Liveness::default());
     let driver = driver::Driver::new(&node, &liveness)?;
@@ -132,8 +136,10 @@ pub(crate) async fn run(loaded: Loaded, repository: &RepositoryHandle) -> Result
         own.spawn(named(name, task));
     }
     let shared = shared_tasks(&node, &loaded, &senders.known, &shown);
+    let seen: LocalBoxFuture<'_, ()> = Box::pin(observed::keep(&node, &observed));
     let shared = shared
         .into_iter()
+        .chain([("own work", seen)])
         .map(|(name, task)| Box::pin(named(name, task)));
     tokio::select! {
         served = server => served.unwrap_or_else(|error| Err(error.into())).map_err(DaemonError::Http),

@@ -30,7 +30,13 @@ pub(super) async fn watch(node: &Node) {
         let postgresql = look_at_postgresql(node, &mut last_login).await;
         let pgbouncer = look_at_pgbouncer(node);
         let judged = judge(node, postgresql.as_ref(), pgbouncer.as_ref());
-        let recorded = node.alerts.record(judged, Extent::Whole, Timestamp::now());
+        let (found, now) = (
+            judged.iter().map(|one| one.finding.clone()),
+            Timestamp::now(),
+        );
+        node.activity
+            .found("vital", &found.collect::<Vec<_>>(), now);
+        let recorded = node.alerts.record(judged, Extent::Whole, now);
         match recorded.await {
             Ok(events) if events.is_empty() => {}
             Ok(_) => alerts::deliver(node).await,

@@ -1,6 +1,11 @@
 //! What the daemon serves over HTTP: answers for HAProxy, for its peers and for people. Nothing here changes anything.
 
 mod connections;
+mod metrics;
+mod observed;
+mod page;
+mod plots;
+mod runbooks;
 
 use axum::extract::State;
 use axum::handler::Handler;
@@ -15,6 +20,10 @@ use crate::cluster::{
     Knowledge, LsnRing, NodeState, Status, View, evaluate, judge_primary, judge_replica,
 };
 
+pub(crate) use observed::{JobState, LastRun, LastSuccess, Observed, Pushes, Requests, WaitingWal};
+
+pub(crate) use plots::Plots;
+
 /// What the answers are made from.
 #[derive(Debug, Clone)]
 pub(crate) struct Shown {
@@ -23,6 +32,7 @@ pub(crate) struct Shown {
     pub listen: String,
     pub view: watch::Receiver<View>,
     pub known: watch::Receiver<Knowledge>,
+    pub observed: watch::Receiver<Observed>,
 }
 
 /// Serves until the process ends; once `closing` ends, only those that were connected already.
@@ -41,6 +51,10 @@ pub(crate) async fn serve(
         .route("/primary", checked(primary))
         .route("/replica", checked(replica))
         .route("/healthz", checked(healthz))
+        .route("/", get(page::index))
+        .route("/runbooks/{name}", get(page::one_runbook))
+        .route("/badge/proven.svg", get(page::proven_badge))
+        .route("/metrics", get(metrics::metrics))
         .route("/api/status", get(status))
         .route("/api/node", get(node))
         .route("/api/positions", get(positions))

@@ -15,6 +15,7 @@ pub(crate) mod alerts;
 pub(crate) mod publish;
 pub(crate) mod success_exchange;
 
+mod activity;
 mod history;
 mod last_successes;
 mod node;
@@ -27,6 +28,7 @@ mod schedule;
 use crate::postgres::PostgresError;
 use crate::redis::RedisError;
 use crate::store::StoreError;
+pub(crate) use activity::Activity;
 pub(crate) use history::{JobHistory, job_history};
 pub(crate) use node::{JUDGED_BY_LOOK, Node};
 pub(crate) use outages::{Attempt, Outages};

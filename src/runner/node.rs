@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::last_successes::LastSuccesses;
-use super::{Outages, RunnerError};
+use super::{Activity, Outages, RunnerError};
 use crate::alerts::Alerts;
 use crate::checks::{self, Sampler};
 use crate::cluster::{Knowledge, View};
@@ -34,6 +34,7 @@ pub(crate) struct Node {
     pub view: watch::Receiver<View>,
     pub successes: LastSuccesses,
     pub outages: Outages,
+    pub activity: Activity,
 }
 
 impl Node {
@@ -66,6 +67,7 @@ impl Node {
             view,
             successes: LastSuccesses::default(),
             outages: Outages::default(),
+            activity: Activity::default(),
         }))
     }
 

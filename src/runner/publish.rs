@@ -24,6 +24,9 @@ pub(crate) async fn keep(node: &Node, job: &'static Job, run: JobRun) {
         return;
     }
     let finished_at = run.outcome.finished_at();
+    node.activity.count(job, &run.outcome.verdict());
+    node.activity
+        .found_all(job.name, &run.outcome.findings, finished_at);
     if job.is_cluster_wide {
         let row = Run::new(&run.outcome, run.succeeded, run.detail);
         match node.store.write(move |store| store.record_run(&row)).await {

@@ -15,6 +15,7 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use secrecy::ExposeSecret;
 
+use super::counted::Counter;
 use super::{REQUEST_DEADLINE, StorageError};
 use crate::config::S3;
 
@@ -58,8 +59,9 @@ pub(super) async fn make(settings: &S3) -> Result<Client, StorageError> {
         ));
     }
     let shared = loader.load().await;
-    let mut config =
-        aws_sdk_s3::config::Builder::from(&shared).force_path_style(settings.force_path_style);
+    let mut config = aws_sdk_s3::config::Builder::from(&shared)
+        .force_path_style(settings.force_path_style)
+        .interceptor(Counter);
     if let Some(endpoint) = &settings.endpoint {
         // The SDK's default checksums break S3 servers other than AWS's own.
         config = config

@@ -3,6 +3,7 @@
 mod body;
 mod client;
 mod conditional;
+mod counted;
 mod download;
 mod error;
 mod listing;
@@ -21,6 +22,7 @@ use crate::config::S3;
 #[cfg(test)]
 pub(crate) use client::CLIENTS_MADE;
 pub(crate) use conditional::{Condition, Step, Written};
+pub(crate) use counted::{counted_for, request_counts};
 pub(crate) use download::Download;
 pub(crate) use error::{Cause, StorageError};
 pub(crate) use location::{Location, UnknownPlaceholder};

@@ -1,15 +1,15 @@
 //! One client's connection.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::PendingRequest;
 use super::protocol::{ERROR, HEADER, OK, Request, body_length, frame};
+use super::{PendingRequest, push_times};
 
 /// How long a client may take to say what it wants.
 const ASKS: Duration = Duration::from_secs(10);
@@ -19,6 +19,7 @@ pub(super) async fn converse(mut stream: UnixStream, asking: mpsc::Sender<Pendin
     // A client that goes away is its own business.
     while let Ok(Ok(request)) = timeout(ASKS, read(&mut stream)).await {
         let is_check = request == Some(Request::Check);
+        let begun = Instant::now();
         let good = match request {
             Some(request) => match asked(&asking, request).await {
                 Some(good) => good,
@@ -27,6 +28,9 @@ pub(super) async fn converse(mut stream: UnixStream, asking: mpsc::Sender<Pendin
             },
             None => false,
         };
+        if !is_check {
+            push_times::note(good, begun.elapsed());
+        }
         let answer = frame(if good { OK } else { ERROR }, "");
         if stream.write_all(&answer).await.is_err() || !is_check {
             return;

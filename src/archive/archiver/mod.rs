@@ -11,6 +11,7 @@ mod look_ahead;
 mod program;
 mod progress;
 mod protocol;
+mod push_times;
 mod socket;
 mod upload;
 
@@ -33,6 +34,7 @@ use error::ArchiverError;
 use look_ahead::LookAhead;
 use program::Supervised;
 use protocol::Request;
+pub(crate) use push_times::{PUSH_CLASSES, push_times};
 use upload::{Identity, UploadContext, UploadOutcome};
 
 /// What was stored ahead counts this long; after that the bucket is asked again.

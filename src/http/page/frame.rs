@@ -1,0 +1,110 @@
+//! What every page has around it: head, style, policy.
+
+use std::sync::LazyLock;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use sha2::{Digest, Sha256};
+
+use crate::cluster::Status;
+
+const STYLE: &str = include_str!("style.css");
+const SCRIPT: &str = include_str!("refresh.js");
+
+/// Nothing but the style sheet and the script above, and what that script asks of this daemon.
+pub(super) fn policy() -> &'static str {
+    static POLICY: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            base64(&Sha256::digest(STYLE)),
+            base64(&Sha256::digest(SCRIPT))
+        )
+    });
+    &POLICY
+}
+
+/// The page of the cluster, which refreshes itself.
+pub(super) fn refreshing(status: &Status, main: &Markup) -> Markup {
+    let title = format!(
+        "{}: {} on {}",
+        status.verdict.to_uppercase(),
+        status.cluster,
+        status.reporter
+    );
+    let body = html! {
+        a.skip href="#main" { "Skip to the cluster" }
+        main #main tabindex="-1" { (main) }
+        footer {
+            p #stale role="alert" {}
+            p.muted {
+                "xdb " (env!("CARGO_PKG_VERSION")) " on " (status.reporter)
+                ". The same as data: " a href="/api/status" { "/api/status" } ", " a href="/metrics" { "/metrics" } "."
+            }
+        }
+        script { (PreEscaped(SCRIPT)) }
+    };
+    // Without the script the browser loads it anew.
+    let head = html! {
+        noscript { meta http-equiv="refresh" content="30"; }
+    };
+    document(&title, &head, &body)
+}
+
+/// A page that does not change.
+pub(super) fn plain(title: &str, content: &Markup) -> Markup {
+    document(title, &html! {}, &html! { main { (content) } })
+}
+
+fn document(title: &str, head: &Markup, body: &Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (title) }
+                link rel="icon" href="data:,";
+                style { (PreEscaped(STYLE)) }
+                (head)
+            }
+            body { (body) }
+        }
+    }
+}
+
+/// As RFC 4648 has it, with padding.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let mut three = [0; 3];
+        three[..chunk.len()].copy_from_slice(chunk);
+        let bits = u32::from_be_bytes([0, three[0], three[1], three[2]]);
+        for place in 0..4 {
+            let digit = (bits >> (18 - 6 * place)) & 0x3F;
+            let digit = usize::try_from(digit).ok().and_then(|it| DIGITS.get(it));
+            text.push(match digit {
+                Some(digit) if place <= chunk.len() => char::from(*digit),
+                _ => '=',
+            });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_that_of_the_rfc() {
+        for (bytes, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+    }
+}
