@@ -2,6 +2,7 @@
 
 mod failover;
 mod faults;
+mod metrics;
 mod runbooks;
 
 use std::time::Duration;
@@ -160,6 +161,7 @@ fn what_is_written_through_haproxy_is_restored_on_the_replica() {
         });
         assert_eq!(checked.code, 0, "{node}: {checked:?}");
     }
+    metrics::metrics_and_page(&cluster);
 
     assert_eq!(cluster.down(), Vec::<String>::new());
 }
