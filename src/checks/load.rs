@@ -20,12 +20,13 @@ pub(crate) const DIRECTORY: &str = "/etc/xdb/checks";
 const LARGEST: u64 = 1024 * 1024;
 
 /// Alerts that xdb raises beside those of [`PAGED`]: of its jobs, and of what the daemon depends on.
-pub(crate) const BUILT_IN: [&str; 9] = [
+pub(crate) const BUILT_IN: [&str; 10] = [
     "base-backup",
     "dump",
     "restore-test",
     "dump-test",
     "prune",
+    "dump-prune",
     "checks",
     "s3",
     "redis",

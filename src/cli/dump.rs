@@ -3,11 +3,12 @@
 use bytesize::ByteSize;
 use clap::Subcommand;
 
+use super::dump_prune;
 use super::exit::{Exit, complain};
 use super::handles::Handles;
 use super::output::{say, say_each, show_step, table};
 use super::{dump_restore, dump_show, dump_verify};
-use crate::dump::{self, DumpSet, Listed, Status};
+use crate::dump::{self, DumpSet, Listed, SetTest, Status};
 use crate::jobs::{self, Job};
 use crate::restore::dump::{DumpReport, DumpSetup};
 use crate::restore::{self, Step};
@@ -44,12 +45,22 @@ pub(crate) enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Delete the dumps that retention does not keep, or show what would go
+    Prune(dump_prune::Arguments),
 }
 
 impl Verb {
     /// The job to clean up after.
     pub(crate) fn job(&self) -> Option<&'static Job> {
-        matches!(self, Self::Push { .. }).then_some(&jobs::dump::JOB)
+        match self {
+            Self::Push { .. } => Some(&jobs::dump::JOB),
+            Self::Prune(arguments) => arguments.job(),
+            Self::List { .. }
+            | Self::Show(_)
+            | Self::Verify(_)
+            | Self::Restore(_)
+            | Self::Test { .. } => None,
+        }
     }
 }
 
@@ -85,6 +96,7 @@ pub(crate) async fn run(verb: Verb, handles: &Handles) -> anyhow::Result<Exit> {
         // Its way through signals is its own: cli::run takes it before.
         Verb::Restore(_) => return Ok(Exit::Usage),
         Verb::Test { set, json } => return test(handles, set.as_deref(), json).await,
+        Verb::Prune(arguments) => return dump_prune::run(&arguments, handles).await,
     }
     Ok(Exit::Good)
 }
@@ -167,6 +179,10 @@ fn print_set(set: &DumpSet) -> std::io::Result<()> {
 }
 
 fn print_list(listed: &[Listed]) -> std::io::Result<()> {
+    let test = |tested: &SetTest| {
+        let result = if tested.passed { "passed" } else { "failed" };
+        format!("{result} {}", tested.at.strftime("%F %T"))
+    };
     let rows = listed.iter().map(|listed| {
         let databases = listed.manifest.as_ref().map(|manifest| {
             let names = manifest.databases.iter().map(|it| it.name.as_str());
@@ -181,10 +197,21 @@ fn print_list(listed: &[Listed]) -> std::io::Result<()> {
             status.to_owned(),
             listed.started_at.strftime("%F %T").to_string(),
             ByteSize(listed.stored_bytes).to_string(),
+            listed
+                .tested
+                .as_ref()
+                .map_or_else(|| "never".to_owned(), test),
             databases.unwrap_or_else(|| "-".to_owned()),
         ]
     });
-    let header = ["SET", "STATUS", "STARTED (UTC)", "STORED", "DATABASES"];
+    let header = [
+        "SET",
+        "STATUS",
+        "STARTED (UTC)",
+        "STORED",
+        "TESTED (UTC)",
+        "DATABASES",
+    ];
     say(table(&header, &[3], rows).trim_fmt())?;
     for listed in listed {
         if let Some(reason) = &listed.reason {

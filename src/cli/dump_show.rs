@@ -10,15 +10,12 @@ use serde::Serialize;
 use super::exit::{Exit, complain};
 use super::handles::Handles;
 use super::output::{say, say_each, table};
-use crate::dump::{self, DumpSet, Dumps, Listed, Status};
-use crate::jobs;
-use crate::log;
-use crate::model::JobDetail;
+use crate::dump::{self, DumpSet, Dumps, Listed, SetTest, Status};
 use crate::restore::RestoreError;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 the set is complete, 1 it is damaged or was never finished, 4 there is none, or the bucket cannot be read."
+    after_help = "Exit codes: 0 the set is complete, 1 it is damaged, its test failed, or it was never finished, 4 there is none, or the bucket cannot be read."
 )]
 pub(crate) struct Arguments {
     /// The set to show, by default the newest complete one of every database
@@ -34,27 +31,8 @@ pub(crate) struct Arguments {
 struct Shown<'a> {
     #[serde(flatten)]
     listed: &'a Listed,
-    tested: Tested,
     /// Sets that are newer than the one that is shown by default, and why none of them is.
     newer: Vec<String>,
-}
-
-/// What is known of tests of the set.
-#[derive(Debug, Serialize)]
-#[serde(tag = "result", rename_all = "snake_case")]
-enum Tested {
-    Passed {
-        at: Timestamp,
-        node: String,
-    },
-    /// The last test that passed, if any, was one of another set.
-    NotKnown {
-        last_tested: Option<String>,
-    },
-    /// The bucket could not be asked.
-    Unknown {
-        reason: String,
-    },
 }
 
 pub(crate) async fn run(arguments: &Arguments, handles: &Handles) -> anyhow::Result<Exit> {
@@ -62,7 +40,6 @@ pub(crate) async fn run(arguments: &Arguments, handles: &Handles) -> anyhow::Res
     let listed = dump::list(&dumps).await?;
     let (chosen, newer) = choose(arguments.set.as_deref(), &listed, &dumps)?;
     let shown = Shown {
-        tested: tested(&dumps, &chosen.set).await,
         listed: chosen,
         newer,
     };
@@ -110,29 +87,6 @@ fn choose<'a>(
     Ok((&listed[at], newer.collect()))
 }
 
-async fn tested(dumps: &Dumps, set: &str) -> Tested {
-    let success = match dumps.shared.last_success(jobs::dump_test::JOB.name).await {
-        Ok(success) => success,
-        Err(error) => {
-            let reason = log::chain(&error);
-            return Tested::Unknown { reason };
-        }
-    };
-    let tested = success.and_then(|success| match &success.detail {
-        JobDetail::DumpTest(detail) => Some((detail.set.clone()?, success)),
-        _ => None,
-    });
-    match tested {
-        Some((tested, success)) if tested == set => Tested::Passed {
-            at: success.finished_at(),
-            node: success.node,
-        },
-        tested => Tested::NotKnown {
-            last_tested: tested.map(|(set, _)| set),
-        },
-    }
-}
-
 fn print(shown: &Shown<'_>) -> std::io::Result<()> {
     let listed = shown.listed;
     let status = match listed.status {
@@ -142,7 +96,7 @@ fn print(shown: &Shown<'_>) -> std::io::Result<()> {
     let line = |name: &str, value: &str| say(format_args!("{name:<9} {value}"));
     line("set", &listed.set)?;
     line("status", status)?;
-    line("tested", &tested_text(&shown.tested))?;
+    line("tested", &tested_text(listed.tested.as_ref()))?;
     line("stored", &ByteSize(listed.stored_bytes).to_string())?;
     if let Some(set) = &listed.manifest {
         print_manifest(set)?;
@@ -153,14 +107,14 @@ fn print(shown: &Shown<'_>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn tested_text(tested: &Tested) -> String {
-    match tested {
-        Tested::Passed { at, node } => format!("passed at {} on {node}", time(*at)),
-        Tested::NotKnown { last_tested: None } => "not known: no dump test has passed".to_owned(),
-        Tested::NotKnown {
-            last_tested: Some(set),
-        } => format!("not known: the last test that passed was one of {set}"),
-        Tested::Unknown { reason } => format!("unknown: {reason}"),
+fn tested_text(tested: Option<&SetTest>) -> String {
+    let Some(tested) = tested else {
+        return "never".to_owned();
+    };
+    let (at, node) = (time(tested.at), &tested.node);
+    match &tested.reason {
+        None => format!("passed at {at} on {node}"),
+        Some(reason) => format!("failed at {at} on {node}: {reason}"),
     }
 }
 

@@ -63,8 +63,11 @@ pub(crate) fn report(error: &anyhow::Error) -> Exit {
     }
     if let Some(error) = error.downcast_ref::<DumpError>() {
         return match error {
-            DumpError::Placeholder(_) | DumpError::NoDatabase { .. } => Exit::Usage,
+            DumpError::Placeholder(_) | DumpError::NoDatabase { .. } | DumpError::NoRetention => {
+                Exit::Usage
+            }
             error if error.is_busy() => Exit::Refused,
+            DumpError::Clock { .. } => Exit::Refused,
             DumpError::Lock(lock) if lock.is_refusal() => Exit::Refused,
             DumpError::Failed { .. } => Exit::Bad,
             _ => Exit::CouldNot,

@@ -12,6 +12,7 @@ mod config_check;
 mod config_show;
 mod daemon;
 mod dump;
+mod dump_prune;
 mod dump_restore;
 mod dump_show;
 mod dump_target;
@@ -89,7 +90,7 @@ enum Verb {
     /// List the timelines that concern this server, or have the cluster forget one that does not
     #[command(subcommand)]
     Timeline(timeline::Verb),
-    /// Dump the databases into the bucket, list, show, verify and restore the dumps there, or test one
+    /// Dump the databases into the bucket; list, show, verify and restore the dumps there, test one, or delete old ones
     #[command(subcommand)]
     Dump(dump::Verb),
     /// Restore a cluster for good into an empty directory, to the end of the archive or to a moment, and say what comes next

@@ -146,14 +146,15 @@ settings! {
         }
     }
 
-    /// What is kept of the base backups and the WAL; `xdb prune --dry-run` shows its effect.
+    /// What is kept of the base backups and the WAL, and of the dumps; `xdb prune --dry-run` and `xdb dump prune --dry-run`
+    /// show its effect.
     #[derive(Copy)]
     retention: Retention {
         /// Every moment of the last N days stays restorable. Unset, nothing is ever deleted; with 0, retention.fulls alone decides.
         window_days: Option<u32> = Count, Unset("35");
-        /// How many full backups are kept whatever their age, with everything that is newer.
+        /// How many full backups, and full dumps, are kept whatever their age, with everything that is newer.
         fulls: u32 = Count, Default("2");
-        /// How many days keep their last full backup. It is marked permanent and restores to its own end only.
+        /// How many days keep their last full backup, and dump. The backup is marked permanent and restores to its own end only.
         daily: u32 = Count, Default("0");
         /// How many weeks keep theirs; a week begins on Monday (UTC).
         weekly: u32 = Count, Default("0");
@@ -264,8 +265,10 @@ settings! {
         restore_test: String = Schedule, Default("0 4 * * *");
         /// When the replica restores the newest dump, and compares it with its manifest.
         dump_test: String = Schedule, Default("0 5 * * *");
-        /// When the primary deletes what retention does not keep.
+        /// When the primary deletes the base backups and WAL that retention does not keep.
         prune: String = Schedule, Default("0 6 * * *");
+        /// When the replica deletes the dumps that retention does not keep.
+        dump_prune: String = Schedule, Default("30 6 * * *");
         /// When each node runs its checks.
         checks: String = Schedule, Default("15s");
     }

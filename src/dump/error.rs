@@ -15,6 +15,10 @@ pub(crate) enum DumpError {
     Placeholder(#[from] UnknownPlaceholder),
     #[error("there is no database {name:?} to dump")]
     NoDatabase { name: String, there: Vec<String> },
+    #[error("retention.window_days is not set: no dump is deleted")]
+    NoRetention,
+    #[error("refused: {reason}")]
+    Clock { reason: String },
     #[error(transparent)]
     Lock(#[from] WorkLockError),
     /// The program failed: a verdict on the database, and not on S3 or the connection.
@@ -143,6 +147,12 @@ impl DumpError {
                     "empty templates and databases that allow no connections are not dumped; these are: {}",
                     there.join(", ")
                 );
+            }
+            Self::NoRetention => {
+                "set for how many days backups and dumps are kept; `xdb dump prune --dry-run` then shows what it would delete"
+            }
+            Self::Clock { .. } => {
+                "set this node's clock (`timedatectl`, chrony); nothing was deleted"
             }
             Self::Lock(error) => return error.hint(),
             Self::Shared(error) => return error.hint(),

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::set::MANIFEST;
+use super::tested::{SetTest, learn_tests};
 use super::{DumpError, DumpSet, Dumps, SetName, StoredObject};
 use crate::storage::{Bucket, Cause, Object};
 
@@ -21,6 +22,8 @@ pub(crate) struct Listed {
     pub partial: bool,
     /// What it takes in the bucket.
     pub stored_bytes: u64,
+    /// The newest dump test that judged it, on whatever node.
+    pub tested: Option<SetTest>,
     /// `None` where it is missing or cannot be read.
     pub manifest: Option<DumpSet>,
     /// The objects that are there, by key: bytes.
@@ -46,6 +49,8 @@ pub(crate) fn newest_full(listed: &[Listed]) -> Option<&Listed> {
 pub(crate) enum Status {
     /// The manifest is there, and so is all that it names, in its size.
     Complete,
+    /// The same, and its newest dump test failed.
+    Disproved,
     /// No manifest: being written, or never finished.
     Incomplete,
     /// The objects are not what the manifest says.
@@ -56,6 +61,7 @@ impl Status {
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Complete => "complete",
+            Self::Disproved => "disproved",
             Self::Incomplete => "incomplete",
             Self::Damaged => "damaged",
         }
@@ -72,17 +78,25 @@ type Manifest = Result<DumpSet, String>;
 /// Every set below `dump.repository`, the oldest first.
 ///
 /// # Errors
-/// When the bucket cannot be listed, or a manifest that is there cannot be fetched.
+/// When the bucket cannot be listed, or a manifest or a test's proof that is there cannot be fetched.
 pub(crate) async fn list(dumps: &Dumps) -> Result<Vec<Listed>, DumpError> {
-    let sets = sets(dumps).await?;
+    list_found(dumps, &find(dumps).await?).await
+}
+
+/// The same of what was `found` before.
+///
+/// # Errors
+/// As [`list`].
+pub(super) async fn list_found(dumps: &Dumps, found: &Found) -> Result<Vec<Listed>, DumpError> {
     let (mut listed, mut full) = (Vec::new(), LastFull::default());
-    for (set, objects) in sets {
-        let manifest = match manifest_of(&objects) {
+    for (set, objects) in &found.sets {
+        let manifest = match manifest_of(objects) {
             Some(object) => fetch(&dumps.bucket, object).await?,
             None => None,
         };
-        listed.push(judge(&set, &objects, manifest, &mut full));
+        listed.push(judge(set, objects, manifest, &mut full));
     }
+    learn_tests(dumps, &mut listed).await?;
     Ok(listed)
 }
 
@@ -130,7 +144,7 @@ pub(crate) async fn newest_complete(
     dumps: &Dumps,
     read: &mut ReadManifests,
 ) -> Result<Newest, DumpError> {
-    let sets = sets(dumps).await?;
+    let sets = find(dumps).await?.sets;
     let mut manifests = Manifests {
         bucket: dumps.bucket.clone(),
         before: std::mem::take(&mut read.0),
@@ -203,19 +217,28 @@ impl Manifests<'_> {
     }
 }
 
-/// The objects of each set.
-async fn sets(dumps: &Dumps) -> Result<BTreeMap<SetName, Vec<Object>>, DumpError> {
-    let prefix = dumps.location.key("");
-    let mut sets: BTreeMap<SetName, Vec<Object>> = BTreeMap::new();
-    for object in dumps.bucket.list(&prefix).await? {
-        let path = object.key.strip_prefix(&prefix).unwrap_or_default();
-        let folder = path.split_once('/').map(|(folder, _)| folder);
-        // Objects that belong to no set are ignored.
-        if let Some(set) = folder.and_then(SetName::parse) {
-            sets.entry(set).or_default().push(object);
+/// What lies below `dump.repository`.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// The objects of each set.
+    pub sets: BTreeMap<SetName, Vec<Object>>,
+    /// Objects that belong to no set.
+    pub others: Vec<Object>,
+}
+
+/// Lists `dump.repository`.
+///
+/// # Errors
+/// When the bucket cannot be listed.
+pub(super) async fn find(dumps: &Dumps) -> Result<Found, DumpError> {
+    let mut found = Found::default();
+    for object in dumps.bucket.list(&dumps.location.key("")).await? {
+        match SetName::of_key(&object.key, &dumps.location) {
+            Some(set) => found.sets.entry(set).or_default().push(object),
+            None => found.others.push(object),
         }
     }
-    Ok(sets)
+    Ok(found)
 }
 
 fn manifest_of(objects: &[Object]) -> Option<&Object> {
@@ -249,6 +272,7 @@ fn judge(
         started_at: set.begun_at(),
         partial,
         stored_bytes: objects.iter().map(|object| object.size).sum(),
+        tested: None,
         manifest: manifest.and_then(Result::ok),
         stored: sizes(objects),
     }
@@ -309,111 +333,23 @@ fn difference(stored: &BTreeMap<String, u64>, named: &StoredObject) -> Option<St
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::dump::{Contents, DumpedDatabase};
-
-    fn judged(objects: &[(&str, u64)], manifest: Option<&str>) -> (Status, String) {
-        let set = SetName::parse("20260513T101429.123Z-db2").unwrap();
-        let objects: Vec<Object> = objects
-            .iter()
-            .map(|(key, size)| Object {
-                key: (*key).to_owned(),
-                size: *size,
-                last_modified: Timestamp::UNIX_EPOCH,
-                tag: String::new(),
-            })
-            .collect();
-        let manifest = manifest.map(|text| read(text.as_bytes()));
-        let listed = judge(&set, &objects, manifest, &mut LastFull::default());
-        assert_eq!(listed.started_at, set.begun_at());
-        (listed.status, listed.reason.unwrap_or_default())
-    }
-
-    #[test]
-    fn a_set_is_judged_by_its_manifest_and_its_objects() {
-        let manifest = r#"{"v": 1, "set": "s", "cluster": "main", "node": "db2", "in_recovery": false,
-            "system_identifier": 7, "server_version": 170011,
-            "started_at": "2026-05-13T10:14:29Z", "finished_at": "2026-05-13T10:14:30Z", "databases": [],
-            "globals": {"key": "p/globals.sql", "bytes": 5, "sha256": "ab"}}"#;
-        let newer = manifest.replace(r#""v": 1"#, r#""v": 3"#);
-        let globals = [("p/globals.sql", 5)];
-        for (objects, manifest, status, reason) in [
-            (&globals[..], Some(manifest), Status::Complete, ""),
-            (&globals, None, Status::Incomplete, "no manifest"),
-            (&globals, Some("{"), Status::Damaged, "cannot be read"),
-            (&globals, Some(&newer), Status::Damaged, "of version 3"),
-            (
-                &[],
-                Some(manifest),
-                Status::Damaged,
-                "globals.sql is missing",
-            ),
-            (
-                &[("p/globals.sql", 4)],
-                Some(manifest),
-                Status::Damaged,
-                "has 4 bytes, its manifest says 5",
-            ),
-        ] {
-            let judged = judged(objects, manifest);
-            assert_eq!(judged.0, status, "{judged:?}");
-            assert!(judged.1.contains(reason), "{judged:?}");
-        }
-    }
-
-    #[test]
-    fn a_partial_set_is_known_by_its_mark_or_by_what_it_lacks() {
-        let mut last = LastFull::default();
-        for (cluster, partial, databases, expected) in [
-            (7, None, &["a", "b"][..], false),
-            // Written by an older xdb with --database.
-            (7, None, &["b"], true),
-            (7, None, &["a", "b", "c"], false),
-            (7, Some(true), &["c"], true),
-            // b was dropped: the mark says that nothing is missing.
-            (7, Some(false), &["a", "c"], false),
-            (7, None, &["a", "c"], false),
-            (7, None, &["d"], true),
-            // Another cluster's.
-            (8, None, &["d"], false),
-        ] {
-            let databases = databases.iter().map(|name| DumpedDatabase {
-                name: (*name).to_owned(),
-                dump: object(),
-                snapshot_at: Timestamp::UNIX_EPOCH,
-                finished_at: Timestamp::UNIX_EPOCH,
-                database_bytes: None,
-                rows: BTreeMap::new(),
-                contents: Contents::default(),
-            });
-            let set = DumpSet {
-                v: 1,
-                set: "s".to_owned(),
-                cluster: "main".to_owned(),
-                node: "db2".to_owned(),
-                in_recovery: true,
-                system_identifier: cluster,
-                server_version: 170_011,
-                server_version_text: None,
-                pg_dump_version: None,
-                superuser: None,
-                started_at: Timestamp::UNIX_EPOCH,
-                finished_at: Timestamp::UNIX_EPOCH,
-                databases: databases.collect(),
-                globals: object(),
-                partial,
-                left_out: Vec::new(),
-            };
-            assert_eq!(last.judge(&set), expected, "{set:?}");
-        }
-    }
-
-    fn object() -> StoredObject {
-        StoredObject {
-            key: "k".to_owned(),
-            bytes: 0,
-            sha256: String::new(),
+impl Listed {
+    /// A set without a manifest, of any status.
+    pub(super) fn sample(set: &str, status: Status) -> Self {
+        Self {
+            set: set.to_owned(),
+            status,
+            reason: None,
+            started_at: SetName::parse(set).expect("a set's name").begun_at(),
+            partial: false,
+            stored_bytes: 10,
+            tested: None,
+            manifest: None,
+            stored: BTreeMap::new(),
         }
     }
 }
+
+#[cfg(test)]
+#[path = "list_tests.rs"]
+mod tests;

@@ -1,4 +1,4 @@
-//! One dump at a time, on this node and in the cluster, and what a dump that was stopped leaves behind.
+//! One dump or prune of dumps at a time, on this node and in the cluster, and what one that was stopped leaves behind.
 
 use super::set::MANIFEST;
 use super::{DumpError, Dumps, SetName};
@@ -8,7 +8,7 @@ use crate::storage::{Bucket, Cause, Location, StorageError};
 const WORK: Work = Work {
     name: "dump",
     file: "dump-push.lock",
-    other: "another dump is being pushed from this node",
+    other: "another dump is being pushed from this node, or dumps are being pruned",
     hint: "wait for its end",
 };
 
@@ -25,7 +25,9 @@ pub(super) async fn take(dumps: &Dumps) -> Result<NodeWorkLock, DumpError> {
         if !is_complete(&bucket, folder).await? {
             discard(&bucket, folder).await?;
         }
-        // This node made the set, whichever node dumps now.
+    }
+    if !mark.is_empty() {
+        // This node made the set, or pruned, whichever node dumps now.
         let (shared, hostname) = (&dumps.shared, &dumps.node.hostname);
         match lock.lock_cluster(shared, hostname).await {
             Err(LockError::Held { .. }) => {}

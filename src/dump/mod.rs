@@ -13,11 +13,13 @@ mod list;
 mod lock;
 mod object;
 mod program;
+mod prune;
 mod push;
 mod rows;
 mod set;
 mod snapshot;
 mod source;
+mod tested;
 mod verify;
 
 use crate::config;
@@ -31,8 +33,10 @@ pub(crate) use list::{Listed, ReadManifests, Status, list, newest_complete, newe
 pub(crate) use lock::clean_up;
 pub(crate) use object::{ObjectError, ObjectReader};
 pub(crate) use program::client;
+pub(crate) use prune::{DumpPlan, DumpPruneReport, look_and_plan, prune};
 pub(crate) use push::push;
 pub(crate) use set::{DumpSet, DumpedDatabase, SetName, StoredObject};
+pub(crate) use tested::{SetTest, keep_proof};
 pub(crate) use verify::{VerifiedObject, VerifiedSet, verify};
 
 /// The place of the dumps, opened: one for each verb, and one in the daemon.

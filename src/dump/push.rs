@@ -16,7 +16,7 @@ use super::{DumpError, DumpSet, Dumps, LeftOut, SetName, lock, program};
 use crate::config::Postgres;
 use crate::postgres::{self, Server};
 use crate::process;
-use crate::repository::WorkLock;
+use crate::repository::{BegunDump, WorkLock};
 use crate::storage::Throttle;
 
 /// Dumps `databases`, or each one where none is named, into a new set.
@@ -29,31 +29,38 @@ pub(crate) async fn push(dumps: &Dumps, databases: &[String]) -> Result<DumpSet,
     let node = lock::take(dumps).await?;
     let started_at = Timestamp::now();
     let name = SetName::new(started_at, &dumps.node.hostname);
-    let (server, found) = look(&dumps.postgres).await?;
-    let pg_dump_version = program::version(&dumps.postgres).await?;
-    program::judge_version(&pg_dump_version, server.version)?;
-    let names = choose(&found.databases, databases)?;
-    let compression = program::compression(&dumps.postgres, &pg_dump_version).await;
     let WorkLock {
         mut node,
         mut cluster,
     } = lock::begin(node, dumps, &name).await?;
 
+    let folder = name.folder(&dumps.location);
     let deadline = dumps.settings.timeout;
-    let limit = dumps.settings.bandwidth_limit;
-    let push = Push {
-        dumps,
-        ends_at: Instant::now() + deadline,
-        folder: name.folder(&dumps.location),
-        server,
-        found,
-        pg_dump_version,
-        compression,
-        throttle: limit.map(|limit| Throttle::new(u64::from(limit))),
-        watch: Watch::default(),
-        names: databases,
-    };
-    let work = timeout(deadline, push.run_watched(&name, started_at, names));
+    let ends_at = Instant::now() + deadline;
+    let work = timeout(deadline, async {
+        if databases.is_empty() {
+            note_begun(dumps, &name, started_at).await?;
+        }
+        let (server, found) = look(&dumps.postgres).await?;
+        let pg_dump_version = program::version(&dumps.postgres).await?;
+        program::judge_version(&pg_dump_version, server.version)?;
+        let names = choose(&found.databases, databases)?;
+        let compression = program::compression(&dumps.postgres, &pg_dump_version).await;
+        let limit = dumps.settings.bandwidth_limit;
+        let push = Push {
+            dumps,
+            ends_at,
+            folder: folder.clone(),
+            server,
+            found,
+            pg_dump_version,
+            compression,
+            throttle: limit.map(|limit| Throttle::new(u64::from(limit))),
+            watch: Watch::default(),
+            names: databases,
+        };
+        push.run_watched(&name, started_at, names).await
+    });
     let outcome = match cluster.during(work).await {
         Ok(outcome) => outcome.unwrap_or(Err(DumpError::Deadline { after: deadline })),
         Err(lost) => Err(lost.into()),
@@ -61,7 +68,7 @@ pub(crate) async fn push(dumps: &Dumps, databases: &[String]) -> Result<DumpSet,
     let mut left = Ok(());
     if outcome.is_err() {
         // The failure comes first; what cannot be removed now stays marked for the next push.
-        left = lock::discard(&dumps.bucket, &push.folder).await;
+        left = lock::discard(&dumps.bucket, &folder).await;
     }
     cluster.release().await;
     match left {
@@ -73,6 +80,13 @@ pub(crate) async fn push(dumps: &Dumps, databases: &[String]) -> Result<DumpSet,
         }
     }
     outcome
+}
+
+/// Before anything can fail: the set that this record names and that is not there says that the last dump failed.
+async fn note_begun(dumps: &Dumps, name: &SetName, at: Timestamp) -> Result<(), DumpError> {
+    let (repository, node) = (dumps.location.to_string(), &dumps.node.hostname);
+    let begun = BegunDump::new(&repository, &name.to_string(), node, at);
+    Ok(dumps.shared.keep_begun_dump(&begun).await?)
 }
 
 /// Reads the identity and the inventory of the server.

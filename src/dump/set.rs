@@ -34,6 +34,18 @@ impl SetName {
         (whole && !node.contains('/') && name.time().is_some()).then_some(name)
     }
 
+    /// The set that the object `key` of `repository` belongs to; `None` for a key of no set's folder.
+    pub(super) fn of_key(key: &str, repository: &Location) -> Option<Self> {
+        let (folder, _) = key.strip_prefix(&repository.key(""))?.split_once('/')?;
+        Self::parse(folder)
+    }
+
+    /// The node that made it, as the name spells its host name.
+    pub(super) fn node(&self) -> &str {
+        let (_, node) = self.0.split_once("Z-").expect("a set's name has a node");
+        node
+    }
+
     pub(crate) fn begun_at(&self) -> Timestamp {
         self.time().expect("a set's name begins with its time")
     }

@@ -5,6 +5,7 @@
 pub(crate) mod base_backup;
 pub(crate) mod checks;
 pub(crate) mod dump;
+pub(crate) mod dump_prune;
 pub(crate) mod dump_test;
 pub(crate) mod prune;
 pub(crate) mod restore_test;
@@ -25,12 +26,13 @@ use crate::restore::Conclusion;
 
 /// The jobs, in the order they are listed. After an interruption they are cleaned up from the last to the first: a prune holds
 /// the base backup's lock, too.
-pub(crate) static JOBS: [&Job; 6] = [
+pub(crate) static JOBS: [&Job; 7] = [
     &base_backup::JOB,
     &dump::JOB,
     &restore_test::JOB,
     &dump_test::JOB,
     &prune::JOB,
+    &dump_prune::JOB,
     &checks::JOB,
 ];
 

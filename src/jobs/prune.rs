@@ -84,7 +84,7 @@ fn judge(report: &PruneReport) -> Verdict {
     Verdict::Ok
 }
 
-fn named(all: &[String]) -> String {
+pub(super) fn named(all: &[String]) -> String {
     let shown = all[..all.len().min(NAMED)].join(", ");
     match all.len().saturating_sub(NAMED) {
         0 => shown,

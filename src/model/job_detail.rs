@@ -17,6 +17,7 @@ pub enum JobDetail {
     RestoreTest(Box<TestReport>),
     DumpTest(#[serde(deserialize_with = "or_default")] DumpTestDetail),
     Prune(#[serde(deserialize_with = "or_default")] PruneDetail),
+    DumpPrune(#[serde(deserialize_with = "or_default")] PruneDetail),
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -47,7 +48,7 @@ pub struct DumpTestDetail {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PruneDetail {
-    /// Names of base backups.
+    /// Names of base backups, or of dump sets.
     pub deleted: Option<Vec<String>>,
     pub deleted_bytes: Option<u64>,
     pub system_identifier: Option<u64>,
@@ -68,7 +69,7 @@ impl JobDetail {
             Self::Dump(detail) => detail.system_identifier,
             Self::RestoreTest(report) => report.fields.system_identifier,
             Self::DumpTest(detail) => detail.system_identifier,
-            Self::Prune(detail) => detail.system_identifier,
+            Self::Prune(detail) | Self::DumpPrune(detail) => detail.system_identifier,
         }
     }
 

@@ -8,6 +8,7 @@
 //! - `program`: the dialects of WAL-G, and what each is started with
 //! - `shared`: xdb's own objects in the bucket: proofs, successes, marks, acknowledgements, locks
 //! - `tested`, `pruned`, `high_water`, `verify`: what those say, read into the catalog
+//! - `retention_rules`: which of a series of backups or dumps `[retention]` keeps
 //! - `work_lock`: one run of a work at a time, on the node and in the cluster
 
 pub(crate) mod ancestry;
@@ -21,6 +22,7 @@ mod high_water;
 pub(crate) mod program;
 mod pruned;
 mod restore_time;
+mod retention_rules;
 pub(crate) mod segment_header;
 mod shared;
 mod stored;
@@ -48,10 +50,13 @@ pub(crate) use program::environment::{
 };
 pub(crate) use program::{Program, ProgramSettings, Trial, try_settings};
 pub(crate) use restore_time::{RestoreTime, RestoreWork, expect_restore};
+pub(crate) use retention_rules::{
+    CLOCKS_DIFFER, Counted, RetentionRules, older_than_all, why_clock_is_wrong,
+};
 pub(crate) use segment_header::judge_file;
 pub(crate) use shared::{
-    Acknowledgement, ArchiveOf, ClusterLock, HighWater, Keeper, LockError, Proof, Pruned,
-    ReadProofs, Shared, SharedError, Success, set_aside_folder,
+    Acknowledgement, ArchiveOf, BegunDump, ClusterLock, DeletingDumps, DumpProof, HighWater,
+    Keeper, LockError, Proof, Pruned, ReadProofs, Shared, SharedError, Success, set_aside_folder,
 };
 pub(crate) use stored::is_whole;
 pub(crate) use supersession::{own_history, position_of, superseded, superseding};

@@ -21,6 +21,8 @@ pub enum Cause {
     NotImplemented(String),
     /// A listing that does not hold all that it should.
     CutShort(String),
+    /// An object lock (retention or legal hold) refuses the deletion; with S3's own words.
+    Locked(String),
     /// HTTP 401 or 403, with S3's own code, such as `SignatureDoesNotMatch`.
     Denied(String),
     /// Neither the configuration nor the AWS chain holds credentials.
@@ -39,6 +41,7 @@ impl fmt::Display for Cause {
             Self::Unsettled(why) => f.write_str(why),
             Self::NotImplemented(what) => write!(f, "not implemented by this S3 server ({what})"),
             Self::CutShort(why) => write!(f, "the listing is incomplete: {why}"),
+            Self::Locked(words) => write!(f, "retained by the bucket's object lock ({words})"),
             Self::Denied(code) => write!(f, "access denied ({code})"),
             Self::NoCredentials => f.write_str("no credentials"),
             Self::Other(what) => f.write_str(what),
@@ -128,6 +131,9 @@ impl StorageError {
                     "the S3 server, or a proxy before it, answers with less than it has: try again, then check s3.endpoint"
                         .to_owned()
                 }
+                Cause::Locked(_) => {
+                    "it can be deleted when its retention ends, or its legal hold is lifted".to_owned()
+                }
                 Cause::Denied(_) => {
                     format!("check s3.access_key_id and s3.secret_access_key, or the instance role's policy for {bucket}")
                 }
@@ -147,16 +153,15 @@ where
     match error {
         SdkError::ServiceError(answer) => {
             let code = answer.err().code().unwrap_or("no code");
+            let message = answer.err().message().unwrap_or("no message");
             match (code, answer.raw().status().as_u16()) {
                 ("NoSuchBucket", _) => Cause::NoSuchBucket,
                 ("NoSuchKey" | "NoSuchUpload" | "NotFound", _) => Cause::NoSuchKey,
                 ("PreconditionFailed" | "ConditionalRequestConflict", _) => Cause::Unmet,
+                (code, _) if is_locked(code, message) => Cause::Locked(message.to_owned()),
                 (_, 401 | 403) => Cause::Denied(code.to_owned()),
                 ("NotImplemented", _) | (_, 501) => Cause::NotImplemented(code.to_owned()),
-                (_, status) => {
-                    let message = answer.err().message().unwrap_or("no message");
-                    Cause::Other(format!("HTTP {status}, {code}: {message}"))
-                }
+                (_, status) => Cause::Other(format!("HTTP {status}, {code}: {message}")),
             }
         }
         SdkError::TimeoutError(_) => Cause::Unreachable("timed out".to_owned()),
@@ -171,6 +176,11 @@ where
         }
         other => Cause::Unreachable(innermost(other)),
     }
+}
+
+/// AWS and versitygw say so in the message of an `AccessDenied`, MinIO in the code.
+fn is_locked(code: &str, message: &str) -> bool {
+    code == "ObjectLocked" || message.to_ascii_lowercase().contains("object lock")
 }
 
 /// The last cause of a chain: "connection refused" rather than "dispatch failure".

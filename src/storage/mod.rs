@@ -2,6 +2,7 @@
 
 mod body;
 mod client;
+mod clock;
 mod conditional;
 mod counted;
 mod download;

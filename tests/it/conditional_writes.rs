@@ -140,14 +140,22 @@ fn a_bucket_with_versions_gives_every_lock_and_mark_again_and_again() {
     }
     lab.config(
         "[retention]\nwindow_days = 0\nfulls = 1\n[redis]\nurl = \"redis://127.0.0.1:6379\"\npassword = \"lab-password\"\n\
-         [schedule]\ndump = \"0 0 1 1 *\"\nprune = \"0 0 1 1 *\"",
+         [schedule]\ndump = \"0 0 1 1 *\"\nprune = \"0 0 1 1 *\"\ndump_prune = \"0 0 1 1 *\"",
     );
     for _ in 0..2 {
         pushed(&lab, "backup");
         pushed(&lab, "dump");
-        let pruned = lab.xdb(&["prune"]);
-        assert_eq!(pruned.code, 0, "{pruned:?}");
+        for verb in [&["prune"][..], &["dump", "prune"]] {
+            let pruned = lab.xdb(verb);
+            assert_eq!(pruned.code, 0, "{pruned:?}");
+        }
     }
+    // The first set is gone, and its versions are not.
+    let sets = lab.xdb_json(&["dump", "list"]);
+    assert_eq!(sets.as_array().unwrap().len(), 1, "{sets}");
+    let versions = lab.s3("GET", "pgdump-test?versions=&prefix=main%2F", "").1;
+    assert_eq!(versions.matches("<DeleteMarker>").count(), 3, "{versions}");
+    assert_eq!(versions.matches("<Version>").count(), 6, "{versions}");
     for work in ["base-backup", "dump", "prune"] {
         let (code, lock) = lab.s3("GET", &format!("walg-test/xdb/main/locks/{work}"), "");
         assert!(code == 200 && lock.contains("released_at"), "{code} {lock}");

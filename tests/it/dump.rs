@@ -8,6 +8,7 @@ use crate::harness::{Background, Lab, Program, Service, eventually};
 
 mod locks;
 mod manners;
+mod prune;
 mod s3_faults;
 
 const SOON: Duration = Duration::from_secs(60);

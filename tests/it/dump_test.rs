@@ -243,6 +243,12 @@ fn each_database_that_is_not_as_dumped_has_its_own_reason(lab: &Lab) {
         assert!(reason.contains(words), "{name}: {report}");
     }
     assert_eq!(verdict(&report, "database: z_slow"), ("ok", ""), "{report}");
+    let listed = &lab.xdb_json(&["dump", "list"])[0];
+    assert_eq!(listed["status"], "disproved", "{listed}");
+    assert_eq!(listed["tested"]["passed"], json!(false), "{listed}");
+    let shown = lab.xdb(&["dump", "list"]).stdout;
+    assert!(shown.contains("disproved"), "{shown}");
+    assert!(shown.contains("could not read from input file"), "{shown}");
     put_back(lab);
 
     // The same size, other content: and without its roles no database is judged.

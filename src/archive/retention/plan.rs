@@ -6,11 +6,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::ArchiveState;
-use super::rules::{Rules, Why, why_not_counted};
+use super::rules::{FULLS, Rules, Why, why_not_counted};
 use super::wal::{WalPlan, plan_wal, position};
 use crate::config::Retention;
 use crate::model::WalSegment;
 use crate::repository::catalog::Backup;
+use crate::repository::older_than_all;
 
 /// What is done with one backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -240,8 +241,7 @@ fn why_deleted(state: &ArchiveState, backup: &Backup, policy: Retention) -> Stri
     if backup.sentinel.is_none() {
         return "unfinished for more than a day".to_owned();
     }
-    let (days, fulls) = (policy.window_days.unwrap_or_default(), policy.fulls);
-    let older = format!("older than the window of {days} days and the newest {fulls} full backups");
+    let older = older_than_all(policy, FULLS);
     match why_not_counted(state, backup) {
         Some(reason) => format!("{older}; {reason}"),
         None => older,

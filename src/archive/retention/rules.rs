@@ -1,15 +1,15 @@
 //! Why a backup is kept: the window, the number of full backups, the keepers, and what is never deleted.
 
-use std::collections::BTreeMap;
-
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::wal::position;
 use super::{ArchiveState, Mark};
 use crate::config::Retention;
 use crate::repository::catalog::{Backup, State};
+use crate::repository::{Counted, RetentionRules};
+
+/// What the newest N of the policy are called.
+pub(super) const FULLS: &str = "full backups";
 
 /// An unfinished backup may be at work for so long.
 const AT_WORK: SignedDuration = SignedDuration::from_hours(24);
@@ -52,30 +52,27 @@ impl Why {
 /// The rules, and what of the repository they go by.
 pub(super) struct Rules<'a> {
     state: &'a ArchiveState,
-    policy: Retention,
     now: Timestamp,
-    /// Backups that may stand in for an older one, oldest first.
+    /// Backups that may stand in for an older one.
     good: Vec<&'a Backup>,
-    /// The last full backup of a period, for those whose turn it is; with the period.
-    keepers: BTreeMap<&'a str, String>,
+    by_age: RetentionRules<'a>,
 }
 
 impl<'a> Rules<'a> {
     pub(super) fn new(state: &'a ArchiveState, policy: Retention, now: Timestamp) -> Self {
         let good = good(state);
-        let keepers = keepers(&good, policy);
+        let counted = good.iter().map(|backup| counted(state, backup)).collect();
         Self {
             state,
-            policy,
             now,
             good,
-            keepers,
+            by_age: RetentionRules::new(counted, policy, now),
         }
     }
 
     /// The backup that finished last of those that can be restored.
-    pub(super) fn newest(&self) -> Option<&'a Backup> {
-        self.good.last().copied()
+    pub(super) fn newest(&self) -> Option<&'a str> {
+        self.by_age.newest()
     }
 
     /// An old primary that came back may have finished a later one, of a history that was left.
@@ -84,13 +81,6 @@ impl<'a> Rules<'a> {
             .iter()
             .copied()
             .max_by_key(|backup| (backup.timeline, backup.finished_at))
-    }
-
-    /// By backup, not by test: testing an old one once more proves no less of a newer one.
-    fn newest_proven(&self) -> Option<&'a Backup> {
-        let proven = &self.state.proven;
-        let mut newest_first = self.good.iter().rev().copied();
-        newest_first.find(|backup| proven.contains(&backup.name))
     }
 
     /// The first rule that keeps `backup`; `None` where none does. Chains are the plan's.
@@ -120,7 +110,7 @@ impl<'a> Rules<'a> {
                 };
                 return Some(Why::alone(reason));
             }
-            let period = self.keepers.get(name)?;
+            let period = self.by_age.keeper_of(name)?;
             Some(Why {
                 keeper: true,
                 ..Why::alone(format!(
@@ -139,15 +129,14 @@ impl<'a> Rules<'a> {
 
     fn why_recoverable(&self, backup: &Backup) -> Option<Why> {
         let name = backup.name.as_str();
-        // What followed a backup below the end of what was deleted is gone: it is no part of any window.
-        let recovers = !is_pruned(self.state, backup);
+        let one = counted(self.state, backup);
         let why = |reason: String| {
             Some(Why {
-                recovers,
+                recovers: one.recovers,
                 ..Why::recovers(reason)
             })
         };
-        if self.newest().is_some_and(|newest| newest.name == name) {
+        if self.newest() == Some(name) {
             return why("the newest complete backup".to_owned());
         }
         if self
@@ -156,30 +145,11 @@ impl<'a> Rules<'a> {
         {
             return why("the newest complete backup of the newest timeline".to_owned());
         }
-        if self
-            .newest_proven()
-            .is_some_and(|proven| proven.name == name)
-        {
+        if self.by_age.newest_proven() == Some(name) {
             return why("the newest that a restore test proved".to_owned());
         }
-        let finished = backup.finished_at?;
-        let days = self.policy.window_days.unwrap_or_default();
-        if recovers && self.window_begin().is_none_or(|begin| finished >= begin) {
-            return why(format!("within the window of {days} days"));
-        }
-        if self.base().is_some_and(|base| base.name == name) {
-            return why(format!("the window of {days} days begins after it"));
-        }
-        let fulls = self.policy.fulls;
-        let oldest = self.oldest_full()?;
-        if recovers && finished >= oldest.finished_at? {
-            let is_full = sentinel_is_full(backup);
-            return why(match is_full {
-                true => format!("one of the newest {fulls} full backups"),
-                false => format!("not older than the newest {fulls} full backups"),
-            });
-        }
-        None
+        let rule = self.by_age.age_rule(&one)?;
+        why(self.by_age.words(rule, FULLS))
     }
 
     fn may_be_at_work(&self, name: &str) -> bool {
@@ -187,41 +157,9 @@ impl<'a> Rules<'a> {
         !self.state.deleting.contains(name)
             && folder.is_none_or(|folder| self.now.duration_since(folder.newest) < AT_WORK)
     }
-
-    /// `None` where it lies before all time.
-    fn window_begin(&self) -> Option<Timestamp> {
-        let days = i64::from(self.policy.window_days.unwrap_or_default());
-        self.now
-            .checked_sub(SignedDuration::from_hours(24 * days))
-            .ok()
-    }
-
-    fn recoverable(&self) -> impl DoubleEndedIterator<Item = &'a Backup> {
-        let state = self.state;
-        self.good
-            .iter()
-            .copied()
-            .filter(move |backup| !is_pruned(state, backup))
-    }
-
-    /// The newest backup from before the window: without it, the window's first moments could not be recovered to.
-    fn base(&self) -> Option<&'a Backup> {
-        let begin = self.window_begin()?;
-        self.recoverable()
-            .rfind(|backup| backup.finished_at.is_some_and(|at| at < begin))
-    }
-
-    fn oldest_full(&self) -> Option<&'a Backup> {
-        let fulls = self.policy.fulls as usize;
-        self.recoverable()
-            .rev()
-            .filter(|backup| sentinel_is_full(backup))
-            .take(fulls)
-            .last()
-    }
 }
 
-/// The backups that may stand in for an older one, oldest first.
+/// The backups that may stand in for an older one.
 ///
 /// A backup that a promotion left does not lead to the newest timeline, however new it is. It counts only where no backup does,
 /// as in a restore; otherwise it is kept by its age.
@@ -237,8 +175,17 @@ fn good(state: &ArchiveState) -> Vec<&Backup> {
         good = of(State::Left);
     }
     good.retain(|backup| why_not_counted(state, backup).is_none());
-    good.sort_by_key(|backup| backup.finished_at);
     good
+}
+
+fn counted<'a>(state: &ArchiveState, backup: &'a Backup) -> Counted<'a> {
+    Counted {
+        name: &backup.name,
+        at: backup.finished_at,
+        is_full: sentinel_is_full(backup),
+        recovers: !is_pruned(state, backup),
+        is_proven: state.proven.contains(&backup.name),
+    }
 }
 
 /// Why no other backup may be deleted for the sake of `backup`.
@@ -267,43 +214,4 @@ fn sentinel_is_full(backup: &Backup) -> bool {
         .sentinel
         .as_ref()
         .is_some_and(|sentinel| sentinel.delta.is_none())
-}
-
-/// The last full backup of each of the newest days, weeks, months and years that have one.
-fn keepers<'a>(good: &[&'a Backup], policy: Retention) -> BTreeMap<&'a str, String> {
-    type Period = fn(Date) -> String;
-    let periods: [(u32, Period); 4] = [
-        (policy.yearly, |date| {
-            date.strftime("the year %Y").to_string()
-        }),
-        (policy.monthly, |date| {
-            date.strftime("the month %Y-%m").to_string()
-        }),
-        (policy.weekly, |date| {
-            date.strftime("the week %G-W%V").to_string()
-        }),
-        (policy.daily, |date| date.strftime("the day %F").to_string()),
-    ];
-    let mut keepers = BTreeMap::new();
-    for (count, period) in periods {
-        let mut periods: Vec<String> = Vec::new();
-        for backup in good.iter().rev().filter(|backup| sentinel_is_full(backup)) {
-            let Some(finished) = backup.finished_at else {
-                continue;
-            };
-            let period = period(finished.to_zoned(TimeZone::UTC).date());
-            if periods.contains(&period) {
-                continue;
-            }
-            if periods.len() >= count as usize {
-                break;
-            }
-            // The longest period is named: it keeps the backup for longest.
-            keepers
-                .entry(backup.name.as_str())
-                .or_insert_with(|| period.clone());
-            periods.push(period);
-        }
-    }
-    keepers
 }

@@ -20,7 +20,7 @@ use crate::process;
 use crate::repository::catalog::Catalog;
 use crate::repository::{
     ArchiveOf, Keeper, Pruned, Relation, Repository, RepositoryError, Timelines, forget_catalog,
-    position_of, superseded,
+    position_of, superseded, why_clock_is_wrong,
 };
 use crate::store::StateFiles;
 
@@ -128,7 +128,8 @@ impl<'a> PruneContext<'a> {
         };
         let refused = judge_server(&self.control, &self.server, newer.as_ref())
             .or_else(|| self.judge_size(&archive.catalog));
-        if let Some((reason, hint)) = refused.or(self.why_doubtful().await?) {
+        let refused = refused.or(self.why_doubtful().await?);
+        if let Some((reason, hint)) = refused.or(self.why_clock_is_wrong().await?) {
             return Err(RepositoryError::Refused { reason, hint }.into());
         }
         let planned = plan_retention(&archive, self.retention, Timestamp::now());
@@ -176,6 +177,12 @@ impl<'a> PruneContext<'a> {
                 "find out whose it is: `xdb timeline list`, runbooks/foreign-backup.md".to_owned(),
             ))
         }))
+    }
+
+    async fn why_clock_is_wrong(&self) -> Result<Option<(String, String)>, RetentionError> {
+        let of_s3 = self.repository.bucket.server_time().await?;
+        let hint = "set this node's clock (`timedatectl`, chrony); nothing was deleted".to_owned();
+        Ok(why_clock_is_wrong(Timestamp::now(), of_s3).map(|reason| (reason, hint)))
     }
 
     async fn prune(&self) -> Result<PruneReport, RetentionError> {

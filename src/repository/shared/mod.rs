@@ -3,6 +3,7 @@
 //! Never below the WAL-G prefix: its programs list, judge and delete what is there.
 
 mod acknowledgement;
+mod dump;
 mod forgotten;
 mod high_water;
 mod lock;
@@ -19,6 +20,7 @@ use crate::config::RepositorySettings;
 use crate::storage::{Bucket, Location, StorageError, UnknownPlaceholder};
 
 pub(crate) use acknowledgement::Acknowledgement;
+pub(crate) use dump::{BegunDump, DeletingDumps, DumpProof};
 pub(crate) use forgotten::set_aside_folder;
 pub(crate) use high_water::HighWater;
 pub(crate) use lock::{ClusterLock, LockError};

@@ -13,7 +13,7 @@ use crate::storage::Condition;
 
 const FOLDER: &str = "proofs/";
 /// The newest are kept: one a day for more than a year.
-const KEPT: usize = 500;
+pub(super) const KEPT: usize = 500;
 /// Small objects read at once.
 const AT_ONCE: usize = 8;
 
@@ -198,11 +198,13 @@ impl Shared {
 }
 
 /// A damaged proof counts as none, so that it hides no other and stops no prune.
-fn unless_damaged(read: Result<Option<Proof>, SharedError>) -> Result<Option<Proof>, SharedError> {
+pub(super) fn unless_damaged<T>(
+    read: Result<Option<T>, SharedError>,
+) -> Result<Option<T>, SharedError> {
     match read {
         Err(error @ SharedError::Content { .. }) => {
             let reason = log::chain(&error);
-            tracing::warn!("a restore test's proof does not count: {reason}");
+            tracing::warn!("the proof of a test does not count: {reason}");
             Ok(None)
         }
         read => read,
@@ -280,8 +282,8 @@ mod tests {
             key: "proofs/1".to_owned(),
             reason: "EOF".to_owned(),
         };
-        assert_eq!(unless_damaged(Err(damaged)).unwrap(), None);
-        assert!(unless_damaged(Err(StorageError::NoRegion.into())).is_err());
+        assert_eq!(unless_damaged::<Proof>(Err(damaged)).unwrap(), None);
+        assert!(unless_damaged::<Proof>(Err(StorageError::NoRegion.into())).is_err());
         let whole = proof(r#"{"passed":true,"backup":"base_1"}"#);
         assert_eq!(unless_damaged(Ok(whole.clone())).unwrap(), whole);
     }

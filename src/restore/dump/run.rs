@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::DumpSetup;
@@ -11,12 +12,13 @@ use super::extensions::live_extensions;
 use super::loader::Loader;
 use super::report::DumpReport;
 use crate::dump::{self, DumpSet, DumpedDatabase, Listed, Status};
+use crate::log;
 use crate::model::{SegmentSize, Verdict};
 use crate::restore::drill::{beside, may_begin};
 use crate::restore::plan::read_live_server;
 use crate::restore::recover::{MAINTENANCE, refuse_root};
 use crate::restore::scratch::{Scratch, judge_space, wal_kept};
-use crate::restore::{OnStep, RestoreError, Steps, Verifications, secs};
+use crate::restore::{Conclusion, OnStep, RestoreError, Steps, Verifications, secs};
 
 /// A cluster without databases of its own, its WAL included.
 const EMPTY_CLUSTER: u64 = 64 << 20;
@@ -25,6 +27,7 @@ const EMPTY_CLUSTER: u64 = 64 << 20;
 ///
 /// Every test returns a report. Its processes and files are removed.
 pub(crate) async fn run(setup: &DumpSetup, set: Option<&str>, on_step: OnStep<'_>) -> DumpReport {
+    let started_at = Timestamp::now();
     let (began, limit) = (Instant::now(), setup.settings.timeout);
     let mut test = DumpTest {
         setup,
@@ -38,7 +41,29 @@ pub(crate) async fn run(setup: &DumpSetup, set: Option<&str>, on_step: OnStep<'_
     let mut report = test.report.conclude(test.verifications, outcome);
     report.steps = test.steps.into_list();
     report.secs = secs(began.elapsed());
+    prove(setup, &report, started_at).await;
     report
+}
+
+/// Keeps what the test found of its set, for every node and for `xdb dump prune`; nothing where the set was not judged.
+async fn prove(setup: &DumpSetup, report: &DumpReport, started_at: Timestamp) {
+    let failure = match report.conclusion {
+        Conclusion::Passed => None,
+        Conclusion::Failed => Some(report.reason.as_deref().unwrap_or_default()),
+        _ => return,
+    };
+    let Some(set) = &report.set else { return };
+    let (set, when) = (
+        (set.as_str(), report.system_identifier),
+        (started_at, report.secs),
+    );
+    if let Err(error) = dump::keep_proof(&setup.dumps, set, when, failure).await {
+        tracing::warn!(
+            "the proof of this dump test is not in the bucket: {} (HINT: {})",
+            log::chain(&error),
+            error.hint()
+        );
+    }
 }
 
 struct DumpTest<'a> {
@@ -57,7 +82,8 @@ impl DumpTest<'_> {
         let scratch = Scratch::open(&self.setup.settings.directory, live)?;
         let listed = self.choose(name).await?;
         let set = match (listed.status, listed.manifest) {
-            (Status::Complete, Some(set)) => set,
+            // A later test may take a failure back.
+            (Status::Complete | Status::Disproved, Some(set)) => set,
             _ => {
                 let reason = listed.reason.unwrap_or_default();
                 self.verifications.add("set", Verdict::Critical(reason));
