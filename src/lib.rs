@@ -14,7 +14,7 @@
 //! - [`checks`]: what is watched: definitions, sampling, judging
 //! - [`wait`]: the probe behind `xdb wait`
 //! - [`alerts`]: from findings to what Redis shows, each event once
-//! - adapters, side by side: [`process`], [`postgres`], [`pgbouncer`], [`storage`], [`redis`], [`store`]
+//! - adapters, side by side: [`process`], [`postgres`], [`pgbouncer`], [`storage`], [`redis`], [`store`], [`webhook`]
 //! - [`cluster`]: the node's view of itself, and what it may serve
 //! - [`log`]: how xdb speaks
 //! - [`config`]: sections, sources, validation, secrets
@@ -69,6 +69,7 @@ mod runner;
 mod storage;
 pub mod store;
 mod wait;
+mod webhook;
 
 #[cfg(test)]
 mod layers;

@@ -1,6 +1,6 @@
--- One event, wholly or not at all, and never twice. 0: seen before; 1: told; 2: not this node's to end.
+-- One event, wholly or not at all, and never twice. 0: seen before; 1: told; 2: not this node's to end; 3: shown, not told.
 -- KEYS: active, events, delivered
--- ARGV: seq, reporter, field, alert ('' ends it), event, channel, kept events
+-- ARGV: seq, reporter, field, alert ('' ends it), event ('' shows it only), channel, kept events, kind, severity
 
 -- Before anything is changed: Redis takes nothing back of a script that fails, and does not name the key.
 for at, kind in ipairs({ 'hash', 'stream', 'string' }) do
@@ -15,18 +15,30 @@ local delivered = tonumber(redis.call('GET', KEYS[3]) or '0') or 0
 if delivered >= seq then
     return 0
 end
+local readable, standing = pcall(cjson.decode, redis.call('HGET', KEYS[1], ARGV[3]) or '')
+if not readable or type(standing) ~= 'table' then
+    standing = nil
+end
 local ends = ARGV[4] == ''
+local tells = ARGV[5] ~= ''
 if ends then
     -- Another node may have taken the alert over meanwhile.
-    local standing = redis.call('HGET', KEYS[1], ARGV[3])
-    local readable, alert = pcall(cjson.decode, standing or '')
-    if readable and type(alert) == 'table' and alert.reporter ~= ARGV[2] then
+    if standing and standing.reporter ~= ARGV[2] then
         redis.call('SET', KEYS[3], ARGV[1])
         return 2
     end
     redis.call('HDEL', KEYS[1], ARGV[3])
 else
+    -- Two nodes may judge the cluster for a moment: what one has raised is no news from the other.
+    if ARGV[8] == 'raised' and standing and standing.reporter ~= ARGV[2] and standing.severity == ARGV[9]
+        and not standing.hidden and not standing.silenced then
+        tells = false
+    end
     redis.call('HSET', KEYS[1], ARGV[3], ARGV[4])
+end
+if not tells then
+    redis.call('SET', KEYS[3], ARGV[1])
+    return 3
 end
 redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[7], '*', 'event', ARGV[5], 'reporter', ARGV[2], 'seq', ARGV[1])
 redis.call('SET', KEYS[3], ARGV[1])

@@ -45,7 +45,7 @@ impl Alerts {
     /// Numbers go on after what Redis has seen, also when this store is new; notes whether Redis lost what it held.
     pub(super) async fn note_lost_redis(&self, redis: &Redis) -> Result<(), AlertsError> {
         let mut get = cmd("GET");
-        get.arg(self.keys.delivered(&self.hostname));
+        get.arg(self.keys.delivered(&self.reporter.hostname));
         let delivered: Option<String> = redis.ask("read what was delivered", &get).await?;
         let lost = delivered.is_none();
         if lost {
@@ -58,7 +58,7 @@ impl Alerts {
         if lost {
             // A node that has delivered nothing yet must not take each later look for a loss.
             let mut set = cmd("SET");
-            set.arg(self.keys.delivered(&self.hostname))
+            set.arg(self.keys.delivered(&self.reporter.hostname))
                 .arg(0)
                 .arg("NX");
             let _: Option<String> = redis.ask("note what was delivered", &set).await?;
@@ -84,11 +84,17 @@ impl Alerts {
         let mut script = cmd("EVAL");
         script.arg(SCRIPT).arg(3);
         script.arg(self.keys.active()).arg(self.keys.events());
-        script.arg(self.keys.delivered(&self.hostname));
-        script.arg(queued.seq).arg(&self.hostname);
+        script.arg(self.keys.delivered(&self.reporter.hostname));
+        script.arg(queued.seq).arg(&self.reporter.hostname);
         script.arg(event.alert.key().to_string()).arg(alert);
-        script.arg(&queued.event).arg(self.keys.channel());
-        script.arg(OUTBOX_LIMIT);
+        let published = if event.alert.hidden {
+            ""
+        } else {
+            &queued.event
+        };
+        script.arg(published).arg(self.keys.channel());
+        script.arg(OUTBOX_LIMIT).arg(event.kind.word());
+        script.arg(event.alert.severity.word());
         let answer: i64 = redis.ask("deliver an alert", &script).await?;
         Ok(answer == 1)
     }

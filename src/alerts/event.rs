@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use crate::model::{AlertKey, AlertState, Scope, Severity};
+use crate::model::{AlertKey, AlertMarks, AlertState, Notice, Scope, Severity, Told};
 
 const VERSION: u32 = 1;
 
@@ -25,6 +26,15 @@ pub struct Alert {
     pub runbook: Option<String>,
     /// The node that says so.
     pub reporter: String,
+    /// No event was published of it: it has been hidden from the start.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub hidden: bool,
+    #[serde(flatten)]
+    pub marks: AlertMarks,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +43,29 @@ pub enum Kind {
     Raised,
     Escalated,
     Lowered,
+    /// It has stood for so long since the last event that consumers should hear of it again.
+    Reminded,
+    Acknowledged,
+    /// A person silenced it. It is raised again when the silence ends.
+    Silenced,
     Resolved,
+    /// A person tries whether events arrive; no alert stands.
+    Test,
+}
+
+impl Kind {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Raised => "raised",
+            Self::Escalated => "escalated",
+            Self::Lowered => "lowered",
+            Self::Reminded => "reminded",
+            Self::Acknowledged => "acknowledged",
+            Self::Silenced => "silenced",
+            Self::Resolved => "resolved",
+            Self::Test => "test",
+        }
+    }
 }
 
 /// What happened to an alert: an entry of the stream, and a message of the channel.
@@ -41,12 +73,15 @@ pub enum Kind {
 pub struct Event {
     pub kind: Kind,
     pub at: Timestamp,
+    /// The severity that was reported before, of one that has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Severity>,
     #[serde(flatten)]
     pub alert: Alert,
 }
 
 impl Alert {
-    pub(super) fn new(key: &AlertKey, state: &AlertState, reporter: &str) -> Self {
+    pub fn new(key: &AlertKey, state: &AlertState, reporter: &str) -> Self {
         Self {
             v: VERSION,
             check: key.check.clone(),
@@ -59,6 +94,8 @@ impl Alert {
             threshold: state.threshold,
             runbook: state.runbook.clone(),
             reporter: reporter.to_owned(),
+            hidden: state.notice.told.is_none(),
+            marks: state.notice.marks.clone(),
         }
     }
 
@@ -87,6 +124,15 @@ impl Alert {
             value: self.value,
             threshold: self.threshold,
             runbook: self.runbook.clone(),
+            notice: Notice {
+                told: (!self.hidden).then_some(Told {
+                    severity: self.severity,
+                    at: None,
+                    quiet: self.marks.silenced.is_some(),
+                }),
+                inhibited_at: None,
+                marks: self.marks.clone(),
+            },
         }
     }
 
@@ -96,6 +142,17 @@ impl Alert {
 }
 
 impl Event {
+    /// Names the event, the same on each attempt to deliver it. Hexadecimal.
+    pub fn id(&self, cluster: &str) -> String {
+        let (key, kind, at) = (self.alert.key(), self.kind.word(), self.at);
+        let name = format!("{cluster} {} {key} {kind} {at}", self.alert.reporter);
+        let digest = Sha256::digest(name.as_bytes());
+        digest[..16]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+
     pub(super) fn to_json(&self) -> String {
         serde_json::to_string(self).expect("an event has text keys only")
     }
@@ -116,10 +173,12 @@ mod tests {
             value: Some(90.5),
             threshold: Some(60.0),
             runbook: None,
+            notice: Notice::known(Severity::Critical, None),
         };
         let event = Event {
             kind: Kind::Raised,
             at: "2026-05-13T10:15:29Z".parse().unwrap(),
+            from: None,
             alert: Alert::new(&key, &state, "db1"),
         };
         assert_eq!(

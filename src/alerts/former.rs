@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use redis::cmd;
 
+use super::book::Book;
 use super::event::{Alert, Event, Kind};
-use super::record::Book;
 use super::{Alerts, AlertsError};
-use crate::model::{AlertKey, AlertState, Scope, Severity};
+use crate::model::{AlertKey, AlertState, Notice, Scope, Severity};
 use crate::redis::{Keys, Redis};
 use crate::store::{OUTBOX_LIMIT, StoreError, Writing};
 
@@ -20,12 +20,12 @@ impl Alerts {
     /// # Errors
     /// When the store cannot be read or written.
     pub async fn former_names(&self) -> Result<Vec<String>, StoreError> {
-        let (cluster, hostname) = (self.cluster.clone(), self.hostname.clone());
+        let alerts = self.clone();
         let now = Timestamp::now();
         self.store
             .write(move |writing| {
-                if writing.see_cluster_name(&cluster)? {
-                    raise_under_new_name(writing, &hostname, now)?;
+                if writing.see_cluster_name(&alerts.reporter.cluster)? {
+                    raise_under_new_name(writing, &alerts, now)?;
                 }
                 writing.former_cluster_names()
             })
@@ -45,7 +45,7 @@ impl Alerts {
     ) -> Result<bool, AlertsError> {
         let mut old = self.clone();
         old.keys = Keys::new(former);
-        let reason = format!("the cluster is called {} now", self.cluster);
+        let reason = format!("the cluster is called {} now", self.reporter.cluster);
         let mut left = false;
         for (field, json) in old.shown(redis).await? {
             let Ok(key) = AlertKey::parse(&field) else {
@@ -89,19 +89,21 @@ impl Alerts {
                 value: None,
                 threshold: None,
                 runbook: None,
+                notice: Notice::known(Severity::Unknown, None),
             })
         };
         let event = Event {
             kind: Kind::Resolved,
             at: now,
-            alert: Alert::new(key, &state, &self.hostname),
+            from: None,
+            alert: Alert::new(key, &state, &self.reporter.hostname),
         };
         let mut script = cmd("EVAL");
         script.arg(END).arg(2);
         script.arg(self.keys.active()).arg(self.keys.events());
         script.arg(field).arg(event.to_json());
         script.arg(self.keys.channel()).arg(OUTBOX_LIMIT);
-        script.arg(&self.hostname);
+        script.arg(&self.reporter.hostname);
         let _: i64 = redis.ask("end an alert", &script).await?;
         Ok(())
     }
@@ -110,23 +112,19 @@ impl Alerts {
 /// What waits for Redis was meant for the former name's consumers, where the alerts end.
 fn raise_under_new_name(
     writing: &Writing<'_>,
-    hostname: &str,
+    alerts: &Alerts,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     writing.clear_outbox()?;
-    let mut book = Book::open(writing, hostname.to_owned(), now);
+    let own = Scope::Node(alerts.reporter.hostname.clone());
+    let mut book = Book::open(writing, &alerts.reporter, now);
     for (key, state) in writing.alerts()? {
-        let own = key.scope == Scope::Node(hostname.to_owned());
-        if own && state.raised_at.is_some() {
-            let state = AlertState {
-                raised_at: Some(now),
-                ..state
-            };
-            book.tell(&key, Kind::Raised, &state)?;
+        if key.scope == own && state.raised_at.is_some() {
+            book.raise_again(key, state)?;
         } else {
             // Its next judgement raises it.
             writing.set_alert(&key, None)?;
         }
     }
-    Ok(())
+    book.close().map(|_| ())
 }

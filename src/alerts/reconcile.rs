@@ -1,15 +1,15 @@
 //! Redis and the store made to agree, after either lost what it held or somebody else changed it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use redis::cmd;
 
-use super::event::{Alert, Kind};
-use super::record::Book;
+use super::book::Book;
+use super::event::{Alert, Event};
 use super::{Alerts, AlertsError};
-use crate::model::{AlertKey, AlertState, Scope, Severity};
+use crate::model::{AlertKey, AlertState, Notice, Scope, Severity};
 use crate::redis::Redis;
 use crate::store::{StoreError, Writing};
 
@@ -30,6 +30,8 @@ impl Alerts {
     /// # Errors
     /// When Redis is away or the store cannot be read or written.
     pub async fn reconcile(&self, redis: &Redis, scopes: &[Scope]) -> Result<(), AlertsError> {
+        // Before an alert is taken over: one that is silenced must not be raised for that.
+        self.sync_silences(redis, Timestamp::now()).await?;
         let _turn = self.turn.lock().await;
         self.note_lost_redis(redis).await?;
         // Before the delivery: an alert that ends after it still stands in the hash, and must not be taken over from there.
@@ -112,8 +114,12 @@ impl Alerts {
                         told = alerts.raise_again(writing, gone, now)?;
                     }
                 }
+                // An event that waits shows its alert itself: once the hash had it, the event would be no news.
+                let waits = waiting_keys(writing)?;
                 let mut standing = writing.alerts()?;
-                standing.retain(|(key, state)| state.raised_at.is_some() && ours(key));
+                standing.retain(|(key, state)| {
+                    state.raised_at.is_some() && ours(key) && !waits.contains(key)
+                });
                 Ok(Agreed { standing, told })
             })
             .await
@@ -126,27 +132,24 @@ impl Alerts {
         gone: impl Fn(&AlertKey) -> bool,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let mut book = Book::open(writing, self.hostname.clone(), now);
+        let mut book = Book::open(writing, &self.reporter, now);
         for (key, state) in writing.alerts()? {
             if state.raised_at.is_none() || !gone(&key) {
                 continue;
             }
             if self.stands_by_last_run(&key) || self.judges().saw_bad(&key) {
-                let state = AlertState {
-                    raised_at: Some(now),
-                    ..state
-                };
-                book.tell(&key, Kind::Raised, &state)?;
+                book.raise_again(key, state)?;
             } else {
                 // It may be over: its next judgement raises it, or says nothing.
                 let pending = AlertState {
                     raised_at: None,
+                    notice: Notice::default(),
                     ..state
                 };
                 writing.set_alert(&key, Some(&pending))?;
             }
         }
-        Ok(!book.events.is_empty())
+        Ok(!book.close()?.events.is_empty())
     }
 
     async fn show(
@@ -162,7 +165,7 @@ impl Alerts {
         let (mut sets, mut changes) = (false, false);
         for (key, state) in standing {
             let field = key.to_string();
-            let json = Alert::new(&key, &state, &self.hostname).to_json();
+            let json = Alert::new(&key, &state, &self.reporter.hostname).to_json();
             match shown.get(&field) {
                 Some(known) if *known == json => {}
                 Some(_) => {
@@ -205,6 +208,14 @@ impl Alerts {
     }
 }
 
+fn waiting_keys(writing: &Writing<'_>) -> Result<BTreeSet<AlertKey>, StoreError> {
+    let queued = writing.queued()?;
+    let events = queued
+        .iter()
+        .filter_map(|queued| serde_json::from_str::<Event>(&queued.event).ok());
+    Ok(events.map(|event| event.alert.key()).collect())
+}
+
 struct Agreed {
     standing: Vec<(AlertKey, AlertState)>,
     told: bool,
@@ -233,6 +244,7 @@ fn taken_over(field: &str, json: &str, now: Timestamp) -> Option<(AlertKey, Aler
             value: None,
             threshold: None,
             runbook: None,
+            notice: Notice::known(Severity::Unknown, Some(now)),
         },
         |alert| alert.state(),
     );
@@ -255,6 +267,7 @@ mod tests {
             value: None,
             threshold: None,
             runbook: None,
+            notice: Notice::known(Severity::Critical, None),
         };
         let json = Alert::new(&key, &state, "db1").to_json();
         let (taken, known) = taken_over("lag/db1/", &json, now).unwrap();

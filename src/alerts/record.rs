@@ -1,26 +1,25 @@
 //! Findings into the store: each change of an alert together with its event.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use tokio::sync::{Mutex, Notify};
 
-use super::event::{Alert, Event, Kind};
+use super::book::{Book, Reporter};
+use super::event::{Event, Kind};
 use super::judges::{Judged, Judges};
-use super::transition::{Transition, transition};
-use crate::model::{AlertKey, AlertState, Scope, Verdict};
+use super::rules::Rules;
+use crate::model::{AlertKey, AlertState, Scope};
 use crate::redis::Keys;
-use crate::store::{Store, StoreError, Writing};
+use crate::store::{Store, StoreError};
 
 /// The alerts that this node reports.
 #[derive(Debug, Clone)]
 pub struct Alerts {
     pub(super) store: Store,
     pub(super) keys: Keys,
-    pub(super) cluster: String,
-    pub(super) hostname: String,
+    pub(super) reporter: Reporter,
     /// One delivery or reconciliation at a time: the hash must not be set from what is over.
     pub(super) turn: Arc<Mutex<()>>,
     judges: Arc<StdMutex<Judges>>,
@@ -46,8 +45,11 @@ impl Alerts {
         Self {
             store,
             keys: Keys::new(cluster),
-            cluster: cluster.to_owned(),
-            hostname: hostname.to_owned(),
+            reporter: Reporter {
+                cluster: cluster.to_owned(),
+                hostname: hostname.to_owned(),
+                rules: Arc::default(),
+            },
             turn: Arc::default(),
             judges: Arc::default(),
             by_run: Arc::default(),
@@ -63,6 +65,16 @@ impl Alerts {
             by_run: checks.into(),
             ..self
         }
+    }
+
+    /// Sets what is told beyond a change, what follows from what, and who is told beside Redis.
+    #[must_use]
+    pub fn with_rules(self, rules: Rules) -> Self {
+        let reporter = Reporter {
+            rules: rules.into(),
+            ..self.reporter
+        };
+        Self { reporter, ..self }
     }
 
     /// The alerts as this node keeps them, those included that are not raised yet.
@@ -104,23 +116,44 @@ impl Alerts {
         extent: Extent,
         now: Timestamp,
     ) -> Result<Vec<Event>, StoreError> {
-        let reporter = self.hostname.clone();
         self.judges().saw(&judged, now);
-        let recorded = self.store.write(move |writing| {
-            let mut book = Book::open(writing, reporter.clone(), now);
+        let work = move |book: &mut Book<'_, '_>| {
             for judged in &judged {
                 book.take(judged)?;
             }
             if extent == Extent::Whole {
                 book.resolve_the_gone(&judged)?;
             }
-            Ok((book.events, book.changed))
+            Ok(())
+        };
+        self.write(work, now).await
+    }
+
+    /// Tells what is due without a new finding: reminders, silences that began or ended, acknowledgements.
+    ///
+    /// # Errors
+    /// When the store cannot be written; then nothing has changed.
+    pub async fn notify(&self, now: Timestamp) -> Result<Vec<Event>, StoreError> {
+        self.write(|_| Ok(()), now).await
+    }
+
+    /// Does `work` in one transaction, and tells what follows from it.
+    async fn write(
+        &self,
+        work: impl Fn(&mut Book<'_, '_>) -> Result<(), StoreError> + Send + Sync + 'static,
+        now: Timestamp,
+    ) -> Result<Vec<Event>, StoreError> {
+        let reporter = self.reporter.clone();
+        let written = self.store.write(move |writing| {
+            let mut book = Book::open(writing, &reporter, now);
+            work(&mut book)?;
+            book.close()
         });
-        let (events, changed) = recorded.await?;
-        if changed {
+        let told = written.await?;
+        if told.changed {
             self.changed.notify_one();
         }
-        Ok(events)
+        Ok(told.events)
     }
 
     /// Ends the alerts of `scopes` that nothing has judged for two runs of the checks and a minute: a removed check,
@@ -162,18 +195,11 @@ impl Alerts {
         reason: &str,
         now: Timestamp,
     ) -> Result<Vec<Event>, StoreError> {
-        let (reporter, reason) = (self.hostname.clone(), reason.to_owned());
-        let resolved = self.store.write(move |writing| {
-            let mut book = Book::open(writing, reporter.clone(), now);
-            for (key, state) in writing.alerts()? {
-                if which(&key) {
-                    book.end(&key, &state, &reason)?;
-                }
-            }
-            Ok(book.events)
-        });
-        let events = resolved.await?;
-        for event in &events {
+        let reason = reason.to_owned();
+        let work = move |book: &mut Book<'_, '_>| book.end_those(&which, &reason);
+        let events = self.write(work, now).await?;
+        let ended = events.iter().filter(|event| event.kind == Kind::Resolved);
+        for event in ended {
             self.judges().forget(&event.alert.key());
         }
         Ok(events)
@@ -200,97 +226,6 @@ impl Alerts {
     }
 }
 
-/// One transaction's work.
-pub(super) struct Book<'a, 'b> {
-    writing: &'a Writing<'b>,
-    reporter: String,
-    now: Timestamp,
-    pub(super) events: Vec<Event>,
-    /// A raised alert is not as it was, and no event says so.
-    changed: bool,
-}
-
-impl<'a, 'b> Book<'a, 'b> {
-    pub(super) fn open(writing: &'a Writing<'b>, reporter: String, now: Timestamp) -> Self {
-        Self {
-            writing,
-            reporter,
-            now,
-            events: Vec::new(),
-            changed: false,
-        }
-    }
-
-    fn take(&mut self, judged: &Judged) -> Result<(), StoreError> {
-        let key = AlertKey::of(&judged.finding);
-        let previous = self.writing.alert(&key)?;
-        let step = transition(previous.as_ref(), &judged.finding, self.now, judged.hold);
-        let (kind, state) = match step {
-            Transition::Silent(state) => {
-                if state == previous {
-                    return Ok(());
-                }
-                self.changed |= previous.is_some_and(|known| known.raised_at.is_some());
-                return self.writing.set_alert(&key, state.as_ref());
-            }
-            Transition::Raise(state) => (Kind::Raised, state),
-            Transition::Escalate(state) => (Kind::Escalated, state),
-            Transition::Lower(state) => (Kind::Lowered, state),
-            Transition::Resolve(state) => (Kind::Resolved, state),
-        };
-        self.tell(&key, kind, &state)
-    }
-
-    fn resolve_the_gone(&mut self, judged: &[Judged]) -> Result<(), StoreError> {
-        let mut looks: BTreeMap<(&str, &Scope), (bool, BTreeSet<&str>)> = BTreeMap::new();
-        for Judged { finding, .. } in judged {
-            let look = looks.entry((&finding.check, &finding.scope));
-            let (blind, objects) = look.or_default();
-            // Of an unknown object the others were seen; an unknown check saw none.
-            *blind |= finding.object.is_empty() && matches!(finding.verdict, Verdict::Unknown(_));
-            objects.insert(&finding.object);
-        }
-        for (key, state) in self.writing.alerts()? {
-            let gone = looks
-                .get(&(key.check.as_str(), &key.scope))
-                .is_some_and(|(blind, objects)| !blind && !objects.contains(key.object.as_str()));
-            if gone {
-                self.end(&key, &state, "no longer found")?;
-            }
-        }
-        Ok(())
-    }
-
-    fn end(&mut self, key: &AlertKey, state: &AlertState, reason: &str) -> Result<(), StoreError> {
-        if state.raised_at.is_none() {
-            return self.writing.set_alert(key, None);
-        }
-        let state = AlertState {
-            reason: reason.to_owned(),
-            ..state.clone()
-        };
-        self.tell(key, Kind::Resolved, &state)
-    }
-
-    pub(super) fn tell(
-        &mut self,
-        key: &AlertKey,
-        kind: Kind,
-        state: &AlertState,
-    ) -> Result<(), StoreError> {
-        let lasts = (kind != Kind::Resolved).then_some(state);
-        self.writing.set_alert(key, lasts)?;
-        let event = Event {
-            kind,
-            at: self.now,
-            alert: Alert::new(key, state, &self.reporter),
-        };
-        self.writing.queue_event(&event.to_json())?;
-        self.events.push(event);
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tempfile::TempDir;
@@ -298,7 +233,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::Finding;
+    use crate::model::{Finding, Verdict};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_778_666_069 + second).unwrap()

@@ -50,6 +50,9 @@ pub fn transition(
         value: finding.value,
         threshold: finding.threshold,
         runbook: finding.runbook.clone(),
+        notice: previous
+            .map(|known| known.notice.clone())
+            .unwrap_or_default(),
     };
     let Some(raised) = raised else {
         // After the clock was set back, the time starts again: otherwise it would never end.

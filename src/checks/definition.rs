@@ -80,6 +80,17 @@ impl Definition {
     }
 }
 
+impl Definition {
+    /// It cannot be made while this node's PostgreSQL is down.
+    pub(crate) fn asks_postgresql(&self) -> bool {
+        let asks = matches!(
+            self.kind,
+            Kind::Sql { .. } | Kind::Archiver { .. } | Kind::ReplicationLag { .. }
+        );
+        asks || self.role != Role::Any
+    }
+}
+
 impl Kind {
     /// One verdict for all nodes: an alert of it comes from the node that speaks for the cluster.
     pub(crate) fn is_about_cluster(&self) -> bool {

@@ -20,7 +20,7 @@ pub(crate) const DIRECTORY: &str = "/etc/xdb/checks";
 const LARGEST: u64 = 1024 * 1024;
 
 /// Alerts that xdb raises beside those of [`PAGED`]: of its jobs, and of what the daemon depends on.
-pub(crate) const BUILT_IN: [&str; 10] = [
+pub(crate) const BUILT_IN: [&str; 11] = [
     "base-backup",
     "dump",
     "restore-test",
@@ -31,6 +31,7 @@ pub(crate) const BUILT_IN: [&str; 10] = [
     "s3",
     "redis",
     "state-store",
+    "alert-delivery",
 ];
 
 /// The checks that can be made, and the files that define none.

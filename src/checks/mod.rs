@@ -25,7 +25,7 @@ pub(crate) use error::{DefinitionError, SampleError};
 #[cfg(test)]
 pub(crate) use load::BUILT_IN;
 pub(crate) use load::{DIRECTORY, Definitions, load};
-pub(crate) use pgbouncer_up::{PgBouncerWatch, judge_pgbouncer_up};
+pub(crate) use pgbouncer_up::{PGBOUNCER_DOWN, PgBouncerWatch, judge_pgbouncer_up};
 pub(crate) use program::Oldest;
 pub(crate) use replication_lag::{Standby, judge_replication_lag};
 pub(crate) use sample::{CheckResult, Sampler};

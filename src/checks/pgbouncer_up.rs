@@ -215,6 +215,9 @@ fn judge_over_socket(
     }
 }
 
+/// Begins the reason of an alert that does not follow from a PostgreSQL that is down.
+pub(crate) const PGBOUNCER_DOWN: &str = "PgBouncer is down";
+
 /// The verdict of the check `pgbouncer-up`.
 pub(crate) fn judge_pgbouncer_up(state: &PgBouncerState) -> Verdict {
     let reason = state.reason().to_owned();
@@ -224,7 +227,7 @@ pub(crate) fn judge_pgbouncer_up(state: &PgBouncerState) -> Verdict {
         PgBouncerCondition::Silent => Verdict::Critical(format!(
             "no login through this node's PgBouncer works: {reason}"
         )),
-        PgBouncerCondition::Gone => Verdict::Critical(format!("PgBouncer is down: {reason}")),
+        PgBouncerCondition::Gone => Verdict::Critical(format!("{PGBOUNCER_DOWN}: {reason}")),
     }
 }
 

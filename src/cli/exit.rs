@@ -9,6 +9,7 @@ use crate::config::ConfigError;
 use crate::daemon::DaemonError;
 use crate::dump::DumpError;
 use crate::log;
+use crate::redis::RedisError;
 use crate::repository::RepositoryError;
 use crate::restore::{Conclusion, RestoreError, UntilError};
 use crate::runner::{NotRun, RunnerError};
@@ -133,6 +134,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         return error.hint().map(str::to_owned);
     }
     if let Some(error) = error.downcast_ref::<StoreError>() {
+        return Some(error.hint().to_owned());
+    }
+    if let Some(error) = error.downcast_ref::<RedisError>() {
         return Some(error.hint().to_owned());
     }
     if let Some(error) = error.downcast_ref::<WaitError>() {

@@ -1,6 +1,7 @@
 //! The command line: one file a verb, and `handles`, where all of them get what they work with. It prints; the rooms below
 //! do the work.
 
+mod alerts;
 mod archive;
 mod archive_status;
 mod archive_verify;
@@ -102,6 +103,8 @@ enum Verb {
     Prune(prune::Arguments),
     /// What would we get back now, and how do we know?
     Status(status::Arguments),
+    /// List the alerts and their history; acknowledge or silence them
+    Alerts(alerts::Arguments),
     /// Look at what is watched: each check's verdict and its reason
     Check(check::Arguments),
     /// What runs by schedule, what came of it last, and when it runs next
@@ -155,6 +158,9 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Verb::Wait(arguments) => wait::run(&arguments, |flags| start.load(flags)),
         Verb::Status(arguments) => {
             start.run_with_faults(async |it| status::run(arguments, it).await)
+        }
+        Verb::Alerts(arguments) => {
+            start.run_with_faults(async |it| alerts::run(arguments, it).await)
         }
         Verb::Jobs(arguments) => start.run_with_faults(async |it| jobs::run(arguments, it).await),
         Verb::Run(arguments) => match arguments.job() {

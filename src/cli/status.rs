@@ -8,7 +8,7 @@ use super::exit::Exit;
 use super::handles::Handles;
 use super::output::{say, table};
 use super::watch;
-use crate::cluster::{Evidence, Line, Status, in_time, is_range, proven, since_proof};
+use crate::cluster::{Evidence, Line, Marked, Status, in_time, is_range, proven, since_proof};
 use crate::daemon;
 use crate::model::{AlertKey, Finding, Verdict, ago};
 
@@ -64,7 +64,10 @@ fn lines(status: &Status) -> Vec<String> {
     if bad.is_empty() {
         lines.push("alerts       none".to_owned());
     }
-    lines.extend(bad.into_iter().map(alert));
+    lines.extend(
+        bad.into_iter()
+            .map(|finding| alert(finding, &status.marked)),
+    );
     lines
 }
 
@@ -186,13 +189,15 @@ fn proven_words(status: &Status, evidence: &Evidence) -> String {
     words
 }
 
-fn alert(finding: &Finding) -> String {
-    let key = AlertKey::of(finding);
+fn alert(finding: &Finding, marked: &[Marked]) -> String {
+    let key = AlertKey::of(finding).to_string();
     let reason = finding.verdict.reason().unwrap_or_default();
     let runbook = finding.runbook.as_deref();
     let see = runbook.map_or_else(String::new, |runbook| format!(" ({runbook})"));
+    let marks = marked.iter().find(|marked| marked.alert == key);
+    let marks = marks.map_or_else(String::new, |marked| format!(" [{}]", marked.marks));
     format!(
-        "{:<12} {key}: {reason}{see}",
+        "{:<12} {key}: {reason}{see}{marks}",
         finding.verdict.word().to_uppercase()
     )
 }

@@ -39,10 +39,10 @@ pub(crate) use ring::{Lag, LsnRing};
 pub(crate) use rpo::{LiveRpo, Loss, Objectives, Rpo, in_time};
 pub(crate) use sample::Sampler;
 pub(crate) use sample_failure::SampleFailure;
-pub(crate) use status::{Status, archive_end, evaluate};
+pub(crate) use status::{Marked, Status, archive_end, evaluate};
 pub(crate) use view::{Sample, ServerRun, View, judge_primary, judge_replica};
 
-use crate::model::{ForgottenTimeline, Timeline};
+use crate::model::{ForgottenTimeline, Silence, Timeline};
 
 /// What a primary was told of newer timelines that does not supersede it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub(crate) struct Knowledge {
     pub evidence: Option<Evidence>,
     /// This node's own alerts.
     pub alerts: Vec<Standing>,
+    /// This node's copy of the cluster's silences.
+    pub silences: Vec<Silence>,
     /// What this node measured while it led; `None` before it did.
     pub rpo: Option<Rpo>,
     /// By how much the clock of this node's server is ahead of this process's.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{LiveRpo, Rpo, View};
-use crate::model::{AlertKey, AlertState, Severity};
+use crate::model::{AlertKey, AlertMarks, AlertState, Severity, Silence};
 
 /// The version of this JSON.
 const VERSION: u32 = 1;
@@ -25,6 +25,9 @@ pub(crate) struct NodeState {
     pub view: View,
     /// Its alerts that are raised.
     pub alerts: Vec<Standing>,
+    /// Its copy of the cluster's silences: a peer learns of one while Redis is away.
+    #[serde(default)]
+    pub silences: Vec<Silence>,
     /// What it measured of commits that are not archived; `None` where it never led.
     #[serde(default)]
     pub rpo: Option<Rpo>,
@@ -45,6 +48,8 @@ pub(crate) struct Standing {
     pub since: Timestamp,
     pub reason: String,
     pub runbook: Option<String>,
+    #[serde(flatten)]
+    pub marks: AlertMarks,
 }
 
 impl NodeState {
@@ -64,6 +69,7 @@ impl NodeState {
             verdict: None,
             view,
             alerts,
+            silences: Vec::new(),
             rpo: None,
             live_rpo: None,
             rto_secs: None,
@@ -89,6 +95,7 @@ impl Standing {
                 since: state.since,
                 reason: state.reason.clone(),
                 runbook: state.runbook.clone(),
+                marks: state.notice.marks.clone(),
             })
             .collect()
     }

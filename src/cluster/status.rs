@@ -10,7 +10,7 @@ use super::judge::{
 };
 use super::rpo::{LiveRpo, judge_rpo, live_rpo};
 use super::{ArchiveEnd, Evidence, Knowledge, Line, Peer, RestoreForecast, Standing, View};
-use crate::model::{AlertKey, Finding, Scope, Severity, Verdict};
+use crate::model::{AlertKey, AlertMarks, Finding, Scope, Severity, Verdict};
 
 /// The version of this JSON.
 const VERSION: u32 = 1;
@@ -33,6 +33,18 @@ pub(crate) struct Status {
     /// What the answer is made from; `None` before the buckets were checked.
     pub evidence: Option<Evidence>,
     pub findings: Vec<Finding>,
+    /// Which of the findings are alerts that are silenced, acknowledged or follow from another. They count all the same.
+    #[serde(default)]
+    pub marked: Vec<Marked>,
+}
+
+/// An alert with what people decided about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Marked {
+    /// `{check}/{node or "cluster"}/{object}`.
+    pub alert: String,
+    #[serde(flatten)]
+    pub marks: AlertMarks,
 }
 
 /// How long a restore from now takes.
@@ -109,6 +121,7 @@ pub(crate) fn evaluate(
         .alerts
         .iter()
         .chain(live.flat_map(|state| &state.alerts));
+    let marked = alerts.clone().filter_map(marked).collect();
     for alert in alerts.filter_map(as_finding) {
         let told = |told: &Finding| AlertKey::of(told) == AlertKey::of(&alert);
         // What is paged from here was judged above; a node's own finding of the same check was not.
@@ -130,6 +143,7 @@ pub(crate) fn evaluate(
         rto,
         evidence: known.evidence.clone(),
         findings,
+        marked,
     }
 }
 
@@ -221,6 +235,14 @@ fn peer_line(peer: &Peer, known: &Knowledge, now: Timestamp) -> Line {
     let failing = peer.failing.as_ref().map(|(_, reason)| reason.clone());
     line.trouble = line.trouble.or(failing);
     line
+}
+
+fn marked(alert: &Standing) -> Option<Marked> {
+    let marked = || Marked {
+        alert: alert.key.clone(),
+        marks: alert.marks.clone(),
+    };
+    (!alert.marks.is_empty()).then(marked)
 }
 
 /// `None` for an alert whose key another version wrote.

@@ -90,6 +90,7 @@ pub(crate) fn known() -> Knowledge {
         positions,
         evidence: Some(evidence()),
         alerts: Vec::new(),
+        silences: Vec::new(),
         rpo: Some(Rpo {
             at: at(NOW),
             archived: None,

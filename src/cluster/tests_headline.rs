@@ -351,7 +351,7 @@ evidence.forecast.high_secs evidence.forecast.low_secs evidence.forecast.secs ev
 evidence.proof.at evidence.proof.backup evidence.proof.lsn evidence.proof.newest_backup_proven evidence.proof.node \
 evidence.proof.rpo_secs evidence.proof.rto_secs evidence.proof.timeline evidence.proof_error findings findings.[].check \
 findings.[].node findings.[].object findings.[].reason findings.[].runbook findings.[].threshold findings.[].value \
-findings.[].verdict nodes nodes.[].heard_at nodes.[].hostname nodes.[].lag_at_least nodes.[].lag_bytes nodes.[].lag_secs \
+findings.[].verdict marked nodes nodes.[].heard_at nodes.[].hostname nodes.[].lag_at_least nodes.[].lag_bytes nodes.[].lag_secs \
 nodes.[].position nodes.[].role nodes.[].timeline nodes.[].trouble reporter rpo rpo.at_most rpo.critical_secs \
 rpo.measured_at rpo.oldest_commit_at rpo.reason rpo.secs rpo.warning_secs rto rto.based_on rto.high_secs rto.low_secs \
 rto.measured_at rto.measured_secs rto.objective_secs rto.secs v verdict";

@@ -2,7 +2,7 @@
 
 use super::tests::{NOW, at, judged, known, peer, promotion, verdict, view};
 use super::*;
-use crate::model::{Finding, Severity, Verdict};
+use crate::model::{AlertMarks, Finding, Severity, Verdict};
 
 #[test]
 fn nodes_are_judged_by_what_they_say_and_by_their_silence() {
@@ -91,6 +91,7 @@ fn a_peer_that_was_not_heard_since_a_restart_keeps_the_name_of_its_alert() {
         since: at(NOW - 600),
         reason: "was last heard of 10 min ago".to_owned(),
         runbook: None,
+        marks: AlertMarks::default(),
     };
     let unheard = |address: &str| {
         let mut peer = Peer::new(address);
@@ -149,6 +150,7 @@ fn alerts_of_all_nodes_count_once() {
         since: at(NOW - 60),
         reason: "archive_command fails".to_owned(),
         runbook: None,
+        marks: AlertMarks::default(),
     };
     let mut known = known();
     known.alerts = vec![alert.clone(), {

@@ -10,6 +10,7 @@ use super::error::{ConfigError, Problem};
 use super::key::Key;
 use super::keys::{SETTINGS, section_names};
 use super::kind::{Form, Kind};
+use super::notify::{self, NOTIFY};
 use super::program_settings;
 use super::serving::is_needed_to_serve;
 use super::source::{Assignment, ConfigFile, Source};
@@ -32,7 +33,9 @@ pub(super) fn read(
         return Ok((Vec::new(), None));
     };
     let given = parse(path, &text, problems)?;
-    let secret = given.iter().find(|given| is_secret(&given.key));
+    let secret = given
+        .iter()
+        .find(|given| is_secret(&given.key, &given.text));
     let exposed = secret.filter(|_| mode & OTHERS != 0);
     let exposed = exposed.map(|secret| ConfigError::Exposed {
         path: path.to_owned(),
@@ -64,10 +67,11 @@ fn is_missing(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
-fn is_secret(key: &str) -> bool {
+fn is_secret(key: &str, text: &str) -> bool {
     match key.strip_prefix(SETTINGS) {
         Some(name) => program_settings::is_secret(name),
-        None => Key::named(key).is_some_and(|key| key.kind == Kind::Secret),
+        None if notify::is_secret(key) => Kind::Endpoint.hides(text),
+        None => Key::named(key).is_some_and(|key| key.kind.hides(text)),
     }
 }
 
@@ -89,6 +93,13 @@ fn parse(
     for (section, item) in document.iter() {
         let source = place.source(document.as_table(), section);
         match item.as_table_like() {
+            _ if section == NOTIFY => notify::read(
+                item,
+                |table, leaf| place.source(table, leaf),
+                |kind, item| text_of(kind.form(), item),
+                &mut given,
+                problems,
+            ),
             _ if !section_names().any(|name| name == section) => problems.push(match item {
                 Item::Value(_) => Problem::outside_section(&source, section),
                 _ => Problem::unknown_section(&source, section),
@@ -277,7 +288,7 @@ fn describe(kind: Kind, item: &Item) -> String {
         Some(Toml::String(text)) if !text.value().is_empty() && kind.may_show(text.value()) => {
             format!("the text {:?}", text.value())
         }
-        Some(Toml::Integer(number)) if kind != Kind::Secret => {
+        Some(Toml::Integer(number)) if !matches!(kind, Kind::Secret | Kind::Endpoint) => {
             format!("the number {}", number.value())
         }
         _ => describe_type(item).to_owned(),

@@ -60,6 +60,33 @@ Further settings that xdb passes to the WAL-G program, such as `WALG_UPLOAD_CONC
 sets itself, such as `WALG_S3_PREFIX`, is refused.
 ";
 
+const PACKAGED_NOTIFY: &str = "
+# Who is told of alerts beside Redis: a table for each receiver. docs/alerts.md describes the formats and the order of events.
+#
+#   [[notify]]
+#   name = \"pager\"                          # names the receiver in alerts; its events wait under this name
+#   format = \"pagerduty\"                    # json, slack, pagerduty or alertmanager
+#   url = \"https://events.pagerduty.com/v2/enqueue\"   # or the absolute path of a file that holds it
+#   token_file = \"/etc/xdb/pagerduty.key\"   # a bearer token, or PagerDuty's routing key
+#   minimum_severity = \"critical\"           # unknown, warning or critical; default: unknown, which is all
+#   ca_cert_file = \"/etc/xdb/receivers-ca.pem\"        # default: the system's authorities
+";
+
+const REFERENCE_NOTIFY: &str = "
+## `[[notify]]`
+
+Who is told of alerts beside Redis: a table for each receiver, in `xdb.toml` alone. [docs/alerts.md](../alerts.md) describes the formats.
+
+| key | value |
+|---|---|
+| `name` | names the receiver in alerts; its events wait under this name |
+| `format` | `json`, `slack`, `pagerduty` or `alertmanager` |
+| `url` | a URL that begins with http:// or https://, or the absolute path of a file that holds one. A URL is a secret: the file must not be readable by every user (mode 0640) |
+| `token_file` | a file with a bearer token, or with PagerDuty's routing key; optional |
+| `minimum_severity` | `unknown` (the default: all), `warning` or `critical` |
+| `ca_cert_file` | PEM certificates to verify the receiver with; optional |
+";
+
 /// All sections: each begins with `head`, has an `entry` for each key, and `settings` follow `[archive]`.
 fn sections(
     head: impl Fn(&str, &str) -> String,
@@ -98,7 +125,7 @@ fn packaged() -> String {
         text
     };
     let head = |name: &str, about: &str| format!("\n# {about}\n[{name}]\n");
-    PACKAGED_BEGINS.to_owned() + &sections(head, entry, PACKAGED_SETTINGS)
+    PACKAGED_BEGINS.to_owned() + &sections(head, entry, PACKAGED_SETTINGS) + PACKAGED_NOTIFY
 }
 
 fn reference() -> String {
@@ -111,6 +138,9 @@ fn reference() -> String {
         };
         let secret = match key.kind {
             Kind::Secret => "; secret: the file must not be readable by every user (mode 0640)",
+            Kind::Endpoint => {
+                "; a URL is a secret: the file must not be readable by every user (mode 0640)"
+            }
             _ => "",
         };
         let mut text = format!(
@@ -126,7 +156,7 @@ fn reference() -> String {
         text
     };
     let head = |name: &str, about: &str| format!("\n## `[{name}]`\n\n{about}\n");
-    REFERENCE_BEGINS.to_owned() + &sections(head, entry, REFERENCE_SETTINGS)
+    REFERENCE_BEGINS.to_owned() + &sections(head, entry, REFERENCE_SETTINGS) + REFERENCE_NOTIFY
 }
 
 #[test]

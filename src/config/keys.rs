@@ -13,6 +13,7 @@ use secrecy::SecretString;
 use super::faults::Faults;
 use super::key::{Key, Preset, Section};
 use super::kind::Kind;
+use super::receivers::{Endpoint, Notify};
 use super::table::{Values, settings};
 
 /// `archive.settings.NAME` is the one free table; [`super::program_settings`] says what it may hold.
@@ -231,6 +232,31 @@ settings! {
         attempt_timeout: Duration = Duration, Default("5s");
         /// How long the same refusal must last to be final; at boot a role or a password may not be there yet.
         fail_fast_after: Duration = DurationOrZero, Default("30s");
+    }
+
+    /// When an alert that still stands is reported once more.
+    #[derive(Copy)]
+    alerts: Alerts {
+        /// A critical alert is reported again after this time, until it is acknowledged, silenced or over; 0s is never.
+        remind_critical: Duration = DurationOrZero, Default("4h");
+        /// The same for a warning, and for what cannot be checked.
+        remind_warning: Duration = DurationOrZero, Default("24h");
+    }
+
+    /// URLs that are called after each success of a job, for a dead man's switch outside of this network. Each is a secret.
+    heartbeat: Heartbeat {
+        /// Called after each base backup that succeeded; a file that holds the URL keeps it out of xdb.toml.
+        base_backup: Option<Endpoint> = Endpoint, Unset("/etc/xdb/heartbeat-base-backup.url");
+        /// The same for dumps.
+        dump: Option<Endpoint> = Endpoint, Unset("/etc/xdb/heartbeat-dump.url");
+        /// The same for restore tests that passed.
+        restore_test: Option<Endpoint> = Endpoint, Unset("/etc/xdb/heartbeat-restore-test.url");
+        /// The same for dump tests that passed.
+        dump_test: Option<Endpoint> = Endpoint, Unset("/etc/xdb/heartbeat-dump-test.url");
+        /// The same for pruning.
+        prune: Option<Endpoint> = Endpoint, Unset("/etc/xdb/heartbeat-prune.url");
+        /// The same for pruning dumps.
+        dump_prune: Option<Endpoint> = Endpoint, Unset("/etc/xdb/heartbeat-dump-prune.url");
     }
 
     /// Where the dashboards read alerts and the state of the nodes.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use secrecy::SecretString;
 
+use super::receivers::Endpoint;
 use crate::model::may_hold_password;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub(super) enum Kind {
     /// Never shown, not even when it is wrong.
     Secret,
     Url,
+    /// An HTTP URL, which is a secret as a whole, or the path of a file that holds one.
+    Endpoint,
     /// `redis://`, or `rediss://` with TLS, without user and password.
     RedisUrl,
     Repository,
@@ -58,9 +61,15 @@ pub(super) enum Value {
     Duration(Duration),
     Switch(bool),
     Secret(SecretString),
+    Endpoint(Endpoint),
 }
 
 impl Kind {
+    /// Whether `text`, a value of this kind, must stay hidden.
+    pub(super) fn hides(self, text: &str) -> bool {
+        self == Self::Secret || self == Self::Endpoint && !text.starts_with('/')
+    }
+
     pub(super) fn form(self) -> Form {
         match self {
             Self::Port | Self::Count => Form::Integer,
@@ -94,6 +103,10 @@ impl Kind {
             Self::Url => {
                 "a URL that begins with http:// or https://, without user and password".to_owned()
             }
+            Self::Endpoint => {
+                "a URL that begins with http:// or https://, or the absolute path of a file that holds one"
+                    .to_owned()
+            }
             Self::RedisUrl => {
                 "a URL such as redis://host:6379, redis://host:6379/1 or, with TLS, rediss://host:6379, without user and password"
                     .to_owned()
@@ -115,7 +128,7 @@ impl Kind {
     pub(super) fn may_show(self, text: &str) -> bool {
         // A URL can hold a password, and may stand where none belongs.
         let hides = match self {
-            Self::Secret => true,
+            Self::Secret | Self::Endpoint => true,
             Self::Url | Self::RedisUrl => text.contains('@'),
             Self::Repository => false,
             _ => text.contains("://"),
@@ -152,6 +165,8 @@ impl Kind {
             Self::Choice(choices) => as_text(choices.contains(&text)),
             Self::Secret => one_line.then(|| Value::Secret(SecretString::from(text))),
             Self::Url => as_text(plain && is_url(text)),
+            Self::Endpoint => (Self::Path.parse(text).is_some() || plain && is_endpoint(text))
+                .then(|| Value::Endpoint(Endpoint::of(text))),
             Self::RedisUrl => as_text(is_redis_url(text)),
             Self::Repository => as_text(is_repository(text)),
             Self::Listen => as_text(text.parse::<std::net::SocketAddr>().is_ok()),
@@ -203,6 +218,15 @@ fn is_url(text: &str) -> bool {
     rest.is_some_and(|rest| {
         !rest.starts_with(['/', ':']) && !rest.is_empty() && !rest.contains(['@', ' ', '?', '#'])
     })
+}
+
+/// A login in it would not be sent.
+fn is_endpoint(text: &str) -> bool {
+    let is_http = text.starts_with("http://") || text.starts_with("https://");
+    let url = url::Url::parse(text)
+        .ok()
+        .filter(|_| is_http && text.is_ascii());
+    url.is_some_and(|url| url.has_host() && url.username().is_empty() && url.password().is_none())
 }
 
 fn is_redis_url(text: &str) -> bool {

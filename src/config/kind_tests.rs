@@ -15,6 +15,8 @@ fn shown(kind: Kind, text: &str) -> Option<String> {
         Value::Duration(duration) => format!("{duration:?}"),
         Value::Switch(switch) => switch.to_string(),
         Value::Secret(secret) => secret.expose_secret().to_owned(),
+        Value::Endpoint(Endpoint::Url(url)) => url.expose_secret().to_owned(),
+        Value::Endpoint(Endpoint::File(path)) => path.display().to_string(),
     })
 }
 
@@ -26,6 +28,12 @@ fn what_a_kind_takes_is_kept() {
         (Kind::Name, "main-2", "main-2"),
         (Kind::Name, "123456789012", "123456789012"),
         (Kind::Path, "/a b/", "/a b/"),
+        (Kind::Endpoint, "/etc/xdb/x.url", "/etc/xdb/x.url"),
+        (
+            Kind::Endpoint,
+            "https://hc-ping.example/a?b=1",
+            "https://hc-ping.example/a?b=1",
+        ),
         (Kind::Port, "1", "1"),
         (Kind::Port, "65535", "65535"),
         (Kind::Count, "0", "0"),

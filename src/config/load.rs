@@ -14,7 +14,8 @@ use super::error::{ConfigError, Problem};
 use super::file;
 use super::key::{Key, Preset, environment_name};
 use super::keys::{Config, KEYS, SETTINGS};
-use super::kind::{Kind, Value};
+use super::kind::Value;
+use super::notify;
 use super::program_settings;
 use super::serving::{faults_of, is_needed_to_serve};
 use super::source::{Assignment, Source, Sources};
@@ -80,7 +81,10 @@ impl Loaded {
             let (value, source) = value_of(key, &self.chosen).unzip();
             effective.push(Effective {
                 key: key.name.to_owned(),
-                value: value.map(|value| masked(value, key.kind == Kind::Secret)),
+                value: value.map(|value| {
+                    let hides = key.kind.hides(&value);
+                    masked(value, hides)
+                }),
                 source: source.unwrap_or(Source::Default),
             });
             let ends_section = KEYS
@@ -97,6 +101,15 @@ impl Loaded {
                 }));
             }
         }
+        let receivers = self.chosen.values().filter(|given| is_of_receiver(given));
+        effective.extend(receivers.map(|given| Effective {
+            key: given.key.clone(),
+            value: Some(masked(
+                given.text.clone(),
+                notify::is_secret(&given.key) && !given.text.starts_with('/'),
+            )),
+            source: given.source.clone(),
+        }));
         effective
     }
 
@@ -106,11 +119,17 @@ impl Loaded {
     /// arguments. `XDB_CONFIG` keeps the child from reading a file.
     pub fn to_environment(&self) -> Vec<(String, SecretString)> {
         let no_file = ("XDB_CONFIG".to_owned(), SecretString::from("/dev/null"));
-        let given = self.chosen.values();
+        // No child of xdb tells of alerts.
+        let given = self.chosen.values().filter(|given| !is_of_receiver(given));
         std::iter::once(no_file)
             .chain(given.map(|given| (environment_name(&given.key), secret(given))))
             .collect()
     }
+}
+
+fn is_of_receiver(given: &Assignment) -> bool {
+    let section = given.key.split('.').next();
+    section == Some(notify::NOTIFY)
 }
 
 /// The further settings for the program, by their own names.
@@ -219,6 +238,7 @@ fn read(sources: &Sources) -> Result<(Loaded, Option<ConfigError>), ConfigError>
     let mut config = Config::new(Values(with_rpo_critical(values)));
     let settings = settings(&chosen).map(|(name, given)| (name.to_owned(), secret(given)));
     config.archive.settings = settings.collect();
+    config.notify = notify::receivers(&chosen);
     let loaded = Loaded {
         config,
         warnings,

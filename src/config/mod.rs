@@ -24,8 +24,10 @@ mod key;
 mod keys;
 mod kind;
 mod load;
+mod notify;
 mod pam_env;
 mod program_settings;
+mod receivers;
 mod repository_settings;
 mod serving;
 mod source;
@@ -41,9 +43,10 @@ mod tests_secrets;
 pub use error::{ConfigError, Problem};
 pub use faults::Faults;
 pub use keys::{
-    Archive, Cluster, Config, Dump, Http, Node, PgBouncer, Postgres, Redis, RestoreTest, Retention,
-    S3, Schedule, Wait,
+    Alerts, Archive, Cluster, Config, Dump, Heartbeat, Http, Node, PgBouncer, Postgres, Redis,
+    RestoreTest, Retention, S3, Schedule, Wait,
 };
 pub use load::{Effective, Loaded, load, load_to_serve};
+pub use receivers::{Endpoint, Notify, NotifyFormat};
 pub use repository_settings::RepositorySettings;
 pub use source::{ConfigFile, DEFAULT_FILE, Flag, Source, Sources, usual_state_directory};

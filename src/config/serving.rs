@@ -7,6 +7,7 @@ use super::faults::Faults;
 use super::key::{Key, environment_name};
 use super::keys::{KEYS, section_names};
 use super::kind::Kind;
+use super::notify::NOTIFY;
 use super::spelling::nearest;
 
 /// Without these the node cannot say who it is, where it answers, or which servers it is about.
@@ -55,6 +56,10 @@ pub(super) fn is_needed_to_serve(key: &str) -> bool {
         return serves(known);
     }
     let is_serving = |section: &str| SERVING.contains(&section) || section == "cluster";
+    // With the right values of the others a receiver can be wrong.
+    if key.split('.').next() == Some(NOTIFY) {
+        return false;
+    }
     let (section, is_dotted) = key.split_once('.').map_or((key, false), |it| (it.0, true));
     if section_names().any(|name| name == section) {
         return is_serving(section);
@@ -152,6 +157,9 @@ mod tests {
             ("schedule.dump", false),
             ("wait.port", false),
             ("s33", false),
+            ("notify", false),
+            ("notify.url", false),
+            ("heartbeat.dump", false),
         ] {
             assert_eq!(is_needed_to_serve(key), needed, "{key}");
         }
@@ -180,6 +188,8 @@ mod tests {
             ("archiv", Some("archive")),
             ("schedule.dump", None),
             ("redis.url", None),
+            ("notify.url", None),
+            ("heartbeat.dump", None),
             ("postgres.prot", None),
             ("XDB_NOTHING", None),
         ] {

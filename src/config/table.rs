@@ -7,6 +7,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::kind::Value;
+use super::receivers::Endpoint;
 
 /// Makes each section's struct, `Config`, `SECTIONS` and `KEYS` of one table.
 macro_rules! settings {
@@ -39,6 +40,8 @@ macro_rules! settings {
         #[derive(Debug, Clone)]
         pub struct Config {
             $(#[doc = $section_about] pub $section: $Section,)*
+            /// Who is told of alerts beside Redis.
+            pub notify: Vec<Notify>,
             /// Empty but in a daemon that serves with wrong values.
             pub faults: Faults,
         }
@@ -52,6 +55,7 @@ macro_rules! settings {
                         $($field: values.take(concat!(stringify!($section), ".", stringify!($field))),)*
                         $($rest: Default::default(),)?
                     },)*
+                    notify: Vec::new(),
                     faults: Faults::default(),
                 }
             }
@@ -100,6 +104,15 @@ impl<T: Field> Field for Option<T> {
         match value {
             None => Some(None),
             value => T::from_value(value).map(Some),
+        }
+    }
+}
+
+impl Field for Endpoint {
+    fn from_value(value: Option<Value>) -> Option<Self> {
+        match value? {
+            Value::Endpoint(endpoint) => Some(endpoint),
+            _ => None,
         }
     }
 }

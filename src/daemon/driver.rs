@@ -164,8 +164,8 @@ impl Driver {
 /// What is judged in either role stands until its own judge ends it, and the cluster's own until the node that speaks for it does.
 fn ends_with_role(key: &AlertKey, alike: &[String]) -> bool {
     let check = key.check.as_str();
-    let is_alike =
-        ["redis", "s3", "state-store"].contains(&check) || alike.iter().any(|name| name == check);
+    let is_alike = ["redis", "s3", "state-store", "alert-delivery"].contains(&check)
+        || alike.iter().any(|name| name == check);
     key.scope != Scope::Cluster && !is_alike
 }
 

@@ -50,6 +50,13 @@ pub(super) async fn judge(node: &Node, known: &watch::Sender<Knowledge>) {
         node.activity
             .found("outages", &found.collect::<Vec<_>>(), now);
         record(node, outages, now).await;
+        let receivers = outages::judge_receivers(node, now);
+        record_to(node, receivers, Extent::Part, now).await;
+        match node.alerts.notify(now).await {
+            Ok(events) if events.is_empty() => {}
+            Ok(_) => alerts::deliver(node).await,
+            Err(error) => tracing::error!("reminders and silences wait: {}", log::chain(&error)),
+        }
         let speaks = speaks(node, now);
         if speaks == Some(true) {
             spoke = true;
@@ -183,7 +190,7 @@ mod tests {
     #[test]
     fn no_check_file_can_take_the_name_of_an_alert_that_is_made_here() {
         let jobs = JOBS.into_iter().map(|job| job.name);
-        for name in jobs.chain(["s3", "redis", "state-store"]) {
+        for name in jobs.chain(["s3", "redis", "state-store", "alert-delivery"]) {
             assert!(checks::BUILT_IN.contains(&name), "{name}");
         }
     }

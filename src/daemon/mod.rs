@@ -15,8 +15,10 @@ mod observe;
 mod observed;
 mod outages;
 mod peers;
+mod receivers;
 mod repository_faults;
 mod rpo;
+mod silences;
 mod status;
 mod systemd;
 mod timelines;
@@ -214,6 +216,8 @@ fn shared_tasks<'a>(
         ("verdict", Box::pin(judge::judge(node, known))),
         ("vital checks", Box::pin(vital::watch(node))),
         ("heartbeat", Box::pin(heartbeat::beat(node, shown))),
+        ("silences", Box::pin(silences::keep(node, known))),
+        ("receivers", Box::pin(receivers::keep(node))),
         ("last successes", Box::pin(success_exchange::exchange(node))),
         ("S3", Box::pin(outages::watch_s3(node))),
         ("archiver", Box::pin(archiver::serve(node, loaded))),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::{sleep, timeout};
 
-use crate::alerts::Judged;
+use crate::alerts::{DELIVERY, Judged};
 use crate::cluster::{Standing, View};
 use crate::log;
 use crate::model::{AlertKey, Finding, Scope, Verdict};
@@ -76,6 +76,28 @@ pub(super) fn judge(node: &Node, standing: &[Standing], now: Timestamp) -> Vec<J
             }
         })
         .collect()
+}
+
+/// Each receiver that was tried. One that was not stands as it was before a restart.
+pub(super) fn judge_receivers(node: &Node, now: Timestamp) -> Vec<Judged> {
+    let scope = Scope::Node(node.hostname().to_owned());
+    let tried = node.outages.receivers.last().into_iter();
+    let judged = tried.map(|(name, last)| {
+        let verdict = match last {
+            Attempt::Missing | Attempt::Answered => Verdict::Ok,
+            Attempt::Failed(since, reason) => {
+                let since = since.min(now).strftime("%F %T UTC");
+                Verdict::Warning(format!("{name} is not told since {since}: {reason}"))
+            }
+        };
+        let mut finding = Finding::new(DELIVERY, scope.clone(), name, verdict);
+        finding.runbook = Some(format!("runbooks/{DELIVERY}.md"));
+        Judged {
+            finding,
+            hold: Duration::from_secs(30),
+        }
+    });
+    judged.collect()
 }
 
 /// A check with its verdict, and for how many seconds it must last.

@@ -113,12 +113,17 @@ async fn positions(State(shown): State<Shown>) -> Json<LsnRing> {
 impl Shown {
     /// What this node says of itself.
     pub(crate) fn state(&self, now: Timestamp) -> NodeState {
-        let (alerts, rpo) = {
+        let (alerts, silences, rpo) = {
             let known = self.known.borrow();
-            (known.alerts.clone(), known.rpo.clone())
+            (
+                known.alerts.clone(),
+                known.silences.clone(),
+                known.rpo.clone(),
+            )
         };
         let view = self.view.borrow().clone();
         NodeState {
+            silences,
             rpo,
             ..NodeState::new(&self.hostname, &self.listen, view, alerts, now)
         }

@@ -7,6 +7,10 @@ pub(super) static RUNBOOKS: &[(&str, &str)] = &[
         include_str!("../../runbooks/archive-backlog-age.md"),
     ),
     (
+        "alert-delivery",
+        include_str!("../../runbooks/alert-delivery.md"),
+    ),
+    (
         "archive-program",
         include_str!("../../runbooks/archive-program.md"),
     ),
@@ -31,6 +35,7 @@ pub(super) static RUNBOOKS: &[(&str, &str)] = &[
     ),
     ("dump", include_str!("../../runbooks/dump.md")),
     ("dump-age", include_str!("../../runbooks/dump-age.md")),
+    ("dump-prune", include_str!("../../runbooks/dump-prune.md")),
     ("dump-test", include_str!("../../runbooks/dump-test.md")),
     (
         "dump-test-age",

@@ -96,6 +96,104 @@ pub struct AlertState {
     pub value: Option<f64>,
     pub threshold: Option<f64>,
     pub runbook: Option<String>,
+    /// What its consumers know of it.
+    pub notice: Notice,
+}
+
+/// What the consumers of alerts were told of one, and why they are not told more. As JSON in the state store.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// `None`: nothing. The alert is pending, or was hidden from the start.
+    #[serde(default)]
+    pub told: Option<Told>,
+    /// When it last followed from the alert in [`AlertMarks::inhibited_by`].
+    #[serde(default)]
+    pub inhibited_at: Option<Timestamp>,
+    #[serde(flatten)]
+    pub marks: AlertMarks,
+}
+
+/// The last event about an alert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    pub severity: Severity,
+    /// `None` where another node told it.
+    #[serde(default)]
+    pub at: Option<Timestamp>,
+    /// They were told that it is silenced: its end is news.
+    #[serde(default)]
+    pub quiet: bool,
+}
+
+/// Who hides an alert, and who knows of it: shown with the alert everywhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertMarks {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silenced: Option<SilencedBy>,
+    /// The key of the alert that it follows from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inhibited_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<AcknowledgedBy>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SilencedBy {
+    /// Of the [`super::Silence`].
+    pub id: String,
+    pub by: String,
+    pub comment: String,
+    pub until: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcknowledgedBy {
+    /// Of the [`super::Silence`].
+    pub id: String,
+    pub by: String,
+    pub comment: String,
+    pub at: Timestamp,
+}
+
+impl AlertMarks {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// As words behind an alert, such as "silenced by eve until 2026-05-13 12:00 UTC: a disk is being replaced".
+impl fmt::Display for AlertMarks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let with = |comment: &str| match comment {
+            "" => String::new(),
+            comment => format!(": {comment}"),
+        };
+        let silenced = self.silenced.as_ref().map(|it| {
+            let until = it.until.strftime("%F %R UTC");
+            format!("silenced by {} until {until}{}", it.by, with(&it.comment))
+        });
+        let inhibited = self.inhibited_by.as_ref();
+        let inhibited = inhibited.map(|cause| format!("follows from {cause}"));
+        let acknowledged = self.acknowledged.as_ref();
+        let acknowledged =
+            acknowledged.map(|it| format!("acknowledged by {}{}", it.by, with(&it.comment)));
+        let words = [silenced, inhibited, acknowledged].into_iter().flatten();
+        f.write_str(&words.collect::<Vec<_>>().join("; "))
+    }
+}
+
+impl Notice {
+    /// Of an alert that consumers know as it stands.
+    pub fn known(severity: Severity, at: Option<Timestamp>) -> Self {
+        Self {
+            told: Some(Told {
+                severity,
+                at,
+                quiet: false,
+            }),
+            ..Self::default()
+        }
+    }
 }
 
 #[cfg(test)]

@@ -10,13 +10,16 @@ mod lsn;
 mod outcome;
 mod secret;
 mod segment;
+mod silence;
 mod supersession;
 mod timeline;
 mod verdict;
 
 pub use account::account_name;
 pub use age::{age, ago};
-pub use alert::{AlertKey, AlertState, Severity};
+pub use alert::{
+    AcknowledgedBy, AlertKey, AlertMarks, AlertState, Notice, Severity, SilencedBy, Told,
+};
 pub use finding::{Finding, Scope};
 pub use job_detail::{
     BaseBackupDetail, DumpDetail, DumpTestDetail, JobDetail, PruneDetail, TestConditions,
@@ -27,6 +30,7 @@ pub use lsn::Lsn;
 pub use outcome::{Outcome, Run};
 pub use secret::may_hold_password;
 pub use segment::{ArchiveFile, SegmentSize, WalSegment};
+pub use silence::{AlertPattern, Ended, Silence, Silenced};
 pub use supersession::{
     ForgottenTimeline, ForgottenTimelines, ServerPosition, Supersession, judge_descent,
     judge_number,

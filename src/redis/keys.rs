@@ -39,6 +39,11 @@ impl Keys {
         format!("{}alerts", self.prefix)
     }
 
+    /// Hash: silences, maintenance and acknowledgements, by id.
+    pub fn silences(&self) -> String {
+        format!("{}silences", self.prefix)
+    }
+
     /// The number of the last event that `hostname` delivered.
     pub fn delivered(&self, hostname: &str) -> String {
         format!("{}alerts:delivered:{hostname}", self.prefix)

@@ -44,7 +44,7 @@ pub enum RedisError {
 impl RedisError {
     /// What the operator can do.
     pub fn hint(&self) -> &'static str {
-        let login = ["NOAUTH", "WRONGPASS", "NOPERM", "AuthenticationFailed"];
+        let login = ["NOAUTH", "WRONGPASS", "AuthenticationFailed"];
         match self {
             Self::Url { .. } => {
                 "redis.url is written as redis://host:6379, or rediss://host:6379 with TLS"
@@ -54,6 +54,11 @@ impl RedisError {
                 if login.iter().any(|word| reason.contains(word)) =>
             {
                 "check redis.user and redis.password (or REDIS_PASSWORD)"
+            }
+            Self::Connect { reason, .. } | Self::Command { reason, .. }
+                if reason.contains("NOPERM") =>
+            {
+                "the ACL of redis.user forbids that: docs/alerts.md has the one that xdb needs"
             }
             Self::Command { reason, .. } if reason.contains("READONLY") => {
                 "redis.url leads to a replica: let it lead to the Redis that takes writes"

@@ -16,6 +16,7 @@ pub(crate) mod publish;
 pub(crate) mod success_exchange;
 
 mod activity;
+mod heartbeat;
 mod history;
 mod last_successes;
 mod node;

@@ -7,8 +7,8 @@ use tokio::sync::watch;
 
 use super::last_successes::LastSuccesses;
 use super::{Activity, Outages, RunnerError};
-use crate::alerts::Alerts;
-use crate::checks::{self, Sampler};
+use crate::alerts::{Alerts, Covers, Inhibition, Receiver, Reminders, Rules};
+use crate::checks::{self, Definition, Kind, PGBOUNCER_DOWN, Sampler};
 use crate::cluster::{Knowledge, View};
 use crate::config::Loaded;
 use crate::jobs::{JOBS, Tools};
@@ -23,6 +23,26 @@ pub(crate) const JUDGED_BY_LOOK: [&str; 3] = ["wal-gap", "foreign-backup", "back
 fn judged_by_run() -> Vec<&'static str> {
     let jobs = JOBS.into_iter().filter(|job| job.is_cluster_wide);
     jobs.map(|job| job.name).chain(JUDGED_BY_LOOK).collect()
+}
+
+/// What follows from a PostgreSQL that is down: its checks cannot be made, and no login through PgBouncer works.
+fn inhibitions(definitions: &[Definition]) -> Vec<Inhibition> {
+    let vital = |kind: &Kind| match kind {
+        Kind::PgBouncerUp => Some(Covers::AllBut(PGBOUNCER_DOWN)),
+        _ => None,
+    };
+    let effects = definitions.iter().filter_map(|definition| {
+        let unknown = definition.asks_postgresql().then_some(Covers::Unknown);
+        let covers = vital(&definition.kind).or(unknown)?;
+        Some((definition.name.clone(), covers))
+    });
+    effects
+        .map(|(effect, covers)| Inhibition {
+            cause: "postgresql-up",
+            effect,
+            covers,
+        })
+        .collect()
 }
 
 /// What the runs of a node share, and the loops of its daemon.
@@ -54,13 +74,26 @@ impl Node {
             ..tools(loaded, repository, view.clone(), known)?
         };
         let config = &loaded.config;
+        let rules = Rules {
+            reminders: Reminders {
+                critical: config.alerts.remind_critical,
+                warning: config.alerts.remind_warning,
+            },
+            inhibitions: inhibitions(&tools.definitions),
+            subscriptions: config
+                .notify
+                .iter()
+                .map(|notify| Receiver::new(notify).subscription())
+                .collect(),
+        };
         Ok(Arc::new(Self {
             alerts: Alerts::new(
                 store.with_spare(),
                 &config.cluster.name,
                 &config.node.hostname,
             )
-            .judged_by_run(&judged_by_run()),
+            .judged_by_run(&judged_by_run())
+            .with_rules(rules),
             store,
             redis: Redis::new(&config.redis)?,
             tools: Arc::new(tools),

@@ -1,5 +1,6 @@
 //! Whether the services beside this node answered last, and which findings are but symptoms of one that does not.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -58,6 +59,25 @@ impl Outage {
 pub(crate) struct Outages {
     pub s3: Outage,
     pub redis: Outage,
+    pub receivers: ReceiverOutages,
+}
+
+/// The receivers of alerts beside Redis, and heartbeat URLs, by name; each is there once it was tried.
+#[derive(Debug, Default)]
+pub(crate) struct ReceiverOutages(Mutex<BTreeMap<String, Outage>>);
+
+impl ReceiverOutages {
+    /// As [`Outage::noted`].
+    pub(crate) fn noted(&self, name: &str, failure: Option<String>, now: Timestamp) -> bool {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(name.to_owned()).or_default().noted(failure, now)
+    }
+
+    pub(crate) fn last(&self) -> Vec<(String, Attempt)> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = |(name, outage): (&String, &Outage)| (name.clone(), outage.last());
+        all.iter().map(last).collect()
+    }
 }
 
 /// Adds the cause to what is only its symptom.

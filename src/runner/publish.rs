@@ -1,7 +1,9 @@
 //! Publishes the outcome of a job: log, store, alerts, Redis.
 
+use std::sync::Arc;
+
 use super::alerts::{deliver, resolve};
-use super::{Node, outages, success_exchange};
+use super::{Node, heartbeat, outages, success_exchange};
 use crate::alerts::{Extent, Judged};
 use crate::jobs::{Job, JobRun};
 use crate::log;
@@ -11,15 +13,32 @@ use crate::model::{AlertKey, Run, Scope, Verdict};
 const LAG: &str = "replication-lag";
 
 /// Logs the outcome of a job, and keeps it.
-pub(crate) async fn publish(node: &Node, job: &'static Job, run: JobRun) {
+pub(crate) async fn publish(node: &Arc<Node>, job: &'static Job, run: JobRun) {
     log_outcome(job, &run);
+    if is_success(job, &run) {
+        // Beside it: a URL that hangs must not hold up the next job.
+        tokio::spawn(heartbeat::beat(node.clone(), job));
+    }
     keep(node, job, run).await;
+}
+
+/// The same for one run by hand, whose process ends after it.
+pub(super) async fn publish_last(node: &Arc<Node>, job: &'static Job, run: JobRun) {
+    let success = is_success(job, &run);
+    keep(node, job, run).await;
+    if success {
+        heartbeat::beat(node.clone(), job).await;
+    }
+}
+
+fn is_success(job: &Job, run: &JobRun) -> bool {
+    job.is_cluster_wide && run.succeeded && !run.not_now
 }
 
 /// Keeps the run, turns its findings into alerts, and tells the cluster of a success.
 ///
 /// What was put off is no outcome and leaves nothing.
-pub(crate) async fn keep(node: &Node, job: &'static Job, run: JobRun) {
+async fn keep(node: &Node, job: &'static Job, run: JobRun) {
     if run.not_now {
         return;
     }

@@ -25,7 +25,7 @@ pub(crate) async fn run_once<T>(
     let opened = open(loaded, repository);
     let (gave, run) = work.await;
     match opened {
-        Ok(node) => publish::keep(&node, job, run).await,
+        Ok(node) => publish::publish_last(&node, job, run).await,
         Err(error) => {
             let hint = error.hint();
             let hint = hint

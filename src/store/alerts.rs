@@ -3,9 +3,10 @@
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Reading, StoreError, Writing, query, time};
-use crate::model::{AlertKey, AlertState, Severity};
+use crate::model::{AlertKey, AlertState, Notice, Severity};
 
-const COLUMNS: &str = "key, severity, since_us, raised_us, reason, value, threshold, runbook";
+const COLUMNS: &str =
+    "key, severity, since_us, raised_us, reason, value, threshold, runbook, notice";
 
 impl Reading<'_> {
     /// `None` when all is well there.
@@ -72,7 +73,7 @@ impl Writing<'_> {
         let written = match state {
             None => self.0.0.execute("DELETE FROM alerts WHERE key = ?1", [key]),
             Some(state) => self.0.0.execute(
-                &format!("INSERT OR REPLACE INTO alerts ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"),
+                &format!("INSERT OR REPLACE INTO alerts ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"),
                 params![
                     key,
                     state.severity.word(),
@@ -82,11 +83,17 @@ impl Writing<'_> {
                     state.value,
                     state.threshold,
                     state.runbook,
+                    notice_json(state),
                 ],
             ),
         };
         written.map(|_| ()).map_err(query("write an alert to"))
     }
+}
+
+fn notice_json(state: &AlertState) -> Option<String> {
+    let json = || serde_json::to_string(&state.notice).expect("a notice has text keys only");
+    state.raised_at.is_some().then(json)
 }
 
 struct RawAlert {
@@ -98,6 +105,7 @@ struct RawAlert {
     value: Option<f64>,
     threshold: Option<f64>,
     runbook: Option<String>,
+    notice: Option<String>,
 }
 
 fn raw_alert(row: &Row<'_>) -> rusqlite::Result<RawAlert> {
@@ -110,6 +118,7 @@ fn raw_alert(row: &Row<'_>) -> rusqlite::Result<RawAlert> {
         value: row.get("value")?,
         threshold: row.get("threshold")?,
         runbook: row.get("runbook")?,
+        notice: row.get("notice")?,
     })
 }
 
@@ -117,10 +126,19 @@ impl RawAlert {
     fn parse(self) -> Result<(AlertKey, AlertState), StoreError> {
         let content = |what| move |_| StoreError::Content { what };
         let key = AlertKey::parse(&self.key).map_err(content("an alert's key"))?;
+        let severity = Severity::parse(&self.severity).map_err(content("a severity"))?;
+        let raised_at = self.raised.map(time).transpose()?;
+        // An older xdb told of each alert that it raised. Damage must not raise it again.
+        let known = || raised_at.map(|at| Notice::known(severity, Some(at)));
+        let notice = self
+            .notice
+            .as_deref()
+            .and_then(|json| serde_json::from_str(json).ok());
         let state = AlertState {
-            severity: Severity::parse(&self.severity).map_err(content("a severity"))?,
+            severity,
             since: time(self.since)?,
-            raised_at: self.raised.map(time).transpose()?,
+            raised_at,
+            notice: notice.or_else(known).unwrap_or_default(),
             reason: self.reason,
             value: self.value,
             threshold: self.threshold,

@@ -9,11 +9,13 @@ mod backing;
 mod facts;
 mod fault;
 mod files;
+mod notices;
 mod open;
 mod outbox;
 mod reader;
 mod runs;
 mod samples;
+mod silences;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -23,6 +25,7 @@ mod writer;
 
 pub use fault::Fault;
 pub use files::{LastAnswer, StateFiles};
+pub use notices::Waiting;
 pub use outbox::{OUTBOX_LIMIT, Queued};
 pub use reader::Reader;
 pub use runs::KEPT_RUNS;

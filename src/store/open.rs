@@ -11,7 +11,11 @@ use super::StoreError;
 use super::facts::STORE;
 
 /// The steps from one version to the next; `user_version` counts those that were taken.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("samples.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema.sql"),
+    include_str!("samples.sql"),
+    include_str!("notices.sql"),
+];
 
 /// A command line's: the daemon's transactions are short.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::{AlertKey, AlertState, Outcome, Run, Scope, Severity, Verdict};
+use crate::model::{AlertKey, AlertState, Notice, Outcome, Run, Scope, Severity, Verdict};
 
 fn now() -> Timestamp {
     "2026-05-13T10:14:29.5Z".parse().unwrap()
@@ -46,6 +46,7 @@ pub(super) fn alert() -> (AlertKey, AlertState) {
         value: Some(90.25),
         threshold: Some(60.0),
         runbook: Some("lag.md".to_owned()),
+        notice: Notice::known(Severity::Critical, Some(now() + Duration::from_secs(30))),
     };
     (key, state)
 }
@@ -56,6 +57,7 @@ async fn what_is_written_is_there_after_a_restart() {
     let (key, state) = alert();
     let pending = AlertState {
         raised_at: None,
+        notice: Notice::default(),
         value: None,
         ..state.clone()
     };

@@ -191,7 +191,7 @@ async fn a_store_that_cannot_be_opened_works_from_the_start() {
     assert!(fault.reason.contains("version 4711"), "{fault:?}");
     let alerts = store.read(|reading| reading.alerts()).await.unwrap();
     assert_eq!(alerts.len(), 1, "what a newer xdb wrote is not interpreted");
-    other.pragma_update(None, "user_version", 1).unwrap();
+    other.pragma_update(None, "user_version", 3).unwrap();
     wait_for(&store, true).await;
     // Its own last number was 1, in the file it is 2: what waited there comes first.
     let (alerts, _, queued) = kept(directory.path());

@@ -1,9 +1,10 @@
 //! Copies the store's content from its file into memory, and back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::notices::Waiting;
 use super::outbox::Queued;
 use super::{Reading, StoreError, Writing, facts, query};
 use crate::model::{AlertKey, AlertState};
@@ -16,6 +17,7 @@ pub(super) struct Seed {
     alerts: BTreeMap<AlertKey, AlertState>,
     facts: BTreeMap<String, String>,
     last_sequence: i64,
+    notices: Vec<Waiting>,
 }
 
 /// Fills `memory` with what can be read of `file`; rows that are damaged stay behind.
@@ -36,6 +38,15 @@ pub(super) fn seed(file: &Connection, memory: &Connection, is_current: bool) -> 
     for (name, value) in from.lasting_facts().unwrap_or_default() {
         if to.set_fact(&name, &value).is_ok() {
             seed.facts.insert(name, value);
+        }
+    }
+    for silence in from.silences().unwrap_or_default() {
+        let _ = to.merge_silence(silence);
+    }
+    // A second delivery is better than none here: receivers know an event by its id.
+    for one in from.notices().unwrap_or_default() {
+        if to.queue_notice(&one.receiver, &one.id, &one.event).is_ok() {
+            seed.notices.push(one);
         }
     }
     if is_current
@@ -72,6 +83,10 @@ pub(super) fn copy_back(
         }
     }
     copy_facts(&from, &to, seed, same_file)?;
+    for silence in from.silences()? {
+        to.merge_silence(silence)?;
+    }
+    copy_notices(&from, &to, seed)?;
     copy_outbox(&from, &to, if same_file { seed.last_sequence } else { 0 })?;
     transaction.commit().map_err(query("write to"))
 }
@@ -112,6 +127,27 @@ fn copy_facts(
     }
     // What was deleted from the bucket meanwhile could not be noted in the file.
     to.forget_catalogs()
+}
+
+/// What memory had confirmed leaves the file, and what is new there follows.
+fn copy_notices(from: &Reading<'_>, to: &Writing<'_>, seed: &Seed) -> Result<(), StoreError> {
+    let names = |all: &[Waiting]| -> BTreeSet<(String, String)> {
+        let name = |one: &Waiting| (one.receiver.clone(), one.id.clone());
+        all.iter().map(name).collect()
+    };
+    let is_in = |known: &BTreeSet<(String, String)>, one: &Waiting| {
+        known.contains(&(one.receiver.clone(), one.id.clone()))
+    };
+    let held = from.notices()?;
+    let waits = names(&held);
+    for confirmed in seed.notices.iter().filter(|one| !is_in(&waits, one)) {
+        to.remove_notice(confirmed)?;
+    }
+    let stored = names(&to.notices()?);
+    for one in held.iter().filter(|one| !is_in(&stored, one)) {
+        to.queue_notice(&one.receiver, &one.id, &one.event)?;
+    }
+    Ok(())
 }
 
 /// Numbers stay as they are where they follow those of the file: Redis may have seen an event without this node's knowing.

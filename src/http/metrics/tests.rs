@@ -8,7 +8,7 @@ use super::table::families;
 use crate::cluster::tests::{NOW, at, evidence, known, view};
 use crate::cluster::{ArchiveExtent, Evidence, Knowledge, RestoreTested, Standing, View, evaluate};
 use crate::http::{JobState, LastSuccess, Observed, Plots, Pushes, Requests, WaitingWal};
-use crate::model::{Finding, Scope, Severity, Verdict};
+use crate::model::{AlertMarks, Finding, Scope, Severity, Verdict};
 
 pub(in crate::http) fn observed() -> Observed {
     let node = || Scope::Node("db1".to_owned());
@@ -93,6 +93,7 @@ pub(in crate::http) fn all_known() -> Knowledge {
         since: at(NOW - 60),
         reason: "w".to_owned(),
         runbook: None,
+        marks: AlertMarks::default(),
     });
     known
 }

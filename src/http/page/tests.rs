@@ -4,7 +4,7 @@ use super::*;
 use crate::cluster::tests::{NOW, at, view};
 use crate::cluster::{ArchiveExtent, BackupMark, Standing, Stretch, StretchKind};
 use crate::http::metrics::tests::{all_known, observed};
-use crate::model::{Lsn, Severity};
+use crate::model::{AlertMarks, Lsn, Severity};
 
 fn rendered(view: &View, known: &Knowledge, observed: &Observed) -> String {
     let status = evaluate("main", "db1", view, known, at(NOW));
@@ -30,6 +30,7 @@ fn standing(key: &str, reason: &str, runbook: Option<&str>) -> Standing {
         since: at(NOW - 600),
         reason: reason.to_owned(),
         runbook: runbook.map(str::to_owned),
+        marks: AlertMarks::default(),
     }
 }
 

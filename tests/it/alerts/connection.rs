@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use redis::{Commands, cmd};
+use tempfile::TempDir;
+use xdb::model::Scope;
 use xdb::redis::{Keys, RedisError};
 
-use super::Bench;
+use super::{Bench, db1, warning};
 use crate::harness::eventually;
 #[test]
 fn a_connection_lost_while_idle_fails_no_command_and_a_redis_that_hangs_only_for_a_while() {
@@ -41,6 +43,49 @@ fn a_connection_lost_while_idle_fails_no_command_and_a_redis_that_hangs_only_for
     assert!(error.hint().contains("REDIS_PASSWORD"), "{error}");
     assert!(!format!("{error} {error:?} {wrong:?}").contains("hunter2"));
     assert!(matches!(error, RedisError::Connect { .. }), "{error:?}");
+}
+
+#[test]
+fn a_user_of_the_documented_acl_can_do_all_and_one_with_less_is_told_what_is_missing() {
+    let (bench, directory) = (Bench::start(), TempDir::new().unwrap());
+    let documented = include_str!("../../../docs/alerts.md")
+        .lines()
+        .find(|line| line.starts_with("ACL SETUSER"))
+        .unwrap();
+    let set = |line: &str| {
+        let mut words = line.split_whitespace();
+        let mut command = cmd(words.next().unwrap());
+        command.arg(words.collect::<Vec<_>>());
+        command.exec(&mut bench.consumer()).unwrap();
+    };
+    let mut node = bench.node("db1", directory.path());
+    set(&documented.replace(" +eval", ""));
+    node.redis = bench.redis_as(Some("xdb"), "PASSWORD");
+    bench.record(&node, &[("disk", db1(), warning())]);
+    let error = bench.deliver(&node).unwrap_err();
+    assert!(error.to_string().contains("NOPERM"), "{error}");
+    assert!(error.hint().contains("docs/alerts.md"), "{}", error.hint());
+    assert_eq!(bench.queued(&node), 1);
+
+    set(documented);
+    node.redis = bench.redis_as(Some("xdb"), "PASSWORD");
+    assert_eq!(bench.deliver(&node).unwrap(), 1);
+    bench.reconcile(&node, &[Scope::Cluster]);
+    let keys = Keys::new("main");
+    let live = async {
+        node.redis.publish_node(&keys, "db1", "{}").await?;
+        let published = xdb::alerts::Published::new(&node.redis, "main");
+        assert_eq!(published.alerts().await?.len(), 1);
+        assert_eq!(published.history(10).await?.len(), 1);
+        assert_eq!(published.silences().await?.len(), 0);
+        node.redis.nodes(&keys).await
+    };
+    assert_eq!(bench.runtime.block_on(live).unwrap().len(), 1);
+    // Another cluster's keys are not its own.
+    let other = Keys::new("other");
+    let refused = node.redis.publish_node(&other, "db1", "{}");
+    let error = bench.runtime.block_on(refused).unwrap_err();
+    assert!(error.to_string().contains("NOPERM"), "{error}");
 }
 
 #[test]

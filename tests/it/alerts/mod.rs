@@ -2,7 +2,10 @@
 
 mod connection;
 mod delivery;
+mod receivers;
 mod reconcile;
+mod silences;
+mod verb;
 
 use std::path::Path;
 use std::time::Duration;
@@ -44,9 +47,13 @@ impl Bench {
     }
 
     fn redis(&self, password: &str) -> Redis {
+        self.redis_as(None, password)
+    }
+
+    fn redis_as(&self, user: Option<&str>, password: &str) -> Redis {
         Redis::new(&xdb::config::Redis {
             url: format!("redis://{}", self.lab.address(6379)),
-            user: None,
+            user: user.map(str::to_owned),
             ca_cert_file: None,
             password: Some(password.into()),
             timeout: Duration::from_secs(2),

@@ -12,6 +12,7 @@ mod faults;
 mod left_behind;
 mod node;
 mod program;
+mod receiver;
 mod time;
 mod writer;
 
@@ -29,6 +30,7 @@ pub use cluster::Cluster;
 pub use exec::Output;
 pub use program::Program;
 pub(crate) use program::for_each_program;
+pub use receiver::{Receiver, SILENT};
 use time::Time;
 pub use writer::Writer;
 

@@ -1,0 +1,224 @@
+//! One transaction of the store: findings taken in, and what consumers are told because of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::event::{Alert, Event, Kind};
+use super::judges::Judged;
+use super::notice::{Situation, judge_notice};
+use super::rules::Rules;
+use super::transition::{Transition, transition};
+use crate::model::{AlertKey, AlertState, Notice, Scope, Severity, Verdict};
+use crate::store::{StoreError, Writing};
+
+/// Who reports, and by which rules.
+#[derive(Debug, Clone)]
+pub(super) struct Reporter {
+    pub cluster: String,
+    pub hostname: String,
+    pub rules: Arc<Rules>,
+}
+
+/// One transaction's work.
+pub(super) struct Book<'a, 'b> {
+    writing: &'a Writing<'b>,
+    reporter: &'a Reporter,
+    now: Timestamp,
+    /// In the order in which consumers are told.
+    touched: Vec<(AlertKey, Change)>,
+    told: Told,
+}
+
+enum Change {
+    Stands,
+    Ended(Box<AlertState>),
+}
+
+/// What came of a transaction.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub events: Vec<Event>,
+    /// A raised alert is not as it was, and no event says so.
+    pub changed: bool,
+}
+
+impl<'a, 'b> Book<'a, 'b> {
+    pub(super) fn open(writing: &'a Writing<'b>, reporter: &'a Reporter, now: Timestamp) -> Self {
+        Self {
+            writing,
+            reporter,
+            now,
+            touched: Vec::new(),
+            told: Told::default(),
+        }
+    }
+
+    pub(super) fn take(&mut self, judged: &Judged) -> Result<(), StoreError> {
+        let key = AlertKey::of(&judged.finding);
+        let previous = self.writing.alert(&key)?;
+        let step = transition(previous.as_ref(), &judged.finding, self.now, judged.hold);
+        match step {
+            Transition::Resolve(state) => self.close_alert(key, state),
+            Transition::Silent(None) => match previous {
+                Some(_) => self.writing.set_alert(&key, None),
+                None => Ok(()),
+            },
+            Transition::Silent(Some(state))
+            | Transition::Raise(state)
+            | Transition::Escalate(state)
+            | Transition::Lower(state) => {
+                if previous.as_ref() == Some(&state) {
+                    return Ok(());
+                }
+                self.told.changed |= previous.is_some_and(|known| known.raised_at.is_some());
+                self.writing.set_alert(&key, Some(&state))?;
+                self.touched.push((key, Change::Stands));
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn resolve_the_gone(&mut self, judged: &[Judged]) -> Result<(), StoreError> {
+        let mut looks: BTreeMap<(&str, &Scope), (bool, BTreeSet<&str>)> = BTreeMap::new();
+        for Judged { finding, .. } in judged {
+            let look = looks.entry((&finding.check, &finding.scope));
+            let (blind, objects) = look.or_default();
+            // Of an unknown object the others were seen; an unknown check saw none.
+            *blind |= finding.object.is_empty() && matches!(finding.verdict, Verdict::Unknown(_));
+            objects.insert(&finding.object);
+        }
+        let gone = |key: &AlertKey| {
+            looks
+                .get(&(key.check.as_str(), &key.scope))
+                .is_some_and(|(blind, objects)| !blind && !objects.contains(key.object.as_str()))
+        };
+        self.end_those(gone, "no longer found")
+    }
+
+    /// Ends the alerts of `which`; a pending one goes without an event.
+    pub(super) fn end_those(
+        &mut self,
+        which: impl Fn(&AlertKey) -> bool,
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        for (key, state) in self.writing.alerts()? {
+            if !which(&key) {
+                continue;
+            }
+            if state.raised_at.is_none() {
+                self.writing.set_alert(&key, None)?;
+                continue;
+            }
+            let reason = reason.to_owned();
+            self.close_alert(key, AlertState { reason, ..state })?;
+        }
+        Ok(())
+    }
+
+    /// Raises once more what consumers believe to be over.
+    pub(super) fn raise_again(
+        &mut self,
+        key: AlertKey,
+        state: AlertState,
+    ) -> Result<(), StoreError> {
+        let state = AlertState {
+            raised_at: Some(self.now),
+            notice: Notice::default(),
+            ..state
+        };
+        self.writing.set_alert(&key, Some(&state))?;
+        self.touched.push((key, Change::Stands));
+        Ok(())
+    }
+
+    fn close_alert(&mut self, key: AlertKey, state: AlertState) -> Result<(), StoreError> {
+        self.writing.set_alert(&key, None)?;
+        self.touched.push((key, Change::Ended(Box::new(state))));
+        Ok(())
+    }
+
+    /// Tells what came of it, and what has become due for the other alerts.
+    pub(super) fn close(mut self) -> Result<Told, StoreError> {
+        let alerts = self.writing.alerts()?;
+        let silences = self.writing.silences()?;
+        let is_raised = |state: &AlertState| state.raised_at.is_some();
+        let standing: Vec<(AlertKey, bool)> = alerts
+            .iter()
+            .map(|(key, state)| (key.clone(), is_raised(state)))
+            .collect();
+        let situation = Situation {
+            silences: &silences,
+            inhibitions: &self.reporter.rules.inhibitions,
+            standing: &standing,
+            reminders: self.reporter.rules.reminders,
+            now: self.now,
+        };
+        let mut raised: BTreeMap<AlertKey, AlertState> = alerts.into_iter().collect();
+        raised.retain(|_, state| is_raised(state));
+        for (key, change) in std::mem::take(&mut self.touched) {
+            match change {
+                Change::Ended(state) => self.tell(&key, Kind::Resolved, None, &state)?,
+                Change::Stands => {
+                    if let Some(state) = raised.remove(&key) {
+                        self.notify(&key, state, &situation)?;
+                    }
+                }
+            }
+        }
+        for (key, state) in raised {
+            self.notify(&key, state, &situation)?;
+        }
+        Ok(self.told)
+    }
+
+    fn notify(
+        &mut self,
+        key: &AlertKey,
+        state: AlertState,
+        situation: &Situation<'_>,
+    ) -> Result<(), StoreError> {
+        let (kind, notice) = judge_notice(key, &state, situation);
+        if kind.is_none() && notice == state.notice {
+            return Ok(());
+        }
+        let is_new = state.notice == Notice::default();
+        let from = state.notice.told.map(|told| told.severity);
+        let from = from.filter(|from| *from != state.severity);
+        self.told.changed |= notice.marks != state.notice.marks;
+        let state = AlertState { notice, ..state };
+        self.writing.set_alert(key, Some(&state))?;
+        match kind {
+            Some(kind) => self.tell(key, kind, from, &state),
+            // Redis shows what it publishes no event of.
+            None if is_new => self.tell(key, Kind::Raised, None, &state),
+            None => Ok(()),
+        }
+    }
+
+    fn tell(
+        &mut self,
+        key: &AlertKey,
+        kind: Kind,
+        from: Option<Severity>,
+        state: &AlertState,
+    ) -> Result<(), StoreError> {
+        let event = Event {
+            kind,
+            at: self.now,
+            from: from.filter(|_| matches!(kind, Kind::Escalated | Kind::Lowered)),
+            alert: Alert::new(key, state, &self.reporter.hostname),
+        };
+        let json = event.to_json();
+        self.writing.queue_event(&json)?;
+        let subscriptions = self.reporter.rules.subscriptions.iter();
+        for subscription in subscriptions.filter(|one| one.wants(&event)) {
+            let id = event.id(&self.reporter.cluster);
+            self.writing
+                .queue_notice(&subscription.receiver, &id, &json)?;
+        }
+        self.told.events.push(event);
+        Ok(())
+    }
+}

@@ -1,0 +1,49 @@
+//! What a node is set to do with alerts.
+
+use std::time::Duration;
+
+use super::event::{Event, Kind};
+use super::notice::{Inhibition, Reminders};
+use crate::model::Severity;
+
+/// What is told beyond a change, what follows from what, and who is told beside Redis.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    pub reminders: Reminders,
+    pub inhibitions: Vec<Inhibition>,
+    pub subscriptions: Vec<Subscription>,
+}
+
+/// The default is never.
+impl Default for Reminders {
+    fn default() -> Self {
+        Self {
+            critical: Duration::ZERO,
+            warning: Duration::ZERO,
+        }
+    }
+}
+
+/// A receiver beside Redis, and from which severity on it is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    pub receiver: String,
+    pub minimum: Severity,
+}
+
+/// The check on the receivers themselves; its object is the receiver's name.
+pub const DELIVERY: &str = "alert-delivery";
+
+impl Subscription {
+    /// Whether the receiver is told of `event`.
+    ///
+    /// What falls below its minimum is told: it would stand there for ever. That it cannot be reached itself is not.
+    pub(super) fn wants(&self, event: &Event) -> bool {
+        let alert = &event.alert;
+        let worst = event
+            .from
+            .map_or(alert.severity, |from| from.max(alert.severity));
+        let is_its_own = alert.check == DELIVERY && alert.object == self.receiver;
+        !alert.hidden && event.kind != Kind::Test && worst >= self.minimum && !is_its_own
+    }
+}

@@ -1,0 +1,171 @@
+//! `[[notify]]`: one table for each receiver of alerts beside Redis.
+//!
+//! ```toml
+//! [[notify]]
+//! name = "pager"
+//! format = "pagerduty"
+//! url = "https://events.pagerduty.com/v2/enqueue"
+//! token_file = "/etc/xdb/pagerduty.key"
+//! minimum_severity = "critical"
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use toml_edit::{Item, TableLike};
+
+use super::error::Problem;
+use super::kind::{Kind, Value};
+use super::receivers::{Endpoint, Notify, NotifyFormat};
+use super::source::{Assignment, Source};
+use super::table::Field;
+use crate::model::Severity;
+
+/// The name of the tables, and with a dot the beginning of their keys.
+pub(super) const NOTIFY: &str = "notify";
+
+/// The keys of a table, with an example.
+const KEYS: [(&str, Kind, &str); 6] = [
+    ("name", Kind::Name, "pager"),
+    (
+        "format",
+        Kind::Choice(&["json", "slack", "pagerduty", "alertmanager"]),
+        "slack",
+    ),
+    ("url", Kind::Endpoint, "/etc/xdb/slack.url"),
+    ("token_file", Kind::Path, "/etc/xdb/pagerduty.key"),
+    (
+        "minimum_severity",
+        Kind::Choice(&["unknown", "warning", "critical"]),
+        "critical",
+    ),
+    ("ca_cert_file", Kind::Path, "/etc/xdb/receivers-ca.pem"),
+];
+const NEEDED: [&str; 3] = ["name", "format", "url"];
+
+/// Whether the value of the dotted `key` must stay hidden.
+pub(super) fn is_secret(key: &str) -> bool {
+    key.starts_with("notify.") && key.ends_with(".url")
+}
+
+/// Reads all tables. Each value becomes an assignment to `notify.{name}.{key}`.
+pub(super) fn read(
+    item: &Item,
+    source_of: impl Fn(&dyn TableLike, &str) -> Source,
+    text_of: impl Fn(Kind, &Item) -> Option<String>,
+    given: &mut Vec<Assignment>,
+    problems: &mut Vec<Problem>,
+) {
+    let Some(tables) = item.as_array_of_tables() else {
+        problems.push(Problem {
+            key: NOTIFY.to_owned(),
+            message: format!("xdb.toml: {NOTIFY} is a list of tables"),
+            hint: "write [[notify]] on a line of its own for each receiver, and its keys below"
+                .to_owned(),
+        });
+        return;
+    };
+    let mut names = Vec::new();
+    for table in tables {
+        let mut values = BTreeMap::new();
+        let before = problems.len();
+        for (leaf, item) in table {
+            let source = source_of(table, leaf);
+            let Some((_, kind, example)) = KEYS.iter().find(|(name, ..)| *name == leaf) else {
+                problems.push(unknown(&source, leaf));
+                continue;
+            };
+            match text_of(*kind, item).filter(|text| kind.parse(text).is_some()) {
+                Some(text) => {
+                    values.insert(leaf.to_owned(), (text, source));
+                }
+                None => problems.push(wrong(&source, leaf, *kind, example)),
+            }
+        }
+        if problems.len() > before {
+            continue;
+        }
+        let first = table.iter().next().map(|(leaf, _)| leaf.to_owned());
+        let source = source_of(table, first.as_deref().unwrap_or_default());
+        if let Some(missing) = NEEDED.iter().find(|needed| !values.contains_key(**needed)) {
+            problems.push(incomplete(&source, missing));
+            continue;
+        }
+        let name = values["name"].0.clone();
+        if names.contains(&name) {
+            problems.push(twice(&source, &name));
+            continue;
+        }
+        given.extend(values.into_iter().map(|(leaf, (text, source))| Assignment {
+            key: format!("{NOTIFY}.{name}.{leaf}"),
+            text,
+            source,
+        }));
+        names.push(name);
+    }
+}
+
+/// The receivers of the chosen assignments, by name.
+pub(super) fn receivers(chosen: &BTreeMap<String, Assignment>) -> Vec<Notify> {
+    let names = chosen
+        .keys()
+        .filter_map(|key| key.strip_prefix("notify.")?.strip_suffix(".name"));
+    let receiver = |name: &str| {
+        let value = |leaf: &str| -> Option<Value> {
+            let (_, kind, _) = KEYS.iter().find(|(name, ..)| *name == leaf)?;
+            let given = chosen.get(&format!("{NOTIFY}.{name}.{leaf}"))?;
+            kind.parse(&given.text)
+        };
+        let severity = String::from_value(value("minimum_severity"));
+        let severity = severity.and_then(|word| Severity::parse(&word).ok());
+        Some(Notify {
+            name: name.to_owned(),
+            format: NotifyFormat::named(&String::from_value(value("format"))?)?,
+            url: Endpoint::from_value(value("url"))?,
+            token_file: PathBuf::from_value(value("token_file")),
+            minimum_severity: severity.unwrap_or(Severity::Unknown),
+            ca_cert_file: PathBuf::from_value(value("ca_cert_file")),
+        })
+    };
+    names.filter_map(receiver).collect()
+}
+
+fn key_of(leaf: &str) -> String {
+    format!("{NOTIFY}.{leaf}")
+}
+
+fn unknown(source: &Source, leaf: &str) -> Problem {
+    let names = KEYS.map(|(name, ..)| name);
+    Problem {
+        key: key_of(leaf),
+        message: format!("{source}: there is no key {leaf} in [[{NOTIFY}]]"),
+        hint: format!("[[{NOTIFY}]] has {}", names.join(", ")),
+    }
+}
+
+fn wrong(source: &Source, leaf: &str, kind: Kind, example: &str) -> Problem {
+    Problem {
+        key: key_of(leaf),
+        message: format!(
+            "{source}: {leaf} in [[{NOTIFY}]] is not {}",
+            kind.expected()
+        ),
+        hint: format!("for example {leaf} = {example:?}"),
+    }
+}
+
+fn incomplete(source: &Source, missing: &str) -> Problem {
+    Problem {
+        key: key_of(missing),
+        message: format!("{source}: a table [[{NOTIFY}]] has no {missing}"),
+        hint: format!("each needs {}", NEEDED.join(", ")),
+    }
+}
+
+fn twice(source: &Source, name: &str) -> Problem {
+    Problem {
+        key: key_of("name"),
+        message: format!("{source}: two tables [[{NOTIFY}]] are named {name}"),
+        hint: "give each receiver a name of its own".to_owned(),
+    }
+}
