@@ -1,7 +1,7 @@
 //! Sets judged by their objects and manifests.
 
 use super::*;
-use crate::dump::{Contents, DumpedDatabase};
+use crate::dump::{Contents, DumpedDatabase, StoredObject};
 
 fn judged(objects: &[(&str, u64)], manifest: Option<&str>) -> (Status, String) {
     let set = SetName::parse("20260513T101429.123Z-db2").unwrap();

@@ -10,6 +10,7 @@ mod database;
 mod error;
 mod inventory;
 mod list;
+mod listed;
 mod lock;
 mod object;
 mod program;
@@ -29,14 +30,15 @@ use crate::storage::{Bucket, Location};
 pub(crate) use contents::{CollationVersion, Contents, LargeObjects, Sequence, read_restored};
 pub(crate) use error::DumpError;
 pub(crate) use inventory::LeftOut;
-pub(crate) use list::{Listed, ReadManifests, Status, list, newest_complete, newest_full};
+pub(crate) use list::{ReadManifests, list, newest_complete};
+pub(crate) use listed::{Listed, SetTest, Status, newest_full};
 pub(crate) use lock::clean_up;
 pub(crate) use object::{ObjectError, ObjectReader};
 pub(crate) use program::client;
 pub(crate) use prune::{DumpPlan, DumpPruneReport, look_and_plan, prune};
 pub(crate) use push::push;
 pub(crate) use set::{DumpSet, DumpedDatabase, SetName, StoredObject};
-pub(crate) use tested::{SetTest, keep_proof};
+pub(crate) use tested::keep_proof;
 pub(crate) use verify::{VerifiedObject, VerifiedSet, verify};
 
 /// The place of the dumps, opened: one for each verb, and one in the daemon.

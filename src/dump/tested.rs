@@ -1,22 +1,10 @@
 //! What dump tests found, on whatever node, read into the list of sets and kept beside the proofs of restore tests.
 
 use jiff::Timestamp;
-use serde::Serialize;
 
-use super::list::{Listed, Status};
+use super::listed::{Listed, SetTest, Status};
 use super::{DumpError, Dumps};
 use crate::repository::DumpProof;
-
-/// The newest dump test that judged a set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct SetTest {
-    /// When it ended.
-    pub at: Timestamp,
-    pub node: String,
-    pub passed: bool,
-    /// Why it did not pass.
-    pub reason: Option<String>,
-}
 
 /// Puts the newest test of each set into `listed`: one listing, and one read a proof.
 ///

@@ -6,6 +6,7 @@
 mod owner;
 mod plan;
 mod run;
+mod seen;
 
 pub(crate) use plan::DumpPlan;
 pub(crate) use run::{DumpPruneReport, look_and_plan, prune};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::plan::{Seen, SeenSet};
+use super::seen::{Seen, SeenSet};
 use crate::dump::{Listed, SetName, Status};
 
 /// What proves that a set without a manifest is this cluster's.

@@ -1,56 +1,19 @@
 //! What is kept of the dumps and what goes, with its reason. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::owner::Owners;
+use super::seen::{AT_WORK, Seen, SeenSet};
 use crate::config::Retention;
 use crate::dump::{Listed, SetName, Status};
-use crate::repository::{BegunDump, CLOCKS_DIFFER, Counted, RetentionRules, older_than_all};
-use crate::storage::{Location, Object, UnfinishedUpload};
+use crate::repository::{CLOCKS_DIFFER, Counted, RetentionRules, older_than_all};
+use crate::storage::UnfinishedUpload;
 
 /// What the newest N of the policy are called.
 const FULLS: &str = "full dumps";
-/// What is unfinished may be at work for so long.
-const AT_WORK: SignedDuration = SignedDuration::from_hours(24);
-
-/// What a plan is made from.
-#[derive(Debug)]
-pub(super) struct Seen {
-    pub now: Timestamp,
-    pub location: Location,
-    /// Of this node.
-    pub cluster: String,
-    pub system_identifier: u64,
-    pub hostname: String,
-    /// Oldest first.
-    pub sets: Vec<SeenSet>,
-    /// Objects that belong to no set.
-    pub others: Vec<Object>,
-    pub uploads: Vec<UnfinishedUpload>,
-    /// The last dump of every database, whatever became of it.
-    pub begun: Option<BegunDump>,
-    /// Sets whose deletion a stopped run had begun.
-    pub deleting: BTreeSet<String>,
-}
-
-#[derive(Debug)]
-pub(super) struct SeenSet {
-    pub name: SetName,
-    pub listed: Listed,
-    pub objects: Vec<Object>,
-}
-
-impl SeenSet {
-    /// By S3's clock, and by the clock of the node that made it.
-    fn is_younger_than_a_day(&self, now: Timestamp) -> bool {
-        let times = self.objects.iter().map(|object| object.last_modified);
-        let newest = times.chain([self.name.begun_at()]).max();
-        newest.is_some_and(|newest| now.duration_since(newest) < AT_WORK)
-    }
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,11 +1,15 @@
 //! Plans over sets made by hand. A set's number is its day in 2026; `now` is day 101 at noon.
 
+use std::collections::BTreeSet;
+
+use jiff::SignedDuration;
 use jiff::civil::date;
 use jiff::tz::TimeZone;
 
 use super::*;
-use crate::dump::tested::SetTest;
-use crate::dump::{DumpSet, StoredObject};
+use crate::dump::{DumpSet, SetTest, StoredObject};
+use crate::repository::BegunDump;
+use crate::storage::{Location, Object};
 
 const NOTHING: Retention = Retention {
     window_days: Some(0),

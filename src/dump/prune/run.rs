@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::plan::{DumpPlan, Seen, SeenSet, SetPlan, plan_dumps};
+use super::plan::{DumpPlan, SetPlan, plan_dumps};
+use super::seen::{Seen, SeenSet};
 use crate::config::Retention;
 use crate::dump::list::{Found, find, list_found};
 use crate::dump::set::MANIFEST;

@@ -71,6 +71,7 @@ fn named<'a>(
             set.cluster, set.system_identifier
         ));
     }
+    notes.extend(failed_test(found).map(|reason| format!("{name}: {reason}")));
     notes.extend(partial_note(found));
     Ok(Choice {
         set,
@@ -108,6 +109,12 @@ fn newest<'a>(listed: &'a [Listed], wanted: &Wanted<'_>) -> Result<Choice<'a>, R
         };
         if let Some(reason) = damage(found, set, database, wanted.globals) {
             notes.push(format!("the newer set {name} is passed over: {reason}"));
+            continue;
+        }
+        if let Some(reason) = failed_test(found) {
+            notes.push(format!(
+                "the newer set {name} is passed over: {reason} (to restore it all the same: --set {name})"
+            ));
             continue;
         }
         notes.extend(partial_note(found));
@@ -179,8 +186,65 @@ fn damage(
     read.find_map(|object| listed.damage_of(object))
 }
 
+/// What a dump test found bad in the set.
+fn failed_test(listed: &Listed) -> Option<&str> {
+    let is_disproved = listed.status == Status::Disproved;
+    is_disproved.then(|| listed.reason.as_deref().unwrap_or_default())
+}
+
 fn partial_note(listed: &Listed) -> Option<String> {
     listed
         .partial
         .then(|| format!("{} is partial: it was made with --database", listed.set))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(set: &str, status: Status) -> Listed {
+        let manifest = format!(
+            r#"{{"v": 1, "set": "{set}", "cluster": "main", "node": "db2", "in_recovery": false,
+            "system_identifier": 7, "server_version": 170011,
+            "started_at": "2026-05-13T10:14:29Z", "finished_at": "2026-05-13T10:14:30Z", "partial": false,
+            "databases": [{{"name": "app", "key": "{set}/app.dump", "bytes": 5, "sha256": "ab", "rows": {{}},
+                "snapshot_at": "2026-05-13T10:14:29Z", "finished_at": "2026-05-13T10:14:30Z"}}],
+            "globals": {{"key": "{set}/globals.sql", "bytes": 5, "sha256": "ab"}}}}"#
+        );
+        let stored = ["app.dump", "globals.sql"].map(|file| (format!("{set}/{file}"), 5));
+        Listed {
+            manifest: Some(serde_json::from_str(&manifest).unwrap()),
+            reason: (status == Status::Disproved).then(|| "its dump test failed: cut".to_owned()),
+            stored: stored.into(),
+            ..Listed::sample(set, status)
+        }
+    }
+
+    #[test]
+    fn a_set_whose_test_failed_is_restored_only_by_its_name() {
+        const OLDER: &str = "20260512T101429.123Z-db2";
+        const NEWER: &str = "20260513T101429.123Z-db2";
+        let wanted = |set| Wanted {
+            repository: "s3://b/main",
+            set,
+            database: "app",
+            globals: false,
+            system_identifier: Some(7),
+        };
+        let sets = [
+            listed(OLDER, Status::Complete),
+            listed(NEWER, Status::Disproved),
+        ];
+        let chosen = choose(&sets, &wanted(None)).unwrap();
+        assert_eq!(chosen.set.set, OLDER);
+        let note = format!("{NEWER} is passed over: its dump test failed: cut");
+        assert!(chosen.notes[0].contains(&note), "{:?}", chosen.notes);
+
+        let named = choose(&sets, &wanted(Some(NEWER))).unwrap();
+        assert_eq!(named.set.set, NEWER);
+        assert_eq!(named.notes, [format!("{NEWER}: its dump test failed: cut")]);
+
+        let error = choose(&sets[1..], &wanted(None)).unwrap_err().to_string();
+        assert!(error.contains(&format!("--set {NEWER}")), "{error}");
+    }
 }
