@@ -1,7 +1,7 @@
 //! What is watched: definitions from TOML, sampling, and judging as pure functions.
 //!
 //! A check ends in findings, each ok, warning, critical or unknown; raising alerts is not its business.
-//! `for` is kept in the definition and counted by the caller that remembers findings.
+//! `for` is only stored here: the runner measures how long a finding has lasted.
 
 mod age;
 mod archiver;

@@ -1,9 +1,16 @@
 //! The cluster as one node sees it: itself, its peers, the primary's positions, what the buckets hold; and the one verdict.
+//!
+//! - this node: `sample` reads the server, `view` says what may be served, `node` is what others are told, `pgbouncer_state`
+//! - the others: `client` asks a daemon, `peers` keeps what was heard, `ring` knows when the primary passed a position
+//! - the bucket: `evidence` and `archive_extent` are filled by the files of the same names in `daemon/`; `rpo` is the live RPO
+//! - the verdict: `status` judges all of it by `judge`; `headline` is its first sentence, `line` a row of its table of nodes
+//!
+//! Nothing here opens S3 or Redis. A new part of the verdict goes into `judge`, and into the pinned fields of `status`.
 
-mod answer;
 mod archive_extent;
 mod client;
 mod evidence;
+mod headline;
 mod judge;
 mod line;
 mod node;
@@ -24,12 +31,12 @@ mod view;
 
 use jiff::SignedDuration;
 
-pub(crate) use answer::{is_range, proven, since_proof};
 pub(crate) use archive_extent::{ArchiveExtent, BackupMark, RestoreTested, Stretch, StretchKind};
 pub(crate) use client::{ask_positions, ask_state, ask_status, own_address};
 pub(crate) use evidence::{
     ArchiveEnd, Dumped, Evidence, Proof, Recoverable, RepositoryFaults, RestoreForecast,
 };
+pub(crate) use headline::{is_range, proven, since_proof};
 pub(crate) use judge::PAGED;
 pub(crate) use line::Line;
 pub(crate) use node::{NodeState, Standing};

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::answer::answer;
+use super::headline::answer;
 use super::judge::{
     PAGED, finding, judge_evidence, judge_forecast, judge_peer, judge_primaries, judge_superseded,
     judge_timelines,

@@ -1,4 +1,11 @@
 //! The daemon's long-lived loops: they sample the node's role, serve it, run the jobs that are due, and keep Redis up to date.
+//!
+//! - what is known: `observe` (role, PgBouncer), `peers`, `evidence` (the buckets), `rpo`, `timelines`, `vital`, `observed` (own work)
+//! - what is decided: `judge`, `repository_faults`, `outages`; pure parts are in `unarchived`, `wal_pace`, `archive_extent`
+//! - what is done: `clock` and `driver` (jobs), `archiver`, `fill`, `high_water`, `heartbeat`, `receivers`, `silences`, `clean_up`
+//! - the process: `systemd`, `last_answer`; `status` is also used by the command line
+//!
+//! A new loop is a file here and a line in `own_tasks` (it must not end) or `shared_tasks`.
 
 mod archive_extent;
 mod archiver;

@@ -1,4 +1,4 @@
-//! What is wrong in the repository beside the way of the backup that a restore begins with, which is `recoverability`.
+//! Faults of the repository that do not affect the backup that a restore would use; those that do are `recoverability`.
 
 use jiff::{SignedDuration, Timestamp};
 

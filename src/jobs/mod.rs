@@ -1,6 +1,8 @@
 //! What runs by schedule. A job checks or works once and returns its outcome; it knows no clock and no alert.
 //!
-//! A job is one file here (name, schedule, role, run, clean-up) and one line in [`JOBS`].
+//! A job is one file here (name, schedule, role, run, clean-up) and one line in [`JOBS`]. Beside it: its settings `schedule.x` and
+//! `heartbeat.x` in `config/keys.rs`, its detail in `model/job_detail.rs`, `runbooks/x.md`, and its name in `BUILT_IN` of `checks/load.rs`;
+//! tests fail where a URL or a runbook is forgotten.
 
 pub(crate) mod base_backup;
 pub(crate) mod checks;

@@ -1,8 +1,8 @@
 //! `xdb alerts`: what stands, what happened, and what people decide about it.
 
 mod attempt;
-mod decide;
 mod show;
+mod silence;
 
 use std::path::Path;
 use std::time::Duration;
@@ -52,7 +52,7 @@ enum Verb {
         said: Said,
     },
     /// Silence alerts for a while, or all of a node that is being maintained
-    Silence(decide::Arguments),
+    Silence(silence::Arguments),
     /// Send a test event to Redis and to the receivers of [[notify]]
     Test {
         /// To this receiver alone
@@ -192,12 +192,12 @@ fn say_unread(unread: Option<&String>) -> Exit {
     Exit::CouldNot
 }
 
-/// `90s`, `2h`, `3d` and the like: more than zero, and at most [`decide::LONGEST`].
+/// `90s`, `2h`, `3d` and the like: more than zero, and at most [`silence::LONGEST`].
 fn parse_time(text: &str) -> Result<Duration, String> {
     let expected = || "a time such as 30m, 2h or 24h, of 30 days (720h) at most".to_owned();
     let time: SignedDuration = text.parse().map_err(|_| expected())?;
     let time = Duration::try_from(time).map_err(|_| expected())?;
-    if time.is_zero() || time > decide::LONGEST {
+    if time.is_zero() || time > silence::LONGEST {
         return Err(expected());
     }
     Ok(time)

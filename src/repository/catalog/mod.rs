@@ -1,4 +1,10 @@
 //! The repository as xdb reads it from the bucket: backups, WAL, timelines, and what can be recovered from them.
+//!
+//! - read: `read`, `backup_listing`, `sentinel`, `segment_size`, `object_versions`, `corrupt`; `kept_catalog` brings a kept listing up to date
+//! - backups: `backup`, `stored_parts` and `cut` (is all of it there), `left` and `foreign`, `restore_tests`, and `status`, their one judgement
+//! - WAL: `wal`, `span`, `end` (is the last segment the end), `recovery` and `window` (what a restore replays, from where to where), `verify`
+//!
+//! All but the first group is pure. A new fault of a backup goes into `status`, one of the archive into `verify`.
 
 mod backup;
 mod backup_listing;
