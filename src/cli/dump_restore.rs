@@ -44,8 +44,8 @@ pub(crate) struct Arguments {
     /// Restore without owners and privileges
     #[arg(long)]
     no_owner: bool,
-    /// Replace a database of that name, once the restored one is complete
-    #[arg(long)]
+    /// Replace a database of that name, once the restored one is complete; only for a whole database
+    #[arg(long, conflicts_with_all = ["table", "schema", "schema_only"])]
     clean: bool,
     /// Print what would be restored, and what is missing; restore nothing
     #[arg(long)]
@@ -96,9 +96,16 @@ pub(crate) fn run(arguments: &Arguments, handles: &Handles) -> anyhow::Result<Ex
         if arguments.plan {
             return;
         }
-        if let Err(error) = dump::clean_up(&server, &name).await {
-            let hint = "the next `xdb dump restore` into this server drops it";
-            complain(&format!("a database may be left: {error}"), Some(hint));
+        let hint = "the next `xdb dump restore` into this server drops it";
+        match dump::clean_up(&server, &name).await {
+            Ok(None) => {}
+            Ok(Some(old)) => complain(
+                &format!(
+                    "the restore was complete when it was stopped; what it replaced is now the database {old}"
+                ),
+                Some(hint),
+            ),
+            Err(error) => complain(&format!("a database may be left: {error}"), Some(hint)),
         }
     };
     until(told_to_end(), work, clean_up, LEFT_THREADS)

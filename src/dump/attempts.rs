@@ -26,7 +26,13 @@ impl Failure {
     pub(super) fn of(error: &DumpError, standby: bool) -> Self {
         match error {
             DumpError::TableLocks { .. } => Self::Locked,
-            DumpError::TableLock { source, .. } if has_code(source, &["55P03"]) => Self::Locked,
+            DumpError::TableLock { source, .. }
+            | DumpError::Snapshot { source, .. }
+            | DumpError::Count { source, .. }
+                if has_code(source, &["55P03"]) =>
+            {
+                Self::Locked
+            }
             DumpError::TableLock { source, .. }
             | DumpError::Snapshot { source, .. }
             | DumpError::Count { source, .. } => Self::of_session(source, standby),
@@ -71,7 +77,7 @@ impl Failure {
 }
 
 /// Both for a cancelled statement and for a terminated connection (SQLSTATE 40001).
-fn is_conflict(words: &str) -> bool {
+pub(super) fn is_conflict(words: &str) -> bool {
     words.contains("due to conflict with recovery")
 }
 

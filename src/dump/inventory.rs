@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::is_own;
 use crate::config::Postgres;
 use crate::postgres::{self, Connection, PostgresError, Target};
 
@@ -52,7 +53,7 @@ pub(crate) async fn inventory(
                pg_catalog.current_setting('server_version') AS version
           FROM pg_catalog.pg_roles WHERE oid = 10";
     const DATABASES: &str = "
-        SELECT datname::text AS name, datallowconn AS open, datistemplate AS template, datconnlimit = -2 AS dropped
+        SELECT datname::text AS name, datallowconn AS open, datistemplate AS template, datconnlimit AS connection_limit
           FROM pg_catalog.pg_database ORDER BY datname";
     let failed = |error| PostgresError::Query {
         what: "for its databases",
@@ -72,7 +73,7 @@ pub(crate) async fn inventory(
             name: row.try_get("name").map_err(failed)?,
             open: row.try_get("open").map_err(failed)?,
             template: row.try_get("template").map_err(failed)?,
-            dropped: row.try_get("dropped").map_err(failed)?,
+            connection_limit: row.try_get("connection_limit").map_err(failed)?,
         };
         let mut decision = judge_database(&database);
         if decision == Decision::IfNotEmpty {
@@ -105,8 +106,8 @@ struct Database {
     /// `ALLOW_CONNECTIONS`.
     open: bool,
     template: bool,
-    /// By a `DROP DATABASE` that was interrupted.
-    dropped: bool,
+    /// -2: a `DROP DATABASE` was interrupted.
+    connection_limit: i32,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -121,7 +122,11 @@ enum Decision {
 
 fn judge_database(database: &Database) -> Decision {
     let by_initdb = ["template0", "template1"].contains(&database.name.as_str());
-    if database.dropped {
+    if is_own(&database.name, database.connection_limit) {
+        // A copy that `xdb dump restore` makes now, or left behind.
+        return Decision::Nothing;
+    }
+    if database.connection_limit == -2 {
         let what = "an interrupted DROP DATABASE left it, and nothing can be read of it";
         return Decision::LeaveOut(what.to_owned());
     }
@@ -269,15 +274,17 @@ pub(super) async fn not_in_dump(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dump::mark_of;
 
     #[test]
     fn a_database_is_dumped_or_named_or_made_by_initdb() {
-        let named = |name: &str, (open, template, dropped)| {
+        const COPY: &str = "xdb_restore_0123456789abcdef";
+        let named = |name: &str, (open, template, dropped): (bool, bool, bool)| {
             judge_database(&Database {
                 name: name.to_owned(),
                 open,
                 template,
-                dropped,
+                connection_limit: if dropped { -2 } else { -1 },
             })
         };
         let left_out = |decision| matches!(decision, Decision::LeaveOut(_));
@@ -298,6 +305,15 @@ mod tests {
         assert!(left_out(named("template1", (false, true, false))));
         // Without the mark of a template it is a database like others.
         assert_eq!(named("template1", (true, false, false)), Decision::Dump);
+        for (limit, decision) in [(-1, Decision::Dump), (mark_of(COPY), Decision::Nothing)] {
+            let database = Database {
+                name: COPY.to_owned(),
+                open: true,
+                template: false,
+                connection_limit: limit,
+            };
+            assert_eq!(judge_database(&database), decision);
+        }
     }
 
     #[test]

@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::io::AsyncRead;
 use tokio::process::{ChildStdout, Command};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
+use super::attempts::is_conflict;
 use super::inventory::{Inventory, inventory};
 use super::set::{DumpedDatabase, GLOBALS, MANIFEST, StoredObject};
 use super::source::watch_replay;
 use super::{DumpError, DumpSet, Dumps, LeftOut, SetName, lock, program};
 use crate::config::Postgres;
+use crate::log;
 use crate::postgres::{self, Server};
 use crate::process;
 use crate::repository::{BegunDump, WorkLock};
@@ -90,7 +92,25 @@ async fn note_begun(dumps: &Dumps, name: &SetName, at: Timestamp) -> Result<(), 
 }
 
 /// Reads the identity and the inventory of the server.
+///
+/// On a standby the replay may cancel such a query, or end its session: then it is made again.
 async fn look(settings: &Postgres) -> Result<(Server, Inventory), DumpError> {
+    const MOST: u32 = 20;
+    const PAUSE: Duration = Duration::from_millis(250);
+    let mut failed = 0;
+    loop {
+        match look_once(settings).await {
+            Err(error) if failed < MOST && is_conflict(&log::chain(&error)) => {
+                failed += 1;
+                tracing::debug!("the look at the server is repeated: {error}");
+                sleep(PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn look_once(settings: &Postgres) -> Result<(Server, Inventory), DumpError> {
     let connection = postgres::connect(&settings.into(), settings.connect_timeout).await?;
     let server = postgres::server(&connection).await?;
     Ok((server, inventory(settings, &connection).await?))

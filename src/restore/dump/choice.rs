@@ -21,8 +21,9 @@ pub(super) struct Wanted<'a> {
     pub database: &'a str,
     /// The globals are read, too.
     pub globals: bool,
-    /// The cluster's own, where it is known.
+    /// The cluster's own, where it is known; its name decides where it is not.
     pub system_identifier: Option<u64>,
+    pub cluster: &'a str,
 }
 
 /// Chooses from `listed`, the oldest first.
@@ -169,9 +170,10 @@ fn database_of<'a>(set: &'a DumpSet, name: &str) -> Option<&'a DumpedDatabase> {
 }
 
 fn is_foreign(set: &DumpSet, wanted: &Wanted<'_>) -> bool {
-    wanted
-        .system_identifier
-        .is_some_and(|own| own != set.system_identifier)
+    match wanted.system_identifier {
+        Some(own) => own != set.system_identifier,
+        None => wanted.cluster != set.cluster,
+    }
 }
 
 /// Damage of the objects that are read, as the listing shows it: other databases of the set do not matter.
@@ -230,6 +232,7 @@ mod tests {
             database: "app",
             globals: false,
             system_identifier: Some(7),
+            cluster: "main",
         };
         let sets = [
             listed(OLDER, Status::Complete),
@@ -243,6 +246,15 @@ mod tests {
         let named = choose(&sets, &wanted(Some(NEWER))).unwrap();
         assert_eq!(named.set.set, NEWER);
         assert_eq!(named.notes, [format!("{NEWER}: its dump test failed: cut")]);
+
+        let unknown = |cluster| Wanted {
+            system_identifier: None,
+            cluster,
+            ..wanted(None)
+        };
+        assert_eq!(choose(&sets, &unknown("main")).unwrap().set.set, OLDER);
+        let error = choose(&sets, &unknown("other")).unwrap_err().to_string();
+        assert!(error.contains("of another one"), "{error}");
 
         let error = choose(&sets[1..], &wanted(None)).unwrap_err().to_string();
         assert!(error.contains(&format!("--set {NEWER}")), "{error}");

@@ -68,7 +68,8 @@ impl Destination {
         if is_superuser {
             // Statements of the globals hold hashes of passwords, and no server log may.
             let quiet = "SET log_statement = none; SET log_min_error_statement = panic;
-                SET log_min_duration_statement = -1; SET pgaudit.log = none";
+                SET log_min_duration_statement = -1; SET pgaudit.log = none;
+                SET pg_stat_statements.track = none";
             connection.batch_execute(quiet).await.map_err(failed)?;
         }
         let roles = names(

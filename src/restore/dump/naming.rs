@@ -2,8 +2,9 @@
 
 use super::restore_plan::PlannedRestore;
 use super::sql::{quote_name, statements};
-use super::temporary::{TemporaryName, drop_database, mark_of};
+use super::temporary::{TemporaryName, drop_database, is_complete};
 use super::toc::Entry;
+use crate::dump::mark_of;
 use crate::postgres::{self, PostgresError};
 use crate::restore::RestoreError;
 
@@ -27,8 +28,28 @@ pub(super) async fn take_name(
     .await
     {
         Ok(()) => {}
-        Err(error) if is_in_the_way(&error) => return Err(keep_beside(planned, name, &error).await),
-        Err(error) => return Err(failed(error).into()),
+        Err(error) if error.code().is_some() => {
+            return Err(keep_beside(planned, name, &error).await);
+        }
+        // The server may have carried the COMMIT out, and its answer was lost.
+        Err(error) => match is_complete(&planned.destination.settings, name).await {
+            Ok(true) => notes.push("the connection was lost at the end".to_owned()),
+            Ok(false) => return Err(failed(error).into()),
+            Err(unknown) => {
+                return Err(RestoreError::NotRestored {
+                    reason: format!(
+                        "whether {} has its name is unknown: {}; {unknown}",
+                        planned.plan.into,
+                        postgres::in_words(&error)
+                    ),
+                    hint: format!(
+                        "look at the server's databases: where {} is there and {} is not, the restore is complete",
+                        planned.plan.into,
+                        name.restored()
+                    ),
+                });
+            }
+        },
     }
     if planned.plan.replaces {
         let connection = &planned.destination.connection;
@@ -42,6 +63,11 @@ pub(super) async fn take_name(
     Ok(notes)
 }
 
+/// Of a database of xdb's own.
+const END_SESSIONS: &str = "
+    SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+     WHERE datname = $1::text AND backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()";
+
 /// In one transaction: a killed xdb leaves either all of it or nothing.
 async fn rename(
     planned: &PlannedRestore,
@@ -53,7 +79,19 @@ async fn rename(
     let connection = &planned.destination.connection;
     let execute = async |sql: &str| connection.batch_execute(sql).await;
     let renamed = async {
+        let temporary = quote_name(&name.restored());
+        // A program that connects to every database it sees must not be in the way of the rename.
+        execute(&format!(
+            "ALTER DATABASE {temporary} WITH ALLOW_CONNECTIONS false"
+        ))
+        .await?;
+        let database = name.restored();
+        connection.query(END_SESSIONS, &[&database]).await?;
         execute("BEGIN").await?;
+        execute(&format!(
+            "ALTER DATABASE {temporary} WITH ALLOW_CONNECTIONS true"
+        ))
+        .await?;
         *notes = set_properties(planned, &name.restored()).await?;
         if replaces {
             let (quoted, old) = (quote_name(into), quote_name(&name.replaced()));
@@ -65,7 +103,7 @@ async fn rename(
             ))
             .await?;
         }
-        let (temporary, quoted) = (quote_name(&name.restored()), quote_name(into));
+        let quoted = quote_name(into);
         execute(&format!("ALTER DATABASE {temporary} RENAME TO {quoted}")).await?;
         execute("COMMIT").await
     };
@@ -138,13 +176,7 @@ async fn set_properties(
     Ok(notes)
 }
 
-/// `object_in_use`, `duplicate_database`.
-fn is_in_the_way(error: &tokio_postgres::Error) -> bool {
-    let code = error.code().map(tokio_postgres::error::SqlState::code);
-    code.is_some_and(|code| ["55006", "42P04"].contains(&code))
-}
-
-/// The restored database is complete: it must not be lost to a session that came meanwhile.
+/// The restored database is complete: it must not be lost to a session or a database that came meanwhile.
 async fn keep_beside(
     planned: &PlannedRestore,
     name: &TemporaryName,
@@ -155,7 +187,7 @@ async fn keep_beside(
     match rename(planned, name, &beside, false, &mut Vec::new()).await {
         Ok(()) => RestoreError::Refused {
             reason: format!(
-                "{into} could not be replaced: {reason}; what was restored is complete, in the database {beside}"
+                "the restored database could not be named {into}: {reason}; what was restored is complete, in the database {beside}"
             ),
             hint: format!(
                 "disconnect the sessions (PAUSE {into} on PgBouncer's console), then: ALTER DATABASE {} RENAME TO …; ALTER DATABASE {} RENAME TO {}",

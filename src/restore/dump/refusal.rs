@@ -70,6 +70,26 @@ pub(super) fn judge_plan(
     }
 }
 
+/// Whether `what` a set leaves out are rows that the dumped server had itself.
+pub(super) fn lacks_own_rows(what: &str) -> bool {
+    what.starts_with("rows ") && !what.starts_with("rows of foreign tables")
+}
+
+/// Where the live database has rows that the set lacks: replacing it would lose them.
+pub(super) fn lacked_rows(plan: &DumpRestorePlan) -> Refusal {
+    Refusal {
+        reason: format!(
+            "{} lacks rows of {}: {}",
+            plan.set,
+            plan.database,
+            plan.left_out.join("; ")
+        ),
+        hint:
+            "restore it beside the live database (without --clean), and bring over what is missing"
+                .to_owned(),
+    }
+}
+
 /// Whether a database that is there under the wanted name stands in the way.
 fn judge_existing(name: &str, existing: &Existing, clean: bool) -> Option<Refusal> {
     let refuse = |reason: String, hint: String| Some(Refusal { reason, hint });

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::choice::{Choice, Wanted, choose};
 use super::destination::{Destination, Existing};
-use super::refusal::{Server, judge_plan};
+use super::refusal::{Server, judge_plan, lacked_rows, lacks_own_rows};
 use super::restore_request::{DumpRestorePlan, DumpRestoreRequest};
 use super::roles::{needed_roles, roles_of};
 use super::selection::{Part, Selection, select};
@@ -55,6 +55,7 @@ pub(crate) async fn plan_restore(
         database: &request.database,
         globals: request.globals,
         system_identifier: own,
+        cluster: &dumps.cluster,
     };
     let choice = choose(&listed, &wanted)?;
     let toc = read_toc(dumps, &choice.database.dump).await?;
@@ -227,6 +228,11 @@ impl Found<'_> {
             format!("subscription {name}: a copy must not take another server's changes")
         }));
         let is_whole = request.part == Part::Database && request.with_rows;
+        let lacked = set.left_out.iter();
+        let lacked = lacked.filter(|it| it.database.as_ref() == Some(&database.name));
+        let lacked: Vec<String> = lacked.map(|it| it.what.clone()).collect();
+        let lacks_rows = lacked.iter().any(|it| lacks_own_rows(it));
+        left_out.extend(lacked);
         let rows: Vec<u64> = counted(database, self.selection)
             .map(|(_, rows)| rows)
             .collect();
@@ -268,6 +274,10 @@ impl Found<'_> {
             major: self.destination.version / 10_000,
             dumped_major: set.server_version / 10_000,
         };
+        if plan.replaces && lacks_rows {
+            plan.refused = Some(lacked_rows(&plan));
+            return plan;
+        }
         plan.refused = judge_plan(&plan, at, self.existing, request.clean);
         plan
     }

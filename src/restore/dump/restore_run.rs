@@ -123,7 +123,8 @@ impl Restore<'_> {
         self.steps.end("restore", began, bytes);
 
         let began = Instant::now();
-        self.compare().await?;
+        let not_compared = self.compare().await?;
+        self.notes.extend(not_compared);
         self.steps.end("compare", began, None);
 
         let began = Instant::now();
@@ -269,8 +270,8 @@ impl Restore<'_> {
         RestoreError::Bad(format!("pg_restore: {reason}"))
     }
 
-    /// Counts what was restored, and compares it with the manifest.
-    async fn compare(&self) -> Result<(), RestoreError> {
+    /// Counts what was restored, and compares it with the manifest. Returns what could not be compared.
+    async fn compare(&self) -> Result<Vec<String>, RestoreError> {
         let target = Target {
             database: self.name.restored(),
             ..Target::from(&self.planned.destination.settings)
@@ -278,6 +279,7 @@ impl Restore<'_> {
         let connection = postgres::connect(&target, Duration::ZERO).await?;
         let (rows, contents) = dump::read_restored(&connection, self.planned.unlogged).await?;
         let (dumped, selection) = (&self.planned.dumped, &self.planned.selection);
+        let mut notes = Vec::new();
         let verdict = if self.planned.request.with_rows {
             let wanted = counted(dumped, selection).map(|(name, rows)| (name.clone(), rows));
             let wanted: BTreeMap<String, u64> = wanted.collect();
@@ -285,6 +287,12 @@ impl Restore<'_> {
             estimated.retain(|name, _| is_selected(name, selection));
             let mut restored = rows;
             restored.retain(|name, _| is_selected(name, selection));
+            if !estimated.is_empty() {
+                let number = estimated.len();
+                notes.push(format!(
+                    "not compared: the rows of {number} tables, of which the manifest has estimates"
+                ));
+            }
             judge_rows(&wanted, &estimated, &restored)
         } else {
             let lost = counted(dumped, selection).find(|(name, _)| !rows.contains_key(*name));
@@ -296,12 +304,20 @@ impl Restore<'_> {
             self.planned.request.part == Part::Database && self.planned.request.with_rows;
         let contents = match is_whole {
             true => judge_contents(&dumped.contents, &contents),
-            false => Verdict::Ok,
+            false => {
+                let what = "sequences, large objects and extensions: only a whole database's are";
+                notes.push(format!("not compared: {what}"));
+                Verdict::Ok
+            }
         };
-        match Verdict::worst([&verdict, &contents]) {
-            Verdict::Critical(reason) => Err(RestoreError::Bad(reason)),
-            _ => Ok(()),
+        for verdict in [verdict, contents] {
+            match verdict {
+                Verdict::Critical(reason) => return Err(RestoreError::Bad(reason)),
+                Verdict::Warning(reason) | Verdict::Unknown(reason) => notes.push(reason),
+                Verdict::Ok => {}
+            }
         }
+        Ok(notes)
     }
 }
 
@@ -333,7 +349,7 @@ fn use_list(ids: &[i64]) -> Result<OwnedFd, RestoreError> {
 /// No setting of server, database or role changes what is restored, no foreign table is read, and no statement is logged:
 /// some hold passwords. The rename at the end waits for the disk, and so for all that was written before.
 fn options(is_superuser: bool) -> String {
-    const QUIET: &str = "-c log_statement=none -c log_min_error_statement=panic -c log_min_duration_statement=-1 -c pgaudit.log=none -c pgaudit.role=";
+    const QUIET: &str = "-c log_statement=none -c log_min_error_statement=panic -c log_min_duration_statement=-1 -c pgaudit.log=none -c pgaudit.role= -c pg_stat_statements.track=none";
     let pinned = match is_superuser {
         true => format!("{} {QUIET}", postgres::superuser_program_options()),
         false => postgres::program_options(),

@@ -5,20 +5,15 @@
 
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
 use tokio::time::sleep;
 
 use super::sql::{quote_name, tokens};
 use crate::config::Postgres;
+use crate::dump::{DIGITS, REPLACED, RESTORED, is_own, mark_of};
 use crate::postgres::{self, Connection, PostgresError, Target};
 
-const RESTORED: &str = "xdb_restore_";
-const REPLACED: &str = "xdb_replaced_";
-const DIGITS: usize = 16;
 /// The class of the advisory locks: "xdb".
 const LOCK_CLASS: i32 = 0x0078_6462;
-/// `datconnlimit` of a database whose `DROP DATABASE` was interrupted.
-const INVALID: i32 = -2;
 
 /// The names that one restore gives to databases.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,28 +40,6 @@ impl TemporaryName {
     pub(super) fn replaced(&self) -> String {
         format!("{REPLACED}{}", self.digits)
     }
-}
-
-/// The connection limit of a database of this name: too large to limit anything.
-pub(super) fn mark_of(name: &str) -> i32 {
-    const LEAST: u32 = 1_000_000_000;
-    let hash = Sha256::digest(name.as_bytes());
-    let number = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]);
-    i32::try_from(LEAST + number % LEAST).expect("below 2^31")
-}
-
-/// Whether a database of this name and connection limit was made, or set aside, by a restore.
-fn is_own(name: &str, limit: i32) -> bool {
-    let digits = [RESTORED, REPLACED]
-        .iter()
-        .find_map(|prefix| name.strip_prefix(prefix));
-    let is_named = digits.is_some_and(|digits| {
-        digits.len() == DIGITS
-            && digits
-                .bytes()
-                .all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'))
-    });
-    is_named && (limit == mark_of(name) || limit == INVALID)
 }
 
 /// Says to others, for as long as `connection` lives, that the restore of `name` runs.
@@ -186,30 +159,77 @@ pub(super) async fn drop_database(
     connection.batch_execute(&drop).await
 }
 
-/// Drops what the restore of `name` left on the server of `settings`, after it was stopped.
+/// Waits until the restore of `name` has ended on the server: then says whether its database has got the wanted name.
+///
+/// Its session may have been lost while the answer to the last COMMIT was on its way.
+///
+/// # Errors
+/// When the server does not answer, or the session does not end.
+pub(super) async fn is_complete(
+    settings: &Postgres,
+    name: &TemporaryName,
+) -> Result<bool, PostgresError> {
+    let connection = ended(settings, name).await?;
+    Ok(!exists(&connection, &name.restored()).await?)
+}
+
+async fn exists(connection: &Connection, name: &str) -> Result<bool, PostgresError> {
+    const QUERY: &str =
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = $1::text) AS found";
+    let query = |error| failed("for a database of a restore", error);
+    let row = connection.query_one(QUERY, &[&name]).await.map_err(query)?;
+    row.try_get("found").map_err(query)
+}
+
+/// A new session, once that of the restore of `name` is gone; after a minute the server is told to end it.
+async fn ended(settings: &Postgres, name: &TemporaryName) -> Result<Connection, PostgresError> {
+    /// The server ends the sessions of a stopped restore, and a CREATE DATABASE that was under way, by then.
+    const LIMIT: Duration = Duration::from_secs(60);
+    const END: &str = "
+        SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_locks
+         WHERE locktype = 'advisory' AND objsubid = 2 AND granted
+           AND classid::bigint = $1 AND objid::bigint = $2";
+    let target = Target::from(settings);
+    let connection = postgres::connect(&target, LIMIT).await?;
+    let keys: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [
+        &i64::from(LOCK_CLASS),
+        &i64::from(mark_of(&name.restored())),
+    ];
+    let began = Instant::now();
+    let mut is_told = false;
+    while is_running(&connection, &name.restored()).await? {
+        if began.elapsed() > LIMIT && !is_told {
+            is_told = true;
+            let told = connection.query(END, &keys).await;
+            told.map_err(|error| failed("to end a stopped restore", error))?;
+        }
+        if began.elapsed() > 2 * LIMIT {
+            return Err(PostgresError::Silent {
+                target: target.host.clone(),
+                secs: began.elapsed().as_secs(),
+            });
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    Ok(connection)
+}
+
+/// Drops what the restore of `name` left on the server of `settings`, after it was stopped. Where it was complete, nothing is
+/// dropped, and the name of the database that it replaced is returned.
 ///
 /// # Errors
 /// When the server does not answer, or does not drop it; the next restore does.
 pub(crate) async fn clean_up(
     settings: &Postgres,
     name: &TemporaryName,
-) -> Result<(), PostgresError> {
-    /// The server ends the sessions of a stopped restore, and a CREATE DATABASE that was under way, by then.
-    const LIMIT: Duration = Duration::from_secs(60);
-    let target = Target::from(settings);
-    let connection = postgres::connect(&target, LIMIT).await?;
-    let until = Instant::now() + LIMIT;
-    while is_running(&connection, &name.restored()).await? && Instant::now() < until {
-        sleep(Duration::from_millis(100)).await;
+) -> Result<Option<String>, PostgresError> {
+    let connection = ended(settings, name).await?;
+    let there = leftovers(&connection).await?;
+    if there.contains(&name.restored()) {
+        let dropped = drop_database(&connection, &name.restored()).await;
+        dropped.map_err(|error| failed("to drop what a restore left", error))?;
     }
-    for own in [name.restored(), name.replaced()] {
-        let there = leftovers(&connection).await?;
-        if there.contains(&own) {
-            let dropped = drop_database(&connection, &own).await;
-            dropped.map_err(|error| failed("to drop what a restore left", error))?;
-        }
-    }
-    Ok(())
+    Ok(there.into_iter().find(|left| *left == name.replaced()))
 }
 
 fn failed(what: &'static str, error: tokio_postgres::Error) -> PostgresError {
@@ -219,31 +239,6 @@ fn failed(what: &'static str, error: tokio_postgres::Error) -> PostgresError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_database_is_a_restores_own_by_its_name_and_its_mark() {
-        let name = TemporaryName::new();
-        assert_ne!(name, TemporaryName::new());
-        for own in [name.restored(), name.replaced()] {
-            assert!(
-                is_own(&own, mark_of(&own)) && is_own(&own, INVALID),
-                "{own}"
-            );
-            assert!(!is_own(&own, -1) && !is_own(&own, mark_of("app")), "{own}");
-        }
-        for other in [
-            "xdb_restore_",
-            "xdb_restore_0123456789ABCDEF",
-            "xdb_restore_0123456789abcdef0",
-            "xdb_restored_0123456789abcdef",
-            "app",
-        ] {
-            assert!(!is_own(other, mark_of(other)), "{other}");
-            assert!(!is_own(other, INVALID), "{other}");
-        }
-        // Other versions of xdb must find the same.
-        assert_eq!(mark_of("xdb_restore_0123456789abcdef"), 1_323_246_620);
-    }
 
     #[test]
     fn the_dumps_statement_makes_a_database_of_another_name() {
