@@ -249,3 +249,27 @@ fn result_text(restored: &RestoredDump) -> String {
     );
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use crate::cli::Cli;
+
+    #[test]
+    fn a_database_is_never_replaced_by_a_part_of_one() {
+        let parse = |more: &[&str]| {
+            let words = ["xdb", "dump", "restore", "app", "--into", "app"];
+            Cli::try_parse_from([&words[..], more].concat())
+        };
+        assert!(parse(&["--clean"]).is_ok());
+        for part in [
+            &["--table", "t"][..],
+            &["--schema", "s"],
+            &["--schema-only"],
+        ] {
+            assert!(parse(part).is_ok(), "{part:?}");
+            assert!(parse(&[part, &["--clean"]].concat()).is_err(), "{part:?}");
+        }
+    }
+}
