@@ -1,4 +1,4 @@
-//! One transaction of the store: findings taken in, and what consumers are told because of them.
+//! One transaction of the store: takes findings in, and makes the events for consumers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(super) struct Book<'a, 'b> {
     writing: &'a Writing<'b>,
     reporter: &'a Reporter,
     now: Timestamp,
-    /// In the order in which consumers are told.
+    /// In the order of the events.
     touched: Vec<(AlertKey, Change)>,
     told: Told,
 }

@@ -15,7 +15,7 @@ pub(super) struct Message {
     pub json: String,
 }
 
-/// An alert that nobody ends is over for an Alertmanager after this time.
+/// An Alertmanager ends an alert after this time, unless it is sent again.
 const LASTS: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// PagerDuty takes no longer summary.
@@ -43,7 +43,7 @@ pub(super) fn message(event: &Event, id: &str, context: &Context<'_>) -> Option<
     Some(Message { path, json })
 }
 
-/// Whether the alert is over for a receiver that is told from `minimum` on.
+/// Whether the alert is over for a receiver with this `minimum` severity.
 fn is_over(event: &Event, minimum: Severity) -> bool {
     event.kind == Kind::Resolved || event.kind == Kind::Lowered && event.alert.severity < minimum
 }

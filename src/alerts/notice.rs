@@ -1,4 +1,4 @@
-//! What consumers are told of an alert that stands: by its severity, by what they know, and by who hides it. Pure.
+//! The events of an alert that stands: from its severity, what consumers know, and what hides it. Pure.
 
 use std::cmp::Ordering;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What consumers are told, by tables and by random histories.
+//! The events for consumers, by tables and by random histories.
 
 use proptest::prelude::*;
 
@@ -54,7 +54,7 @@ fn acknowledgement(severity: Severity) -> Silence {
 
 const RULES: &[Inhibition] = &[];
 
-/// One alert through time: what is told, as "second kind".
+/// One alert through time: its events, as "second kind".
 struct Story {
     notice: Notice,
     silences: Vec<Silence>,
@@ -112,7 +112,7 @@ fn each_story_is_told_so() {
             &["0 raised"],
         ),
         (
-            "a change is told and starts the interval again",
+            "a change makes an event and starts the interval again",
             vec![],
             &[
                 (0, Warning),

@@ -67,7 +67,7 @@ impl Alerts {
         }
     }
 
-    /// Sets what is told beyond a change, what follows from what, and who is told beside Redis.
+    /// Sets the reminders, what follows from what, and the receivers beside Redis.
     #[must_use]
     pub fn with_rules(self, rules: Rules) -> Self {
         let reporter = Reporter {

@@ -6,7 +6,7 @@ use super::event::{Event, Kind};
 use super::notice::{Inhibition, Reminders};
 use crate::model::Severity;
 
-/// What is told beyond a change, what follows from what, and who is told beside Redis.
+/// The reminders, what follows from what, and the receivers beside Redis.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
     pub reminders: Reminders,
@@ -24,7 +24,7 @@ impl Default for Reminders {
     }
 }
 
-/// A receiver beside Redis, and from which severity on it is told.
+/// A receiver beside Redis, and its minimum severity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscription {
     pub receiver: String,
@@ -35,9 +35,10 @@ pub struct Subscription {
 pub const DELIVERY: &str = "alert-delivery";
 
 impl Subscription {
-    /// Whether the receiver is told of `event`.
+    /// Whether the receiver gets `event`.
     ///
-    /// What falls below its minimum is told: it would stand there for ever. That it cannot be reached itself is not.
+    /// It also gets the event of an alert that falls below its minimum, which would else stand there for ever; never that it
+    /// cannot be reached itself.
     pub(super) fn wants(&self, event: &Event) -> bool {
         let alert = &event.alert;
         let worst = event

@@ -3,9 +3,10 @@
 use bytesize::ByteSize;
 use clap::Args;
 
-use super::exit::{Exit, complain};
+use super::exit::Exit;
 use super::handles::Handles;
 use super::output::{say, table};
+use super::prune::judged;
 use crate::dump::{self, DumpPlan};
 use crate::jobs::{self, Job};
 
@@ -54,23 +55,7 @@ pub(crate) async fn run(arguments: &Arguments, handles: &Handles) -> anyhow::Res
             ))?;
         }
     }
-    let told = [
-        ("MISSING (should be kept)", &report.gone),
-        ("NOT DELETED (should be gone)", &report.left),
-    ];
-    for (what, keys) in told {
-        for key in keys {
-            complain(&format!("{what}: {key}"), None);
-        }
-    }
-    if report.gone.is_empty() && report.left.is_empty() {
-        return Ok(Exit::Good);
-    }
-    complain(
-        "the bucket is not as planned",
-        Some("see runbooks/dump-prune.md; the next prune deletes what was left"),
-    );
-    Ok(Exit::Bad)
+    Ok(judged(&report.gone, &report.left, "runbooks/dump-prune.md"))
 }
 
 fn print(plan: &DumpPlan) -> std::io::Result<()> {

@@ -186,8 +186,8 @@ fn plan_text(plan: &DumpRestorePlan) -> String {
     ];
     if let Some(bytes) = plan.database_bytes {
         let free = plan.free_bytes.map_or_else(
-            || "what is free there is unknown".to_owned(),
-            |free| format!("{} free", ByteSize(free)),
+            || "what may be used there is unknown".to_owned(),
+            |free| format!("{} may be used", ByteSize(free)),
         );
         lines.push((
             "disk",

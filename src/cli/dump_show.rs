@@ -54,7 +54,10 @@ pub(crate) async fn run(arguments: &Arguments, handles: &Handles) -> anyhow::Res
     let reason = chosen.reason.as_deref().unwrap_or_default();
     let hint = "`xdb dump list` shows the other sets";
     complain(&format!("{}: {reason}", chosen.set), Some(hint));
-    Ok(Exit::Bad)
+    Ok(match chosen.status {
+        Status::Unknown => Exit::CouldNot,
+        _ => Exit::Bad,
+    })
 }
 
 /// The set of this name, or the newest complete one; then also the newer ones that are passed over.
@@ -72,13 +75,16 @@ fn choose<'a>(
         })?;
         return Ok((found, Vec::new()));
     }
-    let is_wanted = |set: &Listed| set.status == Status::Complete && !set.partial;
+    let is_wanted = |set: &Listed| {
+        set.status == Status::Complete && !set.partial && set.may_be_of(&dumps.cluster)
+    };
     let at = listed.iter().rposition(is_wanted);
     let at = at.ok_or_else(|| RestoreError::NoDump {
         repository: repository(),
     })?;
     let newer = listed[at + 1..].iter().map(|set| {
         let word = match set.status {
+            _ if !set.may_be_of(&dumps.cluster) => "of another cluster",
             Status::Complete => "partial",
             status => status.word(),
         };

@@ -87,7 +87,9 @@ fn choose<'a>(
         .partition(|set| set.status == Status::Incomplete);
     let chosen = match arguments.all {
         true => finished,
-        false => dump::newest_full(listed).into_iter().collect(),
+        false => dump::newest_full(listed, &dumps.cluster)
+            .into_iter()
+            .collect(),
     };
     if chosen.is_empty() {
         let repository = repository();

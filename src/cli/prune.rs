@@ -48,23 +48,25 @@ pub(crate) async fn run(arguments: Arguments, handles: &Handles) -> anyhow::Resu
     } else {
         print(&report.plan)?;
     }
-    let told = [
-        ("GONE, and retention keeps it", &report.gone),
-        ("LEFT, and retention deletes it", &report.left),
-    ];
-    for (what, names) in told {
+    Ok(judged(&report.gone, &report.left, "runbooks/prune.md"))
+}
+
+/// Names what is `gone` and was to be kept, and what is `left` and was to go.
+pub(super) fn judged(gone: &[String], left: &[String], runbook: &str) -> Exit {
+    for (what, names) in [
+        ("GONE, and retention keeps it", gone),
+        ("LEFT, and retention deletes it", left),
+    ] {
         for name in names {
             complain(&format!("{what}: {name}"), None);
         }
     }
-    if report.gone.is_empty() && report.left.is_empty() {
-        return Ok(Exit::Good);
+    if gone.is_empty() && left.is_empty() {
+        return Exit::Good;
     }
-    complain(
-        "the bucket is not as planned",
-        Some("see runbooks/prune.md; the next prune deletes what was left"),
-    );
-    Ok(Exit::Bad)
+    let hint = format!("see {runbook}; the next prune deletes what was left");
+    complain("the bucket is not as planned", Some(&hint));
+    Exit::Bad
 }
 
 fn print(plan: &PrunePlan) -> std::io::Result<()> {

@@ -1,6 +1,6 @@
 //! The cluster as one node sees it: itself, its peers, the primary's positions, what the buckets hold; and the one verdict.
 //!
-//! - this node: `sample` reads the server, `view` says what may be served, `node` is what others are told, `pgbouncer_state`
+//! - this node: `sample` reads the server, `view` says what may be served, `node` is what other nodes read, `pgbouncer_state`
 //! - the others: `client` asks a daemon, `peers` keeps what was heard, `ring` knows when the primary passed a position
 //! - the bucket: `evidence` and `archive_extent` are filled by the files of the same names in `daemon/`; `rpo` is the live RPO
 //! - the verdict: `status` judges all of it by `judge`; `headline` is its first sentence, `line` a row of its table of nodes

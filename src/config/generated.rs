@@ -61,7 +61,7 @@ sets itself, such as `WALG_S3_PREFIX`, is refused.
 ";
 
 const PACKAGED_NOTIFY: &str = "
-# Who is told of alerts beside Redis: a table for each receiver. docs/alerts.md describes the formats and the order of events.
+# Receivers of alerts beside Redis: a table for each. docs/alerts.md describes the formats and the order of events.
 #
 #   [[notify]]
 #   name = \"pager\"                          # names the receiver in alerts; its events wait under this name
@@ -75,7 +75,7 @@ const PACKAGED_NOTIFY: &str = "
 const REFERENCE_NOTIFY: &str = "
 ## `[[notify]]`
 
-Who is told of alerts beside Redis: a table for each receiver, in `xdb.toml` alone. [docs/alerts.md](../alerts.md) describes the formats.
+Receivers of alerts beside Redis: a table for each, in `xdb.toml` alone. [docs/alerts.md](../alerts.md) describes the formats.
 
 | key | value |
 |---|---|

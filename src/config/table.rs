@@ -40,7 +40,7 @@ macro_rules! settings {
         #[derive(Debug, Clone)]
         pub struct Config {
             $(#[doc = $section_about] pub $section: $Section,)*
-            /// Who is told of alerts beside Redis.
+            /// Receivers of alerts beside Redis.
             pub notify: Vec<Notify>,
             /// Empty but in a daemon that serves with wrong values.
             pub faults: Faults,

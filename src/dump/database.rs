@@ -162,7 +162,7 @@ impl Push<'_> {
                 (all, dump)
             }
         };
-        snapshot.note_moved_sequences().await.map_err(failed)?;
+        snapshot.note_moved_sequences().await;
         let contents = Contents {
             estimated_rows: counted.rows.estimated,
             large_objects: counted.large_objects,

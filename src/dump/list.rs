@@ -15,7 +15,15 @@ use crate::storage::{Bucket, Cause, Object};
 pub(crate) struct ReadManifests(BTreeMap<String, (String, Manifest)>);
 
 /// What a manifest says, or why it cannot be read.
-type Manifest = Result<DumpSet, String>;
+type Manifest = Result<DumpSet, Unread>;
+
+/// Why a manifest was not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Unread {
+    Damaged(String),
+    /// Its version: a later xdb wrote it.
+    Newer(u32),
+}
 
 /// Every set below `dump.repository`, the oldest first.
 ///
@@ -76,7 +84,7 @@ pub(crate) struct Newest {
     pub partial: Option<SetName>,
 }
 
-/// The newest set of every database that is complete, and a partial one that is newer.
+/// This cluster's newest set of every database that is complete, and a partial one that is newer.
 ///
 /// Older manifests are read only for one without a mark, and one that is in `read` is not fetched again.
 ///
@@ -89,6 +97,7 @@ pub(crate) async fn newest_complete(
     let sets = find(dumps).await?.sets;
     let mut manifests = Manifests {
         bucket: dumps.bucket.clone(),
+        cluster: &dumps.cluster,
         before: std::mem::take(&mut read.0),
         read,
     };
@@ -132,12 +141,13 @@ async fn newest_unmarked(
 /// The manifests of one listing.
 struct Manifests<'a> {
     bucket: Bucket,
+    cluster: &'a str,
     before: BTreeMap<String, (String, Manifest)>,
     read: &'a mut ReadManifests,
 }
 
 impl Manifests<'_> {
-    /// What the manifest among `objects` says; `None` where the set is not complete.
+    /// What the manifest among `objects` says; `None` where the set is not complete, or another cluster's.
     async fn complete(&mut self, objects: &[Object]) -> Result<Option<DumpSet>, DumpError> {
         let Some(object) = manifest_of(objects) else {
             return Ok(None);
@@ -155,7 +165,10 @@ impl Manifests<'_> {
         let complete = judge_manifest(Some(&manifest), objects).0 == Status::Complete;
         let kept = (object.tag.clone(), manifest.clone());
         self.read.0.insert(object.key.clone(), kept);
-        Ok(manifest.ok().filter(|_| complete))
+        let is_own = |manifest: &DumpSet| manifest.cluster == self.cluster;
+        Ok(manifest
+            .ok()
+            .filter(|manifest| complete && is_own(manifest)))
     }
 }
 
@@ -226,7 +239,14 @@ fn judge_manifest(manifest: Option<&Manifest>, objects: &[Object]) -> (Status, O
             Status::Incomplete,
             Some("it has no manifest: it is being written, or never finished".to_owned()),
         ),
-        Some(Err(reason)) => (Status::Damaged, Some(reason.clone())),
+        Some(Err(Unread::Damaged(reason))) => (Status::Damaged, Some(reason.clone())),
+        Some(Err(Unread::Newer(version))) => (
+            Status::Unknown,
+            Some(format!(
+                "its manifest is of version {version}, this xdb reads up to {}: use the xdb that wrote it, or a later one",
+                DumpSet::VERSION
+            )),
+        ),
         Some(Ok(manifest)) => match why_damaged(manifest, objects) {
             Some(reason) => (Status::Damaged, Some(reason)),
             None => (Status::Complete, None),
@@ -234,19 +254,18 @@ fn judge_manifest(manifest: Option<&Manifest>, objects: &[Object]) -> (Status, O
     }
 }
 
-fn read(manifest: &[u8]) -> Result<DumpSet, String> {
+fn read(manifest: &[u8]) -> Manifest {
     #[derive(serde::Deserialize)]
     struct Version {
         v: u32,
     }
-    let unreadable = |error: serde_json::Error| format!("its manifest cannot be read: {error}");
+    let unreadable =
+        |error: serde_json::Error| Unread::Damaged(format!("its manifest cannot be read: {error}"));
     let version: Version = serde_json::from_slice(manifest).map_err(unreadable)?;
-    if !(1..=DumpSet::VERSION).contains(&version.v) {
-        return Err(format!(
-            "its manifest is of version {}, this xdb reads up to {}",
-            version.v,
-            DumpSet::VERSION
-        ));
+    match version.v {
+        0 => return Err(Unread::Damaged("its manifest has the version 0".to_owned())),
+        newer if newer > DumpSet::VERSION => return Err(Unread::Newer(newer)),
+        _ => {}
     }
     serde_json::from_slice(manifest).map_err(unreadable)
 }

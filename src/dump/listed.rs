@@ -29,16 +29,23 @@ pub(crate) struct Listed {
 }
 
 impl Listed {
+    /// Whether it is of `cluster`, or its manifest does not say.
+    pub(crate) fn may_be_of(&self, cluster: &str) -> bool {
+        let manifest = self.manifest.as_ref();
+        manifest.is_none_or(|manifest| manifest.cluster == cluster)
+    }
+
     /// What the listing shows of one object that the manifest names: the reason where it is missing or has another size.
     pub(crate) fn damage_of(&self, named: &StoredObject) -> Option<String> {
         difference(&self.stored, named)
     }
 }
 
-/// The newest set of every database that is finished, whole or not: a damaged one must not hide behind an older one.
-pub(crate) fn newest_full(listed: &[Listed]) -> Option<&Listed> {
+/// The newest set of every database of `cluster` that is finished, whole or not: a damaged one must not hide behind an older one.
+pub(crate) fn newest_full<'a>(listed: &'a [Listed], cluster: &str) -> Option<&'a Listed> {
     let is_full = |set: &&Listed| set.status != Status::Incomplete && !set.partial;
-    listed.iter().rfind(is_full)
+    let mut sets = listed.iter().filter(|set| set.may_be_of(cluster));
+    sets.rfind(is_full)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -52,6 +59,8 @@ pub(crate) enum Status {
     Incomplete,
     /// The objects are not what the manifest says.
     Damaged,
+    /// The manifest is of a layout that this xdb does not know.
+    Unknown,
 }
 
 impl Status {
@@ -61,6 +70,7 @@ impl Status {
             Self::Disproved => "disproved",
             Self::Incomplete => "incomplete",
             Self::Damaged => "damaged",
+            Self::Unknown => "unknown",
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::{Dumps, Listed, ObjectError, StoredObject};
+use super::{Dumps, Listed, ObjectError, Status, StoredObject};
 use crate::log;
 use crate::model::Verdict;
 
@@ -30,7 +30,7 @@ pub(crate) struct VerifiedSet {
     pub partial: bool,
     pub secs: f64,
     pub objects: Vec<VerifiedObject>,
-    /// Of the whole set: the worst of its objects', and critical where the manifest cannot be read.
+    /// Of the whole set: the worst of its objects', critical where the manifest cannot be read, unknown where it is of a later xdb.
     #[serde(flatten)]
     pub verdict: Verdict,
 }
@@ -87,7 +87,11 @@ async fn read(dumps: &Dumps, listed: &Listed, stored: &StoredObject) -> Verdict 
 /// The worst of the objects' verdicts.
 fn judge(listed: &Listed, objects: &[VerifiedObject]) -> Verdict {
     if listed.manifest.is_none() {
-        return Verdict::Critical(listed.reason.clone().unwrap_or_default());
+        let reason = listed.reason.clone().unwrap_or_default();
+        return match listed.status {
+            Status::Unknown => Verdict::Unknown(reason),
+            _ => Verdict::Critical(reason),
+        };
     }
     Verdict::worst(objects.iter().map(|object| &object.verdict))
 }

@@ -1,6 +1,6 @@
 //! `dump-prune`: what `xdb dump prune` does, as one finding.
 
-use super::prune::named;
+use super::prune::judge_deletion;
 use super::{CleanUp, Job, JobResult, JobRun, Occupied, Stopwatch, Where, dumps};
 use crate::config::Config;
 use crate::dump::{self, DumpError, DumpPruneReport};
@@ -36,7 +36,10 @@ pub(crate) async fn run(
     let pruned = pruned.await;
     let hostname = &config.node.hostname;
     let result = match &pruned {
-        Ok(report) => JobResult::of(&JOB, hostname, judge(report), Some(detail(report))),
+        Ok(report) => {
+            let verdict = judge_deletion(&report.gone, &report.left);
+            JobResult::of(&JOB, hostname, verdict, Some(detail(report)))
+        }
         // Without a retention xdb deletes nothing, and no prune is missing.
         Err(DumpError::NoRetention) => {
             let detail = JobDetail::DumpPrune(PruneDetail::default());
@@ -53,22 +56,6 @@ pub(crate) async fn run(
     (pruned, watch.finish(&JOB, result))
 }
 
-fn judge(report: &DumpPruneReport) -> Verdict {
-    if !report.gone.is_empty() {
-        let gone = named(&report.gone);
-        return Verdict::Critical(format!(
-            "objects of dumps that retention keeps are missing: {gone}"
-        ));
-    }
-    if !report.left.is_empty() {
-        let left = named(&report.left);
-        return Verdict::Warning(format!(
-            "objects of dumps that retention deletes still exist: {left}"
-        ));
-    }
-    Verdict::Ok
-}
-
 fn detail(report: &DumpPruneReport) -> JobDetail {
     let deleted = report.plan.deleted().map(|it| it.set.clone());
     JobDetail::DumpPrune(PruneDetail {
@@ -76,28 +63,4 @@ fn detail(report: &DumpPruneReport) -> JobDetail {
         deleted_bytes: Some(report.plan.bytes().0),
         system_identifier: Some(report.system_identifier),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::dump::DumpPlan;
-
-    #[test]
-    fn what_is_gone_is_worse_than_what_is_left() {
-        let report = |gone: &[&str], left: &[&str]| DumpPruneReport {
-            plan: DumpPlan::default(),
-            gone: gone.iter().map(|key| (*key).to_owned()).collect(),
-            left: left.iter().map(|key| (*key).to_owned()).collect(),
-            retained: Vec::new(),
-            system_identifier: 7,
-        };
-        for (gone, left, word) in [
-            (&[][..], &[][..], "ok"),
-            (&[], &["a"], "warning"),
-            (&["b"], &["a"], "critical"),
-        ] {
-            assert_eq!(judge(&report(gone, left)).word(), word);
-        }
-    }
 }

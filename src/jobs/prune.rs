@@ -51,7 +51,10 @@ pub(crate) async fn run(
     let pruned = pruned.await;
     let hostname = &node.hostname;
     let result = match &pruned {
-        Ok(report) => JobResult::of(&JOB, hostname, judge(report), Some(detail(report))),
+        Ok(report) => {
+            let verdict = judge_deletion(&report.gone, &report.left);
+            JobResult::of(&JOB, hostname, verdict, Some(detail(report)))
+        }
         // Without a retention xdb deletes nothing, and no prune is missing.
         Err(RetentionError::NoRetention) => {
             let detail = JobDetail::Prune(PruneDetail::default());
@@ -68,23 +71,20 @@ pub(crate) async fn run(
     (pruned, watch.finish(&JOB, result))
 }
 
-fn judge(report: &PruneReport) -> Verdict {
-    if !report.gone.is_empty() {
-        return Verdict::Critical(format!(
-            "what retention keeps is missing: {}",
-            named(&report.gone)
-        ));
+/// Judges a prune by what is `gone` and was to be kept, and by what is `left` and was to go.
+pub(super) fn judge_deletion(gone: &[String], left: &[String]) -> Verdict {
+    if !gone.is_empty() {
+        let gone = named(gone);
+        return Verdict::Critical(format!("what retention keeps is missing: {gone}"));
     }
-    if !report.left.is_empty() {
-        return Verdict::Warning(format!(
-            "what retention deletes still exists: {}",
-            named(&report.left)
-        ));
+    if !left.is_empty() {
+        let left = named(left);
+        return Verdict::Warning(format!("what retention deletes still exists: {left}"));
     }
     Verdict::Ok
 }
 
-pub(super) fn named(all: &[String]) -> String {
+fn named(all: &[String]) -> String {
     let shown = all[..all.len().min(NAMED)].join(", ");
     match all.len().saturating_sub(NAMED) {
         0 => shown,
@@ -107,16 +107,8 @@ mod tests {
 
     #[test]
     fn what_is_gone_is_worse_than_what_is_left() {
-        let names = |count: usize| (0..count).map(|number| format!("b{number}")).collect();
-        let report = |gone, left| PruneReport {
-            plan: retention::PrunePlan {
-                backups: Vec::new(),
-                wal: Vec::new(),
-                before: None,
-            },
-            gone: names(gone),
-            left: names(left),
-            system_identifier: 7,
+        let names = |count: usize| -> Vec<String> {
+            (0..count).map(|number| format!("b{number}")).collect()
         };
         for (gone, left, word, reason) in [
             (0, 0, "ok", None),
@@ -139,7 +131,7 @@ mod tests {
                 Some("what retention keeps is missing: b0, b1, b2, b3, b4 and 2 more"),
             ),
         ] {
-            let verdict = judge(&report(gone, left));
+            let verdict = judge_deletion(&names(gone), &names(left));
             assert_eq!((verdict.word(), verdict.reason()), (word, reason));
         }
     }

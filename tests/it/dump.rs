@@ -444,6 +444,15 @@ fn a_streaming_standby_is_dumped() {
         "{PG}/psql -XAtq -d again -c 'SELECT count(*) FROM kept' -c 'SELECT count(*) FROM unlogged'"
     ));
     assert_eq!(counted.succeeded("count"), "700\n0");
+    // Replacing a database by what lacks rows of it would lose them.
+    let lacks = "rows of unlogged tables";
+    assert!(set["left_out"].to_string().contains(lacks), "{set}");
+    let primary = "postgresql://postgres:lab-password@127.0.0.1:5432/postgres?sslmode=disable";
+    let replace = ["dump", "restore", "postgres", "--into", "again", "--clean"];
+    let output = lab.xdb(&[&replace[..], &["--target", primary]].concat());
+    output.failed(3, "lacks rows of postgres");
+    let count = format!("{PG}/psql -XAtq -d again -c 'SELECT count(*) FROM kept'");
+    assert_eq!(lab.sh_as_postgres(&count).succeeded("count"), "700");
     // Restored it is no standby, and has the unlogged table; that is no difference.
     lab.xdb(&["dump", "test"]).succeeded("dump test");
     lab.ok(&format!("rm -rf {DUMPS}"));

@@ -287,7 +287,7 @@ fn what_a_database_holds_besides_its_rows_is_compared(lab: &Lab) {
     for (name, field, value) in [
         ("shop", "/extensions/amcheck", json!("0.9")),
         ("cut", "/sequences/public.numbers/value", json!(3)),
-        ("swapped", "/extensions/gone", json!("1")),
+        ("parts", "/extensions/gone", json!("1")),
         ("z_slow", "/large_objects/number", json!(2)),
         ("swapped", "/estimated_rows", json!({"public.gone": 5})),
     ] {

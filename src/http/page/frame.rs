@@ -42,7 +42,7 @@ pub(super) fn refreshing(status: &Status, main: &Markup) -> Markup {
         }
         script { (PreEscaped(SCRIPT)) }
     };
-    // Without the script the browser loads it anew.
+    // Without the script the browser reloads it.
     let head = html! {
         noscript { meta http-equiv="refresh" content="30"; }
     };

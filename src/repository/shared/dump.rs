@@ -8,9 +8,8 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::proof::{KEPT, unless_damaged};
+use super::proof::unless_damaged;
 use super::{Shared, SharedError, finished_at};
-use crate::storage::Condition;
 
 const PROOFS: &str = "dump-proofs/";
 const BEGUN: &str = "dumps/begun.json";
@@ -131,16 +130,7 @@ impl Shared {
     /// # Errors
     /// When the bucket cannot be written.
     pub async fn keep_dump_proof(&self, proof: &DumpProof) -> Result<(), SharedError> {
-        let content = serde_json::to_vec(proof).expect("plain values");
-        let key = self.key(&proof.path());
-        // What is there under this very name is this one: its answer was lost, and it was sent again.
-        let absent = Condition::Absent;
-        self.bucket.put_if(&key, &content, absent).await?;
-        let keys = self.dump_proof_keys().await?;
-        for key in &keys[..keys.len().saturating_sub(KEPT)] {
-            self.bucket.delete(key).await?;
-        }
-        Ok(())
+        self.keep_newest(PROOFS, &proof.path(), proof).await
     }
 
     /// Every proof of one of `sets` in `repository`, oldest first, without the damaged ones.

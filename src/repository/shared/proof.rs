@@ -101,14 +101,28 @@ impl Shared {
     /// # Errors
     /// When the bucket cannot be written.
     pub async fn keep_proof(&self, proof: &Proof) -> Result<(), SharedError> {
-        let content = serde_json::to_vec(proof).expect("plain values");
-        let key = self.key(&proof.path());
+        self.keep_newest(FOLDER, &proof.path(), proof).await
+    }
+
+    /// Keeps `record` at `path` in `folder`, whose names begin with their time, and deletes the oldest above 500.
+    ///
+    /// # Errors
+    /// When the bucket cannot be written.
+    pub(super) async fn keep_newest(
+        &self,
+        folder: &str,
+        path: &str,
+        record: &impl Serialize,
+    ) -> Result<(), SharedError> {
+        let content = serde_json::to_vec(record).expect("plain values");
         // What is there under this very name is this one: its answer was lost, and it was sent again.
         let absent = Condition::Absent;
-        self.bucket.put_if(&key, &content, absent).await?;
-        let keys = self.proof_keys().await?;
-        for key in &keys[..keys.len().saturating_sub(KEPT)] {
-            self.bucket.delete(key).await?;
+        self.bucket
+            .put_if(&self.key(path), &content, absent)
+            .await?;
+        let kept = self.bucket.list(&self.key(folder)).await?;
+        for object in &kept[..kept.len().saturating_sub(KEPT)] {
+            self.bucket.delete(&object.key).await?;
         }
         Ok(())
     }

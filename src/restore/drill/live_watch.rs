@@ -88,9 +88,12 @@ fn judge_live(
             Some(server.wal_end?.0.saturating_sub(server.position?.0))
         });
     let data = &postgres.data_directory;
-    judge_lag(behind, u64::from(settings.max_lag_mib) << 20)
-        .or_else(|| judge_volume(data))
-        .or_else(|| judge_volume(&data.join("pg_wal")))
+    judge_lag(behind, u64::from(settings.max_lag_mib) << 20).or_else(|| judge_volumes(data))
+}
+
+/// Why the volumes of the server in `data`, that of its WAL among them, have no room for more.
+pub(crate) fn judge_volumes(data: &Path) -> Option<String> {
+    judge_volume(data).or_else(|| judge_volume(&data.join("pg_wal")))
 }
 
 fn judge_memory(available: Option<u64>) -> Option<String> {

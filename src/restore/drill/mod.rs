@@ -10,7 +10,7 @@ mod run;
 mod test_level;
 mod verification;
 
-pub(crate) use live_watch::{beside, may_begin};
+pub(crate) use live_watch::{beside, judge_volumes, may_begin};
 pub(crate) use proof::prove;
 pub(crate) use report::Report;
 pub(crate) use run::{Options, run};

@@ -56,9 +56,13 @@ fn named<'a>(
             let set = name.to_owned();
             return Err(RestoreError::UnfinishedSet { set });
         }
-        (None, _) => {
-            let reason = found.reason.clone().unwrap_or_default();
-            return Err(RestoreError::Bad(format!("{name}: {reason}")));
+        (None, status) => {
+            let reason = found.reason.as_deref().unwrap_or_default();
+            let reason = format!("{name}: {reason}");
+            return Err(match status {
+                Status::Unknown => later_xdb(reason),
+                _ => RestoreError::Bad(reason),
+            });
         }
     };
     let database = database_of(set, wanted.database).ok_or_else(|| no_database(set, wanted))?;
@@ -137,6 +141,9 @@ fn newest<'a>(listed: &'a [Listed], wanted: &Wanted<'_>) -> Result<Choice<'a>, R
             hint: format!("name the set to restore what another cluster had: --set {foreign}"),
         },
         (Some(set), _) => no_whole_database(set, wanted, &notes),
+        (None, None) if listed.iter().any(|set| set.status == Status::Unknown) => {
+            later_xdb(format!("no set can be restored: {}", notes.join("; ")))
+        }
         (None, None) if !notes.is_empty() => {
             RestoreError::Bad(format!("no set can be restored: {}", notes.join("; ")))
         }
@@ -144,6 +151,14 @@ fn newest<'a>(listed: &'a [Listed], wanted: &Wanted<'_>) -> Result<Choice<'a>, R
             repository: wanted.repository.to_owned(),
         },
     })
+}
+
+fn later_xdb(reason: String) -> RestoreError {
+    RestoreError::NotRestored {
+        reason,
+        hint: "nothing is known to be wrong with it: install the version of xdb that made it"
+            .to_owned(),
+    }
 }
 
 fn no_whole_database(set: &DumpSet, wanted: &Wanted<'_>, notes: &[String]) -> RestoreError {

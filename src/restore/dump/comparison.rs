@@ -12,7 +12,7 @@ use crate::postgres::{self, PostgresError};
 use crate::restore::recover::ScratchServer;
 use crate::restore::{RestoreError, Verifications};
 
-/// Compares `database` of `set`, restored into `server`, and adds what that came to.
+/// Compares `database` of `set`, restored into `server`, and adds the verdicts.
 ///
 /// # Errors
 /// When the scratch server is lost.

@@ -84,9 +84,13 @@ impl DumpTest<'_> {
         let set = match (listed.status, listed.manifest) {
             // A later test may take a failure back.
             (Status::Complete | Status::Disproved, Some(set)) => set,
-            _ => {
+            (status, _) => {
                 let reason = listed.reason.unwrap_or_default();
-                self.verifications.add("set", Verdict::Critical(reason));
+                let verdict = match status {
+                    Status::Unknown => Verdict::Unknown(reason),
+                    _ => Verdict::Critical(reason),
+                };
+                self.verifications.add("set", verdict);
                 return Ok(());
             }
         };
@@ -115,7 +119,7 @@ impl DumpTest<'_> {
         let listed = dump::list(&self.setup.dumps).await?;
         let chosen = match name {
             Some(name) => listed.iter().find(|set| set.set == name),
-            None => dump::newest_full(&listed),
+            None => dump::newest_full(&listed, &self.setup.dumps.cluster),
         };
         let chosen = chosen.cloned();
         let chosen = chosen.ok_or_else(|| match name {

@@ -60,7 +60,7 @@ pub(super) fn judge_plan(
     match (plan.database_bytes, plan.free_bytes) {
         (Some(needed), Some(free)) if needed > free => refuse(
             format!(
-                "the database took {}, and {} are free here",
+                "the database took {}, and {} may be used here: a twentieth of the volume is left to the server",
                 ByteSize(needed),
                 ByteSize(free)
             ),

@@ -14,7 +14,7 @@ use crate::config::Postgres;
 use crate::dump::{self, DumpedDatabase, Dumps, ObjectError, StoredObject};
 use crate::postgres;
 use crate::restore::RestoreError;
-use crate::restore::scratch::free_bytes;
+use crate::restore::scratch::usable_bytes;
 
 /// A plan, and what its restore works with.
 pub(crate) struct PlannedRestore {
@@ -155,7 +155,7 @@ async fn read_toc(dumps: &Dumps, stored: &StoredObject) -> Result<Toc, RestoreEr
         let more = object.next().await.map_err(unread)?;
         let at_end = more.is_none();
         head.extend_from_slice(&more.unwrap_or_default());
-        // Each attempt begins anew.
+        // Each attempt reads from the beginning.
         if head.len() < 2 * tried && !at_end {
             continue;
         }
@@ -181,11 +181,11 @@ async fn read_toc(dumps: &Dumps, stored: &StoredObject) -> Result<Toc, RestoreEr
     }
 }
 
-/// What is free where the restored database will be, on this node's own server.
+/// What may be used where the restored database will be, on this node's own server: a twentieth of the volume is left to it.
 fn free(request: &DumpRestoreRequest, own: &Postgres) -> Option<u64> {
     let is_own = request.target.is_none();
     is_own
-        .then(|| free_bytes(&own.data_directory).ok())
+        .then(|| usable_bytes(&own.data_directory).ok())
         .flatten()
 }
 

@@ -44,7 +44,7 @@ pub(crate) struct DumpRestorePlan {
     pub read_bytes: u64,
     /// What the database took on its server. `None` for a part of it, and where a first xdb wrote the set.
     pub database_bytes: Option<u64>,
-    /// What is free on this node's data directory. `None` for another server.
+    /// What may be written to the volume of this node's data directory. `None` for another server.
     pub free_bytes: Option<u64>,
     pub tables: usize,
     /// By the manifest.

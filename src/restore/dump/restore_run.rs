@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::fs::MemfdFlags;
 use tokio::process::Command;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::contents_comparison::judge_contents;
 use super::naming::take_name;
@@ -24,6 +25,7 @@ use crate::dump::{self, Dumps, ObjectReader};
 use crate::model::Verdict;
 use crate::postgres::{self, PostgresError, Target};
 use crate::process::Finished;
+use crate::restore::drill::judge_volumes;
 use crate::restore::{OnStep, RestoreError, Steps, secs};
 
 /// As that of a restored cluster.
@@ -178,7 +180,7 @@ impl Restore<'_> {
             );
             not_restored(&reason)
         })?;
-        // For whoever looks at a list of databases.
+        // For people who list the databases.
         let comment = format!(
             "COMMENT ON DATABASE {} IS 'xdb dump restore is working here; left by a killed one, the next restore drops it'",
             quote_name(&name)
@@ -200,7 +202,16 @@ impl Restore<'_> {
             .map(use_list)
             .transpose()?;
         let command = self.pg_restore(list.as_ref());
-        let streamed = match stream(command, &mut object).await {
+        let own = self.planned.request.target.is_none();
+        let data = own.then(|| self.dumps.postgres.data_directory.clone());
+        let streamed = tokio::select! {
+            streamed = stream(command, &mut object) => streamed,
+            reason = no_room(data) => return Err(RestoreError::NotRestored {
+                reason,
+                hint: "make room there, and run it again; nothing is left of it on the server".to_owned(),
+            }),
+        };
+        let streamed = match streamed {
             Ok(streamed) => streamed,
             Err(StreamError::Process(error)) => return Err(error.into()),
             Err(StreamError::Object(error)) => return Err(unread(error)),
@@ -318,6 +329,21 @@ impl Restore<'_> {
             }
         }
         Ok(notes)
+    }
+}
+
+/// Ends with the reason when the live server's volumes run out of room: a full volume of WAL stops it. Never for another
+/// node's server.
+async fn no_room(data_directory: Option<PathBuf>) -> String {
+    const INTERVAL: Duration = Duration::from_secs(1);
+    let Some(data) = data_directory else {
+        return std::future::pending().await;
+    };
+    loop {
+        if let Some(reason) = judge_volumes(&data) {
+            return reason;
+        }
+        sleep(INTERVAL).await;
     }
 }
 

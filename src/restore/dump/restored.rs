@@ -1,4 +1,4 @@
-//! What a restore of a dump came to, as people and programs read it.
+//! The result of a dump restore, as people and programs read it.
 
 use jiff::Timestamp;
 use serde::Serialize;

@@ -181,7 +181,7 @@ async fn exists(connection: &Connection, name: &str) -> Result<bool, PostgresErr
     row.try_get("found").map_err(query)
 }
 
-/// A new session, once that of the restore of `name` is gone; after a minute the server is told to end it.
+/// A new session, once that of the restore of `name` is gone; after a minute xdb has the server end it.
 async fn ended(settings: &Postgres, name: &TemporaryName) -> Result<Connection, PostgresError> {
     /// The server ends the sessions of a stopped restore, and a CREATE DATABASE that was under way, by then.
     const LIMIT: Duration = Duration::from_secs(60);

@@ -171,7 +171,7 @@ impl Reader<'_> {
 
     fn entry(&mut self, version: (u8, u8)) -> Result<Entry, TocError> {
         let id = self.integer()?;
-        // Whether it has data, and the OIDs of its catalog and of itself.
+        // Whether it has data, and the OIDs of its catalog and of the object.
         self.integer()?;
         self.text()?;
         self.text()?;

@@ -9,7 +9,8 @@ mod tablespaces;
 pub(crate) use directory::{Scratch, make_private, remove_work_directory, take_lock};
 pub(crate) use marker::Marker;
 pub(crate) use space::{
-    existing_ancestor, free_bytes, judge_space, max_prefetched, wal_kept, wal_size_limits,
+    existing_ancestor, free_bytes, judge_space, max_prefetched, usable_bytes, wal_kept,
+    wal_size_limits,
 };
 pub(crate) use sync::sync_volume;
 pub(crate) use tablespaces::{

@@ -19,6 +19,11 @@ pub(crate) fn free_bytes(directory: &Path) -> Result<u64, RestoreError> {
     Ok(stat.f_bavail * stat.f_frsize)
 }
 
+/// The same, beside the twentieth of the volume that is left to the live server in `directory`.
+pub(crate) fn usable_bytes(directory: &Path) -> Result<u64, RestoreError> {
+    Ok(free_bytes(directory)?.saturating_sub(reserve_bytes(directory, directory)))
+}
+
 /// Bytes to leave alone on the disk of `directory`: a twentieth of it where the live cluster in `live` writes too.
 fn reserve_bytes(directory: &Path, live: &Path) -> u64 {
     let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();

@@ -158,8 +158,8 @@ fn a_silence_outlives_redis_a_store_and_a_node() {
     assert_eq!(bench.events(), [""; 0]);
 
     // db1's store is lost: it takes alert and silence over from Redis.
-    let anew = TempDir::new().unwrap();
-    let db1_node = bench.node("db1", anew.path());
+    let fresh = TempDir::new().unwrap();
+    let db1_node = bench.node("db1", fresh.path());
     bench.reconcile(&db1_node, &[]);
     assert_eq!(bench.in_force(&db1_node), 1);
     bench.record_told(&db1_node, &[("lag", db1(), critical())]);
@@ -229,14 +229,14 @@ fn an_acknowledged_alert_is_told_once_and_its_mark_goes_with_it() {
     assert_eq!(bench.events(), told);
     assert_eq!(bench.shown("lag/db1/db2")["acknowledged"]["by"], "eve");
     // A new process knows it, and so does a new store.
-    let anew = TempDir::new().unwrap();
-    for path in [directory.path(), anew.path()] {
+    let fresh = TempDir::new().unwrap();
+    for path in [directory.path(), fresh.path()] {
         let node = bench.node("db1", path);
         bench.reconcile(&node, &[]);
         bench.notify(&node, now());
     }
     assert_eq!(bench.events(), told);
-    let node = bench.node("db1", anew.path());
+    let node = bench.node("db1", fresh.path());
     bench.record_told(&node, &[("lag", db1(), critical())]);
     bench.record_told(&node, &[("lag", db1(), Verdict::Ok)]);
     bench.record_told(&node, &[("lag", db1(), warning())]);
@@ -271,7 +271,7 @@ fn two_nodes_that_raise_the_same_at_once_tell_it_once() {
     assert_eq!(bench.deliver(&db2_node).unwrap(), 0);
     assert_eq!(bench.events(), ["raised primary/cluster/db2"]);
     assert_eq!(bench.active(), ["primary/cluster/db2 critical by db2"]);
-    // db1 is told that db2 speaks; and db2 ends it.
+    // db1 hears that db2 speaks; and db2 ends it.
     bench.reconcile(&db2_node, &[Scope::Cluster]);
     assert_eq!(bench.resolve(&db1_node, Scope::Cluster).len(), 1);
     assert_eq!(bench.deliver(&db1_node).unwrap(), 0);

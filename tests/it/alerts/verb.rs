@@ -131,7 +131,7 @@ fn people_decide_and_receivers_hear_of_it_whatever_ends_meanwhile() {
     let said = lab.xdb(&["alerts", "unsilence", id]);
     said.failed(3, &format!("no silence or acknowledgement {id}"));
 
-    // PostgreSQL down: what follows from it is shown, and nobody is told.
+    // PostgreSQL down: what follows from it is shown, and makes no event.
     lab.service("postgres", Service::Down);
     assert_eq!(lab.sh("pgrep -x postgres").code, 1);
     told(&lab, "postgresql-up", &["raised"]);

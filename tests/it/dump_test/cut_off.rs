@@ -36,6 +36,9 @@ fn fill_with_oddities(lab: &Lab) {
          CREATE TABLE near AS SELECT generate_series(1, 7) AS a;
          CREATE MATERIALIZED VIEW own AS SELECT count(*) AS n FROM near",
     );
+    // The mark says that `xdb dump restore` makes it; without the mark it is a person's.
+    lab.sql("CREATE DATABASE xdb_restore_0123456789abcdef CONNECTION LIMIT 1323246620");
+    lab.sql("CREATE DATABASE xdb_restore_fedcba9876543210");
     lab.sql("ALTER DATABASE gold IS_TEMPLATE true");
     lab.sql("ALTER DATABASE limited CONNECTION LIMIT 0");
     lab.sql("ALTER DATABASE closed ALLOW_CONNECTIONS false");
@@ -54,8 +57,18 @@ fn a_test_reaches_no_other_server_and_names_what_no_dump_holds() {
         .collect();
     assert_eq!(
         names,
-        ["far", "gold", "limited", "other", "postgres", "template1"]
+        [
+            "far",
+            "gold",
+            "limited",
+            "other",
+            "postgres",
+            "template1",
+            "xdb_restore_fedcba9876543210"
+        ]
     );
+    let copy = "xdb_restore_0123456789abcdef";
+    assert!(!pushed.to_string().contains(copy), "{pushed}");
     assert_eq!(pushed["partial"], json!(false));
     let left_out = pushed["left_out"].to_string();
     let list = lab.xdb(&["dump", "list"]);

@@ -312,6 +312,18 @@ fn another_server_is_named_by_a_url(lab: &Lab) {
     let report = restored(lab, &["counted", "--target", &url("pass%3Aword")]);
     assert_eq!(report["server"], "127.0.0.1:5432");
     drop_database(lab, "counted_restored");
+
+    // While this node's own server is away, the cluster's name says whose a set is.
+    let mut foreign = manifest(lab);
+    foreign["cluster"] = json!("other");
+    keep_manifest(lab, &foreign);
+    let target = url("pass%3Aword");
+    let plan = || restore(lab, &["shop", "--no-owner", "--target", &target, "--plan"]);
+    plan().succeeded("by its identifier it is this cluster's");
+    lab.config("[postgres]\nport = 1");
+    plan().failed(3, "holds no dump of this cluster");
+    lab.config("");
+    put_back(lab);
 }
 
 fn sets_of_others_and_damaged_ones_are_refused(lab: &Lab) {
