@@ -287,7 +287,7 @@ fn what_a_database_holds_besides_its_rows_is_compared(lab: &Lab) {
     for (name, field, value) in [
         ("shop", "/extensions/amcheck", json!("0.9")),
         ("cut", "/sequences/public.numbers/value", json!(3)),
-        ("parts", "/extensions/gone", json!("1")),
+        ("postgres", "/extensions/gone", json!("1")),
         ("z_slow", "/large_objects/number", json!(2)),
         ("swapped", "/estimated_rows", json!({"public.gone": 5})),
     ] {
@@ -336,6 +336,11 @@ fn what_a_database_holds_besides_its_rows_is_compared(lab: &Lab) {
             "not compared: swapped",
             "unknown",
             "the manifest's estimate is 5",
+        ),
+        (
+            "database: postgres",
+            "critical",
+            "the extension gone is in the manifest",
         ),
         (
             "database: z_slow",
