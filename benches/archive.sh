@@ -1,7 +1,8 @@
 #!/bin/bash
 # Measures archiving beside its peers and prints tables; `./dev bench archive` runs it as root in a container of the lab,
 # where nothing else runs. Peers that Debian packages are installed first.
-# SEGMENTS, ROUNDS, LATENCIES (ms) and PEERS may be set; arguments pick the parts: one drain.
+# SEGMENTS, ROUNDS, LATENCIES (ms) and PEERS may be set; arguments pick the parts: one drain. Where another build of xdb is
+# mounted as xdb-former, it is a peer, too.
 set -euo pipefail
 shopt -s extglob
 segments=${SEGMENTS:-200} rounds=${ROUNDS:-3} latencies=${LATENCIES:-0 100}
@@ -56,6 +57,9 @@ chmod 0640 /etc/xdb/xdb.toml
 peers=(walrus xdb)
 declare -A command=([walrus]='walrus daemon-client --socket /tmp/walrus.sock wal-push %f' [xdb]='xdb wal-push "%p"')
 declare -A prefix=([walrus]=walrus [xdb]=main/pg17)
+if command -v xdb-former >/dev/null; then
+    peers+=(xdb-former) prefix[xdb-former]=main/pg17 command[xdb-former]='xdb-former wal-push "%p"'
+fi
 if command -v wal-g >/dev/null; then
     peers+=(wal-g) prefix[wal-g]=wal-g command[wal-g]='walrus daemon-client --socket /tmp/wal-g.sock wal-push %f'
 fi
@@ -107,8 +111,10 @@ start() {
     walrus | wal-g)
         WALG_S3_PREFIX=s3://walg-test/$1 env -u GOGC -u GOMEMLIMIT setpriv --reuid=postgres --regid=postgres --init-groups "$1" daemon "/tmp/$1.sock" >"/tmp/$1.log" 2>&1 &
         until [[ -S /tmp/$1.sock ]]; do sleep 0.05; done ;;
-    xdb)
-        env -u PGDATA -u AWS_ENDPOINT setpriv --reuid=postgres --regid=postgres --init-groups env HOME=/var/lib/postgresql xdb daemon >/tmp/xdb.log 2>&1 &
+    xdb | xdb-former)
+        # Neither shall find what the other one remembers.
+        find /var/lib/xdb -mindepth 1 -delete
+        env -u PGDATA -u AWS_ENDPOINT setpriv --reuid=postgres --regid=postgres --init-groups env HOME=/var/lib/postgresql "$1" daemon >/tmp/xdb.log 2>&1 &
         # Until it knows its role, which it asks each second, and has looked at the bucket.
         until postgres perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new("/var/lib/xdb/archive.sock") or exit 1; syswrite $s, "C\0\3"; sysread $s, $a, 1; exit($a ne "O")'; do sleep 0.2; done
         sleep 3 ;;
@@ -145,7 +151,7 @@ resident() { # PEER FILE
                 for my $stat (glob "/proc/[0-9]*/stat") {
                     open my $in, "<", $stat or next;
                     my ($name, $rest) = (<$in> // next) =~ /\((.*)\) \S (.*)/ or next;
-                    $sum += (split / /, $rest)[20] * 4096 if $name =~ /^$peer/ || $peer eq "xdb" && $name eq "walrus";
+                    $sum += (split / /, $rest)[20] * 4096 if $name =~ /^$peer/ || $peer =~ /^xdb/ && $name eq "walrus";
                 }
                 $peak = $sum if $sum > $peak;
             }
