@@ -11,7 +11,7 @@ use super::output::{say, show_step, table};
 use crate::config::{self, Flag};
 use crate::jobs;
 use crate::restore::{
-    self, Options, Report, Setup, SqlCheck, Step, TestLevel, Until, UntilError, is_explicit,
+    self, Setup, SqlCheck, Step, TestLevel, TestOptions, TestResult, Until, UntilError, is_explicit,
 };
 
 #[derive(Debug, Subcommand)]
@@ -92,7 +92,7 @@ impl Arguments {
         })
     }
 
-    fn options(&self, postgres: &config::Postgres) -> Result<Options, UntilError> {
+    fn options(&self, postgres: &config::Postgres) -> Result<TestOptions, UntilError> {
         let database = self.database.as_ref().unwrap_or(&postgres.database);
         let sql = self.sql.iter().map(|query| SqlCheck {
             database: database.clone(),
@@ -100,7 +100,7 @@ impl Arguments {
         });
         let text = self.until.as_deref();
         let until: Option<Until> = text.map(str::parse).transpose()?;
-        Ok(Options {
+        Ok(TestOptions {
             is_guess: text
                 .zip(until.as_ref())
                 .is_some_and(|(text, until)| !is_explicit(text, until)),
@@ -132,7 +132,7 @@ pub(crate) async fn run(arguments: Arguments, handles: &Handles) -> anyhow::Resu
         match handles.repository.get().await {
             Err(error) => {
                 let configured = TestLevel::named(&config.restore_test.level);
-                Report::not_begun(options.level.unwrap_or(configured), error.into())
+                TestResult::not_begun(options.level.unwrap_or(configured), error.into())
             }
             Ok(repository) => {
                 let setup = Setup::new(&handles.loaded, repository);
@@ -155,7 +155,7 @@ pub(crate) async fn run(arguments: Arguments, handles: &Handles) -> anyhow::Resu
     Ok(report.conclusion.into())
 }
 
-fn print(report: &Report, postgres: &config::Postgres) -> std::io::Result<()> {
+fn print(report: &TestResult, postgres: &config::Postgres) -> std::io::Result<()> {
     say(format_args!(
         "{}: restore test of {}, level {}",
         report.conclusion.word(),

@@ -223,7 +223,10 @@ async fn list(config: &Config, repository: &Repository, json: bool) -> anyhow::R
 
 /// By the running server; where it does not answer, by its control file.
 async fn own_position(config: &Config) -> anyhow::Result<ServerPosition> {
-    let sampled = cluster::Sampler::new(&config.postgres).sample().await.ok();
+    let sampled = cluster::ServerSampler::new(&config.postgres)
+        .sample()
+        .await
+        .ok();
     let (identifier, timeline, lsn) = match sampled {
         Some(sample) => (
             sample.system_identifier,

@@ -27,10 +27,10 @@ pub(crate) struct Evidence {
     /// How long a restore of `base_backup` to the end of the archive takes; `None` without a backup.
     pub forecast: Option<RestoreForecast>,
     /// The newest complete set of dumps of every database.
-    pub dump: Option<Dumped>,
+    pub dump: Option<NewestDump>,
     pub dump_error: Option<String>,
     /// The newest restore test that passed, on any node.
-    pub proof: Option<Proof>,
+    pub proof: Option<ProvenRestore>,
     pub proof_error: Option<String>,
 }
 
@@ -131,7 +131,7 @@ pub(crate) struct RestoreForecast {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Dumped {
+pub(crate) struct NewestDump {
     pub set: String,
     pub at: Timestamp,
     /// A newer set of some of the databases, which does not count.
@@ -141,7 +141,7 @@ pub(crate) struct Dumped {
 
 /// A restore test that passed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Proof {
+pub(crate) struct ProvenRestore {
     pub node: String,
     pub at: Timestamp,
     pub backup: Option<String>,

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::judge::STALE;
 use super::rpo::{LiveRpo, in_time};
-use super::{ArchiveEnd, Evidence, Line, Proof, Recoverable, RestoreForecast};
+use super::{ArchiveEnd, Evidence, Line, ProvenRestore, Recoverable, RestoreForecast};
 use crate::model::ago;
 
 /// `end` is the newest end of the archive that is known, which may be newer than the last look at the buckets.
@@ -144,7 +144,7 @@ fn proof_words(evidence: &Evidence, newest: &str, now: Timestamp) -> String {
 }
 
 /// As ": base_… to 0/A000000".
-pub(crate) fn proven(proof: &Proof) -> String {
+pub(crate) fn proven(proof: &ProvenRestore) -> String {
     match (&proof.backup, proof.lsn) {
         (Some(backup), Some(lsn)) => format!(": {backup} to {lsn}"),
         (Some(backup), None) => format!(": {backup}"),
@@ -153,7 +153,7 @@ pub(crate) fn proven(proof: &Proof) -> String {
 }
 
 /// What was archived after the proof, as "192.0 MiB of WAL was archived since".
-pub(crate) fn since_proof(proof: &Proof, end: Option<ArchiveEnd>) -> Option<String> {
+pub(crate) fn since_proof(proof: &ProvenRestore, end: Option<ArchiveEnd>) -> Option<String> {
     let (proven, end) = (proof.lsn?, end?);
     let bytes = end.lsn.0.checked_sub(proven.0)?;
     Some(match bytes {

@@ -34,7 +34,7 @@ use jiff::SignedDuration;
 pub(crate) use archive_extent::{ArchiveExtent, BackupMark, RestoreTested, Stretch, StretchKind};
 pub(crate) use client::{ask_positions, ask_state, ask_status, own_address};
 pub(crate) use evidence::{
-    ArchiveEnd, Dumped, Evidence, Proof, Recoverable, RepositoryFaults, RestoreForecast,
+    ArchiveEnd, Evidence, NewestDump, ProvenRestore, Recoverable, RepositoryFaults, RestoreForecast,
 };
 pub(crate) use headline::{is_range, proven, since_proof};
 pub(crate) use judge::PAGED;
@@ -44,10 +44,10 @@ pub(crate) use peers::{Peer, distinct, prove_by_peer, redis_claim, speaks_for_cl
 pub(crate) use pgbouncer_state::{PgBouncerCondition, PgBouncerState};
 pub(crate) use ring::{Lag, LsnRing};
 pub(crate) use rpo::{LiveRpo, Loss, Objectives, Rpo, in_time};
-pub(crate) use sample::Sampler;
+pub(crate) use sample::ServerSampler;
 pub(crate) use sample_failure::SampleFailure;
 pub(crate) use status::{Marked, Status, archive_end, evaluate};
-pub(crate) use view::{Sample, ServerRun, View, judge_primary, judge_replica};
+pub(crate) use view::{ServerRun, ServerSample, View, judge_primary, judge_replica};
 
 use crate::model::{ForgottenTimeline, Silence, Timeline};
 

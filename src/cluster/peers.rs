@@ -190,7 +190,7 @@ pub(crate) fn speaks_for_cluster(
 
 #[cfg(test)]
 mod tests {
-    use super::super::Sample;
+    use super::super::ServerSample;
     use super::*;
     use crate::model::{Lsn, Supersession, Timeline, TimelineHistory};
 
@@ -203,7 +203,7 @@ mod tests {
     fn view(in_recovery: Option<bool>, highest: u32) -> View {
         let mut view = View::default();
         if let Some(in_recovery) = in_recovery {
-            view.record_sample(Sample {
+            view.record_sample(ServerSample {
                 at: at(NOW),
                 in_recovery,
                 timeline: Timeline(1),
@@ -354,7 +354,7 @@ mod tests {
         let own = view(Some(false), 1);
         let running = |timeline: u32, in_recovery: bool, identifier: u64, history: &str| {
             let mut view = View::default();
-            view.record_sample(Sample {
+            view.record_sample(ServerSample {
                 at: at(NOW),
                 in_recovery,
                 timeline: Timeline(timeline),

@@ -5,22 +5,22 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::timeout;
 
-use super::{Sample, SampleFailure};
+use super::{SampleFailure, ServerSample};
 use crate::config;
-use crate::postgres::{self, Connection, Life, Server, Target};
+use crate::postgres::{self, Connection, Life, ServerIdentity, Target};
 
 /// For one sample, login included.
 const LIMIT: Duration = Duration::from_secs(3);
 
 /// Holds the connection between samples.
 #[derive(Debug)]
-pub(crate) struct Sampler {
+pub(crate) struct ServerSampler {
     target: Target,
     connection: Option<Connection>,
     server_ahead: SignedDuration,
 }
 
-impl Sampler {
+impl ServerSampler {
     pub(crate) fn new(postgres: &config::Postgres) -> Self {
         Self {
             target: Target::from(postgres),
@@ -38,7 +38,7 @@ impl Sampler {
     ///
     /// # Errors
     /// Why it could not be asked.
-    pub(crate) async fn sample(&mut self) -> Result<Sample, SampleFailure> {
+    pub(crate) async fn sample(&mut self) -> Result<ServerSample, SampleFailure> {
         let sampled = timeout(LIMIT, self.try_sample()).await;
         let sampled = sampled.unwrap_or_else(|_| {
             Err(SampleFailure {
@@ -52,7 +52,7 @@ impl Sampler {
         sampled
     }
 
-    async fn try_sample(&mut self) -> Result<Sample, SampleFailure> {
+    async fn try_sample(&mut self) -> Result<ServerSample, SampleFailure> {
         if let Some(connection) = self.connection.take() {
             match postgres::server(&connection).await {
                 Ok(server) => {
@@ -69,10 +69,10 @@ impl Sampler {
         Ok(self.took(&server))
     }
 
-    fn took(&mut self, server: &Server) -> Sample {
+    fn took(&mut self, server: &ServerIdentity) -> ServerSample {
         let at = Timestamp::now();
         self.server_ahead = server.now.duration_since(at);
-        Sample {
+        ServerSample {
             at,
             in_recovery: server.in_recovery,
             timeline: server.timeline,

@@ -16,7 +16,7 @@ pub(crate) const NOW: i64 = 10_000;
 
 pub(crate) fn view(in_recovery: bool, timeline: u32) -> View {
     let mut view = View::default();
-    view.record_sample(Sample {
+    view.record_sample(ServerSample {
         at: at(NOW),
         in_recovery,
         timeline: Timeline(timeline),
@@ -59,13 +59,13 @@ pub(crate) fn evidence() -> Evidence {
             based_on: "4 restore tests".to_owned(),
             throttled: false,
         }),
-        dump: Some(Dumped {
+        dump: Some(NewestDump {
             set: "20261121T120000Z".to_owned(),
             at: at(NOW - 50),
             newer_partial: None,
         }),
         dump_error: None,
-        proof: Some(Proof {
+        proof: Some(ProvenRestore {
             node: "db2".to_owned(),
             at: at(NOW - 40),
             backup: Some("base_1".to_owned()),

@@ -11,7 +11,7 @@ use crate::postgres::Life;
 
 /// What PostgreSQL said of itself at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Sample {
+pub(crate) struct ServerSample {
     pub at: Timestamp,
     pub in_recovery: bool,
     pub timeline: Timeline,
@@ -26,7 +26,7 @@ pub(crate) struct Sample {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct View {
     /// The last sample that could be taken.
-    pub sample: Option<Sample>,
+    pub sample: Option<ServerSample>,
     /// Since when sampling fails, and why; `None` while it works.
     pub failing: Option<(Timestamp, String)>,
     /// The server was known to be down since the last sample: its role must be sampled before it is served again.
@@ -77,13 +77,13 @@ impl View {
     ///
     /// A server that was down may be a fenced primary that was started again: peers and archive are asked once more before
     /// it is served. After a stall only the peers are asked again: they answer at once or are down.
-    pub(crate) fn record_sample(&mut self, sample: Sample) {
+    pub(crate) fn record_sample(&mut self, sample: ServerSample) {
         if self.sample.is_some() && self.in_recovery(sample.at).is_none() {
             self.asked_peers = false;
             self.asked_archive &= !self.down;
             self.run += 1;
         }
-        let another = |last: Sample| last.system_identifier != sample.system_identifier;
+        let another = |last: ServerSample| last.system_identifier != sample.system_identifier;
         if self.sample.is_some_and(another) {
             (self.proof, self.history) = (None, None);
         }
@@ -112,7 +112,11 @@ impl View {
     /// Takes the role that a server had a moment ago, before this process began, where it cannot be sampled; `true` when that is news.
     ///
     /// It is held as any other role is: while the server answers, and for a short silence.
-    pub(crate) fn recall(&mut self, sample: Sample, history: Option<TimelineHistory>) -> bool {
+    pub(crate) fn recall(
+        &mut self,
+        sample: ServerSample,
+        history: Option<TimelineHistory>,
+    ) -> bool {
         if self.sample.is_some() || self.failing.is_none() {
             return false;
         }
@@ -124,7 +128,7 @@ impl View {
 
     /// Takes in how far the server of `sample` has written since, by its `pg_wal`. Its role may be held for long, and another
     /// node may have been promoted from WAL behind the sample.
-    pub(crate) fn wrote(&mut self, sample: &Sample, written: Lsn) {
+    pub(crate) fn wrote(&mut self, sample: &ServerSample, written: Lsn) {
         if self.failing.is_some() && self.sample.as_ref() == Some(sample) {
             self.written = self.written.max(Some(written));
             self.judge_proof();

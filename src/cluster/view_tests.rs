@@ -6,7 +6,7 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn view(in_recovery: bool) -> View {
-    let sample = Sample {
+    let sample = ServerSample {
         at: at(100),
         in_recovery,
         timeline: Timeline(1),
@@ -72,12 +72,12 @@ fn only_a_proven_timeline_supersedes_a_primary_and_no_standby() {
     let sample = view.sample.unwrap();
     assert!(view.record_supersession(proof(2, 100)));
     // It was rewound and follows, then leads again on a timeline of its own.
-    view.record_sample(Sample {
+    view.record_sample(ServerSample {
         in_recovery: true,
         ..sample
     });
     assert_eq!(view.superseded_by, None);
-    view.record_sample(Sample {
+    view.record_sample(ServerSample {
         timeline: Timeline(3),
         ..sample
     });
@@ -92,7 +92,7 @@ fn only_a_proven_timeline_supersedes_a_primary_and_no_standby() {
     );
     // Another cluster's timelines tell nothing of this one.
     view.remember(proof(2, 100));
-    view.record_sample(Sample {
+    view.record_sample(ServerSample {
         system_identifier: 8,
         ..sample
     });
@@ -141,7 +141,7 @@ fn a_primary_that_cannot_be_sampled_is_superseded_by_what_left_it_after_the_samp
     view.wrote(&sample, Lsn(300));
     assert_eq!(view.superseded_by, Some(Timeline(2)));
     assert!(judge_primary(&view, at(102)).is_err());
-    let again = Sample {
+    let again = ServerSample {
         at: at(103),
         position: Some(Lsn(240)),
         ..sample
@@ -276,7 +276,7 @@ fn a_server_that_comes_back_is_served_once_the_others_were_asked_about_it() {
             view.failed(SampleFailure { life, reason }, at(101));
             assert_eq!(view.current_run(), None);
         }
-        view.record_sample(Sample {
+        view.record_sample(ServerSample {
             at: at(second),
             ..view.sample.unwrap()
         });
@@ -334,7 +334,7 @@ fn a_pgbouncer_that_lives_is_served_and_only_silence_is_held() {
         (Gone, 100, 101, false),
     ] {
         let mut view = view(false);
-        view.record_sample(Sample {
+        view.record_sample(ServerSample {
             at: at(now),
             ..view.sample.unwrap()
         });
@@ -382,7 +382,7 @@ fn a_server_that_refuses_a_new_daemon_keeps_the_role_of_a_moment_ago() {
     }
     let mut sampled = view(false);
     assert!(!sampled.recall(
-        Sample {
+        ServerSample {
             in_recovery: true,
             ..sample
         },

@@ -10,7 +10,7 @@ use super::key::{Key, environment_name};
 use super::keys::{KEYS, SETTINGS};
 use super::pam_env;
 use super::program_settings;
-use super::source::{Assignment, Flag, Source};
+use super::source::{Assignment, Flag, SettingSource};
 
 /// Names that begin like a key's and are none: xdb's own, and those of its lab, tests and tools.
 const OTHERS: &[&str] = &["XDB_CONFIG", "XDB_LOG", "XDB_WAL_AHEAD", "XDB_WAL_SCRATCH"];
@@ -26,7 +26,7 @@ pub(super) fn read_file(path: &Path, text: &[u8], problems: &mut Vec<Problem>) -
         let (path, line, name) = (path.to_owned(), assigned.line, name.to_owned());
         Some((
             assigned.value.as_slice(),
-            Source::EnvironmentFile { path, line, name },
+            SettingSource::EnvironmentFile { path, line, name },
         ))
     };
     seeds(look_up, problems)
@@ -41,7 +41,7 @@ pub(super) fn read_process(
         let value = process.get(name)?;
         Some((
             value.as_bytes(),
-            Source::Environment {
+            SettingSource::Environment {
                 name: name.to_owned(),
             },
         ))
@@ -51,7 +51,7 @@ pub(super) fn read_process(
 
 /// The first of a key's names that is not empty gives the value.
 fn seeds<'a>(
-    look_up: impl Fn(&str) -> Option<(&'a [u8], Source)>,
+    look_up: impl Fn(&str) -> Option<(&'a [u8], SettingSource)>,
     problems: &mut Vec<Problem>,
 ) -> Vec<Assignment> {
     let found = |key: &Key| {
@@ -80,7 +80,7 @@ pub(super) fn read_variables(
         {
             continue;
         }
-        let source = Source::Environment { name: name.clone() };
+        let source = SettingSource::Environment { name: name.clone() };
         let setting = name.strip_prefix(&settings_begin);
         let key = match (
             setting,
@@ -111,7 +111,7 @@ pub(super) fn read_variables(
 pub(super) fn read_flags(flags: &[Flag], problems: &mut Vec<Problem>) -> Vec<Assignment> {
     let mut given = Vec::new();
     for flag in flags {
-        let source = Source::Flag {
+        let source = SettingSource::Flag {
             flag: flag.flag.to_owned(),
         };
         if Key::named(flag.key).is_none() {
@@ -131,7 +131,7 @@ pub(super) fn read_flags(flags: &[Flag], problems: &mut Vec<Problem>) -> Vec<Ass
 fn as_text(
     key: &str,
     value: &[u8],
-    source: Source,
+    source: SettingSource,
     problems: &mut Vec<Problem>,
 ) -> Option<Assignment> {
     match std::str::from_utf8(value) {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::key::{Key, environment_name};
 use super::keys::{KEYS, section_names};
-use super::source::{Assignment, Source};
+use super::source::{Assignment, SettingSource};
 use super::spelling::nearest;
 
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +84,7 @@ impl ConfigError {
 
 impl Problem {
     /// A key that gets what it does not take; `got` is nothing that must stay hidden.
-    pub(super) fn value(source: &Source, key: &Key, got: &str) -> Self {
+    pub(super) fn value(source: &SettingSource, key: &Key, got: &str) -> Self {
         let expected = key.kind.expected();
         let message = format!("{source}: {} is {got}, expected {expected}", key.name);
         Self {
@@ -95,7 +95,7 @@ impl Problem {
     }
 
     /// The same for a value that came as text.
-    pub(super) fn text(source: &Source, key: &Key, text: &str) -> Self {
+    pub(super) fn text(source: &SettingSource, key: &Key, text: &str) -> Self {
         let got = match text {
             "" => "empty".to_owned(),
             text if key.kind.may_show(text) => format!("{text:?}"),
@@ -105,7 +105,7 @@ impl Problem {
     }
 
     /// A dotted name in the file, or of a flag, that is no key.
-    pub(super) fn unknown_key(source: &Source, name: &str) -> Self {
+    pub(super) fn unknown_key(source: &SettingSource, name: &str) -> Self {
         let known = KEYS.iter().map(|key| key.name.to_owned());
         let hint = nearest(name, known)
             .map_or_else(|| siblings(name), |key| format!("did you mean {key}?"));
@@ -117,7 +117,7 @@ impl Problem {
     }
 
     /// A table in the file that is no section.
-    pub(super) fn unknown_section(source: &Source, name: &str) -> Self {
+    pub(super) fn unknown_section(source: &SettingSource, name: &str) -> Self {
         let hint = match nearest(name, section_names().map(str::to_owned)) {
             Some(section) => format!("did you mean [{section}]?"),
             None => list_of_sections(),
@@ -130,7 +130,7 @@ impl Problem {
     }
 
     /// A key of the file that stands above the first section.
-    pub(super) fn outside_section(source: &Source, name: &str) -> Self {
+    pub(super) fn outside_section(source: &SettingSource, name: &str) -> Self {
         let homes: Vec<_> = KEYS
             .iter()
             .filter(|key| key.leaf() == name)
@@ -148,7 +148,7 @@ impl Problem {
     }
 
     /// A section that is no table.
-    pub(super) fn no_table(source: &Source, name: &str) -> Self {
+    pub(super) fn no_table(source: &SettingSource, name: &str) -> Self {
         Self {
             key: name.to_owned(),
             message: format!("{source}: {name} is a section, not a value"),
@@ -173,7 +173,7 @@ impl Problem {
     }
 
     /// A value that is no UTF-8.
-    pub(super) fn not_text(source: &Source, key: &str) -> Self {
+    pub(super) fn not_text(source: &SettingSource, key: &str) -> Self {
         Self {
             key: key.to_owned(),
             message: format!("{source}: the value for {key} is not UTF-8"),
@@ -225,18 +225,20 @@ impl Problem {
 }
 
 /// Shows how the key is set in the layer that `source` is of.
-fn example(source: &Source, key: &Key) -> String {
+fn example(source: &SettingSource, key: &Key) -> String {
     let (name, text) = (key.name, key.example());
     let how = match source {
-        Source::Environment { name } if !source.is_seed() => format!("{name}={text}"),
-        Source::Flag { flag } => format!("{flag} {text}"),
-        Source::File { .. } => format!(
+        SettingSource::Environment { name } if !source.is_seed() => format!("{name}={text}"),
+        SettingSource::Flag { flag } => format!("{flag} {text}"),
+        SettingSource::File { .. } => format!(
             "{} = {} in [{}]",
             key.leaf(),
             key.kind.literal(text),
             key.section()
         ),
-        Source::Default | Source::EnvironmentFile { .. } | Source::Environment { .. } => {
+        SettingSource::Default
+        | SettingSource::EnvironmentFile { .. }
+        | SettingSource::Environment { .. } => {
             return format!("correct it there, or set {name} in xdb.toml, which ranks above");
         }
     };

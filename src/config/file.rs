@@ -9,11 +9,11 @@ use toml_edit::{Document, Item, TableLike, Value as Toml};
 use super::error::{ConfigError, Problem};
 use super::key::Key;
 use super::keys::{SETTINGS, section_names};
-use super::kind::{Form, Kind};
+use super::kind::{Form, ValueKind};
 use super::notify::{self, NOTIFY};
 use super::program_settings;
 use super::serving::is_needed_to_serve;
-use super::source::{Assignment, ConfigFile, Source};
+use super::source::{Assignment, ConfigFile, SettingSource};
 use crate::model::line_of;
 
 /// What every user may do with a file.
@@ -70,7 +70,7 @@ fn is_missing(error: &std::io::Error) -> bool {
 fn is_secret(key: &str, text: &str) -> bool {
     match key.strip_prefix(SETTINGS) {
         Some(name) => program_settings::is_secret(name),
-        None if notify::is_secret(key) => Kind::Endpoint.hides(text),
+        None if notify::is_secret(key) => ValueKind::Endpoint.hides(text),
         None => Key::named(key).is_some_and(|key| key.kind.hides(text)),
     }
 }
@@ -262,11 +262,11 @@ impl Text<'_> {
     }
 
     /// The line on which `name` is set.
-    fn source(&self, table: &dyn TableLike, name: &str) -> Source {
+    fn source(&self, table: &dyn TableLike, name: &str) -> SettingSource {
         let key = table.get_key_value(name).and_then(|(key, _)| key.span());
         let item = || table.get(name).and_then(Item::span);
         let offset = key.or_else(item).map_or(0, |span| span.start);
-        Source::File {
+        SettingSource::File {
             path: self.path.to_owned(),
             line: line_of(self.text.as_bytes(), offset),
         }
@@ -283,12 +283,12 @@ fn text_of(form: Form, item: &Item) -> Option<String> {
 }
 
 /// What stands in the file instead of what was expected; a secret's value does not appear.
-fn describe(kind: Kind, item: &Item) -> String {
+fn describe(kind: ValueKind, item: &Item) -> String {
     match item.as_value() {
         Some(Toml::String(text)) if !text.value().is_empty() && kind.may_show(text.value()) => {
             format!("the text {:?}", text.value())
         }
-        Some(Toml::Integer(number)) if !matches!(kind, Kind::Secret | Kind::Endpoint) => {
+        Some(Toml::Integer(number)) if !matches!(kind, ValueKind::Secret | ValueKind::Endpoint) => {
             format!("the number {}", number.value())
         }
         _ => describe_type(item).to_owned(),

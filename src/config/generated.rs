@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use super::key::{Key, Preset, environment_name};
 use super::keys::{KEYS, SECTIONS};
-use super::kind::Kind;
+use super::kind::ValueKind;
 use super::*;
 
 const PACKAGED: &str = "packaging/xdb.toml";
@@ -137,8 +137,10 @@ fn reference() -> String {
             Preset::Unset(_) => format!("none; example: `{literal}`"),
         };
         let secret = match key.kind {
-            Kind::Secret => "; secret: the file must not be readable by every user (mode 0640)",
-            Kind::Endpoint => {
+            ValueKind::Secret => {
+                "; secret: the file must not be readable by every user (mode 0640)"
+            }
+            ValueKind::Endpoint => {
                 "; a URL is a secret: the file must not be readable by every user (mode 0640)"
             }
             _ => "",
@@ -200,14 +202,18 @@ fn load_text(text: &str) -> Loaded {
 #[test]
 fn as_shipped_it_sets_nothing() {
     let effective = load_text(&packaged()).effective();
-    assert!(effective.iter().all(|it| it.source == Source::Default));
+    assert!(
+        effective
+            .iter()
+            .all(|it| it.source == SettingSource::Default)
+    );
 }
 
 #[test]
 fn uncommented_it_sets_every_key() {
     let loaded = load_text(&uncommented(&packaged()));
     for effective in loaded.effective() {
-        let is_of_file = matches!(effective.source, Source::File { .. });
+        let is_of_file = matches!(effective.source, SettingSource::File { .. });
         assert!(is_of_file, "{}", effective.key);
     }
     // Everything in the typed configuration comes from some key.

@@ -1,12 +1,12 @@
 //! What a key and a section of the configuration are.
 
-use super::kind::Kind;
+use super::kind::ValueKind;
 
 /// One key.
 pub(super) struct Key {
-    /// Section, dot, name.
+    /// SettingsSection, dot, name.
     pub name: &'static str,
-    pub kind: Kind,
+    pub kind: ValueKind,
     pub preset: Preset,
     /// Names that give the value in `/etc/environment` and in the process's own environment, best first.
     pub seeds: &'static [&'static str],
@@ -16,7 +16,7 @@ pub(super) struct Key {
 }
 
 /// One section.
-pub(super) struct Section {
+pub(super) struct SettingsSection {
     pub name: &'static str,
     /// One line for users, in the files that the table is written to.
     #[cfg(test)]

@@ -11,8 +11,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::faults::Faults;
-use super::key::{Key, Preset, Section};
-use super::kind::Kind;
+use super::key::{Key, Preset, SettingsSection};
+use super::kind::ValueKind;
 use super::receivers::{Endpoint, Notify};
 use super::table::{Values, settings};
 

@@ -11,7 +11,7 @@ use super::receivers::Endpoint;
 use crate::model::may_hold_password;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ValueKind {
     /// One line without blanks at its ends.
     Text,
     /// Becomes a part of object names and Redis keys.
@@ -52,7 +52,7 @@ pub(super) enum Form {
 }
 
 /// A parsed value.
-pub(super) enum Value {
+pub(super) enum SettingValue {
     /// Also names, choices, URLs and repositories.
     Text(String),
     Path(PathBuf),
@@ -64,7 +64,7 @@ pub(super) enum Value {
     Endpoint(Endpoint),
 }
 
-impl Kind {
+impl ValueKind {
     /// Whether `text`, a value of this kind, must stay hidden.
     pub(super) fn hides(self, text: &str) -> bool {
         self == Self::Secret || self == Self::Endpoint && !text.starts_with('/')
@@ -138,35 +138,35 @@ impl Kind {
 
     /// Parses `text`; an integer or a boolean comes as its decimal digits or its word.
     ///
-    /// `None` when it is not what [`Kind::expected`] says.
-    pub(super) fn parse(self, text: &str) -> Option<Value> {
+    /// `None` when it is not what [`ValueKind::expected`] says.
+    pub(super) fn parse(self, text: &str) -> Option<SettingValue> {
         let one_line = !text.is_empty() && !text.contains(char::is_control);
         let plain = one_line && text.trim() == text;
-        let as_text = |good: bool| good.then(|| Value::Text(text.to_owned()));
+        let as_text = |good: bool| good.then(|| SettingValue::Text(text.to_owned()));
         match self {
             Self::Text => as_text(plain),
             Self::Name => as_text(is_name(text)),
             Self::Path => {
-                (one_line && text.starts_with('/')).then(|| Value::Path(PathBuf::from(text)))
+                (one_line && text.starts_with('/')).then(|| SettingValue::Path(PathBuf::from(text)))
             }
-            Self::PathOrSystem if text == "system" => Some(Value::Path(PathBuf::from(text))),
+            Self::PathOrSystem if text == "system" => Some(SettingValue::Path(PathBuf::from(text))),
             Self::PathOrSystem => Self::Path.parse(text),
             Self::Port => number(text)?
                 .try_into()
                 .ok()
                 .filter(|port| *port > 0)
-                .map(Value::Port),
-            Self::Count => number(text).map(Value::Count),
+                .map(SettingValue::Port),
+            Self::Count => number(text).map(SettingValue::Count),
             Self::Duration => parse_duration(text)
                 .filter(|duration| !duration.is_zero())
-                .map(Value::Duration),
-            Self::DurationOrZero => parse_duration(text).map(Value::Duration),
-            Self::Switch => parse_switch(text).map(Value::Switch),
+                .map(SettingValue::Duration),
+            Self::DurationOrZero => parse_duration(text).map(SettingValue::Duration),
+            Self::Switch => parse_switch(text).map(SettingValue::Switch),
             Self::Choice(choices) => as_text(choices.contains(&text)),
-            Self::Secret => one_line.then(|| Value::Secret(SecretString::from(text))),
+            Self::Secret => one_line.then(|| SettingValue::Secret(SecretString::from(text))),
             Self::Url => as_text(plain && is_url(text)),
             Self::Endpoint => (Self::Path.parse(text).is_some() || plain && is_endpoint(text))
-                .then(|| Value::Endpoint(Endpoint::of(text))),
+                .then(|| SettingValue::Endpoint(Endpoint::of(text))),
             Self::RedisUrl => as_text(is_redis_url(text)),
             Self::Repository => as_text(is_repository(text)),
             Self::Listen => as_text(text.parse::<std::net::SocketAddr>().is_ok()),
@@ -253,7 +253,7 @@ fn is_host(text: &str) -> bool {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => !host.is_empty() && host.chars().all(in_host),
     };
-    good_host && Kind::Port.parse(port).is_some()
+    good_host && ValueKind::Port.parse(port).is_some()
 }
 
 /// The prefix is never empty and never xdb's own: WAL-G's retention deletes what it finds below it.

@@ -6,59 +6,79 @@ use secrecy::ExposeSecret;
 use super::*;
 
 /// What was parsed, as text.
-fn shown(kind: Kind, text: &str) -> Option<String> {
+fn shown(kind: ValueKind, text: &str) -> Option<String> {
     Some(match kind.parse(text)? {
-        Value::Text(text) => text,
-        Value::Path(path) => path.display().to_string(),
-        Value::Port(port) => port.to_string(),
-        Value::Count(count) => count.to_string(),
-        Value::Duration(duration) => format!("{duration:?}"),
-        Value::Switch(switch) => switch.to_string(),
-        Value::Secret(secret) => secret.expose_secret().to_owned(),
-        Value::Endpoint(Endpoint::Url(url)) => url.expose_secret().to_owned(),
-        Value::Endpoint(Endpoint::File(path)) => path.display().to_string(),
+        SettingValue::Text(text) => text,
+        SettingValue::Path(path) => path.display().to_string(),
+        SettingValue::Port(port) => port.to_string(),
+        SettingValue::Count(count) => count.to_string(),
+        SettingValue::Duration(duration) => format!("{duration:?}"),
+        SettingValue::Switch(switch) => switch.to_string(),
+        SettingValue::Secret(secret) => secret.expose_secret().to_owned(),
+        SettingValue::Endpoint(Endpoint::Url(url)) => url.expose_secret().to_owned(),
+        SettingValue::Endpoint(Endpoint::File(path)) => path.display().to_string(),
     })
 }
 
 #[test]
 fn what_a_kind_takes_is_kept() {
-    let choices = Kind::Choice(&["lz4", "none"]);
+    let choices = ValueKind::Choice(&["lz4", "none"]);
     for (kind, text, value) in [
-        (Kind::Text, "a b", "a b"),
-        (Kind::Name, "main-2", "main-2"),
-        (Kind::Name, "123456789012", "123456789012"),
-        (Kind::Path, "/a b/", "/a b/"),
-        (Kind::Endpoint, "/etc/xdb/x.url", "/etc/xdb/x.url"),
+        (ValueKind::Text, "a b", "a b"),
+        (ValueKind::Name, "main-2", "main-2"),
+        (ValueKind::Name, "123456789012", "123456789012"),
+        (ValueKind::Path, "/a b/", "/a b/"),
+        (ValueKind::Endpoint, "/etc/xdb/x.url", "/etc/xdb/x.url"),
         (
-            Kind::Endpoint,
+            ValueKind::Endpoint,
             "https://hc-ping.example/a?b=1",
             "https://hc-ping.example/a?b=1",
         ),
-        (Kind::Port, "1", "1"),
-        (Kind::Port, "65535", "65535"),
-        (Kind::Count, "0", "0"),
-        (Kind::Duration, "90s", "90s"),
-        (Kind::Duration, "5m", "300s"),
-        (Kind::DurationOrZero, "0s", "0ns"),
-        (Kind::DurationOrZero, "2m", "120s"),
-        (Kind::Duration, "1h 30m", "5400s"),
-        (Kind::Duration, "2 hours", "7200s"),
-        (Kind::Switch, "true", "true"),
-        (Kind::Switch, "False", "false"),
-        (Kind::Switch, "1", "true"),
+        (ValueKind::Port, "1", "1"),
+        (ValueKind::Port, "65535", "65535"),
+        (ValueKind::Count, "0", "0"),
+        (ValueKind::Duration, "90s", "90s"),
+        (ValueKind::Duration, "5m", "300s"),
+        (ValueKind::DurationOrZero, "0s", "0ns"),
+        (ValueKind::DurationOrZero, "2m", "120s"),
+        (ValueKind::Duration, "1h 30m", "5400s"),
+        (ValueKind::Duration, "2 hours", "7200s"),
+        (ValueKind::Switch, "true", "true"),
+        (ValueKind::Switch, "False", "false"),
+        (ValueKind::Switch, "1", "true"),
         (choices, "none", "none"),
-        (Kind::Secret, " p#$ ", " p#$ "),
-        (Kind::Url, "http://10.0.0.1:9000", "http://10.0.0.1:9000"),
-        (Kind::Url, "https://[::1]:9000/s3", "https://[::1]:9000/s3"),
-        (Kind::RedisUrl, "redis://management", "redis://management"),
+        (ValueKind::Secret, " p#$ ", " p#$ "),
         (
-            Kind::RedisUrl,
+            ValueKind::Url,
+            "http://10.0.0.1:9000",
+            "http://10.0.0.1:9000",
+        ),
+        (
+            ValueKind::Url,
+            "https://[::1]:9000/s3",
+            "https://[::1]:9000/s3",
+        ),
+        (
+            ValueKind::RedisUrl,
+            "redis://management",
+            "redis://management",
+        ),
+        (
+            ValueKind::RedisUrl,
             "redis://10.0.2.20:6379/1",
             "redis://10.0.2.20:6379/1",
         ),
-        (Kind::RedisUrl, "redis://[::1]:6379", "redis://[::1]:6379"),
-        (Kind::RedisUrl, "redis://[::1]", "redis://[::1]"),
-        (Kind::RedisUrl, "rediss://a:6380/2", "rediss://a:6380/2"),
+        (
+            ValueKind::RedisUrl,
+            "redis://[::1]:6379",
+            "redis://[::1]:6379",
+        ),
+        (ValueKind::RedisUrl, "redis://[::1]", "redis://[::1]"),
+        (
+            ValueKind::RedisUrl,
+            "rediss://a:6380/2",
+            "rediss://a:6380/2",
+        ),
     ] {
         assert_eq!(
             shown(kind, text).as_deref(),
@@ -71,23 +91,26 @@ fn what_a_kind_takes_is_kept() {
 #[test]
 fn what_a_kind_does_not_take_is_refused() {
     for (kind, texts) in [
-        (Kind::Text, &["", " a", "a\t", "a\nb", "a\0"][..]),
-        (Kind::Name, &["", "Main", "a_b", "a/b", "-a", "a-", "é"]),
-        (Kind::Path, &["", "a", "./a", "~/a", "/a\n"]),
+        (ValueKind::Text, &["", " a", "a\t", "a\nb", "a\0"][..]),
         (
-            Kind::Port,
+            ValueKind::Name,
+            &["", "Main", "a_b", "a/b", "-a", "a-", "é"],
+        ),
+        (ValueKind::Path, &["", "a", "./a", "~/a", "/a\n"]),
+        (
+            ValueKind::Port,
             &["", "0", "65536", "+1", "-1", "1 ", "0x10", "99999999999"],
         ),
-        (Kind::Count, &["", "-1", "1.5", "4294967296"]),
+        (ValueKind::Count, &["", "-1", "1.5", "4294967296"]),
         (
-            Kind::Duration,
+            ValueKind::Duration,
             &["", "5", "0s", "-5m", "5 moons", "1d", "1mo"],
         ),
-        (Kind::Switch, &["", "yes", "on", "2"]),
-        (Kind::Choice(&["lz4"]), &["", "LZ4", "lz"]),
-        (Kind::Secret, &["", "a\r"]),
+        (ValueKind::Switch, &["", "yes", "on", "2"]),
+        (ValueKind::Choice(&["lz4"]), &["", "LZ4", "lz"]),
+        (ValueKind::Secret, &["", "a\r"]),
         (
-            Kind::Url,
+            ValueKind::Url,
             &[
                 "",
                 "s3.example.com",
@@ -99,7 +122,7 @@ fn what_a_kind_does_not_take_is_refused() {
             ],
         ),
         (
-            Kind::RedisUrl,
+            ValueKind::RedisUrl,
             &[
                 "",
                 "management:6379",
@@ -166,18 +189,18 @@ fn a_schedule_comes_at_some_time() {
         ("0 0 31 4,6,9,11 *", false),
         ("whenever", false),
     ] {
-        assert_eq!(Kind::Schedule.parse(text).is_some(), good, "{text}");
+        assert_eq!(ValueKind::Schedule.parse(text).is_some(), good, "{text}");
     }
 }
 
 proptest! {
     #[test]
     fn no_text_makes_a_kind_panic(text in any::<String>()) {
-        let choices = Kind::Choice(&["lz4"]);
+        let choices = ValueKind::Choice(&["lz4"]);
         for kind in [
-            Kind::Text, Kind::Name, Kind::Path, Kind::Port, Kind::Count, Kind::Duration,
-            Kind::Switch, choices, Kind::Secret, Kind::Url, Kind::RedisUrl, Kind::Repository,
-            Kind::Listen, Kind::Schedule,
+            ValueKind::Text, ValueKind::Name, ValueKind::Path, ValueKind::Port, ValueKind::Count, ValueKind::Duration,
+            ValueKind::Switch, choices, ValueKind::Secret, ValueKind::Url, ValueKind::RedisUrl, ValueKind::Repository,
+            ValueKind::Listen, ValueKind::Schedule,
         ] {
             kind.parse(&text);
         }

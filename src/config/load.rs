@@ -14,11 +14,11 @@ use super::error::{ConfigError, Problem};
 use super::file;
 use super::key::{Key, Preset, environment_name};
 use super::keys::{Config, KEYS, SETTINGS};
-use super::kind::Value;
+use super::kind::SettingValue;
 use super::notify;
 use super::program_settings;
 use super::serving::{faults_of, is_needed_to_serve};
-use super::source::{Assignment, Source, Sources};
+use super::source::{Assignment, SettingSource, Sources};
 use super::table::Values;
 
 const MASK: &str = "********";
@@ -42,7 +42,7 @@ pub struct Effective {
     pub key: String,
     /// As it was written; `********` for a secret; `None` when it is not set.
     pub value: Option<String>,
-    pub source: Source,
+    pub source: SettingSource,
 }
 
 impl Loaded {
@@ -85,7 +85,7 @@ impl Loaded {
                     let hides = key.kind.hides(&value);
                     masked(value, hides)
                 }),
-                source: source.unwrap_or(Source::Default),
+                source: source.unwrap_or(SettingSource::Default),
             });
             let ends_section = KEYS
                 .get(index + 1)
@@ -338,15 +338,17 @@ fn strengthen_sslmode(chosen: &mut BTreeMap<String, Assignment>) {
 }
 
 /// Unset, `archive.rpo_critical` is three times the objective.
-fn with_rpo_critical(mut values: BTreeMap<&'static str, Value>) -> BTreeMap<&'static str, Value> {
-    if let Some(Value::Duration(objective)) = values.get("archive.rpo_objective") {
-        let critical = Value::Duration(objective.saturating_mul(3));
+fn with_rpo_critical(
+    mut values: BTreeMap<&'static str, SettingValue>,
+) -> BTreeMap<&'static str, SettingValue> {
+    if let Some(SettingValue::Duration(objective)) = values.get("archive.rpo_objective") {
+        let critical = SettingValue::Duration(objective.saturating_mul(3));
         values.entry("archive.rpo_critical").or_insert(critical);
     }
     values
 }
 
-fn value_of(key: &Key, chosen: &BTreeMap<String, Assignment>) -> Option<(String, Source)> {
+fn value_of(key: &Key, chosen: &BTreeMap<String, Assignment>) -> Option<(String, SettingSource)> {
     if let Some(given) = chosen.get(key.name) {
         return Some((given.text.clone(), given.source.clone()));
     }
@@ -355,7 +357,7 @@ fn value_of(key: &Key, chosen: &BTreeMap<String, Assignment>) -> Option<(String,
         Preset::KernelHostName(_) => kernel_host_name(),
         Preset::Unset(_) => return None,
     };
-    Some((default, Source::Default))
+    Some((default, SettingSource::Default))
 }
 
 /// What `uname -n` prints.

@@ -49,4 +49,4 @@ pub use keys::{
 pub use load::{Effective, Loaded, load, load_to_serve};
 pub use receivers::{Endpoint, Notify, NotifyFormat};
 pub use repository_settings::RepositorySettings;
-pub use source::{ConfigFile, DEFAULT_FILE, Flag, Source, Sources, usual_state_directory};
+pub use source::{ConfigFile, DEFAULT_FILE, Flag, SettingSource, Sources, usual_state_directory};

@@ -15,9 +15,9 @@ use std::path::PathBuf;
 use toml_edit::{Item, TableLike};
 
 use super::error::Problem;
-use super::kind::{Kind, Value};
+use super::kind::{SettingValue, ValueKind};
 use super::receivers::{Endpoint, Notify, NotifyFormat};
-use super::source::{Assignment, Source};
+use super::source::{Assignment, SettingSource};
 use super::table::Field;
 use crate::model::Severity;
 
@@ -25,21 +25,21 @@ use crate::model::Severity;
 pub(super) const NOTIFY: &str = "notify";
 
 /// The keys of a table, with an example.
-const KEYS: [(&str, Kind, &str); 6] = [
-    ("name", Kind::Name, "pager"),
+const KEYS: [(&str, ValueKind, &str); 6] = [
+    ("name", ValueKind::Name, "pager"),
     (
         "format",
-        Kind::Choice(&["json", "slack", "pagerduty", "alertmanager"]),
+        ValueKind::Choice(&["json", "slack", "pagerduty", "alertmanager"]),
         "slack",
     ),
-    ("url", Kind::Endpoint, "/etc/xdb/slack.url"),
-    ("token_file", Kind::Path, "/etc/xdb/pagerduty.key"),
+    ("url", ValueKind::Endpoint, "/etc/xdb/slack.url"),
+    ("token_file", ValueKind::Path, "/etc/xdb/pagerduty.key"),
     (
         "minimum_severity",
-        Kind::Choice(&["unknown", "warning", "critical"]),
+        ValueKind::Choice(&["unknown", "warning", "critical"]),
         "critical",
     ),
-    ("ca_cert_file", Kind::Path, "/etc/xdb/receivers-ca.pem"),
+    ("ca_cert_file", ValueKind::Path, "/etc/xdb/receivers-ca.pem"),
 ];
 const NEEDED: [&str; 3] = ["name", "format", "url"];
 
@@ -51,8 +51,8 @@ pub(super) fn is_secret(key: &str) -> bool {
 /// Reads all tables. Each value becomes an assignment to `notify.{name}.{key}`.
 pub(super) fn read(
     item: &Item,
-    source_of: impl Fn(&dyn TableLike, &str) -> Source,
-    text_of: impl Fn(Kind, &Item) -> Option<String>,
+    source_of: impl Fn(&dyn TableLike, &str) -> SettingSource,
+    text_of: impl Fn(ValueKind, &Item) -> Option<String>,
     given: &mut Vec<Assignment>,
     problems: &mut Vec<Problem>,
 ) {
@@ -111,7 +111,7 @@ pub(super) fn receivers(chosen: &BTreeMap<String, Assignment>) -> Vec<Notify> {
         .keys()
         .filter_map(|key| key.strip_prefix("notify.")?.strip_suffix(".name"));
     let receiver = |name: &str| {
-        let value = |leaf: &str| -> Option<Value> {
+        let value = |leaf: &str| -> Option<SettingValue> {
             let (_, kind, _) = KEYS.iter().find(|(name, ..)| *name == leaf)?;
             let given = chosen.get(&format!("{NOTIFY}.{name}.{leaf}"))?;
             kind.parse(&given.text)
@@ -134,7 +134,7 @@ fn key_of(leaf: &str) -> String {
     format!("{NOTIFY}.{leaf}")
 }
 
-fn unknown(source: &Source, leaf: &str) -> Problem {
+fn unknown(source: &SettingSource, leaf: &str) -> Problem {
     let names = KEYS.map(|(name, ..)| name);
     Problem {
         key: key_of(leaf),
@@ -143,7 +143,7 @@ fn unknown(source: &Source, leaf: &str) -> Problem {
     }
 }
 
-fn wrong(source: &Source, leaf: &str, kind: Kind, example: &str) -> Problem {
+fn wrong(source: &SettingSource, leaf: &str, kind: ValueKind, example: &str) -> Problem {
     Problem {
         key: key_of(leaf),
         message: format!(
@@ -154,7 +154,7 @@ fn wrong(source: &Source, leaf: &str, kind: Kind, example: &str) -> Problem {
     }
 }
 
-fn incomplete(source: &Source, missing: &str) -> Problem {
+fn incomplete(source: &SettingSource, missing: &str) -> Problem {
     Problem {
         key: key_of(missing),
         message: format!("{source}: a table [[{NOTIFY}]] has no {missing}"),
@@ -162,7 +162,7 @@ fn incomplete(source: &Source, missing: &str) -> Problem {
     }
 }
 
-fn twice(source: &Source, name: &str) -> Problem {
+fn twice(source: &SettingSource, name: &str) -> Problem {
     Problem {
         key: key_of("name"),
         message: format!("{source}: two tables [[{NOTIFY}]] are named {name}"),

@@ -4,7 +4,7 @@
 
 use super::error::Problem;
 use super::keys::SETTINGS;
-use super::source::Source;
+use super::source::SettingSource;
 
 /// Settings of WAL-G that begin with neither `WALG_` nor `S3_`.
 const OTHERS: &[&str] = &[
@@ -66,7 +66,7 @@ const OWN: &[(&str, &str)] = &[
 ];
 
 /// Says why `name`, which comes from `source`, is no further setting; `None` when it is one.
-pub(super) fn judge_name(source: &Source, name: &str) -> Option<Problem> {
+pub(super) fn judge_name(source: &SettingSource, name: &str) -> Option<Problem> {
     let key = format!("{SETTINGS}{name}");
     if let Some((_, instead)) = OWN.iter().find(|(own, _)| *own == name) {
         let message = format!("{source}: {key} is not free: xdb itself tells the program");
@@ -94,7 +94,7 @@ pub(super) fn judge_name(source: &Source, name: &str) -> Option<Problem> {
 }
 
 /// Says why a value is none that can be passed on; `got` describes it without showing it.
-pub(super) fn wrong_value(source: &Source, name: &str, got: &str) -> Problem {
+pub(super) fn wrong_value(source: &SettingSource, name: &str, got: &str) -> Problem {
     Problem {
         key: format!("{SETTINGS}{name}"),
         message: format!(
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn settings_of_walg_are_free_and_xdbs_own_are_not() {
-        let source = Source::Default;
+        let source = SettingSource::Default;
         for good in [
             "WALG_UPLOAD_CONCURRENCY",
             "WALG_PREFETCH_DIR",

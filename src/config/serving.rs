@@ -6,7 +6,7 @@ use super::error::Problem;
 use super::faults::Faults;
 use super::key::{Key, environment_name};
 use super::keys::{KEYS, section_names};
-use super::kind::Kind;
+use super::kind::ValueKind;
 use super::notify::NOTIFY;
 use super::spelling::nearest;
 
@@ -110,7 +110,7 @@ fn guarded_section(key: &str) -> Option<&'static str> {
 /// whether it ends early. Archiving must not stop because of it.
 fn is_harmless(key: &Key) -> bool {
     const HARMLESS: &[&str] = &["archive.switch_wal", "archive.compression"];
-    let is_limit = matches!(key.kind, Kind::Duration | Kind::Count);
+    let is_limit = matches!(key.kind, ValueKind::Duration | ValueKind::Count);
     HARMLESS.contains(&key.name) || matches!(key.section(), "archive" | "dump") && is_limit
 }
 

@@ -98,7 +98,7 @@ impl fmt::Debug for Flag {
 
 /// Where an effective value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum SettingSource {
     Default,
     /// A seed name in `/etc/environment`.
     EnvironmentFile {
@@ -119,7 +119,7 @@ pub enum Source {
     },
 }
 
-impl Source {
+impl SettingSource {
     /// Orders the layers: the higher one wins.
     pub(super) fn rank(&self) -> u8 {
         match self {
@@ -139,7 +139,7 @@ impl Source {
 }
 
 /// As an operator would look for it: `/etc/xdb/xdb.toml:12`, `XDB_POSTGRES_PORT`, `--repository`.
-impl fmt::Display for Source {
+impl fmt::Display for SettingSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -171,7 +171,7 @@ pub(super) struct Assignment {
     /// Dotted.
     pub key: String,
     pub text: String,
-    pub source: Source,
+    pub source: SettingSource,
 }
 
 /// Without the value, which may be secret.

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::kind::Value;
+use super::kind::SettingValue;
 use super::receivers::Endpoint;
 
 /// Makes each section's struct, `Config`, `SECTIONS` and `KEYS` of one table.
 macro_rules! settings {
     ($(
         #[doc = $section_about:literal] $(#[$section_meta:meta])*
-        $section:ident: $Section:ident {
+        $section:ident: $SettingsSection:ident {
             $(
                 #[doc = $about:literal] $(#[doc = $more:literal])*
                 $field:ident: $type:ty = $kind:ident $(($choices:expr))?, $preset:ident($text:literal)
@@ -26,7 +26,7 @@ macro_rules! settings {
             #[doc = $section_about]
             $(#[$section_meta])*
             #[derive(Debug, Clone)]
-            pub struct $Section {
+            pub struct $SettingsSection {
                 $(
                     #[doc = $about]
                     $(#[doc = $more])*
@@ -39,7 +39,7 @@ macro_rules! settings {
         /// One node's whole configuration; its `Debug` shows no secret.
         #[derive(Debug, Clone)]
         pub struct Config {
-            $(#[doc = $section_about] pub $section: $Section,)*
+            $(#[doc = $section_about] pub $section: $SettingsSection,)*
             /// Receivers of alerts beside Redis.
             pub notify: Vec<Notify>,
             /// Empty but in a daemon that serves with wrong values.
@@ -51,7 +51,7 @@ macro_rules! settings {
             /// and full.
             pub(super) fn new(mut values: Values) -> Self {
                 Self {
-                    $($section: $Section {
+                    $($section: $SettingsSection {
                         $($field: values.take(concat!(stringify!($section), ".", stringify!($field))),)*
                         $($rest: Default::default(),)?
                     },)*
@@ -61,8 +61,8 @@ macro_rules! settings {
             }
         }
 
-        pub(super) const SECTIONS: &[Section] = &[
-            $(Section {
+        pub(super) const SECTIONS: &[SettingsSection] = &[
+            $(SettingsSection {
                 name: stringify!($section),
                 #[cfg(test)]
                 about: $section_about.trim_ascii_start(),
@@ -72,7 +72,7 @@ macro_rules! settings {
         pub(super) const KEYS: &[Key] = &[
             $($(Key {
                 name: concat!(stringify!($section), ".", stringify!($field)),
-                kind: Kind::$kind $(($choices))?,
+                kind: ValueKind::$kind $(($choices))?,
                 preset: Preset::$preset($text),
                 seeds: &[$($($seed),*)?],
                 #[cfg(test)]
@@ -84,7 +84,7 @@ macro_rules! settings {
 pub(super) use settings;
 
 /// Parsed values by dotted name, of every key that is set or has a default.
-pub(super) struct Values(pub BTreeMap<&'static str, Value>);
+pub(super) struct Values(pub BTreeMap<&'static str, SettingValue>);
 
 impl Values {
     pub(super) fn take<T: Field>(&mut self, key: &str) -> T {
@@ -96,11 +96,11 @@ impl Values {
 /// A type that a setting can have.
 pub(super) trait Field: Sized {
     /// `None` when the value is of another kind, or when there has to be one.
-    fn from_value(value: Option<Value>) -> Option<Self>;
+    fn from_value(value: Option<SettingValue>) -> Option<Self>;
 }
 
 impl<T: Field> Field for Option<T> {
-    fn from_value(value: Option<Value>) -> Option<Self> {
+    fn from_value(value: Option<SettingValue>) -> Option<Self> {
         match value {
             None => Some(None),
             value => T::from_value(value).map(Some),
@@ -109,9 +109,9 @@ impl<T: Field> Field for Option<T> {
 }
 
 impl Field for Endpoint {
-    fn from_value(value: Option<Value>) -> Option<Self> {
+    fn from_value(value: Option<SettingValue>) -> Option<Self> {
         match value? {
-            Value::Endpoint(endpoint) => Some(endpoint),
+            SettingValue::Endpoint(endpoint) => Some(endpoint),
             _ => None,
         }
     }
@@ -120,9 +120,9 @@ impl Field for Endpoint {
 macro_rules! field {
     ($($type:ty = $kind:ident),*) => {$(
         impl Field for $type {
-            fn from_value(value: Option<Value>) -> Option<Self> {
+            fn from_value(value: Option<SettingValue>) -> Option<Self> {
                 match value? {
-                    Value::$kind(value) => Some(value),
+                    SettingValue::$kind(value) => Some(value),
                     _ => None,
                 }
             }
@@ -136,7 +136,7 @@ field! {
 
 /// Hosts between commas, each as `host:port`; the port of a host without one is xdb's own.
 impl Field for Vec<String> {
-    fn from_value(value: Option<Value>) -> Option<Self> {
+    fn from_value(value: Option<SettingValue>) -> Option<Self> {
         let text = Option::<String>::from_value(value)?.unwrap_or_default();
         let hosts = text
             .split(',')

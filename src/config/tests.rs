@@ -126,7 +126,7 @@ fn nothing_at_all_gives_the_defaults() {
     assert!(
         effective
             .iter()
-            .all(|effective| effective.source == Source::Default)
+            .all(|effective| effective.source == SettingSource::Default)
     );
     assert_eq!(warnings, [] as [&str; 0]);
     assert_eq!(machine.shown("s3.region"), (None, "default".to_owned()));

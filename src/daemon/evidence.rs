@@ -9,8 +9,8 @@ use tokio::time::timeout;
 use super::archive_extent::{extent, restore_tests};
 use super::repository_faults::find_faults;
 use crate::cluster::{
-    ArchiveEnd, ArchiveExtent, Dumped, Evidence, Knowledge, Proof, Recoverable, RepositoryFaults,
-    RestoreForecast,
+    ArchiveEnd, ArchiveExtent, Evidence, Knowledge, NewestDump, ProvenRestore, Recoverable,
+    RepositoryFaults, RestoreForecast,
 };
 use crate::config::Config;
 use crate::dump::Dumps;
@@ -110,7 +110,7 @@ pub(super) async fn look(
     evidence.dump_error = dump.as_ref().err().map(|error| log::chain(error));
     evidence.dump = dump.ok().and_then(|newest| {
         let (set, at) = newest.full?;
-        Some(Dumped {
+        Some(NewestDump {
             set: set.to_string(),
             at,
             newer_partial: newest.partial.map(|set| set.to_string()),
@@ -236,7 +236,11 @@ async fn tests(
 
 impl Tests {
     /// The newest that proves its backup, of the cluster `system_identifier` where that is known; `newest_backup` is to be proven.
-    fn newest(&self, system_identifier: Option<u64>, newest_backup: Option<&str>) -> Option<Proof> {
+    fn newest(
+        &self,
+        system_identifier: Option<u64>,
+        newest_backup: Option<&str>,
+    ) -> Option<ProvenRestore> {
         let is_of = |theirs: Option<u64>| {
             system_identifier.is_none() || theirs.is_none() || theirs == system_identifier
         };
@@ -249,7 +253,7 @@ impl Tests {
         let newest_backup_proven = newest_backup.map(is_proven);
         if let Some(proof) = all.next() {
             let report = &proof.report.fields;
-            return Some(Proof {
+            return Some(ProvenRestore {
                 node: proof.node.clone(),
                 at: proof.finished_at(),
                 backup: Some(proof.backup.clone()),
@@ -267,7 +271,7 @@ impl Tests {
         };
         let report = &report.fields;
         let backup = report.backup.as_deref();
-        Some(Proof {
+        Some(ProvenRestore {
             node: success.node.clone(),
             at: success.finished_at(),
             backup: backup.map(str::to_owned),

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::every;
-use crate::cluster::Sample;
+use crate::cluster::ServerSample;
 use crate::config;
 use crate::log;
 use crate::model::{Lsn, SegmentSize, Timeline, WalSegment};
@@ -31,7 +31,7 @@ pub(super) async fn keep(node: &Node) {
         ticks.tick().await;
         let view = node.view.borrow().clone();
         // Also once it ended: what it archived last is as true then, and a mark never moves back.
-        let leads = |sample: &Sample| !sample.in_recovery && view.superseded_by.is_none();
+        let leads = |sample: &ServerSample| !sample.in_recovery && view.superseded_by.is_none();
         let Some(sample) = view.sample.filter(leads) else {
             set = None;
             continue;
@@ -88,7 +88,7 @@ impl Server {
     async fn last_archived(
         &mut self,
         settings: &config::Postgres,
-        sample: Sample,
+        sample: ServerSample,
     ) -> Option<(WalSegment, SegmentSize)> {
         let asked = timeout(LIMIT, self.ask(settings)).await;
         let known = self.known?;

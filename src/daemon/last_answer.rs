@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::every;
-use crate::cluster::{Sample, View, judge_primary, judge_replica};
+use crate::cluster::{ServerSample, View, judge_primary, judge_replica};
 use crate::postgres::postmaster_run;
 use crate::process;
 use crate::repository::own_history;
@@ -95,7 +95,7 @@ pub(super) async fn recall(node: &Node, views: &watch::Sender<View>) {
     let Some((history, last)) = process::on_a_thread(read).await else {
         return;
     };
-    let sample = Sample {
+    let sample = ServerSample {
         at: last.at,
         in_recovery: last.in_recovery,
         timeline: last.timeline,

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::systemd::Liveness;
 use super::{Senders, every};
 use crate::checks::PgBouncerWatch;
-use crate::cluster::{PgBouncerCondition, Sample, Sampler, View};
+use crate::cluster::{PgBouncerCondition, ServerSample, ServerSampler, View};
 use crate::config;
 use crate::model::TimelineHistory;
 use crate::postgres;
@@ -22,7 +22,7 @@ pub(super) async fn roles(
     Senders { view: views, known }: Senders,
     liveness: Arc<Liveness>,
 ) {
-    let mut sampler = Sampler::new(&postgres);
+    let mut sampler = ServerSampler::new(&postgres);
     let mut ticks = every(1);
     loop {
         ticks.tick().await;
@@ -50,7 +50,7 @@ pub(super) async fn roles(
 }
 
 /// The ancestors of the timeline of `sample`, read once a timeline.
-fn own_history(data: &Path, before: &View, sample: Sample) -> Option<TimelineHistory> {
+fn own_history(data: &Path, before: &View, sample: ServerSample) -> Option<TimelineHistory> {
     let known = before.sample.filter(|last| {
         (last.system_identifier, last.timeline) == (sample.system_identifier, sample.timeline)
     });
@@ -58,7 +58,7 @@ fn own_history(data: &Path, before: &View, sample: Sample) -> Option<TimelineHis
     known.or_else(|| repository::own_history(data, sample.timeline))
 }
 
-fn log_change(before: Option<Sample>, now: Sample) {
+fn log_change(before: Option<ServerSample>, now: ServerSample) {
     if before.is_none_or(|before| before.in_recovery != now.in_recovery) {
         let role = if now.in_recovery {
             "replica"

@@ -15,7 +15,7 @@ use super::unarchived::{
     OwnEnd, is_ahead, is_same_wal, listed_end, loss, newer_end, resume_at, waited,
 };
 use super::wal_pace::Pace;
-use crate::cluster::{ArchiveEnd, Evidence, Knowledge, Loss, Objectives, Rpo, Sample, View};
+use crate::cluster::{ArchiveEnd, Evidence, Knowledge, Loss, Objectives, Rpo, ServerSample, View};
 use crate::config::{self, Config};
 use crate::log;
 use crate::model::{Lsn, SegmentSize, Timeline, WalSegment};
@@ -124,12 +124,12 @@ impl<'a> Tracker<'a> {
         }
     }
 
-    fn is_of(&self, sample: Sample) -> bool {
+    fn is_of(&self, sample: ServerSample) -> bool {
         let read_to = self.read_to.max(self.first.map(|first| first.end));
         self.of.is_none_or(|of| is_same_wal(of, read_to, sample))
     }
 
-    async fn measure(&mut self, sample: Sample, known: &Knowledge) -> Rpo {
+    async fn measure(&mut self, sample: ServerSample, known: &Knowledge) -> Rpo {
         self.of = Some((sample.system_identifier, sample.timeline));
         let evidence = known.evidence.as_ref();
         let (archived, loss) = match self.archive_end(sample, evidence).await {
@@ -149,7 +149,7 @@ impl<'a> Tracker<'a> {
     /// Where the archive ends, and the server's WAL behind that.
     async fn archive_end(
         &mut self,
-        sample: Sample,
+        sample: ServerSample,
         evidence: Option<&Evidence>,
     ) -> Result<(ArchiveEnd, SegmentSize, Vec<WalStretch>), String> {
         let listed = listed_end(evidence)?;
@@ -223,7 +223,7 @@ impl<'a> Tracker<'a> {
         }
     }
 
-    async fn segment_size(&mut self, sample: Sample) -> Result<SegmentSize, String> {
+    async fn segment_size(&mut self, sample: ServerSample) -> Result<SegmentSize, String> {
         if let Some((of, size)) = self.segment_size
             && of == sample.system_identifier
         {
@@ -289,7 +289,7 @@ impl<'a> Tracker<'a> {
     }
 
     /// Ends the segment in which a commit waits, where that would miss the objective.
-    async fn switch_wal(&mut self, sample: Sample, rpo: &Rpo, known: &Knowledge) {
+    async fn switch_wal(&mut self, sample: ServerSample, rpo: &Rpo, known: &Knowledge) {
         let settings = &self.config.archive;
         let (Some((_, size)), Some(end)) = (self.segment_size, rpo.archived) else {
             return;

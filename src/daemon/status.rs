@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::evidence::{self, Fetched};
 use super::rpo;
-use crate::cluster::{self, Knowledge, Sampler, Standing, Status, View, evaluate};
+use crate::cluster::{self, Knowledge, ServerSampler, Standing, Status, View, evaluate};
 use crate::config::Config;
 use crate::log;
 use crate::model::{Finding, Scope, Supersession, Verdict};
@@ -67,7 +67,7 @@ fn found(hostname: &str, check: &str, verdict: Verdict) -> Finding {
 
 async fn own_view(config: &Config) -> View {
     let mut view = View::default();
-    match Sampler::new(&config.postgres).sample().await {
+    match ServerSampler::new(&config.postgres).sample().await {
         Ok(sample) => {
             view.record_sample(sample);
             if let Some(proof) = remembered(&config.node.state_directory) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cluster::{ArchiveEnd, Evidence, Knowledge, Loss, Rpo, Sample};
+use crate::cluster::{ArchiveEnd, Evidence, Knowledge, Loss, Rpo, ServerSample};
 use crate::model::{Lsn, SegmentSize, Timeline};
 use crate::postgres::Commit;
 
@@ -42,7 +42,7 @@ pub(super) struct OwnEnd {
 }
 
 /// Whether the archive, as it was seen at `seen_at`, holds more of the server's timeline than the server had written later, in `sample`.
-pub(super) fn is_ahead(end: ArchiveEnd, seen_at: Option<Timestamp>, sample: Sample) -> bool {
+pub(super) fn is_ahead(end: ArchiveEnd, seen_at: Option<Timestamp>, sample: ServerSample) -> bool {
     end.timeline == sample.timeline
         && seen_at.is_some_and(|seen_at| seen_at < sample.at)
         && sample.position.is_some_and(|position| position < end.lsn)
@@ -51,7 +51,7 @@ pub(super) fn is_ahead(end: ArchiveEnd, seen_at: Option<Timestamp>, sample: Samp
 /// Whether the WAL of the system identifier and timeline `of`, read to `read_to`, is still the WAL of the sampled server.
 ///
 /// A cluster that was restored in place has other WAL at the same positions, and may never be sampled in recovery.
-pub(super) fn is_same_wal(of: (u64, Timeline), read_to: Option<Lsn>, sample: Sample) -> bool {
+pub(super) fn is_same_wal(of: (u64, Timeline), read_to: Option<Lsn>, sample: ServerSample) -> bool {
     let went_back = sample.position.is_some_and(|at| Some(at) < read_to);
     (sample.system_identifier, sample.timeline) == of && !went_back
 }
@@ -82,7 +82,7 @@ pub(super) fn resume_at(read: Lsn, size: SegmentSize) -> Lsn {
 pub(super) fn loss(
     first: Result<Option<Commit>, String>,
     end: ArchiveEnd,
-    sample: Sample,
+    sample: ServerSample,
     known: &Knowledge,
 ) -> Loss {
     match first {
@@ -131,8 +131,8 @@ mod tests {
         }
     }
 
-    fn sample(position: u64) -> Sample {
-        Sample {
+    fn sample(position: u64) -> ServerSample {
+        ServerSample {
             at: at(100),
             in_recovery: false,
             timeline: Timeline(1),

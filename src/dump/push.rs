@@ -16,7 +16,7 @@ use super::source::watch_replay;
 use super::{DumpError, DumpSet, Dumps, LeftOut, SetName, lock, program};
 use crate::config::Postgres;
 use crate::log;
-use crate::postgres::{self, Server};
+use crate::postgres::{self, ServerIdentity};
 use crate::process;
 use crate::repository::{BegunDump, WorkLock};
 use crate::storage::Throttle;
@@ -94,7 +94,7 @@ async fn note_begun(dumps: &Dumps, name: &SetName, at: Timestamp) -> Result<(), 
 /// Reads the identity and the inventory of the server.
 ///
 /// On a standby the replay may cancel such a query, or end its session: then it is made again.
-async fn look(settings: &Postgres) -> Result<(Server, Inventory), DumpError> {
+async fn look(settings: &Postgres) -> Result<(ServerIdentity, Inventory), DumpError> {
     const MOST: u32 = 20;
     const PAUSE: Duration = Duration::from_millis(250);
     let mut failed = 0;
@@ -110,7 +110,7 @@ async fn look(settings: &Postgres) -> Result<(Server, Inventory), DumpError> {
     }
 }
 
-async fn look_once(settings: &Postgres) -> Result<(Server, Inventory), DumpError> {
+async fn look_once(settings: &Postgres) -> Result<(ServerIdentity, Inventory), DumpError> {
     let connection = postgres::connect(&settings.into(), settings.connect_timeout).await?;
     let server = postgres::server(&connection).await?;
     Ok((server, inventory(settings, &connection).await?))
@@ -132,7 +132,7 @@ pub(super) struct Push<'a> {
     /// When `dump.timeout` is over.
     ends_at: Instant,
     folder: String,
-    pub(super) server: Server,
+    pub(super) server: ServerIdentity,
     pub(super) found: Inventory,
     /// As it prints it.
     pg_dump_version: String,

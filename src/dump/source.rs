@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 
 use super::DumpError;
 use crate::config::Postgres;
-use crate::postgres::{self, PostgresError, Server};
+use crate::postgres::{self, PostgresError, ServerIdentity};
 
 /// How often the replay of a standby is looked at while it is dumped.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -24,7 +24,10 @@ pub(super) struct Source {
 ///
 /// # Errors
 /// Why there is none to dump from, as a sentence's second half.
-pub(super) async fn primary_of(settings: &Postgres, standby: &Server) -> Result<Source, String> {
+pub(super) async fn primary_of(
+    settings: &Postgres,
+    standby: &ServerIdentity,
+) -> Result<Source, String> {
     let sender = sender(settings).await.map_err(|error| error.to_string())?;
     let Some((host, port)) = sender else {
         return Err("the standby streams from no server (pg_stat_wal_receiver)".to_owned());
@@ -95,7 +98,7 @@ pub(super) async fn watch_replay(settings: &Postgres, limit: u64) -> DumpError {
 }
 
 /// The bytes that are received and not replayed, where they are above `limit`.
-fn judge_replay(server: &Server, limit: u64) -> Option<u64> {
+fn judge_replay(server: &ServerIdentity, limit: u64) -> Option<u64> {
     let (received, replayed) = (server.wal_end?, server.position?);
     let behind = received.0.saturating_sub(replayed.0);
     (server.in_recovery && behind > limit).then_some(behind)

@@ -6,7 +6,7 @@ use super::{Job, JobResult, JobRun, Occupied, Stopwatch, Where, judge_test};
 use crate::config::{self, Loaded};
 use crate::model::{Finding, JobDetail, Scope, TestReport, Verdict};
 use crate::repository::RepositoryHandle;
-use crate::restore::{self, Conclusion, Options, Report, Setup, Step, TestLevel};
+use crate::restore::{self, Conclusion, Setup, Step, TestLevel, TestOptions, TestResult};
 
 pub(crate) static JOB: Job = Job {
     name: "restore-test",
@@ -29,16 +29,16 @@ pub(crate) async fn run(
     loaded: &Loaded,
     repository: &RepositoryHandle,
     progress: &mut (dyn FnMut(&Step) + Send + Sync),
-) -> (Report, JobRun) {
+) -> (TestResult, JobRun) {
     let watch = Stopwatch::start();
     let report = match repository.get().await {
         Ok(repository) => {
             let setup = Setup::new(loaded, repository);
-            restore::prove(&setup, &Options::default(), progress).await
+            restore::prove(&setup, &TestOptions::default(), progress).await
         }
         Err(error) => {
             let level = TestLevel::named(&loaded.config.restore_test.level);
-            Report::not_begun(level, error.into())
+            TestResult::not_begun(level, error.into())
         }
     };
     let verdict = judge_test(report.conclusion, report.reason.as_deref());
@@ -62,7 +62,7 @@ pub(crate) async fn run(
 ///
 /// A test that did not pass leaves a warning of an earlier one as it stands, and raises none.
 fn objectives(
-    report: &Report,
+    report: &TestResult,
     hostname: &str,
     wanted: &config::RestoreTest,
 ) -> Vec<(Finding, Duration)> {

@@ -27,7 +27,9 @@ pub(crate) use life::{Life, is_cut};
 pub(crate) use login_method::{LoginMethod, login_method};
 pub(crate) use pool::Pool;
 pub(crate) use relay::Relay;
-pub(crate) use server::{Archiver, Server, archiver, clock_behind, heavy_work, server, switch_wal};
+pub(crate) use server::{
+    Archiver, ServerIdentity, archiver, clock_behind, heavy_work, server, switch_wal,
+};
 pub(crate) use session::{program_options, superuser_program_options};
 pub(crate) use tls::{RootCert, SslMode, Tls, TlsError, TlsFiles, TlsVersions, open, tls_failure};
 pub(crate) use wal_commits::{Commit, WalReader, WalStretch, local_history, stretches};

@@ -11,7 +11,7 @@ use crate::model::{Lsn, SegmentSize, Timeline};
 
 /// A server's identity and where its WAL stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Server {
+pub(crate) struct ServerIdentity {
     /// `pg_control_system()`: the same on a primary, its standbys and its backups.
     pub system_identifier: u64,
     pub in_recovery: bool,
@@ -40,7 +40,7 @@ pub(crate) struct Server {
 ///
 /// # Errors
 /// When the query fails.
-pub(crate) async fn server(client: &Client) -> Result<Server, PostgresError> {
+pub(crate) async fn server(client: &Client) -> Result<ServerIdentity, PostgresError> {
     const QUERY: &str = "
         SELECT s.system_identifier::text AS system_identifier,
                pg_catalog.pg_is_in_recovery() AS in_recovery,
@@ -61,7 +61,7 @@ pub(crate) async fn server(client: &Client) -> Result<Server, PostgresError> {
           FROM pg_catalog.pg_control_system() AS s, pg_catalog.pg_control_checkpoint() AS c";
     let row = one_row(client, "about itself", QUERY).await?;
     let get = |what| PostgresError::Answer { what };
-    Ok(Server {
+    Ok(ServerIdentity {
         // A bigint in SQL, unsigned in the control file.
         system_identifier: text(&row, "system_identifier")?
             .parse::<i64>()

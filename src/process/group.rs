@@ -17,7 +17,7 @@ const GRACE: Duration = Duration::from_secs(3);
 
 /// A running child, leader of its own process group; dropping it sends the group the signal that xdb's death would.
 #[derive(Debug)]
-pub(crate) struct Group {
+pub(crate) struct ProcessGroup {
     child: Child,
     program: PathBuf,
     /// `None` once nothing is left to signal.
@@ -25,7 +25,7 @@ pub(crate) struct Group {
     last_signal: Signal,
 }
 
-impl Group {
+impl ProcessGroup {
     /// Starts `command`; should xdb die, the kernel sends `last_signal` to the child.
     ///
     /// SIGKILL for most; SIGQUIT for a PostgreSQL, which frees its shared memory then.
@@ -130,7 +130,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if self.last_signal == Signal::KILL {
             self.kill();

@@ -28,7 +28,7 @@ use tokio::time::timeout;
 
 pub(crate) use capped::{LOW_PRIORITY_MEMORY, low_priority_kills, low_priority_limit};
 pub(crate) use finished::Finished;
-pub(crate) use group::Group;
+pub(crate) use group::ProcessGroup;
 pub(crate) use lock::{MarkedLock, NodeLock};
 pub(crate) use low_priority::low_priority;
 pub(crate) use no_network::{Reach, can_cut_off, cut_off};
@@ -95,7 +95,7 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
 pub(crate) async fn run(command: Command, deadline: Duration) -> Result<Finished, ProcessError> {
     let mut command = command;
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut group = Group::start(&mut command, Signal::KILL)?;
+    let mut group = ProcessGroup::start(&mut command, Signal::KILL)?;
     let stdout = tokio::spawn(first_bytes(group.stdout()));
     let stderr = tokio::spawn(telling_lines(group.stderr()));
     let status = group.wait(deadline).await?;
@@ -121,7 +121,7 @@ pub(crate) async fn stream<T, E: From<ProcessError>>(
 ) -> Result<(Finished, T), E> {
     let mut command = command;
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut group = Group::start(&mut command, Signal::KILL)?;
+    let mut group = ProcessGroup::start(&mut command, Signal::KILL)?;
     let stdout = group.stdout().expect("standard output is piped");
     // Both pipes drain at once: either one left full would stall the child.
     let stderr = tokio::spawn(telling_lines(group.stderr()));
@@ -157,7 +157,7 @@ pub(crate) async fn feed_and_watch<T, E: From<ProcessError>>(
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
-    let mut group = Group::start(&mut command, Signal::KILL)?;
+    let mut group = ProcessGroup::start(&mut command, Signal::KILL)?;
     let stdin = group.stdin().expect("standard input is piped");
     let stderr = group.stderr();
     let said = async { Ok::<_, E>(watched_lines(stderr, watch).await) };
@@ -173,7 +173,10 @@ pub(crate) async fn feed_and_watch<T, E: From<ProcessError>>(
 }
 
 /// The end of a child whose standard output went elsewhere.
-async fn ended(mut group: Group, stderr: JoinHandle<String>) -> Result<Finished, ProcessError> {
+async fn ended(
+    mut group: ProcessGroup,
+    stderr: JoinHandle<String>,
+) -> Result<Finished, ProcessError> {
     let status = group.wait(Duration::MAX).await?;
     group.kill();
     Ok(Finished {
@@ -193,7 +196,7 @@ pub(crate) async fn stream_both<T>(
 ) -> Result<(ExitStatus, T), ProcessError> {
     let mut command = command;
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut group = Group::start(&mut command, Signal::KILL)?;
+    let mut group = ProcessGroup::start(&mut command, Signal::KILL)?;
     let pipes = group.stdout().zip(group.stderr());
     let (stdout, stderr) = pipes.expect("both are piped");
     let consumed = consume(stdout, stderr).await;
@@ -213,7 +216,7 @@ pub(crate) async fn run_attached(
     let mut command = command;
     // Standard output belongs to xdb's own answer.
     command.stdout(Stdio::null()).stderr(Stdio::inherit());
-    let mut group = Group::start(&mut command, Signal::KILL)?;
+    let mut group = ProcessGroup::start(&mut command, Signal::KILL)?;
     let status = group.wait(deadline).await?;
     group.release();
     Ok(status)

@@ -51,7 +51,7 @@ pub(crate) use program::environment::{
 pub(crate) use program::{Program, ProgramSettings, Trial, try_settings};
 pub(crate) use restore_time::{RestoreTime, RestoreWork, expect_restore};
 pub(crate) use retention_rules::{
-    CLOCKS_DIFFER, Counted, RetentionRules, older_than_all, why_clock_is_wrong,
+    CLOCKS_DIFFER, RetentionItem, RetentionRules, older_than_all, why_clock_is_wrong,
 };
 pub(crate) use segment_header::judge_file;
 pub(crate) use shared::{

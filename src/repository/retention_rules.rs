@@ -15,7 +15,7 @@ pub(crate) const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(10);
 
 /// A backup or a dump set, as the rules see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Counted<'a> {
+pub(crate) struct RetentionItem<'a> {
     pub name: &'a str,
     /// `None` where it does not tell: it is the oldest then, and no rule of age keeps it.
     pub at: Option<Timestamp>,
@@ -43,14 +43,18 @@ pub(crate) struct RetentionRules<'a> {
     policy: Retention,
     now: Timestamp,
     /// Oldest first.
-    counted: Vec<Counted<'a>>,
+    counted: Vec<RetentionItem<'a>>,
     /// The last full one of a period, for those whose turn it is; with the period.
     keepers: BTreeMap<&'a str, String>,
 }
 
 impl<'a> RetentionRules<'a> {
     /// The rules by which `counted`, in any order, and what is older is kept.
-    pub(crate) fn new(mut counted: Vec<Counted<'a>>, policy: Retention, now: Timestamp) -> Self {
+    pub(crate) fn new(
+        mut counted: Vec<RetentionItem<'a>>,
+        policy: Retention,
+        now: Timestamp,
+    ) -> Self {
         counted.sort_by_key(|one| one.at);
         Self {
             keepers: keepers(&counted, policy),
@@ -74,7 +78,7 @@ impl<'a> RetentionRules<'a> {
     }
 
     /// The first rule of age that keeps `one`, whether it counts or not; `None` where none does.
-    pub(crate) fn age_rule(&self, one: &Counted<'_>) -> Option<AgeRule> {
+    pub(crate) fn age_rule(&self, one: &RetentionItem<'_>) -> Option<AgeRule> {
         let at = one.at?;
         if one.recovers && self.window_begin().is_none_or(|begin| at >= begin) {
             return Some(AgeRule::Window);
@@ -127,7 +131,7 @@ impl<'a> RetentionRules<'a> {
         before.map(|one| one.name)
     }
 
-    fn oldest_full(&self) -> Option<&Counted<'a>> {
+    fn oldest_full(&self) -> Option<&RetentionItem<'a>> {
         let fulls = self.counted.iter().rev();
         let fulls = fulls.filter(|one| one.recovers && one.is_full);
         fulls.take(self.policy.fulls as usize).last()
@@ -150,7 +154,7 @@ pub(crate) fn older_than_all(policy: Retention, fulls: &str) -> String {
 }
 
 /// The last full one of each of the newest days, weeks, months and years that have one.
-fn keepers<'a>(counted: &[Counted<'a>], policy: Retention) -> BTreeMap<&'a str, String> {
+fn keepers<'a>(counted: &[RetentionItem<'a>], policy: Retention) -> BTreeMap<&'a str, String> {
     type Period = fn(Date) -> String;
     let periods: [(u32, Period); 4] = [
         (policy.yearly, |date| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{RepositoryError, Timelines};
 use crate::model::{ServerPosition, Supersession, Timeline, TimelineHistory};
-use crate::postgres::Server;
+use crate::postgres::ServerIdentity;
 use crate::store::StateFiles;
 
 /// The look at what is forgotten.
@@ -50,7 +50,10 @@ pub(crate) async fn superseding(
 }
 
 /// Where `server` stands; `None` for a standby, which nothing supersedes.
-pub(crate) fn position_of(data_directory: &Path, server: &Server) -> Option<ServerPosition> {
+pub(crate) fn position_of(
+    data_directory: &Path,
+    server: &ServerIdentity,
+) -> Option<ServerPosition> {
     (!server.in_recovery).then_some(())?;
     Some(ServerPosition {
         system_identifier: server.system_identifier,

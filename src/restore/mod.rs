@@ -36,7 +36,7 @@ pub(crate) use cluster::{
     restore_cluster, shell,
 };
 pub(crate) use conclusion::Conclusion;
-pub(crate) use drill::{Options, Report, TestLevel, prove, run};
+pub(crate) use drill::{TestLevel, TestOptions, TestResult, prove, run};
 pub(crate) use error::RestoreError;
 pub(crate) use plan::{Forecast, Until, UntilError, is_explicit};
 pub(crate) use scratch::PlacedTablespace;

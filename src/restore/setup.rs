@@ -2,7 +2,7 @@
 
 use secrecy::SecretString;
 
-use crate::config::{Loaded, Node, Postgres, RestoreTest, Source};
+use crate::config::{Loaded, Node, Postgres, RestoreTest, SettingSource};
 use crate::repository::Repository;
 
 /// The repository, and this node's settings for restores.
@@ -22,7 +22,8 @@ impl Setup {
     pub(crate) fn new(loaded: &Loaded, repository: Repository) -> Self {
         let mut keys = loaded.effective().into_iter();
         let is_other_repository = keys.any(|effective| {
-            effective.key == "archive.repository" && matches!(effective.source, Source::Flag { .. })
+            effective.key == "archive.repository"
+                && matches!(effective.source, SettingSource::Flag { .. })
         });
         Self {
             repository,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::{Node, RunnerError, belongs_here, node, peers, publish};
-use crate::cluster::{Knowledge, Sampler, View};
+use crate::cluster::{Knowledge, ServerSampler, View};
 use crate::config::{Config, Loaded, RestoreTest};
 use crate::jobs::{Job, JobRun};
 use crate::log;
@@ -111,7 +111,7 @@ pub(crate) async fn run_job(
 
 /// What the daemon would know of the role.
 async fn own_view(config: &Config, repository: &RepositoryHandle) -> Result<View, String> {
-    let sampled = Sampler::new(&config.postgres).sample().await;
+    let sampled = ServerSampler::new(&config.postgres).sample().await;
     let sample = sampled.map_err(|failure| failure.reason)?;
     let mut view = View::default();
     view.record_sample(sample);

@@ -32,7 +32,7 @@ pub struct Written {
 }
 
 /// What to do with an object that was read.
-pub enum Step<T> {
+pub enum Change<T> {
     Keep(T),
     /// Store this content, unless the object changes meanwhile.
     Write(Vec<u8>, T),
@@ -130,7 +130,7 @@ impl Bucket {
     pub async fn update<T, E: From<StorageError>>(
         &self,
         key: &str,
-        mut decide: impl FnMut(Option<&[u8]>) -> Result<Step<T>, E>,
+        mut decide: impl FnMut(Option<&[u8]>) -> Result<Change<T>, E>,
     ) -> Result<(T, Option<Written>), E> {
         let mut sent: Option<(Vec<u8>, T)> = None;
         let mut refusal = None;
@@ -148,8 +148,8 @@ impl Bucket {
                 return Ok((value, Some(Written { tag, is_versioned })));
             }
             let (content, value) = match decide(there.as_ref().map(|(content, _)| &content[..]))? {
-                Step::Keep(value) => return Ok((value, None)),
-                Step::Write(content, value) => (content, value),
+                Change::Keep(value) => return Ok((value, None)),
+                Change::Write(content, value) => (content, value),
             };
             let tag = match &there {
                 Some((_, tag)) if tag.is_empty() => {

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use crate::config::S3;
 #[cfg(test)]
 pub(crate) use client::CLIENTS_MADE;
-pub(crate) use conditional::{Condition, Step, Written};
+pub(crate) use conditional::{Change, Condition, Written};
 pub(crate) use counted::{counted_for, request_counts};
 pub(crate) use download::Download;
 pub(crate) use error::{Cause, StorageError};

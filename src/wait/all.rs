@@ -4,7 +4,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
-use super::{Options, Outcome, Signal, until_ready};
+use super::{Signal, WaitOptions, WaitOutcome, until_ready};
 
 /// How waiting for all of them ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,12 +19,12 @@ pub(crate) enum WaitEnd {
 ///
 /// Where one was late, all are probed again: the first ones may have failed meanwhile.
 pub(crate) async fn all_ready(
-    targets: &[Options],
+    targets: &[WaitOptions],
     heard: impl Fn(usize, Option<&Signal>),
 ) -> WaitEnd {
     let begin = Instant::now();
     loop {
-        let round: Vec<Options> = targets.iter().map(|target| rest(target, begin)).collect();
+        let round: Vec<WaitOptions> = targets.iter().map(|target| rest(target, begin)).collect();
         let mut waited = false;
         let mut running: FuturesUnordered<_> = round
             .iter()
@@ -42,9 +42,9 @@ pub(crate) async fn all_ready(
         while let Some((index, outcome, delayed)) = running.next().await {
             waited |= delayed;
             match outcome {
-                Outcome::Ready => heard(index, None),
-                Outcome::TimedOut(_) => timed_out = true,
-                Outcome::Refused(_) => return WaitEnd::Refused,
+                WaitOutcome::Ready => heard(index, None),
+                WaitOutcome::TimedOut(_) => timed_out = true,
+                WaitOutcome::Refused(_) => return WaitEnd::Refused,
             }
         }
         if timed_out {
@@ -57,8 +57,8 @@ pub(crate) async fn all_ready(
 }
 
 /// What is left of the time since `begin`.
-fn rest(target: &Options, begin: Instant) -> Options {
-    Options {
+fn rest(target: &WaitOptions, begin: Instant) -> WaitOptions {
+    WaitOptions {
         timeout: target.timeout.saturating_sub(begin.elapsed()),
         ..target.clone()
     }

@@ -3,18 +3,18 @@
 use std::fmt;
 use std::io::ErrorKind;
 
-use super::dial::Failure;
+use super::dial::LoginFailure;
 use super::progress::Stage;
-use super::{Hop, Options};
+use super::{Hop, WaitOptions};
 
 /// What to do after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
+pub(crate) enum RetryAfter {
     /// Something is not up yet: again soon.
     Soon,
     /// Again after a second.
     Later,
-    /// As [`Next::Later`], and final when the same refusal lasts.
+    /// As [`RetryAfter::Later`], and final when the same refusal lasts.
     Refused,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Signal {
     pub hop: Hop,
     /// In words; never a password.
     pub reason: String,
-    pub next: Next,
+    pub next: RetryAfter,
 }
 
 /// As "haproxy: nothing listens at management:5432".
@@ -85,75 +85,77 @@ const CACHED_REFUSALS: &[&str] = &[
 ];
 
 /// Says what `failure` of an attempt with `options` means.
-pub(super) fn classify(failure: &Failure, options: &Options) -> Signal {
+pub(super) fn classify(failure: &LoginFailure, options: &WaitOptions) -> Signal {
     let (host, place) = (&options.target.host, options.place());
     let (front, speaker) = (options.front, options.front.speaker());
     let signal = |hop, next, reason: String| Signal { hop, reason, next };
     match failure {
-        Failure::Name(error) => {
+        LoginFailure::Name(error) => {
             let reason = format!("{host} does not resolve ({error})");
-            signal(Hop::Name, Next::Soon, reason)
+            signal(Hop::Name, RetryAfter::Soon, reason)
         }
-        Failure::Connect(ErrorKind::ConnectionRefused | ErrorKind::NotFound, _) => {
-            signal(front, Next::Soon, format!("nothing listens at {place}"))
-        }
-        Failure::Connect(_, error) => {
+        LoginFailure::Connect(ErrorKind::ConnectionRefused | ErrorKind::NotFound, _) => signal(
+            front,
+            RetryAfter::Soon,
+            format!("nothing listens at {place}"),
+        ),
+        LoginFailure::Connect(_, error) => {
             let reason = format!("{place} cannot be reached ({error})");
-            signal(front, Next::Soon, reason)
+            signal(front, RetryAfter::Soon, reason)
         }
-        Failure::Silent(stage, limit) => {
+        LoginFailure::Silent(stage, limit) => {
             let (hop, what) = judge_silence(*stage, options);
             let secs = limit.as_secs_f64().ceil();
-            signal(hop, Next::Soon, format!("{what} for {secs} s"))
+            signal(hop, RetryAfter::Soon, format!("{what} for {secs} s"))
         }
-        Failure::Closed(Stage::Login) => {
+        LoginFailure::Closed(Stage::Login) => {
             let reason = format!("{place} closed the connection in the middle of the login");
-            signal(speaker, Next::Soon, reason)
+            signal(speaker, RetryAfter::Soon, reason)
         }
-        Failure::Closed(Stage::Ask) => {
+        LoginFailure::Closed(Stage::Ask) => {
             let reason = "logged in, but the connection was cut at the first query".to_owned();
-            signal(speaker, Next::Soon, reason)
+            signal(speaker, RetryAfter::Soon, reason)
         }
-        Failure::Closed(_) => {
+        LoginFailure::Closed(_) => {
             let reason = match front {
                 Hop::HaProxy => format!("{place} closed the connection at once: no live backend"),
                 _ => format!("{place} closed the connection at once"),
             };
-            signal(front, Next::Soon, reason)
+            signal(front, RetryAfter::Soon, reason)
         }
-        Failure::Server { code, message } => {
+        LoginFailure::Server { code, message } => {
             let (hop, next) = judge_server(code, message);
             signal(hop, next, format!("{message} ({code})"))
         }
-        Failure::Tls(error) => {
+        LoginFailure::Tls(error) => {
             let reason = format!("TLS with {place} failed (see sslmode): {error}");
-            signal(Hop::Login, Next::Refused, reason)
+            signal(Hop::Login, RetryAfter::Refused, reason)
         }
-        Failure::NoPassword => {
+        LoginFailure::NoPassword => {
             let reason = format!("{place} asks for a password, and none is configured");
-            signal(Hop::Login, Next::Refused, reason)
+            signal(Hop::Login, RetryAfter::Refused, reason)
         }
-        Failure::Forbidden(why) | Failure::PasswordFile(why) => {
-            signal(Hop::Login, Next::Refused, why.clone())
+        LoginFailure::Forbidden(why) | LoginFailure::PasswordFile(why) => {
+            signal(Hop::Login, RetryAfter::Refused, why.clone())
         }
-        Failure::Odd(error) => {
+        LoginFailure::Odd(error) => {
             let reason = format!("{place} does not speak the PostgreSQL protocol ({error})");
-            signal(speaker, Next::Later, reason)
+            signal(speaker, RetryAfter::Later, reason)
         }
-        Failure::WrongRole { in_recovery } => {
+        LoginFailure::WrongRole { in_recovery } => {
             let found = if *in_recovery { "replica" } else { "primary" };
             let reason = format!("{place} leads to a {found}");
-            signal(Hop::Role, Next::Later, reason)
+            signal(Hop::Role, RetryAfter::Later, reason)
         }
-        Failure::ReadOnly => {
+        LoginFailure::ReadOnly => {
             let reason = format!("{place} leads to a primary whose transactions are read-only");
-            signal(Hop::Role, Next::Later, reason)
+            signal(Hop::Role, RetryAfter::Later, reason)
         }
     }
 }
 
 /// Who was silent, and what was waited for.
-fn judge_silence(stage: Stage, options: &Options) -> (Hop, String) {
+fn judge_silence(stage: Stage, options: &WaitOptions) -> (Hop, String) {
     let place = options.place();
     match stage {
         Stage::Name => {
@@ -176,25 +178,25 @@ fn judge_silence(stage: Stage, options: &Options) -> (Hop, String) {
 }
 
 /// Reads a server's SQLSTATE, and its words where PgBouncer has one state for everything.
-fn judge_server(code: &str, message: &str) -> (Hop, Next) {
+fn judge_server(code: &str, message: &str) -> (Hop, RetryAfter) {
     let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
     match code {
         // Starting, stopping, crashed.
-        "57P01" | "57P02" | "57P03" => (Hop::PostgreSql, Next::Soon),
+        "57P01" | "57P02" | "57P03" => (Hop::PostgreSql, RetryAfter::Soon),
         // PgBouncer logs in to PostgreSQL as the client's role: what it remembers may be a refusal of that.
         _ if says(SERVER_AWAY) => {
             if says(REFUSALS) || says(CACHED_REFUSALS) {
-                (Hop::Login, Next::Refused)
+                (Hop::Login, RetryAfter::Refused)
             } else {
-                (Hop::PostgreSql, Next::Soon)
+                (Hop::PostgreSql, RetryAfter::Soon)
             }
         }
-        "08P01" if says(REFUSALS) => (Hop::Login, Next::Refused),
-        "08P01" => (Hop::PgBouncer, Next::Later),
-        "3D000" => (Hop::Login, Next::Refused),
-        _ if code.starts_with("28") => (Hop::Login, Next::Refused),
+        "08P01" if says(REFUSALS) => (Hop::Login, RetryAfter::Refused),
+        "08P01" => (Hop::PgBouncer, RetryAfter::Later),
+        "3D000" => (Hop::Login, RetryAfter::Refused),
+        _ if code.starts_with("28") => (Hop::Login, RetryAfter::Refused),
         // No CONNECT privilege; at boot a GRANT may still come.
-        "42501" => (Hop::Login, Next::Later),
-        _ => (Hop::PostgreSql, Next::Later),
+        "42501" => (Hop::Login, RetryAfter::Later),
+        _ => (Hop::PostgreSql, RetryAfter::Later),
     }
 }

@@ -3,14 +3,14 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use super::classify::{Next, Signal, classify};
-use super::dial::Failure;
+use super::classify::{RetryAfter, Signal, classify};
+use super::dial::LoginFailure;
 use super::progress::Stage;
-use super::{Hop, Options, Parameters, Wanted};
+use super::{Hop, Parameters, WaitOptions, WantedRole};
 use crate::postgres::{Target, Tls};
 
-fn options(front: Hop) -> Options {
-    Options {
+fn options(front: Hop) -> WaitOptions {
+    WaitOptions {
         target: Target {
             host: "management".to_owned(),
             port: 5432,
@@ -23,57 +23,61 @@ fn options(front: Hop) -> Options {
         parameters: Parameters::default(),
         password_file: None,
         tls: Tls::none(),
-        wanted: Wanted::Primary,
+        wanted: WantedRole::Primary,
         front,
         timeout: Duration::from_secs(150),
         fail_fast_after: Duration::from_secs(30),
     }
 }
 
-fn classified(failure: &Failure) -> Signal {
+fn classified(failure: &LoginFailure) -> Signal {
     classify(failure, &options(Hop::HaProxy))
 }
 
-fn server(code: &str, message: &str) -> Failure {
-    Failure::Server {
+fn server(code: &str, message: &str) -> LoginFailure {
+    LoginFailure::Server {
         code: code.to_owned(),
         message: message.to_owned(),
     }
 }
 
-fn silent(stage: Stage) -> Failure {
-    Failure::Silent(stage, Duration::from_secs(5))
+fn silent(stage: Stage) -> LoginFailure {
+    LoginFailure::Silent(stage, Duration::from_secs(5))
 }
 
-fn connect(kind: ErrorKind) -> Failure {
-    Failure::Connect(kind, "os error".to_owned())
+fn connect(kind: ErrorKind) -> LoginFailure {
+    LoginFailure::Connect(kind, "os error".to_owned())
 }
 
 #[test]
 fn each_failure_names_its_hop_and_what_comes_next() {
     use Hop::{HaProxy, Login, Name, PgBouncer, PostgreSql, Role};
-    use Next::{Later, Refused, Soon};
+    use RetryAfter::{Later, Refused, Soon};
     for (failure, hop, next) in [
-        (Failure::Name("no".to_owned()), Name, Soon),
+        (LoginFailure::Name("no".to_owned()), Name, Soon),
         (silent(Stage::Name), Name, Soon),
         (connect(ErrorKind::ConnectionRefused), HaProxy, Soon),
         (connect(ErrorKind::HostUnreachable), HaProxy, Soon),
         (silent(Stage::Connect), HaProxy, Soon),
         (silent(Stage::Greet), HaProxy, Soon),
         // Without TLS before any byte, with it after the request for TLS.
-        (Failure::Closed(Stage::Greet), HaProxy, Soon),
-        (Failure::Closed(Stage::Login), PgBouncer, Soon),
-        (Failure::Closed(Stage::Ask), PgBouncer, Soon),
+        (LoginFailure::Closed(Stage::Greet), HaProxy, Soon),
+        (LoginFailure::Closed(Stage::Login), PgBouncer, Soon),
+        (LoginFailure::Closed(Stage::Ask), PgBouncer, Soon),
         (silent(Stage::Login), PostgreSql, Soon),
         (silent(Stage::Ask), PostgreSql, Soon),
-        (Failure::Tls("UnknownIssuer".to_owned()), Login, Refused),
-        (Failure::NoPassword, Login, Refused),
-        (Failure::Forbidden("no".to_owned()), Login, Refused),
-        (Failure::PasswordFile("no".to_owned()), Login, Refused),
-        (Failure::Odd("http".to_owned()), PgBouncer, Later),
-        (Failure::WrongRole { in_recovery: true }, Role, Later),
-        (Failure::WrongRole { in_recovery: false }, Role, Later),
-        (Failure::ReadOnly, Role, Later),
+        (
+            LoginFailure::Tls("UnknownIssuer".to_owned()),
+            Login,
+            Refused,
+        ),
+        (LoginFailure::NoPassword, Login, Refused),
+        (LoginFailure::Forbidden("no".to_owned()), Login, Refused),
+        (LoginFailure::PasswordFile("no".to_owned()), Login, Refused),
+        (LoginFailure::Odd("http".to_owned()), PgBouncer, Later),
+        (LoginFailure::WrongRole { in_recovery: true }, Role, Later),
+        (LoginFailure::WrongRole { in_recovery: false }, Role, Later),
+        (LoginFailure::ReadOnly, Role, Later),
     ] {
         let signal = classified(&failure);
         assert_eq!((signal.hop, signal.next), (hop, next), "{failure:?}");
@@ -84,7 +88,7 @@ fn each_failure_names_its_hop_and_what_comes_next() {
 #[test]
 fn what_a_server_says_is_read_by_state_and_where_that_is_not_enough_by_words() {
     use Hop::{Login, PgBouncer, PostgreSql};
-    use Next::{Later, Refused, Soon};
+    use RetryAfter::{Later, Refused, Soon};
     let cached = "server login has been failing, cached error:";
     for (code, message, hop, next) in [
         (
@@ -172,11 +176,15 @@ fn without_a_proxy_in_front_the_one_that_takes_the_connection_is_named() {
             Hop::PostgreSql,
         ),
         (
-            Failure::Closed(Stage::Greet),
+            LoginFailure::Closed(Stage::Greet),
             Hop::PgBouncer,
             Hop::PostgreSql,
         ),
-        (Failure::Closed(Stage::Ask), Hop::PgBouncer, Hop::PostgreSql),
+        (
+            LoginFailure::Closed(Stage::Ask),
+            Hop::PgBouncer,
+            Hop::PostgreSql,
+        ),
         (silent(Stage::Greet), Hop::PgBouncer, Hop::PostgreSql),
         (silent(Stage::Login), Hop::PostgreSql, Hop::PostgreSql),
     ] {
@@ -205,7 +213,11 @@ fn a_refusal_from_pgbouncers_memory_is_the_one_that_was_heard_before() {
             server("57P03", "shutting down"),
             false,
         ),
-        (Failure::NoPassword, Failure::Tls("no".to_owned()), false),
+        (
+            LoginFailure::NoPassword,
+            LoginFailure::Tls("no".to_owned()),
+            false,
+        ),
     ] {
         let same_as = classified(&one).same_as(&classified(&other));
         assert_eq!(same_as, same, "{one:?} {other:?}");

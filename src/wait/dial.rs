@@ -18,14 +18,14 @@ use super::connect::connect_first;
 use super::peer::judge_peer;
 use super::progress::{Progress, Stage};
 use super::resolve::Resolver;
-use super::session_attributes::Role;
-use super::watched::{Forbidden, Next, Watched, WatchedTls};
-use super::{Host, Options, Wanted};
+use super::session_attributes::SessionRole;
+use super::watched::{Awaited, Forbidden, Watched, WatchedTls};
+use super::{Host, WaitOptions, WantedRole};
 use crate::postgres::{in_words, is_cut, tls_failure};
 
 /// Why an attempt failed, as it was seen; [`super::classify`] says what it means.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum LoginFailure {
     Name(String),
     Connect(io::ErrorKind, String),
     /// The attempt's deadline came first.
@@ -52,7 +52,7 @@ pub(super) enum Failure {
     ReadOnly,
 }
 
-impl Failure {
+impl LoginFailure {
     /// libpq tries its next host then; after any other failure it stays.
     fn leads_to_the_next_host(&self) -> bool {
         match self {
@@ -73,9 +73,9 @@ impl Failure {
 }
 
 /// The result of one attempt.
-pub(super) struct Attempt {
+pub(super) struct LoginAttempt {
     /// Whether the server is in recovery.
-    pub(super) result: Result<bool, Failure>,
+    pub(super) result: Result<bool, LoginFailure>,
     pub(super) stage: Stage,
     /// The host that it ended at.
     pub(super) host: Host,
@@ -84,14 +84,18 @@ pub(super) struct Attempt {
 /// Tries the hosts of `options` once, for at most `limit`; fine when a server in the wanted role answers a query.
 ///
 /// As for libpq, the next host comes where one cannot be reached, is starting, or is not what `target_session_attrs` asks for.
-pub(super) async fn dial(options: &Options, resolver: &mut Resolver, limit: Duration) -> Attempt {
+pub(super) async fn dial(
+    options: &WaitOptions,
+    resolver: &mut Resolver,
+    limit: Duration,
+) -> LoginAttempt {
     let hosts = options.hosts();
     let progress = Progress::default();
     let end = Instant::now() + limit;
     let result = timeout(limit, dial_hosts(options, &hosts, resolver, &progress, end)).await;
-    let result = result.unwrap_or_else(|_| Err(Failure::Silent(progress.stage(), limit)));
+    let result = result.unwrap_or_else(|_| Err(LoginFailure::Silent(progress.stage(), limit)));
     let host = hosts.get(progress.host.load(Ordering::Relaxed)).cloned();
-    Attempt {
+    LoginAttempt {
         result,
         stage: progress.stage(),
         host: host.unwrap_or_else(|| Host::of(&options.target)),
@@ -99,15 +103,15 @@ pub(super) async fn dial(options: &Options, resolver: &mut Resolver, limit: Dura
 }
 
 async fn dial_hosts(
-    options: &Options,
+    options: &WaitOptions,
     hosts: &[Host],
     resolver: &mut Resolver,
     progress: &Progress,
     end: Instant,
-) -> Result<bool, Failure> {
+) -> Result<bool, LoginFailure> {
     let passes = options.parameters.attributes.passes();
     let mut left = passes.len() * hosts.len();
-    let mut result = Err(Failure::Odd("no host to connect to".to_owned()));
+    let mut result = Err(LoginFailure::Odd("no host to connect to".to_owned()));
     for attributes in passes {
         for (index, host) in hosts.iter().enumerate() {
             progress.host.store(index, Ordering::Relaxed);
@@ -118,12 +122,12 @@ async fn dial_hosts(
                 Ok(Ok(role)) if attributes.accept(role) => return judge(role, options.wanted),
                 Ok(Ok(role)) if role.in_recovery || !role.read_only => {
                     let in_recovery = role.in_recovery;
-                    result = Err(Failure::WrongRole { in_recovery });
+                    result = Err(LoginFailure::WrongRole { in_recovery });
                 }
-                Ok(Ok(_)) => result = Err(Failure::ReadOnly),
+                Ok(Ok(_)) => result = Err(LoginFailure::ReadOnly),
                 Ok(Err(failure)) if failure.leads_to_the_next_host() => result = Err(failure),
                 Ok(Err(failure)) => return Err(failure),
-                Err(_) => result = Err(Failure::Silent(progress.stage(), share)),
+                Err(_) => result = Err(LoginFailure::Silent(progress.stage(), share)),
             }
         }
     }
@@ -138,22 +142,22 @@ fn share(end: Instant, left: usize) -> Duration {
 
 /// Connects to `host` with TLS, without, or with one after the other, as `sslmode` says.
 async fn dial_host(
-    options: &Options,
+    options: &WaitOptions,
     host: &Host,
     resolver: &mut Resolver,
     progress: &Progress,
     limit: Duration,
-) -> Result<Role, Failure> {
+) -> Result<SessionRole, LoginFailure> {
     // A Unix socket is never encrypted.
     let ways = match host.is_socket() {
         true => &[Negotiation::Disable],
         false => options.tls.mode.ways(),
     };
-    let mut result = Err(Failure::Odd("no way to connect".to_owned()));
+    let mut result = Err(LoginFailure::Odd("no way to connect".to_owned()));
     let end = Instant::now() + limit;
     for (index, way) in ways.iter().enumerate() {
         result = attempt(options, host, *way, resolver, progress, end).await;
-        let again = |failure: &Failure| index == 0 && failure.asks_for_the_other_way();
+        let again = |failure: &LoginFailure| index == 0 && failure.asks_for_the_other_way();
         if !result.as_ref().is_err_and(again) {
             break;
         }
@@ -162,25 +166,25 @@ async fn dial_host(
 }
 
 async fn attempt(
-    options: &Options,
+    options: &WaitOptions,
     host: &Host,
     negotiation: Negotiation,
     resolver: &mut Resolver,
     progress: &Progress,
     end: Instant,
-) -> Result<Role, Failure> {
-    let refused = |error: io::Error| Failure::Connect(error.kind(), error.to_string());
+) -> Result<SessionRole, LoginFailure> {
+    let refused = |error: io::Error| LoginFailure::Connect(error.kind(), error.to_string());
     progress.heard.store(false, Ordering::Relaxed);
     if host.is_socket() {
         progress.reach(Stage::Connect);
         let stream = connect_socket(host).await.map_err(refused)?;
         if let Some(wanted) = &options.parameters.peer {
-            judge_peer(&stream, wanted).map_err(Failure::Forbidden)?;
+            judge_peer(&stream, wanted).map_err(LoginFailure::Forbidden)?;
         }
         return ask(options, host, negotiation, stream, progress).await;
     }
     progress.reach(Stage::Name);
-    let mut addresses = resolver.addresses(host).await.map_err(Failure::Name)?;
+    let mut addresses = resolver.addresses(host).await.map_err(LoginFailure::Name)?;
     loop {
         progress.reach(Stage::Connect);
         let (stream, address) = connect_first(&addresses).await.map_err(refused)?;
@@ -221,26 +225,26 @@ async fn connect_socket(host: &Host) -> io::Result<UnixStream> {
 
 /// Logs in over `stream` and asks for the server's role.
 async fn ask<S>(
-    options: &Options,
+    options: &WaitOptions,
     host: &Host,
     negotiation: Negotiation,
     stream: S,
     progress: &Progress,
-) -> Result<Role, Failure>
+) -> Result<SessionRole, LoginFailure>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     progress.reach(Stage::Greet);
     let (config, unused) = settings(options, host, negotiation);
     let failed = |error| match (failure(progress.stage(), &error), &unused) {
-        (Failure::NoPassword, Some(why)) => Failure::PasswordFile(why.clone()),
+        (LoginFailure::NoPassword, Some(why)) => LoginFailure::PasswordFile(why.clone()),
         (failure, _) => failure,
     };
     let methods = options.parameters.methods.as_ref();
     let next = match negotiation {
-        Negotiation::Disable => Next::Messages,
-        _ if config.get_ssl_negotiation() == SslNegotiation::Direct => Next::Anything,
-        _ => Next::Answer,
+        Negotiation::Disable => Awaited::Messages,
+        _ if config.get_ssl_negotiation() == SslNegotiation::Direct => Awaited::Anything,
+        _ => Awaited::Answer,
     };
     let stream = Watched::new(stream, methods, next, &progress.heard);
     let connector = WatchedTls {
@@ -272,12 +276,16 @@ where
     // An orderly end: PgBouncer logs any other as the client's failure.
     drop(client);
     let _ = connection.await;
-    let row = row.ok_or_else(|| Failure::Odd("no row for pg_is_in_recovery()".to_owned()))?;
+    let row = row.ok_or_else(|| LoginFailure::Odd("no row for pg_is_in_recovery()".to_owned()))?;
     role(&row)
 }
 
 /// The session's settings, and why the password file is not used: that matters only where a password is asked for.
-fn settings(options: &Options, host: &Host, negotiation: Negotiation) -> (Config, Option<String>) {
+fn settings(
+    options: &WaitOptions,
+    host: &Host,
+    negotiation: Negotiation,
+) -> (Config, Option<String>) {
     let target = &options.target;
     let parameters = &options.parameters;
     let mut config = Config::new();
@@ -320,34 +328,34 @@ async fn first_row(client: &Client) -> Result<Option<SimpleQueryRow>, tokio_post
     }))
 }
 
-fn role(row: &SimpleQueryRow) -> Result<Role, Failure> {
+fn role(row: &SimpleQueryRow) -> Result<SessionRole, LoginFailure> {
     let column = |name| row.try_get(name).ok().flatten();
     let in_recovery = match column("in_recovery") {
         Some("t") => true,
         Some("f") => false,
-        _ => return Err(Failure::Odd("no role in its answer".to_owned())),
+        _ => return Err(LoginFailure::Odd("no role in its answer".to_owned())),
     };
-    Ok(Role {
+    Ok(SessionRole {
         in_recovery,
         read_only: column("read_only") != Some("off"),
     })
 }
 
 /// Gives whether the server is in recovery.
-fn judge(role: Role, wanted: Wanted) -> Result<bool, Failure> {
+fn judge(role: SessionRole, wanted: WantedRole) -> Result<bool, LoginFailure> {
     let in_recovery = role.in_recovery;
     match wanted {
-        Wanted::Primary if in_recovery => Err(Failure::WrongRole { in_recovery }),
+        WantedRole::Primary if in_recovery => Err(LoginFailure::WrongRole { in_recovery }),
         // A standby's transactions never write; a primary's do not with default_transaction_read_only.
-        Wanted::Primary if role.read_only => Err(Failure::ReadOnly),
-        Wanted::Replica if !in_recovery => Err(Failure::WrongRole { in_recovery }),
+        WantedRole::Primary if role.read_only => Err(LoginFailure::ReadOnly),
+        WantedRole::Replica if !in_recovery => Err(LoginFailure::WrongRole { in_recovery }),
         _ => Ok(in_recovery),
     }
 }
 
-fn failure(stage: Stage, error: &tokio_postgres::Error) -> Failure {
+fn failure(stage: Stage, error: &tokio_postgres::Error) -> LoginFailure {
     if let Some(answer) = error.as_db_error() {
-        return Failure::Server {
+        return LoginFailure::Server {
             code: answer.code().code().to_owned(),
             message: answer.message().to_owned(),
         };
@@ -356,19 +364,19 @@ fn failure(stage: Stage, error: &tokio_postgres::Error) -> Failure {
     let io = source.and_then(|source| source.downcast_ref::<io::Error>());
     let tls = io.and_then(|io| io.get_ref()?.downcast_ref::<rustls::Error>());
     if let Some(tls) = tls {
-        return Failure::Tls(tls_failure(tls));
+        return LoginFailure::Tls(tls_failure(tls));
     }
     let forbidden = io.and_then(|io| io.get_ref()?.downcast_ref::<Forbidden>());
     if let Some(Forbidden(why)) = forbidden {
-        return Failure::Forbidden(why.clone());
+        return LoginFailure::Forbidden(why.clone());
     }
     if error.is_closed() || io.is_some_and(|io| is_cut(io.kind())) {
-        return Failure::Closed(stage);
+        return LoginFailure::Closed(stage);
     }
     // tokio-postgres has no kinds of their own for these.
     match in_words(error) {
-        words if words == "password missing" => Failure::NoPassword,
-        words if words == "server does not support TLS" => Failure::Tls(words),
-        words => Failure::Odd(words),
+        words if words == "password missing" => LoginFailure::NoPassword,
+        words if words == "server does not support TLS" => LoginFailure::Tls(words),
+        words => LoginFailure::Odd(words),
     }
 }

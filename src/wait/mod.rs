@@ -29,7 +29,7 @@ mod watched;
 
 pub(crate) use all::{WaitEnd, all_ready};
 pub(crate) use auth_methods::AuthMethods;
-pub(crate) use classify::{Next, Signal};
+pub(crate) use classify::{RetryAfter, Signal};
 pub(crate) use connection_string::{
     ConnectionString, is_connection_string, parse_connection_string, parse_with_password,
 };
@@ -39,7 +39,7 @@ pub(crate) use host::{Host, parse_hosts};
 pub(crate) use password::PasswordFile;
 pub(crate) use probe::{Reached, probe};
 pub(crate) use session_attributes::SessionAttributes;
-pub(crate) use until_ready::{Outcome, until_ready};
+pub(crate) use until_ready::{WaitOutcome, until_ready};
 
 use std::fmt;
 use std::time::Duration;
@@ -50,14 +50,14 @@ use crate::postgres::{Target, Tls};
 
 /// One target of a wait, and the limits.
 #[derive(Debug, Clone)]
-pub(crate) struct Options {
+pub(crate) struct WaitOptions {
     /// Its `connect_timeout` is the deadline of one attempt, the query included.
     pub target: Target,
     pub parameters: Parameters,
     /// Read at each attempt when the target is without a password.
     pub password_file: Option<PasswordFile>,
     pub tls: Tls,
-    pub wanted: Wanted,
+    pub wanted: WantedRole,
     /// The program that takes connections at the target's address.
     pub front: Hop,
     /// For all attempts together, in wall-clock time; zero makes one attempt.
@@ -83,7 +83,7 @@ pub(crate) struct Parameters {
     pub channel_binding: Option<ChannelBinding>,
 }
 
-impl Options {
+impl WaitOptions {
     /// As "management:5432", with commas between several.
     pub(crate) fn place(&self) -> String {
         let hosts = self.hosts();
@@ -113,7 +113,7 @@ impl Options {
 
 /// The role that the server must report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Wanted {
+pub(crate) enum WantedRole {
     /// Not in recovery, and a transaction may write.
     Primary,
     Replica,
@@ -121,7 +121,7 @@ pub(crate) enum Wanted {
 }
 
 /// As it is asked for on the command line.
-impl fmt::Display for Wanted {
+impl fmt::Display for WantedRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Primary => "primary",

@@ -4,9 +4,9 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use super::Options;
+use super::WaitOptions;
 use super::classify::classify;
-use super::dial::{Failure, dial};
+use super::dial::{LoginFailure, dial};
 use super::progress::Stage;
 use super::resolve::Resolver;
 
@@ -30,11 +30,11 @@ pub(crate) enum Reached {
 }
 
 /// Logs in and asks once, for at most `options.target.connect_timeout`.
-pub(crate) async fn probe(options: &Options) -> Reached {
+pub(crate) async fn probe(options: &WaitOptions) -> Reached {
     let limit = options.target.connect_timeout;
     let mut resolver = Resolver::default();
     let attempt = dial(options, &mut resolver, limit).await;
-    if !matches!(attempt.result, Err(Failure::Closed(_))) {
+    if !matches!(attempt.result, Err(LoginFailure::Closed(_))) {
         return judge(attempt.result, attempt.stage, options);
     }
     // PgBouncer may have ended during the login: the next attempt shows whether it is down.
@@ -77,7 +77,7 @@ const REFUSED: &[&str] = &[
     "not currently accepting connections",
 ];
 
-fn judge(outcome: Result<bool, Failure>, stage: Stage, options: &Options) -> Reached {
+fn judge(outcome: Result<bool, LoginFailure>, stage: Stage, options: &WaitOptions) -> Reached {
     let failure = match outcome {
         Ok(in_recovery) => {
             return Reached::PostgreSql {
@@ -88,25 +88,25 @@ fn judge(outcome: Result<bool, Failure>, stage: Stage, options: &Options) -> Rea
     };
     let reason = classify(&failure, options).reason;
     match failure {
-        Failure::Connect(ErrorKind::ConnectionRefused | ErrorKind::NotFound, _) => {
+        LoginFailure::Connect(ErrorKind::ConnectionRefused | ErrorKind::NotFound, _) => {
             Reached::Gone(reason)
         }
-        Failure::Server { code, message } => judge_answer(&code, &message, stage, reason),
-        Failure::Silent(Stage::Login | Stage::Ask, _) => Reached::Held(reason),
-        Failure::Forbidden(_)
-        | Failure::NoPassword
-        | Failure::PasswordFile(_)
-        | Failure::Tls(_) => Reached::Refused(reason),
+        LoginFailure::Server { code, message } => judge_answer(&code, &message, stage, reason),
+        LoginFailure::Silent(Stage::Login | Stage::Ask, _) => Reached::Held(reason),
+        LoginFailure::Forbidden(_)
+        | LoginFailure::NoPassword
+        | LoginFailure::PasswordFile(_)
+        | LoginFailure::Tls(_) => Reached::Refused(reason),
         // Only asked for where a role is wanted.
-        Failure::WrongRole { in_recovery } => Reached::PostgreSql {
+        LoginFailure::WrongRole { in_recovery } => Reached::PostgreSql {
             in_recovery: Some(in_recovery),
         },
-        Failure::ReadOnly => Reached::PostgreSql { in_recovery: None },
-        Failure::Name(_)
-        | Failure::Connect(..)
-        | Failure::Silent(..)
-        | Failure::Closed(_)
-        | Failure::Odd(_) => Reached::Silent(reason),
+        LoginFailure::ReadOnly => Reached::PostgreSql { in_recovery: None },
+        LoginFailure::Name(_)
+        | LoginFailure::Connect(..)
+        | LoginFailure::Silent(..)
+        | LoginFailure::Closed(_)
+        | LoginFailure::Odd(_) => Reached::Silent(reason),
     }
 }
 
@@ -150,11 +150,11 @@ fn is_foreign_refusal(message: &str) -> bool {
 mod tests {
     use super::*;
     use crate::postgres::{Target, Tls};
-    use crate::wait::{Hop, Parameters, Wanted};
+    use crate::wait::{Hop, Parameters, WantedRole};
 
-    fn options() -> Options {
+    fn options() -> WaitOptions {
         let limit = Duration::from_secs(3);
-        Options {
+        WaitOptions {
             target: Target {
                 host: "127.0.0.1".to_owned(),
                 port: 6432,
@@ -167,7 +167,7 @@ mod tests {
             parameters: Parameters::default(),
             password_file: None,
             tls: Tls::none(),
-            wanted: Wanted::Any,
+            wanted: WantedRole::Any,
             front: Hop::PgBouncer,
             timeout: limit,
             fail_fast_after: limit,
@@ -331,20 +331,23 @@ mod tests {
         let limit = Duration::from_secs(3);
         for (failure, expected) in [
             (
-                Failure::Connect(ErrorKind::ConnectionRefused, String::new()),
+                LoginFailure::Connect(ErrorKind::ConnectionRefused, String::new()),
                 "gone",
             ),
-            (Failure::Connect(ErrorKind::NotFound, String::new()), "gone"),
             (
-                Failure::Connect(ErrorKind::TimedOut, String::new()),
+                LoginFailure::Connect(ErrorKind::NotFound, String::new()),
+                "gone",
+            ),
+            (
+                LoginFailure::Connect(ErrorKind::TimedOut, String::new()),
                 "silent",
             ),
-            (Failure::Silent(Stage::Connect, limit), "silent"),
-            (Failure::Silent(Stage::Greet, limit), "silent"),
-            (Failure::Silent(Stage::Login, limit), "held"),
-            (Failure::Silent(Stage::Ask, limit), "held"),
-            (Failure::Closed(Stage::Greet), "silent"),
-            (Failure::NoPassword, "refused"),
+            (LoginFailure::Silent(Stage::Connect, limit), "silent"),
+            (LoginFailure::Silent(Stage::Greet, limit), "silent"),
+            (LoginFailure::Silent(Stage::Login, limit), "held"),
+            (LoginFailure::Silent(Stage::Ask, limit), "held"),
+            (LoginFailure::Closed(Stage::Greet), "silent"),
+            (LoginFailure::NoPassword, "refused"),
         ] {
             let found = judge(Err(failure.clone()), Stage::Greet, &options());
             assert_eq!(word(&found), expected, "{failure:?}");

@@ -1,10 +1,10 @@
 //! libpq's `target_session_attrs`: which of several hosts an application takes. Pure.
 
-use super::Wanted;
+use super::WantedRole;
 
 /// The server's answers to the queries of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Role {
+pub(super) struct SessionRole {
     pub(super) in_recovery: bool,
     /// A transaction may not write.
     pub(super) read_only: bool,
@@ -35,11 +35,11 @@ impl SessionAttributes {
     }
 
     /// The role to wait for where none is asked for.
-    pub(crate) fn role(self) -> Wanted {
+    pub(crate) fn role(self) -> WantedRole {
         match self {
-            Self::Any | Self::ReadWrite | Self::Primary => Wanted::Primary,
-            Self::Standby => Wanted::Replica,
-            Self::ReadOnly | Self::PreferStandby => Wanted::Any,
+            Self::Any | Self::ReadWrite | Self::Primary => WantedRole::Primary,
+            Self::Standby => WantedRole::Replica,
+            Self::ReadOnly | Self::PreferStandby => WantedRole::Any,
         }
     }
 
@@ -55,7 +55,7 @@ impl SessionAttributes {
         }
     }
 
-    pub(super) fn accept(self, role: Role) -> bool {
+    pub(super) fn accept(self, role: SessionRole) -> bool {
         match self {
             Self::Any | Self::PreferStandby => true,
             Self::ReadWrite => !role.read_only,

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::Options;
-use super::classify::{Next, Signal, classify};
-use super::dial::{Failure, dial};
+use super::WaitOptions;
+use super::classify::{RetryAfter, Signal, classify};
+use super::dial::{LoginFailure, dial};
 use super::resolve::Resolver;
 
 /// Longer than anyone waits, and not too long for a clock.
@@ -19,7 +19,7 @@ const LONGEST: Duration = Duration::from_secs(1);
 
 /// How the waiting ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum WaitOutcome {
     Ready,
     TimedOut(Signal),
     Refused(Signal),
@@ -28,7 +28,10 @@ pub(crate) enum Outcome {
 /// Waits until `options.target` answers in the role that is wanted.
 ///
 /// `changed` hears of each reason once, when it is another than that of the attempt before.
-pub(crate) async fn until_ready(options: &Options, mut changed: impl FnMut(&Signal)) -> Outcome {
+pub(crate) async fn until_ready(
+    options: &WaitOptions,
+    mut changed: impl FnMut(&Signal),
+) -> WaitOutcome {
     let deadline = Instant::now() + options.timeout.min(FOREVER);
     let attempt = options.target.connect_timeout.min(FOREVER);
     let mut resolver = Resolver::default();
@@ -43,9 +46,9 @@ pub(crate) async fn until_ready(options: &Options, mut changed: impl FnMut(&Sign
         };
         let tried = dial(options, &mut resolver, limit).await;
         let Err(failure) = tried.result else {
-            return Outcome::Ready;
+            return WaitOutcome::Ready;
         };
-        let cut_short = matches!(failure, Failure::Silent(..)) && limit < attempt;
+        let cut_short = matches!(failure, LoginFailure::Silent(..)) && limit < attempt;
         let signal = classify(&failure, &options.at(&tried.host));
         let (signal, since) = match last.take() {
             // An attempt that was cut by the total deadline learned nothing new.
@@ -56,16 +59,16 @@ pub(crate) async fn until_ready(options: &Options, mut changed: impl FnMut(&Sign
             }
         };
         let mut again = Instant::now() + pause_after(signal.next, since.elapsed());
-        if signal.next == Next::Refused {
+        if signal.next == RetryAfter::Refused {
             let last_chance = since + options.fail_fast_after.min(FOREVER);
             if Instant::now() >= last_chance {
-                return Outcome::Refused(signal);
+                return WaitOutcome::Refused(signal);
             }
             again = again.min(last_chance);
         }
         sleep_until(again.min(deadline)).await;
         if Instant::now() >= deadline {
-            return Outcome::TimedOut(signal);
+            return WaitOutcome::TimedOut(signal);
         }
         last = Some((signal, since));
     }
@@ -73,10 +76,10 @@ pub(crate) async fn until_ready(options: &Options, mut changed: impl FnMut(&Sign
 
 /// `lasted` is for how long the reason has been the same. A pause of a twentieth of that hardly delays the unit, and
 /// a hundred units that wait for one server must not keep the machine busy that it boots on.
-fn pause_after(next: Next, lasted: Duration) -> Duration {
+fn pause_after(next: RetryAfter, lasted: Duration) -> Duration {
     let pause = match next {
-        Next::Soon => (lasted / 20).clamp(SHORTEST, LONGEST),
-        Next::Later | Next::Refused => LONGEST,
+        RetryAfter::Soon => (lasted / 20).clamp(SHORTEST, LONGEST),
+        RetryAfter::Later | RetryAfter::Refused => LONGEST,
     };
     jittered(pause, RandomState::new().hash_one(0))
 }
@@ -99,7 +102,7 @@ mod tests {
             (10, 400, 600),
             (3600, 800, 1200),
         ] {
-            let pause = pause_after(Next::Soon, Duration::from_secs(lasted)).as_millis();
+            let pause = pause_after(RetryAfter::Soon, Duration::from_secs(lasted)).as_millis();
             assert!((least..=most).contains(&pause), "{lasted} s: {pause} ms");
         }
     }

@@ -19,7 +19,7 @@ pub(super) struct Forbidden(pub(super) String);
 
 /// What comes next from the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum Awaited {
     /// One byte: whether it agrees to TLS.
     Answer,
     /// Messages of the login.
@@ -40,7 +40,7 @@ impl<S> Watched<S> {
     pub(super) fn new(
         stream: S,
         methods: Option<&AuthMethods>,
-        next: Next,
+        next: Awaited,
         heard: &Arc<AtomicBool>,
     ) -> Self {
         Self {
@@ -53,7 +53,7 @@ impl<S> Watched<S> {
 
 struct Watch {
     methods: Option<AuthMethods>,
-    next: Next,
+    next: Awaited,
     /// The beginning of a message: its type, its length, and the code of one about the login.
     head: Vec<u8>,
     /// What is left of a message.
@@ -62,7 +62,7 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(methods: Option<&AuthMethods>, next: Next) -> Self {
+    fn new(methods: Option<&AuthMethods>, next: Awaited) -> Self {
         Self {
             methods: methods.cloned(),
             next,
@@ -78,15 +78,15 @@ impl Watch {
         };
         for byte in bytes {
             match self.next {
-                Next::Anything => return Ok(()),
-                Next::Answer => {
+                Awaited::Anything => return Ok(()),
+                Awaited::Answer => {
                     self.next = match byte {
-                        b'S' => Next::Anything,
-                        _ => Next::Messages,
+                        b'S' => Awaited::Anything,
+                        _ => Awaited::Messages,
                     };
                     continue;
                 }
-                Next::Messages => {}
+                Awaited::Messages => {}
             }
             if self.skip > 0 {
                 self.skip -= 1;
@@ -108,7 +108,7 @@ impl Watch {
                 methods.judge(code, self.has_proven).map_err(Forbidden)?;
                 self.has_proven |= proves(code);
                 if code == 0 {
-                    self.next = Next::Anything;
+                    self.next = Awaited::Anything;
                 }
             }
             self.head.clear();
@@ -179,7 +179,12 @@ where
         Box::pin(async move {
             let stream = connecting.await?;
             let methods = self.methods.as_ref();
-            Ok(Watched::new(stream, methods, Next::Messages, &self.heard))
+            Ok(Watched::new(
+                stream,
+                methods,
+                Awaited::Messages,
+                &self.heard,
+            ))
         })
     }
 }
@@ -198,27 +203,32 @@ mod tests {
         for (methods, next, parts, good) in [
             (
                 "scram-sha-256",
-                Next::Messages,
+                Awaited::Messages,
                 &[SCRAM, FINAL, OK][..],
                 true,
             ),
-            ("scram-sha-256", Next::Messages, &[SCRAM, OK], false),
-            ("scram-sha-256", Next::Messages, &[NOTICE, PASSWORD], false),
-            ("scram-sha-256", Next::Answer, &[b"N", PASSWORD], false),
+            ("scram-sha-256", Awaited::Messages, &[SCRAM, OK], false),
             (
                 "scram-sha-256",
-                Next::Answer,
+                Awaited::Messages,
+                &[NOTICE, PASSWORD],
+                false,
+            ),
+            ("scram-sha-256", Awaited::Answer, &[b"N", PASSWORD], false),
+            (
+                "scram-sha-256",
+                Awaited::Answer,
                 &[b"N", SCRAM, FINAL, OK],
                 true,
             ),
             // Encrypted.
-            ("scram-sha-256", Next::Answer, &[b"S", PASSWORD], true),
-            ("scram-sha-256", Next::Anything, &[PASSWORD], true),
-            ("none", Next::Messages, &[OK], true),
-            ("none", Next::Messages, &[SCRAM], false),
+            ("scram-sha-256", Awaited::Answer, &[b"S", PASSWORD], true),
+            ("scram-sha-256", Awaited::Anything, &[PASSWORD], true),
+            ("none", Awaited::Messages, &[OK], true),
+            ("none", Awaited::Messages, &[SCRAM], false),
             // After the login.
-            ("none", Next::Messages, &[OK, PASSWORD], true),
-            ("!password", Next::Messages, &[NOTICE, OK], true),
+            ("none", Awaited::Messages, &[OK, PASSWORD], true),
+            ("!password", Awaited::Messages, &[NOTICE, OK], true),
         ] {
             let methods = AuthMethods::parse(methods).unwrap();
             let bytes = parts.concat();

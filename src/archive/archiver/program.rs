@@ -21,7 +21,7 @@ use super::progress::{UploadProgress, memory};
 use super::protocol::{CHECK, HEADER, OK, PUSH, frame};
 use crate::config::Archive;
 use crate::log;
-use crate::process::Group;
+use crate::process::ProcessGroup;
 use crate::repository::{Program, Repository, segment_size_in, set_segment_size};
 use crate::store::Store;
 
@@ -151,7 +151,7 @@ async fn send_request(mut stream: UnixStream, kind: u8, body: &str) -> io::Resul
 pub(super) struct Supervised {
     pub(super) place: ProgramDirectory,
     /// Empty where none runs.
-    running: Vec<(Group, UploadProgress)>,
+    running: Vec<(ProcessGroup, UploadProgress)>,
     pub(super) generation: u64,
     failures: u32,
     not_before: Option<Instant>,
@@ -226,7 +226,7 @@ impl Supervised {
         }
     }
 
-    fn start(&self, repository: &Repository) -> Result<Vec<Group>, ArchiverError> {
+    fn start(&self, repository: &Repository) -> Result<Vec<ProcessGroup>, ArchiverError> {
         self.place
             .make_empty()
             .map_err(|source| ArchiverError::Directory {
@@ -239,7 +239,11 @@ impl Supervised {
             .collect()
     }
 
-    fn start_one(&self, repository: &Repository, number: usize) -> Result<Group, ArchiverError> {
+    fn start_one(
+        &self,
+        repository: &Repository,
+        number: usize,
+    ) -> Result<ProcessGroup, ArchiverError> {
         let (_, mut command) = repository.command(&self.place.0)?;
         let archive = &repository.program.archive;
         let live = repository.data_directory().join("pg_wal");
@@ -266,7 +270,7 @@ impl Supervised {
             // walrus takes four at once by default, however many it is asked for.
             command.env(concurrency, archive.upload_concurrency.max(1).to_string());
         }
-        Ok(Group::start(&mut command, Signal::KILL)?)
+        Ok(ProcessGroup::start(&mut command, Signal::KILL)?)
     }
 
     /// Ends them with all that they started; when this returns, they read no segment any more.

@@ -1,14 +1,14 @@
 //! Whether a base backup may be taken, on what it may build, and whether it counts. Pure.
 
 use crate::model::Supersession;
-use crate::postgres::{Archiver, ControlData, Server};
+use crate::postgres::{Archiver, ControlData, ServerIdentity};
 use crate::repository::catalog::{Backup, Catalog};
 use crate::storage::Location;
 
 /// Why no backup should be taken now, and what to do; `None` when all is well.
 pub(in crate::archive) fn judge_push(
     control: &ControlData,
-    server: &Server,
+    server: &ServerIdentity,
     archiver: &Archiver,
     (catalog, newer): (&Catalog, Option<&Supersession>),
     repository: &Location,
@@ -58,7 +58,7 @@ pub(in crate::archive) fn judge_push(
 /// belongs to. `newer` proves that another node was promoted.
 pub(in crate::archive) fn judge_server(
     control: &ControlData,
-    server: &Server,
+    server: &ServerIdentity,
     newer: Option<&Supersession>,
 ) -> Option<(String, String)> {
     let no = |reason: String, hint: &str| Some((reason, hint.to_owned()));
@@ -95,7 +95,7 @@ pub(in crate::archive) fn judge_server(
 /// its pages may be of a history that was left. Both programs build nothing on a permanent one either.
 pub(in crate::archive) fn delta_parent<'a>(
     catalog: &'a Catalog,
-    server: &Server,
+    server: &ServerIdentity,
     max_steps: u32,
 ) -> Option<&'a Backup> {
     let newest = catalog.newest()?;
@@ -109,7 +109,10 @@ pub(in crate::archive) fn delta_parent<'a>(
 }
 
 /// Why what was pushed does not count: the server that answers afterwards is not what it was before.
-pub(in crate::archive) fn judge_change(before: &Server, after: &Server) -> Option<String> {
+pub(in crate::archive) fn judge_change(
+    before: &ServerIdentity,
+    after: &ServerIdentity,
+) -> Option<String> {
     if after.system_identifier != before.system_identifier {
         return Some(format!(
             "the server that answers has system identifier {}, and had {} when the backup began",
@@ -156,8 +159,8 @@ mod tests {
         }
     }
 
-    fn server() -> Server {
-        Server {
+    fn server() -> ServerIdentity {
+        ServerIdentity {
             system_identifier: 7,
             in_recovery: false,
             timeline: Timeline(1),
@@ -185,7 +188,7 @@ mod tests {
         Backup::sample(timeline, 0, &identifier)
     }
 
-    fn judged(server: &Server, archiver: &Archiver, catalog: &Catalog) -> Option<String> {
+    fn judged(server: &ServerIdentity, archiver: &Archiver, catalog: &Catalog) -> Option<String> {
         let repository = Location {
             bucket: "b".into(),
             prefix: "p".into(),
@@ -220,7 +223,7 @@ mod tests {
         };
         for (server, archiver, catalog, reason) in [
             (
-                Server {
+                ServerIdentity {
                     system_identifier: 8,
                     ..server()
                 },
@@ -229,7 +232,7 @@ mod tests {
                 "system identifier 8",
             ),
             (
-                Server {
+                ServerIdentity {
                     in_recovery: true,
                     ..server()
                 },
@@ -238,7 +241,7 @@ mod tests {
                 "standby",
             ),
             (
-                Server {
+                ServerIdentity {
                     archive_mode: "off".into(),
                     ..server()
                 },
@@ -293,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_delta_builds_on_a_whole_backup_of_the_same_timeline_and_only_so_many_times() {
-        let promoted = Server {
+        let promoted = ServerIdentity {
             timeline: Timeline(2),
             ..server()
         };
@@ -327,21 +330,21 @@ mod tests {
         assert_eq!(judge_change(&server(), &server()), None);
         for (after, words) in [
             (
-                Server {
+                ServerIdentity {
                     system_identifier: 8,
                     ..server()
                 },
                 "system identifier 8",
             ),
             (
-                Server {
+                ServerIdentity {
                     in_recovery: true,
                     ..server()
                 },
                 "became a standby",
             ),
             (
-                Server {
+                ServerIdentity {
                     timeline: Timeline(2),
                     ..server()
                 },

@@ -17,7 +17,7 @@ use super::lock::{ANSWER, Begun};
 use crate::config::Node;
 use crate::log;
 use crate::model::{SegmentSize, Supersession};
-use crate::postgres::{self, Archiver, Connection, ControlData, Relay, Server, Target};
+use crate::postgres::{self, Archiver, Connection, ControlData, Relay, ServerIdentity, Target};
 use crate::process;
 use crate::repository::catalog::{self, Catalog, Sentinel};
 use crate::repository::{
@@ -154,7 +154,7 @@ impl Held<'_> {
     async fn push(
         &self,
         lock: &mut NodeWorkLock,
-        server: &Server,
+        server: &ServerIdentity,
         archiver: &Archiver,
         full: bool,
     ) -> Result<(String, Sentinel), BackupError> {
@@ -180,7 +180,7 @@ impl Held<'_> {
 
     async fn push_marked(
         &self,
-        server: &Server,
+        server: &ServerIdentity,
         archiver: &Archiver,
         full: bool,
         since: Timestamp,
@@ -215,7 +215,7 @@ impl Held<'_> {
     }
 
     /// The backup that a delta builds on, when it is complete with all of its chain.
-    fn whole_parent<'a>(&self, server: &Server, before: &'a Catalog) -> Option<&'a str> {
+    fn whole_parent<'a>(&self, server: &ServerIdentity, before: &'a Catalog) -> Option<&'a str> {
         let max_steps = self.repository.program.archive.delta_max_steps;
         let parent = delta_parent(before, server, max_steps)?;
         if let Some(reason) = before.status(parent).reason {
@@ -267,7 +267,7 @@ impl Held<'_> {
     }
 
     /// The proof that another node was promoted, and that `server` is not the primary any more.
-    async fn newer(&self, server: &Server) -> Result<Option<Supersession>, BackupError> {
+    async fn newer(&self, server: &ServerIdentity) -> Result<Option<Supersession>, BackupError> {
         let state = StateFiles::of(&self.node.state_directory);
         match position_of(self.repository.data_directory(), server) {
             Some(own) => Ok(superseded(&self.timelines, &state, &own).await?),
@@ -278,7 +278,7 @@ impl Held<'_> {
     /// Looks again at who answers: a backup that outlived its server's identity, role or timeline is none to count on.
     async fn refuse_change(
         &self,
-        before: &Server,
+        before: &ServerIdentity,
         backup: &str,
         sentinel: &Sentinel,
     ) -> Result<(), BackupError> {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::ArchiveState;
-use super::rules::{FULLS, Rules, Why, why_not_counted};
+use super::rules::{FULLS, RetentionPlanRules, Why, why_not_counted};
 use super::wal::{WalPlan, plan_wal, position};
 use crate::config::Retention;
 use crate::model::WalSegment;
@@ -91,7 +91,7 @@ pub fn plan_retention(
     if let Some(reason) = why_not(state) {
         return Err(reason);
     }
-    let rules = Rules::new(state, policy, now);
+    let rules = RetentionPlanRules::new(state, policy, now);
     let backups = &state.catalog.backups;
     let mut kept: BTreeMap<&str, Why> = BTreeMap::new();
     if rules.newest().is_none() {

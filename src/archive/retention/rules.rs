@@ -6,7 +6,7 @@ use super::wal::position;
 use super::{ArchiveState, Mark};
 use crate::config::Retention;
 use crate::repository::catalog::{Backup, State};
-use crate::repository::{Counted, RetentionRules};
+use crate::repository::{RetentionItem, RetentionRules};
 
 /// What the newest N of the policy are called.
 pub(super) const FULLS: &str = "full backups";
@@ -50,7 +50,7 @@ impl Why {
 }
 
 /// The rules, and what of the repository they go by.
-pub(super) struct Rules<'a> {
+pub(super) struct RetentionPlanRules<'a> {
     state: &'a ArchiveState,
     now: Timestamp,
     /// Backups that may stand in for an older one.
@@ -58,7 +58,7 @@ pub(super) struct Rules<'a> {
     by_age: RetentionRules<'a>,
 }
 
-impl<'a> Rules<'a> {
+impl<'a> RetentionPlanRules<'a> {
     pub(super) fn new(state: &'a ArchiveState, policy: Retention, now: Timestamp) -> Self {
         let good = good(state);
         let counted = good.iter().map(|backup| counted(state, backup)).collect();
@@ -178,8 +178,8 @@ fn good(state: &ArchiveState) -> Vec<&Backup> {
     good
 }
 
-fn counted<'a>(state: &ArchiveState, backup: &'a Backup) -> Counted<'a> {
-    Counted {
+fn counted<'a>(state: &ArchiveState, backup: &'a Backup) -> RetentionItem<'a> {
+    RetentionItem {
         name: &backup.name,
         at: backup.finished_at,
         is_full: sentinel_is_full(backup),

@@ -15,7 +15,7 @@ use super::{Action, ArchiveState, PrunePlan, RetentionError, plan_retention};
 use crate::archive::backup::judge::judge_server;
 use crate::config::{Node, Retention};
 use crate::model::WalSegment;
-use crate::postgres::{self, ControlData, Server};
+use crate::postgres::{self, ControlData, ServerIdentity};
 use crate::process;
 use crate::repository::catalog::Catalog;
 use crate::repository::{
@@ -84,7 +84,7 @@ struct PruneContext<'a> {
     retention: Retention,
     timelines: Timelines,
     control: ControlData,
-    server: Server,
+    server: ServerIdentity,
 }
 
 impl<'a> PruneContext<'a> {

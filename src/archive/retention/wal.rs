@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::model::{SegmentSize, Timeline, WalSegment};
-use crate::repository::catalog::{Backup, Catalog, Span};
+use crate::repository::catalog::{Backup, Catalog, SegmentRange};
 
 /// Segments without one missing in between, both ends included.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -63,7 +63,7 @@ pub(super) fn plan_wal(
             .backups
             .iter()
             .filter(|backup| backup.timeline == timeline && spared.contains(backup.name.as_str()));
-        let mut whole: Vec<(Span, &Backup)> = whole
+        let mut whole: Vec<(SegmentRange, &Backup)> = whole
             .filter_map(|backup| Some((backup.own_wal(wal.size)?, backup)))
             .collect();
         whole.sort_by_key(|(span, _)| span.first);

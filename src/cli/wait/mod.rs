@@ -15,8 +15,8 @@ use clap::Args;
 
 use super::exit::Exit;
 use crate::config::{Flag, Loaded};
-use crate::wait::{self, Options, WaitEnd, Wanted};
-use report::{Report, Style};
+use crate::wait::{self, WaitEnd, WaitOptions, WantedRole};
+use report::{Style, WaitReport};
 
 /// Without `Debug`: a connection string may hold a password.
 #[derive(Args)]
@@ -37,10 +37,10 @@ pub(crate) struct Arguments {
     fail_fast_after: Option<String>,
     /// What the server must be [default: primary, or what target_session_attrs says]; a replica is asked for at its own port
     #[arg(long, value_enum)]
-    role: Option<Wanted>,
+    role: Option<WantedRole>,
     /// Several of them: ready when all are
     #[arg(long = "target", value_name = "ROLE", value_enum, conflicts_with_all = ["role", "port", "url"])]
-    targets: Vec<Wanted>,
+    targets: Vec<WantedRole>,
     /// The host that the application connects to, or several with commas between
     #[arg(long)]
     host: Option<String>,
@@ -84,7 +84,7 @@ pub(crate) fn run(
         (_, true) => Style::Json,
         _ => Style::Text,
     };
-    let report = Report::new(&targets, style);
+    let report = WaitReport::new(&targets, style);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -107,7 +107,7 @@ pub(crate) fn run(
     }
 }
 
-async fn wait(targets: &[Options], report: &Report<'_>) -> anyhow::Result<Exit> {
+async fn wait(targets: &[WaitOptions], report: &WaitReport<'_>) -> anyhow::Result<Exit> {
     let ended = wait::all_ready(targets, |index, signal| report.show(index, signal)).await;
     report.ended(ended)?;
     Ok(match ended {

@@ -10,8 +10,8 @@ use crate::config::{Config, Flag, Loaded};
 use crate::model::may_hold_password;
 use crate::postgres::{RootCert, SslMode, Target, Tls, TlsFiles, TlsVersions};
 use crate::wait::{
-    AuthMethods, ConnectionString, Hop, Host, Options, Parameters, PasswordFile, SessionAttributes,
-    WaitError, Wanted, is_connection_string, parse_connection_string, parse_hosts,
+    AuthMethods, ConnectionString, Hop, Host, Parameters, PasswordFile, SessionAttributes,
+    WaitError, WaitOptions, WantedRole, is_connection_string, parse_connection_string, parse_hosts,
 };
 
 /// The targets that `arguments` name.
@@ -21,7 +21,7 @@ use crate::wait::{
 pub(super) fn targets(
     arguments: &Arguments,
     load: impl Fn(Vec<Flag>) -> anyhow::Result<Loaded>,
-) -> anyhow::Result<Vec<Options>> {
+) -> anyhow::Result<Vec<WaitOptions>> {
     let mut connection = connection(arguments)?;
     let given = flags(arguments, &connection)?;
     let mut loaded = load(given.clone())?;
@@ -42,7 +42,7 @@ pub(super) fn targets(
         [] => &one[..],
         several => several,
     };
-    let each = |wanted: &Wanted| {
+    let each = |wanted: &WantedRole| {
         let port = match arguments.targets.as_slice() {
             [] => port_of(arguments.role, &loaded.config),
             _ => port_of(Some(*wanted), &loaded.config),
@@ -189,16 +189,16 @@ pub(super) fn versions(least: Option<&str>, most: Option<&str>) -> Result<TlsVer
     }
 }
 
-fn port_key(role: Option<Wanted>) -> &'static str {
+fn port_key(role: Option<WantedRole>) -> &'static str {
     match role {
-        Some(Wanted::Replica) => "wait.replica_port",
+        Some(WantedRole::Replica) => "wait.replica_port",
         _ => "wait.port",
     }
 }
 
-fn port_of(role: Option<Wanted>, config: &Config) -> u16 {
+fn port_of(role: Option<WantedRole>, config: &Config) -> u16 {
     match role {
-        Some(Wanted::Replica) => config.wait.replica_port,
+        Some(WantedRole::Replica) => config.wait.replica_port,
         _ => config.wait.port,
     }
 }
@@ -217,9 +217,9 @@ fn options(
     loaded: &Loaded,
     connection: &ConnectionString,
     tls: &Tls,
-    wanted: Wanted,
+    wanted: WantedRole,
     port: u16,
-) -> Result<Options, WaitError> {
+) -> Result<WaitOptions, WaitError> {
     let config = &loaded.config;
     let settings = &config.wait;
     for (name, value) in [
@@ -260,7 +260,7 @@ fn options(
     let named = connection.get("passfile").map(PathBuf::from);
     let named = named.or_else(|| variable("PGPASSFILE"));
     let passfile = || PasswordFile::passfile(named, variable("HOME"));
-    Ok(Options {
+    Ok(WaitOptions {
         front: front(&target, config),
         password_file: own_file.or_else(passfile),
         target,

@@ -8,7 +8,7 @@ use super::options::{seconds, targets, versions};
 use crate::config::{ConfigFile, Sources, load};
 use crate::model::may_hold_password;
 use crate::postgres::{SslMode, TlsVersions};
-use crate::wait::{Options, PasswordFile, SessionAttributes};
+use crate::wait::{PasswordFile, SessionAttributes, WaitOptions};
 
 #[derive(Parser)]
 struct Line {
@@ -17,7 +17,7 @@ struct Line {
 }
 
 /// The options that `flags` make on a machine without any configuration.
-fn options_of(flags: &[&str]) -> anyhow::Result<Options> {
+fn options_of(flags: &[&str]) -> anyhow::Result<WaitOptions> {
     let line = Line::parse_from([&["wait"], flags].concat());
     let targets = targets(&line.arguments, |flags| {
         let sources = Sources {
@@ -139,7 +139,7 @@ fn no_message_shows_a_password() {
 
 #[test]
 fn each_option_for_security_is_honoured_or_refused() {
-    type Honours = fn(&Options) -> bool;
+    type Honours = fn(&WaitOptions) -> bool;
     let honoured: [(&str, Honours); 20] = [
         ("sslmode=disable", |it| it.tls.mode == SslMode::Disable),
         ("sslmode=require", |it| it.tls.mode == SslMode::Require),

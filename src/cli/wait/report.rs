@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::cli::exit::complain;
 use crate::cli::output;
-use crate::wait::{Next, Options, Signal, WaitEnd};
+use crate::wait::{RetryAfter, Signal, WaitEnd, WaitOptions};
 
 const RUNBOOK: &str = "runbooks/wait.md";
 /// How often the probe asks systemd for more time. Progress is reported at the first beat, then at every third.
@@ -24,8 +24,8 @@ pub(super) enum Style {
 }
 
 /// The result of each target's last attempt.
-pub(super) struct Report<'a> {
-    targets: &'a [Options],
+pub(super) struct WaitReport<'a> {
+    targets: &'a [WaitOptions],
     style: Style,
     begin: Instant,
     seen: RefCell<Vec<TargetState>>,
@@ -60,8 +60,8 @@ struct TargetAnswer<'a> {
     runbook: Option<&'static str>,
 }
 
-impl<'a> Report<'a> {
-    pub(super) fn new(targets: &'a [Options], style: Style) -> Self {
+impl<'a> WaitReport<'a> {
+    pub(super) fn new(targets: &'a [WaitOptions], style: Style) -> Self {
         Self {
             targets,
             style,
@@ -124,8 +124,8 @@ impl<'a> Report<'a> {
             WaitEnd::TimedOut => self.last_words(|_| "is not ready"),
             // The others were just not ready yet.
             WaitEnd::Refused => self.last_words(|next| match next {
-                Next::Refused => "refuses for good",
-                Next::Soon | Next::Later => "is not ready",
+                RetryAfter::Refused => "refuses for good",
+                RetryAfter::Soon | RetryAfter::Later => "is not ready",
             }),
         }
         if self.style == Style::Json {
@@ -146,7 +146,7 @@ impl<'a> Report<'a> {
     }
 
     /// For each target that is not ready: the time, the hop, where to look, and the runbook.
-    fn last_words(&self, how: impl Fn(Next) -> &'static str) {
+    fn last_words(&self, how: impl Fn(RetryAfter) -> &'static str) {
         let secs = self.begin.elapsed().as_secs_f64();
         for (target, seen) in self.targets.iter().zip(self.seen.borrow().iter()) {
             let place = self.name(target);
@@ -170,7 +170,7 @@ impl<'a> Report<'a> {
     }
 
     /// Its address, with the role where several are waited for.
-    fn name(&self, target: &Options) -> String {
+    fn name(&self, target: &WaitOptions) -> String {
         match self.targets {
             [_] => target.place(),
             _ => format!("{} ({})", target.place(), target.wanted),
@@ -184,7 +184,7 @@ impl<'a> Report<'a> {
     }
 }
 
-fn answer<'a>((target, seen): (&'a Options, &'a TargetState)) -> TargetAnswer<'a> {
+fn answer<'a>((target, seen): (&'a WaitOptions, &'a TargetState)) -> TargetAnswer<'a> {
     let signal = match seen {
         TargetState::Failing(signal) => Some(signal),
         TargetState::Nothing | TargetState::Ready => None,

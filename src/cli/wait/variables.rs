@@ -2,7 +2,7 @@
 
 use std::env::VarError;
 
-use crate::config::{Flag, Loaded, Source};
+use crate::config::{Flag, Loaded, SettingSource};
 use crate::wait::{ConnectionString, WaitError};
 
 /// Those of parameters that are no settings of xdb.
@@ -110,7 +110,7 @@ fn set_default(
 /// Whether nothing sets `key`.
 pub(super) fn is_preset(loaded: &Loaded, key: &str) -> bool {
     let is_preset = |effective: &crate::config::Effective| {
-        effective.key == key && effective.source == Source::Default
+        effective.key == key && effective.source == SettingSource::Default
     };
     loaded.effective().iter().any(is_preset)
 }

@@ -9,7 +9,7 @@ use super::owner::Owners;
 use super::seen::{AT_WORK, Seen, SeenSet};
 use crate::config::Retention;
 use crate::dump::{Listed, SetName, Status};
-use crate::repository::{CLOCKS_DIFFER, Counted, RetentionRules, older_than_all};
+use crate::repository::{CLOCKS_DIFFER, RetentionItem, RetentionRules, older_than_all};
 use crate::storage::UnfinishedUpload;
 
 /// What the newest N of the policy are called.
@@ -184,9 +184,9 @@ fn counts(set: &SeenSet, now: Timestamp) -> bool {
     set.listed.status == Status::Complete && !set.listed.partial && !is_of_future(set, now)
 }
 
-fn age_of(set: &SeenSet) -> Counted<'_> {
+fn age_of(set: &SeenSet) -> RetentionItem<'_> {
     let tested = set.listed.tested.as_ref();
-    Counted {
+    RetentionItem {
         name: &set.listed.set,
         at: Some(set.listed.started_at),
         is_full: !set.listed.partial,

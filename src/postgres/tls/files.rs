@@ -96,7 +96,7 @@ pub(crate) struct TlsFiles {
 
 /// What was read.
 #[derive(Debug, Default)]
-pub(super) struct Loaded {
+pub(super) struct ReadTlsFiles {
     pub(super) trust: Option<Arc<Trust>>,
     pub(super) own: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
 }
@@ -106,8 +106,8 @@ pub(super) type Stamp = (PathBuf, Option<[i64; 7]>);
 
 impl TlsFiles {
     /// Reads what is there, as libpq does; without root certificates nothing is verified, unless they are needed.
-    pub(super) fn load(&self, needs_roots: bool) -> Result<Loaded, TlsError> {
-        let mut loaded = Loaded {
+    pub(super) fn load(&self, needs_roots: bool) -> Result<ReadTlsFiles, TlsError> {
+        let mut loaded = ReadTlsFiles {
             own: self.own()?,
             trust: None,
         };

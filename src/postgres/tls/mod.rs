@@ -27,8 +27,8 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use files::Loaded;
-use source::Source;
+use files::ReadTlsFiles;
+use source::TlsSource;
 use verifier::Verifier;
 
 /// libpq's `sslmode`.
@@ -109,7 +109,7 @@ pub(crate) struct Tls {
     /// `sslsni`: whether the handshake names the host.
     pub names_host: bool,
     /// `None` where nothing is encrypted.
-    source: Option<Arc<Source>>,
+    source: Option<Arc<TlsSource>>,
 }
 
 impl Tls {
@@ -166,7 +166,7 @@ impl Tls {
         let encrypts = mode != SslMode::Disable;
         Self {
             mode,
-            source: encrypts.then(|| Arc::new(Source::new(files, mode.verifies()))),
+            source: encrypts.then(|| Arc::new(TlsSource::new(files, mode.verifies()))),
             ..Self::none()
         }
     }
@@ -196,7 +196,7 @@ impl Tls {
     fn client_config(&self, host: &str) -> Result<ClientConfig, String> {
         let loaded = match &self.source {
             Some(source) => source.load().map_err(|error| error.to_string())?,
-            None => Arc::new(Loaded::default()),
+            None => Arc::new(ReadTlsFiles::default()),
         };
         let provider = Arc::new(ring::default_provider());
         let verifier = Verifier {

@@ -2,18 +2,18 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::files::{Loaded, Stamp, TlsError, TlsFiles};
+use super::files::{ReadTlsFiles, Stamp, TlsError, TlsFiles};
 
 /// The files, and what was read from them last.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct TlsSource {
     files: TlsFiles,
     /// The mode verifies certificates, so roots must exist.
     needs_roots: bool,
-    last: Mutex<Option<(Vec<Stamp>, Arc<Loaded>)>>,
+    last: Mutex<Option<(Vec<Stamp>, Arc<ReadTlsFiles>)>>,
 }
 
-impl Source {
+impl TlsSource {
     pub(super) fn new(files: &TlsFiles, needs_roots: bool) -> Self {
         Self {
             files: files.clone(),
@@ -26,7 +26,7 @@ impl Source {
     ///
     /// # Errors
     /// When a file that is there, or that is needed, cannot be used.
-    pub(super) fn load(&self) -> Result<Arc<Loaded>, TlsError> {
+    pub(super) fn load(&self) -> Result<Arc<ReadTlsFiles>, TlsError> {
         // Before they are read: what changes meanwhile is read again by the next call.
         let stamps = self.files.stamps();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,7 +61,7 @@ mod tests {
             root: RootCert::File(path("ca.pem")),
             ..TlsFiles::default()
         };
-        let source = Source::new(&files, true);
+        let source = TlsSource::new(&files, true);
         assert!(matches!(source.load(), Err(TlsError::NoRoots(_))));
         fs::write(path("ca.pem"), ONE).unwrap();
         let first = source.load().unwrap();

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Sentinel, Span, StoredParts, Tests};
+use super::{SegmentRange, Sentinel, StoredParts, Tests};
 use crate::model::{SegmentSize, Timeline, WalSegment};
 
 /// A backup's folder, with or without the sentinel that makes it a backup.
@@ -42,10 +42,10 @@ impl Backup {
     }
 
     /// The segments of `size` from its start to its finish; `None` where it did not finish.
-    pub fn own_wal(&self, size: SegmentSize) -> Option<Span> {
+    pub fn own_wal(&self, size: SegmentSize) -> Option<SegmentRange> {
         let sentinel = self.sentinel.as_ref()?;
         let (start, finish) = (sentinel.start_lsn.0, sentinel.finish_lsn.0);
-        Some(Span {
+        Some(SegmentRange {
             timeline: self.timeline,
             first: start / size.bytes(),
             last: finish.saturating_sub(1).max(start) / size.bytes(),

@@ -13,7 +13,7 @@ use super::object_versions::{AT_ONCE, ObjectVersions, tag_of};
 use super::read::parse_stored_history;
 use super::segment_size::{self, SizedBy};
 use super::wal::{Stored, archived_name, least_stored};
-use super::{Backup, Catalog, Span, Wal, backup_listing};
+use super::{Backup, Catalog, SegmentRange, Wal, backup_listing};
 use crate::model::{ArchiveFile, Timeline, WalSegment};
 use crate::repository::{Repository, RepositoryError};
 use crate::storage::{Cause, Object, StorageError};
@@ -262,7 +262,7 @@ impl KeptCatalog {
         format!("{}/", segment.name(self.catalog.wal.size))
     }
 
-    fn around(&self, span: Span) -> Range {
+    fn around(&self, span: SegmentRange) -> Range {
         let segment = |number| {
             let timeline = span.timeline;
             WalSegment { timeline, number }

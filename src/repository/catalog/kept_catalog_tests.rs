@@ -152,7 +152,7 @@ fn a_listing_around_a_hole_begins_and_ends_where_the_hole_does() {
             "000000010000000100000000/",
         ),
     ] {
-        let range = snapshot.around(Span::of(Timeline(1), first, last));
+        let range = snapshot.around(SegmentRange::of(Timeline(1), first, last));
         assert_eq!(range, (Some(after.to_owned()), Some(until.to_owned())));
     }
     // All names of a segment lie on one side, and its history on the other side of a timeline's first.

@@ -42,8 +42,8 @@ pub(crate) use read::{decompressed, stored_files, tar_parts};
 pub(crate) use recovery::{RecoveryPath, UnreadHistory, plan_recovery};
 pub(crate) use restore_tests::{Tested, Tests};
 pub(crate) use sentinel::{Delta, Sentinel, Tablespace};
-pub(crate) use span::Span;
-pub(crate) use status::{State, Status};
+pub(crate) use span::SegmentRange;
+pub(crate) use status::{BackupStatus, State};
 pub(crate) use stored_parts::StoredParts;
 pub(crate) use verify::{Gap, Verified};
 #[cfg(test)]
@@ -147,7 +147,7 @@ impl Catalog {
     }
 
     /// The segments that are missing from the start of `backup` to its finish.
-    fn missing_within(&self, backup: &Backup) -> Vec<Span> {
+    fn missing_within(&self, backup: &Backup) -> Vec<SegmentRange> {
         backup.sentinel.as_ref().map_or_else(Vec::new, |sentinel| {
             let (start, finish) = (sentinel.start_lsn, sentinel.finish_lsn);
             self.wal.missing_between(backup.timeline, start, finish)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Span, Wal};
+use super::{SegmentRange, Wal};
 use crate::model::{Lsn, Timeline, TimelineHistory, WalSegment};
 
 /// The way from a backup to the end of the archive.
@@ -19,7 +19,7 @@ pub(crate) struct RecoveryPath {
     /// A newer timeline that has WAL and no history: whether it descends from the backup cannot be known.
     pub without_history: Option<Timeline>,
     /// Gaps on the way.
-    pub missing: Vec<Span>,
+    pub missing: Vec<SegmentRange>,
     /// Retention has deleted what followed: the way ends where the backup does.
     pub own_end_only: bool,
     /// Segments and stored bytes up to `reachable`.
@@ -96,7 +96,7 @@ pub(super) fn follow(
             walk(
                 wal,
                 &mut path,
-                Span {
+                SegmentRange {
                     timeline: switch.timeline,
                     first,
                     last: switch_segment - 1,
@@ -110,14 +110,14 @@ pub(super) fn follow(
         Some(last) => walk(
             wal,
             &mut path,
-            Span {
+            SegmentRange {
                 timeline: target,
                 first,
                 last,
             },
         ),
         // Not a single segment of the last timeline: a gap where it begins, unless all is replayed before.
-        None if path.newest.is_none() => path.missing.push(Span {
+        None if path.newest.is_none() => path.missing.push(SegmentRange {
             timeline: target,
             first,
             last: first,
@@ -178,7 +178,7 @@ fn newest_descendant(
     Ok((timeline, TimelineHistory::default()))
 }
 
-fn walk(wal: &Wal, path: &mut RecoveryPath, span: Span) {
+fn walk(wal: &Wal, path: &mut RecoveryPath, span: SegmentRange) {
     let missing = wal.missing_numbers(span.timeline, span.first, span.last);
     let segment = |number| WalSegment {
         timeline: span.timeline,
@@ -320,7 +320,7 @@ mod tests {
         );
         assert_eq!(
             path.missing,
-            [Span {
+            [SegmentRange {
                 timeline: Timeline(1),
                 first: 5,
                 last: 6

@@ -4,13 +4,13 @@ use crate::model::{SegmentSize, Timeline, WalSegment};
 
 /// Segments of one timeline, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
+pub struct SegmentRange {
     pub timeline: Timeline,
     pub first: u64,
     pub last: u64,
 }
 
-impl Span {
+impl SegmentRange {
     pub(crate) fn of(timeline: Timeline, first: u64, last: u64) -> Self {
         Self {
             timeline,

@@ -5,7 +5,7 @@ use super::{Backup, Catalog};
 
 /// What a backup is worth, and why it is not complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
+pub struct BackupStatus {
     pub state: State,
     /// `None` for a complete one.
     pub reason: Option<String>,
@@ -40,7 +40,7 @@ impl State {
 
 impl Catalog {
     /// Judges `backup`.
-    pub fn status(&self, backup: &Backup) -> Status {
+    pub fn status(&self, backup: &Backup) -> BackupStatus {
         let unfinished = backup.sentinel.is_none() && backup.damage.is_none();
         let states = [
             (
@@ -58,7 +58,7 @@ impl Catalog {
             let state = if unfinished { State::Incomplete } else { state };
             (state, Some(reason))
         });
-        Status { state, reason }
+        BackupStatus { state, reason }
     }
 
     pub fn is_complete(&self, backup: &Backup) -> bool {

@@ -173,7 +173,7 @@ fn one_judgement_tells_what_each_backup_is_worth() {
     for (what, change, expected, good) in cases {
         let mut catalog = catalog();
         change(&mut catalog);
-        let statuses: Vec<Status> = catalog
+        let statuses: Vec<BackupStatus> = catalog
             .backups
             .iter()
             .map(|it| catalog.status(it))

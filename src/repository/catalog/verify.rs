@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::read::EMPTY_HISTORY;
-use super::{Backup, Catalog, End, Span, UnreadHistory, plan_recovery};
+use super::{Backup, Catalog, End, SegmentRange, UnreadHistory, plan_recovery};
 use crate::model::{SegmentSize, Timeline, WalSegment};
 use crate::repository::Acknowledgement;
 
@@ -91,7 +91,7 @@ impl Catalog {
             .iter()
             .filter(|acknowledgement| acknowledgement.stands(now))
             .collect();
-        let mut missing: Vec<(Span, &str)> = Vec::new();
+        let mut missing: Vec<(SegmentRange, &str)> = Vec::new();
         let mut problems = self.strangers();
         problems.extend(self.wal.foreign.values().cloned());
         let mut unfinished = Vec::new();
@@ -151,14 +151,14 @@ impl Catalog {
     }
 
     /// The names and bytes of the segments in `span` that are stored and not whole.
-    fn cut_within(&self, span: Span) -> Vec<String> {
+    fn cut_within(&self, span: SegmentRange) -> Vec<String> {
         let (first, last) = span.ends(self.wal.size);
         let cut = self.wal.cut.range(first..=last);
         cut.map(|(name, bytes)| format!("{name} is stored with {bytes} bytes"))
             .collect()
     }
 
-    fn damaged_within(&self, span: Span) -> Vec<String> {
+    fn damaged_within(&self, span: SegmentRange) -> Vec<String> {
         let (first, last) = span.ends(self.wal.size);
         let names = self.wal.damaged.range(first..=last).map(|(name, _)| name);
         names
@@ -186,8 +186,8 @@ impl Catalog {
     }
 
     /// What a recovery of any backup would ask for and not find: segments, and the histories of timelines.
-    pub(super) fn wanted(&self) -> (Vec<Span>, BTreeSet<Timeline>) {
-        let mut missing: Vec<(Span, &str)> = Vec::new();
+    pub(super) fn wanted(&self) -> (Vec<SegmentRange>, BTreeSet<Timeline>) {
+        let mut missing: Vec<(SegmentRange, &str)> = Vec::new();
         let mut histories = BTreeSet::new();
         for backup in &self.backups {
             let (spans, unread) = self.missing_for(backup);
@@ -200,7 +200,7 @@ impl Catalog {
     }
 
     /// What a recovery of `backup` would ask for and not find; the timeline whose history it needs and has not, and why there may be more.
-    fn missing_for(&self, backup: &Backup) -> (Vec<Span>, Option<(Timeline, String)>) {
+    fn missing_for(&self, backup: &Backup) -> (Vec<SegmentRange>, Option<(Timeline, String)>) {
         let Some(sentinel) = &backup.sentinel else {
             return (Vec::new(), None);
         };
@@ -248,7 +248,7 @@ impl Catalog {
         let runs = self.wal.runs.iter();
         let all = runs.flat_map(|(timeline, runs)| runs.iter().map(|run| (*timeline, run)));
         let shown = all.map(|(timeline, run)| {
-            let (first, last) = Span::of(timeline, run.first, run.last).ends(self.wal.size);
+            let (first, last) = SegmentRange::of(timeline, run.first, run.last).ends(self.wal.size);
             WalRange {
                 timeline,
                 first,
@@ -262,9 +262,9 @@ impl Catalog {
 }
 
 /// Spans that overlap or touch become one, with the backups of each.
-fn merged(mut missing: Vec<(Span, &str)>) -> Vec<(Span, Vec<String>)> {
+fn merged(mut missing: Vec<(SegmentRange, &str)>) -> Vec<(SegmentRange, Vec<String>)> {
     missing.sort_by_key(|(span, _)| (span.timeline, span.first));
-    let mut merged: Vec<(Span, Vec<String>)> = Vec::new();
+    let mut merged: Vec<(SegmentRange, Vec<String>)> = Vec::new();
     for (span, backup) in missing {
         match merged.last_mut() {
             Some((last, backups))
@@ -281,7 +281,12 @@ fn merged(mut missing: Vec<(Span, &str)>) -> Vec<(Span, Vec<String>)> {
     merged
 }
 
-fn gap(span: Span, cuts_off: Vec<String>, standing: &[&Acknowledgement], size: SegmentSize) -> Gap {
+fn gap(
+    span: SegmentRange,
+    cuts_off: Vec<String>,
+    standing: &[&Acknowledgement],
+    size: SegmentSize,
+) -> Gap {
     let covers = |acknowledgement: &Acknowledgement, number: u64| {
         let parse = |name: &str| WalSegment::parse(name, size).ok();
         let ends = parse(&acknowledgement.first).zip(parse(&acknowledgement.last));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{COMPRESSIONS, End, Span};
+use super::{COMPRESSIONS, End, SegmentRange};
 use crate::model::{ArchiveFile, Lsn, SegmentSize, Timeline, TimelineHistory, WalSegment};
 
 /// One segment as it is listed.
@@ -20,7 +20,7 @@ pub struct Stored {
 ///
 /// An archive of millions is a handful of these, so what each single segment says is not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Run {
+pub struct SegmentRun {
     pub first: u64,
     pub last: u64,
     /// As stored, all together.
@@ -29,7 +29,7 @@ pub struct Run {
     pub last_modified: Timestamp,
 }
 
-impl Run {
+impl SegmentRun {
     pub fn segments(&self) -> u64 {
         self.last - self.first + 1
     }
@@ -58,7 +58,7 @@ impl Run {
 pub struct Wal {
     pub size: SegmentSize,
     /// In order, and apart: where one ends and the next begins, segments are missing.
-    pub runs: BTreeMap<Timeline, Vec<Run>>,
+    pub runs: BTreeMap<Timeline, Vec<SegmentRun>>,
     /// Segments that are stored with too few bytes to be whole, and so count as missing: by name, with their bytes.
     #[serde(default)]
     pub cut: BTreeMap<String, u64>,
@@ -83,7 +83,7 @@ pub struct Wal {
 
 impl Wal {
     /// The run that holds `segment`; `None` when it is not stored.
-    pub fn get(&self, segment: WalSegment) -> Option<&Run> {
+    pub fn get(&self, segment: WalSegment) -> Option<&SegmentRun> {
         let runs = self.runs(segment.timeline);
         let after = runs.partition_point(|run| run.first <= segment.number);
         runs[..after].last().filter(|run| run.holds(segment.number))
@@ -97,7 +97,7 @@ impl Wal {
         if at > 0 && runs[at - 1].holds(number) {
             return;
         }
-        let added = Run {
+        let added = SegmentRun {
             first: number,
             last: number,
             bytes: stored.size,
@@ -128,7 +128,7 @@ impl Wal {
         };
         let run = runs.remove(at);
         let part = |first, last, last_modified| {
-            (first <= last).then(|| Run {
+            (first <= last).then(|| SegmentRun {
                 first,
                 last,
                 bytes: run.bytes_of(first, last),
@@ -150,7 +150,7 @@ impl Wal {
     }
 
     /// Why a recovery cannot pass `gap`, which begins at the first segment that it cannot have.
-    pub fn why_not_past(&self, gap: Span) -> String {
+    pub fn why_not_past(&self, gap: SegmentRange) -> String {
         match self.why_damaged(&gap.ends(self.size).0) {
             Some(damaged) => format!("WAL is damaged: {damaged}"),
             None => format!("WAL is missing: {}", gap.named(self.size)),
@@ -158,23 +158,28 @@ impl Wal {
     }
 
     /// The segments of `timeline` from `from` to `to` that are not there; `to` itself is not needed at a segment's start.
-    pub fn missing_between(&self, timeline: Timeline, from: Lsn, to: Lsn) -> Vec<Span> {
+    pub fn missing_between(&self, timeline: Timeline, from: Lsn, to: Lsn) -> Vec<SegmentRange> {
         let first = WalSegment::holding(timeline, from, self.size).number;
         let last = to.0.saturating_sub(1).max(from.0) / self.size.bytes();
         self.missing_numbers(timeline, first, last)
     }
 
-    pub(super) fn missing_numbers(&self, timeline: Timeline, first: u64, last: u64) -> Vec<Span> {
+    pub(super) fn missing_numbers(
+        &self,
+        timeline: Timeline,
+        first: u64,
+        last: u64,
+    ) -> Vec<SegmentRange> {
         let mut missing = Vec::new();
         let mut next = first;
         for run in self.runs_within(timeline, first, last) {
             if run.first > next {
-                missing.push(Span::of(timeline, next, run.first - 1));
+                missing.push(SegmentRange::of(timeline, next, run.first - 1));
             }
             next = run.last + 1;
         }
         if next <= last {
-            missing.push(Span::of(timeline, next, last));
+            missing.push(SegmentRange::of(timeline, next, last));
         }
         missing
     }
@@ -196,10 +201,15 @@ impl Wal {
     }
 
     /// The segments that are there from `first` to `last`, as spans without one missing in between, with their stored bytes.
-    pub fn stored_between(&self, timeline: Timeline, first: u64, last: u64) -> Vec<(Span, u64)> {
+    pub fn stored_between(
+        &self,
+        timeline: Timeline,
+        first: u64,
+        last: u64,
+    ) -> Vec<(SegmentRange, u64)> {
         let runs = self.runs_within(timeline, first, last).iter();
-        let part = |run: &Run| {
-            let span = Span::of(timeline, run.first.max(first), run.last.min(last));
+        let part = |run: &SegmentRun| {
+            let span = SegmentRange::of(timeline, run.first.max(first), run.last.min(last));
             (span, run.bytes_of(first, last))
         };
         runs.map(part).collect()
@@ -244,12 +254,12 @@ impl Wal {
         }
     }
 
-    fn runs(&self, timeline: Timeline) -> &[Run] {
+    fn runs(&self, timeline: Timeline) -> &[SegmentRun] {
         self.runs.get(&timeline).map_or(&[], Vec::as_slice)
     }
 
     /// The runs of `timeline` that reach into the segments from `first` to `last`.
-    fn runs_within(&self, timeline: Timeline, first: u64, last: u64) -> &[Run] {
+    fn runs_within(&self, timeline: Timeline, first: u64, last: u64) -> &[SegmentRun] {
         let runs = self.runs(timeline);
         let begin = runs.partition_point(|run| run.last < first);
         let end = runs.partition_point(|run| run.first <= last);
@@ -368,9 +378,9 @@ mod tests {
             assert_eq!(runs, parts, "{number} of {numbers:?}");
             assert!(wal.get(segment).is_none());
             assert_eq!(wal.last_known(timeline), numbers.last().copied());
-            let gap = Span::of(timeline, number, number + 1);
+            let gap = SegmentRange::of(timeline, number, number + 1);
             assert!(wal.why_not_past(gap).ends_with("damaged, by a test"));
-            let later = Span::of(timeline, number + 1, number + 1);
+            let later = SegmentRange::of(timeline, number + 1, number + 1);
             assert!(wal.why_not_past(later).starts_with("WAL is missing"));
         }
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Shared, SharedError};
 use crate::model::{Lsn, Timeline};
-use crate::storage::Step;
+use crate::storage::Change;
 
 const KEY: &str = "archive/high-water.json";
 
@@ -75,13 +75,13 @@ impl Shared {
     ) -> Result<HighWater, SharedError> {
         let key = self.key(KEY);
         let stays = |other: &HighWater| Some(other.timeline) != void && !mark.is_beyond(other);
-        let decide = |there: Option<&[u8]>| -> Result<Step<HighWater>, SharedError> {
+        let decide = |there: Option<&[u8]>| -> Result<Change<HighWater>, SharedError> {
             let there = there.map(|content| self.read_high_water(content));
             Ok(match there.transpose()? {
-                Some(other) if stays(&other) => Step::Keep(other),
+                Some(other) if stays(&other) => Change::Keep(other),
                 _ => {
                     let content = serde_json::to_vec(mark).expect("plain values");
-                    Step::Write(content, mark.clone())
+                    Change::Write(content, mark.clone())
                 }
             })
         };

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Shared, SharedError};
 use crate::log;
-use crate::storage::{Condition, Step, StorageError, Written};
+use crate::storage::{Change, Condition, StorageError, Written};
 
 /// A lock that was not refreshed for this long is free.
 const LIFETIME: SignedDuration = SignedDuration::from_mins(3);
@@ -226,7 +226,7 @@ impl ClusterLock {
                 expires: lease.expires(),
                 released_at: None,
             };
-            Ok(Step::Write(holder.json(), (holder, lease)))
+            Ok(Change::Write(holder.json(), (holder, lease)))
         };
         let ((holder, lease), written) = shared.bucket.update(&key, decide).await?;
         let Written { tag, is_versioned } = written.unwrap_or_default();
@@ -273,13 +273,13 @@ impl ClusterLock {
             }
             return Ok(());
         }
-        let decide = |there: Option<&[u8]>| -> Result<Step<()>, SharedError> {
+        let decide = |there: Option<&[u8]>| -> Result<Change<()>, SharedError> {
             let there = there.and_then(|content| serde_json::from_slice::<Holder>(content).ok());
             Ok(match there {
                 Some(there) if there.is_same(&self.holder) => {
-                    Step::Write(there.released(Timestamp::now()).json(), ())
+                    Change::Write(there.released(Timestamp::now()).json(), ())
                 }
-                _ => Step::Keep(()),
+                _ => Change::Keep(()),
             })
         };
         self.shared.bucket.update(&self.key, decide).await?;

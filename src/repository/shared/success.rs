@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Shared, SharedError, finished_at};
 use crate::model::JobDetail;
-use crate::storage::Step;
+use crate::storage::Change;
 
 /// One run that succeeded; the object's JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,18 +67,18 @@ impl Shared {
     /// When the bucket cannot be asked or written.
     pub async fn keep_success(&self, job: &str, success: Success) -> Result<Success, SharedError> {
         let key = self.success_key(job);
-        let decide = |there: Option<&[u8]>| -> Result<Step<Success>, SharedError> {
+        let decide = |there: Option<&[u8]>| -> Result<Change<Success>, SharedError> {
             let there = there.map(|content| self.read_success(&key, content));
             Ok(match there.transpose()? {
                 Some(other)
                     if other.finished_at() >= success.finished_at()
                         && !other.is_of_future(Timestamp::now()) =>
                 {
-                    Step::Keep(other)
+                    Change::Keep(other)
                 }
                 _ => {
                     let content = serde_json::to_vec(&success).expect("a success is plain values");
-                    Step::Write(content, success.clone())
+                    Change::Write(content, success.clone())
                 }
             })
         };

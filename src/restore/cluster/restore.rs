@@ -20,7 +20,7 @@ use crate::model::{Lsn, Timeline, Verdict, Verification};
 use crate::postgres;
 use crate::restore::plan::Survey;
 use crate::restore::recover::{
-    Notify, Recovery, SHUTDOWN_KEPT, ScratchServer, proven_damage, refuse_root, report_fetch,
+    OnMessage, Recovery, SHUTDOWN_KEPT, ScratchServer, proven_damage, refuse_root, report_fetch,
     report_recovery,
 };
 use crate::restore::scratch::{PlacedTablespace, placed_tablespaces, sync_volume};
@@ -69,7 +69,7 @@ pub(crate) async fn restore_cluster(
     setup: &Setup,
     outlook: Outlook,
     on_step: OnStep<'_>,
-    notify: Notify<'_>,
+    notify: OnMessage<'_>,
 ) -> Result<RestoredCluster, RestoreError> {
     let began = Instant::now();
     let forecast = outlook.forecast;
@@ -201,7 +201,7 @@ async fn recover(
     recovery: &mut Recovery<'_>,
     work: &mut WorkDirectory,
     survey: &mut Survey,
-    notify: Notify<'_>,
+    notify: OnMessage<'_>,
 ) -> Result<Timeline, RestoreError> {
     let plan = &survey.plan;
     work.scratch.update_marker(|marker| {

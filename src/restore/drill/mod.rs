@@ -12,6 +12,6 @@ mod verification;
 
 pub(crate) use live_watch::{beside, judge_volumes, may_begin};
 pub(crate) use proof::prove;
-pub(crate) use report::Report;
-pub(crate) use run::{Options, run};
+pub(crate) use report::TestResult;
+pub(crate) use run::{TestOptions, run};
 pub(crate) use test_level::TestLevel;

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::report::Report;
-use super::run::{Options, run};
+use super::report::TestResult;
+use super::run::{TestOptions, run};
 use crate::log;
 use crate::model::TestReport;
 use crate::repository::{Proof, SharedError};
@@ -14,7 +14,7 @@ use crate::restore::{Conclusion, OnStep, Setup, secs};
 /// Runs a restore test of the cluster's own repository, as [`run`], and keeps what it found as a proof.
 ///
 /// A test that could not be run, or did not reach its target, judged no backup and leaves no proof.
-pub(crate) async fn prove(setup: &Setup, options: &Options, on_step: OnStep<'_>) -> Report {
+pub(crate) async fn prove(setup: &Setup, options: &TestOptions, on_step: OnStep<'_>) -> TestResult {
     let (started_at, began) = (Timestamp::now(), Instant::now());
     let report = run(setup, options, on_step).await;
     let judged = matches!(
@@ -34,7 +34,11 @@ pub(crate) async fn prove(setup: &Setup, options: &Options, on_step: OnStep<'_>)
     report
 }
 
-async fn keep(setup: &Setup, when: (Timestamp, f64), report: &Report) -> Result<(), SharedError> {
+async fn keep(
+    setup: &Setup,
+    when: (Timestamp, f64),
+    report: &TestResult,
+) -> Result<(), SharedError> {
     let repository = &setup.repository;
     let report = TestReport::of(report);
     let node = &setup.node.hostname;

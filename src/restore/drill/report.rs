@@ -54,7 +54,7 @@ impl Conditions {
 
 /// A restore test's result; the JSON of `xdb restore-test --json`.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Report {
+pub(crate) struct TestResult {
     pub passed: bool,
     /// How much was verified.
     pub level: TestLevel,
@@ -107,7 +107,7 @@ pub(crate) struct Unchecked {
     pub what: UncheckedObject,
 }
 
-impl Default for Report {
+impl Default for TestResult {
     fn default() -> Self {
         Self {
             passed: false,
@@ -137,7 +137,7 @@ impl Default for Report {
     }
 }
 
-impl Report {
+impl TestResult {
     /// Of a test at `level` that could not begin.
     pub(crate) fn not_begun(level: TestLevel, error: RestoreError) -> Self {
         let report = Self {
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_json_has_every_key_even_when_nothing_is_known() {
-        let json = serde_json::to_value(Report::default()).unwrap();
+        let json = serde_json::to_value(TestResult::default()).unwrap();
         let keys: Vec<&str> = json
             .as_object()
             .unwrap()

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use super::live_watch::beside;
-use super::report::{Conditions, Report};
+use super::report::{Conditions, TestResult};
 use super::test_level::TestLevel;
 use crate::model::Verdict;
 use crate::restore::plan::{Survey, Until, measure_rpo};
@@ -17,7 +17,7 @@ use crate::restore::{OnStep, RestoreError, Setup, secs};
 
 /// What of the configuration a single test may override.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Options {
+pub(crate) struct TestOptions {
     /// The newest, or the last one before `until`, where `None`.
     pub backup: Option<String>,
     /// The configured one where `None`.
@@ -36,18 +36,18 @@ pub(crate) struct Options {
 /// Runs a restore test of the configured repository; `on_step` gets each step when it ends.
 ///
 /// Every test returns a report. Its processes and files are removed, unless it is kept.
-pub(crate) async fn run(setup: &Setup, options: &Options, on_step: OnStep<'_>) -> Report {
+pub(crate) async fn run(setup: &Setup, options: &TestOptions, on_step: OnStep<'_>) -> TestResult {
     let settings = &setup.settings;
     let limit = settings.timeout;
     let configured = || TestLevel::named(&settings.level);
     let mut drill = Drill {
         options,
         recovery: Recovery::for_test(setup, Instant::now() + limit, on_step),
-        report: Report {
+        report: TestResult {
             level: options.level.unwrap_or_else(configured),
             until: options.until.as_ref().map(Until::to_string),
             conditions: Some(Conditions::of(setup)),
-            ..Report::default()
+            ..TestResult::default()
         },
     };
     let outcome = timeout(limit, drill.run()).await;
@@ -58,9 +58,9 @@ pub(crate) async fn run(setup: &Setup, options: &Options, on_step: OnStep<'_>) -
 
 /// A restore test under way.
 pub(super) struct Drill<'a> {
-    pub options: &'a Options,
+    pub options: &'a TestOptions,
     pub recovery: Recovery<'a>,
-    pub report: Report,
+    pub report: TestResult,
 }
 
 impl Drill<'_> {

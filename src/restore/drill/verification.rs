@@ -6,12 +6,12 @@ use super::report::Unchecked;
 use super::run::{Drill, SHUTDOWN};
 use super::test_level::TestLevel;
 use crate::model::Verdict;
-use crate::postgres::{ControlData, Server};
+use crate::postgres::{ControlData, ServerIdentity};
 use crate::restore::plan::{NoLiveServer, Survey, read_live_server};
 use crate::restore::recover::{RecoveryEnd, ScratchServer, query_failure};
 use crate::restore::scratch::Scratch;
 use crate::restore::verify::{
-    Database, ObjectFindings, RestoredRows, check_amcheck, check_assertion, check_checksums,
+    CopiedDatabase, ObjectFindings, RestoredRows, check_amcheck, check_assertion, check_checksums,
     check_node, check_rows, check_sql, check_tables, list_databases, read_assertions, roll_back,
 };
 use crate::restore::{RestoreError, Verifications};
@@ -82,7 +82,7 @@ impl Drill<'_> {
     async fn open_databases(
         &mut self,
         server: &ScratchServer,
-    ) -> Result<Vec<Database>, RestoreError> {
+    ) -> Result<Vec<CopiedDatabase>, RestoreError> {
         let listed = list_databases(server, Duration::ZERO, false).await;
         let (databases, prepared) = listed.map_err(query_failure)?;
         let rolled_back = roll_back(server, &prepared).await;
@@ -140,7 +140,11 @@ impl Drill<'_> {
 }
 
 /// Whether the live server has all the history that was restored.
-fn judge_comparable(live: &Server, survey: &Survey, end: &RecoveryEnd) -> Result<(), String> {
+fn judge_comparable(
+    live: &ServerIdentity,
+    survey: &Survey,
+    end: &RecoveryEnd,
+) -> Result<(), String> {
     let backup = &survey.plan.backup;
     if let Some(reason) = survey.catalog.why_superseded(backup) {
         return Err(format!(

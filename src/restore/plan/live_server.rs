@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use crate::config::Postgres;
 use crate::model::WalSegment;
-use crate::postgres::{self, Archiver, PostgresError, Server};
+use crate::postgres::{self, Archiver, PostgresError, ServerIdentity};
 use crate::repository::catalog::Catalog;
 
 /// This node's server as it was when the test began.
 #[derive(Debug)]
 pub(crate) struct LiveServer {
-    pub server: Server,
+    pub server: ServerIdentity,
     pub archiver: Archiver,
     /// Names of the programs that read or write all of it now.
     pub heavy: Vec<String>,

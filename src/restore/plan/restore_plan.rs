@@ -6,7 +6,8 @@ use super::recovery_target::{choose_backup, ends_there, finished_before, judge_r
 use super::until::Until;
 use crate::model::{Lsn, Verdict, WalSegment};
 use crate::repository::catalog::{
-    Backup, Catalog, RecoveryPath, Sentinel, Span, Status, UnreadHistory, Wal, plan_recovery,
+    Backup, BackupStatus, Catalog, RecoveryPath, SegmentRange, Sentinel, UnreadHistory, Wal,
+    plan_recovery,
 };
 use crate::restore::RestoreError;
 use crate::restore::scratch::{max_prefetched, wal_kept};
@@ -37,7 +38,7 @@ impl Plan {
     /// whether there were any.
     pub(crate) fn drop_passed_gaps(&mut self, recovered: Lsn, wal: &Wal) -> bool {
         let size = wal.size;
-        let end = |gap: &Span| (gap.last + 1) * size.bytes();
+        let end = |gap: &SegmentRange| (gap.last + 1) * size.bytes();
         let before = self.path.missing.len();
         self.path.missing.retain(|gap| end(gap) > recovered.0);
         if self.path.missing.len() == before {
@@ -204,7 +205,7 @@ pub(crate) fn skipped_backups(
     };
     let newer = catalog.backups.iter().filter(newer);
     let judged = newer.filter_map(|backup| {
-        let Status { state, reason } = catalog.status(backup);
+        let BackupStatus { state, reason } = catalog.status(backup);
         Some(format!("{} is {}: {}", backup.name, state.word(), reason?))
     });
     judged.collect()
@@ -217,7 +218,7 @@ fn no_good_backup(catalog: &Catalog, repository: &Location) -> RestoreError {
             repository: repository.to_string(),
         };
     };
-    let Status { state, reason } = catalog.status(newest);
+    let BackupStatus { state, reason } = catalog.status(newest);
     RestoreError::Bad(format!(
         "no backup can be counted on; the newest, {}, is {}: {}",
         newest.name,

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::restore_plan::Plan;
 use crate::model::WalSegment;
-use crate::repository::catalog::{Catalog, Span};
+use crate::repository::catalog::{Catalog, SegmentRange};
 
 /// Between two checks.
 pub(crate) const RECHECK: Duration = Duration::from_secs(1);
@@ -40,7 +40,7 @@ pub(crate) enum GapDecision {
 pub(crate) struct GapWatch {
     began: Instant,
     /// The gap of the last check, and since when it is the same.
-    gap: Option<(Span, Instant)>,
+    gap: Option<(SegmentRange, Instant)>,
     moved: bool,
     /// The newest segment of the first check that showed a gap.
     newest: Option<WalSegment>,
@@ -67,7 +67,7 @@ impl GapWatch {
         (now, clock): (Instant, Timestamp),
     ) -> GapDecision {
         let gap = plan.path.missing.first().copied();
-        let is_damaged = |gap: &Span| {
+        let is_damaged = |gap: &SegmentRange| {
             catalog
                 .wal
                 .damaged
@@ -108,7 +108,7 @@ impl GapWatch {
 }
 
 /// Whether a few segments beyond `gap` were stored in the bucket a moment ago.
-fn is_young(gap: Span, catalog: &Catalog, clock: Timestamp) -> bool {
+fn is_young(gap: SegmentRange, catalog: &Catalog, clock: Timestamp) -> bool {
     let (timeline, number) = (gap.timeline, gap.last + 1);
     let beyond = catalog.wal.get(WalSegment { timeline, number });
     beyond.is_some_and(|run| {

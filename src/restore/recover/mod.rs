@@ -17,7 +17,7 @@ mod wal_prefetch;
 
 pub(crate) use configure::{SHARED_BUFFERS, quoted};
 pub(crate) use links::{clear_links, judge_links};
-pub(crate) use progress::{Notify, report_fetch, report_recovery};
+pub(crate) use progress::{OnMessage, report_fetch, report_recovery};
 pub(crate) use recovery::{Recovery, SHUTDOWN_KEPT};
 pub(crate) use recovery_end::{LoggedEnd, RecoveryEnd};
 pub(crate) use server::{MAINTENANCE, Network, ScratchServer, StartFailure, refuse_root};

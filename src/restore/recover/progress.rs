@@ -12,12 +12,12 @@ use crate::restore::scratch::{Scratch, free_bytes};
 const EVERY: Duration = Duration::from_secs(20);
 
 /// Prints one message.
-pub(crate) type Notify<'a> = &'a (dyn Fn(&str) + Send + Sync);
+pub(crate) type OnMessage<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
 /// Runs `work`, and reports its progress, as `wording` words it, every 20 s until it ends.
 async fn with_progress<T>(
     work: impl Future<Output = T>,
-    notify: Notify<'_>,
+    notify: OnMessage<'_>,
     wording: impl Fn(Duration) -> String,
 ) -> T {
     let began = Instant::now();
@@ -39,7 +39,7 @@ pub(crate) async fn report_fetch<T>(
     fetch: impl Future<Output = T>,
     scratch: &Scratch,
     bytes: u64,
-    notify: Notify<'_>,
+    notify: OnMessage<'_>,
 ) -> T {
     let free = |path: &Path| free_bytes(path).unwrap_or_default();
     let before = free(scratch.path());
@@ -57,7 +57,7 @@ pub(crate) async fn report_recovery<T>(
     recovery: impl Future<Output = T>,
     scratch: &Scratch,
     last: &str,
-    notify: Notify<'_>,
+    notify: OnMessage<'_>,
 ) -> T {
     let wording = |elapsed: Duration| {
         if scratch.has_opened() {

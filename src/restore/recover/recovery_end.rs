@@ -6,12 +6,12 @@ use jiff::Timestamp;
 
 use super::stop_segment::StopSegment;
 use crate::model::{Lsn, Timeline, TimelineHistory};
-use crate::postgres::{self, Connection, PostgresError, Server};
+use crate::postgres::{self, Connection, PostgresError, ServerIdentity};
 
 /// Where a recovery ended.
 #[derive(Debug)]
 pub(crate) struct RecoveryEnd {
-    pub server: Server,
+    pub server: ServerIdentity,
     /// The timeline that was replayed; the promotion began one of its own.
     pub timeline: Timeline,
     /// End of the last record that was replayed.

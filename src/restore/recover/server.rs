@@ -16,7 +16,7 @@ use super::server_errors::is_corrupt;
 use super::server_log::{failure_reason, log_last_lines};
 use crate::config::Postgres;
 use crate::postgres::{self, PostgresError, Target};
-use crate::process::{self, Group, Reach};
+use crate::process::{self, ProcessGroup, Reach};
 use crate::repository::add_ambient_aws;
 use crate::restore::RestoreError;
 use crate::restore::scratch::Scratch;
@@ -24,7 +24,7 @@ use crate::restore::scratch::Scratch;
 /// A running scratch server; dropping it begins its immediate shutdown, which [`Scratch::remove`] waits for.
 #[derive(Debug)]
 pub(crate) struct ScratchServer {
-    group: Group,
+    group: ProcessGroup,
     /// Its database is the one that let xdb in.
     target: Target,
     data: PathBuf,
@@ -136,7 +136,7 @@ impl ScratchServer {
             command.env(name, value.expose_secret());
         }
         // SIGQUIT, PostgreSQL's immediate shutdown: it frees its shared memory even when xdb was killed.
-        let group = Group::start(&mut command, Signal::QUIT)?;
+        let group = ProcessGroup::start(&mut command, Signal::QUIT)?;
         let target = Target {
             host: scratch.socket_directory().to_string_lossy().into_owned(),
             port: 5432,

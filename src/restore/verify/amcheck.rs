@@ -5,7 +5,7 @@
 
 use tokio_postgres::{Row, SimpleQueryMessage};
 
-use super::databases::{Database, Name, name_bytes};
+use super::databases::{CopiedDatabase, Name, name_bytes};
 use super::object_findings::ObjectFindings;
 use crate::postgres::{Connection, PostgresError};
 use crate::restore::recover::{ErrorCause, ScratchServer, error_cause, error_words};
@@ -22,7 +22,7 @@ struct Relation {
 /// Checks every heap and B-tree of `databases`, and where `every_row` that each heap row is in its indexes.
 pub(crate) async fn check_amcheck(
     server: &ScratchServer,
-    databases: &[Database],
+    databases: &[CopiedDatabase],
     every_row: bool,
 ) -> ObjectFindings {
     let mut findings = ObjectFindings::default();
@@ -36,7 +36,7 @@ pub(crate) async fn check_amcheck(
 
 async fn check_database(
     server: &ScratchServer,
-    database: &Database,
+    database: &CopiedDatabase,
     connection: Connection,
     every_row: bool,
     findings: &mut ObjectFindings,

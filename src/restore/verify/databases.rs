@@ -36,7 +36,7 @@ impl Name {
 
 /// A database of the copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Database {
+pub(crate) struct CopiedDatabase {
     pub name: String,
     state: State,
 }
@@ -51,7 +51,7 @@ enum State {
     Closed(String),
 }
 
-impl Database {
+impl CopiedDatabase {
     /// Connects to it, without a limit for a statement; `None` where `findings` holds the reason why it cannot be checked.
     pub(super) async fn enter(
         &self,
@@ -111,7 +111,7 @@ impl Database {
 async fn open_databases(
     connection: &Connection,
     is_kept: bool,
-) -> Result<Vec<Database>, PostgresError> {
+) -> Result<Vec<CopiedDatabase>, PostgresError> {
     let query = format!(
         "SELECT {} AS name, datallowconn AS allows, datconnlimit = -2 AS invalid
            FROM pg_catalog.pg_database
@@ -137,7 +137,7 @@ async fn open_databases(
             _ => open(connection, &name.text).await,
         };
         let name = name.text;
-        databases.push(Database { name, state });
+        databases.push(CopiedDatabase { name, state });
     }
     Ok(databases)
 }
@@ -147,7 +147,7 @@ pub(crate) async fn list_databases(
     server: &ScratchServer,
     limit: Duration,
     is_kept: bool,
-) -> Result<(Vec<Database>, Vec<PreparedTransaction>), PostgresError> {
+) -> Result<(Vec<CopiedDatabase>, Vec<PreparedTransaction>), PostgresError> {
     let connection = postgres::connect(&server.accepting_target(), limit).await?;
     let databases = open_databases(&connection, is_kept).await?;
     let prepared = prepared_transactions(&connection).await?;

@@ -24,7 +24,7 @@ pub(crate) use amcheck::check_amcheck;
 pub(crate) use archive_end::judge_last_archived;
 pub(crate) use assertions::{check_assertion, read_assertions};
 pub(crate) use checksums::check_checksums;
-pub(crate) use databases::{Database, judge_prepared, list_databases, roll_back};
+pub(crate) use databases::{CopiedDatabase, judge_prepared, list_databases, roll_back};
 pub(crate) use fetched::check_fetched;
 pub(crate) use needs::check_node;
 pub(crate) use object_findings::{ObjectFindings, UncheckedObject};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio_postgres::Row;
 
-use super::databases::{Database, Name, disable_foreign_servers, name_bytes};
+use super::databases::{CopiedDatabase, Name, disable_foreign_servers, name_bytes};
 use super::object_findings::ObjectFindings;
 use crate::model::Verdict;
 use crate::postgres::{Connection, PostgresError};
@@ -20,7 +20,7 @@ const KEPT: Duration = Duration::from_secs(300);
 /// is kept (`is_kept`) foreign servers stay enabled.
 pub(crate) async fn check_node(
     server: &ScratchServer,
-    databases: &[Database],
+    databases: &[CopiedDatabase],
     is_kept: bool,
 ) -> Verdict {
     let mut findings = ObjectFindings::default();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio_postgres::{Row, SimpleQueryMessage};
 
-use super::databases::{Database, Name, name_bytes};
+use super::databases::{CopiedDatabase, Name, name_bytes};
 use super::object_findings::ObjectFindings;
 use super::rows::RestoredRows;
 use crate::postgres::{Connection, PostgresError};
@@ -33,7 +33,10 @@ pub(crate) struct ReadTables {
 /// The sequential scan reads every column, which fetches what was stored out of line. The second pass finds rows
 /// whose heap page is missing: PostgreSQL takes a relation that lost its last segment for a shorter one.
 /// What cannot be read keeps no other table and no other database from being read.
-pub(crate) async fn check_tables(server: &ScratchServer, databases: &[Database]) -> ReadTables {
+pub(crate) async fn check_tables(
+    server: &ScratchServer,
+    databases: &[CopiedDatabase],
+) -> ReadTables {
     let mut read = ReadTables::default();
     for database in databases {
         let counted = match database.enter(server, &mut read.findings).await {
@@ -53,7 +56,7 @@ const PLANNER: &str = "
 /// The rows of each table of `database`; `None` where its tables are not known.
 async fn read_database(
     server: &ScratchServer,
-    database: &Database,
+    database: &CopiedDatabase,
     connection: Connection,
     read: &mut ReadTables,
 ) -> Option<BTreeMap<String, Option<u64>>> {
@@ -85,7 +88,7 @@ async fn read_database(
 
 async fn reconnect(
     server: &ScratchServer,
-    database: &Database,
+    database: &CopiedDatabase,
 ) -> Result<Connection, PostgresError> {
     let connection = database.enter_again(server).await?;
     run(&connection, "to read tables", PLANNER).await?;
