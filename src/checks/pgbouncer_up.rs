@@ -12,7 +12,7 @@ use crate::log;
 use crate::model::Verdict;
 use crate::pgbouncer::{self, Console, Pool};
 use crate::postgres::{SslMode, Target, Tls};
-use crate::wait::{self, Hop, Options, Parameters, Reached, Wanted};
+use crate::wait::{self, Hop, Parameters, Reached, WaitOptions, WantedRole};
 
 /// For one login and one query.
 const LOGIN: Duration = Duration::from_secs(3);
@@ -25,9 +25,9 @@ const CONSOLE_AGAIN: Duration = Duration::from_secs(60);
 /// Looks at PgBouncer again and again; its session on the console is kept for the time when PgBouncer takes no new one.
 #[derive(Debug)]
 pub(crate) struct PgBouncerWatch {
-    login: Options,
+    login: WaitOptions,
     /// The same over the socket, where that is configured: PgBouncer may listen on another address than this machine's loopback.
-    over_socket: Option<Options>,
+    over_socket: Option<WaitOptions>,
     settings: PgBouncer,
     console: Option<Console>,
     console_tried_at: Option<Instant>,
@@ -55,12 +55,12 @@ impl PgBouncerWatch {
             connect_timeout: LOGIN,
             ..Target::from(postgres)
         };
-        let login = Options {
+        let login = WaitOptions {
             target,
             parameters: Parameters::default(),
             password_file: None,
             tls: Tls::of(host, SslMode::Prefer, None),
-            wanted: Wanted::Any,
+            wanted: WantedRole::Any,
             front: Hop::PgBouncer,
             timeout: LOGIN,
             fail_fast_after: LOGIN,
