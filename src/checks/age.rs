@@ -45,6 +45,7 @@ mod tests {
         let limits = Limits {
             warning: Some(30.0 * 3600.0),
             critical: Some(54.0 * 3600.0),
+            ..Limits::default()
         };
         for (finished, verdict) in [
             ("2026-11-21T02:00:00Z", Verdict::Ok),

@@ -165,6 +165,7 @@ mod tests {
         let limits = Limits {
             warning: Some(5.0),
             critical: Some(50.0),
+            ..Limits::default()
         };
         let archiving = |done, failed: Option<i64>, pending| Archiving {
             archiver: Archiver {
@@ -213,6 +214,7 @@ mod tests {
         let limits = Limits {
             warning: Some(5.0),
             critical: Some(50.0),
+            ..Limits::default()
         };
         let xdb = "xdb wal-push \"%p\"";
         for (in_recovery, mode, command, library, word) in [

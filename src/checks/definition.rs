@@ -1,9 +1,11 @@
 //! What a check is.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Oldest;
+use super::values::shown;
+use super::{Limits, Oldest, ShowCheck, SqlCheck, Worse};
 
 /// From which lag on it is a warning, and from which critical.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -17,6 +19,8 @@ pub(crate) struct LagLimits {
 pub(crate) struct Definition {
     /// The file's stem.
     pub name: String,
+    /// The operator's file; `None` for a packaged one.
+    pub origin: Option<PathBuf>,
     /// What it watches, in a few words.
     pub title: String,
     pub kind: Kind,
@@ -24,6 +28,8 @@ pub(crate) struct Definition {
     pub role: Role,
     /// How long a finding must last before it is worth an alert; zero is at once.
     pub hold: Duration,
+    /// It is made no more often than this; zero is with every run of the checks.
+    pub interval: Duration,
     /// The runbook's file or address; `None` where a check of the operator's own names none.
     pub runbook: Option<String>,
 }
@@ -31,22 +37,16 @@ pub(crate) struct Definition {
 /// How a check samples and judges.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Kind {
-    /// A query; each row is one object: column `value`, and `object` where there is more than one.
-    Sql {
-        query: String,
-        unit: String,
-        limits: Limits,
-    },
-    PgBouncer {
-        metric: Metric,
-        limits: Limits,
-    },
+    Sql(SqlCheck),
+    PgBouncer(ShowCheck),
     /// `pg_stat_archiver`; the limits count files that wait to be archived.
     Archiver {
         limits: Limits,
     },
     ReplicationLag {
         limits: LagLimits,
+        /// Standbys, by application name, that replay late on purpose.
+        delayed: Vec<String>,
     },
     /// How long ago a job last succeeded on any node, as the bucket shows; the limits are in seconds.
     Age {
@@ -70,6 +70,58 @@ pub(crate) enum Kind {
 }
 
 impl Definition {
+    /// The operator's file, or `packaged`.
+    pub(crate) fn origin(&self) -> String {
+        let file = self.origin.as_ref();
+        file.map_or_else(|| "packaged".to_owned(), |file| file.display().to_string())
+    }
+
+    /// From which values on it warns and is critical, in words; `-` where it judges by other means.
+    pub(crate) fn thresholds(&self) -> (String, String) {
+        if let Kind::ReplicationLag { limits, .. } = &self.kind {
+            let both = |bytes: Option<f64>, secs: Option<f64>| {
+                let bytes = bytes.map(|bytes| shown(bytes, "B"));
+                let both: Vec<_> = bytes
+                    .into_iter()
+                    .chain(secs.map(|it| shown(it, "s")))
+                    .collect();
+                both.join(" or ")
+            };
+            let LagLimits { bytes, secs } = limits;
+            return (
+                both(bytes.warning, secs.warning),
+                both(bytes.critical, secs.critical),
+            );
+        }
+        let Some((limits, unit)) = self.kind.limits() else {
+            return ("-".to_owned(), "-".to_owned());
+        };
+        let sign = match limits.worse {
+            Worse::Above => ">=",
+            Worse::Below => "<=",
+        };
+        let words = |limit: Option<f64>| {
+            limit.map_or_else(
+                || "-".to_owned(),
+                |limit| format!("{sign} {}", shown(limit, unit)),
+            )
+        };
+        (words(limits.warning), words(limits.critical))
+    }
+
+    /// How long a finding must last, in words.
+    pub(crate) fn held(&self) -> String {
+        shown(self.hold.as_secs_f64(), "s")
+    }
+
+    /// How often it is made, in words.
+    pub(crate) fn every(&self) -> String {
+        match self.interval.is_zero() {
+            true => "run".to_owned(),
+            false => shown(self.interval.as_secs_f64(), "s"),
+        }
+    }
+
     /// A finding of it means the same on a primary and on a replica.
     pub(crate) fn is_alike_in_both_roles(&self) -> bool {
         let is_of_role = matches!(
@@ -85,7 +137,7 @@ impl Definition {
     pub(crate) fn asks_postgresql(&self) -> bool {
         let asks = matches!(
             self.kind,
-            Kind::Sql { .. } | Kind::Archiver { .. } | Kind::ReplicationLag { .. }
+            Kind::Sql(_) | Kind::Archiver { .. } | Kind::ReplicationLag { .. }
         );
         asks || self.role != Role::Any
     }
@@ -97,19 +149,42 @@ impl Kind {
         matches!(self, Self::Age { .. })
     }
 
+    /// The word for it in a file.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Sql(_) => "sql",
+            Self::PgBouncer(_) => "pgbouncer",
+            Self::Archiver { .. } => "archiver",
+            Self::ReplicationLag { .. } => "replication_lag",
+            Self::Age { .. } => "age",
+            Self::WalVolume { .. } => "wal_volume",
+            Self::Program { .. } => "program",
+            Self::PostgresqlUp => "postgresql_up",
+            Self::PgBouncerUp => "pgbouncer_up",
+            Self::Configuration => "configuration",
+        }
+    }
+
+    /// The limits of its values and their unit; `None` where it judges by other means.
+    pub(crate) fn limits(&self) -> Option<(&Limits, &str)> {
+        match self {
+            Self::Sql(SqlCheck { measure, .. }) | Self::PgBouncer(ShowCheck { measure, .. }) => {
+                Some((&measure.limits, &measure.unit))
+            }
+            Self::Archiver { limits } => Some((limits, "files")),
+            Self::Age { limits, .. } | Self::WalVolume { limits } => Some((limits, "s")),
+            Self::ReplicationLag { .. }
+            | Self::Program { .. }
+            | Self::PostgresqlUp
+            | Self::PgBouncerUp
+            | Self::Configuration => None,
+        }
+    }
+
     /// The daemon makes it every two seconds, whatever `schedule.checks` says: nothing works without these two.
     pub(crate) fn is_vital(&self) -> bool {
         matches!(self, Self::PostgresqlUp | Self::PgBouncerUp)
     }
-}
-
-/// What is read from PgBouncer's console.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Metric {
-    /// `cl_waiting` of each pool.
-    ClientsWaiting,
-    /// Used of possible: clients, each pool's servers, each limited database's servers; in percent.
-    Saturation,
 }
 
 /// Where a check runs.
@@ -138,11 +213,4 @@ impl fmt::Display for Role {
             Self::Any => "any",
         })
     }
-}
-
-/// From which value on it is a warning, and from which critical; `None` is never.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(crate) struct Limits {
-    pub warning: Option<f64>,
-    pub critical: Option<f64>,
 }

@@ -1,6 +1,7 @@
 //! Why a check could not be defined, or could not be made.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 use crate::pgbouncer::PgBouncerError;
 use crate::postgres::PostgresError;
@@ -40,6 +41,11 @@ impl DefinitionError {
             Self::Read { path, .. } | Self::Reserved { path } => path.display().to_string(),
             Self::Toml { file, .. } | Self::Wrong { file, .. } => file.clone(),
         }
+    }
+
+    /// The file is that of the check `name`.
+    pub(crate) fn is_of(&self, name: &str) -> bool {
+        Path::new(&self.file()).file_stem() == Some(OsStr::new(name))
     }
 
     /// As "/etc/xdb/checks/own.toml:3: kind is \"sequel\", expected …".
@@ -87,6 +93,17 @@ pub(crate) enum SampleError {
     Process(#[from] ProcessError),
     #[error("the query gives no column \"value\"")]
     NoValue,
+    #[error("the check has no query for PostgreSQL {major}")]
+    NoQuery { major: u32 },
+    #[error("SHOW {show} has no column {column}; it has {columns}")]
+    NoColumn {
+        show: String,
+        column: String,
+        columns: String,
+    },
+    /// What the server could not be asked for a check before, in the same run.
+    #[error("{0}")]
+    Before(String),
     #[error("the query gives more than {most} rows")]
     TooManyRows { most: usize },
     #[error("the check did not end within {secs} s")]

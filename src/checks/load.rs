@@ -16,6 +16,9 @@ use crate::cluster::PAGED;
 /// Where an operator's definitions are.
 pub(crate) const DIRECTORY: &str = "/etc/xdb/checks";
 
+/// `xdb check list` is no check.
+const LIST: &str = "list";
+
 /// Bytes of a file that defines a check.
 const LARGEST: u64 = 1024 * 1024;
 
@@ -74,7 +77,16 @@ pub(crate) fn load(directory: &Path) -> Definitions {
 
 /// Two judges of one alert would raise and resolve it in turn.
 fn is_reserved(name: &str) -> bool {
-    PAGED.contains(&name) || BUILT_IN.contains(&name)
+    PAGED.contains(&name) || BUILT_IN.contains(&name) || name == LIST
+}
+
+/// Reads the file of an operator's check.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn read_file(path: &Path) -> Result<Definition, DefinitionError> {
+    let name = path.file_stem().and_then(|stem| stem.to_str());
+    read(name.unwrap_or_default(), path)
 }
 
 fn read(name: &str, path: &Path) -> Result<Definition, DefinitionError> {
@@ -87,7 +99,11 @@ fn read(name: &str, path: &Path) -> Result<Definition, DefinitionError> {
         path: path.to_owned(),
         error,
     })?;
-    parse(name, &path.display().to_string(), &text)
+    let definition = parse(name, &path.display().to_string(), &text)?;
+    Ok(Definition {
+        origin: Some(path.to_owned()),
+        ..definition
+    })
 }
 
 /// Neither a pipe that nothing writes to nor a device without end holds up the start of the daemon.
@@ -170,8 +186,9 @@ mod tests {
         assert_eq!(loaded.len(), SHIPPED.len() + 1);
         let archiver = loaded.iter().find(|one| one.name == "archiver").unwrap();
         assert_eq!(archiver.title, "mine");
+        assert!(archiver.origin.is_some());
         let own = loaded.iter().find(|one| one.name == "own").unwrap();
-        assert!(matches!(&own.kind, Kind::Sql { query, .. } if query == "SELECT 1 AS value"));
+        assert!(matches!(&own.kind, Kind::Sql(sql) if sql.queries[0].sql == "SELECT 1 AS value"));
     }
 
     #[test]

@@ -1,13 +1,11 @@
 //! Reads a definition's TOML; a wrong or unknown key is an error that names its file.
 
-use std::time::Duration;
+use toml_edit::Document;
 
-use jiff::SignedDuration;
-use toml_edit::{Document, Item, TableLike};
-
-use super::program::parse_version;
+use super::keys::Keys;
+use super::parse_measured::{parse_show, parse_sql};
 use super::shipped::SHIPPED;
-use super::{Definition, DefinitionError, Kind, LagLimits, Limits, Metric, Oldest, Role};
+use super::{Definition, DefinitionError, Kind, LagLimits, Role};
 use crate::model::line_of;
 
 /// Reads the text of the check `name`; `file` is how errors call it.
@@ -20,12 +18,7 @@ pub(super) fn parse(name: &str, file: &str, text: &str) -> Result<Definition, De
         ),
         message: error.message().to_owned(),
     })?;
-    let mut keys = Keys {
-        file,
-        text,
-        table: document.as_table(),
-        read: Vec::new(),
-    };
+    let mut keys = Keys::new(file, text, document.as_table());
     let title = keys.required("title")?.to_owned();
     let kind = parse_kind(&mut keys)?;
     let role = match keys.text("role")? {
@@ -35,14 +28,17 @@ pub(super) fn parse(name: &str, file: &str, text: &str) -> Result<Definition, De
         Some(other) => return Err(keys.expected("role", other, "primary, replica or any")),
     };
     let hold = keys.duration("for")?;
+    let interval = keys.duration("interval")?;
     let runbook = keys.text("runbook")?.map(str::to_owned);
     keys.finish()?;
     Ok(Definition {
         name: name.to_owned(),
+        origin: None,
         title,
         kind,
         role,
         hold,
+        interval,
         runbook: runbook.or_else(|| shipped_runbook(name)),
     })
 }
@@ -56,21 +52,8 @@ fn shipped_runbook(name: &str) -> Option<String> {
 
 fn parse_kind(keys: &mut Keys) -> Result<Kind, DefinitionError> {
     Ok(match keys.required("kind")? {
-        "sql" => Kind::Sql {
-            query: keys.required("query")?.to_owned(),
-            unit: keys.text("unit")?.unwrap_or_default().to_owned(),
-            limits: keys.limits()?,
-        },
-        "pgbouncer" => Kind::PgBouncer {
-            metric: match keys.required("metric")? {
-                "clients_waiting" => Metric::ClientsWaiting,
-                "saturation" => Metric::Saturation,
-                other => {
-                    return Err(keys.expected("metric", other, "clients_waiting or saturation"));
-                }
-            },
-            limits: keys.limits()?,
-        },
+        "sql" => Kind::Sql(parse_sql(keys)?),
+        "pgbouncer" => Kind::PgBouncer(parse_show(keys)?),
         "archiver" => Kind::Archiver {
             limits: keys.limits()?,
         },
@@ -79,6 +62,11 @@ fn parse_kind(keys: &mut Keys) -> Result<Kind, DefinitionError> {
                 bytes: keys.limits_of("warning_bytes", "critical_bytes")?,
                 secs: keys.limits_of("warning_secs", "critical_secs")?,
             },
+            delayed: keys
+                .texts("delayed")?
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
         },
         "age" => Kind::Age {
             job: match keys.required("job")? {
@@ -106,180 +94,33 @@ fn parse_kind(keys: &mut Keys) -> Result<Kind, DefinitionError> {
     })
 }
 
-/// A file's keys, and which of them were read.
-struct Keys<'a> {
-    file: &'a str,
-    text: &'a str,
-    table: &'a dyn TableLike,
-    read: Vec<&'static str>,
-}
-
-impl<'a> Keys<'a> {
-    fn get(&mut self, key: &'static str) -> Option<&'a Item> {
-        self.read.push(key);
-        self.table.get(key)
-    }
-
-    fn text(&mut self, key: &'static str) -> Result<Option<&'a str>, DefinitionError> {
-        let Some(item) = self.get(key) else {
-            return Ok(None);
-        };
-        let text = item.as_str().map(str::trim).filter(|text| !text.is_empty());
-        text.map(Some)
-            .ok_or_else(|| self.wrong(key, format!("{key} is not text")))
-    }
-
-    fn required(&mut self, key: &'static str) -> Result<&'a str, DefinitionError> {
-        self.text(key)?
-            .ok_or_else(|| self.wrong(key, format!("{key} is missing")))
-    }
-
-    fn number(&mut self, key: &'static str) -> Result<Option<f64>, DefinitionError> {
-        let Some(item) = self.get(key) else {
-            return Ok(None);
-        };
-        #[expect(clippy::cast_precision_loss, reason = "limits are far below 2^53")]
-        let number = item
-            .as_float()
-            .or(item.as_integer().map(|number| number as f64));
-        number
-            .filter(|number| number.is_finite())
-            .map(Some)
-            .ok_or_else(|| self.wrong(key, format!("{key} is not a number")))
-    }
-
-    fn duration(&mut self, key: &'static str) -> Result<Duration, DefinitionError> {
-        let Some(text) = self.text(key)? else {
-            return Ok(Duration::ZERO);
-        };
-        let duration = text.parse::<SignedDuration>().ok();
-        duration
-            .and_then(|duration| Duration::try_from(duration).ok())
-            .ok_or_else(|| self.expected(key, text, "a duration such as 30s or 5m"))
-    }
-
-    /// The release in the key `program`.
-    fn oldest(&mut self, program: &'static str) -> Result<Oldest, DefinitionError> {
-        let text = self.required(program)?;
-        let version = parse_version(text);
-        let version = version.ok_or_else(|| self.expected(program, text, "a release such as 3.0"));
-        Ok(Oldest {
-            program,
-            version: version?,
-        })
-    }
-
-    /// At least one of `warning` and `critical`.
-    fn limits(&mut self) -> Result<Limits, DefinitionError> {
-        self.limits_of("warning", "critical")
-    }
-
-    fn limits_of(
-        &mut self,
-        warning: &'static str,
-        critical: &'static str,
-    ) -> Result<Limits, DefinitionError> {
-        let limits = Limits {
-            warning: self.number(warning)?,
-            critical: self.number(critical)?,
-        };
-        self.checked(limits, warning, critical)
-    }
-
-    /// [`Keys::limits`] that are durations, as seconds.
-    fn ages(&mut self) -> Result<Limits, DefinitionError> {
-        let limits = self.durations()?;
-        self.checked(limits, "warning", "critical")
-    }
-
-    /// The same where less is worse.
-    fn remaining(&mut self) -> Result<Limits, DefinitionError> {
-        let Limits { warning, critical } = self.durations()?;
-        match (warning, critical) {
-            (Some(early), Some(late)) if early < late => {
-                Err(self.wrong("warning", "warning is below critical".to_owned()))
-            }
-            (None, None) => {
-                Err(self.wrong("warning", "neither warning nor critical is set".to_owned()))
-            }
-            _ => Ok(Limits { warning, critical }),
-        }
-    }
-
-    fn durations(&mut self) -> Result<Limits, DefinitionError> {
-        let secs = |age: Duration| (!age.is_zero()).then_some(age.as_secs_f64());
-        Ok(Limits {
-            warning: secs(self.duration("warning")?),
-            critical: secs(self.duration("critical")?),
-        })
-    }
-
-    fn checked(
-        &self,
-        limits: Limits,
-        warning: &str,
-        critical: &str,
-    ) -> Result<Limits, DefinitionError> {
-        match limits {
-            Limits {
-                warning: None,
-                critical: None,
-            } => Err(self.wrong(warning, format!("neither {warning} nor {critical} is set"))),
-            Limits {
-                warning: Some(low),
-                critical: Some(high),
-            } if low > high => Err(self.wrong(warning, format!("{warning} is above {critical}"))),
-            limits => Ok(limits),
-        }
-    }
-
-    fn finish(self) -> Result<(), DefinitionError> {
-        let unknown = self.table.iter().find(|(key, _)| !self.read.contains(key));
-        match unknown {
-            Some((key, _)) => Err(self.wrong(key, format!("there is no key {key} in this kind"))),
-            None => Ok(()),
-        }
-    }
-
-    fn expected(&self, key: &str, found: &str, expected: &str) -> DefinitionError {
-        self.wrong(key, format!("{key} is {found:?}, expected {expected}"))
-    }
-
-    fn wrong(&self, key: &str, message: String) -> DefinitionError {
-        let span = self.table.get_key_value(key).and_then(|(key, item)| {
-            // The key's own place, or that of what it holds.
-            key.span().or_else(|| item.span())
-        });
-        DefinitionError::Wrong {
-            file: self.file.to_owned(),
-            line: span.map(|span| line_of(self.text.as_bytes(), span.start)),
-            message,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::checks::Limits;
 
     #[test]
     fn a_definition_is_read() {
-        let text = "title = 't'\nkind = 'pgbouncer'\nmetric = 'saturation'\nrole = 'primary'\n\
-                    warning = 80\ncritical = 95.5\nfor = '1m 30s'\nrunbook = 'https://wiki/x'";
+        let text = "title = 't'\nkind = 'archiver'\nrole = 'primary'\n\
+                    warning = 80\ncritical = 95.5\nfor = '1m 30s'\ninterval = '5m'\nrunbook = 'https://wiki/x'";
         assert_eq!(
             parse("x", "x.toml", text).unwrap(),
             Definition {
                 name: "x".to_owned(),
+                origin: None,
                 title: "t".to_owned(),
-                kind: Kind::PgBouncer {
-                    metric: Metric::Saturation,
+                kind: Kind::Archiver {
                     limits: Limits {
                         warning: Some(80.0),
                         critical: Some(95.5),
+                        ..Limits::default()
                     },
                 },
                 role: Role::Primary,
                 hold: Duration::from_secs(90),
+                interval: Duration::from_secs(300),
                 runbook: Some("https://wiki/x".to_owned()),
             }
         );
@@ -291,7 +132,6 @@ mod tests {
             ("", "title is missing"),
             ("title = 1", "title is not text"),
             ("title = 't'", "kind is missing"),
-            ("title = 't'\nkind = 'sql'\nwarning = 1", "query is missing"),
             (
                 "title = 't'\nkind = 'archiver'",
                 "neither warning nor critical is set",

@@ -22,6 +22,10 @@ pub(crate) struct Standby<'a> {
     pub primary: &'a LsnRing,
     /// `pg_last_wal_replay_lsn()`; `None` (NULL) before anything was replayed.
     pub replayed: Option<Lsn>,
+    /// `pg_last_wal_receive_lsn()`; `None` (NULL) where nothing was streamed.
+    pub received: Option<Lsn>,
+    /// `recovery_min_apply_delay`: it replays that much later on purpose.
+    pub delay: Duration,
     /// `pg_stat_wal_receiver` has a row with the status `streaming`.
     pub streaming: bool,
 }
@@ -56,13 +60,21 @@ pub(crate) fn judge_replication_lag(
     let Some(lag) = known else {
         return Verdict::Unknown("the standby has replayed nothing yet".to_owned());
     };
-    let bytes = judge_bytes(lag.bytes, &limits.bytes);
-    let time = limits.secs.judge(lag.time.as_secs_f64(), |limit| {
-        format!("{} (limit {limit} s)", in_words(lag))
+    // What a delayed standby has received and keeps is no lag.
+    let received = standby.received.filter(|_| !standby.delay.is_zero());
+    let missing = received.and_then(|received| standby.primary.lag(received, now));
+    let bytes = judge_bytes(missing.unwrap_or(lag).bytes, &limits.bytes);
+    let beyond = lag.time.saturating_sub(standby.delay);
+    let time = limits.secs.judge(beyond.as_secs_f64(), |limit| {
+        let delayed = match standby.delay.as_secs() {
+            0 => String::new(),
+            secs => format!(" beyond its delay of {secs} s"),
+        };
+        format!("{} (limit {limit} s{delayed})", in_words(lag))
     });
     match worse(time, bytes) {
         // The positions begin after the standby's: how long it is behind is not known yet.
-        Verdict::Ok if lag.at_least => Verdict::Unknown(format!(
+        Verdict::Ok if lag.at_least && standby.delay.is_zero() => Verdict::Unknown(format!(
             "{}: the primary is watched for no longer than that",
             in_words(lag)
         )),
@@ -121,10 +133,12 @@ mod tests {
             bytes: Limits {
                 warning: Some(1000.0),
                 critical: Some(5000.0),
+                ..Limits::default()
             },
             secs: Limits {
                 warning: Some(10.0),
                 critical: Some(60.0),
+                ..Limits::default()
             },
         };
         let now = Timestamp::from_second(NOW).unwrap();
@@ -181,7 +195,43 @@ mod tests {
             let standby = Standby {
                 primary: &primary,
                 replayed: replayed.map(Lsn),
+                received: replayed.map(Lsn),
+                delay: Duration::ZERO,
                 streaming,
+            };
+            let verdict = judge_replication_lag(&standby, &limits, now);
+            assert_eq!(verdict.word(), word, "{what}: {verdict:?}");
+        }
+    }
+
+    #[test]
+    fn a_standby_that_is_delayed_on_purpose_is_judged_beyond_its_delay() {
+        let limits = LagLimits {
+            bytes: Limits {
+                warning: Some(1000.0),
+                ..Limits::default()
+            },
+            secs: Limits {
+                warning: Some(10.0),
+                critical: Some(60.0),
+                ..Limits::default()
+            },
+        };
+        let now = Timestamp::from_second(NOW).unwrap();
+        let primary = ring(&[(300, 5), (400, 10), (1000, 9000)]);
+        for (what, replayed, received, delay, word) in [
+            ("within its delay", 5, 9000, 600, "ok"),
+            ("late beyond it", 5, 9000, 570, "warning"),
+            ("far beyond it", 5, 9000, 500, "critical"),
+            ("it receives too little", 5, 4000, 600, "warning"),
+            ("no delay", 5, 9000, 0, "critical"),
+        ] {
+            let standby = Standby {
+                primary: &primary,
+                replayed: Some(Lsn(replayed)),
+                received: Some(Lsn(received)),
+                delay: Duration::from_secs(delay),
+                streaming: true,
             };
             let verdict = judge_replication_lag(&standby, &limits, now);
             assert_eq!(verdict.word(), word, "{what}: {verdict:?}");

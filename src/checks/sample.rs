@@ -1,44 +1,62 @@
 //! Looks: asks PostgreSQL, PgBouncer and the bucket, and hands what they say to the judges.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::pgbouncer::{saturation, waiting};
+use super::increase::Counters;
+use super::measured::SlowQueries;
 use super::pgbouncer_up::{PgBouncerWatch, judge_pgbouncer_up};
 use super::program::{self, FAILURES_WITHIN, ProgramCheck};
-use super::server::{archiving, ask, in_recovery, read_values, standby, standbys};
-use super::values::Value;
-use super::{
-    Definition, Kind, Metric, Role, SampleError, age, archiver, configuration, wal_volume,
-};
-use crate::cluster::LsnRing;
+use super::round::Round;
+use super::server::{self, ServerFacts, archiving, standby, standbys};
+use super::values::Judgement;
+use super::{Definition, Kind, Role, SampleError, age, archiver, configuration, wal_volume};
 use crate::config::Loaded;
 use crate::log;
 use crate::model::{Finding, Scope, Verdict};
-use crate::pgbouncer::Console;
 use crate::postgres::{self, PostgresError, Target, wal_directory};
 use crate::process;
 use crate::repository::{RepositoryHandle, Success};
 use crate::store::{Reader, StoreError};
 
 /// For one statement, and for one read of the bucket; the wait for a lock is shorter.
-const STATEMENT: Duration = Duration::from_secs(5);
+pub(super) const STATEMENT: Duration = Duration::from_secs(5);
 
-/// Runs the checks. It holds at most two connections to PostgreSQL, whatever the number of checks.
+/// After this a check that could not look is made again, whatever its interval is.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// Runs the checks. It holds one connection to PostgreSQL, whatever the number of checks, and one more while it asks in
+/// another database.
 #[derive(Debug)]
 pub(crate) struct Sampler {
-    target: Target,
-    postgres: postgres::Pool,
-    loaded: Loaded,
+    pub(super) target: Target,
+    pub(super) postgres: postgres::Pool,
+    pub(super) loaded: Loaded,
     /// Made when the first check needs it.
     repository: RepositoryHandle,
     program: ProgramCheck,
     /// Taken while the state store is read.
     history: Arc<Mutex<()>>,
+    /// Taken while another database is asked.
+    pub(super) elsewhere: Mutex<()>,
+    pub(super) slow: SlowQueries,
+    pub(super) counters: StdMutex<Counters>,
+    /// The last results of checks with an interval.
+    kept: StdMutex<HashMap<String, Kept>>,
+}
+
+/// A result that is valid for the interval of its check.
+#[derive(Debug)]
+struct Kept {
+    at: Instant,
+    in_recovery: bool,
+    definition: Definition,
+    findings: Vec<Finding>,
 }
 
 /// The result of one check.
@@ -48,6 +66,8 @@ pub(crate) enum CheckResult {
     Findings(Vec<Finding>),
     /// The check belongs to another role than this server's.
     OtherRole,
+    /// There is nothing to judge yet, and why.
+    NotYet(String),
 }
 
 impl Sampler {
@@ -67,6 +87,10 @@ impl Sampler {
             repository,
             program: ProgramCheck::default(),
             history: Arc::default(),
+            elsewhere: Mutex::default(),
+            slow: SlowQueries::default(),
+            counters: StdMutex::default(),
+            kept: StdMutex::default(),
         })
     }
 
@@ -77,29 +101,83 @@ impl Sampler {
         object: Option<String>,
         verdict: Verdict,
     ) -> Finding {
-        let scope = if definition.kind.is_about_cluster() {
-            Scope::Cluster
-        } else {
-            Scope::Node(self.loaded.config.node.hostname.clone())
-        };
-        let mut finding =
-            Finding::new(&definition.name, scope, object.unwrap_or_default(), verdict);
-        finding.runbook.clone_from(&definition.runbook);
-        finding
+        self.finding(definition, (object, verdict).into())
+    }
+
+    pub(super) fn scope(&self, definition: &Definition) -> Scope {
+        match definition.kind.is_about_cluster() {
+            true => Scope::Cluster,
+            false => Scope::Node(self.loaded.config.node.hostname.clone()),
+        }
+    }
+
+    fn finding(&self, definition: &Definition, judged: Judgement) -> Finding {
+        Finding {
+            value: judged.value,
+            threshold: judged.threshold,
+            runbook: definition.runbook.clone(),
+            ..Finding::new(
+                &definition.name,
+                self.scope(definition),
+                judged.object.unwrap_or_default(),
+                judged.verdict,
+            )
+        }
     }
 
     /// Runs one check; an error to sample becomes one unknown finding.
     ///
-    /// `primary` is where the primary was when, for a replica's lag.
-    pub(crate) async fn run(
+    /// One with an interval that has not passed yet keeps its last result.
+    pub(crate) async fn run(&self, definition: &Definition, round: &Round) -> CheckResult {
+        if definition.interval.is_zero() {
+            return self.run_now(definition, round).await;
+        }
+        let began = Instant::now();
+        let role = self
+            .server_facts(round)
+            .await
+            .map(|facts| facts.in_recovery);
+        if let Ok(in_recovery) = role
+            && let Some(findings) = self.kept(definition, in_recovery, began)
+        {
+            return CheckResult::Findings(findings);
+        }
+        let result = self.run_now(definition, round).await;
+        if let (Ok(in_recovery), CheckResult::Findings(findings)) = (role, &result) {
+            let kept = Kept {
+                at: began,
+                in_recovery,
+                definition: definition.clone(),
+                findings: findings.clone(),
+            };
+            let mut all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            all.insert(definition.name.clone(), kept);
+        }
+        result
+    }
+
+    /// The result that is still valid: of the same file, in the same role.
+    fn kept(
         &self,
         definition: &Definition,
-        primary: &LsnRing,
-        now: Timestamp,
-    ) -> CheckResult {
+        in_recovery: bool,
+        now: Instant,
+    ) -> Option<Vec<Finding>> {
+        let all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = all.get(&definition.name)?;
+        let unknown = |finding: &Finding| matches!(finding.verdict, Verdict::Unknown(_));
+        let interval = match kept.findings.iter().any(unknown) {
+            true => definition.interval.min(AGAIN),
+            false => definition.interval,
+        };
+        let same = kept.in_recovery == in_recovery && kept.definition == *definition;
+        (same && now.duration_since(kept.at) < interval).then(|| kept.findings.clone())
+    }
+
+    async fn run_now(&self, definition: &Definition, round: &Round) -> CheckResult {
         // For everything that one check asks; more than any one login and statement take.
         let deadline = (self.target.connect_timeout + STATEMENT) * 2;
-        let sampled = timeout(deadline, self.sample_kind(definition, primary, now)).await;
+        let sampled = timeout(deadline, self.sample_kind(definition, round)).await;
         let outcome = sampled.unwrap_or_else(|_| {
             let secs = deadline.as_secs();
             Err(SampleError::Deadline { secs })
@@ -110,37 +188,63 @@ impl Sampler {
         })
     }
 
+    /// What the server is, asked once a run.
+    pub(super) async fn server_facts(&self, round: &Round) -> Result<ServerFacts, SampleError> {
+        let ask = async {
+            let client = self.postgres.get().await?;
+            server::server_facts(&client).await
+        };
+        let facts = round
+            .server
+            .get_or_init(|| async { ask.await.map_err(|error: SampleError| log::chain(&error)) });
+        facts.await.clone().map_err(SampleError::Before)
+    }
+
     async fn sample_kind(
         &self,
         definition: &Definition,
-        primary: &LsnRing,
-        now: Timestamp,
+        round: &Round,
     ) -> Result<CheckResult, SampleError> {
-        let findings = |verdicts: Vec<(Option<String>, Verdict)>| {
-            let found = verdicts.into_iter();
-            let findings = found.map(|(object, verdict)| self.found(definition, object, verdict));
-            CheckResult::Findings(findings.collect())
-        };
         if definition.role != Role::Any {
-            let client = self.postgres.get().await?;
-            if !definition.role.is(in_recovery(&client).await?) {
+            let facts = self.server_facts(round).await?;
+            if !definition.role.is(facts.in_recovery) {
                 return Ok(CheckResult::OtherRole);
             }
         }
-        Ok(findings(match &definition.kind {
+        let judged = match &definition.kind {
+            Kind::Sql(sql) => {
+                let values = self.query(definition, sql, round).await?;
+                return Ok(self.judge_values(definition, &sql.measure, values, round));
+            }
+            Kind::PgBouncer(show) => {
+                let values = self.show(show, round).await?;
+                return Ok(self.judge_values(definition, &show.measure, values, round));
+            }
+            other => self.sample_other(other, round).await?,
+        };
+        let judged = judged.into_iter().map(Judgement::from);
+        Ok(self.findings(definition, judged.collect()))
+    }
+
+    pub(super) fn findings(&self, definition: &Definition, judged: Vec<Judgement>) -> CheckResult {
+        let judged = judged.into_iter();
+        CheckResult::Findings(judged.map(|one| self.finding(definition, one)).collect())
+    }
+
+    /// The kinds that xdb measures itself.
+    async fn sample_other(
+        &self,
+        kind: &Kind,
+        round: &Round,
+    ) -> Result<Vec<(Option<String>, Verdict)>, SampleError> {
+        let now = Timestamp::now();
+        Ok(match kind {
+            Kind::Sql(_) | Kind::PgBouncer(_) => Vec::new(),
             Kind::PostgresqlUp => vec![(None, self.check_postgresql_up().await)],
             Kind::Configuration => configuration::check(&self.loaded),
             Kind::PgBouncerUp => vec![(None, self.check_pgbouncer_up().await)],
-            Kind::Sql {
-                query,
-                unit,
-                limits,
-            } => judged(&self.query(query).await?, limits, unit),
-            Kind::PgBouncer { metric, limits } => {
-                let (values, unit) = self.pgbouncer(metric).await?;
-                judged(&values, limits, unit)
-            }
             Kind::Archiver { limits } => {
+                self.server_facts(round).await?;
                 let client = self.postgres.get().await?;
                 vec![(
                     None,
@@ -158,15 +262,16 @@ impl Sampler {
                 vec![(None, wal_volume::judge(&wal, limits, now))]
             }
             Kind::Program { oldest } => self.check_program(oldest, now).await?,
-            Kind::ReplicationLag { limits } => {
+            Kind::ReplicationLag { limits, delayed } => {
+                let facts = self.server_facts(round).await?;
                 let client = self.postgres.get().await?;
-                if in_recovery(&client).await? {
-                    vec![(None, standby(&client, primary, limits, now).await?)]
+                if facts.in_recovery {
+                    vec![(None, standby(&client, &round.primary, limits, now).await?)]
                 } else {
-                    standbys(&client, limits).await?
+                    standbys(&client, limits, delayed).await?
                 }
             }
-        }))
+        })
     }
 
     /// The program itself, and whether its daemon has failed.
@@ -189,29 +294,6 @@ impl Sampler {
         let config = &self.loaded.config;
         let mut watch = PgBouncerWatch::new(&config.pgbouncer, &config.postgres);
         judge_pgbouncer_up(&watch.observe().await)
-    }
-
-    /// The values of a check's query. What the query leaves in its session is taken back.
-    async fn query(&self, query: &str) -> Result<Vec<Value>, SampleError> {
-        let client = self.postgres.borrow().await?;
-        let asked = ask(&client, query).await;
-        if !matches!(asked, Err(SampleError::TooManyRows { .. })) {
-            client.give_back().await;
-        }
-        read_values(&asked?)
-    }
-
-    /// The values of `metric`, with their unit.
-    async fn pgbouncer(&self, metric: &Metric) -> Result<(Vec<Value>, &'static str), SampleError> {
-        let console = Console::open(&self.loaded.config.pgbouncer).await?;
-        Ok(match metric {
-            Metric::ClientsWaiting => (waiting(&console.pools().await?), "waiting"),
-            Metric::Saturation => {
-                let (pools, databases) = (console.pools().await?, console.databases().await?);
-                let values = saturation(console.clients().await?, &pools, &databases);
-                (values, "%")
-            }
-        })
     }
 
     /// On a thread of its own: a volume that hangs must not hold up the other checks. One thread at most: each look would
@@ -241,7 +323,7 @@ impl Sampler {
     pub(crate) async fn check_postgresql_up(&self) -> Verdict {
         let asked = async {
             let connection = postgres::connect(&self.target, STATEMENT).await?;
-            in_recovery(&connection).await
+            server::server_facts(&connection).await
         };
         match timeout(self.target.connect_timeout + STATEMENT, asked).await {
             Ok(Ok(_)) => Verdict::Ok,
@@ -249,13 +331,4 @@ impl Sampler {
             Err(_) => Verdict::Critical("logged in, but a query was not answered".to_owned()),
         }
     }
-}
-
-/// Judges each value; no value at all is ok: there is nothing to object to.
-fn judged(values: &[Value], limits: &super::Limits, unit: &str) -> Vec<(Option<String>, Verdict)> {
-    if values.is_empty() {
-        return vec![(None, Verdict::Ok)];
-    }
-    let judge = |value: &Value| (value.object.clone(), value.judge(limits, unit));
-    values.iter().map(judge).collect()
 }

@@ -1,12 +1,14 @@
 //! What PostgreSQL says of itself when a check asks.
 
+use std::time::Duration;
+
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
-use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::archiver::Archiving;
 use super::replication_lag::judge_bytes;
-use super::values::Value;
+use super::trace::Answer;
 use super::{LagLimits, SampleError, Standby, judge_replication_lag};
 use crate::cluster::LsnRing;
 use crate::model::{Lsn, Verdict};
@@ -15,60 +17,78 @@ use crate::postgres::{self, PostgresError};
 /// Rows that one check may return: each is an alert of its own.
 const MOST_ROWS: usize = 1000;
 
-/// The simple protocol: an operator's query may hold what cannot be prepared.
+/// What decides where a check runs, and by which query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ServerFacts {
+    pub in_recovery: bool,
+    /// `server_version_num`, such as 170011.
+    pub version: u32,
+}
+
+/// The simple protocol: an operator's query may hold what cannot be prepared. Of several answers the last counts.
 ///
 /// After too many rows the connection cannot be used again.
-pub(super) async fn ask(client: &Client, query: &str) -> Result<Vec<SimpleQueryRow>, SampleError> {
+pub(super) async fn ask(client: &Client, query: &str) -> Result<Answer, SampleError> {
     let failed = |error| PostgresError::Query {
         what: "for a check",
         error,
     };
-    let answer = client.simple_query_raw(query).await.map_err(failed)?;
-    let mut answer = std::pin::pin!(answer);
-    let mut rows = Vec::new();
-    while let Some(message) = answer.try_next().await.map_err(failed)? {
-        if let SimpleQueryMessage::Row(row) = message {
-            rows.push(row);
+    let messages = client.simple_query_raw(query).await.map_err(failed)?;
+    let mut messages = std::pin::pin!(messages);
+    let mut answer = Answer::default();
+    while let Some(message) = messages.try_next().await.map_err(failed)? {
+        match message {
+            SimpleQueryMessage::RowDescription(columns) => {
+                answer.columns = columns.iter().map(|it| it.name().to_owned()).collect();
+                answer.rows.clear();
+            }
+            SimpleQueryMessage::Row(row) => {
+                let cell = |at| row.get(at).map(str::to_owned);
+                answer.rows.push((0..row.len()).map(cell).collect());
+            }
+            _ => {}
         }
-        if rows.len() > MOST_ROWS {
+        if answer.rows.len() > MOST_ROWS {
             return Err(SampleError::TooManyRows { most: MOST_ROWS });
         }
     }
-    Ok(rows)
+    Ok(answer)
 }
 
-pub(super) async fn in_recovery(client: &Client) -> Result<bool, SampleError> {
-    let rows = ask(
-        client,
-        "SELECT pg_catalog.pg_is_in_recovery() AS in_recovery",
-    )
-    .await?;
-    let row = rows.first();
-    match row.and_then(|row| column(row, "in_recovery")) {
-        Some("t") => Ok(true),
-        Some("f") => Ok(false),
-        _ => Err(PostgresError::Answer {
-            what: "in_recovery",
+pub(super) async fn server_facts(client: &Client) -> Result<ServerFacts, SampleError> {
+    const QUERY: &str = "
+        SELECT pg_catalog.pg_is_in_recovery() AS in_recovery,
+               pg_catalog.current_setting('server_version_num') AS version";
+    let answer = ask(client, QUERY).await?;
+    let in_recovery = match answer.first("in_recovery") {
+        Some("t") => true,
+        Some("f") => false,
+        _ => {
+            let what = "in_recovery";
+            return Err(PostgresError::Answer { what }.into());
         }
-        .into()),
-    }
-}
-
-/// A column's text; `None` when it is missing or NULL.
-fn column<'a>(row: &'a SimpleQueryRow, name: &str) -> Option<&'a str> {
-    row.try_get(name).ok().flatten()
-}
-
-pub(super) fn read_values(rows: &[SimpleQueryRow]) -> Result<Vec<Value>, SampleError> {
-    let read = |row: &SimpleQueryRow| {
-        let text = row.try_get("value").map_err(|_| SampleError::NoValue)?;
-        Ok(Value {
-            object: column(row, "object").map(str::to_owned),
-            number: text.and_then(|text| text.parse().ok()),
-            detail: None,
-        })
     };
-    rows.iter().map(read).collect()
+    let version = answer.first("version").and_then(|text| text.parse().ok());
+    let version = version.ok_or(PostgresError::Answer { what: "version" })?;
+    Ok(ServerFacts {
+        in_recovery,
+        version,
+    })
+}
+
+/// The databases that applications use. One that xdb may not enter is among them: it is not judged, and that is said.
+pub(super) async fn databases(client: &Client) -> Result<Vec<String>, SampleError> {
+    const QUERY: &str = "
+        SELECT datname
+          FROM pg_catalog.pg_database
+         WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2
+         ORDER BY datname";
+    let answer = ask(client, QUERY).await?;
+    let names = answer
+        .rows
+        .into_iter()
+        .filter_map(|row| row.into_iter().next());
+    Ok(names.flatten().collect())
 }
 
 pub(super) async fn archiving(client: &Client) -> Result<Archiving, SampleError> {
@@ -81,7 +101,7 @@ pub(super) async fn archiving(client: &Client) -> Result<Archiving, SampleError>
                  WHERE name LIKE '%.ready') AS pending";
     let rows = ask(client, QUERY).await?;
     let text = |name: &'static str| {
-        let value = rows.first().and_then(|row| column(row, name));
+        let value = rows.first(name);
         value.ok_or(PostgresError::Answer { what: name })
     };
     Ok(Archiving {
@@ -105,47 +125,62 @@ pub(super) async fn standby(
 ) -> Result<Verdict, SampleError> {
     const QUERY: &str = "
         SELECT pg_catalog.pg_last_wal_replay_lsn() AS replayed,
+               pg_catalog.pg_last_wal_receive_lsn() AS received,
+               (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'recovery_min_apply_delay') AS delay,
                EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver WHERE status = 'streaming') AS streaming";
-    let rows = ask(client, QUERY).await?;
-    let get = |name| rows.first().and_then(|row| column(row, name));
+    let answer = ask(client, QUERY).await?;
+    let lsn = |name| answer.first(name).and_then(|lsn| lsn.parse::<Lsn>().ok());
+    let delay = answer.first("delay").and_then(|delay| delay.parse().ok());
     let standby = Standby {
         primary,
-        replayed: get("replayed").and_then(|lsn| lsn.parse::<Lsn>().ok()),
-        streaming: get("streaming") == Some("t"),
+        replayed: lsn("replayed"),
+        received: lsn("received"),
+        delay: delay.map_or(Duration::ZERO, Duration::from_millis),
+        streaming: answer.first("streaming") == Some("t"),
     };
     Ok(judge_replication_lag(&standby, limits, now))
 }
 
 /// On a primary: each standby's bytes. How many seconds they are behind it does not know while it idles.
+///
+/// A standby is what reports a replay position: a logical subscriber, `pg_receivewal` and `pg_basebackup` replay nothing.
+/// Of those in `delayed`, by application name, what they have flushed counts: they replay late on purpose.
 pub(super) async fn standbys(
     client: &Client,
     limits: &LagLimits,
+    delayed: &[String],
 ) -> Result<Vec<(Option<String>, Verdict)>, SampleError> {
-    // pg_basebackup and pg_receivewal replay nothing and are no standbys.
     const QUERY: &str = "
-        SELECT application_name AS object, state,
-               GREATEST(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), replay_lsn), 0) AS bytes,
-               replay_lsn IS NOT NULL AS replays
-          FROM pg_catalog.pg_stat_replication
-         WHERE state <> 'backup' AND application_name NOT IN ('pg_basebackup', 'pg_receivewal')
-         ORDER BY application_name, pid";
-    let rows = ask(client, QUERY).await?;
-    if rows.is_empty() {
+        SELECT r.application_name AS object, r.state,
+               GREATEST(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), r.replay_lsn), 0) AS bytes,
+               GREATEST(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), r.flush_lsn), 0) AS flush_bytes,
+               r.replay_lsn IS NOT NULL AS replays
+          FROM pg_catalog.pg_stat_replication AS r
+         WHERE r.state <> 'backup' AND r.application_name NOT IN ('pg_basebackup', 'pg_receivewal')
+           AND NOT (r.replay_lsn IS NULL AND (r.write_lsn IS NOT NULL OR r.flush_lsn IS NOT NULL))
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots AS s
+                            WHERE s.active_pid = r.pid AND s.slot_type = 'logical')
+         ORDER BY r.application_name, r.pid";
+    let answer = ask(client, QUERY).await?;
+    if answer.rows.is_empty() {
         let verdict = Verdict::Critical("no standby is connected to this primary".to_owned());
         return Ok(vec![(None, verdict)]);
     }
-    let judge = |row: &SimpleQueryRow| {
+    let judge = |row: &Vec<Option<String>>| {
+        let get = |name| answer.cell(row, name);
         // NULL until a standby has reported; GREATEST would make 0 of it.
-        let replays = column(row, "replays") == Some("t");
-        let bytes = column(row, "bytes").filter(|_| replays);
+        let replays = get("replays") == Some("t");
+        let object = get("object");
+        let is_delayed = object.is_some_and(|name| delayed.iter().any(|one| one == name));
+        let bytes = get(if is_delayed { "flush_bytes" } else { "bytes" }).filter(|_| replays);
         let verdict = match bytes.and_then(|bytes| bytes.parse().ok()) {
             Some(bytes) => judge_bytes(bytes, &limits.bytes),
             None => Verdict::Unknown(format!(
                 "the standby has reported no position yet (state {})",
-                column(row, "state").unwrap_or("unknown")
+                get("state").unwrap_or("unknown")
             )),
         };
-        (column(row, "object").map(str::to_owned), verdict)
+        (object.map(str::to_owned), verdict)
     };
-    Ok(rows.iter().map(judge).collect())
+    Ok(answer.rows.iter().map(judge).collect())
 }

@@ -1,59 +1,7 @@
-//! The definitions that come with xdb, compiled in.
+//! The definitions and runbooks that come with xdb, compiled in from the files in checks/ and runbooks/.
 
-/// Name and text of each file in `checks/`.
-pub(super) const SHIPPED: &[(&str, &str)] = &[
-    (
-        "archive-backlog-age",
-        include_str!("../../checks/archive-backlog-age.toml"),
-    ),
-    (
-        "archive-program",
-        include_str!("../../checks/archive-program.toml"),
-    ),
-    ("archiver", include_str!("../../checks/archiver.toml")),
-    (
-        "base-backup-age",
-        include_str!("../../checks/base-backup-age.toml"),
-    ),
-    (
-        "configuration",
-        include_str!("../../checks/configuration.toml"),
-    ),
-    ("dump-age", include_str!("../../checks/dump-age.toml")),
-    (
-        "dump-test-age",
-        include_str!("../../checks/dump-test-age.toml"),
-    ),
-    (
-        "pgbouncer-clients-waiting",
-        include_str!("../../checks/pgbouncer-clients-waiting.toml"),
-    ),
-    (
-        "pgbouncer-saturation",
-        include_str!("../../checks/pgbouncer-saturation.toml"),
-    ),
-    (
-        "pgbouncer-up",
-        include_str!("../../checks/pgbouncer-up.toml"),
-    ),
-    (
-        "postgresql-connections",
-        include_str!("../../checks/postgresql-connections.toml"),
-    ),
-    (
-        "postgresql-up",
-        include_str!("../../checks/postgresql-up.toml"),
-    ),
-    (
-        "replication-lag",
-        include_str!("../../checks/replication-lag.toml"),
-    ),
-    (
-        "restore-test-age",
-        include_str!("../../checks/restore-test-age.toml"),
-    ),
-    ("wal-volume", include_str!("../../checks/wal-volume.toml")),
-];
+include!(concat!(env!("OUT_DIR"), "/shipped_checks.rs"));
+include!(concat!(env!("OUT_DIR"), "/shipped_runbooks.rs"));
 
 #[cfg(test)]
 mod tests {

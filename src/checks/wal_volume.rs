@@ -18,25 +18,20 @@ pub(super) fn judge(wal: &WalDirectory, limits: &Limits, now: Timestamp) -> Verd
     let Some(until) = wal.until_full(now) else {
         return Verdict::Ok;
     };
-    let below = |limit: Option<f64>| limit.filter(|limit| until.as_secs_f64() <= *limit);
-    let reason = |limit: f64| {
+    limits.judge(until.as_secs_f64(), |limit| {
         format!(
             "archiving stands still, and the volume of pg_wal is full in {} (limit {}); {} files wait",
             in_hours(until),
             in_hours(SignedDuration::from_secs_f64(limit)),
             wal.pending
         )
-    };
-    match (below(limits.critical), below(limits.warning)) {
-        (Some(limit), _) => Verdict::Critical(reason(limit)),
-        (None, Some(limit)) => Verdict::Warning(reason(limit)),
-        (None, None) => Verdict::Ok,
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checks::Worse;
 
     #[test]
     fn the_forecast_counts_only_while_archiving_stands_still() {
@@ -45,6 +40,8 @@ mod tests {
         let limits = Limits {
             warning: Some(24.0 * 3600.0),
             critical: Some(4.0 * 3600.0),
+            worse: Worse::Below,
+            ..Limits::default()
         };
         // Ten segments of 100 bytes in 1,000 s: a byte a second.
         let finished: Vec<_> = (0..=10).map(|_| at(9_000)).collect();

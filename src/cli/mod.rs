@@ -9,6 +9,9 @@ mod backup;
 mod backup_list;
 mod backup_show;
 mod check;
+mod check_explain;
+mod check_list;
+mod check_nagios;
 mod config_check;
 mod config_show;
 mod daemon;
@@ -30,6 +33,7 @@ mod prune;
 mod restore;
 mod restore_test;
 mod run;
+mod runbook;
 mod signals;
 mod status;
 mod timeline;
@@ -107,6 +111,8 @@ enum Verb {
     Alerts(alerts::Arguments),
     /// Look at what is watched: each check's verdict and its reason
     Check(check::Arguments),
+    /// Print the runbook of a check, an alert or a procedure
+    Runbook(runbook::Arguments),
     /// What runs by schedule, what came of it last, and when it runs next
     Jobs(jobs::Arguments),
     /// Run a job now, as the daemon does when it is due
@@ -154,7 +160,16 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.verb {
         // main() has taken every call of these two that is not a question for help.
         Verb::WalPush { .. } | Verb::WalFetch { .. } => Ok(Exit::Usage),
-        Verb::Check(arguments) => start.run_with_faults(async |it| check::run(arguments, it).await),
+        Verb::Runbook(arguments) => runbook::run(&arguments),
+        Verb::Check(arguments) if !arguments.lint.is_empty() => check::lint(&arguments.lint),
+        Verb::Check(arguments) => {
+            let nagios = arguments.nagios;
+            let ran = start.run_with_faults(async |it| check::run(arguments, it).await);
+            match ran {
+                Err(error) if nagios => check::cannot_begin(&error),
+                ran => ran,
+            }
+        }
         Verb::Wait(arguments) => wait::run(&arguments, |flags| start.load(flags)),
         Verb::Status(arguments) => {
             start.run_with_faults(async |it| status::run(arguments, it).await)

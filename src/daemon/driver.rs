@@ -131,8 +131,10 @@ impl Driver {
             before.is_some()
         });
         if changed {
-            let definitions = self.node.tools.definitions.iter();
-            let alike = definitions.filter(|definition| definition.is_alike_in_both_roles());
+            let definitions = self.node.tools.definitions.current();
+            let alike = definitions
+                .iter()
+                .filter(|definition| definition.is_alike_in_both_roles());
             let alike: Vec<String> = alike.map(|definition| definition.name.clone()).collect();
             let own = move |key: &AlertKey| ends_with_role(key, &alike);
             let now = if role { "a replica" } else { "a primary" };

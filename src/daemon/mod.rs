@@ -9,6 +9,7 @@
 
 mod archive_extent;
 mod archiver;
+mod check_files;
 mod clean_up;
 mod clock;
 mod driver;
@@ -227,6 +228,10 @@ fn shared_tasks<'a>(
         ("receivers", Box::pin(receivers::keep(node))),
         ("last successes", Box::pin(success_exchange::exchange(node))),
         ("S3", Box::pin(outages::watch_s3(node))),
+        (
+            "check files",
+            Box::pin(check_files::reread_on_hang_up(node)),
+        ),
         ("archiver", Box::pin(archiver::serve(node, loaded))),
     ]
 }

@@ -56,8 +56,8 @@ fn judge(node: &Node, postgresql: Option<&Verdict>, pgbouncer: Option<&Verdict>)
     let is_here = |definition: &&Definition| {
         sample.is_none_or(|sample| definition.role.is(sample.in_recovery))
     };
-    let definitions = node.tools.definitions.iter().filter(is_here);
-    let judged = definitions.filter_map(|definition| {
+    let definitions = node.tools.definitions.current();
+    let judged = definitions.iter().filter(is_here).filter_map(|definition| {
         let verdict = match definition.kind {
             Kind::PostgresqlUp => postgresql?,
             Kind::PgBouncerUp => pgbouncer?,
@@ -102,8 +102,10 @@ fn look_at_pgbouncer(node: &Node) -> Option<Verdict> {
 
 /// Resolves the alerts on saturation and waiting clients: they do not apply while PgBouncer is down.
 async fn end_alerts_on_its_inside(node: &Node) {
-    let definitions = node.tools.definitions.iter();
-    let inside = definitions.filter(|one| matches!(one.kind, Kind::PgBouncer { .. }));
+    let definitions = node.tools.definitions.current();
+    let inside = definitions
+        .iter()
+        .filter(|one| matches!(one.kind, Kind::PgBouncer(_)));
     let names: Vec<String> = inside.map(|one| one.name.clone()).collect();
     let own = Scope::Node(node.hostname().to_owned());
     let which = move |key: &AlertKey| key.scope == own && names.contains(&key.check);

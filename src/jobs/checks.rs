@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use super::{Job, JobResult, JobRun, Stopwatch, Tools, Where};
-use crate::checks::{CheckResult, Definition, Kind};
+use crate::checks::{CheckResult, Definition, Kind, Round};
 
 pub(crate) static JOB: Job = Job {
     name: "checks",
@@ -20,30 +20,33 @@ pub(crate) static JOB: Job = Job {
 async fn run(tools: &Tools) -> JobRun {
     let watch = Stopwatch::start();
     let speaks = tools.speaks_for_cluster(Timestamp::now());
-    let primary = tools.known.borrow().positions.clone();
+    let round = {
+        let known = tools.known.borrow();
+        Round::new(known.positions.clone(), &known.alerts)
+    };
     let lives = tools.pgbouncer_lives();
     let here = |definition: &&Definition| {
         let kind = &definition.kind;
         (speaks || !kind.is_about_cluster())
             && !(tools.watches_vital && kind.is_vital())
             // How full it is says nothing while it is down, which is an alert of its own.
-            && (lives || !matches!(kind, Kind::PgBouncer { .. }))
+            && (lives || !matches!(kind, Kind::PgBouncer(_)))
     };
     let look = async |definition: &Definition| {
-        let looked = tools
-            .sampler
-            .run(definition, &primary, Timestamp::now())
-            .await;
-        match looked {
+        match tools.sampler.run(definition, &round).await {
             CheckResult::Findings(found) => found,
-            CheckResult::OtherRole => Vec::new(),
+            CheckResult::OtherRole | CheckResult::NotYet(_) => Vec::new(),
         }
         .into_iter()
         .map(|finding| (finding, definition.hold))
         .collect::<Vec<_>>()
     };
-    // Side by side: an S3 that hangs must not keep what else is watched waiting.
-    let looks = tools.definitions.iter().filter(here).map(look);
+    // Side by side: an S3 that hangs must not keep what else is watched waiting. PostgreSQL is asked one query at a time, and
+    // those that were slow come last.
+    let definitions = tools.definitions.current();
+    let mut definitions: Vec<_> = definitions.iter().filter(here).collect();
+    definitions.sort_by_key(|definition| tools.sampler.is_slow(definition));
+    let looks = definitions.into_iter().map(look);
     let result = JobResult {
         findings: join_all(looks).await.concat(),
         succeeded: true,

@@ -18,7 +18,7 @@ use futures_util::future::LocalBoxFuture;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::checks::{Definition, Sampler};
+use crate::checks::{LiveDefinitions, Sampler};
 use crate::cluster::{Knowledge, View, speaks_for_cluster};
 use crate::config::{Config, Loaded, RestoreTest, Schedule};
 use crate::dump::{DumpError, Dumps};
@@ -118,7 +118,7 @@ impl CleanUpError {
 pub(crate) struct Tools {
     pub loaded: Loaded,
     pub repository: RepositoryHandle,
-    pub definitions: Vec<Definition>,
+    pub definitions: LiveDefinitions,
     pub sampler: Sampler,
     /// The daemon makes the vital checks outside of the job, and more often.
     pub watches_vital: bool,

@@ -9,10 +9,13 @@ use tokio_postgres::{Client, Config, SimpleQueryMessage};
 
 use crate::postgres::{SslMode, Tls, open};
 
-use super::{Clients, Database, PgBouncerError, Pool, Row, RowError};
+use super::{Database, PgBouncerError, Pool, Row, RowError};
 
 /// For logging in, and for each question: the console answers from memory.
 const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The names of an answer's columns, and its rows.
+pub(crate) type Rows = (Vec<String>, Vec<Vec<Option<String>>>);
 
 /// A connection to the database `pgbouncer`; it ends when this is dropped.
 #[derive(Debug)]
@@ -91,24 +94,34 @@ impl Console {
             .any(|(key, value)| matches!(key.as_str(), "paused" | "suspended") && value == "yes")
     }
 
-    /// How many clients there are and may be (`SHOW LISTS`, `SHOW CONFIG`).
+    /// The columns and rows of `SHOW {show}` as text; `None` is NULL.
     ///
     /// # Errors
-    /// When the console does not answer, or not as expected.
-    pub(crate) async fn clients(&self) -> Result<Clients, PgBouncerError> {
-        let pair = |name: &'static str, value: &'static str| {
-            move |row: &Row| {
-                // A setting without a value is NULL; the two that count are never.
-                let value: Option<String> = row.get_if_there(value)?;
-                Ok((row.get::<String>(name)?, value.unwrap_or_default()))
+    /// When the console does not answer, or refuses.
+    pub(crate) async fn ask(&self, show: &str) -> Result<Rows, PgBouncerError> {
+        let what = format!("SHOW {show}");
+        let asked = timeout(DEADLINE, self.client.simple_query(&what)).await;
+        let messages =
+            asked
+                .map_err(|_| silent(&what))?
+                .map_err(|error| PgBouncerError::Query {
+                    what: what.clone(),
+                    error,
+                })?;
+        let (mut columns, mut rows) = (Vec::new(), Vec::new());
+        for message in messages {
+            match message {
+                SimpleQueryMessage::RowDescription(described) => {
+                    columns = described.iter().map(|it| it.name().to_owned()).collect();
+                }
+                SimpleQueryMessage::Row(row) => {
+                    let cell = |at| row.get(at).map(str::to_owned);
+                    rows.push((0..row.len()).map(cell).collect());
+                }
+                _ => {}
             }
-        };
-        let lists = self.show("SHOW LISTS", pair("list", "items")).await?;
-        let config = self.show("SHOW CONFIG", pair("key", "value")).await?;
-        Clients::new(&lists, &config).map_err(|error| PgBouncerError::Answer {
-            what: "SHOW LISTS and SHOW CONFIG",
-            error,
-        })
+        }
+        Ok((columns, rows))
     }
 
     async fn show<T>(
@@ -119,7 +132,10 @@ impl Console {
         let messages = timeout(DEADLINE, self.client.simple_query(what))
             .await
             .map_err(|_| silent(what))?
-            .map_err(|error| PgBouncerError::Query { what, error })?;
+            .map_err(|error| PgBouncerError::Query {
+                what: what.to_owned(),
+                error,
+            })?;
         let rows = messages.iter().filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(Row::from(row)),
             _ => None,
@@ -130,9 +146,9 @@ impl Console {
     }
 }
 
-fn silent(what: &'static str) -> PgBouncerError {
+fn silent(what: &str) -> PgBouncerError {
     PgBouncerError::Silent {
-        what,
+        what: what.to_owned(),
         secs: DEADLINE.as_secs(),
     }
 }

@@ -8,7 +8,7 @@ mod show;
 
 pub(crate) use console::Console;
 pub(crate) use row::{Row, RowError};
-pub(crate) use show::{Clients, Database, Pool};
+pub(crate) use show::{Database, Pool};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PgBouncerError {
@@ -21,10 +21,10 @@ pub(crate) enum PgBouncerError {
         error: tokio_postgres::Error,
     },
     #[error("PgBouncer's console did not answer {what} within {secs} s")]
-    Silent { what: &'static str, secs: u64 },
+    Silent { what: String, secs: u64 },
     #[error("PgBouncer refuses {what}: {}", crate::postgres::in_words(error))]
     Query {
-        what: &'static str,
+        what: String,
         error: tokio_postgres::Error,
     },
     #[error("cannot read PgBouncer's answer to {what}")]

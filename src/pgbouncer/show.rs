@@ -89,40 +89,6 @@ impl Database {
     }
 }
 
-/// Clients that are connected, and how many may be.
-///
-/// `free_clients` of `SHOW LISTS` is no headroom: it counts spare memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Clients {
-    /// `used_clients` of `SHOW LISTS`, this console's own among them.
-    pub used: u64,
-    /// `max_client_conn` of `SHOW CONFIG`.
-    pub max: u64,
-}
-
-impl Clients {
-    /// Reads the pairs of `SHOW LISTS` and of `SHOW CONFIG`.
-    pub(super) fn new(
-        lists: &[(String, String)],
-        config: &[(String, String)],
-    ) -> Result<Self, RowError> {
-        let find = |pairs: &[(String, String)], wanted: &str| {
-            let (_, text) = pairs
-                .iter()
-                .find(|(name, _)| name == wanted)
-                .ok_or_else(|| RowError::Missing(wanted.to_owned()))?;
-            text.parse().map_err(|_| RowError::Value {
-                column: wanted.to_owned(),
-                text: text.clone(),
-            })
-        };
-        Ok(Self {
-            used: find(lists, "used_clients")?,
-            max: find(config, "max_client_conn")?,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,20 +142,5 @@ mod tests {
             let database = Database::from_row(&row).unwrap();
             assert_eq!((database.reserve_pool_size, database.disabled), (5, true));
         }
-    }
-
-    #[test]
-    fn headroom_comes_from_used_clients_and_the_limit() {
-        let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
-            let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-            pairs.iter().map(own).collect()
-        };
-        let lists = pairs(&[("free_clients", "48"), ("used_clients", "2")]);
-        let config = pairs(&[("max_client_conn", "100")]);
-        assert_eq!(
-            Clients::new(&lists, &config),
-            Ok(Clients { used: 2, max: 100 })
-        );
-        assert!(Clients::new(&lists, &[]).is_err());
     }
 }

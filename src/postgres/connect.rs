@@ -88,8 +88,27 @@ pub(crate) async fn connect(
     target: &Target,
     statement_timeout: Duration,
 ) -> Result<Connection, PostgresError> {
+    begin(target, statement_timeout, Access::ReadWrite).await
+}
+
+/// The same for a session that only reads.
+///
+/// # Errors
+/// As [`connect`].
+pub(crate) async fn connect_read_only(
+    target: &Target,
+    statement_timeout: Duration,
+) -> Result<Connection, PostgresError> {
+    begin(target, statement_timeout, Access::ReadOnly).await
+}
+
+async fn begin(
+    target: &Target,
+    statement_timeout: Duration,
+    access: Access,
+) -> Result<Connection, PostgresError> {
     let begin = async {
-        let login = log_in(target, statement_timeout, Access::ReadWrite).await;
+        let login = log_in(target, statement_timeout, access).await;
         let (client, driver) = login.map_err(|error| PostgresError::Connect {
             target: target.shown(),
             error,

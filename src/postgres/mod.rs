@@ -17,7 +17,7 @@ mod wal_directory;
 mod wal_written;
 
 pub(crate) use backup_session::{current_segment, end_backup_sessions};
-pub(crate) use connect::{Connection, Target, connect};
+pub(crate) use connect::{Connection, Target, connect, connect_read_only};
 pub(crate) use control::{
     ControlData, control_data, ended_at, own_timeline, postmaster_run, postmaster_status,
 };
@@ -54,6 +54,8 @@ pub enum PostgresError {
         what: &'static str,
         error: tokio_postgres::Error,
     },
+    #[error("the connection for checks was busy for {secs} s")]
+    Busy { secs: u64 },
     #[error("the pool of connections cannot be used")]
     Pool,
     #[error("cannot read {what} in PostgreSQL's answer")]
@@ -94,7 +96,7 @@ impl PostgresError {
                 _ => "is PostgreSQL running here? check postgres.host and postgres.port".to_owned(),
             },
             Self::Silent { .. } => "is PostgreSQL overloaded, or a firewall in between? see postgres.connect_timeout".to_owned(),
-            Self::Query { .. } | Self::Pool | Self::Answer { .. } => "see PostgreSQL's own log".to_owned(),
+            Self::Query { .. } | Self::Pool | Self::Busy { .. } | Self::Answer { .. } => "see PostgreSQL's own log".to_owned(),
             Self::ControlFile { .. } => "check postgres.bin_directory".to_owned(),
             Self::NotADataDirectory { .. } => {
                 "postgres.data_directory is the directory that holds PG_VERSION and global/pg_control".to_owned()

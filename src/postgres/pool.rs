@@ -1,11 +1,12 @@
-//! At most two connections for all checks together.
+//! One connection for all checks together.
 
 use std::ops::Deref;
 use std::pin::Pin;
 use std::time::Duration;
 
 use deadpool_postgres::{
-    Connect, Manager, ManagerConfig, Object, PoolError, RecyclingMethod, Runtime, Timeouts,
+    Connect, Manager, ManagerConfig, Object, PoolError, RecyclingMethod, Runtime, TimeoutType,
+    Timeouts,
 };
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Error};
@@ -14,7 +15,10 @@ use super::connect::{log_in, settings};
 use super::session::Access;
 use super::{PostgresError, Target};
 
-const SIZE: usize = 2;
+const SIZE: usize = 1;
+
+/// For the connection's turn: a check whose query hangs holds it until its statement times out.
+const TURN: Duration = Duration::from_secs(15);
 
 /// Connections that are kept between checks, and made when they are asked for.
 #[derive(Clone)]
@@ -113,7 +117,7 @@ impl Pool {
                 .max_size(SIZE)
                 .runtime(Runtime::Tokio1)
                 .timeouts(Timeouts {
-                    wait: limit,
+                    wait: Some(TURN),
                     create: limit,
                     recycle: limit,
                 })
@@ -128,12 +132,15 @@ impl Pool {
     /// A connection that is idle, or a new one.
     ///
     /// # Errors
-    /// When the server does not answer in time or refuses, or both connections stay busy.
+    /// When the server does not answer in time or refuses, or the connection stays busy.
     pub(crate) async fn get(&self) -> Result<PooledClient, PostgresError> {
         let client = self.pool.get().await.map_err(|error| match error {
             PoolError::Backend(error) => PostgresError::Connect {
                 target: self.target.shown(),
                 error,
+            },
+            PoolError::Timeout(TimeoutType::Wait) => PostgresError::Busy {
+                secs: TURN.as_secs(),
             },
             PoolError::Timeout(_) => PostgresError::Silent {
                 target: self.target.shown(),

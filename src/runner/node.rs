@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::last_successes::LastSuccesses;
 use super::{Activity, Outages, RunnerError};
 use crate::alerts::{Alerts, Covers, Inhibition, Receiver, Reminders, Rules};
-use crate::checks::{self, Definition, Kind, PGBOUNCER_DOWN, Sampler};
+use crate::checks::{self, Definition, Kind, LiveDefinitions, PGBOUNCER_DOWN, Sampler};
 use crate::cluster::{Knowledge, View};
 use crate::config::Loaded;
 use crate::jobs::{JOBS, Tools};
@@ -79,7 +79,7 @@ impl Node {
                 critical: config.alerts.remind_critical,
                 warning: config.alerts.remind_warning,
             },
-            inhibitions: inhibitions(&tools.definitions),
+            inhibitions: inhibitions(&tools.definitions.current()),
             subscriptions: config
                 .notify
                 .iter()
@@ -116,14 +116,14 @@ pub(super) fn tools(
     view: watch::Receiver<View>,
     known: watch::Receiver<Knowledge>,
 ) -> Result<Tools, RunnerError> {
-    let checks = checks::load(Path::new(checks::DIRECTORY));
-    for fault in &checks.faults {
+    let (definitions, faults) = LiveDefinitions::read(Path::new(checks::DIRECTORY));
+    for fault in &faults {
         tracing::warn!("a check is left out: {}", fault.with_line());
     }
     Ok(Tools {
         sampler: Sampler::new(loaded, repository.clone())?,
         repository: repository.clone(),
-        definitions: checks.definitions,
+        definitions,
         watches_vital: false,
         loaded: loaded.clone(),
         view,
