@@ -59,8 +59,16 @@ fn a_node_that_is_well_is_said_to_be() {
         "archiver - ok",
         "postgresql-connections - ok",
         "postgresql-up - ok",
+        "blocked-locks - ok",
+        "data-checksums - ok",
+        "invalid-indexes - ok",
+        "pgbouncer-clients - ok",
         "pgbouncer-clients-waiting - ok",
-        "pgbouncer-saturation clients ok",
+        "pgbouncer-paused - ok",
+        "replication-slots-lost - ok",
+        "replication-sync - ok",
+        "sequences - ok",
+        "xid-age postgres ok",
         // This node is alone.
         "replication-lag - critical",
     ] {
@@ -70,7 +78,21 @@ fn a_node_that_is_well_is_said_to_be() {
         );
     }
     assert_eq!(said.code, 1);
+    // A new cluster has no backup and no standby; nothing else is to be said of it.
+    let bad = |finding: &&String| !finding.ends_with(" ok");
+    let about = |finding: &String| finding.split(' ').next().unwrap_or_default().to_owned();
+    let bad: Vec<_> = findings.iter().filter(bad).map(about).collect();
+    let expected = [
+        "base-backup-age",
+        "dump-age",
+        "dump-test-age",
+        "replication-lag",
+        "restore-test-age",
+    ];
+    assert_eq!(bad, expected, "{said:?}");
     assert_check(&lab, "postgresql-up", 0, "ok", "");
+    how_a_check_is_shown(&lab);
+    a_role_of_pg_monitor_is_enough(&lab);
 
     let table = lab.xdb(&["check"]);
     assert!(
@@ -86,6 +108,97 @@ fn a_node_that_is_well_is_said_to_be() {
     );
 }
 
+/// `list`, `--explain`, `--nagios` and `xdb runbook`.
+fn how_a_check_is_shown(lab: &Lab) {
+    let list = lab.xdb(&["check", "list"]).succeeded("list");
+    let line = list
+        .lines()
+        .find(|line| line.starts_with("pgbouncer-saturation "));
+    let words: Vec<_> = line.unwrap_or_default().split_whitespace().collect();
+    assert_eq!(words[1..9].join(" "), "any >= 80 % >= 95 % 60", "{list}");
+    assert!(words.contains(&"packaged"), "{list}");
+    let list = lab.xdb_json(&["check", "list", "--json"]);
+    let mut all = list.as_array().unwrap().iter();
+    let saturation = all.find(|one| one["name"] == "pgbouncer-saturation");
+    assert_eq!(saturation.unwrap()["recover"], 5.0, "{list}");
+
+    let explained = lab
+        .xdb(&["check", "xid-age", "--explain"])
+        .succeeded("explain");
+    for words in [
+        "PostgreSQL 17, database postgres:",
+        "pg_catalog.age(datfrozenxid)",
+        "template1",
+        "CHECK",
+    ] {
+        assert!(explained.contains(words), "{words}: {explained}");
+    }
+    let explained = lab.xdb_json(&["check", "pgbouncer-clients", "--explain", "--json"]);
+    let asked = explained["asked"].as_array().unwrap().iter();
+    let questions: Vec<_> = asked.map(|one| one["question"].as_str().unwrap()).collect();
+    assert_eq!(questions, ["SHOW LISTS", "SHOW CONFIG"]);
+    let value = explained["findings"][0]["value"].as_f64();
+    assert!(value.unwrap() > 0.0, "{explained}");
+
+    let plugin = lab.xdb(&["check", "pgbouncer-clients", "--nagios"]);
+    assert_eq!(plugin.code, 0, "{plugin:?}");
+    let line = plugin.stdout.trim();
+    assert!(
+        line.starts_with("XDB OK - 1 checks are ok | 'pgbouncer-clients'=")
+            && line.ends_with("%;80;95"),
+        "{plugin:?}"
+    );
+    let plugin = lab.xdb(&["check", "replication-lag", "--nagios"]);
+    assert_eq!(plugin.code, 2, "{plugin:?}");
+    assert!(
+        plugin
+            .stdout
+            .starts_with("XDB CRITICAL - replication-lag no standby"),
+        "{plugin:?}"
+    );
+    let plugin = lab.xdb(&["check", "nothing", "--nagios"]);
+    assert_eq!(plugin.code, 3, "{plugin:?}");
+
+    let runbook = lab
+        .xdb(&["runbook", "replication-lag"])
+        .succeeded("runbook");
+    assert!(
+        runbook.starts_with("# replication-lag") && runbook.contains("\n## Mitigation\n"),
+        "{runbook}"
+    );
+    assert_eq!(lab.xdb(&["runbook", "nothing"]).code, 2);
+}
+
+/// As `packaging/grants.sql` makes it.
+fn a_role_of_pg_monitor_is_enough(lab: &Lab) {
+    let grants = include_str!("../../packaging/grants.sql");
+    lab.write_file("/tmp/grants.sql", grants, "postgres:postgres", "0600");
+    let made = lab.sh_as_postgres(
+        "psql -X -v ON_ERROR_STOP=1 -v password=lab-password -f /tmp/grants.sql postgres",
+    );
+    assert_eq!(made.code, 0, "{made:?}");
+    let of_kind_sql = |finding: &&String| {
+        let name = finding.split(' ').next().unwrap_or_default();
+        let path = format!("{}/checks/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.contains("kind = \"sql\"")
+    };
+    lab.config(
+        "[postgres]\nuser = \"xdb_monitor\"\nhost = \"127.0.0.1\"\npassword = \"lab-password\"",
+    );
+    let (findings, said) = check(lab, &[]);
+    let of_sql: Vec<_> = findings.iter().filter(of_kind_sql).collect();
+    assert!(of_sql.len() > 15, "{said:?}");
+    let is_ok = |finding: &&String| finding.ends_with(" ok");
+    assert!(of_sql.iter().all(is_ok), "{said:?}");
+    // Without the grant what it sees of others is no well-being.
+    lab.sql("REVOKE pg_monitor FROM xdb_monitor");
+    for name in ["long-transactions", "idle-in-transaction"] {
+        assert_check(lab, name, 4, "unknown", "GRANT pg_monitor");
+    }
+    lab.config("");
+}
+
 #[test]
 fn what_cannot_be_looked_at_is_unknown_and_a_server_that_is_down_is_critical() {
     let lab = lab();
@@ -94,7 +207,9 @@ fn what_cannot_be_looked_at_is_unknown_and_a_server_that_is_down_is_critical() {
     for name in ["archiver", "postgresql-connections", "replication-lag"] {
         assert_check(&lab, name, 4, "unknown", "cannot connect");
     }
-    assert_check(&lab, "pgbouncer-saturation", 0, "ok", "");
+    assert_check(&lab, "pgbouncer-clients", 0, "ok", "");
+    let plugin = lab.xdb(&["check", "xid-age", "--nagios"]);
+    assert_eq!(plugin.code, 3, "{plugin:?}");
     lab.service("postgres", Service::Up);
 
     lab.service("pgbouncer", Service::Down);
@@ -151,23 +266,70 @@ fn clients_that_wait_are_seen_by_pool() {
     eventually("clients wait", SOON, || {
         let (findings, _) = check(&lab, &["pgbouncer-clients-waiting"]);
         findings
-            .contains(&"pgbouncer-clients-waiting pool postgres/postgres warning".to_owned())
+            .contains(&"pgbouncer-clients-waiting postgres/postgres warning".to_owned())
             .then_some(())
     });
     eventually("the wait is told", SOON, || {
         let said = lab.xdb(&["check", "pgbouncer-clients-waiting"]);
         said.stdout
-            .contains("2 waiting (limit 1); the first waits for ")
+            .contains("2 waiting (limit 1); maxwait ")
             .then_some(())
     });
     let (findings, said) = check(&lab, &["pgbouncer-saturation"]);
     assert!(
-        findings.contains(&"pgbouncer-saturation pool postgres/postgres critical".to_owned()),
+        findings.contains(&"pgbouncer-saturation postgres/postgres critical".to_owned()),
         "{said:?}"
     );
     assert!(
-        said.stdout.contains("100 % (limit 95); 10 of 10"),
+        said.stdout.contains("100 % (limit 95 %); 10 of 10"),
         "{said:?}"
+    );
+    any_column_of_the_console_may_be_judged(&lab);
+}
+
+/// Unknown columns and commands, and databases that are paused and disabled.
+fn any_column_of_the_console_may_be_judged(lab: &Lab) {
+    lab.ok("mkdir -p /etc/xdb/checks");
+    let own = |text: &str| {
+        let text = format!("title = 't'\nkind = 'pgbouncer'\n{text}\n");
+        lab.write_file("/etc/xdb/checks/busy.toml", &text, "root:postgres", "0640");
+    };
+    own(
+        "show = 'servers'\nvalue = 'port'\nfold = 'max'\ngroup = 'database'\ncritical = 5432\nunit = 'port'",
+    );
+    assert_check(lab, "busy", 1, "critical", "5432 port (limit 5432)");
+    own("show = 'POOLS'\nvalue = 'cl_wait'\nwarning = 1");
+    let words = "SHOW POOLS has no column cl_wait; it has database, user, cl_active";
+    assert_check(lab, "busy", 4, "unknown", words);
+    own("show = 'NOTHING'\nvalue = 'x'\nwarning = 1");
+    assert_check(lab, "busy", 4, "unknown", "PgBouncer refuses SHOW NOTHING");
+    lab.ok("rm /etc/xdb/checks/busy.toml");
+
+    const CONSOLE: &str = "psql -h /var/run/postgresql -p 6432 -U pgbouncer -X pgbouncer";
+    let console = |command: &str| {
+        let said = lab.sh_as_postgres(&format!("{CONSOLE} -c '{command}'"));
+        said.succeeded(command)
+    };
+    console("DISABLE postgres");
+    assert_check(lab, "pgbouncer-disabled", 1, "critical", "disabled 1");
+    console("ENABLE postgres");
+    assert_check(lab, "pgbouncer-disabled", 0, "ok", "");
+    // It waits for the servers that are in use, and the pause lasts meanwhile.
+    lab.ok(&format!(
+        "setsid setpriv --reuid=postgres --regid=postgres --init-groups {CONSOLE} -c 'PAUSE postgres' >/dev/null 2>&1 </dev/null &"
+    ));
+    eventually("a paused database is critical", SOON, || {
+        let (findings, _) = check(lab, &["pgbouncer-paused"]);
+        (findings == ["pgbouncer-paused postgres critical"]).then_some(())
+    });
+    // Without the user of the statistics nothing is known, and nothing is well.
+    lab.config("[pgbouncer]\nuser = \"nobody\"");
+    assert_check(
+        lab,
+        "pgbouncer-paused",
+        4,
+        "unknown",
+        "cannot log in to PgBouncer",
     );
 }
 
@@ -237,6 +399,20 @@ fn an_operators_own_checks_are_run_with_deadlines_and_cannot_write() {
         "query = \"VALUES ('a', 5), ('b', 15), ('c', 25), ('d', NULL)\"",
     );
     assert_check(&lab, "own", 4, "unknown", "no column");
+    own("own", "query = 'SELECT 1 AS value WHERE false'");
+    assert_check(&lab, "own", 4, "unknown", "the answer has no row");
+    own(
+        "own",
+        "no_rows = 'ok'\nquery = 'SELECT 1 AS value WHERE false'",
+    );
+    assert_check(&lab, "own", 0, "ok", "");
+    own("own", "query = \"SELECT 'NaN'::float8 AS value\"");
+    assert_check(&lab, "own", 4, "unknown", "the value is NaN");
+    own(
+        "own",
+        "[[query]]\nfrom_version = 99\nsql = 'SELECT 1 AS value'",
+    );
+    assert_check(&lab, "own", 4, "unknown", "no query for PostgreSQL 17");
     own(
         "own",
         "unit = 'x'\nquery = \"SELECT * FROM (VALUES ('a', 5), ('b', 15), ('c', 25), ('d', NULL)) AS v (object, value)\"",
@@ -275,7 +451,7 @@ fn an_operators_own_checks_are_run_with_deadlines_and_cannot_write() {
     assert_check(&lab, "writes", 4, "unknown", "read-only transaction");
     own(
         "rows",
-        "query = 'SELECT g AS value, g::text AS object FROM pg_catalog.generate_series(1, 2000) AS g'",
+        "query = 'SELECT g AS value, g::text AS object FROM pg_catalog.generate_series(1, 10000) AS g'",
     );
     assert_check(&lab, "rows", 4, "unknown", "more than 1000 rows");
     // What one query leaves in its session reaches no other: it would hold back VACUUM, or change what the other returns.
@@ -307,9 +483,69 @@ fn an_operators_own_checks_are_run_with_deadlines_and_cannot_write() {
     own("wrong", "query = 'SELECT 1 AS value'\nwarnings = 1");
     let said = lab.xdb(&["check"]);
     assert_eq!(said.code, 2, "{said:?}");
+    let place = "/etc/xdb/checks/wrong.toml:6: there is no key warnings";
+    assert!(said.stderr.contains(place), "{said:?}");
+    // The others are made all the same.
+    assert!(said.stdout.contains("\nfollows "), "{said:?}");
+    let files = ["wrong", "own"].map(|name| format!("/etc/xdb/checks/{name}.toml"));
+    let lint = lab.xdb(&["check", "--lint", &files[0], &files[1]]);
+    assert_eq!(lint.code, 2, "{lint:?}");
     assert!(
-        said.stderr
-            .contains("/etc/xdb/checks/wrong.toml: there is no key warnings"),
-        "{said:?}"
+        lint.stderr.contains(place) && lint.stdout.contains("own.toml: ok"),
+        "{lint:?}"
     );
+    // An override that is broken leaves the packaged check.
+    own("xid-age", "query = ");
+    let said = lab.xdb(&["check", "xid-age"]);
+    assert_eq!(said.code, 2, "{said:?}");
+    assert!(said.stdout.contains("template1"), "{said:?}");
+    a_query_in_each_database(&lab);
+}
+
+/// What hangs or fails in one database leaves the others judged.
+fn a_query_in_each_database(lab: &Lab) {
+    lab.ok("rm /etc/xdb/checks/*.toml");
+    for name in ["fine", "hangs", "fails", "closed"] {
+        lab.sql(&format!("CREATE DATABASE {name}"));
+    }
+    lab.sql("ALTER DATABASE closed CONNECTION LIMIT 0");
+    lab.write_file(
+        "/etc/xdb/checks/each.toml",
+        "title = 't'\nkind = 'sql'\ndatabases = 'each'\nwarning = 10\nquery = '''
+         SELECT CASE current_database() WHEN 'hangs' THEN (SELECT 1 FROM pg_sleep(60)) WHEN 'fails' THEN 1 / (random() * 0)::int
+                ELSE 5 END AS value, 'a' AS object'''\n",
+        "root:postgres",
+        "0640",
+    );
+    lab.sql("CREATE ROLE seer LOGIN PASSWORD 'lab-password' IN ROLE pg_monitor");
+    lab.config("[postgres]\nuser = \"seer\"\nhost = \"127.0.0.1\"\npassword = \"lab-password\"");
+    let (findings, said) = check(lab, &["each"]);
+    let expected = [
+        "each closed unknown",
+        "each fails unknown",
+        "each fine/a ok",
+        "each hangs unknown",
+        "each postgres/a ok",
+    ];
+    assert_eq!(findings, expected, "{said:?}");
+    for words in [
+        "division by zero",
+        "statement timeout",
+        "too many connections",
+    ] {
+        assert!(said.stdout.contains(words), "{words}: {said:?}");
+    }
+    lab.config("");
+    // The packaged ones of this kind name the database of what they find.
+    let in_fine = |sql: &str| {
+        let said = lab.sh_as_postgres(&format!("psql -Xqd fine -c \"{sql}\""));
+        said.succeeded(sql)
+    };
+    in_fine("CREATE TABLE public.t (id serial); CREATE UNIQUE INDEX unready ON public.t (id)");
+    in_fine("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'public.unready'::regclass");
+    in_fine("SELECT setval('public.t_id_seq', 2100000000)");
+    lab.sql("ALTER DATABASE closed CONNECTION LIMIT -1");
+    assert_check(lab, "invalid-indexes", 1, "warning", "fine/public.unready");
+    let words = "at 2100000000 of 2147483647";
+    assert_check(lab, "sequences", 1, "critical", words);
 }
