@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::values::shown;
-use super::{Limits, Oldest, ShowCheck, SqlCheck, Worse};
+use super::{Limits, Measure, Oldest, ShowCheck, SqlCheck, Worse};
 
 /// From which lag on it is a warning, and from which critical.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -39,6 +39,11 @@ pub(crate) struct Definition {
 pub(crate) enum Kind {
     Sql(SqlCheck),
     PgBouncer(ShowCheck),
+    /// A number that xdb takes itself.
+    Measured {
+        source: Source,
+        measure: Measure,
+    },
     /// `pg_stat_archiver`; the limits count files that wait to be archived.
     Archiver {
         limits: Limits,
@@ -70,6 +75,14 @@ pub(crate) enum Kind {
 }
 
 impl Definition {
+    /// It cannot be made while PostgreSQL is down.
+    pub(crate) fn asks_postgresql(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Sql(_) | Kind::Archiver { .. } | Kind::ReplicationLag { .. }
+        )
+    }
+
     /// The operator's file, or `packaged`.
     pub(crate) fn origin(&self) -> String {
         let file = self.origin.as_ref();
@@ -154,6 +167,7 @@ impl Kind {
         match self {
             Self::Sql(_) => "sql",
             Self::PgBouncer(_) => "pgbouncer",
+            Self::Measured { source, .. } => source.word(),
             Self::Archiver { .. } => "archiver",
             Self::ReplicationLag { .. } => "replication_lag",
             Self::Age { .. } => "age",
@@ -168,9 +182,9 @@ impl Kind {
     /// The limits of its values and their unit; `None` where it judges by other means.
     pub(crate) fn limits(&self) -> Option<(&Limits, &str)> {
         match self {
-            Self::Sql(SqlCheck { measure, .. }) | Self::PgBouncer(ShowCheck { measure, .. }) => {
-                Some((&measure.limits, &measure.unit))
-            }
+            Self::Sql(SqlCheck { measure, .. })
+            | Self::PgBouncer(ShowCheck { measure, .. })
+            | Self::Measured { measure, .. } => Some((&measure.limits, &measure.unit)),
             Self::Archiver { limits } => Some((limits, "files")),
             Self::Age { limits, .. } | Self::WalVolume { limits } => Some((limits, "s")),
             Self::ReplicationLag { .. }
@@ -184,6 +198,33 @@ impl Kind {
     /// The daemon makes it every two seconds, whatever `schedule.checks` says: nothing works without these two.
     pub(crate) fn is_vital(&self) -> bool {
         matches!(self, Self::PostgresqlUp | Self::PgBouncerUp)
+    }
+}
+
+/// What xdb measures itself, with limits that a file sets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// How full each volume is, in percent.
+    Disk,
+    /// Seconds until a volume of the server is full.
+    DiskForecast,
+    /// Seconds until a certificate ends.
+    Certificate,
+    /// By which factor the last run of a job differs from those before.
+    Anomaly { job: String },
+    /// Seconds between the clocks of the nodes.
+    ClockSkew,
+}
+
+impl Source {
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Disk => "disk",
+            Self::DiskForecast => "disk_forecast",
+            Self::Certificate => "certificate",
+            Self::Anomaly { .. } => "anomaly",
+            Self::ClockSkew => "clock_skew",
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::pgbouncer::PgBouncerError;
 use crate::postgres::PostgresError;
 use crate::process::ProcessError;
 use crate::repository::{RepositoryError, SharedError};
+use crate::store::StoreError;
 
 /// A check's file is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +94,8 @@ pub(crate) enum SampleError {
     Process(#[from] ProcessError),
     #[error("the query gives no column \"value\"")]
     NoValue,
+    #[error(transparent)]
+    Store(#[from] StoreError),
     #[error("the check has no query for PostgreSQL {major}")]
     NoQuery { major: u32 },
     #[error("SHOW {show} has no column {column}; it has {columns}")]

@@ -4,9 +4,13 @@
 //! `for` is only stored here: the runner measures how long a finding has lasted.
 
 mod age;
+mod anomaly;
 mod archiver;
+mod certificate;
+mod clock;
 mod configuration;
 mod definition;
+mod disk;
 mod error;
 mod increase;
 mod keys;
@@ -14,6 +18,7 @@ mod limits;
 mod live;
 mod load;
 mod measured;
+mod measured_here;
 mod parse;
 mod parse_measured;
 mod pgbouncer_up;

@@ -2,8 +2,9 @@
 
 use toml_edit::Document;
 
+use super::definition::Source;
 use super::keys::Keys;
-use super::parse_measured::{parse_show, parse_sql};
+use super::parse_measured::{parse_measure, parse_show, parse_sql};
 use super::shipped::SHIPPED;
 use super::{Definition, DefinitionError, Kind, LagLimits, Role};
 use crate::model::line_of;
@@ -50,10 +51,26 @@ fn shipped_runbook(name: &str) -> Option<String> {
     is_shipped.then(|| format!("runbooks/{name}.md"))
 }
 
+fn measured(source: Source, keys: &mut Keys) -> Result<Kind, DefinitionError> {
+    let measure = parse_measure(keys)?;
+    Ok(Kind::Measured { source, measure })
+}
+
 fn parse_kind(keys: &mut Keys) -> Result<Kind, DefinitionError> {
     Ok(match keys.required("kind")? {
         "sql" => Kind::Sql(parse_sql(keys)?),
         "pgbouncer" => Kind::PgBouncer(parse_show(keys)?),
+        "disk" => measured(Source::Disk, keys)?,
+        "disk_forecast" => measured(Source::DiskForecast, keys)?,
+        "certificate" => measured(Source::Certificate, keys)?,
+        "clock_skew" => measured(Source::ClockSkew, keys)?,
+        "anomaly" => {
+            let job = match keys.required("job")? {
+                job @ ("base-backup" | "dump") => job.to_owned(),
+                other => return Err(keys.expected("job", other, "base-backup or dump")),
+            };
+            measured(Source::Anomaly { job }, keys)?
+        }
         "archiver" => Kind::Archiver {
             limits: keys.limits()?,
         },
@@ -88,7 +105,7 @@ fn parse_kind(keys: &mut Keys) -> Result<Kind, DefinitionError> {
         "pgbouncer_up" => Kind::PgBouncerUp,
         "configuration" => Kind::Configuration,
         other => {
-            let kinds = "sql, pgbouncer, archiver, replication_lag, age, wal_volume, program, postgresql_up, pgbouncer_up or configuration";
+            let kinds = "sql, pgbouncer, disk, disk_forecast, certificate, clock_skew, anomaly, archiver, replication_lag, age, wal_volume, program, postgresql_up, pgbouncer_up or configuration";
             return Err(keys.expected("kind", other, kinds));
         }
     })

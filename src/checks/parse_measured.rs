@@ -57,7 +57,7 @@ fn parse_queries(keys: &mut Keys) -> Result<Vec<VersionedQuery>, DefinitionError
     Ok(queries)
 }
 
-fn parse_measure(keys: &mut Keys) -> Result<Measure, DefinitionError> {
+pub(super) fn parse_measure(keys: &mut Keys) -> Result<Measure, DefinitionError> {
     let may_be_empty = match keys.text("no_rows")? {
         None | Some("unknown") => false,
         Some("ok") => true,

@@ -7,7 +7,7 @@ use tokio::sync::{Mutex, OnceCell};
 use super::SampleError;
 use super::server::ServerFacts;
 use super::trace::{Answer, Asked, Trace};
-use crate::cluster::{LsnRing, Standing};
+use crate::cluster::{LsnRing, Peer, Standing};
 use crate::log;
 use crate::model::{AlertKey, Scope, Severity};
 use crate::pgbouncer::Console;
@@ -17,6 +17,8 @@ use crate::pgbouncer::Console;
 pub(crate) struct Round {
     /// Where the primary was when, for a replica's lag.
     pub(super) primary: LsnRing,
+    /// The other nodes as this one hears them; `None` where only the daemon does.
+    pub(super) peers: Option<Vec<Peer>>,
     /// The node's alerts that are raised.
     standing: HashMap<String, Severity>,
     pub(super) server: OnceCell<Result<ServerFacts, String>>,
@@ -37,10 +39,19 @@ impl Round {
         let severity = |alert: &Standing| (alert.key.clone(), alert.severity);
         Self {
             primary,
+            peers: None,
             standing: standing.iter().map(severity).collect(),
             server: OnceCell::new(),
             console: Mutex::default(),
             trace: Trace::default(),
+        }
+    }
+
+    /// The same of a daemon, which hears its peers.
+    pub(crate) fn with_peers(self, peers: Vec<Peer>) -> Self {
+        Self {
+            peers: Some(peers),
+            ..self
         }
     }
 

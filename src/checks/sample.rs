@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use super::disk::Growth;
 use super::increase::Counters;
 use super::measured::SlowQueries;
 use super::pgbouncer_up::{PgBouncerWatch, judge_pgbouncer_up};
@@ -41,11 +42,12 @@ pub(crate) struct Sampler {
     repository: RepositoryHandle,
     program: ProgramCheck,
     /// Taken while the state store is read.
-    history: Arc<Mutex<()>>,
+    pub(super) history: Arc<Mutex<()>>,
     /// Taken while another database is asked.
     pub(super) elsewhere: Mutex<()>,
     pub(super) slow: SlowQueries,
     pub(super) counters: StdMutex<Counters>,
+    pub(super) growth: StdMutex<Growth>,
     /// The last results of checks with an interval.
     kept: StdMutex<HashMap<String, Kept>>,
 }
@@ -90,6 +92,7 @@ impl Sampler {
             elsewhere: Mutex::default(),
             slow: SlowQueries::default(),
             counters: StdMutex::default(),
+            growth: StdMutex::default(),
             kept: StdMutex::default(),
         })
     }
@@ -220,6 +223,15 @@ impl Sampler {
                 let values = self.show(show, round).await?;
                 return Ok(self.judge_values(definition, &show.measure, values, round));
             }
+            Kind::Measured { source, measure } => {
+                return Ok(match self.measure(source, round).await? {
+                    Some(values) => self.judge_values(definition, measure, values, round),
+                    None => {
+                        let reason = "is judged by xdb's daemon, once it has watched for a while";
+                        CheckResult::NotYet(reason.to_owned())
+                    }
+                });
+            }
             other => self.sample_other(other, round).await?,
         };
         let judged = judged.into_iter().map(Judgement::from);
@@ -239,7 +251,7 @@ impl Sampler {
     ) -> Result<Vec<(Option<String>, Verdict)>, SampleError> {
         let now = Timestamp::now();
         Ok(match kind {
-            Kind::Sql(_) | Kind::PgBouncer(_) => Vec::new(),
+            Kind::Sql(_) | Kind::PgBouncer(_) | Kind::Measured { .. } => Vec::new(),
             Kind::PostgresqlUp => vec![(None, self.check_postgresql_up().await)],
             Kind::Configuration => configuration::check(&self.loaded),
             Kind::PgBouncerUp => vec![(None, self.check_pgbouncer_up().await)],

@@ -43,3 +43,88 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     }
     Ok(Exit::Good)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use clap::Parser as _;
+    use clap::error::ErrorKind;
+
+    use super::super::Cli;
+    use super::*;
+
+    /// The commands of all runbooks, each with the runbook's name: what stands in backquotes.
+    fn commands() -> Vec<(&'static str, String)> {
+        let text = |name: &str| match runbook(name, &[]) {
+            Some(Runbook::Packaged(text)) => text,
+            other => panic!("{name}: {other:?}"),
+        };
+        let spans = |name: &'static str| {
+            let mut inside = text(name).split('`').skip(1).step_by(2);
+            std::iter::from_fn(move || inside.next())
+                .map(move |span| (name, span.replace('\n', " ")))
+        };
+        runbooks().flat_map(|(name, _)| spans(name)).collect()
+    }
+
+    #[test]
+    fn every_command_of_xdb_in_a_runbook_parses_and_names_checks_that_there_are() {
+        let checks = checks::load(Path::new("/nonexistent")).definitions;
+        let mut seen = 0;
+        for (runbook, command) in commands() {
+            let command = command.split(" | ").next().unwrap_or_default();
+            if !command.starts_with("xdb ") {
+                continue;
+            }
+            seen += 1;
+            let words: Vec<_> = command.split_whitespace().collect();
+            // What is missing, and what stands for a value, is the reader's.
+            if let Err(error) = Cli::try_parse_from(&words) {
+                let wrong = [ErrorKind::UnknownArgument, ErrorKind::InvalidSubcommand];
+                assert!(
+                    !wrong.contains(&error.kind()),
+                    "{runbook}: {command}: {error}"
+                );
+            }
+            if let ["xdb", "check", name, ..] = words.as_slice() {
+                let there = name.starts_with('-') || checks.iter().any(|check| check.name == *name);
+                assert!(there, "{runbook}: {command}: there is no such check");
+            }
+        }
+        assert!(seen > 100, "{seen}");
+    }
+
+    #[test]
+    fn every_other_command_in_a_runbook_is_one_for_a_shell() {
+        const PROGRAMS: [&str; 16] = [
+            "psql",
+            "systemctl",
+            "journalctl",
+            "df",
+            "du",
+            "tail",
+            "grep",
+            "dmesg",
+            "smartctl",
+            "openssl",
+            "chronyc",
+            "timedatectl",
+            "vacuumdb",
+            "pg_checksums",
+            "ls",
+            "ps",
+        ];
+        let mut seen = 0;
+        for (runbook, command) in commands() {
+            let program = command.split_whitespace().next().unwrap_or_default();
+            if !PROGRAMS.contains(&program) || command == program {
+                continue;
+            }
+            seen += 1;
+            let parsed = Command::new("sh").args(["-nc", &command]).output().unwrap();
+            assert!(parsed.status.success(), "{runbook}: {command}: {parsed:?}");
+        }
+        assert!(seen > 60, "{seen}");
+    }
+}

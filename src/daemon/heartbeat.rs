@@ -183,10 +183,20 @@ async fn end_abandoned(node: &Node, scopes: &[Scope], now: Timestamp) -> Result<
     let view = node.view.borrow().clone();
     let settings = &node.tools.loaded.config.restore_test;
     let in_recovery = view.in_recovery(now);
+    let definitions = node.tools.definitions.current();
+    let down = view.failing.is_some();
+    let asks_down_server = |check: &str| {
+        let mut asks = definitions.iter().filter(|one| one.asks_postgresql());
+        down && asks.any(|one| one.name == check)
+    };
     let stands = |key: &AlertKey| {
         if key.scope == Scope::Cluster {
             // While the bucket cannot be looked at, what is known of it stands.
             return PAGED.contains(&key.check.as_str());
+        }
+        // While PostgreSQL is down, what was known of its inside stands.
+        if asks_down_server(&key.check) {
+            return true;
         }
         let job = Job::named(&key.check).filter(|job| job.is_cluster_wide);
         // Which jobs run here is known with the role.

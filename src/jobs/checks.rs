@@ -1,10 +1,13 @@
 //! `checks`: every definition in checks/ and /etc/xdb/checks that belongs to this node's role.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use super::{Job, JobResult, JobRun, Stopwatch, Tools, Where};
 use crate::checks::{CheckResult, Definition, Kind, Round};
+use crate::model::{Finding, Verdict};
 
 pub(crate) static JOB: Job = Job {
     name: "checks",
@@ -17,20 +20,31 @@ pub(crate) static JOB: Job = Job {
     clean_up: None,
 };
 
+/// What could not be looked at once, while a server restarts, may be looked at in the next run.
+fn hold(finding: &Finding, hold: Duration) -> Duration {
+    match finding.verdict {
+        Verdict::Unknown(_) => hold.max(Duration::from_mins(1)),
+        _ => hold,
+    }
+}
+
 async fn run(tools: &Tools) -> JobRun {
     let watch = Stopwatch::start();
     let speaks = tools.speaks_for_cluster(Timestamp::now());
     let round = {
         let known = tools.known.borrow();
-        Round::new(known.positions.clone(), &known.alerts)
+        let round = Round::new(known.positions.clone(), &known.alerts);
+        round.with_peers(known.peers.clone())
     };
     let lives = tools.pgbouncer_lives();
+    let down = tools.view.borrow().failing.is_some();
     let here = |definition: &&Definition| {
         let kind = &definition.kind;
         (speaks || !kind.is_about_cluster())
             && !(tools.watches_vital && kind.is_vital())
-            // How full it is says nothing while it is down, which is an alert of its own.
+            // What is inside of a server says nothing while it is down, which is an alert of its own.
             && (lives || !matches!(kind, Kind::PgBouncer(_)))
+            && !(down && matches!(kind, Kind::Sql(_)))
     };
     let look = async |definition: &Definition| {
         match tools.sampler.run(definition, &round).await {
@@ -38,7 +52,10 @@ async fn run(tools: &Tools) -> JobRun {
             CheckResult::OtherRole | CheckResult::NotYet(_) => Vec::new(),
         }
         .into_iter()
-        .map(|finding| (finding, definition.hold))
+        .map(|finding| {
+            let hold = hold(&finding, definition.hold);
+            (finding, hold)
+        })
         .collect::<Vec<_>>()
     };
     // Side by side: an S3 that hangs must not keep what else is watched waiting. PostgreSQL is asked one query at a time, and

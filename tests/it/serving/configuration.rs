@@ -105,6 +105,17 @@ fn what_serving_does_not_need_may_be_wrong_and_is_told() {
     let checks = lab.xdb(&["check", "--json"]);
     assert!(checks.stdout.contains("\"archiver\""), "{checks:?}");
 
+    // A new check needs no restart, only SIGHUP; the wrong ones beside it change nothing.
+    own(
+        "added",
+        "title = 'added'\nkind = 'sql'\nquery = 'SELECT 99 AS value'\nunit = 'things'\ncritical = 50\n",
+    );
+    daemon.signal("HUP");
+    let added = eventually("the new check is made", SOON, || {
+        alert(&lab, "added", "critical")
+    });
+    assert_eq!(added["reason"], "99 things (limit 50)", "{added}");
+
     // What serving needs: the running daemon says that it could not start again, and a new one says why.
     lab.config(&format!("{REDIS}[postgres]\nprot = 5433"));
     eventually("the next start would fail", SOON, || {
