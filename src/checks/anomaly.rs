@@ -2,7 +2,7 @@
 
 use bytesize::ByteSize;
 
-use super::values::{Value, shown};
+use super::values::{Sampled, shown};
 use crate::model::{JobDetail, Run};
 
 /// As many runs of the same kind are compared with, and at least [`FEWEST`].
@@ -15,7 +15,7 @@ const SECS: f64 = 300.0;
 
 /// By which factor size and duration of the last good run differ from the median of those before; nothing before there are
 /// enough. `runs` are newest first.
-pub(super) fn factors(runs: &[Run]) -> Vec<Value> {
+pub(super) fn factors(runs: &[Run]) -> Vec<Sampled> {
     let good: Vec<&Run> = runs.iter().filter(|run| run.succeeded).collect();
     let Some((last, before)) = good.split_first() else {
         return Vec::new();
@@ -51,8 +51,8 @@ pub(super) fn factors(runs: &[Run]) -> Vec<Value> {
     values
 }
 
-fn value(object: &str, factor: f64, last: f64, median: f64, unit: &str) -> Value {
-    Value {
+fn value(object: &str, factor: f64, last: f64, median: f64, unit: &str) -> Sampled {
+    Sampled {
         object: Some(object.to_owned()),
         number: Ok(factor),
         detail: Some(format!(

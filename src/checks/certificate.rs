@@ -8,7 +8,7 @@ use rustls::pki_types::pem::PemObject;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
-use super::values::Value;
+use super::values::Sampled;
 
 /// A file of certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,10 +21,10 @@ pub(super) struct CertificateFile {
 }
 
 /// Seconds until each file is of no use any more.
-pub(super) fn left(files: &[CertificateFile], now: Timestamp) -> Vec<Value> {
+pub(super) fn left(files: &[CertificateFile], now: Timestamp) -> Vec<Sampled> {
     let value = |file: &CertificateFile| {
         let end = end(&file.path, file.is_authorities);
-        Value {
+        Sampled {
             object: Some(file.of.clone()),
             number: end.clone().map(|end| end.duration_since(now).as_secs_f64()),
             detail: Some(match end {

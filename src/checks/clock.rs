@@ -1,16 +1,16 @@
 //! By how much the clocks of the nodes differ. Pure.
 
-use super::values::Value;
+use super::values::Sampled;
 use crate::cluster::Peer;
 
 /// Seconds between this node's clock and that of each peer that answers it: what it said, against when that was heard.
-pub(super) fn skews(peers: &[Peer]) -> Vec<Value> {
+pub(super) fn skews(peers: &[Peer]) -> Vec<Sampled> {
     let skew = |peer: &Peer| {
         // In Redis its words may be half a minute old.
         let (heard_at, state) = peer.heard.as_ref().filter(|_| peer.failing.is_none())?;
         let ahead = state.at.duration_since(*heard_at).as_secs_f64();
         let word = if ahead > 0.0 { "ahead" } else { "behind" };
-        Some(Value {
+        Some(Sampled {
             object: Some(peer.name().to_owned()),
             number: Ok(ahead.abs()),
             detail: Some(format!(

@@ -75,6 +75,11 @@ pub(crate) enum Kind {
 }
 
 impl Definition {
+    /// An operator's query may hold anything: what it leaves in its session is taken back.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.origin.is_none()
+    }
+
     /// It cannot be made while PostgreSQL is down.
     pub(crate) fn asks_postgresql(&self) -> bool {
         matches!(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 
-use super::values::Value;
+use super::values::Sampled;
 
 /// Growth is measured over this time: a burst of some minutes says nothing of the next hours.
 const SHORTEST: Duration = Duration::from_secs(1800);
@@ -70,8 +70,8 @@ fn read(directory: &Path) -> io::Result<(u64, Size)> {
 }
 
 /// How full each volume is, in percent.
-pub(super) fn used(volumes: &[Volume]) -> Vec<Value> {
-    let value = |volume: &Volume| Value {
+pub(super) fn used(volumes: &[Volume]) -> Vec<Sampled> {
+    let value = |volume: &Volume| Sampled {
         object: Some(volume.name.clone()),
         number: volume.size.clone().map(|size| {
             let all = size.used + size.left;
@@ -91,7 +91,7 @@ pub(super) struct Growth(HashMap<String, VecDeque<(Instant, u64)>>);
 
 impl Growth {
     /// Seconds until each volume that grows is full, at the rate of the last hours; without those that are not known yet.
-    pub(super) fn until_full(&mut self, volumes: &[Volume], now: Instant) -> Vec<Value> {
+    pub(super) fn until_full(&mut self, volumes: &[Volume], now: Instant) -> Vec<Sampled> {
         let forecast = |volume: &Volume| {
             let size = match &volume.size {
                 Ok(size) if volume.grows => size,
@@ -116,7 +116,7 @@ impl Growth {
                 0 => f64::INFINITY,
                 grown => number(size.left) * time.as_secs_f64() / number(grown),
             };
-            Some(Value {
+            Some(Sampled {
                 object: Some(volume.name.clone()),
                 number: Ok(secs),
                 detail: Some(format!(

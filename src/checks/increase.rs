@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::values::Value;
+use super::values::Sampled;
 
 /// The samples of each check's objects, as long as they are needed.
 #[derive(Debug, Default)]
@@ -17,13 +17,13 @@ impl Counters {
     pub(super) fn increases(
         &mut self,
         check: &str,
-        values: Vec<Value>,
+        values: Vec<Sampled>,
         within: Duration,
         now: Instant,
-    ) -> Vec<Value> {
+    ) -> Vec<Sampled> {
         let before = self.0.entry(check.to_owned()).or_default();
         before.retain(|object, _| values.iter().any(|value| value.object == *object));
-        let increase = |value: Value| {
+        let increase = |value: Sampled| {
             let Ok(number) = value.number else {
                 return Some(value);
             };
@@ -42,7 +42,7 @@ impl Counters {
             let first = samples.front().copied();
             samples.push_back((now, number));
             let (_, first) = first?;
-            Some(Value {
+            Some(Sampled {
                 number: Ok(number - first),
                 ..value
             })
@@ -60,7 +60,7 @@ mod tests {
         let mut counters = Counters::default();
         let begin = Instant::now();
         let mut grown = |second: u64, number: f64| {
-            let value = Value {
+            let value = Sampled {
                 object: Some("app".to_owned()),
                 number: Ok(number),
                 detail: None,

@@ -1,7 +1,6 @@
 //! Asks for the numbers of the kinds that a file describes: `sql` and `pgbouncer`.
 
-use std::collections::HashSet;
-use std::sync::{Mutex as StdMutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use tokio::time::{Instant as Deadline, timeout_at};
@@ -11,7 +10,7 @@ use super::sample::{CheckResult, Sampler};
 use super::server::{ask, databases};
 use super::sql::{Databases, read_values};
 use super::trace::{Answer, Asked};
-use super::values::{Measure, Value};
+use super::values::{Measure, Sampled};
 use super::{Definition, SampleError, ShowCheck, SqlCheck};
 use crate::log;
 use crate::postgres::{self, Target};
@@ -22,62 +21,17 @@ const STATEMENT_OF_EACH: Duration = Duration::from_secs(2);
 /// For all databases together: less than a check has.
 const ALL_DATABASES: Duration = Duration::from_secs(12);
 
-/// A query that takes this long comes last in the next run: others must not wait for it.
-const SLOW: Duration = Duration::from_secs(1);
-
-/// The checks whose queries were slow last; one in a database of its own as `check/database`.
-#[derive(Debug, Default)]
-pub(super) struct SlowQueries(StdMutex<HashSet<String>>);
-
-impl SlowQueries {
-    fn took(&self, name: String, time: Duration) {
-        let mut slow = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if time >= SLOW {
-            slow.insert(name);
-        } else {
-            slow.remove(&name);
-        }
-    }
-
-    fn contains(&self, name: &str) -> bool {
-        let slow = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        slow.contains(name)
-    }
-}
-
-/// Notes how long a query takes, also where it is given up.
-struct Timed<'a> {
-    slow: &'a SlowQueries,
-    name: String,
-    began: Instant,
-}
-
-impl Drop for Timed<'_> {
-    fn drop(&mut self) {
-        let name = std::mem::take(&mut self.name);
-        self.slow.took(name, self.began.elapsed());
-    }
-}
-
 impl Sampler {
     /// Whether the check's query was slow when it was last asked.
     pub(crate) fn is_slow(&self, definition: &Definition) -> bool {
         self.slow.contains(&definition.name)
     }
 
-    fn timed(&self, name: String) -> Timed<'_> {
-        Timed {
-            slow: &self.slow,
-            name,
-            began: Instant::now(),
-        }
-    }
-
     pub(super) fn judge_values(
         &self,
         definition: &Definition,
         measure: &Measure,
-        values: Vec<Value>,
+        values: Vec<Sampled>,
         round: &Round,
     ) -> CheckResult {
         let count = values.len();
@@ -103,7 +57,7 @@ impl Sampler {
         definition: &Definition,
         sql: &SqlCheck,
         round: &Round,
-    ) -> Result<Vec<Value>, SampleError> {
+    ) -> Result<Vec<Sampled>, SampleError> {
         let facts = self.server_facts(round).await?;
         let query = sql.query(facts.version)?;
         let asked = |database: &str, answer: &Result<Answer, SampleError>| {
@@ -121,7 +75,7 @@ impl Sampler {
             }
             Databases::Named(database) => {
                 let _turn = self.elsewhere.lock().await;
-                let _timed = self.timed(definition.name.clone());
+                let _timed = self.slow.timed(definition.name.clone());
                 let answer = self.ask_in(database, query).await;
                 asked(database, &answer);
                 read_values(&answer?, None)
@@ -134,11 +88,11 @@ impl Sampler {
     async fn ask_here(&self, definition: &Definition, query: &str) -> Result<Answer, SampleError> {
         if definition.is_trusted() {
             let client = self.postgres.get().await?;
-            let _timed = self.timed(definition.name.clone());
+            let _timed = self.slow.timed(definition.name.clone());
             return ask(&client, query).await;
         }
         let client = self.postgres.borrow().await?;
-        let _timed = self.timed(definition.name.clone());
+        let _timed = self.slow.timed(definition.name.clone());
         let asked = ask(&client, query).await;
         if !matches!(asked, Err(SampleError::TooManyRows { .. })) {
             client.give_back().await;
@@ -164,7 +118,7 @@ impl Sampler {
         sql: &SqlCheck,
         query: &str,
         asked: impl Fn(&str, &Result<Answer, SampleError>),
-    ) -> Result<Vec<Value>, SampleError> {
+    ) -> Result<Vec<Sampled>, SampleError> {
         let mut names = {
             let client = self.postgres.get().await?;
             databases(&client).await?
@@ -175,7 +129,7 @@ impl Sampler {
         let deadline = Deadline::now() + ALL_DATABASES;
         let mut values = Vec::new();
         for database in names {
-            let timed = self.timed(name_of(&database));
+            let timed = self.slow.timed(name_of(&database));
             let answer = timeout_at(deadline, self.ask_in(&database, query)).await;
             let secs = ALL_DATABASES.as_secs();
             let answer = answer.unwrap_or(Err(SampleError::Deadline { secs }));
@@ -198,7 +152,7 @@ impl Sampler {
         &self,
         check: &ShowCheck,
         round: &Round,
-    ) -> Result<Vec<Value>, SampleError> {
+    ) -> Result<Vec<Sampled>, SampleError> {
         let settings = &self.loaded.config.pgbouncer;
         let mut answers = Vec::new();
         for show in check.shows() {
@@ -210,8 +164,8 @@ impl Sampler {
     }
 }
 
-fn unknown(database: String, reason: String) -> Value {
-    Value {
+fn unknown(database: String, reason: String) -> Sampled {
+    Sampled {
         object: Some(database),
         number: Err(reason),
         detail: None,

@@ -13,7 +13,7 @@ use super::round::Round;
 use super::sample::{STATEMENT, Sampler};
 use super::server::ask;
 use super::trace::Answer;
-use super::values::Value;
+use super::values::Sampled;
 use super::{SampleError, anomaly, certificate, clock, disk};
 use crate::log;
 use crate::model::Run;
@@ -29,7 +29,7 @@ impl Sampler {
         &self,
         source: &Source,
         round: &Round,
-    ) -> Result<Option<Vec<Value>>, SampleError> {
+    ) -> Result<Option<Vec<Sampled>>, SampleError> {
         Ok(Some(match source {
             Source::Disk => disk::used(&self.volumes().await?),
             Source::DiskForecast => {

@@ -32,6 +32,7 @@ mod sample;
 mod server;
 mod shipped;
 mod show;
+mod slow_queries;
 mod sql;
 mod trace;
 mod values;

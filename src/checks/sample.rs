@@ -10,11 +10,11 @@ use tokio::time::timeout;
 
 use super::disk::Growth;
 use super::increase::Counters;
-use super::measured::SlowQueries;
 use super::pgbouncer_up::{PgBouncerWatch, judge_pgbouncer_up};
 use super::program::{self, FAILURES_WITHIN, ProgramCheck};
 use super::round::Round;
 use super::server::{self, ServerFacts, archiving, standby, standbys};
+use super::slow_queries::SlowQueries;
 use super::values::Judgement;
 use super::{Definition, Kind, Role, SampleError, age, archiver, configuration, wal_volume};
 use crate::config::Loaded;

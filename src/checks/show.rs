@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::trace::Answer;
-use super::values::Value;
+use super::values::Sampled;
 use super::{Measure, SampleError};
 
 /// A number of PgBouncer's console.
@@ -74,7 +74,7 @@ impl ShowCheck {
         &self,
         answer: &Answer,
         of: Option<&Answer>,
-    ) -> Result<Vec<Value>, SampleError> {
+    ) -> Result<Vec<Sampled>, SampleError> {
         let answer = View::new(&self.number.show, answer);
         let number = answer.find_all(&self.number.columns)?;
         let group = answer.positions(&self.group)?;
@@ -159,7 +159,7 @@ impl Folded {
         }
     }
 
-    fn value(&self, object: Option<String>) -> Value {
+    fn value(&self, object: Option<String>) -> Sampled {
         let number = self.number.clone().unwrap_or(Ok(0.0));
         let (number, used) = match (number, &self.whole) {
             (Ok(number), Some(Ok(whole))) => (
@@ -172,7 +172,7 @@ impl Folded {
         // Of many rows the first few are enough to begin with.
         let details = used.into_iter().chain(self.detail.iter().take(8).cloned());
         let details: Vec<_> = details.collect();
-        Value {
+        Sampled {
             object,
             number,
             detail: (!details.is_empty()).then(|| details.join(", ")),
@@ -201,7 +201,7 @@ fn cell(row: &[Option<String>], at: usize) -> Option<&str> {
 fn sum(row: &[Option<String>], columns: &[(usize, &str)]) -> Result<f64, String> {
     let mut sum = 0.0;
     for (at, name) in columns {
-        sum += Value::parse(cell(row, *at)).map_err(|reason| format!("{name}: {reason}"))?;
+        sum += Sampled::parse(cell(row, *at)).map_err(|reason| format!("{name}: {reason}"))?;
     }
     Ok(sum)
 }

@@ -39,8 +39,8 @@ fn check(show: &str, names: &[&str], group: &[&str]) -> ShowCheck {
     }
 }
 
-fn shown(values: &[Value]) -> Vec<String> {
-    let show = |value: &Value| {
+fn shown(values: &[Sampled]) -> Vec<String> {
+    let show = |value: &Sampled| {
         let object = value.object.as_deref().unwrap_or("-");
         let detail = value.detail.as_deref().unwrap_or("-");
         match &value.number {

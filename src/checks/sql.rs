@@ -1,9 +1,9 @@
 //! Checks of kind `sql`: which query is asked, and how its rows are read. Pure.
 
 use super::Measure;
+use super::SampleError;
 use super::trace::Answer;
-use super::values::Value;
-use super::{Definition, SampleError};
+use super::values::Sampled;
 
 /// A query whose rows are judged: column `value`, and optionally `object` and `detail`.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,13 +45,6 @@ impl SqlCheck {
     }
 }
 
-impl Definition {
-    /// An operator's query may hold anything: what it leaves in its session is taken back.
-    pub(super) fn is_trusted(&self) -> bool {
-        self.origin.is_none()
-    }
-}
-
 /// Reads the rows; their objects begin with `database` where the check asks each.
 ///
 /// # Errors
@@ -59,7 +52,7 @@ impl Definition {
 pub(super) fn read_values(
     answer: &Answer,
     database: Option<&str>,
-) -> Result<Vec<Value>, SampleError> {
+) -> Result<Vec<Sampled>, SampleError> {
     let position = |name: &str| answer.columns.iter().position(|column| column == name);
     let at = position("value").ok_or(SampleError::NoValue)?;
     let (object, detail) = (position("object"), position("detail"));
@@ -70,9 +63,9 @@ pub(super) fn read_values(
             (Some(database), None) => Some(database.to_owned()),
             (Some(database), Some(object)) => Some(format!("{database}/{object}")),
         };
-        Value {
+        Sampled {
             object,
-            number: Value::parse(row.get(at).and_then(|text| text.as_deref())),
+            number: Sampled::parse(row.get(at).and_then(|text| text.as_deref())),
             detail: text(detail),
         }
     };

@@ -23,7 +23,7 @@ pub(crate) struct Measure {
 
 /// One measured number.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Value {
+pub(super) struct Sampled {
     pub object: Option<String>,
     /// Why there is none, otherwise.
     pub number: Result<f64, String>,
@@ -52,7 +52,7 @@ impl From<(Option<String>, Verdict)> for Judgement {
     }
 }
 
-impl Value {
+impl Sampled {
     /// Reads a column as the server writes it; `None` is NULL.
     pub(super) fn parse(text: Option<&str>) -> Result<f64, String> {
         let Some(text) = text else {
@@ -71,7 +71,7 @@ impl Value {
 }
 
 impl Measure {
-    fn judge(&self, value: &Value, standing: Option<Severity>) -> Judgement {
+    fn judge(&self, value: &Sampled, standing: Option<Severity>) -> Judgement {
         let (number, verdict) = match &value.number {
             Err(reason) => (None, Verdict::Unknown(with_detail(reason, &value.detail))),
             Ok(number) => {
@@ -109,7 +109,7 @@ impl Measure {
     /// Of two values of one object the worse counts: they would raise and resolve one alert in turn.
     pub(super) fn judge_all(
         &self,
-        values: &[Value],
+        values: &[Sampled],
         standing: impl Fn(&str) -> Option<Severity>,
     ) -> Vec<Judgement> {
         if values.is_empty() {
@@ -197,8 +197,8 @@ mod tests {
         }
     }
 
-    fn value(object: &str, number: Result<f64, String>) -> Value {
-        Value {
+    fn value(object: &str, number: Result<f64, String>) -> Sampled {
+        Sampled {
             object: Some(object.to_owned()),
             number,
             detail: Some("see".to_owned()),
@@ -228,7 +228,7 @@ mod tests {
             ),
             (Some("f"), "", Verdict::Ok),
         ] {
-            let value = value("a", Value::parse(text));
+            let value = value("a", Sampled::parse(text));
             let judged = measure(unit).judge_all(&[value], |_| None);
             assert_eq!(judged.len(), 1);
             assert_eq!(judged[0].verdict, verdict, "{text:?}");

@@ -3,17 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde::Serialize;
 
+use super::check_output::print;
 use super::exit::{Exit, complain};
 use super::handles::Handles;
-use super::output::{say, table};
+use super::output::say;
 use super::{check_explain, check_list, check_nagios};
 use crate::checks::{
     self, CheckResult, Definition, DefinitionError, Definitions, Round, Sampler, read_file,
 };
 use crate::cluster;
-use crate::config::Config;
 use crate::log;
 use crate::model::{Finding, Verdict};
 
@@ -84,16 +83,10 @@ pub(crate) async fn run(arguments: Arguments, handles: &Handles) -> anyhow::Resu
         check_list::print(&definitions, arguments.json)?;
         return Ok(report_faults(&faults.iter().collect::<Vec<_>>()).unwrap_or(Exit::Good));
     }
-    let wrong: Vec<_> = faults
-        .iter()
-        .filter(|fault| {
-            arguments
-                .name
-                .as_deref()
-                .is_none_or(|name| fault.is_of(name))
-        })
-        .collect();
-    if let Some(name) = &arguments.name {
+    let name = arguments.name.as_deref();
+    let is_named = |fault: &&DefinitionError| name.is_none_or(|name| fault.is_of(name));
+    let wrong: Vec<_> = faults.iter().filter(is_named).collect();
+    if let Some(name) = name {
         let names: Vec<_> = definitions.iter().map(|one| one.name.as_str()).collect();
         let hint = format!("the checks are {}", names.join(", "));
         definitions.retain(|definition| definition.name == *name);
@@ -106,32 +99,10 @@ pub(crate) async fn run(arguments: Arguments, handles: &Handles) -> anyhow::Resu
         }
     }
     let sampler = Sampler::new(&handles.loaded, handles.repository.clone())?;
-    let round = round(handles.config(), arguments.explain).await;
-    let mut looked = Looked::default();
-    for definition in &definitions {
-        match sampler.run(definition, &round).await {
-            CheckResult::Findings(found) => {
-                looked.findings.extend(found);
-                looked.made.push(definition);
-            }
-            CheckResult::OtherRole => {
-                let (name, role) = (&definition.name, definition.role);
-                looked
-                    .left_out
-                    .push(format!("{name} runs on the {role} only"));
-            }
-            CheckResult::NotYet(reason) => {
-                looked
-                    .left_out
-                    .push(format!("{} {reason}", definition.name));
-            }
-        }
-    }
+    let round = round(&handles.config().http.listen, arguments.explain).await;
+    let looked = look(&sampler, &definitions, &round).await;
     if arguments.nagios {
-        let reasons = wrong
-            .iter()
-            .map(|fault| fault.with_line())
-            .collect::<Vec<_>>();
+        let reasons: Vec<_> = wrong.iter().map(|fault| fault.with_line()).collect();
         return check_nagios::print(&looked.made, &looked.findings, &looked.left_out, &reasons);
     }
     if arguments.explain {
@@ -148,16 +119,33 @@ pub(crate) async fn run(arguments: Arguments, handles: &Handles) -> anyhow::Resu
         }
     }
     // Wrong files are reported after the findings of the other checks, and decide the exit code.
-    if let Some(exit) = report_faults(&wrong) {
-        return Ok(exit);
-    }
     let verdicts = looked.findings.iter().map(|finding| &finding.verdict);
-    Ok(judge_exit(verdicts))
+    Ok(report_faults(&wrong).unwrap_or_else(|| judge_exit(verdicts)))
+}
+
+/// Makes one check after the other.
+async fn look<'a>(sampler: &Sampler, definitions: &'a [Definition], round: &Round) -> Looked<'a> {
+    let mut looked = Looked::default();
+    for definition in definitions {
+        let name = &definition.name;
+        match sampler.run(definition, round).await {
+            CheckResult::Findings(found) => {
+                looked.findings.extend(found);
+                looked.made.push(definition);
+            }
+            CheckResult::OtherRole => {
+                let why = format!("{name} runs on the {} only", definition.role);
+                looked.left_out.push(why);
+            }
+            CheckResult::NotYet(reason) => looked.left_out.push(format!("{name} {reason}")),
+        }
+    }
+    looked
 }
 
 /// What only the daemon has watched: the primary's positions, and which alerts stand. Without it a replica's lag is unknown.
-async fn round(config: &Config, explained: bool) -> Round {
-    let address = cluster::own_address(&config.http.listen);
+async fn round(listen: &str, explained: bool) -> Round {
+    let address = cluster::own_address(listen);
     let primary = cluster::ask_positions(&address).await.unwrap_or_default();
     let state = cluster::ask_state(&address).await;
     let round = Round::new(primary, &state.map(|it| it.alerts).unwrap_or_default());
@@ -178,63 +166,6 @@ pub(super) fn judge_exit<'a>(verdicts: impl Iterator<Item = &'a Verdict>) -> Exi
         (Verdict::Unknown(_), _) => Exit::CouldNot,
         (Verdict::Ok, worst) => worst,
     })
-}
-
-pub(super) fn print(findings: &[Finding]) -> std::io::Result<()> {
-    let rows = findings.iter().map(|finding| {
-        vec![
-            finding.check.clone(),
-            finding.object.clone(),
-            finding.verdict.word().to_owned(),
-            finding.verdict.reason().unwrap_or_default().to_owned(),
-        ]
-    });
-    if findings.is_empty() {
-        return Ok(());
-    }
-    let header = ["CHECK", "OBJECT", "VERDICT", "REASON"];
-    say(table(&header, &[], rows).trim_fmt())
-}
-
-/// A check as JSON.
-#[derive(Serialize)]
-pub(super) struct Listed<'a> {
-    pub name: &'a str,
-    pub title: &'a str,
-    /// `packaged`, or the operator's file.
-    pub origin: String,
-    pub kind: &'a str,
-    pub role: String,
-    pub unit: Option<&'a str>,
-    pub warning: Option<f64>,
-    pub critical: Option<f64>,
-    /// `above` or `below`.
-    pub worse: Option<&'static str>,
-    pub recover: Option<f64>,
-    pub for_secs: f64,
-    pub interval_secs: f64,
-    pub runbook: Option<&'a str>,
-}
-
-impl<'a> From<&'a Definition> for Listed<'a> {
-    fn from(definition: &'a Definition) -> Self {
-        let limits = definition.kind.limits();
-        Self {
-            name: &definition.name,
-            title: &definition.title,
-            origin: definition.origin(),
-            kind: definition.kind.word(),
-            role: definition.role.to_string(),
-            unit: limits.map(|(_, unit)| unit).filter(|unit| !unit.is_empty()),
-            warning: limits.and_then(|(limits, _)| limits.warning),
-            critical: limits.and_then(|(limits, _)| limits.critical),
-            worse: limits.map(|(limits, _)| limits.worse.word()),
-            recover: limits.map(|(limits, _)| limits.recover),
-            for_secs: definition.hold.as_secs_f64(),
-            interval_secs: definition.interval.as_secs_f64(),
-            runbook: definition.runbook.as_deref(),
-        }
-    }
 }
 
 #[cfg(test)]

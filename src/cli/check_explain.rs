@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::check::{self, Listed};
+use super::check_output::{self, Listed};
 use super::output::{say, table};
 use crate::checks::{Asked, Definition};
 use crate::model::Finding;
@@ -98,5 +98,5 @@ pub(super) fn print(
         }
     }
     say("")?;
-    Ok(check::print(findings)?)
+    Ok(check_output::print(findings)?)
 }

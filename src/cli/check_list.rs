@@ -1,6 +1,6 @@
 //! `xdb check list`: every check with its origin, role and thresholds.
 
-use super::check::Listed;
+use super::check_output::Listed;
 use super::output::{say, table};
 use crate::checks::Definition;
 

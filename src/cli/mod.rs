@@ -12,6 +12,7 @@ mod check;
 mod check_explain;
 mod check_list;
 mod check_nagios;
+mod check_output;
 mod config_check;
 mod config_show;
 mod daemon;
