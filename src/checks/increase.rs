@@ -5,9 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::values::Sampled;
 
+/// The samples of one object.
+type Samples = VecDeque<(Instant, f64)>;
+
 /// The samples of each check's objects, as long as they are needed.
 #[derive(Debug, Default)]
-pub(super) struct Counters(HashMap<String, HashMap<Option<String>, VecDeque<(Instant, f64)>>>);
+pub(super) struct Counters(HashMap<String, HashMap<Option<String>, Samples>>);
 
 impl Counters {
     /// Turns each value of `check` into its increase within the time before `now`.

@@ -12,9 +12,9 @@ const REFERENCE: &str = "docs/reference/checks.md";
 const BEGINS: &str = include_str!("reference.md");
 
 /// The file's comments: each says why something is as it is.
-fn comments(text: &str) -> Vec<&str> {
+fn comments(text: &str) -> String {
     let lines = text.lines().filter_map(|line| line.strip_prefix("# "));
-    lines.collect()
+    lines.collect::<Vec<_>>().join(" ")
 }
 
 fn entry(definition: &Definition, text: &str) -> String {
@@ -37,8 +37,9 @@ fn entry(definition: &Definition, text: &str) -> String {
     {
         entry.push_str("- Asked in each database\n");
     }
-    for comment in comments(text) {
-        let _ = writeln!(entry, "- {comment}");
+    let comments = comments(text);
+    if !comments.is_empty() {
+        let _ = writeln!(entry, "- {comments}");
     }
     entry
 }

@@ -73,9 +73,12 @@ impl Sampled {
 impl Measure {
     fn judge(&self, value: &Sampled, standing: Option<Severity>) -> Judgement {
         let (number, verdict) = match &value.number {
-            Err(reason) => (None, Verdict::Unknown(with_detail(reason, &value.detail))),
+            Err(reason) => (
+                None,
+                Verdict::Unknown(with_detail(reason, value.detail.as_deref())),
+            ),
             Ok(number) => {
-                let reason = |limit: f64| self.reason(*number, limit, &value.detail);
+                let reason = |limit: f64| self.reason(*number, limit, value.detail.as_deref());
                 let verdict = self.limits.judge_standing(*number, standing, reason);
                 (Some(*number), verdict)
             }
@@ -89,9 +92,9 @@ impl Measure {
     }
 
     /// As "85 % (limit 80 %); 17 of 20". Without a unit the detail is all there is to say.
-    fn reason(&self, number: f64, limit: f64, detail: &Option<String>) -> String {
+    fn reason(&self, number: f64, limit: f64, detail: Option<&str>) -> String {
         if let (true, Some(detail)) = (self.unit.is_empty(), detail) {
-            return detail.clone();
+            return detail.to_owned();
         }
         let limit = match self.unit.as_str() {
             "s" | "B" | "%" => shown(limit, &self.unit),
@@ -140,7 +143,7 @@ impl Measure {
     }
 }
 
-fn with_detail(reason: &str, detail: &Option<String>) -> String {
+fn with_detail(reason: &str, detail: Option<&str>) -> String {
     match detail {
         Some(detail) => format!("{reason}; {detail}"),
         None => reason.to_owned(),
