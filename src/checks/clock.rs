@@ -7,7 +7,7 @@ use crate::cluster::Peer;
 pub(super) fn skews(peers: &[Peer]) -> Vec<Sampled> {
     let skew = |peer: &Peer| {
         // In Redis its words may be half a minute old.
-        let (heard_at, state) = peer.heard.as_ref().filter(|_| peer.failing.is_none())?;
+        let (heard_at, state) = peer.last_answer.as_ref().filter(|_| peer.failing.is_none())?;
         let ahead = state.at.duration_since(*heard_at).as_secs_f64();
         let word = if ahead > 0.0 { "ahead" } else { "behind" };
         Some(Sampled {
@@ -39,7 +39,7 @@ mod tests {
         for (said_at, heard_at, expected, word) in
             [(107, 100, 7.0, "ahead"), (97, 100, 3.0, "behind")]
         {
-            peer.heard(state(said_at), at(heard_at));
+            peer.answered(state(said_at), at(heard_at));
             let values = skews(std::slice::from_ref(&peer));
             assert_eq!(values[0].number, Ok(expected));
             assert!(
