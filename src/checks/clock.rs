@@ -7,7 +7,10 @@ use crate::cluster::Peer;
 pub(super) fn skews(peers: &[Peer]) -> Vec<Sampled> {
     let skew = |peer: &Peer| {
         // In Redis its words may be half a minute old.
-        let (heard_at, state) = peer.last_answer.as_ref().filter(|_| peer.failing.is_none())?;
+        let (heard_at, state) = peer
+            .last_answer
+            .as_ref()
+            .filter(|_| peer.failing.is_none())?;
         let ahead = state.at.duration_since(*heard_at).as_secs_f64();
         let word = if ahead > 0.0 { "ahead" } else { "behind" };
         Some(Sampled {

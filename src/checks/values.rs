@@ -170,7 +170,7 @@ pub(super) fn shown(number: f64, unit: &str) -> String {
                 _ => format!("{} d", days.floor()),
             }
         }
-        "B" if number >= 1024.0 && number < 9e18 => {
+        "B" if (1024.0..9e18).contains(&number) => {
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,

@@ -24,5 +24,5 @@ pub(super) async fn reread_on_hang_up(node: &Node) {
             "the checks' files were read again"
         );
     }
-    pending().await
+    pending::<()>().await;
 }
