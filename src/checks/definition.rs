@@ -80,12 +80,13 @@ impl Definition {
         self.origin.is_none()
     }
 
-    /// It cannot be made while PostgreSQL is down.
+    /// It cannot be made while this node's PostgreSQL is down.
     pub(crate) fn asks_postgresql(&self) -> bool {
-        matches!(
+        let asks = matches!(
             self.kind,
             Kind::Sql(_) | Kind::Archiver { .. } | Kind::ReplicationLag { .. }
-        )
+        );
+        asks || self.role != Role::Any
     }
 
     /// The operator's file, or `packaged`.
@@ -147,17 +148,6 @@ impl Definition {
             Kind::Archiver { .. } | Kind::ReplicationLag { .. }
         );
         self.role == Role::Any && !is_of_role
-    }
-}
-
-impl Definition {
-    /// It cannot be made while this node's PostgreSQL is down.
-    pub(crate) fn asks_postgresql(&self) -> bool {
-        let asks = matches!(
-            self.kind,
-            Kind::Sql(_) | Kind::Archiver { .. } | Kind::ReplicationLag { .. }
-        );
-        asks || self.role != Role::Any
     }
 }
 
