@@ -67,7 +67,10 @@ fn output(
     let told: Vec<String> = told.chain(wrong.iter().cloned()).collect();
     let told = match told.as_slice() {
         [] if findings.is_empty() => left_out.join("; "),
-        [] => format!("{} checks are ok", made.len()),
+        [] => match made {
+            [one] => format!("{} is ok", one.name),
+            made => format!("{} checks are ok", made.len()),
+        },
         told => told.join("; "),
     };
     let mut line = format!("XDB {word} - {}", one_line(&told));

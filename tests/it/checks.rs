@@ -144,7 +144,7 @@ fn how_a_check_is_shown(lab: &Lab) {
     assert_eq!(plugin.code, 0, "{plugin:?}");
     let line = plugin.stdout.trim();
     assert!(
-        line.starts_with("XDB OK - 1 checks are ok | 'pgbouncer-clients'=")
+        line.starts_with("XDB OK - pgbouncer-clients is ok | 'pgbouncer-clients'=")
             && line.ends_with("%;80;95"),
         "{plugin:?}"
     );
