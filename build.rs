@@ -24,7 +24,7 @@ fn embed(table: &str, folder: &str, extension: &str, output: &str) {
         .filter(|path| path.extension().is_some_and(|found| found == extension))
         .collect();
     paths.sort();
-    let mut text = format!("pub(super) const {table}: &[(&str, &str)] = &[\n");
+    let mut text = format!("pub(crate) static {table}: &[(&str, &str)] = &[\n");
     for path in paths {
         let stem = path.file_stem().expect("it has an extension");
         writeln!(text, "    ({stem:?}, include_str!({path:?})),").expect("a String takes it");

@@ -189,6 +189,6 @@ mod tests {
         assert_eq!(until(29, 2000, 8000), None);
         // 2,000 bytes in 40 minutes; 8,000 are left.
         assert_eq!(until(40, 3000, 8000), Some(9600.0));
-        assert_eq!(until(150, 3000, 8000), Some(f64::INFINITY));
+        assert_eq!(until(161, 3000, 8000), Some(f64::INFINITY));
     }
 }

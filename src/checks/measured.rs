@@ -10,9 +10,10 @@ use super::sample::{CheckResult, Sampler};
 use super::server::{ask, databases};
 use super::sql::{Databases, read_values};
 use super::trace::{Answer, Asked};
-use super::values::{Measure, Sampled};
+use super::values::{Judgement, Measure, Sampled};
 use super::{Definition, SampleError, ShowCheck, SqlCheck};
 use crate::log;
+use crate::model::Severity;
 use crate::postgres::{self, Target};
 
 /// For one statement where each database is asked.
@@ -48,7 +49,18 @@ impl Sampler {
         }
         let scope = self.scope(definition);
         let standing = |object: &str| round.standing(&definition.name, &scope, object);
-        self.findings(definition, measure.judge_all(&values, standing))
+        let judged = measure.judge_all(&values, standing);
+        // What grew before this process began is forgotten, and no reason to end an alert.
+        let is_bad = |one: &Judgement| Severity::of(&one.verdict).is_some();
+        if let Some(within) = measure.increase
+            && self.began.elapsed() < within
+            && round.has_standing(&definition.name, &scope)
+            && !judged.iter().any(is_bad)
+        {
+            let reason = "judges an increase, and has not watched for long enough to end its alert";
+            return CheckResult::NotYet(reason.to_owned());
+        }
+        self.findings(definition, judged)
     }
 
     /// The values of a check's query.

@@ -15,7 +15,6 @@ use super::server::ask;
 use super::trace::Answer;
 use super::values::Sampled;
 use super::{SampleError, anomaly, certificate, clock, disk};
-use crate::log;
 use crate::model::Run;
 use crate::process;
 use crate::store::{Reader, StoreError};
@@ -112,19 +111,6 @@ impl Sampler {
                 name == "ssl_ca_file",
             );
         }
-        // While PgBouncer is down that is an alert of its own.
-        match round.show(&config.pgbouncer, "CONFIG").await {
-            Ok(answer) => {
-                for (name, path) in pgbouncer_files(&answer) {
-                    file(
-                        &format!("PgBouncer {name}"),
-                        path,
-                        name.ends_with("ca_file"),
-                    );
-                }
-            }
-            Err(error) => tracing::debug!("PgBouncer's certificates: {}", log::chain(&error)),
-        }
         let own = [
             ("postgres.sslrootcert", &config.postgres.sslrootcert),
             ("s3.ca_cert_file", &config.s3.ca_cert_file),
@@ -136,7 +122,32 @@ impl Sampler {
                 file(name, path.clone(), true);
             }
         }
+        files.extend(self.pgbouncer_certificates(round).await?);
         Ok(files)
+    }
+
+    /// While PgBouncer is down, the files that it named before count.
+    ///
+    /// # Errors
+    /// When it has named none yet.
+    async fn pgbouncer_certificates(
+        &self,
+        round: &Round,
+    ) -> Result<Vec<CertificateFile>, SampleError> {
+        let answer = round.show(&self.loaded.config.pgbouncer, "CONFIG").await;
+        let mut known = self
+            .pgbouncer_certificates
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match (answer, &*known) {
+            (Ok(answer), _) => {
+                let files = pgbouncer_files(&answer);
+                *known = Some(files.clone());
+                Ok(files)
+            }
+            (Err(_), Some(files)) => Ok(files.clone()),
+            (Err(error), None) => Err(error),
+        }
     }
 
     async fn postgres_files(&self, round: &Round) -> Result<Vec<(String, PathBuf)>, SampleError> {
@@ -156,7 +167,7 @@ impl Sampler {
 }
 
 /// Those that `SHOW CONFIG` names, where TLS is on.
-fn pgbouncer_files(config: &Answer) -> Vec<(String, PathBuf)> {
+fn pgbouncer_files(config: &Answer) -> Vec<CertificateFile> {
     let setting = |wanted: &str| {
         let mut rows = config.rows.iter();
         let row = rows.find(|row| config.cell(row, "key") == Some(wanted))?;
@@ -171,7 +182,11 @@ fn pgbouncer_files(config: &Answer) -> Vec<(String, PathBuf)> {
         for kind in ["cert_file", "ca_file"] {
             let name = format!("{side}_tls_{kind}");
             if let Some(path) = setting(&name) {
-                files.push((name.clone(), PathBuf::from(path)));
+                files.push(CertificateFile {
+                    of: format!("PgBouncer {name}"),
+                    path: PathBuf::from(path),
+                    is_authorities: kind == "ca_file",
+                });
             }
         }
     }

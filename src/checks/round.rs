@@ -81,6 +81,13 @@ impl Round {
         self.standing.get(&key.to_string()).copied()
     }
 
+    /// Whether an alert of the check stands on any object.
+    pub(super) fn has_standing(&self, check: &str, scope: &Scope) -> bool {
+        let keys = self.standing.keys().map(|key| AlertKey::parse(key));
+        let mut keys = keys.filter_map(Result::ok);
+        keys.any(|key| key.check == check && key.scope == *scope)
+    }
+
     /// The answer to `SHOW {show}`, over one session for the whole run.
     pub(super) async fn show(
         &self,

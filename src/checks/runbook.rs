@@ -1,7 +1,7 @@
 //! Where a runbook is, and its text where xdb has it.
 
 use super::Definition;
-use super::shipped::RUNBOOKS;
+use crate::model::RUNBOOKS;
 
 /// What there is to show of a runbook.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Looks: asks PostgreSQL, PgBouncer and the bucket, and hands what they say to the judges.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use super::certificate::CertificateFile;
 use super::disk::Growth;
 use super::increase::Counters;
 use super::pgbouncer_up::{PgBouncerWatch, judge_pgbouncer_up};
@@ -48,8 +49,13 @@ pub(crate) struct Sampler {
     pub(super) slow: SlowQueries,
     pub(super) counters: StdMutex<Counters>,
     pub(super) growth: StdMutex<Growth>,
+    pub(super) began: Instant,
     /// The last results of checks with an interval.
     kept: StdMutex<HashMap<String, Kept>>,
+    /// The checks that have watched too little to judge; their alerts stand meanwhile.
+    waiting: StdMutex<BTreeSet<String>>,
+    /// PgBouncer's files of certificates as it last named them.
+    pub(super) pgbouncer_certificates: StdMutex<Option<Vec<CertificateFile>>>,
 }
 
 /// A result that is valid for the interval of its check.
@@ -93,7 +99,10 @@ impl Sampler {
             slow: SlowQueries::default(),
             counters: StdMutex::default(),
             growth: StdMutex::default(),
+            began: Instant::now(),
             kept: StdMutex::default(),
+            waiting: StdMutex::default(),
+            pgbouncer_certificates: StdMutex::default(),
         })
     }
 
@@ -185,10 +194,22 @@ impl Sampler {
             let secs = deadline.as_secs();
             Err(SampleError::Deadline { secs })
         });
-        outcome.unwrap_or_else(|error| {
+        let result = outcome.unwrap_or_else(|error| {
             let verdict = Verdict::Unknown(log::chain(&error));
             CheckResult::Findings(vec![self.found(definition, None, verdict)])
-        })
+        });
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            CheckResult::NotYet(_) => waiting.insert(definition.name.clone()),
+            _ => waiting.remove(&definition.name),
+        };
+        result
+    }
+
+    /// Whether the check called `name` has watched too little to judge: an alert that a former process raised still stands.
+    pub(crate) fn is_waiting(&self, name: &str) -> bool {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.contains(name)
     }
 
     /// What the server is, asked once a run.

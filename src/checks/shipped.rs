@@ -1,7 +1,6 @@
-//! The definitions and runbooks that come with xdb, compiled in from the files in checks/ and runbooks/.
+//! The definitions that come with xdb, compiled in from the files in checks/.
 
 include!(concat!(env!("OUT_DIR"), "/shipped_checks.rs"));
-include!(concat!(env!("OUT_DIR"), "/shipped_runbooks.rs"));
 
 #[cfg(test)]
 mod tests {

@@ -194,8 +194,8 @@ async fn end_abandoned(node: &Node, scopes: &[Scope], now: Timestamp) -> Result<
             // While the bucket cannot be looked at, what is known of it stands.
             return PAGED.contains(&key.check.as_str());
         }
-        // While PostgreSQL is down, what was known of its inside stands.
-        if asks_down_server(&key.check) {
+        // While PostgreSQL is down, what was known of its inside stands; and while a check measures, what it raised before.
+        if asks_down_server(&key.check) || node.tools.sampler.is_waiting(&key.check) {
             return true;
         }
         let job = Job::named(&key.check).filter(|job| job.is_cluster_wide);

@@ -5,7 +5,6 @@ mod metrics;
 mod observed;
 mod page;
 mod plots;
-mod runbooks;
 
 use axum::extract::State;
 use axum::handler::Handler;

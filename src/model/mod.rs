@@ -8,6 +8,7 @@ mod job_detail;
 mod line;
 mod lsn;
 mod outcome;
+mod runbooks;
 mod secret;
 mod segment;
 mod silence;
@@ -28,6 +29,7 @@ pub use job_detail::{
 pub use line::line_of;
 pub use lsn::Lsn;
 pub use outcome::{Outcome, Run};
+pub(crate) use runbooks::{RUNBOOKS, runbook};
 pub use secret::may_hold_password;
 pub use segment::{ArchiveFile, SegmentSize, WalSegment};
 pub use silence::{AlertPattern, Ended, Silence, Silenced};

@@ -5,8 +5,7 @@ use maud::{Markup, html};
 use super::words::{point, word};
 use super::{Facts, markdown};
 use crate::cluster::Standing;
-use crate::http::runbooks::runbook;
-use crate::model::{AlertKey, Finding, Verdict, ago};
+use crate::model::{AlertKey, Finding, Verdict, ago, runbook};
 
 /// More are counted only: the page stays small whatever happens.
 const MOST: usize = 40;

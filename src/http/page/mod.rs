@@ -25,9 +25,9 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use super::runbooks::runbook;
 use super::{Observed, Shown};
 use crate::cluster::{Knowledge, Status, View, archive_end, evaluate};
+use crate::model::runbook;
 
 /// What the page is made from.
 struct Facts<'a> {

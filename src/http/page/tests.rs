@@ -134,7 +134,7 @@ fn a_gap_is_told_in_words() {
 #[test]
 fn a_page_full_of_everything_is_below_100_kb() {
     let mut known = all_known();
-    for (name, _) in crate::http::runbooks::RUNBOOKS {
+    for (name, _) in crate::model::RUNBOOKS {
         let reason = "a reason of some length ".repeat(8);
         let runbook = format!("runbooks/{name}.md");
         for object in 0..4 {
