@@ -21,7 +21,8 @@ Each node's daemon serves `GET /metrics` on its HTTP port (`http.listen`, 8009).
 - Where nothing is known there is no sample. Use `absent()` to alert on that.
 - Both nodes judge the cluster. `max()` or `min()` over `xdb_rpo_seconds` and the like gives the worse of the two.
 - Times are seconds, sizes are bytes. A point in time is in seconds since 1970 (`…_timestamp_seconds`).
-- A state has one series for each value that it can have: 1 for the one that holds, 0 for the others.
+- A state has one series for each value that it can have: 1 for the one that holds, 0 for the others. A check has only the series
+  that holds.
 - Counters begin at 0 with the daemon.
 
 [packaging/prometheus-rules.yml](../../packaging/prometheus-rules.yml) has alerts and

@@ -188,6 +188,19 @@ fn scrape(cluster: &Cluster) -> Vec<(&'static str, String)> {
         "{} series of both nodes",
         scraped.len()
     );
+    // A check has only the series of the verdict that holds; a fault gives it another.
+    let verdicts = ["warning", "unknown", "critical"].map(|word| format!("verdict=\"{word}\"}} 0"));
+    let checks = scraped.iter().filter_map(|(node, line)| {
+        let begin = line.strip_suffix("verdict=\"ok\"} 1")?;
+        line.starts_with("xdb_check_verdict")
+            .then(|| (*node, begin.to_owned()))
+    });
+    let others = checks.flat_map(|(node, begin)| {
+        let series = move |verdict: &String| (node, format!("{begin}{verdict}"));
+        verdicts.iter().map(series).collect::<Vec<_>>()
+    });
+    let others: Vec<_> = others.collect();
+    scraped.extend(others);
     // The lab wants no RTO, and its volume may have seen too little WAL for a forecast.
     for line in [
         "xdb_rto_objective_seconds 3600.0",

@@ -162,7 +162,7 @@ pub(super) const CHECKS: &[Family] = &[
         "check_verdict",
         Unit::None,
         &["check", "verdict"],
-        "1 for the worst verdict of the check on this node or on the cluster (warning, unknown, critical), 0 for the others; all 0 means ok",
+        "1 for the worst verdict of the check on this node or on the cluster (ok, warning, unknown, critical); the others have no series",
     ),
     gauge(
         "check_value",
