@@ -41,7 +41,7 @@ pub(crate) enum Kind {
     PgBouncer(ShowCheck),
     /// A number that xdb takes itself.
     Measured {
-        source: Source,
+        source: BuiltInMeasure,
         measure: Measure,
     },
     /// `pg_stat_archiver`; the limits count files that wait to be archived.
@@ -198,7 +198,7 @@ impl Kind {
 
 /// What xdb measures itself, with limits that a file sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum BuiltInMeasure {
     /// How full each volume is, in percent.
     Disk,
     /// Seconds until a volume of the server is full.
@@ -211,7 +211,7 @@ pub(crate) enum Source {
     ClockSkew,
 }
 
-impl Source {
+impl BuiltInMeasure {
     fn word(&self) -> &'static str {
         match self {
             Self::Disk => "disk",

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::certificate::CertificateFile;
-use super::definition::Source;
+use super::definition::BuiltInMeasure;
 use super::round::Round;
 use super::sample::{STATEMENT, Sampler};
 use super::server::ask;
@@ -26,23 +26,23 @@ impl Sampler {
     /// `None` where there is nothing to judge yet.
     pub(super) async fn measure(
         &self,
-        source: &Source,
+        source: &BuiltInMeasure,
         round: &Round,
     ) -> Result<Option<Vec<Sampled>>, SampleError> {
         Ok(Some(match source {
-            Source::Disk => disk::used(&self.volumes().await?),
-            Source::DiskForecast => {
+            BuiltInMeasure::Disk => disk::used(&self.volumes().await?),
+            BuiltInMeasure::DiskForecast => {
                 let volumes = self.volumes().await?;
                 let mut growth = self.growth.lock().unwrap_or_else(PoisonError::into_inner);
                 let values = growth.until_full(&volumes, Instant::now());
                 return Ok((!values.is_empty()).then_some(values));
             }
-            Source::Certificate => {
+            BuiltInMeasure::Certificate => {
                 let files = self.certificate_files(round).await?;
                 certificate::left(&files, Timestamp::now())
             }
-            Source::Anomaly { job } => anomaly::factors(&self.last_runs(job).await?),
-            Source::ClockSkew => match &round.peers {
+            BuiltInMeasure::Anomaly { job } => anomaly::factors(&self.last_runs(job).await?),
+            BuiltInMeasure::ClockSkew => match &round.peers {
                 Some(peers) => clock::skews(peers),
                 None => return Ok(None),
             },

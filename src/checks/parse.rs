@@ -2,7 +2,7 @@
 
 use toml_edit::Document;
 
-use super::definition::Source;
+use super::definition::BuiltInMeasure;
 use super::keys::Keys;
 use super::parse_measured::{parse_measure, parse_show, parse_sql};
 use super::shipped::SHIPPED;
@@ -51,7 +51,7 @@ fn shipped_runbook(name: &str) -> Option<String> {
     is_shipped.then(|| format!("runbooks/{name}.md"))
 }
 
-fn measured(source: Source, keys: &mut Keys) -> Result<Kind, DefinitionError> {
+fn measured(source: BuiltInMeasure, keys: &mut Keys) -> Result<Kind, DefinitionError> {
     let measure = parse_measure(keys)?;
     Ok(Kind::Measured { source, measure })
 }
@@ -60,16 +60,16 @@ fn parse_kind(keys: &mut Keys) -> Result<Kind, DefinitionError> {
     Ok(match keys.required("kind")? {
         "sql" => Kind::Sql(parse_sql(keys)?),
         "pgbouncer" => Kind::PgBouncer(parse_show(keys)?),
-        "disk" => measured(Source::Disk, keys)?,
-        "disk_forecast" => measured(Source::DiskForecast, keys)?,
-        "certificate" => measured(Source::Certificate, keys)?,
-        "clock_skew" => measured(Source::ClockSkew, keys)?,
+        "disk" => measured(BuiltInMeasure::Disk, keys)?,
+        "disk_forecast" => measured(BuiltInMeasure::DiskForecast, keys)?,
+        "certificate" => measured(BuiltInMeasure::Certificate, keys)?,
+        "clock_skew" => measured(BuiltInMeasure::ClockSkew, keys)?,
         "anomaly" => {
             let job = match keys.required("job")? {
                 job @ ("base-backup" | "dump") => job.to_owned(),
                 other => return Err(keys.expected("job", other, "base-backup or dump")),
             };
-            measured(Source::Anomaly { job }, keys)?
+            measured(BuiltInMeasure::Anomaly { job }, keys)?
         }
         "archiver" => Kind::Archiver {
             limits: keys.limits()?,
