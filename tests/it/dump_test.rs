@@ -424,6 +424,13 @@ fn s3_cut_is_no_verdict_and_a_killed_test_is_cleaned_up_by_the_next(lab: &Lab) {
     lab.assert_nothing_left_behind();
 
     let running = in_the_middle(lab);
+    lab.ok("pkill -KILL -x pg_restore");
+    let output = running.wait(SOON);
+    output.failed(4, "SIGKILL");
+    lab.remove_toxic("slow");
+    lab.assert_nothing_left_behind();
+
+    let running = in_the_middle(lab);
     let busy = lab.xdb(&["dump", "test"]);
     busy.failed(3, "another restore is running");
     running.signal("KILL");
