@@ -1,4 +1,5 @@
-//! `xdb config check`: everything that is wrong in xdb's own files, before a daemon has to start with them.
+//! `xdb config check`: everything that is wrong in xdb's own files, before a daemon has to start with them; and whether this
+//! node can read the dumps that it would encrypt.
 
 use std::path::Path;
 
@@ -6,11 +7,15 @@ use super::exit::{Exit, complain};
 use super::output::say;
 use crate::checks;
 use crate::config::{self, ConfigError, Sources};
+use crate::dump;
 use crate::log;
 
 pub(crate) fn run(sources: &Sources) -> anyhow::Result<Exit> {
     let checks = checks::load(Path::new(checks::DIRECTORY));
-    let strict = config::load(sources).err();
+    let (strict, no_key) = match config::load(sources) {
+        Ok(loaded) => (None, dump::judge_identity(&loaded.config.dump).err()),
+        Err(error) => (Some(error), None),
+    };
     let serves = config::load_to_serve(sources).is_ok();
     if let Some(error) = &strict {
         match error {
@@ -39,6 +44,14 @@ pub(crate) fn run(sources: &Sources) -> anyhow::Result<Exit> {
     if strict.is_none() && checks.faults.is_empty() {
         let file = sources.file.path().display();
         let count = checks.definitions.len();
+        if let Some(error) = no_key {
+            let what = "dumps are encrypted (dump.age_recipients), and this node can neither test nor restore them";
+            complain(
+                &format!("{what}: {}", log::chain(&error)),
+                Some(&error.hint()),
+            );
+            return Ok(Exit::Bad);
+        }
         say(format_args!("{file}: ok, with {count} checks"))?;
         return Ok(Exit::Good);
     }

@@ -13,7 +13,7 @@ pub(crate) enum Verb {
     Show,
     /// Print everything that is wrong in xdb.toml, in the environment and in /etc/xdb/checks
     #[command(
-        after_help = "Exit codes: 0 all is right, 2 something is wrong, whether the daemon starts with it or not."
+        after_help = "Exit codes: 0 all is right, 1 dumps are encrypted and this node cannot decrypt them, 2 something is wrong, whether the daemon starts with it or not."
     )]
     Check,
 }

@@ -172,6 +172,9 @@ fn print_set(set: &DumpSet) -> std::io::Result<()> {
         ByteSize(set.bytes()),
         elapsed.as_secs_f64()
     ))?;
+    if let Some(recipients) = set.age_recipients() {
+        say(format_args!("encrypted to {}", recipients.join(", ")))?;
+    }
     if set.partial == Some(true) {
         say("it is partial: it does not count as a dump of this cluster")?;
     }

@@ -146,6 +146,9 @@ fn print_manifest(set: &DumpSet) -> std::io::Result<()> {
         "cluster",
         format!("{cluster}, system identifier {identifier}"),
     )?;
+    if let Some(recipients) = set.age_recipients() {
+        line("encrypted", format!("to {}", recipients.join(", ")))?;
+    }
     let version = set.server_version;
     let server = set.server_version_text.clone();
     let server = server.unwrap_or_else(|| format!("{}.{}", version / 10_000, version % 10_000));

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::AgeRecipient;
 use super::faults::Faults;
 use super::key::{Key, Preset, SettingsSection};
 use super::kind::ValueKind;
@@ -183,6 +184,10 @@ settings! {
         max_lag_mib: u32 = Count, Default("1024");
         /// After how many recovery conflicts the dump of a database is taken from the primary instead of the standby.
         max_conflicts: u32 = Count, Default("3");
+        /// The age recipients (X25519) that dumps are encrypted to, between commas; the identity of each one reads them. Unset, dumps are not encrypted.
+        age_recipients: Vec<AgeRecipient> = AgeRecipients, Unset("age17avhl6fpa23dsf55qtnt7rds7vu367nd7kdt7n92k2r2am5fey4s7sjzdt");
+        /// A file with the age identity that decrypts dumps, on the nodes that test or restore them; not readable by every user.
+        age_identity_file: Option<PathBuf> = Path, Unset("/etc/xdb/age-identity.txt");
     }
 
     /// Restores that prove the backups.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use secrecy::SecretString;
 
+use super::AgeRecipient;
 use super::receivers::Endpoint;
 use crate::model::may_hold_password;
 
@@ -39,6 +40,8 @@ pub(super) enum ValueKind {
     Listen,
     /// Host names or addresses, each with a port or without, between commas.
     Hosts,
+    /// Public keys of age, of the kind X25519, between commas.
+    AgeRecipients,
     /// A cron pattern, or the time between two runs.
     Schedule,
 }
@@ -62,6 +65,7 @@ pub(super) enum SettingValue {
     Switch(bool),
     Secret(SecretString),
     Endpoint(Endpoint),
+    AgeRecipients(Vec<AgeRecipient>),
 }
 
 impl ValueKind {
@@ -113,6 +117,10 @@ impl ValueKind {
             }
             Self::Listen => "an address and a port, such as 0.0.0.0:8009".to_owned(),
             Self::Hosts => "hosts between commas, such as 10.0.2.30, 10.0.2.31:8009".to_owned(),
+            Self::AgeRecipients => {
+                "X25519 recipients of age between commas, each 62 characters that begin with age1"
+                    .to_owned()
+            }
             Self::Schedule => {
                 "a cron pattern (minute, hour, day, month, weekday; UTC) of a date that exists, such as 0 1 * * *, or a duration such as 5m"
                     .to_owned()
@@ -171,6 +179,7 @@ impl ValueKind {
             Self::Repository => as_text(is_repository(text)),
             Self::Listen => as_text(text.parse::<std::net::SocketAddr>().is_ok()),
             Self::Hosts => as_text(plain && text.split(',').all(|host| is_host(host.trim()))),
+            Self::AgeRecipients => parse_recipients(text).map(SettingValue::AgeRecipients),
             Self::Schedule => {
                 as_text(plain && (Self::Duration.parse(text).is_some() || is_cron(text)))
             }
@@ -187,6 +196,11 @@ fn is_cron(text: &str) -> bool {
 fn is_name(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     !text.is_empty() && text.chars().all(allowed) && text.trim_matches('-') == text
+}
+
+fn parse_recipients(text: &str) -> Option<Vec<AgeRecipient>> {
+    let recipients = text.split(',').map(|one| one.trim().parse().ok());
+    recipients.collect()
 }
 
 /// Digits only: `u32::from_str` would take a plus sign too.

@@ -5,6 +5,9 @@ use secrecy::ExposeSecret;
 
 use super::*;
 
+const ONE: &str = "age17avhl6fpa23dsf55qtnt7rds7vu367nd7kdt7n92k2r2am5fey4s7sjzdt";
+const OTHER: &str = "age1t7rxyev2z3rw82stdlrrepyc39nvn86l5078zqkf5uasdy86jp6svpy7pa";
+
 /// What was parsed, as text.
 fn shown(kind: ValueKind, text: &str) -> Option<String> {
     Some(match kind.parse(text)? {
@@ -15,6 +18,7 @@ fn shown(kind: ValueKind, text: &str) -> Option<String> {
         SettingValue::Duration(duration) => format!("{duration:?}"),
         SettingValue::Switch(switch) => switch.to_string(),
         SettingValue::Secret(secret) => secret.expose_secret().to_owned(),
+        SettingValue::AgeRecipients(all) => format!("{all:?}"),
         SettingValue::Endpoint(Endpoint::Url(url)) => url.expose_secret().to_owned(),
         SettingValue::Endpoint(Endpoint::File(path)) => path.display().to_string(),
     })
@@ -79,6 +83,12 @@ fn what_a_kind_takes_is_kept() {
             "rediss://a:6380/2",
             "rediss://a:6380/2",
         ),
+        (
+            ValueKind::AgeRecipients,
+            &format!("{ONE}, {OTHER}"),
+            &format!("[{ONE}, {OTHER}]"),
+        ),
+        (ValueKind::AgeRecipients, ONE, &format!("[{ONE}]")),
     ] {
         assert_eq!(
             shown(kind, text).as_deref(),
@@ -119,6 +129,18 @@ fn what_a_kind_does_not_take_is_refused() {
                 "http:///a",
                 "https://u:p@a",
                 "http://a b",
+            ],
+        ),
+        (
+            ValueKind::AgeRecipients,
+            &[
+                "",
+                "age1abc",
+                &ONE[1..],
+                &format!("{ONE},"),
+                &format!("{ONE} {OTHER}"),
+                &ONE.replace('7', "8"),
+                "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHsKLqeplhpW+uObz5dvMgjz1OxfM/XXUB+VHtZ6isGN",
             ],
         ),
         (

@@ -40,6 +40,8 @@ mod tests_complaints;
 #[cfg(test)]
 mod tests_secrets;
 
+/// A public key of age.
+pub use age::x25519::Recipient as AgeRecipient;
 pub use error::{ConfigError, Problem};
 pub use faults::Faults;
 pub use keys::{

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::AgeRecipient;
 use super::kind::SettingValue;
 use super::receivers::Endpoint;
 
@@ -113,6 +114,16 @@ impl Field for Endpoint {
         match value? {
             SettingValue::Endpoint(endpoint) => Some(endpoint),
             _ => None,
+        }
+    }
+}
+
+impl Field for Vec<AgeRecipient> {
+    fn from_value(value: Option<SettingValue>) -> Option<Self> {
+        match value {
+            None => Some(Vec::new()),
+            Some(SettingValue::AgeRecipients(recipients)) => Some(recipients),
+            Some(_) => None,
         }
     }
 }

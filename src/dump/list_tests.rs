@@ -26,13 +26,13 @@ fn a_set_is_judged_by_its_manifest_and_its_objects() {
         "system_identifier": 7, "server_version": 170011,
         "started_at": "2026-05-13T10:14:29Z", "finished_at": "2026-05-13T10:14:30Z", "databases": [],
         "globals": {"key": "p/globals.sql", "bytes": 5, "sha256": "ab"}}"#;
-    let newer = manifest.replace(r#""v": 1"#, r#""v": 3"#);
+    let newer = manifest.replace(r#""v": 1"#, r#""v": 4"#);
     let globals = [("p/globals.sql", 5)];
     for (objects, manifest, status, reason) in [
         (&globals[..], Some(manifest), Status::Complete, ""),
         (&globals, None, Status::Incomplete, "no manifest"),
         (&globals, Some("{"), Status::Damaged, "cannot be read"),
-        (&globals, Some(&newer), Status::Unknown, "of version 3"),
+        (&globals, Some(&newer), Status::Unknown, "of version 4"),
         (
             &[],
             Some(manifest),
@@ -104,5 +104,6 @@ fn object() -> StoredObject {
         key: "k".to_owned(),
         bytes: 0,
         sha256: String::new(),
+        encryption: None,
     }
 }

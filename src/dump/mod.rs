@@ -3,11 +3,14 @@
 //! A set lies in `{dump.repository}/{set}/`: a `.dump` a database (custom format, for `pg_restore`), `globals.sql`
 //! (roles with their password hashes, which a restore needs: the bucket is as secret as the databases), and
 //! `manifest.json`, written last. A set without a manifest is no backup. Whether one can be restored is not said here.
+//! With `dump.age_recipients` all but the manifest is encrypted before it leaves this node, and `.age` ends its name.
 
 mod attempts;
 mod contents;
 mod database;
+mod encryption;
 mod error;
+mod identity;
 mod inventory;
 mod list;
 mod listed;
@@ -30,6 +33,7 @@ use crate::storage::{Bucket, Location};
 
 pub(crate) use contents::{CollationVersion, Contents, LargeObjects, Sequence, read_restored};
 pub(crate) use error::DumpError;
+pub(crate) use identity::judge_identity;
 pub(crate) use inventory::LeftOut;
 pub(crate) use list::{ReadManifests, list, newest_complete};
 pub(crate) use listed::{Listed, SetTest, Status, newest_full};

@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 
-use super::{Dumps, StoredObject};
+use super::encryption::Decrypting;
+use super::identity::{Identities, KeyError};
+use super::{DumpSet, Dumps, StoredObject};
+use crate::config;
 use crate::storage::{Cause, Content, Download, StorageError};
 
 /// Why an object cannot be read to its end.
@@ -11,6 +14,13 @@ pub(crate) enum ObjectError {
     /// It is missing, or it is not what was stored: damage of the set.
     #[error("{0}")]
     Damaged(String),
+    /// It is encrypted, and this node has no key for it, which says nothing of the set.
+    #[error("{key} cannot be read here")]
+    Key {
+        key: String,
+        #[source]
+        source: Box<KeyError>,
+    },
     /// S3 failed, which says nothing of the set.
     #[error(transparent)]
     Storage(StorageError),
@@ -25,26 +35,45 @@ impl From<StorageError> for ObjectError {
     }
 }
 
-/// An object that is read from its beginning, with bounded memory.
-#[derive(Debug)]
+/// An object that is read from its beginning, decrypted, with bounded memory.
 pub(crate) struct ObjectReader {
     download: Download,
     stored: StoredObject,
+    decryption: Decryption,
+}
+
+enum Decryption {
+    /// Of an object that is not encrypted, or is read as it is stored.
+    None,
+    /// The key is read when the first bytes are wanted.
+    Wanted(config::Dump),
+    Begun(Box<Decrypting>),
+    Ended(Box<Decrypting>),
 }
 
 impl Dumps {
-    /// Prepares to read `stored`; nothing is sent until the first read.
+    /// Prepares to read what was dumped into `stored`; nothing is sent until the first read.
     pub(crate) fn open_object(&self, stored: &StoredObject) -> ObjectReader {
+        let mut reader = self.open_stored(stored);
+        if stored.encryption.is_some() {
+            reader.decryption = Decryption::Wanted(self.settings.clone());
+        }
+        reader
+    }
+
+    /// Prepares to read `stored` as it lies in the bucket: encrypted, where it is.
+    pub(super) fn open_stored(&self, stored: &StoredObject) -> ObjectReader {
         ObjectReader {
             download: self.bucket.download(&stored.key, stored.bytes),
             stored: stored.clone(),
+            decryption: Decryption::None,
         }
     }
 
     /// All of `stored`, a small object such as the globals, once it is proven.
     ///
     /// # Errors
-    /// When it is damaged, or S3 fails.
+    /// When it is damaged, this node has no key for it, or S3 fails.
     pub(crate) async fn read_object(&self, stored: &StoredObject) -> Result<Vec<u8>, ObjectError> {
         let mut object = self.open_object(stored);
         let mut content = Vec::new();
@@ -54,28 +83,83 @@ impl Dumps {
         object.finish().await?;
         Ok(content)
     }
+
+    /// Whether this node has a key for each object of `set`.
+    ///
+    /// # Errors
+    /// [`ObjectError::Key`] for the first one that it cannot decrypt.
+    pub(crate) fn judge_readable(&self, set: &DumpSet) -> Result<(), ObjectError> {
+        let mut encrypted = set.objects().filter(|stored| stored.encryption.is_some());
+        encrypted.try_for_each(|stored| right_key(&self.settings, stored).map(drop))
+    }
 }
 
 impl ObjectReader {
     /// The next bytes; `None` at the end. They are proven only once [`Self::finish`] has returned.
     ///
     /// # Errors
-    /// When the object is missing, or S3 fails after some tries.
+    /// When the object is missing or cannot be decrypted, this node has no key for it, or S3 fails after some tries.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, ObjectError> {
-        Ok(self.download.next().await?)
+        if let Decryption::Wanted(settings) = &self.decryption {
+            let decrypting = Decrypting::new(right_key(settings, &self.stored)?);
+            self.decryption = Decryption::Begun(Box::new(decrypting));
+        }
+        while let Decryption::Begun(decrypting) = &mut self.decryption {
+            let piece = self.download.next().await?;
+            let plain = decrypting.take(piece.as_deref());
+            let plain = plain.map_err(|reason| damaged(&self.stored, &reason))?;
+            if piece.is_none() {
+                let ended = std::mem::replace(&mut self.decryption, Decryption::None);
+                if let Decryption::Begun(decrypting) = ended {
+                    self.decryption = Decryption::Ended(decrypting);
+                }
+            }
+            if !plain.is_empty() {
+                return Ok(Some(plain.into()));
+            }
+        }
+        match self.decryption {
+            Decryption::Ended(_) => Ok(None),
+            _ => Ok(self.download.next().await?),
+        }
     }
 
-    /// Reads what is left, and compares length and SHA-256 of the whole object with the manifest.
+    /// Reads what is left, and compares length and SHA-256 of the whole object with the manifest; of a decrypted one, those of
+    /// what was dumped, too.
     ///
     /// # Errors
     /// [`ObjectError::Damaged`] where they differ; as [`Self::next`].
     pub(crate) async fn finish(mut self) -> Result<(), ObjectError> {
         while self.next().await?.is_some() {}
-        match content_difference(&self.stored, &self.download.content()) {
-            Some(reason) => Err(ObjectError::Damaged(reason)),
-            None => Ok(()),
+        if let Some(reason) = content_difference(&self.stored, &self.download.content()) {
+            return Err(ObjectError::Damaged(reason));
+        }
+        match (&self.decryption, &self.stored.encryption) {
+            (Decryption::Ended(decrypting), Some(encryption)) => {
+                let same = decrypting.judge(encryption);
+                same.map_err(|reason| damaged(&self.stored, &reason))
+            }
+            _ => Ok(()),
         }
     }
+}
+
+/// The identities of this node, one of which decrypts `stored`.
+fn right_key(settings: &config::Dump, stored: &StoredObject) -> Result<Identities, ObjectError> {
+    let judged = Identities::of(settings).and_then(|identities| {
+        if let Some(encryption) = &stored.encryption {
+            identities.judge(&encryption.age_recipients)?;
+        }
+        Ok(identities)
+    });
+    judged.map_err(|source| ObjectError::Key {
+        key: stored.key.clone(),
+        source: Box::new(source),
+    })
+}
+
+fn damaged(stored: &StoredObject, reason: &str) -> ObjectError {
+    ObjectError::Damaged(format!("{} is damaged: {reason}", stored.key))
 }
 
 fn content_difference(stored: &StoredObject, read: &Content) -> Option<String> {
@@ -100,6 +184,7 @@ mod tests {
             key: "s/app.dump".to_owned(),
             bytes: 5,
             sha256: "ab".to_owned(),
+            encryption: None,
         };
         for (bytes, sha256, reason) in [
             (5, "ab", None),

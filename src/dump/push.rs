@@ -10,6 +10,7 @@ use tokio::process::{ChildStdout, Command};
 use tokio::time::{sleep, timeout};
 
 use super::attempts::is_conflict;
+use super::encryption::{Encrypting, SUFFIX};
 use super::inventory::{Inventory, inventory};
 use super::set::{DumpedDatabase, GLOBALS, MANIFEST, StoredObject};
 use super::source::watch_replay;
@@ -203,7 +204,7 @@ impl Push<'_> {
             .store("pg_dumpall", "the globals", command, (GLOBALS, 0), all_of)
             .await?;
         let set = DumpSet {
-            v: DumpSet::version(&databases),
+            v: DumpSet::version(&databases, &globals),
             set: name.to_string(),
             cluster: self.dumps.cluster.clone(),
             node: self.dumps.node.hostname.clone(),
@@ -271,12 +272,20 @@ impl Push<'_> {
         (file, expected): (&str, u64),
         begin: impl AsyncFnOnce(ChildStdout) -> Result<R, DumpError>,
     ) -> Result<StoredObject, DumpError> {
-        let key = format!("{}{file}", self.folder);
+        let recipients = &self.dumps.settings.age_recipients;
+        let suffix = if recipients.is_empty() { "" } else { SUFFIX };
+        let key = format!("{}{file}{suffix}", self.folder);
         let mut upload = self.dumps.bucket.begin_upload(&key).await?;
         let streamed = process::stream(command, async |stdout| {
             let output = begin(stdout).await?;
             let throttle = self.throttle.as_ref();
-            Ok::<_, DumpError>(upload.fill(output, expected, throttle).await?)
+            if recipients.is_empty() {
+                let content = upload.fill(output, expected, throttle).await?;
+                return Ok::<_, DumpError>((content, None));
+            }
+            let mut output = Encrypting::new(output, recipients);
+            let content = upload.fill(&mut output, expected, throttle).await?;
+            Ok((content, Some(output.finish())))
         });
         let content = streamed.await.and_then(|(finished, content)| {
             if finished.status.success() {
@@ -295,9 +304,9 @@ impl Push<'_> {
             })
         });
         match content {
-            Ok(content) => {
+            Ok((content, encryption)) => {
                 upload.complete().await?;
-                Ok(StoredObject::new(key, content))
+                Ok(StoredObject::new(key, content, encryption))
             }
             Err(error) => {
                 // The caller removes the rest of the set's folder.

@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
+use super::encryption::Encryption;
 use super::{Contents, LeftOut};
 use crate::storage::{Content, Location};
 
@@ -108,16 +109,26 @@ pub(crate) struct DumpSet {
 
 impl DumpSet {
     /// The newest layout that this xdb reads.
-    pub(crate) const VERSION: u32 = 2;
+    pub(crate) const VERSION: u32 = 3;
 
-    /// The layout of a set of `databases`.
+    /// The layout of a set of `databases` and `globals`.
     ///
     /// An xdb that knows version 1 only would miss the tables that were not counted, and not expect the unlogged tables of
-    /// a primary in the set of a standby.
-    pub(super) fn version(databases: &[DumpedDatabase]) -> u32 {
+    /// a primary in the set of a standby. One that knows no version 3 would take an encrypted object for a damaged one.
+    pub(super) fn version(databases: &[DumpedDatabase], globals: &StoredObject) -> u32 {
         let contents = || databases.iter().map(|database| &database.contents);
         let is_new = contents().any(|it| !it.estimated_rows.is_empty() || it.dumped_from.is_some());
-        if is_new { Self::VERSION } else { 1 }
+        match globals.encryption {
+            Some(_) => Self::VERSION,
+            None if is_new => 2,
+            None => 1,
+        }
+    }
+
+    /// Whose identities decrypt it; `None` where it is not encrypted.
+    pub(crate) fn age_recipients(&self) -> Option<&[String]> {
+        let encryption = self.globals.encryption.as_ref()?;
+        Some(&encryption.age_recipients)
     }
 
     /// What the set takes in the bucket, but for the manifest.
@@ -154,14 +165,18 @@ pub(crate) struct StoredObject {
     pub bytes: u64,
     /// Of the object's bytes, in hexadecimal digits.
     pub sha256: String,
+    /// `None` where the object is what was dumped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
 }
 
 impl StoredObject {
-    pub(super) fn new(key: String, content: Content) -> Self {
+    pub(super) fn new(key: String, content: Content, encryption: Option<Encryption>) -> Self {
         Self {
             key,
             bytes: content.bytes,
             sha256: content.sha256,
+            encryption,
         }
     }
 }
@@ -223,6 +238,7 @@ mod tests {
             key: key.to_owned(),
             bytes: 5,
             sha256: "ab".to_owned(),
+            encryption: None,
         };
         let set = DumpSet {
             v: 1,
@@ -256,6 +272,7 @@ mod tests {
         let json = serde_json::to_string(&set).unwrap();
         assert_eq!(serde_json::from_str::<DumpSet>(&json).unwrap(), set);
         assert_eq!(set.bytes(), 10);
+        assert!(!json.contains("encryption"), "{json}");
 
         // As an older xdb wrote it.
         let mut older = serde_json::to_value(&set).unwrap();
@@ -315,13 +332,15 @@ mod tests {
 
     #[test]
     fn a_set_that_an_older_xdb_would_misread_is_of_a_newer_version() {
+        let plain = StoredObject {
+            key: "k".to_owned(),
+            bytes: 0,
+            sha256: String::new(),
+            encryption: None,
+        };
         let database = |contents| DumpedDatabase {
             name: "app".to_owned(),
-            dump: StoredObject {
-                key: "k".to_owned(),
-                bytes: 0,
-                sha256: String::new(),
-            },
+            dump: plain.clone(),
             snapshot_at: Timestamp::UNIX_EPOCH,
             finished_at: Timestamp::UNIX_EPOCH,
             database_bytes: None,
@@ -342,7 +361,11 @@ mod tests {
             (contents(), 2),
             (primary, 2),
         ] {
-            assert_eq!(DumpSet::version(&[database(contents)]), version);
+            assert_eq!(DumpSet::version(&[database(contents)], &plain), version);
         }
+        let encryption = r#"{"key": "k", "bytes": 0, "sha256": "", "encryption":
+            {"age_recipients": ["age1abc"], "plain_bytes": 5, "plain_sha256": "ab"}}"#;
+        let encrypted: StoredObject = serde_json::from_str(encryption).unwrap();
+        assert_eq!(DumpSet::version(&[], &encrypted), 3);
     }
 }

@@ -1,4 +1,4 @@
-//! Reads every object of a set through, and compares it with the manifest. Nothing is restored.
+//! Reads every object of a set through as it is stored, and compares it with the manifest. Nothing is decrypted or restored.
 
 use std::time::{Duration, Instant};
 
@@ -76,10 +76,10 @@ async fn read(dumps: &Dumps, listed: &Listed, stored: &StoredObject) -> Verdict 
     if let Some(reason) = listed.damage_of(stored) {
         return Verdict::Critical(reason);
     }
-    match timeout(LIMIT, dumps.open_object(stored).finish()).await {
+    match timeout(LIMIT, dumps.open_stored(stored).finish()).await {
         Ok(Ok(())) => Verdict::Ok,
         Ok(Err(ObjectError::Damaged(reason))) => Verdict::Critical(reason),
-        Ok(Err(ObjectError::Storage(error))) => Verdict::Unknown(log::chain(&error)),
+        Ok(Err(error)) => Verdict::Unknown(log::chain(&error)),
         Err(_) => Verdict::Unknown(format!("{} was not read within a week", stored.key)),
     }
 }

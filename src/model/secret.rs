@@ -1,6 +1,6 @@
-//! Text that may hold a password.
+//! Text that may hold a password or a private key.
 
-/// Whether `text` may hold a password, so that no message may show it: a URI with a login, or `password=…`.
+/// Whether `text` may hold a secret, so that no message may show it: a URI with a login, `password=…`, or an identity of age.
 pub fn may_hold_password(text: &str) -> bool {
     let address = text.split_once("://").map_or(text, |(_, address)| address);
     let login = address.rsplit_once('@').map(|(login, _)| login);
@@ -10,7 +10,8 @@ pub fn may_hold_password(text: &str) -> bool {
         let mut behind = lower.split(*word).skip(1);
         behind.any(|rest| rest.trim_start().starts_with('='))
     };
-    has_login || ["password", "passwd", "pwd"].iter().any(is_assigned)
+    let is_identity = lower.contains("age-secret-key-");
+    has_login || is_identity || ["password", "passwd", "pwd"].iter().any(is_assigned)
 }
 
 #[cfg(test)]
@@ -29,6 +30,9 @@ mod tests {
             ("host=a PASSWORD=hush", true),
             ("--password=hush", true),
             ("--password-file /run/x 'user=password password=hush'", true),
+            ("age-secret-key-1abc", true),
+            ("/x AGE-SECRET-KEY-PQ-1ABC", true),
+            ("age1abc", false),
             ("postgresql://app@management:5432/app", false),
             ("management", false),
             ("::1", false),

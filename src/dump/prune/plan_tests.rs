@@ -50,6 +50,7 @@ fn set(day: i64, node: &str, status: Status, cluster: Option<(&str, u64)>) -> Se
         key: format!("main/{set}/globals.sql"),
         bytes: 5,
         sha256: String::new(),
+        encryption: None,
     };
     listed.manifest = cluster.map(|(cluster, system_identifier)| {
         let json = serde_json::json!({

@@ -11,6 +11,7 @@ use super::empty_cluster::start_empty_cluster;
 use super::extensions::live_extensions;
 use super::loader::Loader;
 use super::report::DumpReport;
+use super::restore_plan::unread;
 use crate::dump::{self, DumpSet, DumpedDatabase, Listed, Status};
 use crate::log;
 use crate::model::{SegmentSize, Verdict};
@@ -96,6 +97,7 @@ impl DumpTest<'_> {
         };
         self.verifications.add("set", Verdict::Ok);
         self.report.left_out.clone_from(&set.left_out);
+        self.setup.dumps.judge_readable(&set).map_err(unread)?;
         judge_space(needed_bytes(&set), scratch.path(), live, scratch.kept())?;
         may_begin(
             self.setup.node(),

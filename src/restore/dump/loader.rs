@@ -9,6 +9,7 @@ use super::empty_cluster::disk_is_full;
 use super::program_messages::{
     is_missing_here, is_out_of_reach, no_connection, roles_error, roles_only, server_is_gone,
 };
+use super::restore_plan::unread;
 use super::stream::{StreamError, stream};
 use crate::dump::{DumpedDatabase, Dumps, ObjectError, StoredObject};
 use crate::model::Verdict;
@@ -178,13 +179,10 @@ fn options() -> String {
 /// After the roles' own settings: they may shut out the one that restores.
 const FOR_XDB: &str = "\nALTER ROLE CURRENT_USER RESET ALL;\nALTER ROLE CURRENT_USER LOGIN;\n";
 
-/// A damaged object is a verdict on the set; any other error is S3's.
+/// A damaged object is a verdict on the set; any other error is S3's, or this node's.
 fn judge_unread(error: ObjectError) -> Result<Verdict, RestoreError> {
-    match error {
-        ObjectError::Damaged(reason) => Ok(Verdict::Critical(reason)),
-        ObjectError::Storage(error) => Err(RestoreError::StorageLost {
-            doing: "a dump was read",
-            message: error.to_string(),
-        }),
+    match unread(error) {
+        RestoreError::Bad(reason) => Ok(Verdict::Critical(reason)),
+        other => Err(other),
     }
 }

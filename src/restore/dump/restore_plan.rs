@@ -12,6 +12,7 @@ use super::sql::parse_table;
 use super::toc::{Entry, Toc, TocError, parse_toc};
 use crate::config::Postgres;
 use crate::dump::{self, DumpedDatabase, Dumps, ObjectError, StoredObject};
+use crate::log;
 use crate::postgres;
 use crate::restore::RestoreError;
 use crate::restore::scratch::usable_bytes;
@@ -139,6 +140,10 @@ async fn read_globals(dumps: &Dumps, stored: &StoredObject) -> Result<String, Re
 pub(super) fn unread(error: ObjectError) -> RestoreError {
     match error {
         ObjectError::Damaged(reason) => RestoreError::Bad(reason),
+        ObjectError::Key { ref source, .. } => RestoreError::NotRestored {
+            hint: source.hint(),
+            reason: log::chain(&error),
+        },
         ObjectError::Storage(error) => RestoreError::StorageLost {
             doing: "a dump was read",
             message: error.to_string(),
