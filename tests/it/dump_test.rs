@@ -1,6 +1,7 @@
 //! `xdb dump test`: dumps restored for real, and every way in which one is not what its manifest says.
 
 mod cut_off;
+mod encryption;
 mod restore;
 mod verify;
 
@@ -187,6 +188,7 @@ fn a_dump_counts_only_when_it_was_restored() {
     what_the_listing_shows_is_found_before_anything_is_restored(&lab);
     what_this_node_lacks_is_no_verdict(&lab);
     s3_cut_is_no_verdict_and_a_killed_test_is_cleaned_up_by_the_next(&lab);
+    encryption::only_a_right_key_reads_a_dump(&lab);
 }
 
 fn each_database_that_is_not_as_dumped_has_its_own_reason(lab: &Lab) {

@@ -1,0 +1,224 @@
+//! Encrypted dumps: what lies in the bucket, which key reads it, what damage is called, and the way by hand.
+
+use serde_json::{Value, json};
+
+use super::{
+    DUMPS, PG, agree, database, file, in_database, keep_aside, keep_manifest, manifest, put_back,
+    set, test, verdict,
+};
+use crate::harness::{Lab, Output};
+
+const KEY: &str = "/etc/xdb/age-identity.txt";
+const OTHER_KEY: &str = "/etc/xdb/other-identity.txt";
+const STRANGE_KEY: &str = "/etc/xdb/strange-identity.txt";
+/// What a dump and the globals hold uncompressed: each is in an object that is not encrypted.
+const CLEAR: [&str; 4] = ["PGDMP", "CREATE TABLE", "CREATE ROLE", "SCRAM-SHA-256"];
+
+/// Makes an identity, and gives its recipient.
+fn new_key(lab: &Lab, path: &str) -> String {
+    lab.ok(&format!(
+        "age-keygen -o {path} 2>/dev/null && chown root:postgres {path} && chmod 0640 {path}"
+    ));
+    lab.ok(&format!("age-keygen -y {path}"))
+}
+
+fn xdb(lab: &Lab, args: &[&str]) -> Output {
+    let output = lab.xdb(args);
+    assert!(
+        !format!("{output:?}").contains("AGE-SECRET-KEY"),
+        "{output:?}"
+    );
+    output
+}
+
+fn objects_with(lab: &Lab, words: &str) -> String {
+    lab.ok(&format!("grep -rlaF '{words}' {DUMPS} || true"))
+}
+
+pub(super) fn only_a_right_key_reads_a_dump(lab: &Lab) {
+    for words in CLEAR {
+        assert_ne!(objects_with(lab, words), "", "{words}");
+    }
+    lab.ok(&format!("rm -rf {DUMPS}"));
+    let recipients = [KEY, OTHER_KEY].map(|path| new_key(lab, path));
+    new_key(lab, STRANGE_KEY);
+    let settings = format!("[dump]\nage_recipients = \"{}\"", recipients.join(", "));
+    let with = |key: &str| lab.config(&format!("{settings}\nage_identity_file = \"{key}\""));
+
+    lab.config(&settings);
+    // Two of the databases are enough.
+    let push = ["dump", "push", "--database", "shop", "--database", "cut"];
+    let output = xdb(lab, &[&push[..], &["--json"]].concat());
+    let pushed: Value = serde_json::from_str(&output.succeeded("dump push")).unwrap();
+    everything_but_the_manifest_is_encrypted(lab, &pushed, &recipients);
+    keep_aside(lab);
+    without_a_key_nothing_is_judged(lab);
+    with(STRANGE_KEY);
+    a_wrong_key_is_no_damage(lab);
+    with(KEY);
+    a_key_that_every_user_may_read_is_not_used(lab);
+    xdb(lab, &["config", "check"]).succeeded("config check");
+    test(lab, &["--set", &set(lab)], 0, "");
+    by_hand(lab);
+    for key in [KEY, OTHER_KEY] {
+        with(key);
+        let restore = ["dump", "restore", "shop", "--table", "orders", "--json"];
+        let report = xdb(lab, &restore).succeeded(key);
+        let report: Value = serde_json::from_str(&report).unwrap();
+        assert_eq!(report["rows"], 1000, "{report}");
+        assert_eq!(report["checksum_verified"], true, "{report}");
+        lab.sql("DROP DATABASE shop_restored");
+    }
+    damage_is_found_with_the_right_key(lab);
+    recipients_that_are_none_are_refused_with_their_line(lab);
+    lab.config("");
+    lab.ok("! grep -rlaF AGE-SECRET-KEY /var/log /var/lib/xdb /srv/s3");
+}
+
+fn everything_but_the_manifest_is_encrypted(lab: &Lab, pushed: &Value, recipients: &[String; 2]) {
+    assert_eq!(pushed["v"], 3, "{pushed}");
+    let databases = pushed["databases"].as_array().unwrap();
+    assert_eq!(databases.len(), 2, "{pushed}");
+    for object in databases.iter().chain([&pushed["globals"]]) {
+        let encryption = &object["encryption"];
+        assert_eq!(encryption["age_recipients"], json!(recipients), "{object}");
+        assert!(
+            encryption["plain_bytes"].as_u64() < object["bytes"].as_u64(),
+            "{object}"
+        );
+        assert!(
+            object["key"].as_str().unwrap().ends_with(".age"),
+            "{object}"
+        );
+        let begin = lab.ok(&format!("head -c 21 {}", file(object)));
+        assert_eq!(begin, "age-encryption.org/v1");
+    }
+    for words in CLEAR {
+        assert_eq!(objects_with(lab, words), "", "{words} is in the clear");
+    }
+    let shown = xdb(lab, &["dump", "show", &set(lab)]).succeeded("dump show");
+    assert!(shown.contains(&recipients[1]), "{shown}");
+}
+
+#[track_caller]
+fn is_not_judged(lab: &Lab, words: &str) {
+    test(lab, &["--set", &set(lab)], 4, words);
+    let restore = xdb(lab, &["dump", "restore", "shop"]);
+    restore.failed(4, words);
+    xdb(lab, &["config", "check"]).failed(1, words);
+    let listed = &lab.xdb_json(&["dump", "list"])[0];
+    assert_eq!(listed["status"], "complete", "{listed}");
+    assert_eq!(listed["tested"], Value::Null, "{listed}");
+}
+
+fn without_a_key_nothing_is_judged(lab: &Lab) {
+    is_not_judged(lab, "dump.age_identity_file is not set");
+    // What is stored can be compared all the same.
+    xdb(lab, &["dump", "verify", &set(lab)]).succeeded("dump verify");
+    let globals = file(&manifest(lab)["globals"]);
+    lab.ok(&format!(
+        "printf X | dd of={globals} bs=1 seek=300 conv=notrunc status=none"
+    ));
+    xdb(lab, &["dump", "verify", &set(lab)]).failed(1, "globals.sql.age is not what was stored");
+    put_back(lab);
+}
+
+fn a_wrong_key_is_no_damage(lab: &Lab) {
+    is_not_judged(lab, "wrong key: encrypted to age1");
+}
+
+fn a_key_that_every_user_may_read_is_not_used(lab: &Lab) {
+    lab.ok(&format!("chmod 0644 {KEY}"));
+    is_not_judged(lab, "every user may read or change it (mode 0644)");
+    lab.ok(&format!("chmod 0640 {KEY}"));
+}
+
+/// The manifest agrees with the bytes that are there: what is wrong is found by decrypting them.
+fn damage_is_found_with_the_right_key(lab: &Lab) {
+    let shop = file(database(&mut manifest(lab), "shop"));
+    let flip =
+        |at: &str| format!("printf X | dd of={shop} bs=1 seek={at} conv=notrunc status=none");
+    for (what, words) in [
+        (flip("1000"), "is not authentic"),
+        (
+            flip(&format!("$(($(stat -c %s {shop}) - 1))")),
+            "is not authentic",
+        ),
+        (flip("90"), "header"),
+        (flip("0"), "it has no header of age"),
+        (format!("truncate -s -100 {shop}"), "is not authentic"),
+        (
+            format!("truncate -s 150 {shop}"),
+            "it is cut off in its header",
+        ),
+    ] {
+        lab.ok(&what);
+        let mut changed = manifest(lab);
+        agree(lab, database(&mut changed, "shop"));
+        keep_manifest(lab, &changed);
+        let output = xdb(lab, &["dump", "restore", "shop"]);
+        output.failed(1, words);
+        assert!(
+            output.stderr.contains("shop.dump.age is damaged"),
+            "{output:?}"
+        );
+        put_back(lab);
+    }
+    // Encrypted well, and not what was dumped.
+    let mut changed = manifest(lab);
+    let (shop, other) = (
+        file(&changed["globals"]),
+        file(database(&mut changed, "cut")),
+    );
+    lab.ok(&format!("cp {other} {shop}"));
+    agree(lab, &mut changed["globals"]);
+    keep_manifest(lab, &changed);
+    let report = test(
+        lab,
+        &["--set", &set(lab)],
+        1,
+        "bytes decrypted, its manifest says",
+    );
+    assert_eq!(verdict(&report, "globals").0, "critical", "{report}");
+    put_back(lab);
+}
+
+/// The commands of runbooks/dump_restore.md.
+fn by_hand(lab: &Lab) {
+    let mut manifest = manifest(lab);
+    let shop = database(&mut manifest, "shop");
+    let hash = lab.ok(&format!(
+        "age --decrypt -i {KEY} {} | sha256sum | cut -d' ' -f1",
+        file(shop)
+    ));
+    assert_eq!(shop["encryption"]["plain_sha256"], json!(hash));
+    lab.ok(&format!("cp {KEY} /tmp/key && chown postgres /tmp/key"));
+    lab.sh_as_postgres(&format!(
+        "age --decrypt -i /tmp/key {} | {PG}/pg_restore --create --no-owner -d postgres --if-exists --clean",
+        file(database(&mut manifest, "cut"))
+    ))
+    .succeeded("pg_restore");
+    assert_eq!(
+        in_database(lab, "cut", "SELECT count(*) FROM orders"),
+        "1000"
+    );
+    let globals = file(&manifest["globals"]);
+    let globals = lab.ok(&format!("age --decrypt -i /tmp/key {globals}; rm /tmp/key"));
+    assert!(
+        globals.contains("SCRAM-SHA-256"),
+        "the globals hold no password"
+    );
+    assert!(set(lab).ends_with(manifest["node"].as_str().unwrap()));
+}
+
+fn recipients_that_are_none_are_refused_with_their_line(lab: &Lab) {
+    let settings = "[dump]\nage_recipients = \"age1qqqqqq\"";
+    lab.config(settings);
+    let line = lab.ok("grep -n age_recipients /etc/xdb/xdb.toml | cut -d: -f1");
+    let output = xdb(lab, &["config", "check"]);
+    output.failed(
+        2,
+        &format!("/etc/xdb/xdb.toml:{line}: dump.age_recipients is the text \"age1qqqqqq\""),
+    );
+    xdb(lab, &["dump", "push"]).failed(2, "dump.age_recipients");
+}
