@@ -116,6 +116,7 @@ fn a_dump_is_restored_beside_the_live_database_or_in_its_place() {
     a_whole_database_comes_back_with_its_properties(&lab);
     tables_and_schemas_come_back_alone(&lab);
     missing_roles_are_named_made_or_done_without(&lab);
+    what_the_server_lacks_is_refused(&lab);
     an_existing_database_is_replaced_at_the_end_only(&lab);
     another_server_is_named_by_a_url(&lab);
     sets_of_others_and_damaged_ones_are_refused(&lab);
@@ -261,6 +262,30 @@ fn missing_roles_are_named_made_or_done_without(lab: &Lab) {
     assert_eq!(lab.sql(password), was, "a role that was there was changed");
     drop_database(lab, "orphan_restored");
     drop_database(lab, "orphan");
+}
+
+fn what_the_server_lacks_is_refused(lab: &Lab) {
+    let before = databases(lab);
+    let refused = |words: &str| {
+        restore(lab, &["shop"]).failed(3, words);
+        assert_eq!(databases(lab), before, "{words}");
+    };
+    let control = "/usr/share/postgresql/17/extension/amcheck.control";
+    lab.ok(&format!("mv {control} /tmp/"));
+    refused("lacks extensions: amcheck");
+    lab.ok(&format!("mv /tmp/amcheck.control {control}"));
+
+    let mut newer = manifest(lab);
+    newer["server_version"] = json!(180_000);
+    keep_manifest(lab, &newer);
+    refused("older than the dump's 18");
+    put_back(lab);
+
+    let mut large = manifest(lab);
+    database(&mut large, "shop")["database_bytes"] = json!(1_u64 << 50);
+    keep_manifest(lab, &large);
+    refused("a twentieth of the volume is left to the server");
+    put_back(lab);
 }
 
 fn an_existing_database_is_replaced_at_the_end_only(lab: &Lab) {
