@@ -119,8 +119,9 @@ impl Loaded {
     /// arguments. `XDB_CONFIG` keeps the child from reading a file.
     pub fn to_environment(&self) -> Vec<(String, SecretString)> {
         let no_file = ("XDB_CONFIG".to_owned(), SecretString::from("/dev/null"));
-        // No child of xdb tells of alerts.
-        let given = self.chosen.values().filter(|given| !is_of_receiver(given));
+        // No child of xdb reports alerts or calls a heartbeat URL, and those URLs are secrets.
+        let stays = |given: &&Assignment| is_of_receiver(given) || is_of_heartbeat(given);
+        let given = self.chosen.values().filter(|given| !stays(given));
         std::iter::once(no_file)
             .chain(given.map(|given| (environment_name(&given.key), secret(given))))
             .collect()
@@ -128,8 +129,11 @@ impl Loaded {
 }
 
 fn is_of_receiver(given: &Assignment) -> bool {
-    let section = given.key.split('.').next();
-    section == Some(notify::NOTIFY)
+    given.key.split('.').next() == Some(notify::NOTIFY)
+}
+
+fn is_of_heartbeat(given: &Assignment) -> bool {
+    given.key.split('.').next() == Some("heartbeat")
 }
 
 /// The further settings for the program, by their own names.

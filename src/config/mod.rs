@@ -49,6 +49,6 @@ pub use keys::{
     RestoreTest, Retention, S3, Schedule, Wait,
 };
 pub use load::{Effective, Loaded, load, load_to_serve};
-pub use receivers::{Endpoint, Notify, NotifyFormat};
+pub use receivers::{Endpoint, HEARTBEAT, Notify, NotifyFormat, REDIS};
 pub use repository_settings::RepositorySettings;
 pub use source::{ConfigFile, DEFAULT_FILE, Flag, SettingSource, Sources, usual_state_directory};

@@ -16,7 +16,7 @@ use toml_edit::{Item, TableLike};
 
 use super::error::Problem;
 use super::kind::{SettingValue, ValueKind};
-use super::receivers::{Endpoint, Notify, NotifyFormat};
+use super::receivers::{Endpoint, HEARTBEAT, Notify, NotifyFormat, REDIS};
 use super::source::{Assignment, SettingSource};
 use super::table::Field;
 use crate::model::Severity;
@@ -92,6 +92,10 @@ pub(super) fn read(
             continue;
         }
         let name = values["name"].0.clone();
+        if name == REDIS || name.starts_with(HEARTBEAT) {
+            problems.push(reserved(&source, &name));
+            continue;
+        }
         if names.contains(&name) {
             problems.push(twice(&source, &name));
             continue;
@@ -162,10 +166,68 @@ fn incomplete(source: &SettingSource, missing: &str) -> Problem {
     }
 }
 
+fn reserved(source: &SettingSource, name: &str) -> Problem {
+    Problem {
+        key: key_of("name"),
+        message: format!(
+            "{source}: a table [[{NOTIFY}]] is named {name}, a name that xdb uses itself"
+        ),
+        hint: format!("choose a name other than {REDIS} that does not begin with {HEARTBEAT}"),
+    }
+}
+
 fn twice(source: &SettingSource, name: &str) -> Problem {
     Problem {
         key: key_of("name"),
         message: format!("{source}: two tables [[{NOTIFY}]] are named {name}"),
         hint: "give each receiver a name of its own".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load_to_serve;
+    use super::super::tests::Machine;
+
+    fn section(name: &str, format: &str) -> String {
+        format!(
+            "[[notify]]\nname = \"{name}\"\nformat = \"{format}\"\nurl = \"/etc/xdb/{name}.url\"\n"
+        )
+    }
+
+    #[test]
+    fn a_name_that_xdb_uses_itself_is_refused() {
+        for name in ["redis", "heartbeat-dump"] {
+            let (message, hint) = Machine::new().file(&section(name, "json")).complaint();
+            let expected = format!("is named {name}, a name that xdb uses itself");
+            assert!(message.contains(&expected), "{message}");
+            assert!(hint.contains("choose a name other than redis"), "{hint}");
+        }
+        let loaded = Machine::new().file(&section("heartbeats", "json")).load();
+        assert_eq!(loaded.config.notify[0].name, "heartbeats");
+    }
+
+    #[test]
+    fn a_section_with_a_mistake_is_a_fault_and_takes_no_other_with_it() {
+        let text = section("pager", "pagerdudy") + &section("chat", "slack");
+        let machine = Machine::new().file(&text);
+        let loaded = load_to_serve(&machine.sources).unwrap();
+        let names: Vec<_> = loaded.config.notify.iter().map(|it| &it.name).collect();
+        assert_eq!(names, ["chat"]);
+        assert_eq!(loaded.faults.len(), 1, "{:?}", loaded.faults);
+    }
+
+    #[test]
+    fn a_child_gets_neither_receivers_nor_heartbeat_urls() {
+        let text = section("pager", "json") + "[heartbeat]\ndump = \"http://hooks.example/hush\"\n";
+        let loaded = Machine::new().file(&text).load();
+        let environment = loaded.to_environment();
+        assert!(
+            environment.iter().all(|(name, _)| {
+                !name.starts_with("XDB_HEARTBEAT") && !name.starts_with("XDB_NOTIFY")
+            }),
+            "{environment:?}"
+        );
+        assert!(loaded.config.heartbeat.dump.is_some());
     }
 }

@@ -6,6 +6,12 @@ use secrecy::SecretString;
 
 use crate::model::Severity;
 
+/// Begins the name of a heartbeat URL among the receivers: the job's name follows.
+pub const HEARTBEAT: &str = "heartbeat-";
+
+/// The name of Redis among the receivers.
+pub const REDIS: &str = "redis";
+
 /// One receiver.
 #[derive(Debug, Clone)]
 pub struct Notify {

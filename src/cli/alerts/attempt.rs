@@ -8,6 +8,7 @@ use crate::alerts::{Receiver, test_event};
 use crate::cli::exit::{Exit, complain};
 use crate::cli::operator;
 use crate::cli::output::{say, table};
+use crate::config::REDIS;
 use crate::log;
 
 /// What one receiver did with the event.
@@ -62,9 +63,6 @@ impl Desk<'_> {
         Ok(if all { Exit::Good } else { Exit::Bad })
     }
 }
-
-/// The name of Redis beside the receivers'.
-const REDIS: &str = "redis";
 
 fn outcome(receiver: &str, sent: Result<(), String>) -> Tried {
     Tried {
