@@ -41,6 +41,15 @@ impl<'a> Published<'a> {
         Ok(alerts.collect())
     }
 
+    /// The host names of the nodes that live.
+    ///
+    /// # Errors
+    /// When Redis is away or refuses.
+    pub async fn nodes(&self) -> Result<Vec<String>, RedisError> {
+        let nodes = self.redis.nodes(&self.keys).await?;
+        Ok(nodes.into_iter().map(|(hostname, _)| hostname).collect())
+    }
+
     /// Silences and acknowledgements, those that have ended included.
     ///
     /// # Errors

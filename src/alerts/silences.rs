@@ -14,8 +14,7 @@ use crate::model::{Ended, Silence};
 use crate::redis::Redis;
 use crate::store::{StoreError, Writing};
 
-/// Bytes of one silence, and silences, that are read: every holder of the password may write any.
-const LARGEST: usize = 8 * 1024;
+/// Silences that are read: every holder of the password may write any.
 const MOST: usize = 1000;
 
 /// The author of the end of a silence whose time is over.
@@ -133,7 +132,7 @@ impl Alerts {
 /// Those of the hash that can still matter.
 fn readable(shown: &BTreeMap<String, String>, now: Timestamp) -> Vec<Silence> {
     let parsed = shown.iter().filter_map(|(id, json)| {
-        let silence = Silence::parse(json).filter(|_| json.len() <= LARGEST)?;
+        let silence = Silence::parse(json).filter(|_| json.len() <= Silence::LARGEST)?;
         (silence.id == *id && is_worth_keeping(&silence, now)).then_some(silence)
     });
     parsed.take(MOST).collect()

@@ -45,6 +45,9 @@ pub struct Ended {
 impl Silence {
     pub const VERSION: u32 = VERSION;
 
+    /// Bytes of one as JSON: a longer one is not read, because every holder of Redis's password may write any.
+    pub const LARGEST: usize = 8 * 1024;
+
     /// `None` when another version of xdb wrote it, or another program.
     pub fn parse(json: &str) -> Option<Self> {
         serde_json::from_str(json)

@@ -1,6 +1,7 @@
 //! `xdb alerts`: what stands, what happened, and what people decide about it.
 
 mod attempt;
+mod nodes;
 mod show;
 mod silence;
 
@@ -8,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use jiff::{SignedDuration, Timestamp};
+use jiff::{Span, SpanRelativeTo, Timestamp};
 
 use super::exit::{Exit, complain};
 use super::handles::Handles;
@@ -47,6 +48,7 @@ enum Verb {
     /// Acknowledge alerts: no reminders until they worsen or end
     Ack {
         /// Which alerts, as check/node/object
+        #[arg(value_parser = parse_pattern)]
         alert: String,
         #[command(flatten)]
         said: Said,
@@ -64,7 +66,7 @@ enum Verb {
         /// As `xdb alerts list` shows it
         id: String,
         /// Who ends it [default: the account that runs this]
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", value_parser = parse_author)]
         author: Option<String>,
     },
 }
@@ -72,11 +74,11 @@ enum Verb {
 /// Who decides, and why.
 #[derive(Debug, Args)]
 struct Said {
-    /// Why
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    /// Why, in 1000 characters at most
+    #[arg(long, value_name = "TEXT", default_value = "", value_parser = parse_comment)]
     comment: String,
     /// Who decides this [default: the account that runs this]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = parse_author)]
     author: Option<String>,
 }
 
@@ -87,6 +89,7 @@ pub(crate) async fn run(arguments: Arguments, handles: &Handles) -> anyhow::Resu
         hostname: &config.node.hostname,
         state_directory: &config.node.state_directory,
         cluster: &config.cluster.name,
+        peers: &config.cluster.peers,
         notify: &config.notify,
         published: Published::new(&redis, &config.cluster.name),
         json: arguments.json,
@@ -107,6 +110,8 @@ struct Desk<'a> {
     hostname: &'a str,
     state_directory: &'a Path,
     cluster: &'a str,
+    /// As configured, `host:port`.
+    peers: &'a [String],
     notify: &'a [Notify],
     published: Published<'a>,
     json: bool,
@@ -194,13 +199,41 @@ fn say_unread(unread: Option<&String>) -> Exit {
 
 /// `90s`, `2h`, `3d` and the like: more than zero, and at most [`silence::LONGEST`].
 fn parse_time(text: &str) -> Result<Duration, String> {
-    let expected = || "a time such as 30m, 2h or 24h, of 30 days (720h) at most".to_owned();
-    let time: SignedDuration = text.parse().map_err(|_| expected())?;
-    let time = Duration::try_from(time).map_err(|_| expected())?;
+    let expected = || "a time such as 30m, 2h or 3d, of 30 days at most".to_owned();
+    let span: Span = text.parse().map_err(|_| expected())?;
+    // Without a date, a day has 24 hours.
+    let time = span.to_duration(SpanRelativeTo::days_are_24_hours());
+    let time = Duration::try_from(time.map_err(|_| expected())?).map_err(|_| expected())?;
     if time.is_zero() || time > silence::LONGEST {
         return Err(expected());
     }
     Ok(time)
+}
+
+fn parse_comment(text: &str) -> Result<String, String> {
+    parse_line(text, 1000)
+}
+
+fn parse_author(text: &str) -> Result<String, String> {
+    parse_line(text, 100)
+}
+
+fn parse_pattern(text: &str) -> Result<String, String> {
+    parse_line(text, 500)
+}
+
+/// Each node and Redis keep it, and take no decision that is larger than what these limits add up to.
+fn parse_line(text: &str, longest: usize) -> Result<String, String> {
+    if text.contains(char::is_control) {
+        return Err("write it on one line, without control characters".to_owned());
+    }
+    let length = text.chars().count();
+    if length > longest {
+        return Err(format!(
+            "it has {length} characters, and {longest} are the limit"
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 fn parse_severity(text: &str) -> Result<Severity, String> {
@@ -209,4 +242,57 @@ fn parse_severity(text: &str) -> Result<Severity, String> {
 
 fn after(now: Timestamp, time: Duration) -> Timestamp {
     now.checked_add(time).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_of_days_at_most_thirty() {
+        for (text, secs) in [
+            ("90s", Some(90)),
+            ("2h", Some(7200)),
+            ("3d", Some(259_200)),
+            ("1d12h", Some(129_600)),
+            ("30d", Some(2_592_000)),
+            ("720h", Some(2_592_000)),
+            ("31d", None),
+            ("0s", None),
+            ("-2h", None),
+            ("2", None),
+            ("1 month", None),
+            ("", None),
+        ] {
+            let parsed = parse_time(text).ok().map(|time| time.as_secs());
+            assert_eq!(parsed, secs, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_comment_that_the_other_node_would_not_take_is_refused() {
+        assert_eq!(parse_comment(&"ä".repeat(1000)), Ok("ä".repeat(1000)));
+        let error = parse_comment(&"ä".repeat(1001)).unwrap_err();
+        assert!(error.contains("1001 characters, and 1000"), "{error}");
+        let error = parse_comment("a\nb").unwrap_err();
+        assert!(error.contains("one line"), "{error}");
+        // The longest of all that is taken here fits into what is read there.
+        let silence = Silence {
+            v: Silence::VERSION,
+            id: "a1b2c3d4".to_owned(),
+            of: crate::model::Silenced::Silence {
+                pattern: "\u{10ffff}".repeat(500),
+            },
+            severity: Severity::Critical,
+            author: "\u{10ffff}".repeat(100),
+            comment: "\u{10ffff}".repeat(1000),
+            created_at: Timestamp::UNIX_EPOCH,
+            expires_at: Timestamp::UNIX_EPOCH,
+            ended: Some(crate::model::Ended {
+                at: Timestamp::UNIX_EPOCH,
+                by: "\u{10ffff}".repeat(100),
+            }),
+        };
+        assert!(silence.to_json().len() <= Silence::LARGEST);
+    }
 }

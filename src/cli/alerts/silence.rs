@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::show::about;
-use super::{Desk, Known, Said, after, not_read, parse_severity, parse_time};
+use super::{Desk, Known, Said, after, not_read, parse_pattern, parse_severity, parse_time};
 use crate::alerts::Alert;
 use crate::cli::exit::{Exit, complain};
 use crate::cli::operator;
@@ -22,9 +22,9 @@ pub(super) const LONGEST: Duration = Duration::from_hours(30 * 24);
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Which alerts, as check/node/object
-    #[arg(required_unless_present = "maintenance")]
+    #[arg(required_unless_present = "maintenance", value_parser = parse_pattern)]
     alerts: Option<String>,
-    /// For how long, such as 2h
+    /// For how long, such as 2h or 3d
     #[arg(long = "for", value_name = "TIME", value_parser = parse_time, required_unless_present = "maintenance")]
     lasts: Option<Duration>,
     /// Silence the node that is being maintained for this time: its alerts, and those of others about it
@@ -48,6 +48,9 @@ impl Desk<'_> {
             (Some(lasts), _) => {
                 let node = arguments.node;
                 let node = node.unwrap_or_else(|| self.hostname.to_owned());
+                if let Some(refused) = self.refuse_unknown_node(&node, &known).await {
+                    return Ok(refused);
+                }
                 (Silenced::Maintenance { node }, lasts, Severity::Critical)
             }
             (None, Some(pattern)) => {
@@ -151,14 +154,19 @@ impl Desk<'_> {
             (Ok(()), Ok(())) => {}
             (Ok(()), Err(error)) => {
                 let chain = log::chain(&error);
-                tracing::warn!("kept in Redis alone, this node's store: {chain}");
+                tracing::warn!(
+                    "this node's state store was not written, so this decision is in Redis alone: {chain}"
+                );
             }
             (Err(error), Ok(())) => tracing::warn!(
-                "kept on this node alone, the other one learns of it when Redis answers: {}",
+                "Redis was not written, so this decision is on this node alone until its daemon has passed it on: {}",
                 not_read(&error)
             ),
             (Err(error), Err(of_store)) => {
-                tracing::warn!("this node's store: {}", log::chain(&of_store));
+                tracing::warn!(
+                    "this node's state store was not written: {}",
+                    log::chain(&of_store)
+                );
                 return Err(error.into());
             }
         }
