@@ -33,6 +33,8 @@ pub(super) struct Book<'a, 'b> {
 
 enum Change {
     Stands,
+    /// Consumers believed it to be over, and knew it with this severity, where that is another one.
+    Again(Option<Severity>),
     Ended(Box<AlertState>),
 }
 
@@ -123,13 +125,14 @@ impl<'a, 'b> Book<'a, 'b> {
         key: AlertKey,
         state: AlertState,
     ) -> Result<(), StoreError> {
+        let from = state.told_before();
         let state = AlertState {
             raised_at: Some(self.now),
             notice: Notice::default(),
             ..state
         };
         self.writing.set_alert(&key, Some(&state))?;
-        self.touched.push((key, Change::Stands));
+        self.touched.push((key, Change::Again(from)));
         Ok(())
     }
 
@@ -159,16 +162,23 @@ impl<'a, 'b> Book<'a, 'b> {
         raised.retain(|_, state| is_raised(state));
         for (key, change) in std::mem::take(&mut self.touched) {
             match change {
-                Change::Ended(state) => self.tell(&key, Kind::Resolved, None, &state)?,
+                Change::Ended(state) => {
+                    self.tell(&key, Kind::Resolved, state.told_before(), &state)?;
+                }
                 Change::Stands => {
                     if let Some(state) = raised.remove(&key) {
-                        self.notify(&key, state, &situation)?;
+                        self.notify(&key, state, None, &situation)?;
+                    }
+                }
+                Change::Again(from) => {
+                    if let Some(state) = raised.remove(&key) {
+                        self.notify(&key, state, from, &situation)?;
                     }
                 }
             }
         }
         for (key, state) in raised {
-            self.notify(&key, state, &situation)?;
+            self.notify(&key, state, None, &situation)?;
         }
         Ok(self.told)
     }
@@ -177,6 +187,7 @@ impl<'a, 'b> Book<'a, 'b> {
         &mut self,
         key: &AlertKey,
         state: AlertState,
+        known: Option<Severity>,
         situation: &Situation<'_>,
     ) -> Result<(), StoreError> {
         let (kind, notice) = judge_notice(key, &state, situation);
@@ -184,8 +195,7 @@ impl<'a, 'b> Book<'a, 'b> {
             return Ok(());
         }
         let is_new = state.notice == Notice::default();
-        let from = state.notice.told.map(|told| told.severity);
-        let from = from.filter(|from| *from != state.severity);
+        let from = state.told_before().or(known);
         self.told.changed |= notice.marks != state.notice.marks;
         let state = AlertState { notice, ..state };
         self.writing.set_alert(key, Some(&state))?;
@@ -207,18 +217,28 @@ impl<'a, 'b> Book<'a, 'b> {
         let event = Event {
             kind,
             at: self.now,
-            from: from.filter(|_| matches!(kind, Kind::Escalated | Kind::Lowered)),
+            from,
             alert: Alert::new(key, state, &self.reporter.hostname),
         };
         let json = event.to_json();
         self.writing.queue_event(&json)?;
-        let subscriptions = self.reporter.rules.subscriptions.iter();
-        for subscription in subscriptions.filter(|one| one.wants(&event)) {
-            let id = event.id(&self.reporter.cluster);
-            self.writing
-                .queue_notice(&subscription.receiver, &id, &json)?;
-        }
+        queue_notices(self.writing, self.reporter, &event, &json)?;
         self.told.events.push(event);
         Ok(())
     }
+}
+
+/// Queues `event`, which is `json`, for the receivers that want it.
+pub(super) fn queue_notices(
+    writing: &Writing<'_>,
+    reporter: &Reporter,
+    event: &Event,
+    json: &str,
+) -> Result<(), StoreError> {
+    let subscriptions = reporter.rules.subscriptions.iter();
+    for subscription in subscriptions.filter(|one| one.wants(event)) {
+        let id = event.id(&reporter.cluster);
+        writing.queue_notice(&subscription.receiver, &id, json)?;
+    }
+    Ok(())
 }

@@ -1,4 +1,5 @@
--- One event, wholly or not at all, and never twice. 0: seen before; 1: told; 2: not this node's to end; 3: shown, not told.
+-- One event, wholly or not at all, and never twice. 0: seen before, not told; 1: told; 2: not this node's to end; 3: shown, not told;
+-- 4: seen before, and told.
 -- KEYS: active, events, delivered
 -- ARGV: seq, reporter, field, alert ('' ends it), event ('' shows it only), channel, kept events, kind, severity
 
@@ -13,6 +14,13 @@ end
 local seq = tonumber(ARGV[1])
 local delivered = tonumber(redis.call('GET', KEYS[3]) or '0') or 0
 if delivered >= seq then
+    -- The answer was lost: the receivers beside Redis depend on what it was.
+    for _, entry in ipairs(redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1000)) do
+        local fields = entry[2]
+        if fields[4] == ARGV[2] and fields[6] == ARGV[1] then
+            return 4
+        end
+    end
     return 0
 end
 local readable, standing = pcall(cjson.decode, redis.call('HGET', KEYS[1], ARGV[3]) or '')

@@ -7,9 +7,15 @@ use redis::cmd;
 use super::event::{Event, Kind};
 use super::{Alerts, AlertsError};
 use crate::redis::Redis;
-use crate::store::{OUTBOX_LIMIT, Queued};
+use crate::store::{OUTBOX_LIMIT, Queued, Writing};
 
 const SCRIPT: &str = include_str!("deliver.lua");
+
+/// Answers of the script.
+const TOLD: i64 = 1;
+const TOLD_BEFORE: i64 = 4;
+/// None of them.
+const NOT_READ: i64 = -1;
 
 impl Alerts {
     /// Delivers what waits, until nothing does; gives how many events Redis took.
@@ -30,14 +36,21 @@ impl Alerts {
         }
         self.note_lost_redis(redis).await?;
         while let Some(queued) = self.next().await? {
-            if let Ok(event) = serde_json::from_str(&queued.event) {
-                told += u64::from(self.send(redis, &queued, &event).await?);
+            let answer = if let Ok(event) = serde_json::from_str(&queued.event) {
+                self.send(redis, &queued, &event).await?
             } else {
                 tracing::warn!(seq = queued.seq, "left out an event that cannot be read");
-            }
-            self.store
-                .write(move |writing| writing.remove_event(queued.seq))
-                .await?;
+                NOT_READ
+            };
+            told += u64::from(answer == TOLD);
+            let work = move |writing: &Writing<'_>| {
+                // What another node has told, the receivers hear from that node.
+                if !matches!(answer, TOLD | TOLD_BEFORE | NOT_READ) {
+                    writing.drop_notices(&queued.event)?;
+                }
+                writing.remove_event(queued.seq)
+            };
+            self.store.write(work).await?;
         }
         Ok(told)
     }
@@ -70,13 +83,13 @@ impl Alerts {
         Ok(self.store.read(|reading| reading.next_event()).await?)
     }
 
-    /// Whether consumers were told: not of what they have seen before.
+    /// What the script answered.
     async fn send(
         &self,
         redis: &Redis,
         queued: &Queued,
         event: &Event,
-    ) -> Result<bool, AlertsError> {
+    ) -> Result<i64, AlertsError> {
         let alert = match event.kind {
             Kind::Resolved => String::new(),
             _ => event.alert.to_json(),
@@ -95,7 +108,6 @@ impl Alerts {
         script.arg(published).arg(self.keys.channel());
         script.arg(OUTBOX_LIMIT).arg(event.kind.word());
         script.arg(event.alert.severity.word());
-        let answer: i64 = redis.ask("deliver an alert", &script).await?;
-        Ok(answer == 1)
+        Ok(redis.ask("deliver an alert", &script).await?)
     }
 }

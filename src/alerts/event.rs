@@ -29,6 +29,9 @@ pub struct Alert {
     /// No event was published of it: it has been hidden from the start.
     #[serde(default, skip_serializing_if = "is_false")]
     pub hidden: bool,
+    /// The severity of its last event, where that is another one: it has changed while the alert was hidden.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<Severity>,
     #[serde(flatten)]
     pub marks: AlertMarks,
 }
@@ -73,7 +76,7 @@ impl Kind {
 pub struct Event {
     pub kind: Kind,
     pub at: Timestamp,
-    /// The severity that was reported before, of one that has changed.
+    /// The severity of the event before, where that is another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Severity>,
     #[serde(flatten)]
@@ -95,6 +98,7 @@ impl Alert {
             runbook: state.runbook.clone(),
             reporter: reporter.to_owned(),
             hidden: state.notice.told.is_none(),
+            told: state.told_before(),
             marks: state.notice.marks.clone(),
         }
     }
@@ -126,7 +130,7 @@ impl Alert {
             runbook: self.runbook.clone(),
             notice: Notice {
                 told: (!self.hidden).then_some(Told {
-                    severity: self.severity,
+                    severity: self.told.unwrap_or(self.severity),
                     at: None,
                     quiet: self.marks.silenced.is_some(),
                 }),

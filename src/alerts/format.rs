@@ -2,12 +2,13 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::event::{Event, Kind};
 use crate::config::NotifyFormat;
-use crate::model::Severity;
+use crate::model::{AlertKey, Severity};
 
-/// What is sent for an event.
+/// One request of an event.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Message {
     /// Appended to the receiver's URL.
@@ -18,8 +19,9 @@ pub(super) struct Message {
 /// An Alertmanager ends an alert after this time, unless it is sent again.
 const LASTS: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// PagerDuty takes no longer summary.
+/// PagerDuty takes no longer summary, and no longer deduplication key.
 const SUMMARY: usize = 1024;
+const DEDUP_KEY: usize = 255;
 
 /// Whose event it is, and to whom it goes.
 #[derive(Debug, Clone, Copy)]
@@ -31,21 +33,46 @@ pub(super) struct Context<'a> {
     pub key: Option<&'a str>,
 }
 
-/// `None` where the receiver has no use for the event.
-pub(super) fn message(event: &Event, id: &str, context: &Context<'_>) -> Option<Message> {
-    let (path, json) = match context.format {
-        NotifyFormat::Json => ("", as_json(event, id, context)),
-        NotifyFormat::Slack => ("", json!({ "text": sentence(event, context.cluster) })),
+/// The requests of an event, in their order; none where the receiver has no use for it. To send all of them again changes nothing.
+pub(super) fn messages(event: &Event, id: &str, context: &Context<'_>) -> Vec<Message> {
+    let (path, all) = match context.format {
+        NotifyFormat::Json => ("", vec![as_json(event, id, context)]),
+        NotifyFormat::Slack => (
+            "",
+            vec![json!({ "text": sentence(event, context.cluster) })],
+        ),
         NotifyFormat::PagerDuty => ("", pagerduty(event, context)),
-        NotifyFormat::Alertmanager => ("/api/v2/alerts", alertmanager(event, context)?),
+        NotifyFormat::Alertmanager => {
+            let alerts = alertmanager(event, context);
+            ("/api/v2/alerts", alerts.into_iter().collect())
+        }
     };
-    let json = json.to_string();
-    Some(Message { path, json })
+    let message = |json: Value| Message {
+        path,
+        json: json.to_string(),
+    };
+    all.into_iter().map(message).collect()
 }
 
 /// Whether the alert is over for a receiver with this `minimum` severity.
 fn is_over(event: &Event, minimum: Severity) -> bool {
-    event.kind == Kind::Resolved || event.kind == Kind::Lowered && event.alert.severity < minimum
+    match event.kind {
+        Kind::Resolved => true,
+        Kind::Test => false,
+        _ => event.alert.severity < minimum,
+    }
+}
+
+/// The severities under which a receiver with this `minimum` may still know the alert, and no longer does after the event.
+///
+/// A node that resolves an alert may not know each severity that the other one reported while Redis was away.
+fn replaced(event: &Event, minimum: Severity) -> impl Iterator<Item = Severity> {
+    const ALL: [Severity; 3] = [Severity::Unknown, Severity::Warning, Severity::Critical];
+    let (now, from, kind) = (event.alert.severity, event.from, event.kind);
+    ALL.into_iter().filter(move |one| {
+        let known = from == Some(*one) || kind == Kind::Resolved && *one >= minimum;
+        known && *one != now
+    })
 }
 
 /// The event as Redis has it, with the cluster's name and the event's own.
@@ -80,22 +107,31 @@ fn sentence(event: &Event, cluster: &str) -> String {
         .replace('>', "&gt;")
 }
 
-/// Events API v2. The key of the alert is its deduplication key, so a second attempt is no second incident.
-fn pagerduty(event: &Event, context: &Context<'_>) -> Value {
+/// Events API v2. Each severity of an alert is an incident of its own: PagerDuty adds a trigger to an incident that stands or is
+/// acknowledged without a page. The deduplication key names both, so a second attempt is no second incident.
+fn pagerduty(event: &Event, context: &Context<'_>) -> Vec<Value> {
     let alert = &event.alert;
+    let request = |action: &str, severity: Severity| {
+        json!({
+            "routing_key": context.key.unwrap_or_default(),
+            "event_action": action,
+            "dedup_key": dedup_key(&alert.key(), severity, context.cluster),
+        })
+    };
+    let mut requests: Vec<Value> = replaced(event, context.minimum)
+        .map(|severity| request("resolve", severity))
+        .collect();
     let action = match event.kind {
         _ if is_over(event, context.minimum) => "resolve",
-        Kind::Acknowledged | Kind::Silenced => "acknowledge",
+        // It is triggered again, and pages, when the silence ends.
+        Kind::Silenced => "resolve",
+        Kind::Acknowledged => "acknowledge",
         _ => "trigger",
     };
-    let mut json = json!({
-        "routing_key": context.key.unwrap_or_default(),
-        "event_action": action,
-        "dedup_key": format!("xdb/{}/{}", context.cluster, alert.key()),
-    });
+    let mut last = request(action, alert.severity);
     if action == "trigger" {
         let summary = format!("{}: {}: {}", context.cluster, alert.key(), alert.reason);
-        json["payload"] = json!({
+        last["payload"] = json!({
             "summary": summary.chars().take(SUMMARY).collect::<String>(),
             "source": alert.node,
             "severity": match alert.severity {
@@ -110,23 +146,44 @@ fn pagerduty(event: &Event, context: &Context<'_>) -> Value {
             "custom_details": event,
         });
     }
-    json
+    requests.push(last);
+    requests
+}
+
+/// `xdb/{cluster}/{check}/{node}/{object}/{severity}`; of a longer one a digest stands for what is too much.
+fn dedup_key(key: &AlertKey, severity: Severity, cluster: &str) -> String {
+    let name = format!("xdb/{cluster}/{key}");
+    let severity = severity.word();
+    if name.len() + severity.len() < DEDUP_KEY {
+        return format!("{name}/{severity}");
+    }
+    let digest = Sha256::digest(name.as_bytes());
+    let digest: String = digest[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let mut kept = DEDUP_KEY - digest.len() - severity.len() - 2;
+    while !name.is_char_boundary(kept) {
+        kept -= 1;
+    }
+    format!("{}/{digest}/{severity}", &name[..kept])
 }
 
 /// An Alertmanager knows an alert by its labels, and the severity is one of them: a change ends the alert of the one before.
 fn alertmanager(event: &Event, context: &Context<'_>) -> Option<Value> {
     let at = event.at;
-    let now = |severity| entry(event, severity, context.cluster, at);
+    let severity = event.alert.severity;
+    let ended = |severity| entry(event, severity, context.cluster, at);
     let later = at.saturating_add(LASTS).unwrap_or(Timestamp::MAX);
-    let stands = || entry(event, event.alert.severity, context.cluster, later);
-    Some(match (event.kind, event.from) {
+    let mut alerts: Vec<Value> = replaced(event, context.minimum).map(ended).collect();
+    match event.kind {
         // It has silences of its own.
-        (Kind::Silenced | Kind::Acknowledged, _) => return None,
-        (Kind::Resolved | Kind::Test, _) => json!([now(event.alert.severity)]),
-        (_, Some(from)) if is_over(event, context.minimum) => json!([now(from)]),
-        (_, Some(from)) => json!([now(from), stands()]),
-        (_, None) => json!([stands()]),
-    })
+        Kind::Silenced | Kind::Acknowledged => return None,
+        Kind::Test => alerts.push(ended(severity)),
+        _ if is_over(event, context.minimum) => alerts.push(ended(severity)),
+        _ => alerts.push(entry(event, severity, context.cluster, later)),
+    }
+    Some(json!(alerts))
 }
 
 fn entry(event: &Event, severity: Severity, cluster: &str, ends_at: Timestamp) -> Value {
@@ -179,22 +236,60 @@ mod tests {
         }
     }
 
-    fn sent(event: &Event, format: NotifyFormat, minimum: Severity) -> Option<Value> {
+    /// All requests of the event.
+    fn sent(event: &Event, format: NotifyFormat, minimum: Severity) -> Vec<Value> {
         let context = Context {
             cluster: "main",
             format,
             minimum,
             key: Some("R0UT1NG"),
         };
-        let message = message(event, "a1b2", &context)?;
-        serde_json::from_str(&message.json).ok()
+        let messages = messages(event, "a1b2", &context).into_iter();
+        messages
+            .map(|message| serde_json::from_str(&message.json).unwrap())
+            .collect()
+    }
+
+    /// As "action severity", by the deduplication key.
+    fn incidents(event: &Event, minimum: Severity) -> Vec<String> {
+        let requests = sent(event, NotifyFormat::PagerDuty, minimum).into_iter();
+        let shown = |request: Value| {
+            let key = request["dedup_key"].as_str().unwrap();
+            let severity = key.strip_prefix("xdb/main/replication-lag/cluster/db2/");
+            assert_eq!(
+                request["event_action"] == "trigger",
+                !request["payload"].is_null()
+            );
+            format!(
+                "{} {}",
+                request["event_action"].as_str().unwrap(),
+                severity.unwrap()
+            )
+        };
+        requests.map(shown).collect()
+    }
+
+    /// As "severity ends" or "severity stands", by the labels.
+    fn labels(event: &Event, minimum: Severity) -> Option<Vec<String>> {
+        let request = sent(event, NotifyFormat::Alertmanager, minimum).pop()?;
+        let shown = |alert: &Value| {
+            let severity = alert["labels"]["severity"].as_str().unwrap();
+            let ends = alert["endsAt"] == json!(at(60));
+            format!("{severity} {}", if ends { "ends" } else { "stands" })
+        };
+        Some(request.as_array()?.iter().map(shown).collect())
     }
 
     #[test]
     fn each_format_tells_what_happened() {
         use Severity::{Critical, Unknown};
         let raised = event(Kind::Raised, Critical, None);
-        let json = sent(&raised, NotifyFormat::Json, Unknown).unwrap();
+        let one = |format| {
+            let mut sent = sent(&raised, format, Unknown);
+            assert_eq!(sent.len(), 1, "{sent:?}");
+            sent.remove(0)
+        };
+        let json = one(NotifyFormat::Json);
         assert_eq!(
             (
                 &json["kind"],
@@ -210,41 +305,122 @@ mod tests {
             )
         );
         assert_eq!(
-            sent(&raised, NotifyFormat::Slack, Unknown).unwrap(),
+            one(NotifyFormat::Slack),
             json!({ "text": "main: raised replication-lag/cluster/db2 (critical): db2 is &lt;@all&gt; behind (runbooks/replication-lag.md)" })
         );
-        let trigger = sent(&raised, NotifyFormat::PagerDuty, Unknown).unwrap();
+        let trigger = one(NotifyFormat::PagerDuty);
         assert_eq!(trigger["routing_key"], "R0UT1NG");
-        assert_eq!(trigger["dedup_key"], "xdb/main/replication-lag/cluster/db2");
+        assert_eq!(
+            trigger["dedup_key"],
+            "xdb/main/replication-lag/cluster/db2/critical"
+        );
         assert_eq!(trigger["payload"]["severity"], "critical");
-        let alerts = sent(&raised, NotifyFormat::Alertmanager, Unknown).unwrap();
+        let alerts = one(NotifyFormat::Alertmanager);
         assert_eq!(alerts[0]["labels"]["alertname"], "replication-lag");
         assert_eq!(alerts[0]["startsAt"], json!(at(0)));
         assert_eq!(alerts[0]["endsAt"], json!(at(60) + LASTS));
     }
 
     #[test]
-    fn what_falls_below_the_minimum_is_over_for_the_receiver() {
-        use Severity::{Critical, Warning};
-        let lowered = event(Kind::Lowered, Warning, Some(Critical));
-        for (minimum, action, ends) in [(Warning, "trigger", 1), (Critical, "resolve", 1)] {
-            let sent_to = |format| sent(&lowered, format, minimum).unwrap();
-            assert_eq!(sent_to(NotifyFormat::PagerDuty)["event_action"], action);
-            let alerts = sent_to(NotifyFormat::Alertmanager);
-            let ended = |alert: &&Value| alert["endsAt"] == json!(at(60));
-            let alerts = alerts.as_array().unwrap();
-            assert_eq!(alerts.iter().filter(ended).count(), ends);
-            assert_eq!(alerts[0]["labels"]["severity"], "critical");
+    fn each_event_ends_what_it_replaces_and_what_falls_below_the_minimum() {
+        use Severity::{Critical, Unknown, Warning};
+        for (kind, severity, from, minimum, incident, label) in [
+            (
+                Kind::Escalated,
+                Critical,
+                Some(Warning),
+                Unknown,
+                &["resolve warning", "trigger critical"][..],
+                Some(&["warning ends", "critical stands"][..]),
+            ),
+            (
+                Kind::Lowered,
+                Warning,
+                Some(Critical),
+                Warning,
+                &["resolve critical", "trigger warning"],
+                Some(&["critical ends", "warning stands"]),
+            ),
+            (
+                Kind::Lowered,
+                Warning,
+                Some(Critical),
+                Critical,
+                &["resolve critical", "resolve warning"],
+                Some(&["critical ends", "warning ends"]),
+            ),
+            (
+                Kind::Resolved,
+                Warning,
+                Some(Critical),
+                Critical,
+                &["resolve critical", "resolve warning"],
+                Some(&["critical ends", "warning ends"]),
+            ),
+            (
+                Kind::Resolved,
+                Warning,
+                None,
+                Unknown,
+                &["resolve unknown", "resolve critical", "resolve warning"],
+                Some(&["unknown ends", "critical ends", "warning ends"]),
+            ),
+            (
+                Kind::Raised,
+                Warning,
+                Some(Critical),
+                Unknown,
+                &["resolve critical", "trigger warning"],
+                Some(&["critical ends", "warning stands"]),
+            ),
+            (
+                Kind::Silenced,
+                Warning,
+                None,
+                Unknown,
+                &["resolve warning"],
+                None,
+            ),
+            (
+                Kind::Acknowledged,
+                Warning,
+                None,
+                Unknown,
+                &["acknowledge warning"],
+                None,
+            ),
+            (
+                Kind::Test,
+                Warning,
+                None,
+                Critical,
+                &["trigger warning"],
+                Some(&["warning ends"]),
+            ),
+        ] {
+            let event = event(kind, severity, from);
+            assert_eq!(incidents(&event, minimum), incident, "{kind:?} {from:?}");
+            let expected = label.map(<[&str]>::to_vec);
+            let labels = labels(&event, minimum);
+            let labels: Option<Vec<&str>> = labels
+                .as_ref()
+                .map(|labels| labels.iter().map(String::as_str).collect());
+            assert_eq!(labels, expected, "{kind:?} {from:?}");
         }
-        let silenced = event(Kind::Silenced, Warning, None);
-        assert_eq!(sent(&silenced, NotifyFormat::Alertmanager, Warning), None);
-        let acknowledge = sent(&silenced, NotifyFormat::PagerDuty, Warning).unwrap();
-        assert_eq!(acknowledge["event_action"], "acknowledge");
-        assert!(acknowledge["payload"].is_null());
-        let resolved = event(Kind::Resolved, Warning, None);
-        let resolve = sent(&resolved, NotifyFormat::PagerDuty, Warning).unwrap();
-        assert_eq!(resolve["event_action"], "resolve");
-        let alerts = sent(&resolved, NotifyFormat::Alertmanager, Warning).unwrap();
-        assert_eq!(alerts[0]["endsAt"], json!(at(60)));
+    }
+
+    #[test]
+    fn a_key_that_pagerduty_would_refuse_is_shortened_and_stays_its_own() {
+        let key = |object: &str| AlertKey::parse(&format!("disk/db1/{object}")).unwrap();
+        let short = dedup_key(&key("/var"), Severity::Warning, "main");
+        assert_eq!(short, "xdb/main/disk/db1//var/warning");
+        let of = |last: &str| {
+            let long = format!("{}{last}", "ä".repeat(200));
+            dedup_key(&key(&long), Severity::Critical, "main")
+        };
+        assert!(of("a").len() <= DEDUP_KEY, "{}", of("a").len());
+        assert!(of("a").ends_with("/critical"));
+        assert_ne!(of("a"), of("b"));
+        assert_eq!(of("a"), of("a"));
     }
 }

@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use redis::cmd;
 
-use super::book::Book;
+use super::book::{Book, Reporter, queue_notices};
 use super::event::{Alert, Event, Kind};
+use super::receiver::Dispatch;
 use super::{Alerts, AlertsError};
 use crate::model::{AlertKey, AlertState, Notice, Scope, Severity};
 use crate::redis::{Keys, Redis};
@@ -24,10 +25,12 @@ impl Alerts {
         let now = Timestamp::now();
         self.store
             .write(move |writing| {
-                if writing.see_cluster_name(&alerts.reporter.cluster)? {
-                    raise_under_new_name(writing, &alerts, now)?;
+                let renamed = writing.see_cluster_name(&alerts.reporter.cluster)?;
+                let names = writing.former_cluster_names()?;
+                if let Some(former) = names.last().filter(|_| renamed) {
+                    raise_under_new_name(writing, &alerts, former, now)?;
                 }
-                writing.former_cluster_names()
+                Ok(names)
             })
             .await
     }
@@ -45,7 +48,7 @@ impl Alerts {
     ) -> Result<bool, AlertsError> {
         let mut old = self.clone();
         old.keys = Keys::new(former);
-        let reason = format!("the cluster is called {} now", self.reporter.cluster);
+        let reason = now_called(&self.reporter.cluster);
         let mut left = false;
         for (field, json) in old.shown(redis).await? {
             let Ok(key) = AlertKey::parse(&field) else {
@@ -109,13 +112,37 @@ impl Alerts {
     }
 }
 
-/// What waits for Redis was meant for the former name's consumers, where the alerts end.
+/// What waits for Redis was meant for the former name's consumers, where the alerts end. Receivers know an alert by the cluster's
+/// name: what waits for them keeps it, and what stands ends under it.
 fn raise_under_new_name(
     writing: &Writing<'_>,
     alerts: &Alerts,
+    former: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     writing.clear_outbox()?;
+    for waiting in writing.notices()? {
+        let dispatch = serde_json::from_str::<Dispatch>(&waiting.event).ok();
+        if let Some(dispatch) = dispatch.filter(|dispatch| dispatch.cluster.is_none()) {
+            let cluster = Some(former.to_owned());
+            let json = Dispatch {
+                cluster,
+                ..dispatch
+            }
+            .to_json();
+            writing.rewrite_notice(&waiting, &json)?;
+        }
+    }
+    let reason = now_called(&alerts.reporter.cluster);
+    let reporter = Reporter {
+        cluster: former.to_owned(),
+        ..alerts.reporter.clone()
+    };
+    for (key, state) in writing.alerts()? {
+        if state.raised_at.is_some() {
+            end_at_receivers(writing, &reporter, (&key, &state), &reason, now)?;
+        }
+    }
     let own = Scope::Node(alerts.reporter.hostname.clone());
     let mut book = Book::open(writing, &alerts.reporter, now);
     for (key, state) in writing.alerts()? {
@@ -127,4 +154,98 @@ fn raise_under_new_name(
         }
     }
     book.close().map(|_| ())
+}
+
+fn now_called(cluster: &str) -> String {
+    format!("the cluster is called {cluster} now")
+}
+
+/// Ends an alert at the receivers of `reporter` that know it, and nowhere else. Under its cluster's name.
+fn end_at_receivers(
+    writing: &Writing<'_>,
+    reporter: &Reporter,
+    (key, state): (&AlertKey, &AlertState),
+    reason: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let over = AlertState {
+        reason: reason.to_owned(),
+        ..state.clone()
+    };
+    let event = Event {
+        kind: Kind::Resolved,
+        at: now,
+        from: state.told_before(),
+        alert: Alert::new(key, &over, &reporter.hostname),
+    };
+    let dispatch = Dispatch {
+        cluster: Some(reporter.cluster.clone()),
+        event,
+    };
+    let json = dispatch.to_json();
+    queue_notices(writing, reporter, &dispatch.event, &json)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tempfile::TempDir;
+
+    use super::super::{Extent, Judged, Rules, Subscription};
+    use super::*;
+    use crate::model::{Finding, Verdict};
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn receivers_hear_the_end_under_the_former_name_and_what_waits_keeps_it() {
+        let directory = TempDir::new().unwrap();
+        let now = Timestamp::from_second(1_778_666_069).unwrap();
+        let store = Store::open(directory.path(), now).unwrap().store;
+        let named = |cluster| {
+            let subscriptions = vec![Subscription {
+                receiver: "pager".to_owned(),
+                minimum: Severity::Unknown,
+            }];
+            Alerts::new(store.clone(), cluster, "db1").with_rules(Rules {
+                subscriptions,
+                ..Rules::default()
+            })
+        };
+        let alerts = named("old");
+        assert_eq!(alerts.former_names().await.unwrap(), [""; 0]);
+        let judged = |scope| Judged {
+            finding: Finding::new("disk", scope, "", Verdict::Warning("full".to_owned())),
+            hold: Duration::ZERO,
+        };
+        let own = Scope::Node("db1".to_owned());
+        let both = vec![judged(own), judged(Scope::Cluster)];
+        alerts.record(both, Extent::Part, now).await.unwrap();
+
+        let alerts = named("new");
+        for _ in 0..2 {
+            assert_eq!(alerts.former_names().await.unwrap(), ["old"]);
+        }
+        let waiting = store.read(|reading| reading.notices()).await.unwrap();
+        let told: Vec<String> = waiting
+            .iter()
+            .map(|one| {
+                let dispatch: Dispatch = serde_json::from_str(&one.event).unwrap();
+                let (kind, key) = (dispatch.event.kind.word(), dispatch.event.alert.key());
+                let cluster = dispatch.cluster.unwrap_or_else(|| "new".to_owned());
+                assert_eq!(one.id, dispatch.event.id(&cluster));
+                format!("{cluster}: {kind} {key}")
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "old: raised disk/db1/",
+                "old: raised disk/cluster/",
+                "old: resolved disk/cluster/",
+                "old: resolved disk/db1/",
+                "new: raised disk/db1/",
+            ]
+        );
+    }
 }

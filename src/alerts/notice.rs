@@ -162,14 +162,14 @@ fn silenced_by(
         by: silence.author.clone(),
         comment: silence.comment.clone(),
         until: silence.expires_at,
+        severity: silence.severity,
     });
     // A node that has lost its store knows of a silence by its alert, before it has read the silences again.
     let unread = || {
         let known = state.notice.marks.silenced.clone()?;
         let is_known = situation.silences.iter().any(|one| one.id == known.id);
-        let told = state.notice.told.map(|told| told.severity);
-        let is_new = told.is_some_and(|told| state.severity > told);
-        (!is_known && !is_new && now < known.until).then_some(known)
+        let covered = state.severity <= known.severity;
+        (!is_known && covered && now < known.until).then_some(known)
     };
     found.or_else(unread)
 }

@@ -219,6 +219,20 @@ fn a_silence_that_is_known_by_its_alert_alone_hides_it_until_its_end() {
     assert_eq!(story.told, [""; 0]);
     story.stands(1000, Severity::Warning);
     assert_eq!(story.told, ["1000 raised"]);
+
+    // Neither does it hide a worse severity, whether or not the alert was told before.
+    for told_before in [false, true] {
+        let all = [silence("a", Severity::Warning, 0, 1000)];
+        let mut story = Story::new(if told_before { &[] } else { &all });
+        story.stands(0, Severity::Warning);
+        story.silences = all.to_vec();
+        story.stands(1, Severity::Warning);
+        story.silences.clear();
+        story.stands(2, Severity::Warning);
+        story.told.clear();
+        story.stands(3, Severity::Critical);
+        assert_eq!(story.told, ["3 raised"], "{told_before}");
+    }
 }
 
 #[test]

@@ -233,7 +233,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{Finding, Verdict};
+    use crate::model::{Finding, Severity, Silence, Silenced, Verdict};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_778_666_069 + second).unwrap()
@@ -307,5 +307,57 @@ mod tests {
         assert_eq!(record(only_a(), Extent::Whole, 125).await, [""; 0]);
         let kept = alerts.store.read(|reading| reading.alerts()).await.unwrap();
         assert_eq!(kept.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_changes_while_it_is_hidden_ends_by_the_severity_that_was_told() {
+        let directory = TempDir::new().unwrap();
+        let alerts = alerts(&directory);
+        let record = async |second, object, verdict| {
+            let judged = Judged {
+                hold: Duration::ZERO,
+                ..judged(object, verdict)
+            };
+            let recorded = alerts.record(vec![judged], Extent::Part, at(second)).await;
+            of_kind(&recorded.unwrap())
+        };
+        let critical = || Verdict::Critical("is very old".to_owned());
+        for object in ["a", "b"] {
+            let told = record(0, object, old()).await;
+            assert_eq!(told, ["raised Warning from None"]);
+        }
+        let silence = Silence {
+            v: Silence::VERSION,
+            id: "a1".to_owned(),
+            of: Silenced::Silence {
+                pattern: "age".to_owned(),
+            },
+            severity: Severity::Critical,
+            author: "eve".to_owned(),
+            comment: String::new(),
+            created_at: at(1),
+            expires_at: at(100),
+            ended: None,
+        };
+        alerts.keep_silence(silence).await.unwrap();
+        let told = of_kind(&alerts.notify(at(1)).await.unwrap());
+        assert_eq!(told, ["silenced Warning from None"; 2]);
+        for object in ["a", "b"] {
+            assert_eq!(record(2, object, critical()).await, [""; 0]);
+        }
+        let told = record(3, "a", Verdict::Ok).await;
+        assert_eq!(told, ["resolved Critical from Some(Warning)"]);
+        let told = of_kind(&alerts.notify(at(100)).await.unwrap());
+        assert_eq!(told, ["raised Critical from Some(Warning)"]);
+        let told = record(101, "b", Verdict::Ok).await;
+        assert_eq!(told, ["resolved Critical from None"]);
+    }
+
+    fn of_kind(events: &[Event]) -> Vec<String> {
+        let told = |event: &Event| {
+            let (kind, severity) = (event.kind.word(), event.alert.severity);
+            format!("{kind} {severity:?} from {:?}", event.from)
+        };
+        events.iter().map(told).collect()
     }
 }

@@ -37,13 +37,15 @@ pub const DELIVERY: &str = "alert-delivery";
 impl Subscription {
     /// Whether the receiver gets `event`.
     ///
-    /// It also gets the event of an alert that falls below its minimum, which would else stand there for ever; never that it
-    /// cannot be reached itself.
+    /// It also gets the event of an alert that falls below its minimum, which would else stand there for ever; the end of one
+    /// that it knows, whatever that has become meanwhile; never that it cannot be reached itself.
     pub(super) fn wants(&self, event: &Event) -> bool {
         let alert = &event.alert;
-        let worst = event
-            .from
-            .map_or(alert.severity, |from| from.max(alert.severity));
+        let known = event.from.unwrap_or(alert.severity);
+        let worst = match event.kind {
+            Kind::Resolved | Kind::Silenced => known,
+            _ => known.max(alert.severity),
+        };
         let is_its_own = alert.check == DELIVERY && alert.object == self.receiver;
         !alert.hidden && event.kind != Kind::Test && worst >= self.minimum && !is_its_own
     }

@@ -12,7 +12,7 @@ use crate::cluster::{
 };
 use crate::jobs::base_backup;
 use crate::log;
-use crate::model::{Finding, Scope, Verdict};
+use crate::model::{AlertKey, Finding, Scope, Verdict};
 use crate::runner::{JUDGED_BY_LOOK, Node, alerts};
 
 /// Whether this node judges what concerns the cluster as a whole; `None` before the others were asked.
@@ -52,6 +52,7 @@ pub(super) async fn judge(node: &Node, known: &watch::Sender<Knowledge>) {
         record(node, outages, now).await;
         let receivers = outages::judge_receivers(node, now);
         record_to(node, receivers, Extent::Part, now).await;
+        end_former_receivers(node).await;
         match node.alerts.notify(now).await {
             Ok(events) if events.is_empty() => {}
             Ok(_) => alerts::deliver(node).await,
@@ -75,6 +76,21 @@ pub(super) async fn judge(node: &Node, known: &watch::Sender<Knowledge>) {
                 tracing::error!("alerts cannot be forgotten: {}", log::chain(&error));
             }
         }
+    }
+}
+
+/// Ends the alerts about receivers that are not configured any more: nothing judges them.
+async fn end_former_receivers(node: &Node) {
+    let standing = node.tools.known.borrow().alerts.clone();
+    let is_former = |key: &AlertKey| {
+        let is_own = key.scope == Scope::Node(node.hostname().to_owned());
+        is_own && outages::is_of_former_receiver(&node.tools.loaded, key)
+    };
+    let keys = standing.iter().map(|alert| AlertKey::parse(&alert.key));
+    let former: Vec<AlertKey> = keys.filter_map(Result::ok).filter(is_former).collect();
+    if !former.is_empty() {
+        let which = move |key: &AlertKey| former.contains(key);
+        alerts::resolve(node, which, "no such receiver is configured any more").await;
     }
 }
 

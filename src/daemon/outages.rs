@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::{sleep, timeout};
 
 use crate::alerts::{DELIVERY, Judged};
 use crate::cluster::{Standing, View};
+use crate::config::{HEARTBEAT, Loaded};
 use crate::log;
 use crate::model::{AlertKey, Finding, Scope, Verdict};
-use crate::runner::{Attempt, Node};
+use crate::runner::{Attempt, LeftOut, Node, has_heartbeat};
 use crate::store::Fault;
 
 /// Between two looks at S3 while it answers, and while it does not.
@@ -78,26 +79,61 @@ pub(super) fn judge(node: &Node, standing: &[Standing], now: Timestamp) -> Vec<J
         .collect()
 }
 
+/// An event that a receiver refused is shown for so long.
+const SHOWN: SignedDuration = SignedDuration::from_hours(1);
+
 /// Each receiver that was tried. One that was not stands as it was before a restart.
 pub(super) fn judge_receivers(node: &Node, now: Timestamp) -> Vec<Judged> {
-    let scope = Scope::Node(node.hostname().to_owned());
     let tried = node.outages.receivers.last().into_iter();
-    let judged = tried.map(|(name, last)| {
-        let verdict = match last {
-            Attempt::Missing | Attempt::Answered => Verdict::Ok,
-            Attempt::Failed(since, reason) => {
-                let since = since.min(now).strftime("%F %T UTC");
-                Verdict::Warning(format!("{name} is not told since {since}: {reason}"))
-            }
-        };
-        let mut finding = Finding::new(DELIVERY, scope.clone(), name, verdict);
+    let judged = tried.map(|(name, last, left_out)| {
+        let (verdict, hold) = judge_receiver(&name, &last, left_out.as_ref(), now);
+        let scope = Scope::Node(node.hostname().to_owned());
+        let mut finding = Finding::new(DELIVERY, scope, name, verdict);
         finding.runbook = Some(format!("runbooks/{DELIVERY}.md"));
-        Judged {
-            finding,
-            hold: Duration::from_secs(30),
-        }
+        Judged { finding, hold }
     });
     judged.collect()
+}
+
+fn judge_receiver(
+    name: &str,
+    last: &Attempt,
+    left_out: Option<&LeftOut>,
+    now: Timestamp,
+) -> (Verdict, Duration) {
+    let hold = Duration::from_secs(30);
+    let time = |at: Timestamp| at.min(now).strftime("%F %T UTC");
+    if let Attempt::Failed(since, reason) = last {
+        let since = time(*since);
+        let what = match name.strip_prefix(HEARTBEAT) {
+            Some(job) => {
+                format!("the call of the heartbeat URL of {job} has failed since {since}: {reason}")
+            }
+            None => format!("{name} has received no events since {since}: {reason}"),
+        };
+        return (Verdict::Warning(what), hold);
+    }
+    let recent = left_out.filter(|left_out| now.duration_since(left_out.at) < SHOWN);
+    match recent {
+        Some(left_out) => {
+            let (at, event) = (time(left_out.at), &left_out.event);
+            let reason = format!("{name} refused an event at {at}, which is lost to it: {event}");
+            (Verdict::Warning(reason), Duration::ZERO)
+        }
+        None => (Verdict::Ok, hold),
+    }
+}
+
+/// Whether an alert on the receivers is about one that is not configured any more. One whose section has a mistake is not gone.
+pub(super) fn is_of_former_receiver(loaded: &Loaded, key: &AlertKey) -> bool {
+    let config = &loaded.config;
+    let mut receivers = config.notify.iter().map(|notify| notify.name.as_str());
+    let is_known = receivers.any(|name| name == key.object)
+        || key
+            .object
+            .strip_prefix(HEARTBEAT)
+            .is_some_and(|job| has_heartbeat(&config.heartbeat, job));
+    key.check == DELIVERY && loaded.faults.is_empty() && !is_known
 }
 
 /// A check with its verdict, and for how many seconds it must last.
@@ -174,6 +210,7 @@ fn judge_redis(last: &Attempt, standing: Timestamp) -> Option<Judgement> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{ConfigFile, Sources, load_to_serve};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -196,6 +233,88 @@ mod tests {
         }
         let answered = judge_s3(&Attempt::Answered, Role::Leads, at(90)).unwrap();
         assert_eq!(answered.1, Verdict::Ok);
+    }
+
+    #[test]
+    fn a_receiver_that_fails_and_an_event_that_it_refused_are_said_in_words() {
+        let failed = Attempt::Failed(at(60), "refused".to_owned());
+        let lost = LeftOut {
+            at: at(60),
+            event: "raised disk/db1/: answered 422".to_owned(),
+        };
+        let hour = 3600;
+        for (name, last, left_out, now, expected, hold) in [
+            ("pager", &Attempt::Answered, None, 70, None, 30),
+            (
+                "pager",
+                &failed,
+                Some(&lost),
+                70,
+                Some("pager has received no events since 1970-01-01 00:01:00 UTC: refused"),
+                30,
+            ),
+            (
+                "heartbeat-dump",
+                &failed,
+                None,
+                70,
+                Some(
+                    "the call of the heartbeat URL of dump has failed since 1970-01-01 00:01:00 UTC: refused",
+                ),
+                30,
+            ),
+            (
+                "pager",
+                &Attempt::Answered,
+                Some(&lost),
+                70,
+                Some(
+                    "pager refused an event at 1970-01-01 00:01:00 UTC, which is lost to it: raised disk/db1/: answered 422",
+                ),
+                0,
+            ),
+            (
+                "pager",
+                &Attempt::Answered,
+                Some(&lost),
+                60 + hour,
+                None,
+                30,
+            ),
+        ] {
+            let (verdict, held) = judge_receiver(name, last, left_out, at(now));
+            assert_eq!(verdict.reason(), expected);
+            assert_eq!(held.as_secs(), hold, "{expected:?}");
+        }
+    }
+
+    #[test]
+    fn the_alert_of_a_receiver_ends_only_where_it_is_gone_from_a_configuration_without_mistakes() {
+        const KEPT: &str = "[[notify]]\nname = \"chat\"\nformat = \"json\"\nurl = \"/etc/xdb/chat.url\"\n\
+                            [heartbeat]\ndump = \"/etc/xdb/dump.url\"\n";
+        const MISTAKE: &str = "[[notify]]\nname = \"pager\"\nformat = \"jsn\"\n";
+        for (more, key, ends) in [
+            ("", "alert-delivery/db1/chat", false),
+            ("", "alert-delivery/db1/heartbeat-dump", false),
+            ("", "alert-delivery/db1/pager", true),
+            ("", "alert-delivery/db1/heartbeat-prune", true),
+            ("", "redis/db1/", false),
+            (MISTAKE, "alert-delivery/db1/pager", false),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("xdb.toml");
+            std::fs::write(&file, format!("{more}{KEPT}")).unwrap();
+            let sources = Sources {
+                file: ConfigFile::Default(file),
+                environment_file: directory.path().join("environment"),
+                process: Default::default(),
+                flags: Vec::new(),
+            };
+            let loaded = load_to_serve(&sources).unwrap();
+            let key = AlertKey::parse(key).unwrap();
+            let found = is_of_former_receiver(&loaded, &key);
+            assert_eq!(found, ends, "{key} {:?}", loaded.faults);
+        }
     }
 
     #[test]

@@ -100,6 +100,14 @@ pub struct AlertState {
     pub notice: Notice,
 }
 
+impl AlertState {
+    /// The severity that consumers know, where the alert has another one now.
+    pub fn told_before(&self) -> Option<Severity> {
+        let told = self.notice.told.map(|told| told.severity);
+        told.filter(|told| *told != self.severity)
+    }
+}
+
 /// What the consumers of alerts were told of one, and why they are not told more. As JSON in the state store.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
@@ -144,6 +152,13 @@ pub struct SilencedBy {
     pub by: String,
     pub comment: String,
     pub until: Timestamp,
+    /// The worst severity that it hides. An older xdb did not say: then it hides no more than a check that could not be made.
+    #[serde(default = "least")]
+    pub severity: Severity,
+}
+
+fn least() -> Severity {
+    Severity::Unknown
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::time::sleep;
 
 use super::Node;
-use crate::config::{Endpoint, Heartbeat};
+use crate::config::{Endpoint, HEARTBEAT, Heartbeat};
 use crate::jobs::Job;
 use crate::log;
 use crate::webhook::{self, Call};
@@ -21,11 +21,16 @@ const PAUSES: [Duration; 3] = [
 
 /// As the check `alert-delivery` names it.
 fn name_of(job: &Job) -> String {
-    format!("heartbeat-{}", job.name)
+    format!("{HEARTBEAT}{}", job.name)
 }
 
-fn url_of<'a>(settings: &'a Heartbeat, job: &Job) -> Option<&'a Endpoint> {
-    let url = match job.name {
+/// Whether the job of this name has a URL.
+pub(crate) fn has_heartbeat(settings: &Heartbeat, job: &str) -> bool {
+    url_of(settings, job).is_some()
+}
+
+fn url_of<'a>(settings: &'a Heartbeat, job: &str) -> Option<&'a Endpoint> {
+    let url = match job {
         "base-backup" => &settings.base_backup,
         "dump" => &settings.dump,
         "restore-test" => &settings.restore_test,
@@ -39,7 +44,7 @@ fn url_of<'a>(settings: &'a Heartbeat, job: &Job) -> Option<&'a Endpoint> {
 
 /// Calls the URL of `job` once; its success does not depend on it.
 pub(super) async fn beat(node: Arc<Node>, job: &'static Job) {
-    let Some(url) = url_of(&node.tools.loaded.config.heartbeat, job) else {
+    let Some(url) = url_of(&node.tools.loaded.config.heartbeat, job.name) else {
         return;
     };
     let mut failure = None;
@@ -55,7 +60,10 @@ pub(super) async fn beat(node: Arc<Node>, job: &'static Job) {
     }
     let reason = failure.map(|error| format!("{}; HINT: {}", log::chain(&error), error.hint()));
     if let Some(reason) = &reason {
-        tracing::warn!(job = job.name, "its heartbeat URL was not called: {reason}");
+        tracing::warn!(
+            job = job.name,
+            "the call of its heartbeat URL failed: {reason}"
+        );
     }
     let receivers = &node.outages.receivers;
     receivers.noted(&name_of(job), reason, Timestamp::now());
@@ -79,7 +87,7 @@ mod tests {
         };
         for job in JOBS {
             assert_eq!(
-                url_of(&settings, job).is_some(),
+                url_of(&settings, job.name).is_some(),
                 job.is_cluster_wide,
                 "{}",
                 job.name

@@ -1,7 +1,7 @@
 //! Whether the services beside this node answered last, and which findings are but symptoms of one that does not.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
@@ -64,19 +64,46 @@ pub(crate) struct Outages {
 
 /// The receivers of alerts beside Redis, and heartbeat URLs, by name; each is there once it was tried.
 #[derive(Debug, Default)]
-pub(crate) struct ReceiverOutages(Mutex<BTreeMap<String, Outage>>);
+pub(crate) struct ReceiverOutages(Mutex<BTreeMap<String, ReceiverOutage>>);
+
+#[derive(Debug, Default)]
+struct ReceiverOutage {
+    outage: Outage,
+    left_out: Option<LeftOut>,
+}
+
+/// The last event that a receiver will never get.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LeftOut {
+    pub at: Timestamp,
+    /// Which one, and why.
+    pub event: String,
+}
 
 impl ReceiverOutages {
     /// As [`Outage::noted`].
     pub(crate) fn noted(&self, name: &str, failure: Option<String>, now: Timestamp) -> bool {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(name.to_owned()).or_default().noted(failure, now)
+        let mut all = self.all();
+        let of = all.entry(name.to_owned()).or_default();
+        of.outage.noted(failure, now)
     }
 
-    pub(crate) fn last(&self) -> Vec<(String, Attempt)> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = |(name, outage): (&String, &Outage)| (name.clone(), outage.last());
-        all.iter().map(last).collect()
+    /// Notes that `event` was left out.
+    pub(crate) fn left_out(&self, name: &str, event: String, now: Timestamp) {
+        let mut all = self.all();
+        let of = all.entry(name.to_owned()).or_default();
+        of.left_out = Some(LeftOut { at: now, event });
+    }
+
+    pub(crate) fn last(&self) -> Vec<(String, Attempt, Option<LeftOut>)> {
+        let last = |(name, of): (&String, &ReceiverOutage)| {
+            (name.clone(), of.outage.last(), of.left_out.clone())
+        };
+        self.all().iter().map(last).collect()
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, ReceiverOutage>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

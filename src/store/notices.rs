@@ -39,6 +39,30 @@ impl Reading<'_> {
         select().map_err(query("read the notices of"))
     }
 
+    /// Whether one of those that wait for the same receiver behind `waiting` is so by its JSON.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn any_notice_after(
+        &self,
+        waiting: &Waiting,
+        is_so: impl Fn(&str) -> bool,
+    ) -> Result<bool, StoreError> {
+        let look = || {
+            let mut statement = self.0.prepare(
+                "SELECT event FROM notices WHERE receiver = ?1 AND seq > ?2 ORDER BY seq",
+            )?;
+            let mut rows = statement.query((&waiting.receiver, waiting.seq))?;
+            while let Some(row) = rows.next()? {
+                if is_so(&row.get::<_, String>(0)?) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        look().map_err(query("read the notices of"))
+    }
+
     /// Every event that waits for any receiver, oldest first.
     ///
     /// # Errors
@@ -86,6 +110,30 @@ impl Writing<'_> {
             [&waiting.receiver, &waiting.id],
         );
         removed.map(|_| ()).map_err(query("take a notice out of"))
+    }
+
+    /// Takes the event with this JSON from all receivers: another node has reported it.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn drop_notices(&self, event: &str) -> Result<(), StoreError> {
+        let removed = self
+            .0
+            .0
+            .execute("DELETE FROM notices WHERE event = ?1", [event]);
+        removed.map(|_| ()).map_err(query("take a notice out of"))
+    }
+
+    /// Replaces the JSON of `waiting`.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn rewrite_notice(&self, waiting: &Waiting, event: &str) -> Result<(), StoreError> {
+        let written = self.0.0.execute(
+            "UPDATE notices SET event = ?2 WHERE seq = ?1",
+            (waiting.seq, event),
+        );
+        written.map(|_| ()).map_err(query("rewrite a notice in"))
     }
 
     /// Forgets what waits for receivers that are not among `receivers` any more.

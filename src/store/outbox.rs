@@ -49,6 +49,16 @@ impl Reading<'_> {
         Ok(count.unsigned_abs())
     }
 
+    /// Whether an event with this JSON waits.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn is_queued(&self, event: &str) -> Result<bool, StoreError> {
+        let select = "SELECT EXISTS (SELECT 1 FROM outbox WHERE event = ?1)";
+        let found = self.0.query_row(select, [event], |row| row.get(0));
+        found.map_err(query("read the outbox of"))
+    }
+
     /// Every event that waits, oldest first.
     ///
     /// # Errors

@@ -2,19 +2,20 @@
 //!
 //! It never follows a redirect, never reads more of an answer than its status, and shows no URL: only scheme, host and port.
 
+mod files;
 mod tls;
 
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -23,10 +24,10 @@ use url::Url;
 
 use crate::config::Endpoint;
 
+pub(crate) use files::secret_in;
+
 /// For one request, connecting included.
 const LIMIT: Duration = Duration::from_secs(10);
-/// No URL and no token is longer.
-const LARGEST: u64 = 8 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum WebhookError {
@@ -67,9 +68,20 @@ pub enum WebhookError {
 impl WebhookError {
     /// Whether the server has judged the content of the request: the same request will never do.
     pub fn is_final(&self) -> bool {
+        matches!(self.status(), Some(413 | 422))
+    }
+
+    /// Whether the server refuses the request itself, and not its sender, its path or its time.
+    pub fn is_refusal(&self) -> bool {
+        const OF_OTHERS: [u16; 9] = [401, 403, 404, 405, 407, 408, 410, 425, 429];
+        let status = self.status().filter(|status| (400..500).contains(status));
+        status.is_some_and(|status| !OF_OTHERS.contains(&status))
+    }
+
+    fn status(&self) -> Option<u16> {
         match self {
-            Self::Refused { status, .. } => matches!(status.as_u16(), 400 | 413 | 422),
-            _ => false,
+            Self::Refused { status, .. } => Some(status.as_u16()),
+            _ => None,
         }
     }
 
@@ -83,25 +95,27 @@ impl WebhookError {
     /// What the operator can do.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::File { .. } => "name a file that the database's user may read",
-            Self::Exposed { .. } => "chown root:postgres and chmod 0640 that file",
+            Self::File { .. } => {
+                "name a regular file that the account postgres can read (chown root:postgres, chmod 0640)"
+            }
+            Self::Exposed { .. } => "chown root:postgres and chmod 0640 this file",
             Self::Content { .. } => {
-                "write one line into that file: nothing but the URL or the token"
+                "write the URL or the token into this file, on one line, and nothing else"
             }
             Self::Connect { .. } | Self::Silent { .. } => {
-                "does the server run there, and does a security group or a route stand in the way?"
+                "check that the server runs, and that no security group or route blocks this node"
             }
             Self::Tls { .. } => {
-                "ca_cert_file names the CA of the server's certificate, which must hold the host name in the URL"
+                "set ca_cert_file to the CA of the server's certificate; the certificate must name the host of the URL"
             }
-            Self::Protocol { .. } => "does the URL's port belong to a web server?",
+            Self::Protocol { .. } => "check the port of the URL: no web server answers there",
             Self::Refused { status, .. } => match status.as_u16() {
-                300..400 => "the server has moved: write its new URL",
-                401 | 403 => "check the token, or the secret in the URL",
+                300..400 => "xdb does not follow redirects: write the new URL",
+                401 | 403 | 407 => "check the token, or the secret in the URL",
                 404 | 405 | 410 => "check the path of the URL",
-                400 | 413 | 422 => "check format: the server does not take such a request",
-                429 => "the server asks for fewer requests; xdb waits",
-                _ => "see the server's own log",
+                408 | 425 | 429 => "the receiver limits requests: xdb waits and tries again",
+                400..500 => "check format and token_file: the receiver does not accept the request",
+                _ => "read the log of the receiver",
             },
         }
     }
@@ -124,7 +138,7 @@ pub(crate) struct Call<'a> {
 /// # Errors
 /// Without an answer, or with one that is no success.
 pub(crate) async fn call(endpoint: &Endpoint, call: &Call<'_>) -> Result<(), WebhookError> {
-    let mut url = url_of(endpoint)?;
+    let mut url = url_of(endpoint).await?;
     if !url.path().ends_with(call.path) {
         let path = format!("{}{}", url.path().trim_end_matches('/'), call.path);
         url.set_path(&path);
@@ -146,39 +160,10 @@ pub(crate) async fn call(endpoint: &Endpoint, call: &Call<'_>) -> Result<(), Web
     })
 }
 
-/// The one line of a file that holds a secret.
-///
-/// # Errors
-/// When it cannot be read, every user may read it, or it holds no line.
-pub(crate) fn secret_in(path: &Path) -> Result<SecretString, WebhookError> {
-    let failed = |source| WebhookError::File {
-        path: path.to_owned(),
-        source,
-    };
-    let file = File::open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    if metadata.permissions().mode() & 0o007 != 0 {
-        let path = path.to_owned();
-        return Err(WebhookError::Exposed { path });
-    }
-    let mut text = String::new();
-    file.take(LARGEST)
-        .read_to_string(&mut text)
-        .map_err(failed)?;
-    let line = text.trim();
-    if line.is_empty() || !line.is_ascii() || line.contains(char::is_control) {
-        return Err(WebhookError::Content {
-            path: path.to_owned(),
-            expected: "secret on one line",
-        });
-    }
-    Ok(line.into())
-}
-
-fn url_of(endpoint: &Endpoint) -> Result<Url, WebhookError> {
+async fn url_of(endpoint: &Endpoint) -> Result<Url, WebhookError> {
     let (text, path) = match endpoint {
         Endpoint::Url(url) => (url.clone(), Path::new("xdb.toml")),
-        Endpoint::File(path) => (secret_in(path)?, path.as_path()),
+        Endpoint::File(path) => (secret_in(path).await?, path.as_path()),
     };
     let url = Url::parse(text.expose_secret()).ok();
     let is_http = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
@@ -186,6 +171,18 @@ fn url_of(endpoint: &Endpoint) -> Result<Url, WebhookError> {
         path: path.to_owned(),
         expected: "URL that begins with http:// or https://",
     })
+}
+
+/// The value of the header for the user and the password in the URL.
+fn login(url: &Url) -> Option<String> {
+    let (user, password) = (url.username(), url.password().unwrap_or_default());
+    if user.is_empty() && password.is_empty() {
+        return None;
+    }
+    let mut login: Vec<u8> = percent_decode_str(user).collect();
+    login.push(b':');
+    login.extend(percent_decode_str(password));
+    Some(format!("Basic {}", STANDARD.encode(login)))
 }
 
 /// What messages show of a URL.
@@ -272,8 +269,12 @@ fn request(url: &Url, call: &Call<'_>) -> Result<Request<Full<Bytes>>, hyper::ht
     if call.json.is_some() {
         request = request.header(CONTENT_TYPE, "application/json");
     }
-    if let Some(token) = call.token {
-        request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose_secret()));
+    let authorization = match call.token {
+        Some(token) => Some(format!("Bearer {}", token.expose_secret())),
+        None => login(url),
+    };
+    if let Some(authorization) = authorization {
+        request = request.header(AUTHORIZATION, authorization);
     }
     if let Some(id) = call.id {
         request = request.header(ID, id);
@@ -306,25 +307,63 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_one_line_of_a_file_that_not_everybody_may_read() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("secret");
-        let write = |text: &str, mode| {
-            std::fs::write(&path, text).unwrap();
-            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
-            secret_in(&path)
-        };
-        assert_eq!(write(" hush\n", 0o640).unwrap().expose_secret(), "hush");
-        assert!(matches!(
-            write("hush", 0o644),
-            Err(WebhookError::Exposed { .. })
-        ));
-        for text in ["", "\n", "hush\nhush"] {
-            let error = write(text, 0o600).unwrap_err();
-            assert!(matches!(error, WebhookError::Content { .. }), "{text:?}");
-            assert!(!error.to_string().contains("hush"));
+    fn a_login_in_the_url_is_sent_as_basic_authentication_and_a_token_goes_before_it() {
+        let token = SecretString::from("t0ken");
+        for (url, token, expected) in [
+            ("http://hooks.example/x", None, None),
+            // user:p@ss
+            (
+                "http://user:p%40ss@hooks.example/x",
+                None,
+                Some("Basic dXNlcjpwQHNz"),
+            ),
+            ("http://user@hooks.example/x", None, Some("Basic dXNlcjo=")),
+            (
+                "http://user:hush@hooks.example/x",
+                Some(&token),
+                Some("Bearer t0ken"),
+            ),
+        ] {
+            let url = Url::parse(url).unwrap();
+            assert_eq!(server_of(&url), "http://hooks.example:80");
+            let call = Call {
+                token,
+                ..Call::default()
+            };
+            let request = request(&url, &call).unwrap();
+            let headers = request.headers();
+            let sent = headers.get(AUTHORIZATION).map(|it| it.to_str().unwrap());
+            assert_eq!(sent, expected, "{url}");
+            assert_eq!(request.uri(), "/x");
+            assert_eq!(headers[HOST], "hooks.example");
         }
-        std::fs::remove_file(&path).unwrap();
-        assert!(matches!(secret_in(&path), Err(WebhookError::File { .. })));
+    }
+
+    #[test]
+    fn a_refusal_is_of_the_request_only_where_nothing_else_is_its_reason() {
+        for (status, refusal, is_final) in [
+            (400, true, false),
+            (413, true, true),
+            (415, true, false),
+            (422, true, true),
+            (401, false, false),
+            (403, false, false),
+            (404, false, false),
+            (410, false, false),
+            (429, false, false),
+            (301, false, false),
+            (500, false, false),
+        ] {
+            let error = WebhookError::Refused {
+                server: "http://hooks.example:80".to_owned(),
+                status: StatusCode::from_u16(status).unwrap(),
+                retry_after: None,
+            };
+            assert_eq!(
+                (error.is_refusal(), error.is_final()),
+                (refusal, is_final),
+                "{status}"
+            );
+        }
     }
 }

@@ -43,6 +43,7 @@ fn a_connection_lost_while_idle_fails_no_command_and_a_redis_that_hangs_only_for
     assert!(error.hint().contains("REDIS_PASSWORD"), "{error}");
     assert!(!format!("{error} {error:?} {wrong:?}").contains("hunter2"));
     assert!(matches!(error, RedisError::Connect { .. }), "{error:?}");
+    super::receivers::verify_tls(&bench);
 }
 
 #[test]

@@ -10,8 +10,10 @@ use xdb::model::{Scope, Verdict};
 use xdb::redis::RedisError;
 use xdb::store::Reader;
 
+use super::receivers::{confirmed, receiver, send_to};
 use super::{ACTIVE, Bench, EVENTS, critical, db1, warning};
 use crate::harness::{Service, eventually};
+
 #[test]
 fn an_alert_comes_and_goes_in_hash_stream_and_channel() {
     let (bench, directory) = (Bench::start(), TempDir::new().unwrap());
@@ -73,9 +75,13 @@ fn an_alert_comes_and_goes_in_hash_stream_and_channel() {
 #[test]
 fn events_wait_for_a_redis_that_is_away_and_arrive_once_and_in_order() {
     let (bench, directory) = (Bench::start(), TempDir::new().unwrap());
-    let node = bench.node("db1", directory.path());
+    let (web, to, rules) = receiver();
+    let node = bench.node_with("db1", directory.path(), rules);
     bench.record(&node, &[("first", db1(), critical())]);
+    // A receiver hears of it once Redis has taken it.
+    assert_eq!(send_to(&bench, &node, &to, 9), 0);
     assert_eq!(bench.deliver(&node).unwrap(), 1);
+    assert_eq!(send_to(&bench, &node, &to, 0), 1);
 
     bench.lab.service("redis", Service::Down);
     bench.record(
@@ -86,6 +92,9 @@ fn events_wait_for_a_redis_that_is_away_and_arrive_once_and_in_order() {
     let error = bench.deliver(&node).unwrap_err();
     assert!(matches!(error, AlertsError::Redis(_)), "{error:?}");
     assert_eq!(bench.queued(&node), 3);
+    // Without Redis it waits for a while, and no longer.
+    assert_eq!(send_to(&bench, &node, &to, 9), 0);
+    assert_eq!(send_to(&bench, &node, &to, 10), 3);
 
     bench.lab.service("redis", Service::Up);
     let delivered = eventually("Redis takes events again", Duration::from_secs(20), || {
@@ -93,6 +102,11 @@ fn events_wait_for_a_redis_that_is_away_and_arrive_once_and_in_order() {
     });
     assert_eq!(delivered, 3);
     assert_eq!((bench.deliver(&node).unwrap(), bench.queued(&node)), (0, 0));
+    assert_eq!(send_to(&bench, &node, &to, 3600), 0);
+    assert_eq!(
+        confirmed(&web),
+        ["raised first", "raised lag", "raised disk", "resolved lag"]
+    );
     assert_eq!(
         bench.events(),
         [
@@ -114,7 +128,8 @@ fn events_wait_for_a_redis_that_is_away_and_arrive_once_and_in_order() {
 #[test]
 fn a_process_killed_between_delivery_and_its_note_tells_nothing_twice() {
     let (bench, directory) = (Bench::start(), TempDir::new().unwrap());
-    let node = bench.node("db1", directory.path());
+    let (web, to, rules) = receiver();
+    let node = bench.node_with("db1", directory.path(), rules.clone());
     bench.record(&node, &[("disk", db1(), warning())]);
     assert_eq!(bench.deliver(&node).unwrap(), 1);
     bench.record(&node, &[("lag", db1(), critical())]);
@@ -132,9 +147,12 @@ fn a_process_killed_between_delivery_and_its_note_tells_nothing_twice() {
         1,
         "it still waits there"
     );
-    let again = bench.node("db1", left.path());
+    let again = bench.node_with("db1", left.path(), rules);
     assert_eq!(bench.deliver(&again).unwrap(), 0);
     assert_eq!(bench.queued(&again), 0);
+    // Its receivers were not told before the process died: they must be.
+    assert_eq!(send_to(&bench, &again, &to, 0), 2);
+    assert_eq!(confirmed(&web), ["raised disk", "raised lag"]);
     assert_eq!(bench.record(&again, &[("lag", db1(), critical())]), []);
     bench.record(&again, &[("lag", db1(), Verdict::Ok)]);
     assert_eq!(bench.deliver(&again).unwrap(), 1);

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use redis::{Commands, Connection, cmd};
 use serde_json::Value;
 use tokio::runtime::Runtime;
-use xdb::alerts::{Alerts, AlertsError, Event, Extent, Judged};
+use xdb::alerts::{Alerts, AlertsError, Event, Extent, Judged, Rules};
 use xdb::model::{AlertKey, Finding, Scope, Verdict};
 use xdb::redis::Redis;
 use xdb::store::Store;
@@ -62,9 +62,13 @@ impl Bench {
     }
 
     fn node(&self, hostname: &'static str, directory: &Path) -> Node {
+        self.node_with(hostname, directory, Rules::default())
+    }
+
+    fn node_with(&self, hostname: &'static str, directory: &Path, rules: Rules) -> Node {
         let store = Store::open(directory, now()).unwrap().store;
         Node {
-            alerts: Alerts::new(store.clone(), "main", hostname),
+            alerts: Alerts::new(store.clone(), "main", hostname).with_rules(rules),
             store,
             redis: self.redis("lab-password"),
             hostname,

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use xdb::model::{AlertKey, Ended, Scope, Severity, Silence, Silenced, Verdict};
 
+use super::receivers::{confirmed, receiver, send_to};
 use super::{ACTIVE, Bench, Node, critical, db1, now, warning};
 
 const SILENCES: &str = "xdb:main:silences";
@@ -254,10 +255,12 @@ fn an_acknowledged_alert_is_told_once_and_its_mark_goes_with_it() {
 fn two_nodes_that_raise_the_same_at_once_tell_it_once() {
     let bench = Bench::start();
     let (first, second) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (web, to, rules) = receiver();
     let (db1_node, db2_node) = (
-        bench.node("db1", first.path()),
-        bench.node("db2", second.path()),
+        bench.node_with("db1", first.path(), rules.clone()),
+        bench.node_with("db2", second.path(), rules),
     );
+    let send = |node: &Node| send_to(&bench, node, &to, 0);
     // Both speak for the cluster for a moment.
     for node in [&db1_node, &db2_node] {
         assert_eq!(
@@ -267,17 +270,22 @@ fn two_nodes_that_raise_the_same_at_once_tell_it_once() {
             1
         );
     }
+    assert_eq!((send(&db1_node), send(&db2_node)), (0, 0));
     assert_eq!(bench.deliver(&db1_node).unwrap(), 1);
     assert_eq!(bench.deliver(&db2_node).unwrap(), 0);
+    assert_eq!((send(&db1_node), send(&db2_node)), (1, 0));
     assert_eq!(bench.events(), ["raised primary/cluster/db2"]);
     assert_eq!(bench.active(), ["primary/cluster/db2 critical by db2"]);
     // db1 hears that db2 speaks; and db2 ends it.
     bench.reconcile(&db2_node, &[Scope::Cluster]);
     assert_eq!(bench.resolve(&db1_node, Scope::Cluster).len(), 1);
     assert_eq!(bench.deliver(&db1_node).unwrap(), 0);
+    assert_eq!(send(&db1_node), 0, "it stands on the other node");
     bench.record_told(&db2_node, &[("primary", Scope::Cluster, Verdict::Ok)]);
+    assert_eq!((send(&db1_node), send(&db2_node)), (0, 1));
     assert_eq!(
         bench.events(),
         ["raised primary/cluster/db2", "resolved primary/cluster/db2"]
     );
+    assert_eq!(confirmed(&web), ["raised primary", "resolved primary"]);
 }

@@ -8,6 +8,17 @@ use crate::harness::{Background, Lab, Program, Service, eventually};
 
 const SOON: Duration = Duration::from_secs(90);
 
+const RECEIVER: &str =
+    "[[notify]]\nname = \"pager\"\nformat = \"json\"\nurl = \"/etc/xdb/hook.url\"";
+
+fn configure(lab: &Lab, receiver: &str) {
+    lab.config(&format!(
+        "[redis]\nurl = \"redis://127.0.0.1:6379\"\npassword = \"lab-password\"\n\
+         [schedule]\nchecks = \"1s\"\n\
+         [heartbeat]\nbase_backup = \"http://127.0.0.1:9999/beat?hush\"\n{receiver}"
+    ));
+}
+
 fn lab() -> Lab {
     let lab = Lab::setup(Program::Walrus).with_daemon().start();
     lab.write_file(
@@ -18,12 +29,7 @@ fn lab() -> Lab {
     );
     let url = "http://127.0.0.1:9999/hush-hook";
     lab.write_file("/etc/xdb/hook.url", url, "root:postgres", "0640");
-    lab.config(
-        "[redis]\nurl = \"redis://127.0.0.1:6379\"\npassword = \"lab-password\"\n\
-         [schedule]\nchecks = \"1s\"\n\
-         [heartbeat]\nbase_backup = \"http://127.0.0.1:9999/beat?hush\"\n\
-         [[notify]]\nname = \"pager\"\nformat = \"json\"\nurl = \"/etc/xdb/hook.url\"",
-    );
+    configure(&lab, RECEIVER);
     lab.sql("CREATE TABLE trouble AS SELECT 1 AS value");
     lab.ok("mkdir -p /etc/xdb/checks");
     let own = "title = \"Own\"\nkind = \"sql\"\nquery = \"SELECT value FROM public.trouble\"\n\
@@ -147,6 +153,38 @@ fn people_decide_and_receivers_hear_of_it_whatever_ends_meanwhile() {
     });
     assert_eq!(kinds(&lab, "pgbouncer-up"), [""; 0]);
 
+    // A misspelt node and a comment that the other node would not take.
+    let said = lab.xdb(&["alerts", "silence", "--maintenance", "1d", "--node", "db22"]);
+    said.failed(3, "no node of the cluster is named db22");
+    let hostname = lab.ok("hostname");
+    assert!(
+        said.stderr.contains(&format!("known nodes: {hostname}")),
+        "{said:?}"
+    );
+    let long = "x".repeat(1001);
+    let said = lab.xdb(&[
+        "alerts",
+        "silence",
+        "nothing",
+        "--for",
+        "3d",
+        "--comment",
+        &long,
+    ]);
+    assert_eq!(said.code, 2, "{said:?}");
+    let limit = "1001 characters, and 1000 are the limit";
+    assert!(said.stderr.contains(limit), "{said:?}");
+    let made = lab.xdb_json(&[
+        "alerts",
+        "silence",
+        "--maintenance",
+        "1d",
+        "--node",
+        &hostname,
+    ]);
+    let id = made["id"].as_str().unwrap();
+    assert_eq!(lab.xdb(&["alerts", "unsilence", id]).code, 0);
+
     // The receiver goes away: Redis says so, and it gets what it missed.
     assert_eq!(lab.xdb(&["alerts", "test"]).code, 0);
     web.signal("KILL");
@@ -158,20 +196,62 @@ fn people_decide_and_receivers_hear_of_it_whatever_ends_meanwhile() {
     let missed = eventually("alert-delivery", SOON, || alert(&lab, "alert-delivery"));
     assert_eq!(missed["object"], "pager", "{missed}");
     assert_eq!(missed["runbook"], "runbooks/alert-delivery.md");
+    lab.ok("for path in '' api/status metrics; do curl -sS http://127.0.0.1:8009/$path; done >/tmp/page");
+    let daemon = restarted_with_a_mistake(&lab, daemon);
     let _web = receiver(&lab);
     expected.push("resolved");
     told(&lab, "own", &expected);
     eventually("the receiver is well", SOON, || {
-        (kinds(&lab, "alert-delivery") == ["raised", "resolved"]).then_some(())
+        let all = ["raised", "resolved", "resolved"];
+        (kinds(&lab, "alert-delivery") == all).then_some(())
     });
-    assert_eq!(received(&lab, "alert-delivery"), [""; 0]);
+    // Of the former one alone, not of itself.
+    assert_eq!(received(&lab, "alert-delivery"), ["resolved"]);
 
-    // Neither the settings nor a log show a URL.
+    // Neither Redis, the settings nor a log show a URL.
+    let in_redis = lab.ok(
+        "for key in $(redis-cli --no-auth-warning -a lab-password KEYS 'xdb:*'); do
+            redis-cli --no-auth-warning -a lab-password HGETALL $key
+            redis-cli --no-auth-warning -a lab-password GET $key
+        done; redis-cli --no-auth-warning -a lab-password XRANGE xdb:main:alerts:events - +",
+    );
+    assert!(in_redis.contains("cannot be reached"), "{in_redis}");
     let shown = lab.xdb(&["config", "show"]).stdout;
     assert!(shown.contains("/etc/xdb/hook.url"), "{shown}");
     daemon.signal("TERM");
     let ended = daemon.wait(SOON);
-    for text in [&shown, &ended.stdout, &ended.stderr] {
+    assert!(
+        ended.stderr.contains("cannot be reached") || ended.stdout.contains("cannot be reached")
+    );
+    let page = lab.ok("cat /tmp/page");
+    for text in [&shown, &in_redis, &page, &ended.stdout, &ended.stderr] {
         assert!(!text.contains("hush"), "{text}");
     }
+}
+
+/// A receiver whose section cannot be read is not gone: neither is what waits for it, nor its alert.
+fn restarted_with_a_mistake<'a>(lab: &'a Lab, daemon: Background<'_>) -> Background<'a> {
+    daemon.signal("TERM");
+    daemon.wait(SOON);
+    configure(lab, &RECEIVER.replace("json", "jsn"));
+    let daemon = start(lab);
+    // Nothing is known of a receiver "gone", in the end, though Redis has an alert about it.
+    let gone = "redis-cli --no-auth-warning -a lab-password HSET xdb:main:alerts:active alert-delivery/$(hostname)/gone '{}'";
+    lab.ok(gone);
+    eventually("the node has judged", SOON, || {
+        let said = lab.xdb(&["status"]);
+        said.stdout.contains("alert-delivery").then_some(())
+    });
+    assert!(alert(lab, "alert-delivery").is_some());
+    daemon.signal("TERM");
+    daemon.wait(SOON);
+    configure(lab, RECEIVER);
+    let daemon = start(lab);
+    eventually("the alert of a former receiver ends", SOON, || {
+        let listed = lab.xdb_json(&["alerts"]);
+        let alerts = listed["alerts"].as_array().cloned().unwrap_or_default();
+        let mut objects = alerts.iter().map(|alert| &alert["object"]);
+        (!objects.any(|object| object == "gone")).then_some(())
+    });
+    daemon
 }

@@ -30,7 +30,7 @@ pub use cluster::Cluster;
 pub use exec::Output;
 pub use program::Program;
 pub(crate) use program::for_each_program;
-pub use receiver::{Receiver, SILENT};
+pub use receiver::{Receiver, SILENT, SLOW};
 use time::Time;
 pub use writer::Writer;
 

@@ -5,7 +5,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
 /// One request, as it came.
@@ -29,7 +33,12 @@ pub struct Receiver {
 
 /// The status of a server that reads a request and never answers.
 pub const SILENT: u16 = 0;
+/// The status of a server that sends a byte of its answer each half second.
+pub const SLOW: u16 = 2;
 const CLOSE: u16 = 1;
+
+trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
 
 impl Receiver {
     /// At a free port, with 200 for each request.
@@ -38,6 +47,30 @@ impl Receiver {
     }
 
     pub fn at(address: SocketAddr) -> Receiver {
+        Receiver::new(address, |stream| Some(Box::new(stream)))
+    }
+
+    /// At a free port, with TLS by a certificate and its key as PEM.
+    pub fn secured(certificate: &str, key: &str) -> Receiver {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key);
+        let config = Arc::new(config.unwrap());
+        Receiver::new("127.0.0.1:0".parse().unwrap(), move |stream| {
+            let connection = ServerConnection::new(Arc::clone(&config)).ok()?;
+            Some(Box::new(StreamOwned::new(connection, stream)))
+        })
+    }
+
+    fn new(
+        address: SocketAddr,
+        open: impl Fn(TcpStream) -> Option<Box<dyn Stream>> + Send + 'static,
+    ) -> Receiver {
         let listener = TcpListener::bind(address).expect("the port is free");
         let address = listener.local_addr().unwrap();
         let (received, status) = (Arc::default(), Arc::new(AtomicU16::new(200)));
@@ -49,7 +82,8 @@ impl Receiver {
                 if status == CLOSE {
                     return;
                 }
-                silent.extend(stream.ok().and_then(|it| serve(it, status, &keep)));
+                let stream = stream.ok().and_then(&open);
+                silent.extend(stream.and_then(|it| serve(it, status, &keep)));
             }
         });
         Receiver {
@@ -81,8 +115,33 @@ impl Drop for Receiver {
 }
 
 /// Gives the connection back where it is to stay open without an answer.
-fn serve(stream: TcpStream, status: u16, keep: &Mutex<Vec<Received>>) -> Option<TcpStream> {
-    let mut reader = BufReader::new(stream.try_clone().ok()?);
+fn serve(
+    mut stream: Box<dyn Stream>,
+    status: u16,
+    keep: &Mutex<Vec<Received>>,
+) -> Option<Box<dyn Stream>> {
+    keep.lock().unwrap().push(Received {
+        status,
+        ..read(&mut stream)?
+    });
+    if status == SILENT {
+        return Some(stream);
+    }
+    let answer =
+        format!("HTTP/1.1 {status} Status\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    if status == SLOW {
+        for byte in answer.as_bytes() {
+            stream.write_all(&[*byte]).ok()?;
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+    stream.write_all(answer.as_bytes()).ok()?;
+    stream.flush().ok()?;
+    None
+}
+
+fn read(stream: &mut dyn Stream) -> Option<Received> {
+    let mut reader = BufReader::new(stream);
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
@@ -100,19 +159,10 @@ fn serve(stream: TcpStream, status: u16, keep: &Mutex<Vec<Received>>) -> Option<
         .find_map(|header| header.strip_prefix("content-length: "));
     let mut body = vec![0; length.and_then(|it| it.parse().ok()).unwrap_or(0)];
     reader.read_exact(&mut body).ok()?;
-    let line = lines[0].trim_end_matches(" HTTP/1.1").to_owned();
-    keep.lock().unwrap().push(Received {
-        line,
+    Some(Received {
+        line: lines[0].trim_end_matches(" HTTP/1.1").to_owned(),
         headers,
         body: serde_json::from_slice(&body).unwrap_or_default(),
-        status,
-    });
-    if status == SILENT {
-        return Some(stream);
-    }
-    let mut stream = stream;
-    let answer =
-        format!("HTTP/1.1 {status} Status\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    stream.write_all(answer.as_bytes()).ok()?;
-    None
+        status: 0,
+    })
 }
