@@ -22,6 +22,8 @@ pub(super) const SETTINGS: &str = "archive.settings.";
 
 const COMPRESSIONS: &[&str] = &["lz4", "zstd", "lzma", "brotli", "none"];
 
+const SERVER_SIDE_ENCRYPTIONS: &[&str] = &["AES256", "aws:kms"];
+
 const LEVELS: &[&str] = &["start", "check", "full"];
 
 const SSLMODES: &[&str] = &[
@@ -113,6 +115,10 @@ settings! {
         session_token: Option<SecretString> = Secret, Unset("secret"), also ["AWS_SESSION_TOKEN"];
         /// PEM certificates to verify the S3 server with; unset, the system's.
         ca_cert_file: Option<PathBuf> = Path, Unset("/etc/xdb/s3-ca.pem");
+        /// How S3 encrypts each object that is written: AES256 (SSE-S3) or aws:kms (SSE-KMS); unset, as the bucket's default says. The program walrus cannot ask for it.
+        server_side_encryption: Option<String> = Choice(SERVER_SIDE_ENCRYPTIONS), Unset("aws:kms");
+        /// The id or the ARN of the KMS key; set exactly where s3.server_side_encryption is aws:kms.
+        kms_key_id: Option<String> = Text, Unset("arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab");
     }
 
     /// WAL archiving and base backups.

@@ -14,6 +14,7 @@
 //! `packaging/xdb.toml` and `docs/reference/configuration.md`: `UPDATE_EXPECT=1 cargo test --lib config::generated` writes
 //! them, and the test fails where they differ. A section is a block of the same table, and its type is exported here.
 
+mod combinations;
 mod environment;
 mod error;
 mod faults;

@@ -106,6 +106,31 @@ fn a_key_pair_comes_together_from_whatever_layers() {
 }
 
 #[test]
+fn a_kms_key_is_named_where_it_is_used_and_nowhere_else() {
+    let s3 = |lines: &str| Machine::new().file(&format!("[s3]\n{lines}"));
+    let kms = "server_side_encryption = 'aws:kms'\n";
+    let (complaint, _) = s3(kms).complaint();
+    assert_eq!(
+        complaint,
+        "xdb.toml:2: s3.server_side_encryption is \"aws:kms\", but s3.kms_key_id is not set"
+    );
+    for other in ["", "server_side_encryption = 'AES256'\n"] {
+        let (complaint, _) = s3(&format!("kms_key_id = 'k'\n{other}")).complaint();
+        assert_eq!(
+            complaint,
+            "xdb.toml:2: s3.kms_key_id is set, but s3.server_side_encryption is not \"aws:kms\""
+        );
+    }
+    let loaded = s3(&format!("{kms}kms_key_id = 'k'\n")).load().config.s3;
+    assert_eq!(loaded.kms_key_id.as_deref(), Some("k"));
+    let (complaint, _) = s3("server_side_encryption = 'aes256'\n").complaint();
+    assert!(
+        complaint.contains("expected one of AES256, aws:kms"),
+        "{complaint}"
+    );
+}
+
+#[test]
 fn a_session_token_of_a_lower_layer_does_not_join_the_key_pair_above() {
     let temporary = "AWS_ACCESS_KEY_ID=a\nAWS_SECRET_ACCESS_KEY=b\nAWS_SESSION_TOKEN=c\n";
     let machine = Machine::new().seed(temporary);

@@ -92,7 +92,8 @@ impl Bucket {
         content: &[u8],
         condition: Condition<'_>,
     ) -> Result<Option<Written>, StorageError> {
-        let request = self.client.put_object().bucket(&self.name).key(key);
+        let request = self.at_rest.put(self.client.put_object());
+        let request = request.bucket(&self.name).key(key);
         let request = match condition {
             Condition::Absent => request.if_none_match("*"),
             Condition::Unchanged(tag) => request.if_match(tag),

@@ -1,5 +1,6 @@
 //! S3: list, get, put, stream, delete, look for, and clean up. It knows nothing of what buckets hold.
 
+mod at_rest;
 mod body;
 mod client;
 mod clock;
@@ -20,6 +21,7 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use crate::config::S3;
+use at_rest::AtRest;
 #[cfg(test)]
 pub(crate) use client::CLIENTS_MADE;
 pub(crate) use conditional::{Change, Condition, Written};
@@ -54,6 +56,7 @@ pub struct UnfinishedUpload {
 pub struct Bucket {
     client: Client,
     name: String,
+    at_rest: AtRest,
 }
 
 impl Bucket {
@@ -65,6 +68,7 @@ impl Bucket {
         Ok(Self {
             client: client::make(settings).await?,
             name: name.to_owned(),
+            at_rest: AtRest::of(settings),
         })
     }
 
@@ -77,6 +81,7 @@ impl Bucket {
         Self {
             client: self.client.clone(),
             name: name.to_owned(),
+            at_rest: self.at_rest.clone(),
         }
     }
 
@@ -119,7 +124,8 @@ impl Bucket {
     /// # Errors
     /// When the bucket is not there, refuses or does not answer.
     pub async fn put(&self, key: &str, content: Vec<u8>) -> Result<(), StorageError> {
-        let request = self.client.put_object().bucket(&self.name).key(key);
+        let request = self.at_rest.put(self.client.put_object());
+        let request = request.bucket(&self.name).key(key);
         let stored = request.body(ByteStream::from(content)).send().await;
         stored.map_err(|e| self.failed("write", key, e))?;
         Ok(())

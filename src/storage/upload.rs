@@ -61,7 +61,7 @@ impl Bucket {
     /// # Errors
     /// When the bucket is not there or refuses.
     pub async fn begin_upload(&self, key: &str) -> Result<Upload, StorageError> {
-        let request = self.client.create_multipart_upload();
+        let request = self.at_rest.upload(self.client.create_multipart_upload());
         let answer = request.bucket(&self.name).key(key).send().await;
         let answer = answer.map_err(|e| self.failed("begin the upload of", key, e))?;
         Ok(Upload {

@@ -59,5 +59,59 @@ pub(super) fn own_settings(settings: &ProgramSettings) -> Vec<(&'static str, Str
     if let Some(path) = &settings.s3.ca_cert_file {
         own.push(("WALG_S3_CA_CERT_FILE", path.display().to_string()));
     }
+    own.extend(server_side_encryption(settings));
     own
+}
+
+/// None where `archive.settings` says it.
+fn server_side_encryption(settings: &ProgramSettings) -> Vec<(&'static str, String)> {
+    let mut named = settings.archive.settings.keys();
+    if named.any(|name| name.contains("S3_SSE")) {
+        return Vec::new();
+    }
+    let own = [
+        ("WALG_S3_SSE", &settings.s3.server_side_encryption),
+        ("WALG_S3_SSE_KMS_ID", &settings.s3.kms_key_id),
+    ];
+    let set = own
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value.clone()?)));
+    set.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::config::{self, ConfigFile, Sources};
+
+    fn settings(text: &str) -> ProgramSettings {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let sources = Sources {
+            file: ConfigFile::Named(file.path().to_owned()),
+            environment_file: PathBuf::from("/nowhere"),
+            process: Default::default(),
+            flags: Vec::new(),
+        };
+        let config = config::load(&sources).unwrap().config;
+        ProgramSettings::from(&config.repository_settings())
+    }
+
+    #[test]
+    fn wal_g_asks_for_the_same_encryption_as_xdb_unless_its_own_settings_name_one() {
+        let kms = "[s3]\nserver_side_encryption = 'aws:kms'\nkms_key_id = 'k'\n";
+        let own = |text: &str| server_side_encryption(&settings(text));
+        assert_eq!(own(""), []);
+        let method = |text: &str| ("WALG_S3_SSE", text.to_owned());
+        let sse_s3 = own("[s3]\nserver_side_encryption = 'AES256'\n");
+        assert_eq!(sse_s3, [method("AES256")]);
+        let key = ("WALG_S3_SSE_KMS_ID", "k".to_owned());
+        assert_eq!(own(kms), [method("aws:kms"), key]);
+        for name in ["WALG_S3_SSE", "S3_SSE_C"] {
+            let named = format!("{kms}[archive.settings]\n{name} = 'x'\n");
+            assert_eq!(own(&named), [], "{name}");
+        }
+    }
 }

@@ -71,6 +71,9 @@ pub(super) fn ignored_setting(settings: &ProgramSettings) -> Option<String> {
     if settings.s3.ca_cert_file.is_some() {
         return Some("s3.ca_cert_file".to_owned());
     }
+    if settings.s3.server_side_encryption.is_some() {
+        return Some("s3.server_side_encryption".to_owned());
+    }
     let unread = settings
         .archive
         .settings

@@ -71,6 +71,7 @@ pub(super) fn only_a_right_key_reads_a_dump(lab: &Lab) {
     }
     damage_is_found_with_the_right_key(lab);
     recipients_that_are_none_are_refused_with_their_line(lab);
+    everything_is_written_with_the_encryption_of_the_bucket_policy(lab);
     lab.config("");
     lab.ok("! grep -rlaF AGE-SECRET-KEY /var/log /var/lib/xdb /srv/s3");
 }
@@ -221,4 +222,23 @@ fn recipients_that_are_none_are_refused_with_their_line(lab: &Lab) {
         &format!("/etc/xdb/xdb.toml:{line}: dump.age_recipients is the text \"age1qqqqqq\""),
     );
     xdb(lab, &["dump", "push"]).failed(2, "dump.age_recipients");
+}
+
+/// A policy refuses each write that does not ask S3 for the right encryption: dumps in parts, manifests, locks and marks.
+fn everything_is_written_with_the_encryption_of_the_bucket_policy(lab: &Lab) {
+    const KEY_ID: &str = "1234abcd-12ab-34cd-56ef-1234567890ab";
+    let push = ["dump", "push", "--database", "cut"];
+    let kms = format!("aws:kms,{KEY_ID}");
+    let kms_settings = format!("server_side_encryption = \"aws:kms\"\nkms_key_id = \"{KEY_ID}\"");
+    let settings = "server_side_encryption = \"AES256\"";
+    for (port, policy, settings) in [(7311, "AES256", settings), (7312, &kms, &kms_settings)] {
+        lab.config("");
+        lab.s3_between(port, &format!("denies-all-but-{policy}"));
+        xdb(lab, &push).failed(4, "access denied");
+        lab.config(&format!("[s3]\n{settings}"));
+        xdb(lab, &push).succeeded(policy);
+        // walrus cannot ask for it, and is not started.
+        xdb(lab, &["backup", "push"]).failed(2, "s3.server_side_encryption");
+    }
+    lab.upstream("127.0.0.1:7070");
 }

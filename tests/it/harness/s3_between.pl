@@ -54,6 +54,13 @@ sub serve {
         open my $mark, '>', '/tmp/s3_cut';
         return;
     }
+    # As a bucket policy does: `denies-all-but-METHOD`, or with a key `denies-all-but-METHOD,KEY`.
+    if ($fault =~ /^denies-all-but-(.*)/) {
+        my $writes = $method eq 'PUT' && !exists $query{partNumber} || $method eq 'POST' && exists $query{uploads};
+        my ($asked, $with) = @header{'x-amz-server-side-encryption', 'x-amz-server-side-encryption-aws-kms-key-id'};
+        $asked = join ',', $asked // '', $with // ();
+        return refuse($client, '403 Forbidden', 'AccessDenied') if $writes && $asked ne $1;
+    }
     if ($fault eq 'storm') {
         mkdir '/tmp/s3_storm';
         my $mark = '/tmp/s3_storm/' . sha256_hex("$method $target");
