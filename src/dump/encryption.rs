@@ -10,7 +10,6 @@ use std::task::{Context, Poll, ready};
 use age::stream::{StreamReader, StreamWriter};
 use age::{DecryptError, Decryptor, Encryptor, Recipient};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::identity::{Identities, named};
@@ -20,7 +19,7 @@ use crate::config::AgeRecipient;
 const CHUNK: usize = 64 << 10;
 const TAG: usize = 16;
 /// A header has 200 bytes and a hundred for each recipient; a longer one is none.
-const LONGEST_HEADER: usize = 1 << 20;
+const LONGEST_HEADER: usize = 64 << 10;
 /// Behind the name of an encrypted object.
 pub(super) const SUFFIX: &str = ".age";
 
@@ -29,9 +28,8 @@ pub(super) const SUFFIX: &str = ".age";
 pub(crate) struct Encryption {
     /// The identity of each of them decrypts it.
     pub age_recipients: Vec<String>,
+    /// There is no digest of them: whoever reads the bucket could confirm by it what they guess.
     pub plain_bytes: u64,
-    /// In hexadecimal digits.
-    pub plain_sha256: String,
 }
 
 /// Bytes between a reader or writer of age and its caller.
@@ -75,20 +73,6 @@ impl Read for Buffer {
     }
 }
 
-/// Length and digest of the plain bytes.
-#[derive(Debug, Default)]
-struct Plain {
-    bytes: u64,
-    hash: Sha256,
-}
-
-impl Plain {
-    fn add(&mut self, bytes: &[u8]) {
-        self.bytes += bytes.len() as u64;
-        self.hash.update(bytes);
-    }
-}
-
 /// A source that is read encrypted.
 pub(super) struct Encrypting<R> {
     source: R,
@@ -97,7 +81,7 @@ pub(super) struct Encrypting<R> {
     writer: Option<StreamWriter<Buffer>>,
     encrypted: Buffer,
     chunk: Box<[u8]>,
-    plain: Plain,
+    plain_bytes: u64,
 }
 
 impl<R> Encrypting<R> {
@@ -113,7 +97,7 @@ impl<R> Encrypting<R> {
             writer: Some(writer.expect("a buffer takes all")),
             encrypted,
             chunk: vec![0; CHUNK].into(),
-            plain: Plain::default(),
+            plain_bytes: 0,
         }
     }
 
@@ -121,14 +105,9 @@ impl<R> Encrypting<R> {
     pub(super) fn finish(self) -> Encryption {
         Encryption {
             age_recipients: self.recipients,
-            plain_bytes: self.plain.bytes,
-            plain_sha256: hexadecimal(self.plain.hash),
+            plain_bytes: self.plain_bytes,
         }
     }
-}
-
-fn hexadecimal(hash: Sha256) -> String {
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 impl<R: AsyncRead + Unpin> AsyncRead for Encrypting<R> {
@@ -151,7 +130,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for Encrypting<R> {
                     writer.map(StreamWriter::finish).transpose()?;
                 }
                 bytes => {
-                    me.plain.add(bytes);
+                    me.plain_bytes += bytes.len() as u64;
                     writer.write_all(bytes)?;
                 }
             }
@@ -166,7 +145,10 @@ pub(super) struct Decrypting {
     encrypted: Buffer,
     /// `None` until the header was read.
     reader: Option<StreamReader<Buffer>>,
-    plain: Plain,
+    /// The header is looked for again once so much is held.
+    next_look: usize,
+    plain_bytes: u64,
+    ended: bool,
 }
 
 impl Decrypting {
@@ -175,7 +157,9 @@ impl Decrypting {
             identities,
             encrypted: Buffer::default(),
             reader: None,
-            plain: Plain::default(),
+            next_look: 0,
+            plain_bytes: 0,
+            ended: false,
         }
     }
 
@@ -188,6 +172,7 @@ impl Decrypting {
             .lock()
             .extend_from_slice(piece.unwrap_or_default());
         let at_end = piece.is_none();
+        self.ended |= at_end;
         if self.reader.is_none() && !self.open(at_end)? {
             return Ok(Vec::new());
         }
@@ -201,10 +186,10 @@ impl Decrypting {
                 .read(&mut plain[from..])
                 .map_err(|error| match error.kind() {
                     io::ErrorKind::UnexpectedEof => "it is cut off".to_owned(),
-                    _ => format!("a part after byte {} is not authentic", self.plain.bytes),
+                    _ => format!("a part after byte {} is not authentic", self.plain_bytes),
                 })?;
             plain.truncate(from + read);
-            self.plain.add(&plain[from..]);
+            self.plain_bytes += read as u64;
             if read == 0 {
                 break;
             }
@@ -212,17 +197,33 @@ impl Decrypting {
         Ok(plain)
     }
 
+    /// Whether the end was taken in.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// Reads the header, once it is whole: `false` until then.
     fn open(&mut self, at_end: bool) -> Result<bool, String> {
-        let held = self.encrypted.lock().clone();
-        let is_short = |error: &DecryptError| matches!(error, DecryptError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof);
-        match Decryptor::new(&held[..]) {
-            Err(error) if is_short(&error) && !at_end && held.len() < LONGEST_HEADER => {
+        {
+            let held = self.encrypted.lock();
+            let header = &held[..held.len().min(LONGEST_HEADER)];
+            let is_all = at_end || held.len() >= LONGEST_HEADER;
+            // To look at each piece again from the first byte on would take for ever where no header ends.
+            if !is_all && held.len() < self.next_look {
                 return Ok(false);
             }
-            Err(error) if is_short(&error) => return Err("it is cut off in its header".to_owned()),
-            Err(_) => return Err("it has no header of age".to_owned()),
-            Ok(_) => {}
+            let is_short = |error: &DecryptError| matches!(error, DecryptError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof);
+            match Decryptor::new_buffered(header) {
+                Err(error) if is_short(&error) && !is_all => {
+                    self.next_look = 2 * held.len();
+                    return Ok(false);
+                }
+                Err(error) if is_short(&error) && at_end => {
+                    return Err("it is cut off in its header".to_owned());
+                }
+                Err(_) => return Err("it has no header of age".to_owned()),
+                Ok(_) => {}
+            }
         }
         let opened = Decryptor::new(self.encrypted.clone());
         let opened = opened.and_then(|decryptor| decryptor.decrypt(self.identities.iter()));
@@ -232,14 +233,11 @@ impl Decrypting {
 
     /// Whether what was decrypted is what `encryption` says; otherwise the difference.
     pub(super) fn judge(&self, encryption: &Encryption) -> Result<(), String> {
-        if self.plain.bytes != encryption.plain_bytes {
-            let (read, named) = (self.plain.bytes, encryption.plain_bytes);
+        let (read, named) = (self.plain_bytes, encryption.plain_bytes);
+        if read != named {
             return Err(format!(
                 "it has {read} bytes decrypted, its manifest says {named}"
             ));
-        }
-        if hexadecimal(self.plain.hash.clone()) != encryption.plain_sha256 {
-            return Err("decrypted, its SHA-256 differs from its manifest's".to_owned());
         }
         Ok(())
     }

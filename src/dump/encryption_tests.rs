@@ -130,10 +130,22 @@ async fn every_kind_of_damage_is_found_and_none_is_taken_for_a_wrong_key() {
         error.contains("131080 bytes decrypted, its manifest says 131081"),
         "{error}"
     );
-    let mut changed = source;
-    changed[70_000] ^= 1;
-    let (other, _) = encrypt(&changed, &[&own]).await;
-    let (_, decrypting) = decrypt(&other, CHUNK, &own).unwrap();
-    let error = decrypting.judge(&encryption).unwrap_err();
-    assert!(error.contains("SHA-256 differs"), "{error}");
+    // A last chunk that is full: something behind it could be another chunk.
+    let (full, _) = encrypt(&plain(2 * CHUNK), &[&own]).await;
+    assert!(decrypt(&full, CHUNK, &own).is_ok());
+    for more in [&b"x"[..], &full] {
+        let error = decrypt(&[&full[..], more].concat(), CHUNK, &own).err();
+        let error = error.expect("something behind the end was not found");
+        assert!(error.contains("is not authentic"), "{error}");
+    }
+    // A header without an end, in more pieces than would be read again from the first byte each time.
+    let endless = [
+        &b"age-encryption.org/v1\n-> X "[..],
+        &[b'A'; 4 * LONGEST_HEADER],
+    ]
+    .concat();
+    for size in [1, 50] {
+        let error = decrypt(&endless, size, &own).err().expect("no header");
+        assert!(error.contains("no header of age"), "{error}");
+    }
 }

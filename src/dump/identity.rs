@@ -1,11 +1,12 @@
 //! The identity file of age: the private keys of this node, and whether one of them reads an object.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use age::x25519::Identity;
+use rustix::fs::OFlags;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::{self, AgeRecipient};
@@ -24,13 +25,13 @@ pub(crate) enum KeyError {
     Unreadable {
         path: PathBuf,
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     #[error("{} is not used: every user may read or change it (mode {mode:04o})", path.display())]
     Exposed { path: PathBuf, mode: u32 },
-    #[error("{}:{line} is no X25519 identity of age", path.display())]
+    #[error("{}:{line} is not an X25519 identity of age", path.display())]
     Malformed { path: PathBuf, line: usize },
-    #[error("{} holds no identity of age", path.display())]
+    #[error("{} holds no identity of age that can be read", path.display())]
     Empty { path: PathBuf },
     #[error("wrong key: encrypted to {}, while {} holds the identity of {}", list(encrypted_to), path.display(), list(held))]
     Wrong {
@@ -50,17 +51,17 @@ impl KeyError {
     pub(crate) fn hint(&self) -> String {
         match self {
             Self::NotSet | Self::Unreadable { .. } => {
-                "put the identity of one of the recipients into the file that dump.age_identity_file names, with the mode 0640 and the group postgres; `xdb dump verify` needs none".to_owned()
+                "set dump.age_identity_file to a file with the identity of one of the recipients (mode 0640, group postgres); `xdb dump verify` needs none".to_owned()
             }
             Self::Exposed { path, .. } => {
                 let path = path.display();
                 format!("chown root:postgres {path} && chmod 0640 {path}")
             }
             Self::Malformed { .. } | Self::Empty { .. } => {
-                "it holds what age-keygen prints: a line that begins with AGE-SECRET-KEY-1 for each identity; identities of plugins, of SSH and of post-quantum recipients are not supported".to_owned()
+                "it must be what age-keygen writes: a line that begins with AGE-SECRET-KEY-1 for each identity. A file that a passphrase protects, and identities of plugins, of SSH and of post-quantum recipients are not supported".to_owned()
             }
             Self::Wrong { .. } => {
-                "the object is not damaged: add the identity of one of its recipients to the file, a line each".to_owned()
+                "nothing is known to be damaged: add the identity of one of the recipients to the file, on a line of its own".to_owned()
             }
         }
     }
@@ -89,17 +90,31 @@ impl Identities {
             path: path.to_owned(),
             source,
         };
-        let file = File::open(path).map_err(unreadable)?;
-        let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o7777;
+        // A pipe that nothing writes to must hang nothing.
+        let mut options = OpenOptions::new();
+        let options = options
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+        let mut file = options.open(path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        let mode = metadata.permissions().mode() & 0o7777;
         if mode & OTHERS != 0 {
             let path = path.to_owned();
             return Err(KeyError::Exposed { path, mode });
         }
+        let is_one = metadata.is_file() && metadata.len() <= LIMIT;
         let mut text = String::new();
-        let read = file.take(LIMIT).read_to_string(&mut text);
+        let read = is_one.then(|| file.read_to_string(&mut text));
         let text = SecretString::from(text);
-        read.map_err(unreadable)?;
-        Self::parse(path, text.expose_secret())
+        match read {
+            Some(Ok(_)) => Self::parse(path, text.expose_secret()),
+            Some(Err(error)) if error.kind() != io::ErrorKind::InvalidData => {
+                Err(unreadable(error))
+            }
+            _ => Err(KeyError::Empty {
+                path: path.to_owned(),
+            }),
+        }
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, KeyError> {
@@ -183,10 +198,10 @@ mod tests {
         for (text, words) in [
             (String::new(), "holds no identity"),
             ("# a comment\n".to_owned(), "holds no identity"),
-            (format!("\n{cut}\n"), "age-identity.txt:2 is no X25519"),
+            (format!("\n{cut}\n"), "age-identity.txt:2 is not an X25519"),
             (
                 one.to_public().to_string(),
-                "age-identity.txt:1 is no X25519",
+                "age-identity.txt:1 is not an X25519",
             ),
         ] {
             let error = parse(&text).err().expect("an error");
@@ -225,6 +240,15 @@ mod tests {
             let read = Identities::read(file.path());
             assert_eq!(read.is_ok(), good, "{mode:o}");
         }
+        std::fs::write(file.path(), b"\xff\xfe, behind a passphrase").unwrap();
+        set_mode(0o600);
+        let binary = Identities::read(file.path()).err();
+        assert!(matches!(binary, Some(KeyError::Empty { .. })));
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).unwrap();
+        let pipe = Identities::read(&pipe).err();
+        assert!(matches!(pipe, Some(KeyError::Empty { .. })));
         let missing = Identities::read(Path::new("/nowhere/key"));
         assert!(matches!(missing.err(), Some(KeyError::Unreadable { .. })));
     }

@@ -33,7 +33,7 @@ use crate::storage::{Bucket, Location};
 
 pub(crate) use contents::{CollationVersion, Contents, LargeObjects, Sequence, read_restored};
 pub(crate) use error::DumpError;
-pub(crate) use identity::judge_identity;
+pub(crate) use identity::{KeyError, judge_identity};
 pub(crate) use inventory::LeftOut;
 pub(crate) use list::{ReadManifests, list, newest_complete};
 pub(crate) use listed::{Listed, SetTest, Status, newest_full};

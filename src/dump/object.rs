@@ -48,7 +48,6 @@ enum Decryption {
     /// The key is read when the first bytes are wanted.
     Wanted(config::Dump),
     Begun(Box<Decrypting>),
-    Ended(Box<Decrypting>),
 }
 
 impl Dumps {
@@ -104,24 +103,18 @@ impl ObjectReader {
             let decrypting = Decrypting::new(right_key(settings, &self.stored)?);
             self.decryption = Decryption::Begun(Box::new(decrypting));
         }
-        while let Decryption::Begun(decrypting) = &mut self.decryption {
+        let Decryption::Begun(decrypting) = &mut self.decryption else {
+            return Ok(self.download.next().await?);
+        };
+        while !decrypting.has_ended() {
             let piece = self.download.next().await?;
             let plain = decrypting.take(piece.as_deref());
             let plain = plain.map_err(|reason| damaged(&self.stored, &reason))?;
-            if piece.is_none() {
-                let ended = std::mem::replace(&mut self.decryption, Decryption::None);
-                if let Decryption::Begun(decrypting) = ended {
-                    self.decryption = Decryption::Ended(decrypting);
-                }
-            }
             if !plain.is_empty() {
                 return Ok(Some(plain.into()));
             }
         }
-        match self.decryption {
-            Decryption::Ended(_) => Ok(None),
-            _ => Ok(self.download.next().await?),
-        }
+        Ok(None)
     }
 
     /// Reads what is left, and compares length and SHA-256 of the whole object with the manifest; of a decrypted one, those of
@@ -135,7 +128,7 @@ impl ObjectReader {
             return Err(ObjectError::Damaged(reason));
         }
         match (&self.decryption, &self.stored.encryption) {
-            (Decryption::Ended(decrypting), Some(encryption)) => {
+            (Decryption::Begun(decrypting), Some(encryption)) => {
                 let same = decrypting.judge(encryption);
                 same.map_err(|reason| damaged(&self.stored, &reason))
             }

@@ -364,7 +364,7 @@ mod tests {
             assert_eq!(DumpSet::version(&[database(contents)], &plain), version);
         }
         let encryption = r#"{"key": "k", "bytes": 0, "sha256": "", "encryption":
-            {"age_recipients": ["age1abc"], "plain_bytes": 5, "plain_sha256": "ab"}}"#;
+            {"age_recipients": ["age1abc"], "plain_bytes": 5}}"#;
         let encrypted: StoredObject = serde_json::from_str(encryption).unwrap();
         assert_eq!(DumpSet::version(&[], &encrypted), 3);
     }

@@ -28,6 +28,8 @@ pub(crate) struct DumpReport {
     pub network: Network,
     /// Why it did not pass.
     pub reason: Option<String>,
+    #[serde(skip)]
+    pub is_encrypted: bool,
     /// There is no set yet, or another test is running.
     #[serde(skip)]
     pub not_now: bool,
@@ -51,6 +53,7 @@ impl Default for DumpReport {
             notes: Vec::new(),
             network: Network::here(),
             reason: None,
+            is_encrypted: false,
             not_now: false,
             hint: None,
             conclusion: Conclusion::NotRun,

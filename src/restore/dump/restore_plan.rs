@@ -132,7 +132,7 @@ async fn read_globals(dumps: &Dumps, stored: &StoredObject) -> Result<String, Re
     let bytes = dumps.read_object(stored).await.map_err(unread)?;
     String::from_utf8(bytes).map_err(|_| RestoreError::Refused {
         reason: "the globals are not in UTF-8, so xdb cannot tell their roles".to_owned(),
-        hint: "create the roles with psql from globals.sql, then restore without --globals"
+        hint: "create the roles with psql from the globals of the set (runbooks/dump_restore.md), then restore without --globals"
             .to_owned(),
     })
 }
