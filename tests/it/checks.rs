@@ -193,7 +193,11 @@ fn a_role_of_pg_monitor_is_enough(lab: &Lab) {
     assert!(of_sql.iter().all(is_ok), "{said:?}");
     // Without the grant what it sees of others is no well-being.
     lab.sql("REVOKE pg_monitor FROM xdb_monitor");
-    for name in ["long-transactions", "idle-in-transaction"] {
+    for name in [
+        "long-transactions",
+        "idle-in-transaction",
+        "postgresql-connections",
+    ] {
         assert_check(lab, name, 4, "unknown", "GRANT pg_monitor");
     }
     lab.config("");
