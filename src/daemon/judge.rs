@@ -15,6 +15,9 @@ use crate::log;
 use crate::model::{AlertKey, Finding, Scope, Verdict};
 use crate::runner::{JUDGED_BY_LOOK, Node, alerts};
 
+/// Who finds what [`outages`] judges, among the findings of this node.
+pub(super) const OUTAGES: &str = "outages";
+
 /// Whether this node judges what concerns the cluster as a whole; `None` before the others were asked.
 pub(super) fn speaks(node: &Node, now: Timestamp) -> Option<bool> {
     let view = node.view.borrow();
@@ -48,7 +51,7 @@ pub(super) async fn judge(node: &Node, known: &watch::Sender<Knowledge>) {
         let outages = outages::judge(node, &known.borrow().alerts, now);
         let found = outages.iter().map(|one| one.finding.clone());
         node.activity
-            .found("outages", &found.collect::<Vec<_>>(), now);
+            .found(OUTAGES, &found.collect::<Vec<_>>(), now);
         record(node, outages, now).await;
         let receivers = outages::judge_receivers(node, now);
         record_to(node, receivers, Extent::Part, now).await;

@@ -22,6 +22,8 @@ use crate::cluster::{
 pub(crate) use observed::{JobState, LastRun, LastSuccess, Observed, Pushes, Requests, WaitingWal};
 
 pub(crate) use plots::Plots;
+#[cfg(test)]
+pub(crate) use plots::SPANS;
 
 /// What the answers are made from.
 #[derive(Debug, Clone)]

@@ -5,13 +5,17 @@ use jiff::{SignedDuration, Timestamp};
 use super::Plots;
 use crate::model::Finding;
 
-/// This node's own work, as its daemon last saw it; a few seconds old at most.
+/// This node's own work, as its daemon last saw it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Observed {
+    /// When it was looked at; `None` before the first look.
+    pub at: Option<Timestamp>,
+    /// When this node last judged: its checks, and what it depends on. `None` before it did both.
+    pub checked_at: Option<Timestamp>,
     /// The last finding of each check on each object, and when it was judged.
     pub findings: Vec<(Finding, Timestamp)>,
     pub jobs: Vec<JobState>,
-    /// `None` while `pg_wal` cannot be read.
+    /// `None` while `pg_wal` cannot be read, or does not answer.
     pub waiting_wal: Option<WaitingWal>,
     pub pushes: Pushes,
     pub requests: Vec<Requests>,
@@ -36,7 +40,8 @@ pub(crate) struct JobState {
     pub last_run: Option<LastRun>,
     /// Of its last success on any node.
     pub last_success: Option<LastSuccess>,
-    /// At or before now: due. `None` for checks, whose runs are not kept.
+    /// At or before now: due. `None` for checks, whose runs are not kept, and on a node that does not run the job: of runs that
+    /// failed elsewhere it knows nothing.
     pub next_run: Option<Timestamp>,
     /// Runs since the daemon began, by the word of their verdict: all four.
     pub ended: [(&'static str, u64); 4],

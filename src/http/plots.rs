@@ -70,18 +70,16 @@ pub(crate) static SERIES: [Series; 4] = [
 pub(crate) struct Plots(BTreeMap<(&'static str, i64), BTreeMap<i64, f64>>);
 
 impl Plots {
-    /// Of what was stored; series that this version does not know are left out.
-    pub(crate) fn of(stored: &[StoredSample], now: Timestamp) -> Self {
-        let mut plots = Self::default();
+    /// Takes in what was stored, beside what it has; series that this version does not know are left out.
+    pub(crate) fn restore(&mut self, stored: &[StoredSample], now: Timestamp) {
         for sample in stored {
             let series = SERIES.iter().find(|series| series.name == sample.series);
             let span = SPANS.iter().find(|span| span.step_secs == sample.step_secs);
             if let (Some(series), Some(span)) = (series, span) {
-                plots.put(series.name, *span, sample.at_secs, sample.value);
+                self.put(series.name, *span, sample.at_secs, sample.value);
             }
         }
-        plots.forget(now);
-        plots
+        self.forget(now);
     }
 
     /// Takes in values of now, and returns what to store of them: a series without a value has a hole there.
@@ -178,7 +176,9 @@ mod tests {
         let now = at(99_999 * 300);
         let counts = SPANS.map(|span| plots.points("rpo", span).count());
         assert_eq!(counts, [12, 144, 168]);
-        assert_eq!(Plots::of(&stored, now), plots);
+        let mut restored = Plots::default();
+        restored.restore(&stored, now);
+        assert_eq!(restored, plots);
     }
 
     #[test]

@@ -20,6 +20,15 @@ struct State {
     findings: BTreeMap<AlertKey, (&'static str, Finding, Timestamp)>,
 }
 
+impl State {
+    fn take_in(&mut self, judge: &'static str, findings: &[Finding], now: Timestamp) {
+        for finding in findings {
+            let key = AlertKey::of(finding);
+            self.findings.insert(key, (judge, finding.clone(), now));
+        }
+    }
+}
+
 impl Activity {
     pub(crate) fn began(&self, job: &'static Job, now: Timestamp) {
         self.lock().running.insert(job.name, now);
@@ -39,17 +48,19 @@ impl Activity {
     pub(crate) fn found_all(&self, judge: &'static str, findings: &[Finding], now: Timestamp) {
         let mut state = self.lock();
         state.findings.retain(|_, (by, ..)| *by != judge);
-        drop(state);
-        self.found(judge, findings, now);
+        state.take_in(judge, findings, now);
     }
 
     /// Takes in some findings of `judge`; the others stand.
     pub(crate) fn found(&self, judge: &'static str, findings: &[Finding], now: Timestamp) {
-        let mut state = self.lock();
-        for finding in findings {
-            let key = AlertKey::of(finding);
-            state.findings.insert(key, (judge, finding.clone(), now));
-        }
+        self.lock().take_in(judge, findings, now);
+    }
+
+    /// When `judge` last found anything.
+    pub(crate) fn last_found(&self, judge: &str) -> Option<Timestamp> {
+        let state = self.lock();
+        let own = state.findings.values().filter(|(by, ..)| *by == judge);
+        own.map(|(.., at)| *at).max()
     }
 
     /// Since when `job` runs; `None` while it does not.
@@ -96,6 +107,8 @@ mod tests {
         let found = activity.findings();
         let checks: Vec<_> = found.iter().map(|(one, _)| one.check.as_str()).collect();
         assert_eq!(checks, ["b", "c"]);
+        assert_eq!(activity.last_found("checks"), Some(now));
+        assert_eq!(activity.last_found("dump"), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use rusqlite::{OptionalExtension, Row, params};
 
+use super::open::NOTICES_SINCE;
 use super::{Reading, StoreError, Writing, query, time};
 use crate::model::{AlertKey, AlertState, Notice, Severity};
 
@@ -16,7 +17,7 @@ impl Reading<'_> {
     pub fn alert(&self, key: &AlertKey) -> Result<Option<AlertState>, StoreError> {
         let select = || {
             self.0
-                .prepare(&format!("SELECT {COLUMNS} FROM alerts WHERE key = ?1"))?
+                .prepare(&format!("{} WHERE key = ?1", self.select_alerts()?))?
                 .query_row([key.to_string()], raw_alert)
                 .optional()
         };
@@ -32,7 +33,7 @@ impl Reading<'_> {
         let collect = || {
             let mut statement = self
                 .0
-                .prepare(&format!("SELECT {COLUMNS} FROM alerts ORDER BY key"))?;
+                .prepare(&format!("{} ORDER BY key", self.select_alerts()?))?;
             let rows = statement.query_map([], raw_alert)?;
             rows.collect::<Result<Vec<_>, _>>()
         };
@@ -42,9 +43,21 @@ impl Reading<'_> {
 }
 
 impl Reading<'_> {
+    /// A file that this xdb cannot write may be of an older one, which could not be brought up to date.
+    fn select_alerts(&self) -> rusqlite::Result<String> {
+        let columns = if self.version()? < NOTICES_SINCE {
+            COLUMNS.replace("notice", "NULL AS notice")
+        } else {
+            COLUMNS.to_owned()
+        };
+        Ok(format!("SELECT {columns} FROM alerts"))
+    }
+
     /// Those that can be read, where damage hides others.
     pub(super) fn readable_alerts(&self) -> Vec<(AlertKey, AlertState)> {
-        let select = format!("SELECT {COLUMNS} FROM alerts");
+        let Ok(select) = self.select_alerts() else {
+            return Vec::new();
+        };
         self.readable(&select, [], raw_alert, RawAlert::parse)
     }
 

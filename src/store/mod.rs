@@ -41,6 +41,18 @@ use rusqlite::{Connection, ErrorCode};
 pub struct Reading<'a>(&'a Connection);
 
 impl Reading<'_> {
+    /// `user_version`: how many of the steps in [`open`] were taken. A file that is only read stays as an older xdb left it.
+    fn version(&self) -> rusqlite::Result<u32> {
+        self.0
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+    }
+
+    /// Whether the file lacks the tables that its version `since` brought.
+    fn is_before(&self, since: u32) -> Result<bool, StoreError> {
+        let version = self.version().map_err(query("read the version of"))?;
+        Ok(version < since)
+    }
+
     /// The rows of `select` that can be read, where damage hides others.
     fn readable<Raw, T>(
         &self,

@@ -2,6 +2,7 @@
 
 use rusqlite::{OptionalExtension, Row};
 
+use super::open::NOTICES_SINCE;
 use super::{OUTBOX_LIMIT, Reading, StoreError, Writing, query};
 
 /// An event that a receiver has not confirmed.
@@ -30,6 +31,9 @@ impl Reading<'_> {
     /// # Errors
     /// When the store cannot be read.
     pub fn next_notice(&self, receiver: &str) -> Result<Option<Waiting>, StoreError> {
+        if self.is_before(NOTICES_SINCE)? {
+            return Ok(None);
+        }
         let select = || {
             self.0
                 .prepare("SELECT seq, receiver, id, event FROM notices WHERE receiver = ?1 ORDER BY seq LIMIT 1")?
@@ -68,6 +72,9 @@ impl Reading<'_> {
     /// # Errors
     /// When the store cannot be read.
     pub fn notices(&self) -> Result<Vec<Waiting>, StoreError> {
+        if self.is_before(NOTICES_SINCE)? {
+            return Ok(Vec::new());
+        }
         let collect = || {
             let mut statement = self
                 .0

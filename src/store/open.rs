@@ -16,6 +16,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("samples.sql"),
     include_str!("notices.sql"),
 ];
+/// The versions that brought them: a file that is only read stays as an older xdb left it.
+pub(super) const SAMPLES_SINCE: u32 = 2;
+pub(super) const NOTICES_SINCE: u32 = 3;
 
 /// A command line's: the daemon's transactions are short.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -104,7 +107,7 @@ pub(super) fn read_what_is_readable(state_directory: &Path) -> Option<Readable> 
     let path = file(state_directory);
     let can_be_read = |connection: &Connection| {
         let version = version(connection, &path).ok()?;
-        // Later steps only add tables.
+        // What later steps add is left out where it is read.
         (version > 0).then_some(())?;
         check(connection, &path).ok()
     };

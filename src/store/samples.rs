@@ -2,6 +2,7 @@
 
 use rusqlite::params;
 
+use super::open::SAMPLES_SINCE;
 use super::{Reading, StoreError, Writing, query};
 
 /// One stretch of one series.
@@ -22,6 +23,9 @@ impl Reading<'_> {
     /// # Errors
     /// When the store cannot be read.
     pub fn samples(&self) -> Result<Vec<StoredSample>, StoreError> {
+        if self.is_before(SAMPLES_SINCE)? {
+            return Ok(Vec::new());
+        }
         let collect = || {
             let mut statement = self.0.prepare(
                 "SELECT series, step_secs, at_secs, value FROM samples ORDER BY series, step_secs, at_secs",

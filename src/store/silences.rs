@@ -1,5 +1,6 @@
 //! Copies of the cluster's silences.
 
+use super::open::NOTICES_SINCE;
 use super::{Reading, StoreError, Writing, query};
 use crate::model::Silence;
 
@@ -9,6 +10,9 @@ impl Reading<'_> {
     /// # Errors
     /// When the store cannot be read.
     pub fn silences(&self) -> Result<Vec<Silence>, StoreError> {
+        if self.is_before(NOTICES_SINCE)? {
+            return Ok(Vec::new());
+        }
         let collect = || {
             let mut statement = self.0.prepare("SELECT silence FROM silences ORDER BY id")?;
             let rows = statement.query_map([], |row| row.get::<_, String>(0))?;

@@ -225,3 +225,48 @@ async fn a_directory_that_cannot_be_made_is_a_fault_and_no_end() {
     wait_for(&store, true).await;
     assert_eq!(kept(&state).0, ["a"]);
 }
+
+/// A file as an xdb of that version left it, with the alert `name` raised.
+fn left_by_version(directory: &Path, version: u32, name: &str) -> Connection {
+    let steps = [include_str!("schema.sql"), include_str!("samples.sql")];
+    let file = Connection::open(directory.join("xdb.db")).unwrap();
+    file.pragma_update(None, "journal_mode", "WAL").unwrap();
+    for step in steps.iter().take(version as usize) {
+        file.execute_batch(step).unwrap();
+    }
+    file.pragma_update(None, "user_version", version).unwrap();
+    let insert = "INSERT INTO alerts (key, severity, since_us, raised_us, reason) VALUES (?1, 'critical', 0, 0, 'down')";
+    file.execute(insert, [key(name).to_string()]).unwrap();
+    file
+}
+
+#[tokio::test]
+async fn what_an_older_xdb_raised_stands_also_where_its_file_cannot_be_brought_up_to_date() {
+    for version in [1, 2] {
+        let directory = TempDir::new().unwrap();
+        let other = left_by_version(directory.path(), version, "before");
+        // A command line of another user, for example, only reads.
+        let reader = Reader::open(directory.path()).unwrap().unwrap();
+        let reading = reader.reading();
+        let (found, state) = reading.alerts().unwrap().remove(0);
+        assert_eq!(found, key("before"));
+        assert!(state.notice.told.is_some(), "{state:?}");
+        assert_eq!(reading.alert(&found).unwrap(), Some(state));
+        assert!(reading.silences().unwrap().is_empty() && reading.notices().unwrap().is_empty());
+        assert!(reading.next_notice("page").unwrap().is_none());
+        assert!(reading.samples().unwrap().is_empty());
+
+        // The daemon cannot write it: it works in memory, with what stood.
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let store = Store::serve(directory.path());
+        let alerts = store.read(|reading| reading.alerts()).await.unwrap();
+        let fault = store.fault().expect("the lock is noticed");
+        assert_eq!(alerts.len(), 1, "{version}: {fault:?}");
+        raise(&store, "later").await;
+        other.execute_batch("ROLLBACK").unwrap();
+        wait_for(&store, true).await;
+        assert_eq!(kept(directory.path()).0, ["before", "later"]);
+        end(&store, "before").await;
+        assert_eq!(kept(directory.path()).0, ["later"]);
+    }
+}

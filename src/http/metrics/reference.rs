@@ -23,7 +23,9 @@ Each node's daemon serves `GET /metrics` on its HTTP port (`http.listen`, 8009).
 - Times are seconds, sizes are bytes. A point in time is in seconds since 1970 (`…_timestamp_seconds`).
 - A state has one series for each value that it can have: 1 for the one that holds, 0 for the others. A check has only the series
   that holds.
-- Counters begin at 0 with the daemon.
+- Counters begin at 0 with the daemon, and are there from its first look at its own work on (a few seconds).
+- Alert on `xdb_check_alerts`, not on verdicts or ages: it counts what xdb has raised by its own limits, once it has lasted for as long as the
+  check demands, and tells what is silenced or acknowledged.
 
 [packaging/prometheus-rules.yml](../../packaging/prometheus-rules.yml) has alerts and
 [packaging/grafana-dashboard.json](../../packaging/grafana-dashboard.json) a dashboard.

@@ -2,7 +2,7 @@
 //!
 //! Where nothing is known there is no sample: a 0 would be a claim.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use super::family::Family;
 use super::table::families;
 use crate::cluster::{Knowledge, PAGED, Status, View, judge_primary, judge_replica};
 use crate::http::observed::Observed;
-use crate::model::{Finding, Scope, Severity};
+use crate::model::{AlertKey, Finding, Scope, Severity};
 
 /// What a scrape is made from.
 pub(super) struct Scrape<'a> {
@@ -47,6 +47,7 @@ impl Samples {
     pub(super) fn of(scrape: &Scrape<'_>) -> Self {
         let mut samples = Self(families().map(|family| (family, Vec::new())).collect());
         samples.node(scrape);
+        samples.point("own_work", scrape.observed.at, scrape.now);
         samples.headline(scrape);
         samples.restore_tests(scrape);
         samples.archive(scrape);
@@ -114,7 +115,8 @@ impl Samples {
         let Some(evidence) = &status.evidence else {
             return;
         };
-        self.point("evidence", Some(evidence.at), now);
+        // Not when they were asked: an S3 that refuses each request leaves what is known as old as it is.
+        self.point("evidence", evidence.base_backup_read_at, now);
         for (part, error) in [
             ("base-backup", &evidence.base_backup_error),
             ("dump", &evidence.dump_error),
@@ -173,9 +175,8 @@ impl Samples {
             self.add("xdb_wal_volume_full_seconds", &[], full);
         }
         let pushes = &scrape.observed.pushes;
-        let pushed = pushes.classes.iter().any(|(_, count)| *count > 0);
-        // A replica's daemon pushes nothing.
-        if pushed || pushes.refused > 0 {
+        // From the first look on, with zeros: a rate needs the value before the first push.
+        if !pushes.classes.is_empty() {
             let classes = Reading::Classes(pushes.classes.clone(), pushes.total_secs);
             self.add("xdb_archive_push_seconds", &[], classes);
             self.add("xdb_archive_push_refused_total", &[], pushes.refused);
@@ -231,13 +232,33 @@ impl Samples {
             self.add("xdb_check_verdict", &of, true);
             self.add("xdb_check_value", &[&finding.check], finding.value);
         }
-        for severity in [Severity::Critical, Severity::Warning, Severity::Unknown] {
-            let alerts = scrape.known.alerts.iter();
-            let count = alerts.filter(|alert| alert.severity == severity).count();
-            self.add("xdb_alerts", &[severity.word()], count);
-        }
+        self.alerts(scrape);
         let outbox = scrape.observed.outbox;
         self.add("xdb_alert_outbox_events", &[], outbox);
+    }
+
+    /// What is raised: the rules of Prometheus rest on it, so that holds, silences and acknowledgements count there, too.
+    fn alerts(&mut self, scrape: &Scrape<'_>) {
+        let alerts = &scrape.known.alerts;
+        for severity in [Severity::Critical, Severity::Warning, Severity::Unknown] {
+            let count = alerts.iter().filter(|it| it.severity == severity).count();
+            self.add("xdb_alerts", &[severity.word()], count);
+        }
+        let mut counts: BTreeMap<(String, &str, bool), u64> = BTreeMap::new();
+        for alert in alerts {
+            // A key that another version wrote names no check.
+            let Ok(key) = AlertKey::parse(&alert.key) else {
+                continue;
+            };
+            let of = (key.check, alert.severity.word(), !alert.marks.is_empty());
+            *counts.entry(of).or_default() += 1;
+        }
+        for ((check, severity, is_silenced), count) in counts {
+            let silenced = if is_silenced { "true" } else { "false" };
+            self.add("xdb_check_alerts", &[&check, severity, silenced], count);
+        }
+        let checked = scrape.observed.checked_at;
+        self.point("checks", checked, scrape.now);
     }
 
     fn jobs(&mut self, observed: &Observed) {
@@ -250,14 +271,12 @@ impl Samples {
             self.add(name, &of, success.map(|success| success.elapsed_secs));
             let name = "xdb_job_next_run_timestamp_seconds";
             self.add(name, &of, job.next_run);
-            // Of what another node does this daemon knows no run.
-            let has_run = job.ended.iter().any(|(_, count)| *count > 0);
-            if job.is_here || has_run {
-                let is_running = job.running_since.is_some();
+            let is_running = job.running_since.is_some();
+            if job.is_here || is_running {
                 self.add("xdb_job_running", &of, is_running);
-                for (verdict, count) in job.ended {
-                    self.add("xdb_job_runs_total", &[job.name, verdict], count);
-                }
+            }
+            for (verdict, count) in job.ended {
+                self.add("xdb_job_runs_total", &[job.name, verdict], count);
             }
         }
     }
@@ -266,10 +285,9 @@ impl Samples {
         for requests in &observed.requests {
             let of = [requests.operation, requests.job];
             self.add("xdb_s3_requests_total", &of, requests.requests);
-            let moved = |bytes: u64| Some(bytes).filter(|bytes| *bytes > 0);
             let (sent, received) = (requests.sent_bytes, requests.received_bytes);
-            self.add("xdb_s3_sent_bytes_total", &of, moved(sent));
-            self.add("xdb_s3_received_bytes_total", &of, moved(received));
+            self.add("xdb_s3_sent_bytes_total", &of, sent);
+            self.add("xdb_s3_received_bytes_total", &of, received);
         }
     }
 

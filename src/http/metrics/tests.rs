@@ -22,6 +22,8 @@ pub(in crate::http) fn observed() -> Observed {
         bytes: Some(1775),
     };
     Observed {
+        at: Some(at(NOW - 2)),
+        checked_at: Some(at(NOW - 3)),
         findings: vec![
             (Finding::new("lag", node(), "db3", Verdict::Ok), at(NOW)),
             (slow, at(NOW)),
@@ -30,7 +32,7 @@ pub(in crate::http) fn observed() -> Observed {
             name: "dump",
             schedule: "0 2 * * *".to_owned(),
             runs_on: "replica",
-            is_here: false,
+            is_here: true,
             running_since: None,
             last_run: None,
             last_success: Some(success),
@@ -145,6 +147,12 @@ fn a_scrape_of_a_cluster_that_is_known_has_each_family() {
         ("xdb_check_verdict{check=\"lag\",verdict=\"warning\"}", "1"),
         ("xdb_check_value{check=\"lag\"}", "7.0"),
         ("xdb_alerts{severity=\"warning\"}", "1"),
+        (
+            "xdb_check_alerts{check=\"lag\",severity=\"warning\",silenced=\"false\"}",
+            "1",
+        ),
+        ("xdb_own_work_age_seconds", "2.0"),
+        ("xdb_checks_age_seconds", "3.0"),
         ("xdb_archive_push_seconds_bucket{le=\"+Inf\"}", "5"),
         ("xdb_archive_push_seconds_count", "5"),
         (
@@ -159,6 +167,85 @@ fn a_scrape_of_a_cluster_that_is_known_has_each_family() {
         assert_eq!(shown.get(one), Some(&value), "{one}");
     }
     assert!(shown.len() < 150, "{} series", shown.len());
+}
+
+#[test]
+fn raised_alerts_are_counted_by_check_and_severity_and_whether_they_are_to_be_heard() {
+    let mut known = all_known();
+    let raised = |key: &str, severity, inhibited: bool| Standing {
+        key: key.to_owned(),
+        severity,
+        marks: AlertMarks {
+            inhibited_by: inhibited.then(|| "node/cluster/db1".to_owned()),
+            ..AlertMarks::default()
+        },
+        ..all_known().alerts.remove(0)
+    };
+    known.alerts.extend([
+        raised("lag/db1/db3", Severity::Warning, false),
+        raised("dump/db1/", Severity::Unknown, false),
+        raised("archiver/db1/", Severity::Critical, true),
+        raised("no key", Severity::Critical, false),
+    ]);
+    let text = scraped(&view(false, 1), &known, &observed(), Format::Text);
+    let found: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("xdb_check_alerts"))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "{check=\"archiver\",severity=\"critical\",silenced=\"true\"} 1",
+            "{check=\"dump\",severity=\"unknown\",silenced=\"false\"} 1",
+            "{check=\"lag\",severity=\"warning\",silenced=\"false\"} 2",
+        ]
+    );
+}
+
+#[test]
+fn the_evidence_ages_while_s3_refuses_each_look() {
+    let mut known = all_known();
+    let evidence = known.evidence.as_mut().unwrap();
+    evidence.at = at(NOW);
+    evidence.base_backup_read_at = Some(at(NOW - 3000));
+    evidence.base_backup_error = Some("S3 refuses".to_owned());
+    let text = scraped(&view(false, 1), &known, &observed(), Format::Text);
+    assert_eq!(
+        series(&text).get("xdb_evidence_age_seconds"),
+        Some(&"3000.0")
+    );
+}
+
+#[test]
+fn a_job_of_another_node_has_no_next_run_here_and_counters_begin_at_zero() {
+    let mut observed = observed();
+    observed.jobs[0].is_here = false;
+    observed.jobs[0].next_run = None;
+    observed.jobs[0].ended = ["ok", "warning", "unknown", "critical"].map(|word| (word, 0));
+    observed.pushes.classes = vec![(0.1, 0), (f64::INFINITY, 0)];
+    observed.pushes.refused = 0;
+    observed.requests[0].received_bytes = 0;
+    let text = scraped(&view(false, 1), &all_known(), &observed, Format::Text);
+    let shown = series(&text);
+    for (one, value) in [
+        (
+            "xdb_job_runs_total{job_name=\"dump\",verdict=\"critical\"}",
+            Some("0"),
+        ),
+        ("xdb_archive_push_seconds_count", Some("0")),
+        ("xdb_archive_push_refused_total", Some("0")),
+        (
+            "xdb_s3_received_bytes_total{operation=\"get\",job_name=\"dump\"}",
+            Some("0"),
+        ),
+        (
+            "xdb_job_next_run_timestamp_seconds{job_name=\"dump\"}",
+            None,
+        ),
+        ("xdb_job_running{job_name=\"dump\"}", None),
+    ] {
+        assert_eq!(shown.get(one).copied(), value, "{one}");
+    }
 }
 
 #[test]

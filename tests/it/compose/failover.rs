@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{SOON, archives_through_two_restartpoints, through_haproxy};
+use super::{SOON, archives_through_two_restartpoints, metrics, through_haproxy};
 use crate::harness::{Cluster, eventually};
 
 const MINUTES: Duration = Duration::from_secs(150);
@@ -96,6 +96,7 @@ fn no_committed_row_is_lost_to_a_failover_without_s3_and_the_old_primary_leads_n
         waiting(&cluster, "db1")
     );
 
+    metrics::fires(&cluster, &["XdbServiceDown"]);
     cluster.power("kill", "db1");
     assert_ne!(cluster.sh("db1", "true").code, 0);
     cluster.sql("db2", "SELECT pg_promote(wait => false)");
@@ -114,6 +115,11 @@ fn no_committed_row_is_lost_to_a_failover_without_s3_and_the_old_primary_leads_n
         !archived(&cluster)
             .iter()
             .any(|name| name.starts_with("00000002"))
+    );
+
+    metrics::fires(
+        &cluster,
+        &["XdbDaemonDown", "XdbNodeLost", "XdbServiceDown"],
     );
 
     s3(&cluster, "up");
@@ -176,6 +182,7 @@ fn no_committed_row_is_lost_to_a_failover_without_s3_and_the_old_primary_leads_n
         let status = cluster.xdb("db2", &["status"]);
         status.stdout.contains("superseded").then_some(())
     });
+    metrics::fires(&cluster, &["XdbNodeLost"]);
     let events = cluster.redis("XRANGE xdb:main:alerts:events - +").stdout;
     assert!(!events.contains("primaries at once"), "{events}");
 

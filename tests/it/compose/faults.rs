@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::SOON;
+use super::{SOON, metrics};
 use crate::harness::{Cluster, eventually};
 
 const MINUTES: Duration = Duration::from_secs(150);
@@ -84,6 +84,7 @@ fn a_stopped_server_a_killed_daemon_and_a_redis_that_is_away_are_told_once() {
     assert_eq!(raised["severity"], "critical", "{raised}");
     assert_eq!(raised["runbook"], "runbooks/postgresql-up.md", "{raised}");
     assert_eq!(told(&cluster, "raised"), 1);
+    metrics::fires(&cluster, &["XdbServerDown", "XdbNoPrimary"]);
     eventually("the channel told it", SOON, || {
         (heard(&cluster, "raised") == 1).then_some(())
     });
@@ -124,6 +125,7 @@ fn a_stopped_server_a_killed_daemon_and_a_redis_that_is_away_are_told_once() {
     std::thread::sleep(Duration::from_secs(60));
     let (_, status) = cluster.http("db1", "/api/status");
     assert!(status.contains("postgresql-up"), "{status}");
+    metrics::fires(&cluster, &["XdbServerDown", "XdbServiceDown"]);
     sv("up");
     eventually("the alert arrives", MINUTES, || alert(&cluster));
     start_postgres(&cluster);
@@ -177,6 +179,7 @@ fn a_paused_replay_is_seen_in_bytes_and_in_seconds_also_while_the_primary_idles(
         raised["reason"].as_str().unwrap().contains("s behind"),
         "{raised}"
     );
+    metrics::fires(&cluster, &["XdbReplicationLag"]);
     let count = format!("SELECT count(*) FROM ticks WHERE id = {row}");
     assert_eq!(cluster.sql("db2", &count), "0");
     // A restore test would hold it back further.

@@ -2,96 +2,64 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::harness::{Cluster, Output, eventually};
 
 const RULES: &str = include_str!("../../../packaging/prometheus-rules.yml");
+const DASHBOARD: &str = include_str!("../../../packaging/grafana-dashboard.json");
 
-/// The series whose names begin like that get the value, or are missing.
+/// A series whose name begins like that gets the value, or is missing; where none begins so, it is added on db1.
 type Change = (&'static str, Option<&'static str>);
+
+/// What a scrape shows of a raised alert that nobody has silenced.
+macro_rules! raised {
+    ($check:literal, $severity:literal) => {
+        &[(
+            concat!(
+                "xdb_check_alerts{check=\"",
+                $check,
+                "\",severity=\"",
+                $severity,
+                "\",silenced=\"false\"}"
+            ),
+            Some("1"),
+        )]
+    };
+}
 
 /// For each rule what its fault does to a scrape.
 const FAULTS: &[(&str, &[Change])] = &[
+    ("XdbNotRecoverable", raised!("recoverability", "unknown")),
+    ("XdbRpoHigh", raised!("archive-rpo", "critical")),
+    ("XdbRestoreTooSlow", raised!("restore-objective", "warning")),
+    ("XdbRepositoryFault", raised!("wal-gap", "warning")),
+    ("XdbRestoreTestFailed", raised!("restore-test", "critical")),
+    ("XdbDumpTestFailed", raised!("dump-test", "critical")),
+    ("XdbProofOld", raised!("restore-test-age", "critical")),
+    ("XdbArchivingFails", raised!("archiver", "warning")),
+    ("XdbBackupOld", raised!("base-backup-age", "critical")),
+    ("XdbJobFailed", raised!("dump", "unknown")),
+    ("XdbNoPrimary", raised!("primary", "critical")),
+    ("XdbNodeLost", raised!("node", "critical")),
+    ("XdbServerDown", raised!("pgbouncer-up", "warning")),
+    ("XdbReplicationLag", raised!("replication-lag", "warning")),
     (
-        "XdbNotRecoverable",
-        &[(
-            "xdb_check_verdict{check=\"recoverability\",verdict=\"critical\"",
-            Some("1"),
-        )],
+        "XdbConnectionsShort",
+        raised!("postgresql-connections", "warning"),
     ),
+    ("XdbServiceDown", raised!("redis", "warning")),
+    ("XdbCheckNotOk", raised!("one-of-the-operator", "warning")),
+    ("XdbDaemonDown", &[("up", Some("0"))]),
+    ("XdbNotJudging", &[("xdb_checks_age_seconds", Some("1000"))]),
     (
-        "XdbRecoverabilityUnknown",
-        &[(
-            "xdb_check_verdict{check=\"recoverability\",verdict=\"unknown\"",
-            Some("1"),
-        )],
+        "XdbOwnWorkOld",
+        &[("xdb_own_work_age_seconds", Some("1000"))],
     ),
     (
         "XdbEvidenceOld",
         &[("xdb_evidence_age_seconds", Some("5000"))],
     ),
-    (
-        "XdbRpoHigh",
-        &[
-            ("xdb_rpo_seconds", Some("1e6")),
-            ("xdb_rpo_upper_bound", Some("0")),
-        ],
-    ),
-    (
-        "XdbRpoCritical",
-        &[
-            ("xdb_rpo_seconds", Some("1e6")),
-            ("xdb_rpo_upper_bound", Some("0")),
-        ],
-    ),
-    ("XdbRpoUnknown", &[("xdb_rpo_seconds", None)]),
-    (
-        "XdbRestoreTooSlow",
-        &[("xdb_rto_forecast_seconds", Some("1e6"))],
-    ),
-    (
-        "XdbWalMissing",
-        &[(
-            "xdb_check_verdict{check=\"wal-gap\",verdict=\"warning\"",
-            Some("1"),
-        )],
-    ),
-    (
-        "XdbForeignBackup",
-        &[(
-            "xdb_check_verdict{check=\"foreign-backup\",verdict=\"critical\"",
-            Some("1"),
-        )],
-    ),
-    (
-        "XdbRestoreTestFailed",
-        &[("xdb_restore_test_passed", Some("0"))],
-    ),
-    ("XdbProofOld", &[("xdb_proof_age_seconds", Some("1e6"))]),
-    ("XdbNeverProven", &[("xdb_proof_timestamp_seconds", None)]),
-    (
-        "XdbNewestBackupUnproven",
-        &[("xdb_proof_newest_backup", Some("0"))],
-    ),
-    (
-        "XdbArchivingStandsStill",
-        &[("xdb_archive_oldest_ready_age_seconds", Some("400"))],
-    ),
-    (
-        "XdbArchivingStoodStillLong",
-        &[("xdb_archive_oldest_ready_age_seconds", Some("4000"))],
-    ),
-    (
-        "XdbWalVolumeFills",
-        &[
-            ("xdb_archive_oldest_ready_age_seconds", Some("400")),
-            ("xdb_wal_volume_full_seconds", Some("60")),
-        ],
-    ),
-    (
-        "XdbBaseBackupOld",
-        &[("xdb_base_backup_age_seconds", Some("1e6"))],
-    ),
-    ("XdbDumpOld", &[("xdb_dump_age_seconds", Some("1e6"))]),
     (
         "XdbJobOverdue",
         &[
@@ -102,45 +70,7 @@ const FAULTS: &[(&str, &[Change])] = &[
             ("xdb_job_running{job_name=\"dump\"", Some("0")),
         ],
     ),
-    ("XdbDaemonDown", &[("up", Some("0"))]),
-    (
-        "XdbNoPrimary",
-        &[(
-            "xdb_check_verdict{check=\"primary\",verdict=\"critical\"",
-            Some("1"),
-        )],
-    ),
-    (
-        "XdbSuperseded",
-        &[("xdb_node_role{role=\"superseded\"", Some("1"))],
-    ),
-    (
-        "XdbRoleUnknown",
-        &[("xdb_node_role{role=\"unknown\"", Some("1"))],
-    ),
-    (
-        "XdbReplicationLag",
-        &[("xdb_replication_lag_seconds", Some("100"))],
-    ),
-    (
-        "XdbServiceDown",
-        &[("xdb_service_up{service=\"s3\"", Some("0"))],
-    ),
     ("XdbAlertsWait", &[("xdb_alert_outbox_events", Some("3"))]),
-    (
-        "XdbCheckCritical",
-        &[(
-            "xdb_check_verdict{check=\"postgresql-up\",verdict=\"critical\"",
-            Some("1"),
-        )],
-    ),
-    (
-        "XdbCheckUnknown",
-        &[(
-            "xdb_check_verdict{check=\"archiver\",verdict=\"unknown\"",
-            Some("1"),
-        )],
-    ),
 ];
 
 pub(super) fn metrics_and_page(cluster: &Cluster) {
@@ -154,7 +84,7 @@ pub(super) fn metrics_and_page(cluster: &Cluster) {
     let mut firing = String::new();
     let scraped = eventually("a scrape on which no rule fires", SETTLED, || {
         let scraped = scrape(cluster);
-        let said = test_rules(cluster, &case(&scraped, &[], None));
+        let said = test_rules(cluster, &case(&scraped, &[], &[]));
         if said.stderr != firing {
             firing.clone_from(&said.stderr);
             eprintln!("{firing}");
@@ -162,54 +92,62 @@ pub(super) fn metrics_and_page(cluster: &Cluster) {
         (said.code == 0).then_some(scraped)
     });
     rules(cluster, &scraped);
+    dashboard(cluster, &scraped);
+}
+
+/// Waits until what both nodes serve fires each of `rules`. A node that does not answer is one that is down.
+pub(super) fn fires(cluster: &Cluster, rules: &[&str]) {
+    write(cluster, "rules.yml", RULES);
+    eventually(&format!("{rules:?} fire"), SETTLED, || {
+        let said = test_rules(cluster, &case(&scraped(cluster), &[], rules));
+        (said.code == 0).then_some(())
+    });
 }
 
 /// For a cluster that is well to be seen so.
 const SETTLED: Duration = Duration::from_secs(90);
 
-/// The series of both nodes.
-fn scrape(cluster: &Cluster) -> Vec<(&'static str, String)> {
+/// The series of each node that answers, and whether it does.
+fn scraped(cluster: &Cluster) -> Vec<(&'static str, String)> {
     let mut scraped = Vec::new();
+    for node in ["db1", "db2"] {
+        let answer = cluster.sh(
+            ON,
+            &format!("curl -sf -m 5 -H 'Accept: text/plain' http://{node}:8009/metrics"),
+        );
+        scraped.push((node, format!("up {}", u8::from(answer.code == 0))));
+        let series = answer.stdout.lines().filter(|line| !line.starts_with('#'));
+        scraped.extend(series.map(|line| (node, line.to_owned())));
+    }
+    scraped
+}
+
+/// The series of both nodes, which are well.
+fn scrape(cluster: &Cluster) -> Vec<(&'static str, String)> {
     for node in ["db1", "db2"] {
         let ask = |accept: &str| {
             let curl = format!("curl -sf -m 5 -H 'Accept: {accept}' http://127.0.0.1:8009/metrics");
             cluster.sh(node, &curl).succeeded("a scrape")
         };
-        let text = ask("text/plain");
         let open = ask("application/openmetrics-text; version=1.0.0");
-        assert!(open.ends_with("# EOF") && !text.contains("# EOF"), "{open}");
+        assert!(
+            open.ends_with("# EOF") && !ask("text/plain").contains("# EOF"),
+            "{open}"
+        );
         let check = "curl -sf -m 5 http://127.0.0.1:8009/metrics | promtool check metrics";
         cluster.sh(node, check).succeeded("promtool check metrics");
-        let series = text.lines().filter(|line| !line.starts_with('#'));
-        scraped.extend(series.map(|line| (node, line.to_owned())));
     }
+    let mut scraped = scraped(cluster);
+    eprintln!("{} series of both nodes", scraped.len());
     assert!(
-        scraped.len() <= 400,
-        "{} series of both nodes",
+        scraped.len() <= 402,
+        "{} series of both nodes, and whether each is up",
         scraped.len()
     );
-    // A check has only the series of the verdict that holds; a fault gives it another.
-    let verdicts = ["warning", "unknown", "critical"].map(|word| format!("verdict=\"{word}\"}} 0"));
-    let checks = scraped.iter().filter_map(|(node, line)| {
-        let begin = line.strip_suffix("verdict=\"ok\"} 1")?;
-        line.starts_with("xdb_check_verdict")
-            .then(|| (*node, begin.to_owned()))
-    });
-    let others = checks.flat_map(|(node, begin)| {
-        let series = move |verdict: &String| (node, format!("{begin}{verdict}"));
-        verdicts.iter().map(series).collect::<Vec<_>>()
-    });
-    let others: Vec<_> = others.collect();
-    scraped.extend(others);
-    // The lab wants no RTO, and its volume may have seen too little WAL for a forecast.
-    for line in [
-        "xdb_rto_objective_seconds 3600.0",
-        "xdb_wal_volume_full_seconds 1000000.0",
-    ] {
-        let name = line.split(' ').next().expect("a name");
-        if !scraped.iter().any(|(_, known)| known.starts_with(name)) {
-            scraped.push(("db1", line.to_owned()));
-        }
+    // The lab wants no RTO.
+    let objective = "xdb_rto_objective_seconds";
+    if !scraped.iter().any(|(_, line)| line.starts_with(objective)) {
+        scraped.push(("db1", format!("{objective} 3600.0")));
     }
     scraped
 }
@@ -228,28 +166,51 @@ fn input(node: &str, line: &str, fault: &[Change]) -> Option<String> {
     ))
 }
 
-/// One case for promtool: with `fault` the rules that fire are counted; `alert` is the one that must, or none may.
-fn case(scraped: &[(&str, String)], fault: &[Change], alert: Option<&str>) -> String {
+/// The series of one case for promtool, with `fault`.
+fn inputs(scraped: &[(&str, String)], fault: &[Change], of: &str) -> String {
     let mut case = "  - interval: 10m\n    input_series:\n".to_owned();
     let name = |line: &str| line.split(['{', ' ']).next().map(str::to_owned);
     for (node, line) in scraped {
-        // What no rule asks for would only make the file large.
-        if name(line).is_some_and(|name| RULES.contains(&name)) {
+        // What nothing asks for would only make the file large.
+        if name(line).is_some_and(|name| of.contains(&name)) {
             case.extend(input(node, line, fault));
         }
     }
-    for node in ["db1", "db2"] {
-        case.extend(input(node, "up 1", fault));
+    for (begin, value) in fault {
+        if let Some(value) = value.filter(|_| !is_in(scraped, begin)) {
+            case.extend(input("db1", &format!("{begin} {value}"), &[]));
+        }
+    }
+    case
+}
+
+fn is_in(scraped: &[(&str, String)], begin: &str) -> bool {
+    scraped.iter().any(|(_, line)| line.starts_with(begin))
+}
+
+/// One case for promtool: each of `alerts` must fire; without any, none may.
+fn case(scraped: &[(&str, String)], fault: &[Change], alerts: &[&str]) -> String {
+    let mut case = inputs(scraped, fault, RULES) + "    promql_expr_test:\n";
+    for alert in alerts {
+        // By the severities that people route.
+        let firing = format!(
+            "ALERTS{{alertname=\"{alert}\",alertstate=\"firing\",severity=~\"critical|warning\"}}"
+        );
+        case += &has_samples(&firing);
     }
     // Where none may fire, promtool names what does.
-    case += &match alert {
-        Some(alert) => format!(
-            "    promql_expr_test:\n      - expr: 'count(ALERTS{{alertname=\"{alert}\",alertstate=\"firing\"}}) > bool 0'\n        \
-             eval_time: 40h\n        exp_samples:\n          - labels: '{{}}'\n            value: 1\n"
-        ),
-        None => "    promql_expr_test:\n      - expr: 'ALERTS{alertstate=\"firing\"}'\n        eval_time: 40h\n        exp_samples: []\n".to_owned(),
-    };
+    if alerts.is_empty() {
+        case += "      - expr: 'ALERTS{alertstate=\"firing\"}'\n        eval_time: 40h\n        exp_samples: []\n";
+    }
     case
+}
+
+/// The test of an expression that it has a value.
+fn has_samples(expression: &str) -> String {
+    format!(
+        "      - expr: 'count({expression}) > bool 0'\n        eval_time: 40h\n        exp_samples:\n          \
+         - labels: '{{}}'\n            value: 1\n"
+    )
 }
 
 fn rules(cluster: &Cluster, scraped: &[(&str, String)]) {
@@ -260,18 +221,56 @@ fn rules(cluster: &Cluster, scraped: &[(&str, String)]) {
     let faults: Vec<&str> = FAULTS.iter().map(|(alert, _)| *alert).collect();
     assert_eq!(names, faults, "each rule has its fault");
     let mut cases = String::new();
+    let mut silenced = scraped.to_vec();
     for (alert, fault) in FAULTS {
-        for (begin, _) in fault.iter().filter(|(begin, _)| *begin != "up") {
-            let found = scraped.iter().any(|(_, line)| line.starts_with(begin));
-            assert!(found, "no series begins with {begin}");
+        for (begin, _) in *fault {
+            let is_alert = begin.starts_with("xdb_check_alerts{");
+            assert!(
+                is_alert || is_in(scraped, begin),
+                "no series begins with {begin}"
+            );
+            if is_alert {
+                let hidden = begin.replace("silenced=\"false\"", "silenced=\"true\"");
+                silenced.push(("db1", format!("{hidden} 1")));
+            }
         }
-        cases += &case(scraped, fault, Some(alert));
+        cases += &case(scraped, fault, &[alert]);
     }
+    // What people have silenced in xdb fires nothing.
+    cases += &case(&silenced, &[], &[]);
     let said = test_rules(cluster, &cases);
     assert_eq!(said.code, 0, "{said:?}");
 }
 
+/// Each expression has a value on a scrape; the table of bad checks where one is bad.
+fn dashboard(cluster: &Cluster, scraped: &[(&str, String)]) {
+    let dashboard: Value = serde_json::from_str(DASHBOARD).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array());
+    let fault = [(
+        "xdb_check_verdict{check=\"archiver\",verdict=\"warning\"",
+        Some("1"),
+    )];
+    assert!(is_in(scraped, fault[0].0));
+    let mut case = inputs(scraped, &fault, DASHBOARD) + "    promql_expr_test:\n";
+    let mut count = 0;
+    for target in targets.flatten() {
+        let expression = target["expr"].as_str().expect("an expression");
+        let expression = expression
+            .replace("$job", "xdb")
+            .replace("$__rate_interval", "30m");
+        assert!(!expression.contains('$'), "{expression}");
+        case += &has_samples(&expression);
+        count += 1;
+    }
+    assert!(count > 20, "{count}");
+    let said = test_rules(cluster, &case);
+    assert_eq!(said.code, 0, "{said:?}");
+}
+
 const DIRECTORY: &str = "/tmp/rules";
+/// Where promtool runs: no test stops this node.
+const ON: &str = "management";
 
 fn test_rules(cluster: &Cluster, cases: &str) -> Output {
     let head = "rule_files: [rules.yml]\nevaluation_interval: 10m\ntests:\n";
@@ -280,18 +279,18 @@ fn test_rules(cluster: &Cluster, cases: &str) -> Output {
 }
 
 fn promtool(cluster: &Cluster, arguments: &str) -> Output {
-    cluster.sh("db1", &format!("cd {DIRECTORY} && promtool {arguments}"))
+    cluster.sh(ON, &format!("cd {DIRECTORY} && promtool {arguments}"))
 }
 
 fn write(cluster: &Cluster, name: &str, text: &str) {
     let path = format!("{DIRECTORY}/{name}");
     let begin = format!("mkdir -p {DIRECTORY} && rm -f {path}");
-    cluster.sh("db1", &begin).succeeded("mkdir");
+    cluster.sh(ON, &begin).succeeded("mkdir");
     for part in text.as_bytes().chunks(60_000) {
         let part = std::str::from_utf8(part).expect("ASCII");
         let append =
             format!("cat >>{path} <<'END_OF_PART'\n{part}\nEND_OF_PART\ntruncate -s -1 {path}");
-        cluster.sh("db1", &append).succeeded(name);
+        cluster.sh(ON, &append).succeeded(name);
     }
 }
 

@@ -126,7 +126,7 @@ pub(super) const LOSS: &[Family] = &[
         "evidence_timestamp",
         Unit::Seconds,
         &[],
-        "When this node last looked at the buckets, which these metrics rest on",
+        "When the look at the buckets began that last read the base backups, which these metrics rest on",
     ),
     gauge(
         "evidence_age",
@@ -139,6 +139,18 @@ pub(super) const LOSS: &[Family] = &[
         Unit::None,
         &["part"],
         "1 if the last look could read the part (base-backup, dump, proof), 0 if it could not; then the part is of an earlier look",
+    ),
+    gauge(
+        "own_work_timestamp",
+        Unit::Seconds,
+        &[],
+        "When the daemon last looked at this node's own work: jobs, waiting WAL, pushes, requests, services, findings of checks",
+    ),
+    gauge(
+        "own_work_age",
+        Unit::Seconds,
+        &[],
+        "The age of xdb_own_work_timestamp_seconds",
     ),
 ];
 
@@ -162,13 +174,31 @@ pub(super) const CHECKS: &[Family] = &[
         "check_verdict",
         Unit::None,
         &["check", "verdict"],
-        "1 for the worst verdict of the check on this node or on the cluster (ok, warning, unknown, critical); the others have no series",
+        "1 for the worst verdict of the check on this node or on the cluster (ok, warning, unknown, critical); the others have no series. It holds from the first finding on, before the check has lasted long enough for an alert",
     ),
     gauge(
         "check_value",
         Unit::None,
         &["check"],
         "The value behind that verdict, in the check's own unit",
+    ),
+    gauge(
+        "checks_timestamp",
+        Unit::Seconds,
+        &[],
+        "When this node last judged: the older of its last run of the checks and of its last look at what it depends on. Its alerts are as old",
+    ),
+    gauge(
+        "checks_age",
+        Unit::Seconds,
+        &[],
+        "The age of xdb_checks_timestamp_seconds",
+    ),
+    gauge(
+        "check_alerts",
+        Unit::None,
+        &["check", "severity", "silenced"],
+        "Alerts of the check, or of the job of this name, that this node has raised; only where there are any. silenced is true for those that are silenced, acknowledged, or follow from another alert",
     ),
     gauge(
         "alerts",

@@ -19,7 +19,7 @@ pub(super) const JOBS: &[Family] = &[
         "job_next_run_timestamp",
         Unit::Seconds,
         &["job_name"],
-        "When the job runs next, on the node of its role",
+        "When the job runs next; only on the node that runs it now",
     ),
     gauge(
         "job_running",
@@ -40,7 +40,7 @@ pub(super) const S3: &[Family] = &[
         "s3_requests",
         Unit::None,
         &["operation", "job_name"],
-        "Requests of this daemon (get, head, list, put, delete; retries included) by the job they were made for, or other. WAL-G's own requests are not among them",
+        "Requests of this daemon (get, head, list, put, delete; retries included) by the job they were made for, or other; each pair from its first request on. WAL-G's own requests are not among them",
     ),
     counter(
         "s3_sent",
