@@ -1,5 +1,7 @@
 //! `xdb status`: the answer first, then who says so and why.
 
+use std::time::Duration;
+
 use clap::Args;
 use jiff::Timestamp;
 
@@ -21,15 +23,23 @@ pub(crate) struct Arguments {
     /// Print it as JSON
     #[arg(long)]
     json: bool,
-    /// Print it again every two seconds until interrupted; in place on a terminal
-    #[arg(long, conflicts_with = "json")]
-    watch: bool,
+    /// Print it again with the time, each so many seconds (2 without a number) until interrupted; in place on a terminal
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "2",
+        value_parser = clap::value_parser!(u64).range(1..=3600),
+        conflicts_with = "json"
+    )]
+    watch: Option<u64>,
 }
 
 pub(crate) async fn run(arguments: Arguments, handles: &Handles) -> anyhow::Result<Exit> {
     let look = async || daemon::status(handles.config(), &handles.repository).await;
-    if arguments.watch {
-        return watch::repeat(async || lines(&look().await)).await;
+    if let Some(secs) = arguments.watch {
+        return watch::repeat(Duration::from_secs(secs), async || lines(&look().await)).await;
     }
     let status = look().await;
     if arguments.json {

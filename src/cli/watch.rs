@@ -3,22 +3,27 @@
 use std::io::{ErrorKind, IsTerminal, Write, stdout};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::sleep;
 
 use super::exit::Exit;
 use crate::log;
 
-const EVERY: Duration = Duration::from_secs(2);
-
-/// Prints what `look` returns until the process is interrupted, or until a reader closes the pipe.
+/// Prints what `look` returns, with the time of that look before it, until the process is interrupted, or until a reader
+/// closes the pipe. Between two looks it waits for `every`.
 ///
 /// # Errors
 /// When standard output cannot be written.
-pub(super) async fn repeat(look: impl AsyncFn() -> Vec<String>) -> anyhow::Result<Exit> {
+pub(super) async fn repeat(
+    every: Duration,
+    look: impl AsyncFn() -> Vec<String>,
+) -> anyhow::Result<Exit> {
     loop {
         let lines = look().await;
-        let lines: Vec<String> = lines
+        let header = header(Timestamp::now(), every);
+        let lines: Vec<String> = [header]
             .iter()
+            .chain(&lines)
             .map(|line| log::printable(line).to_string())
             .collect();
         let text = match terminal() {
@@ -31,8 +36,13 @@ pub(super) async fn repeat(look: impl AsyncFn() -> Vec<String>) -> anyhow::Resul
             written => written?,
         }
         drop(out);
-        sleep(EVERY).await;
+        sleep(every).await;
     }
+}
+
+/// A look that hangs shows by its time.
+fn header(at: Timestamp, every: Duration) -> String {
+    format!("{}, each {} s", at.strftime("%F %T UTC"), every.as_secs())
 }
 
 /// Rows and columns; `None` where standard output is no terminal.
@@ -74,6 +84,12 @@ fn in_place(lines: &[String], (rows, columns): (usize, usize)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_look_has_its_time() {
+        let header = header(Timestamp::UNIX_EPOCH, Duration::from_secs(5));
+        assert_eq!(header, "1970-01-01 00:00:00 UTC, each 5 s");
+    }
 
     #[test]
     fn what_does_not_fit_is_counted_and_long_lines_take_several_rows() {

@@ -48,8 +48,8 @@ pub(super) fn answer(
     parts.join("; ")
 }
 
-/// Why what is known of the buckets is not of now.
-fn unread(evidence: &Evidence, now: Timestamp) -> Option<String> {
+/// Why what is known of the base backups is not of now; `None` where it is.
+pub(crate) fn unread(evidence: &Evidence, now: Timestamp) -> Option<String> {
     let stale: SignedDuration = STALE;
     let too_old = now.duration_since(evidence.at) > stale;
     let old = || format!("the buckets were last checked {}", ago(evidence.at, now));

@@ -36,7 +36,7 @@ pub(crate) use client::{ask_positions, ask_state, ask_status, own_address};
 pub(crate) use evidence::{
     ArchiveEnd, Evidence, NewestDump, ProvenRestore, Recoverable, RepositoryFaults, RestoreForecast,
 };
-pub(crate) use headline::{is_range, proven, since_proof};
+pub(crate) use headline::{is_range, proven, since_proof, unread};
 pub(crate) use judge::PAGED;
 pub(crate) use line::Line;
 pub(crate) use node::{NodeState, Standing};

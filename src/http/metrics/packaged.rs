@@ -94,7 +94,7 @@ fn each_alert_of_xdb_fires_one_rule_unless_it_is_silenced() {
         assert!(expression.contains("silenced=\"false\""), "{expression}");
     }
     // Not only those that are known here: a check of the operator's own.
-    let all = crate::http::runbooks::RUNBOOKS
+    let all = crate::model::RUNBOOKS
         .iter()
         .map(|(name, _)| *name);
     for check in all.chain(["checks", "own"]) {
@@ -107,7 +107,7 @@ fn each_alert_of_xdb_fires_one_rule_unless_it_is_silenced() {
     for expression in expressions.iter().filter(|it| !it.contains("!~")) {
         let names = expression.split('"').nth(1).unwrap_or_default();
         for name in names.split('|').filter(|name| *name != "checks") {
-            assert!(crate::http::runbooks::runbook(name).is_some(), "{name}");
+            assert!(crate::model::runbook(name).is_some(), "{name}");
         }
     }
 }

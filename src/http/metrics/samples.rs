@@ -175,8 +175,9 @@ impl Samples {
             self.add("xdb_wal_volume_full_seconds", &[], full);
         }
         let pushes = &scrape.observed.pushes;
-        // From the first look on, with zeros: a rate needs the value before the first push.
-        if !pushes.classes.is_empty() {
+        // On a primary from the first look on, with zeros: a rate needs the value before the first push.
+        let has_pushed = pushes.refused > 0 || pushes.classes.iter().any(|(_, count)| *count > 0);
+        if has_pushed || (scrape.view.led_last() && !pushes.classes.is_empty()) {
             let classes = Reading::Classes(pushes.classes.clone(), pushes.total_secs);
             self.add("xdb_archive_push_seconds", &[], classes);
             self.add("xdb_archive_push_refused_total", &[], pushes.refused);
@@ -275,7 +276,9 @@ impl Samples {
             if job.is_here || is_running {
                 self.add("xdb_job_running", &of, is_running);
             }
-            for (verdict, count) in job.ended {
+            // Zeros from before its first run on, as for a rate; a node that never runs it has none.
+            let has_run = job.ended.iter().any(|(_, count)| *count > 0);
+            for (verdict, count) in job.ended.into_iter().filter(|_| job.is_here || has_run) {
                 self.add("xdb_job_runs_total", &[job.name, verdict], count);
             }
         }
@@ -285,7 +288,10 @@ impl Samples {
         for requests in &observed.requests {
             let of = [requests.operation, requests.job];
             self.add("xdb_s3_requests_total", &of, requests.requests);
-            let (sent, received) = (requests.sent_bytes, requests.received_bytes);
+            // By what the operation can move, not by what it has moved: a counter begins at 0.
+            let moves = |operations: &[&str]| operations.contains(&requests.operation);
+            let sent = moves(&["put"]).then_some(requests.sent_bytes);
+            let received = moves(&["get", "list"]).then_some(requests.received_bytes);
             self.add("xdb_s3_sent_bytes_total", &of, sent);
             self.add("xdb_s3_received_bytes_total", &of, received);
         }

@@ -51,13 +51,15 @@ pub(in crate::http) fn observed() -> Observed {
             total_secs: 3.5,
             refused: 1,
         },
-        requests: vec![Requests {
-            operation: "get",
-            job: "dump",
-            requests: 4,
-            sent_bytes: 10,
-            received_bytes: 1000,
-        }],
+        requests: ["get", "put"]
+            .map(|operation| Requests {
+                operation,
+                job: "dump",
+                requests: 4,
+                sent_bytes: 10,
+                received_bytes: 1000,
+            })
+            .to_vec(),
         services: vec![("s3", true), ("redis", false)],
         outbox: Some(0),
         plots: Plots::default(),
@@ -217,10 +219,16 @@ fn the_evidence_ages_while_s3_refuses_each_look() {
 }
 
 #[test]
-fn a_job_of_another_node_has_no_next_run_here_and_counters_begin_at_zero() {
+fn counters_begin_at_zero_and_a_job_of_another_node_has_none() {
     let mut observed = observed();
-    observed.jobs[0].is_here = false;
-    observed.jobs[0].next_run = None;
+    let theirs = JobState {
+        name: "prune",
+        is_here: false,
+        next_run: None,
+        ended: ["ok", "warning", "unknown", "critical"].map(|word| (word, 0)),
+        ..observed.jobs[0].clone()
+    };
+    observed.jobs.push(theirs);
     observed.jobs[0].ended = ["ok", "warning", "unknown", "critical"].map(|word| (word, 0));
     observed.pushes.classes = vec![(0.1, 0), (f64::INFINITY, 0)];
     observed.pushes.refused = 0;
@@ -239,10 +247,18 @@ fn a_job_of_another_node_has_no_next_run_here_and_counters_begin_at_zero() {
             Some("0"),
         ),
         (
-            "xdb_job_next_run_timestamp_seconds{job_name=\"dump\"}",
+            "xdb_s3_sent_bytes_total{operation=\"get\",job_name=\"dump\"}",
             None,
         ),
-        ("xdb_job_running{job_name=\"dump\"}", None),
+        (
+            "xdb_job_next_run_timestamp_seconds{job_name=\"prune\"}",
+            None,
+        ),
+        ("xdb_job_running{job_name=\"prune\"}", None),
+        (
+            "xdb_job_runs_total{job_name=\"prune\",verdict=\"ok\"}",
+            None,
+        ),
     ] {
         assert_eq!(shown.get(one).copied(), value, "{one}");
     }

@@ -3,20 +3,21 @@
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use super::words::{or_dash, point};
+use super::words::{or_dash, point, stale};
 use crate::cluster::{ArchiveEnd, ArchiveExtent, StretchKind};
 use crate::model::Lsn;
 
 const WIDTH: f64 = 1000.0;
 
 pub(super) fn archive(
-    extent: Option<&ArchiveExtent>,
+    (extent, unread): (Option<&ArchiveExtent>, Option<&str>),
     end: Option<ArchiveEnd>,
     now: Timestamp,
 ) -> Markup {
     html! {
         section aria-labelledby="archive" {
             h2 #archive { "Archive" }
+            (stale(unread))
             @match extent {
                 None => { p.muted { "It has not been read yet." } }
                 Some(extent) => {

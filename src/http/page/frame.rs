@@ -2,6 +2,8 @@
 
 use std::sync::LazyLock;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
@@ -15,8 +17,8 @@ pub(super) fn policy() -> &'static str {
     static POLICY: LazyLock<String> = LazyLock::new(|| {
         format!(
             "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-            base64(&Sha256::digest(STYLE)),
-            base64(&Sha256::digest(SCRIPT))
+            STANDARD.encode(Sha256::digest(STYLE)),
+            STANDARD.encode(Sha256::digest(SCRIPT))
         )
     });
     &POLICY
@@ -32,9 +34,9 @@ pub(super) fn refreshing(status: &Status, main: &Markup) -> Markup {
     );
     let body = html! {
         a.skip href="#main" { "Skip to the cluster" }
+        p #stale role="alert" {}
         main #main tabindex="-1" { (main) }
         footer {
-            p #stale role="alert" {}
             p.muted {
                 "xdb " (env!("CARGO_PKG_VERSION")) " on " (status.reporter)
                 ". The same as data: " a href="/api/status" { "/api/status" } ", " a href="/metrics" { "/metrics" } "."
@@ -67,44 +69,6 @@ fn document(title: &str, head: &Markup, body: &Markup) -> Markup {
                 (head)
             }
             body { (body) }
-        }
-    }
-}
-
-/// As RFC 4648 has it, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let mut three = [0; 3];
-        three[..chunk.len()].copy_from_slice(chunk);
-        let bits = u32::from_be_bytes([0, three[0], three[1], three[2]]);
-        for place in 0..4 {
-            let digit = (bits >> (18 - 6 * place)) & 0x3F;
-            let digit = usize::try_from(digit).ok().and_then(|it| DIGITS.get(it));
-            text.push(match digit {
-                Some(digit) if place <= chunk.len() => char::from(*digit),
-                _ => '=',
-            });
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_is_that_of_the_rfc() {
-        for (bytes, text) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            assert_eq!(base64(bytes.as_bytes()), text);
         }
     }
 }

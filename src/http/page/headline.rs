@@ -3,12 +3,14 @@
 use maud::{Markup, html};
 
 use super::Facts;
-use super::words::{point, word};
-use crate::cluster::{archive_end, in_time, is_range};
+use super::words::{point, stale, word};
+use crate::cluster::{self, archive_end, in_time, is_range};
 use crate::model::ago;
 
 pub(super) fn headline(facts: &Facts<'_>) -> Markup {
     let status = facts.status;
+    let unread = unread(facts);
+    let unproven = unread_proof(facts);
     html! {
         header {
             h1 { "PostgreSQL cluster " (status.cluster) }
@@ -18,22 +20,41 @@ pub(super) fn headline(facts: &Facts<'_>) -> Markup {
             (word(&status.verdict)) " " (status.answer)
         }
         dl.cards {
-            (card("Recoverable to", recoverable(facts)))
-            (card("RPO now", rpo(facts)))
-            (card("RTO now", rto(facts)))
-            (card("Proven", proven(facts)))
+            (card("Recoverable to", recoverable(facts), unread.as_deref()))
+            (card("RPO now", rpo(facts), None))
+            (card("RTO now", rto(facts), unread.as_deref()))
+            (card("Proven", proven(facts), unproven.as_deref()))
         }
     }
 }
 
-fn card(title: &str, (big, small): (String, String)) -> Markup {
+/// `unread` is why what it shows is of earlier.
+fn card(title: &str, (big, small): (String, String), unread: Option<&str>) -> Markup {
     html! {
         div {
             dt { (title) }
             dd.big { (big) }
             dd.muted { (small) }
+            @if unread.is_some() { dd { (stale(unread)) } }
         }
     }
+}
+
+/// Why what is known of the base backups is of earlier; `None` where it is of now, or nothing is known.
+pub(super) fn unread(facts: &Facts<'_>) -> Option<String> {
+    let evidence = facts.status.evidence.as_ref()?;
+    let read_at = evidence.base_backup_read_at?;
+    let reason = cluster::unread(evidence, facts.now)?;
+    Some(format!("Last read {}: {reason}", ago(read_at, facts.now)))
+}
+
+/// The same of the last proof.
+pub(super) fn unread_proof(facts: &Facts<'_>) -> Option<String> {
+    let evidence = facts.status.evidence.as_ref()?;
+    evidence.proof.as_ref()?;
+    let reason = evidence.proof_error.clone();
+    let reason = reason.or_else(|| cluster::unread(evidence, facts.now))?;
+    Some(format!("Not read now: {reason}"))
 }
 
 fn recoverable(facts: &Facts<'_>) -> (String, String) {

@@ -3,14 +3,16 @@
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use super::words::{or_dash, point, word};
-use crate::http::JobState;
+use super::words::{or_dash, point, since_look, stale, word};
+use crate::http::{JobState, Observed};
 use crate::model::ago;
 
-pub(super) fn jobs(jobs: &[JobState], now: Timestamp) -> Markup {
+pub(super) fn jobs(observed: &Observed, now: Timestamp) -> Markup {
+    let jobs = &observed.jobs;
     html! {
         section aria-labelledby="jobs" {
             h2 #jobs { "Jobs" }
+            (stale(since_look(observed.at, now).as_deref()))
             @if jobs.is_empty() {
                 p.muted { "Nothing is known of them yet." }
             } @else {

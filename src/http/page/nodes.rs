@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::Facts;
-use super::words::{or_dash, word};
+use super::words::{or_dash, since_look, stale, word};
 use crate::cluster::{Line, PgBouncerCondition, View};
 use crate::model::{Finding, ago};
 
@@ -90,6 +90,7 @@ pub(super) fn pools(facts: &Facts<'_>) -> Markup {
     html! {
         section aria-labelledby="pools" {
             h2 #pools { "Pools on " (facts.hostname) }
+            (stale(since_look(facts.observed.at, facts.now).as_deref()))
             @if pools.is_empty() {
                 p.muted { "They have not been looked at yet, or PgBouncer is down." }
             } @else {

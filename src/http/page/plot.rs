@@ -33,19 +33,20 @@ pub(super) enum Curve {
 
 impl Plot<'_> {
     pub(super) fn render(&self) -> Markup {
-        let values: Vec<f64> = match &self.curve {
-            Curve::Line(points, _) => points.iter().map(|(_, value)| *value).collect(),
-            Curve::Dots(points) => points.iter().map(|(_, value, _)| *value).collect(),
+        let points: Vec<(i64, f64)> = match &self.curve {
+            Curve::Line(points, _) => points.clone(),
+            Curve::Dots(points) => points.iter().map(|(at, value, _)| (*at, *value)).collect(),
         };
-        let Some(last) = values.last() else {
+        let Some((at, last)) = points.last() else {
             return html! { figure { figcaption { (self.title) ": nothing is known" } } };
         };
-        let highest = values.iter().copied().fold(0.0, f64::max);
+        let highest = points.iter().map(|(_, value)| *value).fold(0.0, f64::max);
         let most = self.most(highest);
         let label = format!(
-            "{}: {} now, at most {}",
+            "{}: {} {}, at most {}",
             self.title,
             self.shown(*last),
+            self.of(*at),
             self.shown(highest)
         );
         html! {
@@ -62,6 +63,15 @@ impl Plot<'_> {
                     (self.drawn(most))
                 }
             }
+        }
+    }
+
+    /// Of when the last value is: a curve that ended says nothing of now.
+    fn of(&self, at: i64) -> String {
+        match &self.curve {
+            Curve::Line(_, joined) if self.to - at <= *joined => "now".to_owned(),
+            Curve::Line(..) => format!("at {}, nothing known since", moment(at)),
+            Curve::Dots(_) => "last".to_owned(),
         }
     }
 
@@ -83,7 +93,12 @@ impl Plot<'_> {
                 html! {
                     path.curve d=(self.path(&joined, i64::MAX, most)) {}
                     @for (at, value, good) in points {
-                        circle.dot.bad[!good] cx=(self.x(*at)) cy=(self.y(*value, most)) r="2.5" {}
+                        @let (x, y) = (self.x(*at), self.y(*value, most));
+                        @if *good {
+                            circle.dot cx=(x) cy=(y) r="2.5" {}
+                        } @else {
+                            path.cross d={ "M" (x) " " (y) "m-3 -3l6 6m0 -6l-6 6" } { title { "not passed" } }
+                        }
                     }
                 }
             }
@@ -159,6 +174,34 @@ mod tests {
         let points = [(0, 1.0), (30, 1.0), (100, 2.0)];
         let path = plot(Curve::Line(Vec::new(), 30)).path(&points, 30, 2.0);
         assert_eq!(path, "M0 59h.1L90 59M300 14h.1");
+    }
+
+    #[test]
+    fn a_curve_that_ended_does_not_speak_of_now() {
+        let shown = |at| {
+            let curve = Curve::Line(vec![(at, 7.0)], 30);
+            plot(curve).render().into_string()
+        };
+        assert!(
+            shown(80).contains("RPO: 7.0 s now, at most"),
+            "{}",
+            shown(80)
+        );
+        let ended = shown(60);
+        assert!(
+            ended.contains("RPO: 7.0 s at 01 Jan 00:01, nothing known since"),
+            "{ended}"
+        );
+        assert!(!ended.contains(" now"), "{ended}");
+    }
+
+    #[test]
+    fn what_did_not_pass_is_a_cross_and_not_only_red() {
+        let dots = Curve::Dots(vec![(0, 1.0, true), (50, 2.0, false)]);
+        let shown = plot(dots).render().into_string();
+        assert_eq!(shown.matches("<circle").count(), 1, "{shown}");
+        assert!(shown.contains("class=\"cross\"") && shown.contains("not passed"));
+        assert!(shown.contains("RPO: 2.0 s last, at most"), "{shown}");
     }
 
     #[test]

@@ -4,12 +4,14 @@ use maud::{Markup, html};
 
 use super::Facts;
 use super::plot::{Curve, Plot};
+use super::words::{since_look, stale};
 use crate::http::plots::{SERIES, SPANS, Series, Span};
 
 pub(super) fn plots(facts: &Facts<'_>) -> Markup {
     html! {
         section aria-labelledby="plots" {
             h2 #plots { "The last hour, day and week, as " (facts.hostname) " saw them" }
+            (stale(since_look(facts.observed.at, facts.now).as_deref()))
             p.muted { "Each point is the highest value of its step. Where nothing was known there is a hole." }
             @for series in &SERIES {
                 h3 { (series.title) }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 
 use super::plot::{Curve, Plot};
-use super::words::{or_dash, word};
+use super::words::{or_dash, stale, word};
 use crate::cluster::{ArchiveExtent, RestoreTested, in_time};
 use crate::model::ago;
 
@@ -12,7 +12,7 @@ use crate::model::ago;
 const ROWS: usize = 8;
 
 pub(super) fn restore_tests(
-    extent: Option<&ArchiveExtent>,
+    (extent, unread): (Option<&ArchiveExtent>, Option<&str>),
     rto_objective: Option<f64>,
     now: Timestamp,
 ) -> Markup {
@@ -20,6 +20,7 @@ pub(super) fn restore_tests(
     html! {
         section aria-labelledby="restore-tests" {
             h2 #restore-tests { "Restore tests" }
+            (stale(unread))
             @if tests.is_empty() {
                 p.muted { "None is known." }
             } @else {

@@ -1,10 +1,12 @@
 //! The page of clusters made by hand.
 
+use tokio::sync::watch;
+
 use super::*;
 use crate::cluster::tests::{NOW, at, view};
 use crate::cluster::{ArchiveExtent, BackupMark, Standing, Stretch, StretchKind};
 use crate::http::metrics::tests::{all_known, observed};
-use crate::model::{AlertMarks, Lsn, Severity};
+use crate::model::{AlertMarks, Lsn, Severity, Silence, Silenced, SilencedBy};
 
 fn rendered(view: &View, known: &Knowledge, observed: &Observed) -> String {
     let status = evaluate("main", "db1", view, known, at(NOW));
@@ -72,7 +74,84 @@ fn an_alert_is_shown_with_its_runbook_and_its_text_is_no_markup() {
         page.contains("did not answer, or refused, when this node asked it"),
         "{page}"
     );
-    assert!(page.contains("10 min ago") && page.contains("https://wiki/own"));
+    assert!(page.contains("10 min ago") && page.contains("href=\"https://wiki/own\""));
+}
+
+#[test]
+fn what_is_silenced_or_acknowledged_is_shown_with_who_and_why() {
+    let mut known = all_known();
+    let until = at(NOW + 3600);
+    let silence = |of, expires_at| Silence {
+        v: Silence::VERSION,
+        id: "1".to_owned(),
+        of,
+        severity: Severity::Warning,
+        author: "eve".to_owned(),
+        comment: "a <disk>".to_owned(),
+        created_at: at(NOW - 60),
+        expires_at,
+        ended: None,
+    };
+    let pattern = |pattern: &str| Silenced::Silence {
+        pattern: pattern.to_owned(),
+    };
+    known.silences = vec![
+        silence(pattern("lag/*"), until),
+        silence(pattern("over"), at(NOW - 1)),
+        silence(
+            Silenced::Acknowledgement {
+                alert: "s3/db1/".to_owned(),
+                since: at(NOW - 600),
+            },
+            until,
+        ),
+    ];
+    known.alerts[0].marks.silenced = Some(SilencedBy {
+        id: "1".to_owned(),
+        severity: Severity::Warning,
+        by: "eve".to_owned(),
+        comment: "a <disk>".to_owned(),
+        until,
+    });
+    let page = shown(&known);
+    for part in [
+        "1 of them silenced or acknowledged",
+        "(silenced by eve until ",
+        "a &lt;disk&gt;",
+        "Silences and acknowledgements (2)",
+        "silenced: <code>lag/*</code>",
+        "acknowledged: <code>s3/db1/</code>",
+    ] {
+        assert!(page.contains(part), "{part} is not in {page}");
+    }
+    assert!(!page.contains("<code>over</code>"), "{page}");
+    let none = shown(&all_known());
+    assert!(none.contains("None is in force") && !none.contains("of them silenced"));
+}
+
+#[test]
+fn what_is_of_earlier_is_marked_and_what_is_of_now_is_not() {
+    assert!(!shown(&all_known()).contains("STALE</span>"));
+    let mut known = all_known();
+    let evidence = known.evidence.as_mut().unwrap();
+    evidence.base_backup_error = Some("S3 refuses".to_owned());
+    evidence.base_backup_read_at = Some(at(NOW - 600));
+    let page = shown(&known);
+    // The two answers, and the archive; proofs were read.
+    let mark = "STALE</span> Last read 10 min ago: S3 refuses";
+    assert_eq!(page.matches(mark).count(), 3, "{page}");
+
+    let mut known = all_known();
+    known.evidence.as_mut().unwrap().proof_error = Some("S3 refuses".to_owned());
+    let page = shown(&known);
+    let mark = "STALE</span> Not read now: S3 refuses";
+    assert_eq!(page.matches(mark).count(), 2, "{page}");
+
+    let mut hangs = observed();
+    hangs.at = Some(at(NOW - 300));
+    let page = rendered(&view(false, 1), &all_known(), &hangs);
+    let mark = "STALE</span> As it was 5 min ago";
+    assert_eq!(page.matches(mark).count(), 3, "{page}");
 }
 
 #[test]
@@ -176,4 +255,32 @@ fn the_policy_names_no_other_place_and_the_page_asks_none() {
     );
     let elsewhere = page.replace("http://www.w3.org/2000/svg", "");
     assert!(!elsewhere.contains("http://") && !elsewhere.contains("https://"));
+}
+
+#[tokio::test]
+async fn the_runbook_of_a_check_of_ones_own_is_where_its_file_says() {
+    let mut known = all_known();
+    known
+        .alerts
+        .push(standing("own/db1/", "own", Some("https://wiki/own")));
+    let shown = Shown {
+        cluster: "main".to_owned(),
+        hostname: "db1".to_owned(),
+        listen: String::new(),
+        view: watch::channel(view(false, 1)).1,
+        known: watch::channel(known).1,
+        observed: watch::channel(observed()).1,
+    };
+    for (name, code, part) in [
+        ("s3", 200, "when this node asked it"),
+        ("own", 200, "<a href=\"https://wiki/own\">"),
+        ("lag", 200, "This check has no runbook"),
+        ("none", 404, "There is no runbook of this name"),
+    ] {
+        let answer = one_runbook(State(shown.clone()), Path(name.to_owned())).await;
+        assert_eq!(answer.status(), code, "{name}");
+        let body = axum::body::to_bytes(answer.into_body(), 100_000).await;
+        let body = String::from_utf8(body.unwrap().to_vec()).unwrap();
+        assert!(body.contains(part), "{part} is not in {body}");
+    }
 }

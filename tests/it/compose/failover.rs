@@ -81,6 +81,7 @@ fn no_committed_row_is_lost_to_a_failover_without_s3_and_the_old_primary_leads_n
     s3(&cluster, "down");
     let refused = cluster.sh("db1", "curl -s -m 5 http://s3:7070/").code;
     assert_ne!(refused, 0);
+    metrics::fires(&cluster, &["XdbServiceDown"]);
     for id in 1..=4 {
         cluster.sql("db1", &format!("INSERT INTO kept VALUES ({id})"));
         cluster.sql("db1", "SELECT pg_switch_wal()");
@@ -96,7 +97,6 @@ fn no_committed_row_is_lost_to_a_failover_without_s3_and_the_old_primary_leads_n
         waiting(&cluster, "db1")
     );
 
-    metrics::fires(&cluster, &["XdbServiceDown"]);
     cluster.power("kill", "db1");
     assert_ne!(cluster.sh("db1", "true").code, 0);
     cluster.sql("db2", "SELECT pg_promote(wait => false)");

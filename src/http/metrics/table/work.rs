@@ -31,7 +31,7 @@ pub(super) const JOBS: &[Family] = &[
         "job_runs",
         Unit::None,
         &["job_name", "verdict"],
-        "Runs of the job by this daemon that ended in the verdict",
+        "Runs of the job by this daemon that ended in the verdict; on the node that runs it now, and where it has run",
     ),
 ];
 
@@ -46,12 +46,12 @@ pub(super) const S3: &[Family] = &[
         "s3_sent",
         Unit::Bytes,
         &["operation", "job_name"],
-        "Bytes that these requests sent",
+        "Bytes that these requests sent (put)",
     ),
     counter(
         "s3_received",
         Unit::Bytes,
         &["operation", "job_name"],
-        "Bytes that their answers announced",
+        "Bytes that their answers announced (get, list)",
     ),
 ];
