@@ -26,7 +26,7 @@ pub(crate) struct Evidence {
     pub extent: Option<ArchiveExtent>,
     /// How long a restore of `base_backup` to the end of the archive takes; `None` without a backup.
     pub forecast: Option<RestoreForecast>,
-    /// The newest complete set of dumps of every database.
+    /// The newest complete set of dumps of every database whose newest dump test, if there is one, passed.
     pub dump: Option<NewestDump>,
     pub dump_error: Option<String>,
     /// The newest restore test that passed, on any node.

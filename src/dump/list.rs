@@ -6,13 +6,18 @@ use jiff::Timestamp;
 
 use super::listed::{Listed, Status, difference};
 use super::set::MANIFEST;
-use super::tested::learn_tests;
+use super::tested::{is_disproved, learn_tests};
 use super::{DumpError, DumpSet, Dumps, SetName};
+use crate::repository::{DumpProof, ReadDumpProofs};
 use crate::storage::{Bucket, Cause, Object};
 
-/// Manifests that were read before, by their keys: each with the tag of the object that it was read from.
+/// What was read before and has not changed.
 #[derive(Debug, Default)]
-pub(crate) struct ReadManifests(BTreeMap<String, (String, Manifest)>);
+pub(crate) struct ReadManifests {
+    /// By their keys: each with the tag of the object that it was read from.
+    manifests: BTreeMap<String, (String, Manifest)>,
+    proofs: ReadDumpProofs,
+}
 
 /// What a manifest says, or why it cannot be read.
 type Manifest = Result<DumpSet, Unread>;
@@ -84,7 +89,8 @@ pub(crate) struct Newest {
     pub partial: Option<SetName>,
 }
 
-/// This cluster's newest set of every database that is complete, and a partial one that is newer.
+/// This cluster's newest set of every database that is complete, and a partial one that is newer. A set whose newest dump test
+/// failed is no evidence: it counts as if it were not there.
 ///
 /// Older manifests are read only for one without a mark, and one that is in `read` is not fetched again.
 ///
@@ -98,8 +104,12 @@ pub(crate) async fn newest_complete(
     let mut manifests = Manifests {
         bucket: dumps.bucket.clone(),
         cluster: &dumps.cluster,
-        before: std::mem::take(&mut read.0),
-        read,
+        before: std::mem::take(&mut read.manifests),
+        read: &mut read.manifests,
+    };
+    let mut proofs = Proofs {
+        dumps,
+        read: &mut read.proofs,
     };
     let mut newest = Newest::default();
     for (set, objects) in sets.iter().rev() {
@@ -109,10 +119,13 @@ pub(crate) async fn newest_complete(
         match manifest.partial {
             Some(true) => newest.partial = newest.partial.or_else(|| Some(set.clone())),
             Some(false) => {
-                newest.full = Some((set.clone(), set.begun_at()));
-                return Ok(newest);
+                let tests = proofs.of(&[set]).await?;
+                if !is_disproved(&tests, &set.to_string(), manifest.system_identifier) {
+                    newest.full = Some((set.clone(), set.begun_at()));
+                    return Ok(newest);
+                }
             }
-            None => return newest_unmarked(&sets, &mut manifests).await,
+            None => return newest_unmarked(&sets, &mut manifests, &mut proofs).await,
         }
     }
     Ok(newest)
@@ -122,7 +135,9 @@ pub(crate) async fn newest_complete(
 async fn newest_unmarked(
     sets: &BTreeMap<SetName, Vec<Object>>,
     manifests: &mut Manifests<'_>,
+    proofs: &mut Proofs<'_>,
 ) -> Result<Newest, DumpError> {
+    let tests = proofs.of(&sets.keys().collect::<Vec<_>>()).await?;
     let (mut newest, mut last) = (Newest::default(), LastFull::default());
     for (set, objects) in sets {
         let Some(manifest) = manifests.complete(objects).await? else {
@@ -130,7 +145,7 @@ async fn newest_unmarked(
         };
         if last.judge(&manifest) {
             newest.partial = Some(set.clone());
-        } else {
+        } else if !is_disproved(&tests, &set.to_string(), manifest.system_identifier) {
             newest.full = Some((set.clone(), set.begun_at()));
             newest.partial = None;
         }
@@ -143,7 +158,25 @@ struct Manifests<'a> {
     bucket: Bucket,
     cluster: &'a str,
     before: BTreeMap<String, (String, Manifest)>,
-    read: &'a mut ReadManifests,
+    read: &'a mut BTreeMap<String, (String, Manifest)>,
+}
+
+/// What dump tests found.
+struct Proofs<'a> {
+    dumps: &'a Dumps,
+    read: &'a mut ReadDumpProofs,
+}
+
+impl Proofs<'_> {
+    /// Every proof of one of `sets`.
+    async fn of(&mut self, sets: &[&SetName]) -> Result<Vec<DumpProof>, DumpError> {
+        let names: Vec<String> = sets.iter().map(ToString::to_string).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let repository = self.dumps.location.to_string();
+        let shared = &self.dumps.shared;
+        let proofs = shared.dump_proofs_since(&repository, &names, self.read);
+        Ok(proofs.await?)
+    }
 }
 
 impl Manifests<'_> {
@@ -153,7 +186,7 @@ impl Manifests<'_> {
             return Ok(None);
         };
         let same = |(tag, _): &(String, Manifest)| !tag.is_empty() && *tag == object.tag;
-        let again = self.read.0.get(&object.key).cloned();
+        let again = self.read.get(&object.key).cloned();
         let known = again.or_else(|| self.before.remove(&object.key));
         let manifest = match known.filter(same) {
             Some((_, manifest)) => Some(manifest),
@@ -164,7 +197,7 @@ impl Manifests<'_> {
         };
         let complete = judge_manifest(Some(&manifest), objects).0 == Status::Complete;
         let kept = (object.tag.clone(), manifest.clone());
-        self.read.0.insert(object.key.clone(), kept);
+        self.read.insert(object.key.clone(), kept);
         let is_own = |manifest: &DumpSet| manifest.cluster == self.cluster;
         Ok(manifest
             .ok()

@@ -23,20 +23,27 @@ pub(super) async fn learn_tests(dumps: &Dumps, listed: &mut [Listed]) -> Result<
     Ok(())
 }
 
-/// Judges `set` by the newest of `proofs`, which are in the order of their begin.
+/// The newest test among `proofs` of `set`, and of its own cluster where that is known.
+fn newest_test<'a>(proofs: &'a [DumpProof], set: &str, own: Option<u64>) -> Option<&'a DumpProof> {
+    let is_of =
+        |proof: &&DumpProof| proof.set == set && (own.is_none() || proof.system_identifier == own);
+    let of_set = proofs.iter().filter(is_of);
+    of_set.max_by_key(|it| it.finished_at())
+}
+
+/// Whether the newest test of `set`, of the cluster `system_identifier`, failed.
+pub(super) fn is_disproved(proofs: &[DumpProof], set: &str, system_identifier: u64) -> bool {
+    let newest = newest_test(proofs, set, Some(system_identifier));
+    newest.is_some_and(|test| !test.passed)
+}
+
+/// Judges `set` by the newest of `proofs`.
 fn judge(set: &mut Listed, proofs: &[DumpProof]) {
     let own = set
         .manifest
         .as_ref()
         .map(|manifest| manifest.system_identifier);
-    let is_of = |proof: &&DumpProof| {
-        proof.set == set.set && (own.is_none() || proof.system_identifier == own)
-    };
-    let Some(newest) = proofs
-        .iter()
-        .filter(is_of)
-        .max_by_key(|it| it.finished_at())
-    else {
+    let Some(newest) = newest_test(proofs, &set.set, own) else {
         return;
     };
     if !newest.passed && set.status == Status::Complete {
@@ -134,6 +141,30 @@ mod tests {
             judge(&mut listed, &proofs);
             assert_eq!(listed.status, expected, "{what}");
             assert_eq!(listed.tested.map(|test| test.passed), passed, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_set_is_disproved_by_its_own_newest_test_alone() {
+        let other = "20260514T101429.123Z-db2";
+        let failed = |set, at, of| proof(set, at, Some(of), Some("cut"));
+        for (what, proofs, expected) in [
+            ("never tested", vec![], false),
+            ("failed", vec![failed(SET, 1, 7)], true),
+            (
+                "passed again",
+                vec![failed(SET, 1, 7), proof(SET, 2, Some(7), None)],
+                false,
+            ),
+            (
+                "failed again",
+                vec![proof(SET, 1, Some(7), None), failed(SET, 2, 7)],
+                true,
+            ),
+            ("another set", vec![failed(other, 1, 7)], false),
+            ("another cluster's", vec![failed(SET, 1, 8)], false),
+        ] {
+            assert_eq!(is_disproved(&proofs, SET, 7), expected, "{what}");
         }
     }
 }

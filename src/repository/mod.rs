@@ -56,7 +56,8 @@ pub(crate) use retention_rules::{
 pub(crate) use segment_header::judge_file;
 pub(crate) use shared::{
     Acknowledgement, ArchiveOf, BegunDump, ClusterLock, DeletingDumps, DumpProof, HighWater,
-    Keeper, LockError, Proof, Pruned, ReadProofs, Shared, SharedError, Success, set_aside_folder,
+    Keeper, LockError, Proof, Pruned, ReadDumpProofs, ReadProofs, Shared, SharedError, Success,
+    set_aside_folder,
 };
 pub(crate) use stored::is_whole;
 pub(crate) use supersession::{own_history, position_of, superseded, superseding};

@@ -251,6 +251,15 @@ fn each_database_that_is_not_as_dumped_has_its_own_reason(lab: &Lab) {
     let shown = lab.xdb(&["dump", "list"]).stdout;
     assert!(shown.contains("disproved"), "{shown}");
     assert!(shown.contains("could not read from input file"), "{shown}");
+    // It is the only set: there is no dump to count on.
+    let status = lab.xdb(&["status", "--json"]).stdout;
+    let status: Value = serde_json::from_str(&status).expect("JSON");
+    let evidence = &status["evidence"];
+    assert_eq!(
+        (&evidence["dump"], &evidence["dump_error"]),
+        (&Value::Null, &Value::Null),
+        "{evidence}"
+    );
     put_back(lab);
 
     // The same size, other content: and without its roles no database is judged.

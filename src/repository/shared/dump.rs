@@ -1,7 +1,7 @@
 //! What the nodes know of dumps beside the sets themselves: `dump-proofs/{started_at}-{set}.json`, `dumps/begun.json` and
 //! `dumps/deleting.json`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
@@ -34,6 +34,10 @@ pub struct DumpProof {
     /// Why it did not pass.
     pub reason: Option<String>,
 }
+
+/// Proofs that were read before, by their keys: none ever changes.
+#[derive(Debug, Default)]
+pub struct ReadDumpProofs(BTreeMap<String, DumpProof>);
 
 impl DumpProof {
     pub fn new(
@@ -142,19 +146,38 @@ impl Shared {
         repository: &str,
         sets: &[&str],
     ) -> Result<Vec<DumpProof>, SharedError> {
+        let mut read = ReadDumpProofs::default();
+        self.dump_proofs_since(repository, sets, &mut read).await
+    }
+
+    /// The same; only those are fetched that are not in `read`.
+    ///
+    /// # Errors
+    /// When the bucket cannot be asked.
+    pub async fn dump_proofs_since(
+        &self,
+        repository: &str,
+        sets: &[&str],
+        read: &mut ReadDumpProofs,
+    ) -> Result<Vec<DumpProof>, SharedError> {
         let mut keys = self.dump_proof_keys().await?;
+        read.0.retain(|key, _| keys.contains(key));
         keys.retain(|key| sets.iter().any(|set| DumpProof::is_named(key, set)));
-        let reads = keys
-            .into_iter()
-            .map(|key| async move { unless_damaged(self.read_json::<DumpProof>(&key).await) });
+        let unread = keys.iter().filter(|key| !read.0.contains_key(*key));
+        let reads = unread.cloned().collect::<Vec<_>>().into_iter();
+        let reads = reads.map(|key| async move {
+            let proof = unless_damaged(self.read_json::<DumpProof>(&key).await)?;
+            Ok::<_, SharedError>(proof.map(|proof| (key, proof)))
+        });
         // Boxed: the compiler cannot yet see that a stream of these borrowing futures is Send.
-        let read: Vec<Option<DumpProof>> = stream::iter(reads.map(Box::pin))
+        let fetched: Vec<Option<(String, DumpProof)>> = stream::iter(reads.map(Box::pin))
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
-        let mut proofs: Vec<DumpProof> = read.into_iter().flatten().collect();
-        proofs.retain(|proof| proof.repository == repository);
-        Ok(proofs)
+        read.0.extend(fetched.into_iter().flatten());
+        let proofs = keys.iter().filter_map(|key| read.0.get(key));
+        let own = proofs.filter(|proof| proof.repository == repository);
+        Ok(own.cloned().collect())
     }
 
     /// The last dump of every database that was begun in `repository`.

@@ -20,7 +20,7 @@ use crate::config::RepositorySettings;
 use crate::storage::{Bucket, Location, StorageError, UnknownPlaceholder};
 
 pub(crate) use acknowledgement::Acknowledgement;
-pub(crate) use dump::{BegunDump, DeletingDumps, DumpProof};
+pub(crate) use dump::{BegunDump, DeletingDumps, DumpProof, ReadDumpProofs};
 pub(crate) use forgotten::set_aside_folder;
 pub(crate) use high_water::HighWater;
 pub(crate) use lock::{ClusterLock, LockError};

@@ -131,7 +131,7 @@ pub(super) const ARCHIVE: &[Family] = &[
         "dump_timestamp",
         Unit::Seconds,
         &[],
-        "When the newest complete set of dumps of every database was begun",
+        "When the newest complete set of dumps of every database was begun; one whose dump test failed does not count",
     ),
     gauge(
         "dump_age",
