@@ -94,9 +94,7 @@ fn each_alert_of_xdb_fires_one_rule_unless_it_is_silenced() {
         assert!(expression.contains("silenced=\"false\""), "{expression}");
     }
     // Not only those that are known here: a check of the operator's own.
-    let all = crate::model::RUNBOOKS
-        .iter()
-        .map(|(name, _)| *name);
+    let all = crate::model::RUNBOOKS.iter().map(|(name, _)| *name);
     for check in all.chain(["checks", "own"]) {
         let found = expressions
             .iter()
