@@ -51,6 +51,7 @@ impl Alerts {
                 writing.remove_event(queued.seq)
             };
             self.store.write(work).await?;
+            self.decided.notify_waiters();
         }
         Ok(told)
     }

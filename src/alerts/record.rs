@@ -28,6 +28,8 @@ pub struct Alerts {
     /// Redis knew nothing of this node when it was last asked.
     pub(super) redis_lost_all: Arc<AtomicBool>,
     changed: Arc<Notify>,
+    /// Redis has decided on events, so their receivers can have them.
+    pub(super) decided: Arc<Notify>,
 }
 
 /// How much of a check's objects the findings tell of.
@@ -55,6 +57,7 @@ impl Alerts {
             by_run: Arc::default(),
             redis_lost_all: Arc::default(),
             changed: Arc::default(),
+            decided: Arc::default(),
         }
     }
 
@@ -96,6 +99,11 @@ impl Alerts {
     /// Ends when the reason, value or severity of a raised alert has changed without an event.
     pub async fn changed(&self) {
         self.changed.notified().await;
+    }
+
+    /// Ends when Redis has decided on events: a node that is about to die has a moment to report to its receivers.
+    pub async fn decided(&self) {
+        self.decided.notified().await;
     }
 
     /// Says that a run of all checks was recorded.

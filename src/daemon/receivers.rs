@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::alerts::{Delivery, NotDelivered, Receiver, pause};
 use crate::config::Loaded;
@@ -44,7 +44,9 @@ async fn serve(node: &Node, receiver: &Receiver) {
     loop {
         let now = Timestamp::now();
         match node.alerts.deliver_to(receiver, now).await {
-            Ok(Delivery::Idle) => sleep(IDLE).await,
+            Ok(Delivery::Idle) => {
+                let _ = timeout(IDLE, node.alerts.decided()).await;
+            }
             Ok(Delivery::Skipped) => {}
             Ok(Delivery::Confirmed) => {
                 if receivers.noted(name, None, now) {

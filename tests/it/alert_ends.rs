@@ -11,11 +11,11 @@ const SOON: Duration = Duration::from_secs(90);
 const MINUTES: Duration = Duration::from_secs(240);
 
 /// The peers name the node itself: one file serves all nodes.
-fn configure(lab: &Lab, cluster: &str) {
+fn configure(lab: &Lab, cluster: &str, more: &str) {
     let hostname = lab.ok("hostname");
     lab.config(&format!(
         "[cluster]\nname = \"{cluster}\"\npeers = \"{hostname}:8009\"\n[schedule]\nchecks = \"1s\"\n\
-         [redis]\nurl = \"redis://127.0.0.1:6379\"\npassword = \"lab-password\"",
+         [redis]\nurl = \"redis://127.0.0.1:6379\"\npassword = \"lab-password\"\n{more}",
     ));
 }
 
@@ -84,7 +84,7 @@ fn planted(check: &str, node: &str) -> String {
 #[test]
 fn hash_stream_and_channel_tell_one_story_whatever_others_do_to_them() {
     let lab = Lab::setup(Program::Walrus).with_daemon().start();
-    configure(&lab, "main");
+    configure(&lab, "main", "");
     let daemon = start(&lab);
     eventually("a base backup is there", SOON, || {
         let list = lab.xdb(&["backup", "list"]);
@@ -246,14 +246,32 @@ fn raised_again<'a>(lab: &'a Lab, daemon: Background<'a>) -> Background<'a> {
     daemon
 }
 
-/// The alert of a PostgreSQL that is down ends under the old name and stands under the new one.
+/// The alert of a PostgreSQL that is down ends under the old name and stands under the new one, in Redis and for a receiver.
 fn renamed(lab: &Lab, daemon: Background<'_>) {
     const CHECK: &str = "postgresql-up";
+    const RECEIVER: &str =
+        "[[notify]]\nname = \"hook\"\nformat = \"json\"\nurl = \"http://127.0.0.1:9999/\"";
+    stop(daemon);
+    configure(lab, "main", RECEIVER);
+    let daemon = start(lab);
+    let script = include_str!("harness/receiver.pl");
+    lab.write_file("/tmp/receiver.pl", script, "root:root", "0644");
+    let _web = lab.in_background(&["perl", "/tmp/receiver.pl", "9999"]);
+    let received = || -> Vec<String> {
+        let all = lab.sh("cat /tmp/received").stdout;
+        let bodies = all.lines().filter_map(|line| line.strip_prefix("POST / "));
+        let events = bodies.filter_map(|body| serde_json::from_str::<Value>(body).ok());
+        let text = |event: &Value, name: &str| event[name].as_str().unwrap_or("?").to_owned();
+        let events = events.filter(|event| event["check"] == CHECK);
+        events
+            .map(|event| format!("{} {}", text(&event, "cluster"), text(&event, "kind")))
+            .collect()
+    };
     lab.service("postgres", Service::Down);
     assert_eq!(lab.sh("pgrep -x postgres").code, 1);
     eventually("the alert is raised", SOON, || alert(lab, "main", CHECK));
     stop(daemon);
-    configure(lab, "other");
+    configure(lab, "other", RECEIVER);
     let daemon = start(lab);
     eventually("nothing stands under the old name", MINUTES, || {
         (redis(lab, "HLEN xdb:main:alerts:active") == "0").then_some(())
@@ -270,5 +288,14 @@ fn renamed(lab: &Lab, daemon: Background<'_>) {
     });
     let last = story(lab, "other", CHECK).pop();
     assert_eq!(last.as_deref(), Some("resolved"));
+    let expected = [
+        "main raised",
+        "main resolved",
+        "other raised",
+        "other resolved",
+    ];
+    eventually("the receiver hears of both names", SOON, || {
+        (received() == expected).then_some(())
+    });
     stop(daemon);
 }
