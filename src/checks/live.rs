@@ -1,5 +1,6 @@
 //! The definitions of a running process, which SIGHUP reads again.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -32,12 +33,21 @@ impl LiveDefinitions {
         current.clone()
     }
 
-    /// Reads the files again, and returns what is wrong there: the other checks are made all the same.
+    /// Reads the files again, and returns what is wrong there. Of a file that was right before and is wrong now, what it said
+    /// before still counts: a typo must end no alert.
     pub(crate) fn reread(&self) -> Vec<DefinitionError> {
         let Definitions {
-            definitions,
+            mut definitions,
             faults,
         } = load(&self.directory);
+        let wrong: BTreeSet<String> = faults.iter().map(DefinitionError::file).collect();
+        for former in self.current().iter() {
+            if former.origin.is_some() && wrong.contains(&former.origin()) {
+                definitions.retain(|one| one.name != former.name);
+                definitions.push(former.clone());
+            }
+        }
+        definitions.sort_by(|one, other| one.name.cmp(&other.name));
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = definitions.into();
         faults
     }
@@ -60,7 +70,12 @@ mod tests {
         assert!(live.reread().is_empty());
         assert!(has_own());
         std::fs::write(&file, "title =").unwrap();
-        assert_eq!(live.reread().len(), 1);
+        for _ in 0..2 {
+            assert_eq!(live.reread().len(), 1);
+            assert!(has_own(), "what it said before does not count");
+        }
+        std::fs::remove_file(&file).unwrap();
+        assert!(live.reread().is_empty());
         assert!(!has_own());
         assert!(live.current().len() > 10);
     }

@@ -1,5 +1,6 @@
 //! What PostgreSQL says of itself when a check asks.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -144,7 +145,8 @@ pub(super) async fn standby(
 /// On a primary: each standby's bytes. How many seconds they are behind it does not know while it idles.
 ///
 /// A standby is what reports a replay position: a logical subscriber, `pg_receivewal` and `pg_basebackup` replay nothing.
-/// Of those in `delayed`, by application name, what they have flushed counts: they replay late on purpose.
+/// Of those in `delayed`, by application name, what they have flushed counts: they replay late on purpose. Of two of one name (an
+/// old walsender beside its successor's) the worse counts: they would raise and resolve one alert in turn.
 pub(super) async fn standbys(
     client: &Client,
     limits: &LagLimits,
@@ -182,5 +184,35 @@ pub(super) async fn standbys(
         };
         (object.map(str::to_owned), verdict)
     };
-    Ok(answer.rows.iter().map(judge).collect())
+    Ok(worst_of_each(answer.rows.iter().map(judge)))
+}
+
+fn worst_of_each(
+    judged: impl Iterator<Item = (Option<String>, Verdict)>,
+) -> Vec<(Option<String>, Verdict)> {
+    let mut worst: BTreeMap<Option<String>, Verdict> = BTreeMap::new();
+    for (object, verdict) in judged {
+        let known = worst.entry(object).or_insert(Verdict::Ok);
+        *known = Verdict::worst([&*known, &verdict]);
+    }
+    worst.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_standbys_of_one_name_the_worse_counts() {
+        let bad = || Verdict::Critical("5 GiB behind".to_owned());
+        let named = |name: &str, verdict| (Some(name.to_owned()), verdict);
+        for judged in [
+            [named("db2", bad()), named("db2", Verdict::Ok)],
+            [named("db2", Verdict::Ok), named("db2", bad())],
+        ] {
+            let others = [named("db3", Verdict::Ok)];
+            let found = worst_of_each(judged.into_iter().chain(others));
+            assert_eq!(found, [named("db2", bad()), named("db3", Verdict::Ok)]);
+        }
+    }
 }

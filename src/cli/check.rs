@@ -53,6 +53,12 @@ struct Looked<'a> {
 pub(super) fn lint(files: &[PathBuf]) -> anyhow::Result<Exit> {
     let mut exit = Exit::Good;
     for file in files {
+        if file.extension().is_none_or(|found| found != "toml") {
+            let message = format!("{} would not be read", file.display());
+            complain(&message, Some("the name of a check's file ends in .toml"));
+            exit = Exit::Usage;
+            continue;
+        }
         match read_file(file) {
             Ok(definition) => say(format_args!(
                 "{}: ok, the check {} ({})",
