@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::RestoreTest;
 use crate::process;
-use crate::repository::catalog::{self, Parts};
+use crate::repository::catalog::{self, Backup, Parts};
 use crate::repository::set_segment_size;
 use crate::restore::plan::Survey;
 use crate::restore::scratch::{Scratch, free_bytes};
@@ -92,8 +92,40 @@ pub(crate) async fn fetch(
     })?;
     Err(match parts {
         Parts::Corrupt(reason) => RestoreError::Bad(reason),
-        Parts::Encrypted => fetch("which is encrypted, and xdb cannot read it"),
+        Parts::Encrypted => fetch(judge_key(scratch, survey).await?),
         Parts::Whole => fetch("every part of which can be unpacked"),
+    })
+}
+
+/// With a wrong key no object can be decrypted; with the right one, only what is damaged cannot. So the program decrypts the
+/// WAL segment that was stored together with the backup, too.
+async fn judge_key(scratch: &Scratch, survey: &Survey) -> Result<&'static str, RestoreError> {
+    const LIMIT: Duration = Duration::from_secs(60);
+    const UNKNOWN: &str = "which is encrypted, and xdb cannot read it";
+    let Some(segment) = Backup::segment_of(&survey.plan.backup.name) else {
+        return Ok(UNKNOWN);
+    };
+    let path = scratch.path().join("decrypted-segment");
+    let (_, mut command) = survey.repository.command(&scratch.data())?;
+    set_segment_size(&mut command, survey.catalog.wal.size);
+    command.arg("wal-fetch").arg(segment).arg(&path);
+    let decrypted = process::run(command, LIMIT).await?.status.success();
+    // It may never have been written.
+    let _ = fs::remove_file(&path);
+    if decrypted {
+        return Ok("which is encrypted; the key is right, it decrypts WAL of that time");
+    }
+    let name = survey.repository.key(&format!("wal_005/{segment}"));
+    let listed = survey.repository.bucket.list(&name).await;
+    let listed = listed.map_err(|error| RestoreError::StorageLost {
+        doing: "the backup was fetched",
+        message: error.to_string(),
+    })?;
+    Ok(match listed.is_empty() {
+        true => UNKNOWN,
+        false => {
+            "wrong key: what is configured in archive.settings decrypts neither the backup nor WAL of that time"
+        }
     })
 }
 

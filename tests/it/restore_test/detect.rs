@@ -228,9 +228,12 @@ fn a_delta_without_its_base_or_across_a_failover_is_found_before_it_is_fetched()
 fn what_is_encrypted_comes_back_and_what_xdb_cannot_read_it_never_calls_damaged() {
     let lab = Lab::start(Program::Walrus);
     let key = "0123456789abcdef".repeat(4);
-    lab.config(&format!(
-        "[archive.settings]\nWALG_LIBSODIUM_KEY = \"{key}\"\nWALG_LIBSODIUM_KEY_TRANSFORM = \"hex\""
-    ));
+    let set_key = |key: &str| {
+        lab.config(&format!(
+            "[archive.settings]\nWALG_LIBSODIUM_KEY = \"{key}\"\nWALG_LIBSODIUM_KEY_TRANSFORM = \"hex\""
+        ));
+    };
+    set_key(&key);
     let last = backed_up(&lab, 2).pop().unwrap();
     set_aside(&lab);
     let unpacked = format!("lz4 -dcq {REPOSITORY}/wal_005/{last}.lz4");
@@ -241,7 +244,10 @@ fn what_is_encrypted_comes_back_and_what_xdb_cannot_read_it_never_calls_damaged(
         &lab,
         &format!("{corrupt} of=$(ls basebackups_005/*/tar_partitions/part_001.tar.lz4)"),
     );
-    restore_test(&lab, &[]).not_passed(4, "which is encrypted");
+    restore_test(&lab, &[]).not_passed(4, "which is encrypted; the key is right");
+    set_key(&"f".repeat(64));
+    restore_test(&lab, &[]).not_passed(4, "wrong key: what is configured");
+    set_key(&key);
     damage(&lab, &format!("{corrupt} of=wal_005/{last}.lz4"));
     let tested = restore_test(&lab, &[]);
     tested.not_passed(4, &last);
