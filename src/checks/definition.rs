@@ -209,6 +209,14 @@ pub(crate) enum BuiltInMeasure {
     Anomaly { job: String },
     /// Seconds between the clocks of the nodes.
     ClockSkew,
+    /// How many settings of PostgreSQL differ between the nodes.
+    SettingsDrift,
+    /// How many programs have different versions on the nodes.
+    VersionDrift,
+    /// 1 where a replica is on another timeline than its primary.
+    Timeline,
+    /// 1 for a day after PgBouncer was exchanged for another release.
+    PgBouncerVersion,
 }
 
 impl BuiltInMeasure {
@@ -219,6 +227,10 @@ impl BuiltInMeasure {
             Self::Certificate => "certificate",
             Self::Anomaly { .. } => "anomaly",
             Self::ClockSkew => "clock_skew",
+            Self::SettingsDrift => "settings_drift",
+            Self::VersionDrift => "version_drift",
+            Self::Timeline => "timeline",
+            Self::PgBouncerVersion => "pgbouncer_version",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Takes the numbers that xdb measures itself and whose limits a file sets.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::Instant;
@@ -14,13 +15,35 @@ use super::sample::{STATEMENT, Sampler};
 use super::server::ask;
 use super::trace::Answer;
 use super::values::Sampled;
-use super::{SampleError, anomaly, certificate, clock, disk};
+use super::{SampleError, anomaly, certificate, clock, disk, nodes_alike};
+use crate::cluster::ServerSettings;
 use crate::model::Run;
 use crate::process;
 use crate::store::{Reader, StoreError};
 
 /// Runs of one job that are looked through for those of one kind.
 const RUNS: u32 = 60;
+
+/// What is set otherwise than by default, without what belongs to one node. A text may hold a secret: its hash is enough to
+/// compare.
+const SETTINGS: &str = "
+    SELECT name, CASE WHEN vartype <> 'string' OR name IN ('TimeZone', 'log_timezone', 'shared_preload_libraries', 'DateStyle',
+                               'default_text_search_config', 'lc_messages', 'lc_monetary', 'lc_numeric', 'lc_time')
+                      THEN pg_catalog.concat_ws(' ', setting, unit)
+                      ELSE 'set (md5 ' || pg_catalog.substr(pg_catalog.md5(setting), 1, 8) || ')' END AS value
+      FROM pg_catalog.pg_settings
+     WHERE setting IS DISTINCT FROM boot_val AND context <> 'internal'
+       AND source NOT IN ('client', 'session', 'user', 'database', 'database user', 'override')
+       AND name !~ '^(primary_|recovery_|restore_|archive_cleanup|ssl_|log_(directory|filename)|unix_socket_)'
+       AND name NOT IN ('listen_addresses', 'port', 'cluster_name', 'external_pid_file', 'data_directory', 'config_file',
+                        'hba_file', 'ident_file', 'synchronous_standby_names', 'hot_standby_feedback', 'promote_trigger_file')";
+
+/// The C library orders text: another one after a failover finds indexes out of order.
+const VERSIONS: &str = "
+    SELECT 'PostgreSQL' AS name, pg_catalog.current_setting('server_version') AS value
+    UNION ALL
+    SELECT 'collations', pg_catalog.max(pg_catalog.pg_collation_actual_version(oid))
+      FROM pg_catalog.pg_collation WHERE collprovider = 'c'";
 
 impl Sampler {
     /// `None` where there is nothing to judge yet.
@@ -42,11 +65,63 @@ impl Sampler {
                 certificate::left(&files, Timestamp::now())
             }
             BuiltInMeasure::Anomaly { job } => anomaly::factors(&self.last_runs(job).await?),
-            BuiltInMeasure::ClockSkew => match &round.peers {
-                Some(peers) => clock::skews(peers),
-                None => return Ok(None),
-            },
+            BuiltInMeasure::PgBouncerVersion => {
+                let shown = round.show(&self.loaded.config.pgbouncer, "VERSION").await;
+                let mut watch = self
+                    .pgbouncer_version
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                match (&shown, &watch.current) {
+                    (Ok(answer), _) => {
+                        let version = answer.first("version").unwrap_or("of no known version");
+                        watch.saw(version, Instant::now());
+                    }
+                    // While PgBouncer is down it keeps the version that it had.
+                    (Err(_), Some(_)) => {}
+                    (Err(_), None) => return shown.map(|_| None),
+                }
+                watch.value(Instant::now()).into_iter().collect()
+            }
+            of_nodes => {
+                let Some(nodes) = &round.nodes else {
+                    return Ok(None);
+                };
+                match of_nodes {
+                    BuiltInMeasure::SettingsDrift => nodes_alike::settings(nodes),
+                    BuiltInMeasure::VersionDrift => nodes_alike::versions(nodes),
+                    BuiltInMeasure::Timeline => nodes_alike::timeline(nodes, Timestamp::now()),
+                    _ => clock::skews(&nodes.peers),
+                }
+            }
         }))
+    }
+
+    /// The versions and the settings of this node's servers, for the other nodes to compare with theirs.
+    ///
+    /// # Errors
+    /// When PostgreSQL cannot be asked.
+    pub(crate) async fn server_settings(&self) -> Result<ServerSettings, SampleError> {
+        let client = self.postgres.get().await?;
+        let pairs = |answer: &Answer| {
+            let pair = |row: &Vec<Option<String>>| {
+                let name = answer.cell(row, "name")?.to_owned();
+                Some((name, answer.cell(row, "value")?.to_owned()))
+            };
+            answer.rows.iter().filter_map(pair).collect()
+        };
+        let settings = pairs(&ask(&client, SETTINGS).await?);
+        let mut versions: BTreeMap<String, String> = pairs(&ask(&client, VERSIONS).await?);
+        let xdb = env!("CARGO_PKG_VERSION").to_owned();
+        versions.insert("xdb".to_owned(), xdb);
+        let watch = self
+            .pgbouncer_version
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(version) = &watch.current {
+            let version = version.trim_start_matches("PgBouncer ").to_owned();
+            versions.insert("PgBouncer".to_owned(), version);
+        }
+        Ok(ServerSettings { versions, settings })
     }
 
     async fn volumes(&self) -> Result<Vec<disk::Volume>, SampleError> {

@@ -64,6 +64,10 @@ fn parse_kind(keys: &mut Keys) -> Result<Kind, DefinitionError> {
         "disk_forecast" => measured(BuiltInMeasure::DiskForecast, keys)?,
         "certificate" => measured(BuiltInMeasure::Certificate, keys)?,
         "clock_skew" => measured(BuiltInMeasure::ClockSkew, keys)?,
+        "settings_drift" => measured(BuiltInMeasure::SettingsDrift, keys)?,
+        "version_drift" => measured(BuiltInMeasure::VersionDrift, keys)?,
+        "timeline" => measured(BuiltInMeasure::Timeline, keys)?,
+        "pgbouncer_version" => measured(BuiltInMeasure::PgBouncerVersion, keys)?,
         "anomaly" => {
             let job = match keys.required("job")? {
                 job @ ("base-backup" | "dump") => job.to_owned(),
@@ -105,7 +109,7 @@ fn parse_kind(keys: &mut Keys) -> Result<Kind, DefinitionError> {
         "pgbouncer_up" => Kind::PgBouncerUp,
         "configuration" => Kind::Configuration,
         other => {
-            let kinds = "sql, pgbouncer, disk, disk_forecast, certificate, clock_skew, anomaly, archiver, replication_lag, age, wal_volume, program, postgresql_up, pgbouncer_up or configuration";
+            let kinds = "sql, pgbouncer, disk, disk_forecast, certificate, clock_skew, settings_drift, version_drift, timeline, pgbouncer_version, anomaly, archiver, replication_lag, age, wal_volume, program, postgresql_up, pgbouncer_up or configuration";
             return Err(keys.expected("kind", other, kinds));
         }
     })

@@ -7,7 +7,7 @@ use tokio::sync::{Mutex, OnceCell};
 use super::SampleError;
 use super::server::ServerFacts;
 use super::trace::{Answer, Asked, Trace};
-use crate::cluster::{LsnRing, Peer, Standing};
+use crate::cluster::{LsnRing, Peer, ServerSample, ServerSettings, Standing};
 use crate::log;
 use crate::model::{AlertKey, Scope, Severity};
 use crate::pgbouncer::Console;
@@ -17,13 +17,22 @@ use crate::pgbouncer::Console;
 pub(crate) struct Round {
     /// Where the primary was when, for a replica's lag.
     pub(super) primary: LsnRing,
-    /// The other nodes as this one hears them; `None` where only the daemon does.
-    pub(super) peers: Option<Vec<Peer>>,
+    /// `None` where the node has no daemon that hears the others.
+    pub(super) nodes: Option<Nodes>,
     /// The node's alerts that are raised.
     standing: HashMap<String, Severity>,
     pub(super) server: OnceCell<Result<ServerFacts, String>>,
     console: Mutex<ConsoleAnswers>,
     pub(super) trace: Trace,
+}
+
+/// This node and the others, as its daemon knows them.
+#[derive(Debug)]
+pub(crate) struct Nodes {
+    pub peers: Vec<Peer>,
+    /// The last sample of this node's server.
+    pub sample: Option<ServerSample>,
+    pub server: Option<ServerSettings>,
 }
 
 /// The console's session, and what it said in this run.
@@ -39,7 +48,7 @@ impl Round {
         let severity = |alert: &Standing| (alert.key.clone(), alert.severity);
         Self {
             primary,
-            peers: None,
+            nodes: None,
             standing: standing.iter().map(severity).collect(),
             server: OnceCell::new(),
             console: Mutex::default(),
@@ -47,10 +56,10 @@ impl Round {
         }
     }
 
-    /// The same of a daemon, which hears its peers.
-    pub(crate) fn with_peers(self, peers: Vec<Peer>) -> Self {
+    /// The same with what is known of the nodes.
+    pub(crate) fn with_nodes(self, nodes: Nodes) -> Self {
         Self {
-            peers: Some(peers),
+            nodes: Some(nodes),
             ..self
         }
     }

@@ -17,6 +17,7 @@ use super::round::Round;
 use super::server::{self, ServerFacts, archiving, standby, standbys};
 use super::slow_queries::SlowQueries;
 use super::values::Judgement;
+use super::version_watch::VersionWatch;
 use super::{Definition, Kind, Role, SampleError, age, archiver, configuration, wal_volume};
 use crate::config::Loaded;
 use crate::log;
@@ -55,6 +56,7 @@ pub(crate) struct Sampler {
     /// The checks that have watched too little to judge; their alerts stand meanwhile.
     waiting: StdMutex<BTreeSet<String>>,
     /// PgBouncer's files of certificates as it last named them.
+    pub(super) pgbouncer_version: StdMutex<VersionWatch>,
     pub(super) pgbouncer_certificates: StdMutex<Option<Vec<CertificateFile>>>,
 }
 
@@ -102,6 +104,7 @@ impl Sampler {
             began: Instant::now(),
             kept: StdMutex::default(),
             waiting: StdMutex::default(),
+            pgbouncer_version: StdMutex::default(),
             pgbouncer_certificates: StdMutex::default(),
         })
     }
@@ -248,7 +251,8 @@ impl Sampler {
                 return Ok(match self.measure(source, round).await? {
                     Some(values) => self.judge_values(definition, measure, values, round),
                     None => {
-                        let reason = "is judged by xdb's daemon, once it has watched for a while";
+                        let reason =
+                            "is judged by xdb's daemon alone, or once it has watched for a while";
                         CheckResult::NotYet(reason.to_owned())
                     }
                 });

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use jiff::Timestamp;
 
 use super::check_output::print;
 use super::exit::{Exit, complain};
@@ -10,9 +11,10 @@ use super::handles::Handles;
 use super::output::say;
 use super::{check_explain, check_list, check_nagios};
 use crate::checks::{
-    self, CheckResult, Definition, DefinitionError, Definitions, Round, Sampler, read_file,
+    self, CheckResult, Definition, DefinitionError, Definitions, Nodes, Round, Sampler, read_file,
 };
-use crate::cluster;
+use crate::cluster::{self, Peer};
+use crate::config::Config;
 use crate::log;
 use crate::model::{Finding, Verdict};
 
@@ -105,7 +107,7 @@ pub(crate) async fn run(arguments: Arguments, handles: &Handles) -> anyhow::Resu
         }
     }
     let sampler = Sampler::new(&handles.loaded, handles.repository.clone())?;
-    let round = round(&handles.config().http.listen, arguments.explain).await;
+    let round = round(handles.config(), arguments.explain).await;
     let looked = look(&sampler, &definitions, &round).await;
     if arguments.nagios {
         let reasons: Vec<_> = wrong.iter().map(|fault| fault.with_line()).collect();
@@ -150,12 +152,34 @@ async fn look<'a>(sampler: &Sampler, definitions: &'a [Definition], round: &Roun
 }
 
 /// What only the daemon has watched: the primary's positions, and which alerts stand. Without it a replica's lag is unknown.
-async fn round(listen: &str, explained: bool) -> Round {
-    let address = cluster::own_address(listen);
+async fn round(config: &Config, explained: bool) -> Round {
+    let address = cluster::own_address(&config.http.listen);
     let primary = cluster::ask_positions(&address).await.unwrap_or_default();
     let state = cluster::ask_state(&address).await;
-    let round = Round::new(primary, &state.map(|it| it.alerts).unwrap_or_default());
+    let round = match state {
+        Err(_) => Round::new(primary, &[]),
+        Ok(state) => Round::new(primary, &state.alerts).with_nodes(Nodes {
+            peers: ask_peers(&config.cluster.peers, &state.hostname).await,
+            sample: state.view.sample,
+            server: state.server,
+        }),
+    };
     if explained { round.explained() } else { round }
+}
+
+/// The other nodes, each asked once.
+async fn ask_peers(addresses: &[String], own: &str) -> Vec<Peer> {
+    let mut peers = Vec::new();
+    for address in addresses {
+        let mut peer = Peer::new(address);
+        match cluster::ask_state(address).await {
+            Ok(state) if state.hostname == own => continue,
+            Ok(state) => peer.answered(state, Timestamp::now()),
+            Err(error) => peer.failed(log::chain(&error), Timestamp::now()),
+        }
+        peers.push(peer);
+    }
+    peers
 }
 
 fn report_faults(faults: &[&DefinitionError]) -> Option<Exit> {

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::check_output::{self, Listed};
 use super::output::{say, table};
-use crate::checks::{Asked, Definition};
+use crate::checks::{Asked, Definition, Kind};
 use crate::model::Finding;
 
 /// Rows of one answer that are shown.
@@ -70,7 +70,8 @@ pub(super) fn print(
                 definition.name
             ))?;
         }
-        if asked.is_empty() {
+        let is_asked = matches!(definition.kind, Kind::Sql(_) | Kind::PgBouncer(_));
+        if asked.is_empty() && !is_asked {
             say("\nxdb measures this itself: there is no query.")?;
         }
     }
@@ -98,5 +99,5 @@ pub(super) fn print(
         }
     }
     say("")?;
-    Ok(check_output::print(findings)?)
+    Ok(check_output::print_with_values(findings)?)
 }

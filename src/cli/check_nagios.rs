@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::check_output::rounded;
 use super::exit::Exit;
 use super::output::say;
 use crate::checks::{Definition, Worse};
@@ -60,10 +61,19 @@ fn output(
         2 => ("WARNING", WARNING),
         _ => ("CRITICAL", CRITICAL),
     };
-    let told = bad.iter().map(|finding| {
+    // A server that is down is one reason for many checks.
+    let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
+    for finding in bad {
         let reason = finding.verdict.reason().unwrap_or_default();
-        format!("{} {}", name(finding, " "), reason).replace("  ", " ")
-    });
+        let name = name(finding, " ");
+        match reasons.iter_mut().find(|(same, _)| *same == reason) {
+            Some((_, names)) => names.push(name),
+            None => reasons.push((reason, vec![name])),
+        }
+    }
+    let told = reasons
+        .iter()
+        .map(|(reason, names)| format!("{} {reason}", names.join(", ")));
     let told: Vec<String> = told.chain(wrong.iter().cloned()).collect();
     let told = match told.as_slice() {
         [] if findings.is_empty() => left_out.join("; "),
@@ -112,7 +122,10 @@ fn performance(made: &[&Definition], finding: &Finding) -> Option<String> {
         .map(|one| if matches!(one, '\'' | '=') { '_' } else { one })
         .collect();
     let (warning, critical) = (limit(limits.warning), limit(limits.critical));
-    Some(format!("'{label}'={value}{unit};{warning};{critical}"))
+    Some(format!(
+        "'{label}'={}{unit};{warning};{critical}",
+        rounded(value)
+    ))
 }
 
 /// A bar begins the performance data, and a line's end the rest.

@@ -23,6 +23,27 @@ pub(super) fn print(findings: &[Finding]) -> std::io::Result<()> {
     say(table(&header, &[], rows).trim_fmt())
 }
 
+/// The same with values and the limits that they were judged by.
+pub(super) fn print_with_values(findings: &[Finding]) -> std::io::Result<()> {
+    let number = |number: Option<f64>| number.map_or_else(String::new, rounded);
+    let rows = findings.iter().map(|finding| {
+        vec![
+            finding.object.clone(),
+            number(finding.value),
+            number(finding.threshold),
+            finding.verdict.word().to_owned(),
+            finding.verdict.reason().unwrap_or_default().to_owned(),
+        ]
+    });
+    let header = ["OBJECT", "VALUE", "LIMIT", "VERDICT", "REASON"];
+    say(table(&header, &[], rows).trim_fmt())
+}
+
+/// With four digits after the point at most.
+pub(super) fn rounded(number: f64) -> String {
+    format!("{}", (number * 10_000.0).round() / 10_000.0)
+}
+
 /// A check as JSON.
 #[derive(Serialize)]
 pub(super) struct Listed<'a> {

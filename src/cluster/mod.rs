@@ -20,6 +20,7 @@ mod ring;
 mod rpo;
 mod sample;
 mod sample_failure;
+mod server_settings;
 mod status;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -46,6 +47,7 @@ pub(crate) use ring::{Lag, LsnRing};
 pub(crate) use rpo::{LiveRpo, Loss, Objectives, Rpo, in_time};
 pub(crate) use sample::ServerSampler;
 pub(crate) use sample_failure::SampleFailure;
+pub(crate) use server_settings::ServerSettings;
 pub(crate) use status::{Marked, Status, archive_end, evaluate};
 pub(crate) use view::{ServerRun, ServerSample, View, judge_primary, judge_replica};
 
@@ -81,4 +83,6 @@ pub(crate) struct Knowledge {
     /// What is wanted of RPO and RTO.
     pub objectives: Objectives,
     pub timelines: TimelinesSeen,
+    /// The versions and the settings of this node's servers; `None` before they were read.
+    pub server: Option<ServerSettings>,
 }

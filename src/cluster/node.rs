@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{LiveRpo, Rpo, View};
+use super::{LiveRpo, Rpo, ServerSettings, View};
 use crate::model::{AlertKey, AlertMarks, AlertState, Severity, Silence};
 
 /// The version of this JSON.
@@ -37,6 +37,9 @@ pub(crate) struct NodeState {
     /// Seconds that a restore from now takes, as this node shows it; in Redis only.
     #[serde(default)]
     pub rto_secs: Option<f64>,
+    /// The versions and the settings of its servers.
+    #[serde(default)]
+    pub server: Option<ServerSettings>,
 }
 
 /// An alert that is raised.
@@ -73,6 +76,7 @@ impl NodeState {
             rpo: None,
             live_rpo: None,
             rto_secs: None,
+            server: None,
         }
     }
 

@@ -103,6 +103,7 @@ pub(crate) fn known() -> Knowledge {
             rto: Some(Duration::from_secs(60)),
         },
         timelines: TimelinesSeen::default(),
+        server: None,
     }
 }
 

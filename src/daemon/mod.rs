@@ -26,6 +26,7 @@ mod peers;
 mod receivers;
 mod repository_faults;
 mod rpo;
+mod server_settings;
 mod silences;
 mod status;
 mod systemd;
@@ -225,6 +226,7 @@ fn shared_tasks<'a>(
         ("vital checks", Box::pin(vital::watch(node))),
         ("heartbeat", Box::pin(heartbeat::beat(node, shown))),
         ("silences", Box::pin(silences::keep(node, known))),
+        ("settings", Box::pin(server_settings::keep(node, known))),
         ("receivers", Box::pin(receivers::keep(node))),
         ("last successes", Box::pin(success_exchange::exchange(node))),
         ("S3", Box::pin(outages::watch_s3(node))),

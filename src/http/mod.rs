@@ -114,18 +114,20 @@ async fn positions(State(shown): State<Shown>) -> Json<LsnRing> {
 impl Shown {
     /// What this node says of itself.
     pub(crate) fn state(&self, now: Timestamp) -> NodeState {
-        let (alerts, silences, rpo) = {
+        let (alerts, silences, rpo, server) = {
             let known = self.known.borrow();
             (
                 known.alerts.clone(),
                 known.silences.clone(),
                 known.rpo.clone(),
+                known.server.clone(),
             )
         };
         let view = self.view.borrow().clone();
         NodeState {
             silences,
             rpo,
+            server,
             ..NodeState::new(&self.hostname, &self.listen, view, alerts, now)
         }
     }

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use super::{Job, JobResult, JobRun, Stopwatch, Tools, Where};
-use crate::checks::{CheckResult, Definition, Kind, Round};
+use crate::checks::{CheckResult, Definition, Kind, Nodes, Round};
 use crate::model::{Finding, Verdict};
 
 pub(crate) static JOB: Job = Job {
@@ -34,7 +34,11 @@ async fn run(tools: &Tools) -> JobRun {
     let round = {
         let known = tools.known.borrow();
         let round = Round::new(known.positions.clone(), &known.alerts);
-        round.with_peers(known.peers.clone())
+        round.with_nodes(Nodes {
+            peers: known.peers.clone(),
+            sample: tools.view.borrow().sample,
+            server: known.server.clone(),
+        })
     };
     let lives = tools.pgbouncer_lives();
     let down = tools.view.borrow().failing.is_some();
