@@ -129,7 +129,7 @@ fn how_a_check_is_shown(lab: &Lab) {
         "PostgreSQL 17, database postgres:",
         "pg_catalog.age(datfrozenxid)",
         "template1",
-        "CHECK",
+        "VALUE",
     ] {
         assert!(explained.contains(words), "{words}: {explained}");
     }
@@ -214,6 +214,10 @@ fn what_cannot_be_looked_at_is_unknown_and_a_server_that_is_down_is_critical() {
     assert_check(&lab, "pgbouncer-clients", 0, "ok", "");
     let plugin = lab.xdb(&["check", "xid-age", "--nagios"]);
     assert_eq!(plugin.code, 3, "{plugin:?}");
+    // The reason stands once, however many checks have it.
+    let plugin = lab.xdb(&["check", "--nagios"]);
+    assert_eq!(plugin.code, 2, "{plugin:?}");
+    assert!(plugin.stdout.len() < 4096, "{plugin:?}");
     lab.service("postgres", Service::Up);
 
     lab.service("pgbouncer", Service::Down);

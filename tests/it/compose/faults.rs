@@ -137,6 +137,35 @@ fn a_stopped_server_a_killed_daemon_and_a_redis_that_is_away_are_told_once() {
     assert_eq!(cluster.down(), Vec::<String>::new());
 }
 
+/// A setting of the replica alone is named on the primary, and so are the nodes that are alike in all else.
+fn settings_that_differ(cluster: &Cluster) {
+    for check in ["settings-drift", "version-drift", "clock-skew"] {
+        let alike = cluster.xdb("db1", &["check", check, "--explain"]);
+        assert_eq!(alike.code, 0, "{alike:?}");
+        // It was judged, not left out.
+        assert!(alike.stdout.contains("\ndb2 "), "{alike:?}");
+    }
+    let timeline = cluster.xdb("db2", &["check", "timeline", "--json"]);
+    assert!(
+        timeline.code == 0 && timeline.stdout.contains("\"value\": 0.0"),
+        "{timeline:?}"
+    );
+    let reload = "SELECT pg_reload_conf()";
+    cluster.sql("db2", "ALTER SYSTEM SET work_mem = '8MB'");
+    cluster.sql("db2", reload);
+    eventually("the primary names the setting", MINUTES, || {
+        let checked = cluster.xdb("db1", &["check", "settings-drift"]);
+        let named = "1 settings (limit 1); on db2: work_mem is 8192 kB, here default";
+        (checked.code == 1 && checked.stdout.contains(named)).then_some(())
+    });
+    cluster.sql("db2", "ALTER SYSTEM RESET work_mem");
+    cluster.sql("db2", reload);
+    eventually("the nodes are alike again", MINUTES, || {
+        let checked = cluster.xdb("db1", &["check", "settings-drift"]);
+        (checked.code == 0).then_some(())
+    });
+}
+
 #[test]
 fn a_paused_replay_is_seen_in_bytes_and_in_seconds_also_while_the_primary_idles() {
     let (cluster, _) = Cluster::up();
@@ -190,6 +219,7 @@ fn a_paused_replay_is_seen_in_bytes_and_in_seconds_also_while_the_primary_idles(
     assert_eq!(tested.code, 4, "{tested:?}");
     assert!(tested.stderr.contains("of WAL to replay"), "{tested:?}");
 
+    settings_that_differ(&cluster);
     cluster.sql("db2", "SELECT pg_wal_replay_resume()");
     for node in ["db1", "db2"] {
         eventually(&format!("{node} sees no lag again"), SOON, || {
