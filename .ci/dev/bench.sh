@@ -24,4 +24,5 @@ bench_catalog() { in_lab s3 walg-test perl /benches/catalog.pl "$@"; }
 bench_restore() { in_lab "s3 toxiproxy postgres pgbouncer redis" "walg-test pgdump-test" perl /benches/restore.pl "$@"; }
 bench_dump() { in_lab "s3 postgres" "walg-test pgdump-test" perl /benches/dump.pl "$@"; }
 bench_archive() { in_lab "s3 toxiproxy postgres pgbouncer redis" "walg-test pgdump-test" bash /benches/archive.sh "$@"; }
+bench_checks() { in_lab "s3 postgres pgbouncer" "walg-test pgdump-test" perl /benches/checks.pl "$@"; }
 bench_http() { in_lab "s3 toxiproxy postgres pgbouncer redis" "walg-test pgdump-test" perl /benches/http.pl "$@"; }
