@@ -6,11 +6,14 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::{Client, Config, Error};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Config, Error, Socket};
 
 use super::PostgresError;
-use super::session::{Access, options, pin_for_superuser, superuser_options};
-use super::tls::{SslMode, Tls, open};
+use super::session::{
+    Access, NEWER, forget_unknown, options, pin_for_superuser, superuser_options,
+};
+use super::tls::{SslMode, Tls, TlsStream, open};
 use crate::model::may_hold_password;
 
 /// Where to connect and as whom.
@@ -142,11 +145,17 @@ pub(super) async fn log_in(
     statement_timeout: Duration,
     access: Access,
 ) -> Result<(Client, JoinHandle<()>), Error> {
-    let mut config = settings(target, statement_timeout, access);
-    let login = match open(&config, &target.tls).await {
+    let plain = || settings(target, statement_timeout, access);
+    let login = match open_known(plain, &target.tls).await {
         Err(error) if is_run_at_login(&error) => {
-            config.options(superuser_options(statement_timeout, access));
-            open(&config, &target.tls).await.map_err(|_| error)
+            let as_superuser = || {
+                let mut config = plain();
+                config.options(superuser_options(statement_timeout, access));
+                config
+            };
+            open_known(as_superuser, &target.tls)
+                .await
+                .map_err(|_| error)
         }
         login => login,
     };
@@ -158,9 +167,31 @@ pub(super) async fn log_in(
     Ok((client, driver))
 }
 
+/// A session, and what drives it.
+type Opened = (Client, tokio_postgres::Connection<Socket, TlsStream>);
+
+/// Opens what `config` says, which leaves out the settings that the server was found not to know.
+async fn open_known(config: impl Fn() -> Config, tls: &Tls) -> Result<Opened, Error> {
+    for _ in NEWER {
+        match open(&config(), tls).await {
+            Err(error) if lacks_setting(&error) => {}
+            opened => return opened,
+        }
+    }
+    open(&config(), tls).await
+}
+
+/// Whether the server refuses a setting of a later release that it was not known to lack.
+fn lacks_setting(error: &Error) -> bool {
+    let refused = error
+        .as_db_error()
+        .filter(|error| *error.code() == SqlState::UNDEFINED_OBJECT);
+    refused.is_some_and(|error| forget_unknown(error.message()))
+}
+
 /// Whether a login failed for another reason than its role, its database or the state of the server.
 fn is_run_at_login(error: &Error) -> bool {
-    let code = error.code().map(tokio_postgres::error::SqlState::code);
+    let code = error.code().map(SqlState::code);
     code.is_some_and(may_be_run_at_login)
 }
 

@@ -3,7 +3,9 @@
 //! Not for PgBouncer, which refuses `options`. What only a superuser may set is pinned for a superuser alone: for anybody
 //! else the server would refuse the login.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Settings that change what a query returns, or whether it may run at all.
@@ -62,6 +64,24 @@ const SUPERUSER: &[(&str, &str)] = &[
     ("temp_file_limit", "-1"),
 ];
 
+/// Those of both that a server of an earlier release does not know: it refuses a login that names one.
+pub(super) const NEWER: [&str; 3] = [
+    "transaction_timeout",
+    "event_triggers",
+    "restrict_nonsystem_relation_kind",
+];
+
+/// Those that a server has refused to this process. The servers of a cluster are of one release.
+static UNKNOWN: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+
+/// Takes in why a login was refused; `true` if another one without the setting that the message names may succeed.
+pub(super) fn forget_unknown(message: &str) -> bool {
+    let mut unknown = UNKNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let named = NEWER.into_iter().find(|name| message.contains(name));
+    // Another login may have learned it meanwhile.
+    named.map(|name| unknown.insert(name)).is_some()
+}
+
 /// What a session may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
@@ -114,14 +134,16 @@ pub(super) fn pin_for_superuser() -> String {
     format!(
         "SELECT pg_catalog.set_config(name, value, false)
            FROM (VALUES {}) AS pinned (name, value)
-          WHERE pg_catalog.current_setting('is_superuser') = 'on'",
+          WHERE pg_catalog.current_setting('is_superuser') = 'on'
+            AND pg_catalog.current_setting(name, true) IS NOT NULL",
         values.join(", ")
     )
 }
 
 fn in_options<'a>(settings: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let unknown = UNKNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut options = String::new();
-    for (name, value) in settings {
+    for (name, value) in settings.filter(|(name, _)| !unknown.contains(name)) {
         let separator = if options.is_empty() { "" } else { " " };
         // Writing to a String cannot fail.
         let _ = write!(options, "{separator}-c {name}={}", escaped(value));
