@@ -217,6 +217,8 @@ pub(crate) enum BuiltInMeasure {
     Timeline,
     /// 1 for a day after PgBouncer was exchanged for another release.
     PgBouncerVersion,
+    /// 1 for each backend of HAProxy that leads to a node of the other role.
+    HaproxyRoutes,
 }
 
 impl BuiltInMeasure {
@@ -231,6 +233,7 @@ impl BuiltInMeasure {
             Self::VersionDrift => "version_drift",
             Self::Timeline => "timeline",
             Self::PgBouncerVersion => "pgbouncer_version",
+            Self::HaproxyRoutes => "haproxy_routes",
         }
     }
 }

@@ -109,6 +109,8 @@ pub(crate) enum SampleError {
     Before(String),
     #[error("the query gives more than {most} rows")]
     TooManyRows { most: usize },
+    #[error("{0}")]
+    Haproxy(String),
     #[error("the check did not end within {secs} s")]
     Deadline { secs: u64 },
 }

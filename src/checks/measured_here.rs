@@ -10,12 +10,12 @@ use tokio::time::timeout;
 
 use super::certificate::CertificateFile;
 use super::definition::BuiltInMeasure;
-use super::round::Round;
+use super::round::{Nodes, Round};
 use super::sample::{STATEMENT, Sampler};
 use super::server::ask;
 use super::trace::Answer;
 use super::values::Sampled;
-use super::{SampleError, anomaly, certificate, clock, disk, nodes_alike};
+use super::{SampleError, anomaly, certificate, clock, disk, haproxy, nodes_alike};
 use crate::cluster::ServerSettings;
 use crate::model::Run;
 use crate::process;
@@ -87,6 +87,7 @@ impl Sampler {
                     return Ok(None);
                 };
                 match of_nodes {
+                    BuiltInMeasure::HaproxyRoutes => return self.haproxy_routes(nodes).await,
                     BuiltInMeasure::SettingsDrift => nodes_alike::settings(nodes),
                     BuiltInMeasure::VersionDrift => nodes_alike::versions(nodes),
                     BuiltInMeasure::Timeline => nodes_alike::timeline(nodes, Timestamp::now()),
@@ -122,6 +123,18 @@ impl Sampler {
             versions.insert("PgBouncer".to_owned(), version);
         }
         Ok(ServerSettings { versions, settings })
+    }
+
+    /// Without haproxy.stats_url nothing is compared.
+    async fn haproxy_routes(&self, nodes: &Nodes) -> Result<Option<Vec<Sampled>>, SampleError> {
+        let config = &self.loaded.config;
+        let Some(stats_url) = &config.haproxy.stats_url else {
+            return Ok(Some(Vec::new()));
+        };
+        let csv = haproxy::read(stats_url).await?;
+        let seen_from = (config.node.hostname.as_str(), nodes);
+        let now = Timestamp::now();
+        haproxy::judge_routes(&csv, &config.haproxy, seen_from, now).map(Some)
     }
 
     async fn volumes(&self) -> Result<Vec<disk::Volume>, SampleError> {

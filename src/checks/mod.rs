@@ -12,6 +12,7 @@ mod configuration;
 mod definition;
 mod disk;
 mod error;
+mod haproxy;
 mod increase;
 mod keys;
 mod limits;

@@ -68,6 +68,7 @@ fn parse_kind(keys: &mut Keys) -> Result<Kind, DefinitionError> {
         "version_drift" => measured(BuiltInMeasure::VersionDrift, keys)?,
         "timeline" => measured(BuiltInMeasure::Timeline, keys)?,
         "pgbouncer_version" => measured(BuiltInMeasure::PgBouncerVersion, keys)?,
+        "haproxy_routes" => measured(BuiltInMeasure::HaproxyRoutes, keys)?,
         "anomaly" => {
             let job = match keys.required("job")? {
                 job @ ("base-backup" | "dump") => job.to_owned(),
@@ -109,7 +110,7 @@ fn parse_kind(keys: &mut Keys) -> Result<Kind, DefinitionError> {
         "pgbouncer_up" => Kind::PgBouncerUp,
         "configuration" => Kind::Configuration,
         other => {
-            let kinds = "sql, pgbouncer, disk, disk_forecast, certificate, clock_skew, settings_drift, version_drift, timeline, pgbouncer_version, anomaly, archiver, replication_lag, age, wal_volume, program, postgresql_up, pgbouncer_up or configuration";
+            let kinds = "sql, pgbouncer, disk, disk_forecast, certificate, clock_skew, settings_drift, version_drift, timeline, pgbouncer_version, haproxy_routes, anomaly, archiver, replication_lag, age, wal_volume, program, postgresql_up, pgbouncer_up or configuration";
             return Err(keys.expected("kind", other, kinds));
         }
     })

@@ -27,7 +27,7 @@ pub(crate) enum AskError {
     },
     #[error("{address} did not answer within {} s", LIMIT.as_secs())]
     Silent { address: String },
-    #[error("{address} does not speak as xdb's daemon does: {reason}")]
+    #[error("{address} gives no answer that xdb can read: {reason}")]
     Answer { address: String, reason: String },
 }
 
@@ -61,6 +61,20 @@ pub(crate) async fn ask_positions(address: &str) -> Result<LsnRing, AskError> {
 /// When it does not answer, or another program does.
 pub(crate) async fn ask_status(address: &str) -> Result<Status, AskError> {
     get_json(address, "/api/status").await
+}
+
+/// The text at `path` of another HTTP server, which needs no password.
+///
+/// # Errors
+/// When it does not answer with success, or not with UTF-8.
+pub(crate) async fn ask_text(address: &str, path: &str) -> Result<String, AskError> {
+    let asked = timeout(LIMIT, get(address, path)).await;
+    let body = asked.unwrap_or_else(|_| {
+        Err(AskError::Silent {
+            address: address.to_owned(),
+        })
+    })?;
+    String::from_utf8(body.to_vec()).map_err(|error| odd(address, &error.to_string()))
 }
 
 async fn get_json<T: DeserializeOwned>(address: &str, path: &str) -> Result<T, AskError> {

@@ -33,7 +33,7 @@ mod view;
 use jiff::SignedDuration;
 
 pub(crate) use archive_extent::{ArchiveExtent, BackupMark, RestoreTested, Stretch, StretchKind};
-pub(crate) use client::{ask_positions, ask_state, ask_status, own_address};
+pub(crate) use client::{ask_positions, ask_state, ask_status, ask_text, own_address};
 pub(crate) use evidence::{
     ArchiveEnd, Evidence, NewestDump, ProvenRestore, Recoverable, RepositoryFaults, RestoreForecast,
 };

@@ -96,6 +96,16 @@ settings! {
         password: Option<SecretString> = Secret, Unset("secret");
     }
 
+    /// HAProxy on the management node, whose routes are compared with the roles of the nodes.
+    haproxy: Haproxy {
+        /// HAProxy's page of statistics; unset, its routes are not compared.
+        stats_url: Option<String> = Url, Unset("http://10.0.2.20:8404/");
+        /// The backend that leads to the primary.
+        primary_backend: String = Text, Default("primary");
+        /// The backend that leads to the replica.
+        replica_backend: String = Text, Default("replica");
+    }
+
     /// Where backups are kept.
     s3: S3 {
         /// The AWS region of the buckets.

@@ -46,8 +46,8 @@ pub use age::x25519::Recipient as AgeRecipient;
 pub use error::{ConfigError, Problem};
 pub use faults::Faults;
 pub use keys::{
-    Alerts, Archive, Cluster, Config, Dump, Heartbeat, Http, Node, PgBouncer, Postgres, Redis,
-    RestoreTest, Retention, S3, Schedule, Wait,
+    Alerts, Archive, Cluster, Config, Dump, Haproxy, Heartbeat, Http, Node, PgBouncer, Postgres,
+    Redis, RestoreTest, Retention, S3, Schedule, Wait,
 };
 pub use load::{Effective, Loaded, load, load_to_serve};
 pub use receivers::{Endpoint, HEARTBEAT, Notify, NotifyFormat, REDIS};

@@ -150,6 +150,27 @@ fn settings_that_differ(cluster: &Cluster) {
         timeline.code == 0 && timeline.stdout.contains("\"value\": 0.0"),
         "{timeline:?}"
     );
+    let routes = |backends: &str| {
+        let page = "XDB_HAPROXY_STATS_URL=http://management:8404/";
+        let check = "xdb check haproxy-routes --explain";
+        cluster.sh(
+            "db1",
+            &format!("runuser -u postgres -- env {page} {backends} {check}"),
+        )
+    };
+    let right = routes("");
+    assert!(
+        right.code == 0 && right.stdout.contains("\nreplica "),
+        "{right:?}"
+    );
+    let crossed = routes("XDB_HAPROXY_PRIMARY_BACKEND=replica XDB_HAPROXY_REPLICA_BACKEND=primary");
+    assert_eq!(crossed.code, 1, "{crossed:?}");
+    for words in [
+        "db2 is up there and is a replica",
+        "db1 is up there and is a primary",
+    ] {
+        assert!(crossed.stdout.contains(words), "{words}: {crossed:?}");
+    }
     let reload = "SELECT pg_reload_conf()";
     cluster.sql("db2", "ALTER SYSTEM SET work_mem = '8MB'");
     cluster.sql("db2", reload);
