@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use redis::cmd;
 
-use super::event::{Event, Kind};
+use super::event::{Event, EventKind};
 use super::{Alerts, AlertsError};
 use crate::redis::Redis;
 use crate::store::{OUTBOX_LIMIT, Queued, Writing};
@@ -92,7 +92,7 @@ impl Alerts {
         event: &Event,
     ) -> Result<i64, AlertsError> {
         let alert = match event.kind {
-            Kind::Resolved => String::new(),
+            EventKind::Resolved => String::new(),
             _ => event.alert.to_json(),
         };
         let mut script = cmd("EVAL");

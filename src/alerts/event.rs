@@ -42,7 +42,7 @@ fn is_false(value: &bool) -> bool {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum EventKind {
     Raised,
     Escalated,
     Lowered,
@@ -56,7 +56,7 @@ pub enum Kind {
     Test,
 }
 
-impl Kind {
+impl EventKind {
     pub fn word(self) -> &'static str {
         match self {
             Self::Raised => "raised",
@@ -74,7 +74,7 @@ impl Kind {
 /// What happened to an alert: an entry of the stream, and a message of the channel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    pub kind: Kind,
+    pub kind: EventKind,
     pub at: Timestamp,
     /// The severity of the event before, where that is another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -180,7 +180,7 @@ mod tests {
             notice: Notice::known(Severity::Critical, None),
         };
         let event = Event {
-            kind: Kind::Raised,
+            kind: EventKind::Raised,
             at: "2026-05-13T10:15:29Z".parse().unwrap(),
             from: None,
             alert: Alert::new(&key, &state, "db1"),

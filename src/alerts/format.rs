@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::event::{Event, Kind};
+use super::event::{Event, EventKind};
 use crate::config::NotifyFormat;
 use crate::model::{AlertKey, Severity};
 
@@ -57,8 +57,8 @@ pub(super) fn messages(event: &Event, id: &str, context: &Context<'_>) -> Vec<Me
 /// Whether the alert is over for a receiver with this `minimum` severity.
 fn is_over(event: &Event, minimum: Severity) -> bool {
     match event.kind {
-        Kind::Resolved => true,
-        Kind::Test => false,
+        EventKind::Resolved => true,
+        EventKind::Test => false,
         _ => event.alert.severity < minimum,
     }
 }
@@ -70,7 +70,7 @@ fn replaced(event: &Event, minimum: Severity) -> impl Iterator<Item = Severity> 
     const ALL: [Severity; 3] = [Severity::Unknown, Severity::Warning, Severity::Critical];
     let (now, from, kind) = (event.alert.severity, event.from, event.kind);
     ALL.into_iter().filter(move |one| {
-        let known = from == Some(*one) || kind == Kind::Resolved && *one >= minimum;
+        let known = from == Some(*one) || kind == EventKind::Resolved && *one >= minimum;
         known && *one != now
     })
 }
@@ -124,8 +124,8 @@ fn pagerduty(event: &Event, context: &Context<'_>) -> Vec<Value> {
     let action = match event.kind {
         _ if is_over(event, context.minimum) => "resolve",
         // It is triggered again, and pages, when the silence ends.
-        Kind::Silenced => "resolve",
-        Kind::Acknowledged => "acknowledge",
+        EventKind::Silenced => "resolve",
+        EventKind::Acknowledged => "acknowledge",
         _ => "trigger",
     };
     let mut last = request(action, alert.severity);
@@ -178,8 +178,8 @@ fn alertmanager(event: &Event, context: &Context<'_>) -> Option<Value> {
     let mut alerts: Vec<Value> = replaced(event, context.minimum).map(ended).collect();
     match event.kind {
         // It has silences of its own.
-        Kind::Silenced | Kind::Acknowledged => return None,
-        Kind::Test => alerts.push(ended(severity)),
+        EventKind::Silenced | EventKind::Acknowledged => return None,
+        EventKind::Test => alerts.push(ended(severity)),
         _ if is_over(event, context.minimum) => alerts.push(ended(severity)),
         _ => alerts.push(entry(event, severity, context.cluster, later)),
     }
@@ -216,7 +216,7 @@ mod tests {
         Timestamp::from_second(1_778_666_069 + second).unwrap()
     }
 
-    fn event(kind: Kind, severity: Severity, from: Option<Severity>) -> Event {
+    fn event(kind: EventKind, severity: Severity, from: Option<Severity>) -> Event {
         let key = AlertKey::parse("replication-lag/cluster/db2").unwrap();
         let state = AlertState {
             severity,
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn each_format_tells_what_happened() {
         use Severity::{Critical, Unknown};
-        let raised = event(Kind::Raised, Critical, None);
+        let raised = event(EventKind::Raised, Critical, None);
         let one = |format| {
             let mut sent = sent(&raised, format, Unknown);
             assert_eq!(sent.len(), 1, "{sent:?}");
@@ -326,7 +326,7 @@ mod tests {
         use Severity::{Critical, Unknown, Warning};
         for (kind, severity, from, minimum, incident, label) in [
             (
-                Kind::Escalated,
+                EventKind::Escalated,
                 Critical,
                 Some(Warning),
                 Unknown,
@@ -334,7 +334,7 @@ mod tests {
                 Some(&["warning ends", "critical stands"][..]),
             ),
             (
-                Kind::Lowered,
+                EventKind::Lowered,
                 Warning,
                 Some(Critical),
                 Warning,
@@ -342,7 +342,7 @@ mod tests {
                 Some(&["critical ends", "warning stands"]),
             ),
             (
-                Kind::Lowered,
+                EventKind::Lowered,
                 Warning,
                 Some(Critical),
                 Critical,
@@ -350,7 +350,7 @@ mod tests {
                 Some(&["critical ends", "warning ends"]),
             ),
             (
-                Kind::Resolved,
+                EventKind::Resolved,
                 Warning,
                 Some(Critical),
                 Critical,
@@ -358,7 +358,7 @@ mod tests {
                 Some(&["critical ends", "warning ends"]),
             ),
             (
-                Kind::Resolved,
+                EventKind::Resolved,
                 Warning,
                 None,
                 Unknown,
@@ -366,7 +366,7 @@ mod tests {
                 Some(&["unknown ends", "critical ends", "warning ends"]),
             ),
             (
-                Kind::Raised,
+                EventKind::Raised,
                 Warning,
                 Some(Critical),
                 Unknown,
@@ -374,7 +374,7 @@ mod tests {
                 Some(&["critical ends", "warning stands"]),
             ),
             (
-                Kind::Silenced,
+                EventKind::Silenced,
                 Warning,
                 None,
                 Unknown,
@@ -382,7 +382,7 @@ mod tests {
                 None,
             ),
             (
-                Kind::Acknowledged,
+                EventKind::Acknowledged,
                 Warning,
                 None,
                 Unknown,
@@ -390,7 +390,7 @@ mod tests {
                 None,
             ),
             (
-                Kind::Test,
+                EventKind::Test,
                 Warning,
                 None,
                 Critical,

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use redis::cmd;
 
-use super::book::{Book, Reporter, queue_notices};
-use super::event::{Alert, Event, Kind};
+use super::alert_transaction::{AlertTransaction, Reporter, queue_notices};
+use super::event::{Alert, Event, EventKind};
 use super::receiver::Dispatch;
 use super::{Alerts, AlertsError};
 use crate::model::{AlertKey, AlertState, Notice, Scope, Severity};
@@ -96,7 +96,7 @@ impl Alerts {
             })
         };
         let event = Event {
-            kind: Kind::Resolved,
+            kind: EventKind::Resolved,
             at: now,
             from: None,
             alert: Alert::new(key, &state, &self.reporter.hostname),
@@ -144,16 +144,16 @@ fn raise_under_new_name(
         }
     }
     let own = Scope::Node(alerts.reporter.hostname.clone());
-    let mut book = Book::open(writing, &alerts.reporter, now);
+    let mut transaction = AlertTransaction::open(writing, &alerts.reporter, now);
     for (key, state) in writing.alerts()? {
         if key.scope == own && state.raised_at.is_some() {
-            book.raise_again(key, state)?;
+            transaction.raise_again(key, state)?;
         } else {
             // Its next judgement raises it.
             writing.set_alert(&key, None)?;
         }
     }
-    book.close().map(|_| ())
+    transaction.close().map(|_| ())
 }
 
 fn now_called(cluster: &str) -> String {
@@ -173,7 +173,7 @@ fn end_at_receivers(
         ..state.clone()
     };
     let event = Event {
-        kind: Kind::Resolved,
+        kind: EventKind::Resolved,
         at: now,
         from: state.told_before(),
         alert: Alert::new(key, &over, &reporter.hostname),

@@ -3,7 +3,7 @@
 //! A state change and its event are one transaction of the store, and the event stays there until
 //! Redis has confirmed it: a Redis that is away delays alerts and loses none. It measures nothing.
 
-mod book;
+mod alert_transaction;
 mod deliver;
 mod event;
 mod format;
@@ -18,7 +18,7 @@ mod rules;
 mod silences;
 mod transition;
 
-pub use event::{Alert, Event, Kind};
+pub use event::{Alert, Event, EventKind};
 pub use judges::Judged;
 pub use notice::{Covers, Inhibition, Reminders};
 pub use published::Published;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::event::Kind;
+use super::event::EventKind;
 use crate::model::{
     AcknowledgedBy, AlertKey, AlertMarks, AlertState, Notice, Severity, Silence, SilencedBy, Told,
 };
@@ -55,7 +55,7 @@ pub(super) fn judge_notice(
     key: &AlertKey,
     state: &AlertState,
     situation: &Situation<'_>,
-) -> (Option<Kind>, Notice) {
+) -> (Option<EventKind>, Notice) {
     let now = situation.now;
     let before = &state.notice;
     let (cause, inhibited_at) = match cause_of(key, state, situation) {
@@ -91,7 +91,7 @@ fn tell(
     state: &AlertState,
     marks: &AlertMarks,
     situation: &Situation<'_>,
-) -> (Option<Kind>, Option<Told>) {
+) -> (Option<EventKind>, Option<Told>) {
     let now = situation.now;
     let hidden = marks.silenced.is_some() || marks.inhibited_by.is_some();
     let as_it_stands = Told {
@@ -104,7 +104,7 @@ fn tell(
         return if hidden {
             (None, None)
         } else {
-            say(Kind::Raised)
+            say(EventKind::Raised)
         };
     };
     if marks.silenced.is_some() && !told.quiet {
@@ -112,22 +112,22 @@ fn tell(
             quiet: true,
             ..told
         };
-        return (Some(Kind::Silenced), Some(quiet));
+        return (Some(EventKind::Silenced), Some(quiet));
     }
     if hidden {
         return (None, Some(told));
     }
     if told.quiet {
-        return say(Kind::Raised);
+        return say(EventKind::Raised);
     }
     match state.severity.cmp(&told.severity) {
-        Ordering::Greater => return say(Kind::Escalated),
-        Ordering::Less => return say(Kind::Lowered),
+        Ordering::Greater => return say(EventKind::Escalated),
+        Ordering::Less => return say(EventKind::Lowered),
         Ordering::Equal => {}
     }
     if marks.acknowledged.is_some() {
         let is_news = state.notice.marks.acknowledged.is_none();
-        return (is_news.then_some(Kind::Acknowledged), Some(told));
+        return (is_news.then_some(EventKind::Acknowledged), Some(told));
     }
     // Another node told it, or the clock was set back: the time starts again.
     let Some(at) = told.at.filter(|at| *at <= now) else {
@@ -139,7 +139,7 @@ fn tell(
     };
     let interval = SignedDuration::try_from(interval).unwrap_or(SignedDuration::MAX);
     if !interval.is_zero() && now.duration_since(at) >= interval {
-        return say(Kind::Reminded);
+        return say(EventKind::Reminded);
     }
     (None, Some(told))
 }

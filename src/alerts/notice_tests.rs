@@ -339,29 +339,29 @@ fn what_follows_from_a_stopped_server_is_hidden_and_only_that() {
 }
 
 /// What consumers believe: the severity that stands, unless it is hidden.
-fn believe(believed: &mut Option<(Severity, bool)>, kind: Kind, severity: Severity) {
+fn believe(believed: &mut Option<(Severity, bool)>, kind: EventKind, severity: Severity) {
     let before = *believed;
     match kind {
-        Kind::Raised => {
+        EventKind::Raised => {
             assert!(before.is_none_or(|(_, quiet)| quiet), "raised twice");
             *believed = Some((severity, false));
         }
-        Kind::Escalated => {
+        EventKind::Escalated => {
             assert!(before.is_some_and(|(known, quiet)| !quiet && known < severity));
             *believed = Some((severity, false));
         }
-        Kind::Lowered => {
+        EventKind::Lowered => {
             assert!(before.is_some_and(|(known, quiet)| !quiet && known > severity));
             *believed = Some((severity, false));
         }
-        Kind::Silenced => {
+        EventKind::Silenced => {
             assert!(before.is_some_and(|(_, quiet)| !quiet), "silenced twice");
             *believed = before.map(|(known, _)| (known, true));
         }
-        Kind::Reminded | Kind::Acknowledged => {
+        EventKind::Reminded | EventKind::Acknowledged => {
             assert_eq!(before, Some((severity, false)), "{kind:?}");
         }
-        Kind::Resolved | Kind::Test => unreachable!("never told of what stands"),
+        EventKind::Resolved | EventKind::Test => unreachable!("never told of what stands"),
     }
 }
 
@@ -402,7 +402,7 @@ proptest! {
             story.stands(second, severity);
             for told in &story.told[before..] {
                 let word = told.split(' ').nth(1).unwrap();
-                let kind: Kind = serde_json::from_value(word.into()).unwrap();
+                let kind: EventKind = serde_json::from_value(word.into()).unwrap();
                 believe(&mut believed, kind, severity);
             }
             prop_assert!(story.told.len() <= before + 1);

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::event::{Alert, Event, Kind};
+use super::event::{Alert, Event, EventKind};
 use super::format::{Context, messages};
 use super::{Alerts, AlertsError, Subscription};
 use crate::config::{Notify, NotifyFormat};
@@ -143,7 +143,7 @@ impl Receiver {
         self.send(event, &id, cluster).await?;
         if self.notify.format == NotifyFormat::PagerDuty {
             let over = Event {
-                kind: Kind::Resolved,
+                kind: EventKind::Resolved,
                 ..event.clone()
             };
             self.send(&over, &format!("{id}-over"), cluster).await?;
@@ -195,7 +195,7 @@ pub fn test_event(hostname: &str, author: &str, now: Timestamp) -> Event {
         notice: Notice::known(Severity::Warning, Some(now)),
     };
     Event {
-        kind: Kind::Test,
+        kind: EventKind::Test,
         at: now,
         from: None,
         alert: Alert::new(&key, &state, hostname),
@@ -318,7 +318,7 @@ fn judge_turn(
     }
     let begins = matches!(
         event.kind,
-        Kind::Raised | Kind::Escalated | Kind::Reminded | Kind::Acknowledged
+        EventKind::Raised | EventKind::Escalated | EventKind::Reminded | EventKind::Acknowledged
     );
     let key = event.alert.key();
     let alert = reading.alert(&key)?;

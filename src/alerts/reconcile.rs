@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 use redis::cmd;
 
-use super::book::Book;
+use super::alert_transaction::AlertTransaction;
 use super::event::{Alert, Event};
 use super::{Alerts, AlertsError};
 use crate::model::{AlertKey, AlertState, Notice, Scope, Severity};
@@ -132,13 +132,13 @@ impl Alerts {
         gone: impl Fn(&AlertKey) -> bool,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let mut book = Book::open(writing, &self.reporter, now);
+        let mut transaction = AlertTransaction::open(writing, &self.reporter, now);
         for (key, state) in writing.alerts()? {
             if state.raised_at.is_none() || !gone(&key) {
                 continue;
             }
             if self.stands_by_last_run(&key) || self.judges().saw_bad(&key) {
-                book.raise_again(key, state)?;
+                transaction.raise_again(key, state)?;
             } else {
                 // It may be over: its next judgement raises it, or says nothing.
                 let pending = AlertState {
@@ -149,7 +149,7 @@ impl Alerts {
                 writing.set_alert(&key, Some(&pending))?;
             }
         }
-        Ok(!book.close()?.events.is_empty())
+        Ok(!transaction.close()?.events.is_empty())
     }
 
     async fn show(

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use tokio::sync::{Mutex, Notify};
 
-use super::book::{Book, Reporter};
-use super::event::{Event, Kind};
+use super::alert_transaction::{AlertTransaction, Reporter};
+use super::event::{Event, EventKind};
 use super::judges::{Judged, Judges};
 use super::rules::Rules;
 use crate::model::{AlertKey, AlertState, Scope};
@@ -125,12 +125,12 @@ impl Alerts {
         now: Timestamp,
     ) -> Result<Vec<Event>, StoreError> {
         self.judges().saw(&judged, now);
-        let work = move |book: &mut Book<'_, '_>| {
+        let work = move |transaction: &mut AlertTransaction<'_, '_>| {
             for judged in &judged {
-                book.take(judged)?;
+                transaction.take(judged)?;
             }
             if extent == Extent::Whole {
-                book.resolve_the_gone(&judged)?;
+                transaction.resolve_the_gone(&judged)?;
             }
             Ok(())
         };
@@ -148,14 +148,14 @@ impl Alerts {
     /// Does `work` in one transaction, and tells what follows from it.
     async fn write(
         &self,
-        work: impl Fn(&mut Book<'_, '_>) -> Result<(), StoreError> + Send + Sync + 'static,
+        work: impl Fn(&mut AlertTransaction<'_, '_>) -> Result<(), StoreError> + Send + Sync + 'static,
         now: Timestamp,
     ) -> Result<Vec<Event>, StoreError> {
         let reporter = self.reporter.clone();
         let written = self.store.write(move |writing| {
-            let mut book = Book::open(writing, &reporter, now);
-            work(&mut book)?;
-            book.close()
+            let mut transaction = AlertTransaction::open(writing, &reporter, now);
+            work(&mut transaction)?;
+            transaction.close()
         });
         let told = written.await?;
         if told.changed {
@@ -204,9 +204,13 @@ impl Alerts {
         now: Timestamp,
     ) -> Result<Vec<Event>, StoreError> {
         let reason = reason.to_owned();
-        let work = move |book: &mut Book<'_, '_>| book.end_those(&which, &reason);
+        let work = move |transaction: &mut AlertTransaction<'_, '_>| {
+            transaction.end_those(&which, &reason)
+        };
         let events = self.write(work, now).await?;
-        let ended = events.iter().filter(|event| event.kind == Kind::Resolved);
+        let ended = events
+            .iter()
+            .filter(|event| event.kind == EventKind::Resolved);
         for event in ended {
             self.judges().forget(&event.alert.key());
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::event::{Event, Kind};
+use super::event::{Event, EventKind};
 use super::notice::{Inhibition, Reminders};
 use crate::model::Severity;
 
@@ -43,10 +43,10 @@ impl Subscription {
         let alert = &event.alert;
         let known = event.from.unwrap_or(alert.severity);
         let worst = match event.kind {
-            Kind::Resolved | Kind::Silenced => known,
+            EventKind::Resolved | EventKind::Silenced => known,
             _ => known.max(alert.severity),
         };
         let is_its_own = alert.check == DELIVERY && alert.object == self.receiver;
-        !alert.hidden && event.kind != Kind::Test && worst >= self.minimum && !is_its_own
+        !alert.hidden && event.kind != EventKind::Test && worst >= self.minimum && !is_its_own
     }
 }

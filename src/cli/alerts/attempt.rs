@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Desk, not_read};
+use super::{VerbContext, not_read};
 use crate::alerts::{Receiver, test_event};
 use crate::cli::exit::{Exit, complain};
 use crate::cli::operator;
@@ -20,7 +20,7 @@ struct Tried {
     reason: Option<String>,
 }
 
-impl Desk<'_> {
+impl VerbContext<'_> {
     pub(super) async fn test(&self, only: Option<String>) -> anyhow::Result<Exit> {
         let is_meant = |name: &str| only.as_deref().is_none_or(|only| only == name);
         let names = self.notify.iter().map(|notify| notify.name.as_str());

@@ -85,7 +85,7 @@ struct Said {
 pub(crate) async fn run(arguments: Arguments, handles: &Handles) -> anyhow::Result<Exit> {
     let config = handles.config();
     let redis = Redis::new(&config.redis)?;
-    let desk = Desk {
+    let context = VerbContext {
         hostname: &config.node.hostname,
         state_directory: &config.node.state_directory,
         cluster: &config.cluster.name,
@@ -95,18 +95,18 @@ pub(crate) async fn run(arguments: Arguments, handles: &Handles) -> anyhow::Resu
         json: arguments.json,
     };
     match arguments.verb.unwrap_or(Verb::List) {
-        Verb::List => desk.list().await,
-        Verb::Watch => desk.watch().await,
-        Verb::History { limit } => desk.history(limit).await,
-        Verb::Ack { alert, said } => desk.acknowledge(&alert, said).await,
-        Verb::Silence(arguments) => desk.silence(arguments).await,
-        Verb::Test { receiver } => desk.test(receiver).await,
-        Verb::Unsilence { id, author } => desk.unsilence(&id, author).await,
+        Verb::List => context.list().await,
+        Verb::Watch => context.watch().await,
+        Verb::History { limit } => context.history(limit).await,
+        Verb::Ack { alert, said } => context.acknowledge(&alert, said).await,
+        Verb::Silence(arguments) => context.silence(arguments).await,
+        Verb::Test { receiver } => context.test(receiver).await,
+        Verb::Unsilence { id, author } => context.unsilence(&id, author).await,
     }
 }
 
 /// What every one of the verbs uses.
-struct Desk<'a> {
+struct VerbContext<'a> {
     hostname: &'a str,
     state_directory: &'a Path,
     cluster: &'a str,
@@ -128,7 +128,7 @@ struct Known {
     unread: Option<String>,
 }
 
-impl Desk<'_> {
+impl VerbContext<'_> {
     /// What Redis holds, with what this node has not delivered yet.
     async fn known(&self) -> Known {
         let asked = async {

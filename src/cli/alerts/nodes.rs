@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::{Desk, Known};
+use super::{Known, VerbContext};
 use crate::cli::exit::{Exit, complain};
 use crate::cluster;
 use crate::log;
 use crate::model::Scope;
 
-impl Desk<'_> {
+impl VerbContext<'_> {
     /// `None` where `name` is a node of the cluster.
     pub(super) async fn refuse_unknown_node(&self, name: &str, known: &Known) -> Option<Exit> {
         let (nodes, unread) = self.nodes(known).await;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::time::sleep;
 
-use super::{Desk, not_read, say_unread};
+use super::{VerbContext, not_read, say_unread};
 use crate::alerts::{Alert, Event};
 use crate::cli::exit::{Exit, complain};
 use crate::cli::output::{say, table};
@@ -23,7 +23,7 @@ struct Listed<'a> {
     silences: &'a [Silence],
 }
 
-impl Desk<'_> {
+impl VerbContext<'_> {
     pub(super) async fn list(&self) -> anyhow::Result<Exit> {
         let now = Timestamp::now();
         let mut known = self.known().await;

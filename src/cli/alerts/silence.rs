@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::show::about;
-use super::{Desk, Known, Said, after, not_read, parse_pattern, parse_severity, parse_time};
+use super::{Known, Said, VerbContext, after, not_read, parse_pattern, parse_severity, parse_time};
 use crate::alerts::Alert;
 use crate::cli::exit::{Exit, complain};
 use crate::cli::operator;
@@ -40,7 +40,7 @@ pub(super) struct Arguments {
     said: Said,
 }
 
-impl Desk<'_> {
+impl VerbContext<'_> {
     pub(super) async fn silence(&self, arguments: Arguments) -> anyhow::Result<Exit> {
         let known = self.known().await;
         let now = Timestamp::now();

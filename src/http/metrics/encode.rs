@@ -8,7 +8,7 @@ use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit as Named};
 
-use super::family::{Kind, Unit};
+use super::family::{FamilyType, Unit};
 use super::samples::{Reading, Sample, Samples};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,16 +63,16 @@ impl Collector for Samples {
                 Unit::Bytes => Some(&Named::Bytes),
             };
             let kind = match family.kind {
-                Kind::Gauge => MetricType::Gauge,
-                Kind::Counter => MetricType::Counter,
-                Kind::Info => MetricType::Info,
-                Kind::Histogram => MetricType::Histogram,
+                FamilyType::Gauge => MetricType::Gauge,
+                FamilyType::Counter => MetricType::Counter,
+                FamilyType::Info => MetricType::Info,
+                FamilyType::Histogram => MetricType::Histogram,
             };
             let help = format!("{}.", family.help);
             let mut metric = encoder.encode_descriptor(&stem, &help, unit, kind)?;
             for sample in samples {
                 match family.kind {
-                    Kind::Info => metric.encode_info(&sample.labels)?,
+                    FamilyType::Info => metric.encode_info(&sample.labels)?,
                     kind if sample.labels.is_empty() => write(&mut metric, kind, sample)?,
                     kind => write(&mut metric.encode_family(&sample.labels)?, kind, sample)?,
                 }
@@ -82,12 +82,16 @@ impl Collector for Samples {
     }
 }
 
-fn write(metric: &mut MetricEncoder<'_>, kind: Kind, sample: &Sample) -> Result<(), fmt::Error> {
+fn write(
+    metric: &mut MetricEncoder<'_>,
+    kind: FamilyType,
+    sample: &Sample,
+) -> Result<(), fmt::Error> {
     match (kind, &sample.value) {
-        (Kind::Counter, Reading::Count(count)) => {
+        (FamilyType::Counter, Reading::Count(count)) => {
             metric.encode_counter::<NoLabelSet, _, u64>(count, None)
         }
-        (Kind::Counter, Reading::Number(number)) => {
+        (FamilyType::Counter, Reading::Number(number)) => {
             metric.encode_counter::<NoLabelSet, _, u64>(number, None)
         }
         (_, Reading::Classes(classes, sum)) => {

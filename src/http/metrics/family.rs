@@ -2,7 +2,7 @@
 
 /// The type of a family, as the exposition formats name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FamilyType {
     Gauge,
     /// Since the daemon began; the name ends in `_total`.
     Counter,
@@ -25,7 +25,7 @@ pub(super) struct Family {
     /// Without `xdb_`, unit and suffix.
     pub stem: &'static str,
     pub unit: Unit,
-    pub kind: Kind,
+    pub kind: FamilyType,
     /// A sentence without its full stop.
     pub help: &'static str,
     pub labels: &'static [&'static str],
@@ -40,9 +40,9 @@ impl Family {
             Unit::Bytes => "_bytes",
         };
         let suffix = match self.kind {
-            Kind::Counter => "_total",
-            Kind::Info => "_info",
-            Kind::Gauge | Kind::Histogram => "",
+            FamilyType::Counter => "_total",
+            FamilyType::Info => "_info",
+            FamilyType::Gauge | FamilyType::Histogram => "",
         };
         format!("xdb_{}{unit}{suffix}", self.stem)
     }
@@ -51,7 +51,7 @@ impl Family {
 pub(super) const fn family(
     stem: &'static str,
     unit: Unit,
-    kind: Kind,
+    kind: FamilyType,
     labels: &'static [&'static str],
     help: &'static str,
 ) -> Family {
@@ -70,7 +70,7 @@ pub(super) const fn gauge(
     labels: &'static [&'static str],
     help: &'static str,
 ) -> Family {
-    family(stem, unit, Kind::Gauge, labels, help)
+    family(stem, unit, FamilyType::Gauge, labels, help)
 }
 
 pub(super) const fn counter(
@@ -79,5 +79,5 @@ pub(super) const fn counter(
     labels: &'static [&'static str],
     help: &'static str,
 ) -> Family {
-    family(stem, unit, Kind::Counter, labels, help)
+    family(stem, unit, FamilyType::Counter, labels, help)
 }

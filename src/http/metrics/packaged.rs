@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::family::Kind;
+use super::family::FamilyType;
 use super::table::families;
 
 const RULES: &str = include_str!("../../../packaging/prometheus-rules.yml");
@@ -18,10 +18,10 @@ fn names(text: &str) -> BTreeSet<&str> {
 
 fn series() -> BTreeSet<String> {
     let of = families().flat_map(|family| match family.kind {
-        Kind::Histogram => ["_bucket", "_sum", "_count"]
+        FamilyType::Histogram => ["_bucket", "_sum", "_count"]
             .map(|suffix| family.name() + suffix)
             .to_vec(),
-        Kind::Gauge | Kind::Counter | Kind::Info => vec![family.name()],
+        FamilyType::Gauge | FamilyType::Counter | FamilyType::Info => vec![family.name()],
     });
     of.collect()
 }

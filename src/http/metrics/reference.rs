@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use super::family::{Family, Kind};
+use super::family::{Family, FamilyType};
 use super::table::GROUPS;
 
 const REFERENCE: &str = "docs/reference/metrics.md";
@@ -45,10 +45,10 @@ fn reference() -> String {
 
 fn row(family: &Family) -> String {
     let kind = match family.kind {
-        Kind::Gauge => "gauge",
-        Kind::Counter => "counter",
-        Kind::Info => "info",
-        Kind::Histogram => "histogram",
+        FamilyType::Gauge => "gauge",
+        FamilyType::Counter => "counter",
+        FamilyType::Info => "info",
+        FamilyType::Histogram => "histogram",
     };
     let labels = family.labels.iter().map(|label| format!("`{label}`"));
     let labels: Vec<_> = labels.collect();

@@ -1,6 +1,6 @@
 //! The archive and the restore tests.
 
-use crate::http::metrics::family::{Family, Kind, Unit, counter, family, gauge};
+use crate::http::metrics::family::{Family, FamilyType, Unit, counter, family, gauge};
 
 pub(super) const RESTORE_TESTS: &[Family] = &[
     gauge(
@@ -87,7 +87,7 @@ pub(super) const ARCHIVE: &[Family] = &[
     family(
         "archive_push",
         Unit::Seconds,
-        Kind::Histogram,
+        FamilyType::Histogram,
         &[],
         "How long PostgreSQL waited for each file that the daemon stored",
     ),

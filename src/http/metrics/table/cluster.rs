@@ -1,19 +1,19 @@
 //! The nodes, what a loss of the primary costs, checks and alerts.
 
-use crate::http::metrics::family::{Family, Kind, Unit, family, gauge};
+use crate::http::metrics::family::{Family, FamilyType, Unit, family, gauge};
 
 pub(super) const NODE: &[Family] = &[
     family(
         "build",
         Unit::None,
-        Kind::Info,
+        FamilyType::Info,
         &["version"],
         "The version of xdb",
     ),
     family(
         "node",
         Unit::None,
-        Kind::Info,
+        FamilyType::Info,
         &["cluster", "node"],
         "The cluster's name and this node's host name",
     ),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::event::{Alert, Event, Kind};
+use super::event::{Alert, Event, EventKind};
 use super::judges::Judged;
 use super::notice::{Situation, judge_notice};
 use super::rules::Rules;
@@ -22,13 +22,13 @@ pub(super) struct Reporter {
 }
 
 /// One transaction's work.
-pub(super) struct Book<'a, 'b> {
+pub(super) struct AlertTransaction<'a, 'b> {
     writing: &'a Writing<'b>,
     reporter: &'a Reporter,
     now: Timestamp,
     /// In the order of the events.
     touched: Vec<(AlertKey, Change)>,
-    told: Told,
+    told: Outgoing,
 }
 
 enum Change {
@@ -40,20 +40,20 @@ enum Change {
 
 /// What came of a transaction.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct Outgoing {
     pub events: Vec<Event>,
     /// A raised alert is not as it was, and no event says so.
     pub changed: bool,
 }
 
-impl<'a, 'b> Book<'a, 'b> {
+impl<'a, 'b> AlertTransaction<'a, 'b> {
     pub(super) fn open(writing: &'a Writing<'b>, reporter: &'a Reporter, now: Timestamp) -> Self {
         Self {
             writing,
             reporter,
             now,
             touched: Vec::new(),
-            told: Told::default(),
+            told: Outgoing::default(),
         }
     }
 
@@ -143,7 +143,7 @@ impl<'a, 'b> Book<'a, 'b> {
     }
 
     /// Tells what came of it, and what has become due for the other alerts.
-    pub(super) fn close(mut self) -> Result<Told, StoreError> {
+    pub(super) fn close(mut self) -> Result<Outgoing, StoreError> {
         let alerts = self.writing.alerts()?;
         let silences = self.writing.silences()?;
         let is_raised = |state: &AlertState| state.raised_at.is_some();
@@ -163,7 +163,7 @@ impl<'a, 'b> Book<'a, 'b> {
         for (key, change) in std::mem::take(&mut self.touched) {
             match change {
                 Change::Ended(state) => {
-                    self.tell(&key, Kind::Resolved, state.told_before(), &state)?;
+                    self.tell(&key, EventKind::Resolved, state.told_before(), &state)?;
                 }
                 Change::Stands => {
                     if let Some(state) = raised.remove(&key) {
@@ -202,7 +202,7 @@ impl<'a, 'b> Book<'a, 'b> {
         match kind {
             Some(kind) => self.tell(key, kind, from, &state),
             // Redis shows what it publishes no event of.
-            None if is_new => self.tell(key, Kind::Raised, None, &state),
+            None if is_new => self.tell(key, EventKind::Raised, None, &state),
             None => Ok(()),
         }
     }
@@ -210,7 +210,7 @@ impl<'a, 'b> Book<'a, 'b> {
     fn tell(
         &mut self,
         key: &AlertKey,
-        kind: Kind,
+        kind: EventKind,
         from: Option<Severity>,
         state: &AlertState,
     ) -> Result<(), StoreError> {
