@@ -159,7 +159,10 @@ fn what_is_written_through_haproxy_is_restored_on_the_replica() {
             let checked = cluster.xdb(node, &["check"]);
             (!checked.stdout.contains("never succeeded")).then_some(checked)
         });
-        assert_eq!(checked.code, 0, "{node}: {checked:?}");
+        // The nodes' disk is that of the machine which runs the tests.
+        let bad = |line: &&str| !line.trim_end().ends_with(" ok") && !line.starts_with("disk");
+        let mut rows = checked.stdout.lines().skip(1);
+        assert_eq!(rows.find(bad), None, "{node}: {checked:?}");
     }
     metrics::metrics_and_page(&cluster);
 
