@@ -38,6 +38,27 @@ enum Change {
     Ended(Box<AlertState>),
 }
 
+/// What one look at a check found.
+#[derive(Debug, Default)]
+struct Look<'a> {
+    objects: BTreeSet<&'a str>,
+    unknown: Vec<&'a str>,
+}
+
+impl Look<'_> {
+    /// Whether `object` would have been seen, and was not. An unknown check saw nothing, and in an unknown database nothing of
+    /// what is called `DATABASE/…` was seen.
+    fn misses(&self, object: &str) -> bool {
+        let is_in = |unknown: &&str| {
+            unknown.is_empty()
+                || object
+                    .strip_prefix(*unknown)
+                    .is_some_and(|rest| rest.starts_with('/'))
+        };
+        !self.objects.contains(object) && !self.unknown.iter().any(is_in)
+    }
+}
+
 /// What came of a transaction.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
@@ -83,18 +104,17 @@ impl<'a, 'b> AlertTransaction<'a, 'b> {
     }
 
     pub(super) fn resolve_the_gone(&mut self, judged: &[Judged]) -> Result<(), StoreError> {
-        let mut looks: BTreeMap<(&str, &Scope), (bool, BTreeSet<&str>)> = BTreeMap::new();
+        let mut looks: BTreeMap<(&str, &Scope), Look<'_>> = BTreeMap::new();
         for Judged { finding, .. } in judged {
-            let look = looks.entry((&finding.check, &finding.scope));
-            let (blind, objects) = look.or_default();
-            // Of an unknown object the others were seen; an unknown check saw none.
-            *blind |= finding.object.is_empty() && matches!(finding.verdict, Verdict::Unknown(_));
-            objects.insert(&finding.object);
+            let look = looks.entry((&finding.check, &finding.scope)).or_default();
+            look.objects.insert(&finding.object);
+            if matches!(finding.verdict, Verdict::Unknown(_)) {
+                look.unknown.push(&finding.object);
+            }
         }
         let gone = |key: &AlertKey| {
-            looks
-                .get(&(key.check.as_str(), &key.scope))
-                .is_some_and(|(blind, objects)| !blind && !objects.contains(key.object.as_str()))
+            let look = looks.get(&(key.check.as_str(), &key.scope));
+            look.is_some_and(|look| look.misses(&key.object))
         };
         self.end_those(gone, "no longer found")
     }
@@ -241,4 +261,29 @@ pub(super) fn queue_notices(
         writing.queue_notice(&subscription.receiver, &id, json)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_unknown_database_holds_is_not_gone() {
+        let look = |objects: &[&'static str], unknown: &[&'static str]| Look {
+            objects: objects.iter().copied().collect(),
+            unknown: unknown.to_vec(),
+        };
+        let seen = look(&["shop", "blog/public.a"], &["shop"]);
+        for (object, is_gone) in [
+            ("shop", false),
+            ("shop/public.x", false),
+            ("shopping/public.x", true),
+            ("blog/public.a", false),
+            ("blog/public.b", true),
+        ] {
+            assert_eq!(seen.misses(object), is_gone, "{object}");
+        }
+        assert!(!look(&[""], &[""]).misses("anything"));
+        assert!(look(&[""], &[]).misses("anything"));
+    }
 }

@@ -28,6 +28,17 @@ pub(super) fn parse(name: &str, file: &str, text: &str) -> Result<Definition, De
         Some("replica") => Role::Replica,
         Some(other) => return Err(keys.expected("role", other, "primary, replica or any")),
     };
+    // PostgreSQL down follows from no role, and what hides behind it would be raised by itself.
+    if role != Role::Any && matches!(kind, Kind::PostgresqlUp | Kind::PgBouncerUp) {
+        let message = format!("{} is judged on each node: leave the role out", kind.word());
+        return Err(keys.wrong("role", message));
+    }
+    if let Some(kind_of_shipped) = other_kind_of_shipped(name, text) {
+        let message = format!(
+            "the packaged check {name} is of kind {kind_of_shipped}: give yours another name"
+        );
+        return Err(keys.wrong("kind", message));
+    }
     let hold = keys.duration("for")?;
     let interval = keys.duration("interval")?;
     let runbook = keys.text("runbook")?.map(str::to_owned);
@@ -42,6 +53,18 @@ pub(super) fn parse(name: &str, file: &str, text: &str) -> Result<Definition, De
         interval,
         runbook: runbook.or_else(|| shipped_runbook(name)),
     })
+}
+
+/// The kind of the shipped check `name`, where `text` is of another one: alerts and what hides them rest on it.
+fn other_kind_of_shipped(name: &str, text: &str) -> Option<String> {
+    let kind_in = |text: &str| {
+        let document = Document::parse(text).ok()?;
+        let kind = document.get("kind")?.as_str()?;
+        Some(kind.to_owned())
+    };
+    let (_, shipped) = SHIPPED.iter().find(|(shipped, _)| *shipped == name)?;
+    let shipped = kind_in(shipped)?;
+    (kind_in(text)? != shipped).then_some(shipped)
 }
 
 /// A check of the operator's own has a runbook where its file names one.

@@ -20,9 +20,9 @@ use crate::model::{Finding, Verdict};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 all ok, 1 a warning or worse, 4 nothing worse than unknown: something could not be looked at.\n\
+    after_help = "Exit codes: 0 all ok, 1 a warning or worse, 4 nothing worse than unknown: something could not be looked at, or not yet.\n\
                   With --nagios: 0 ok, 1 warning, 2 critical, 3 unknown. With --lint: 0 right, 2 wrong.\n\
-                  Checks are built in; a file of the same name in /etc/xdb/checks replaces one, any other adds one.\n\
+                  Checks are built in; a file of the same name and kind in /etc/xdb/checks replaces one, any other name adds one.\n\
                   The daemon reads those files when it starts and on SIGHUP (systemctl reload xdb)."
 )]
 pub(crate) struct Arguments {
@@ -49,6 +49,15 @@ struct Looked<'a> {
     /// Why a check has no finding, in a sentence.
     left_out: Vec<String>,
     made: Vec<&'a Definition>,
+    /// A check has watched too little to judge.
+    not_yet: bool,
+}
+
+impl Looked<'_> {
+    /// Nothing was judged that was asked for: that is not well-being.
+    fn is_blind(&self) -> bool {
+        self.not_yet && self.findings.is_empty()
+    }
 }
 
 /// Reads files of checks, and says what is wrong with each.
@@ -99,7 +108,9 @@ pub(crate) async fn run(arguments: Arguments, handles: &Handles) -> anyhow::Resu
         let hint = format!("the checks are {}", names.join(", "));
         definitions.retain(|definition| definition.name == *name);
         if definitions.is_empty() && arguments.nagios {
-            return check_nagios::unknown(&format!("there is no check {name}"));
+            let reason = wrong.first().map(|fault| fault.with_line());
+            let reason = reason.unwrap_or_else(|| format!("there is no check {name}"));
+            return check_nagios::unknown(&reason);
         }
         if definitions.is_empty() && wrong.is_empty() {
             complain(&format!("there is no check {name}"), Some(&hint));
@@ -108,9 +119,12 @@ pub(crate) async fn run(arguments: Arguments, handles: &Handles) -> anyhow::Resu
     }
     let sampler = Sampler::new(&handles.loaded, handles.repository.clone())?;
     let round = round(handles.config(), arguments.explain).await;
-    let looked = look(&sampler, &definitions, &round).await;
+    let mut looked = look(&sampler, &definitions, &round).await;
     if arguments.nagios {
-        let reasons: Vec<_> = wrong.iter().map(|fault| fault.with_line()).collect();
+        let mut reasons: Vec<_> = wrong.iter().map(|fault| fault.with_line()).collect();
+        if looked.is_blind() {
+            reasons.append(&mut looked.left_out);
+        }
         return check_nagios::print(&looked.made, &looked.findings, &looked.left_out, &reasons);
     }
     if arguments.explain {
@@ -128,7 +142,12 @@ pub(crate) async fn run(arguments: Arguments, handles: &Handles) -> anyhow::Resu
     }
     // Wrong files are reported after the findings of the other checks, and decide the exit code.
     let verdicts = looked.findings.iter().map(|finding| &finding.verdict);
-    Ok(report_faults(&wrong).unwrap_or_else(|| judge_exit(verdicts)))
+    let judged = if looked.is_blind() {
+        Exit::CouldNot
+    } else {
+        judge_exit(verdicts)
+    };
+    Ok(report_faults(&wrong).unwrap_or(judged))
 }
 
 /// Makes one check after the other.
@@ -145,7 +164,10 @@ async fn look<'a>(sampler: &Sampler, definitions: &'a [Definition], round: &Roun
                 let why = format!("{name} runs on the {} only", definition.role);
                 looked.left_out.push(why);
             }
-            CheckResult::NotYet(reason) => looked.left_out.push(format!("{name} {reason}")),
+            CheckResult::NotYet(reason) => {
+                looked.left_out.push(format!("{name} {reason}"));
+                looked.not_yet = true;
+            }
         }
     }
     looked

@@ -195,7 +195,9 @@ async fn end_abandoned(node: &Node, scopes: &[Scope], now: Timestamp) -> Result<
             return PAGED.contains(&key.check.as_str());
         }
         // While PostgreSQL is down, what was known of its inside stands; and while a check measures, what it raised before.
-        if asks_down_server(&key.check) || node.tools.sampler.is_waiting(&key.check) {
+        let is_made = definitions.iter().any(|one| one.name == key.check);
+        let measures = is_made && node.tools.sampler.is_waiting(&key.check);
+        if asks_down_server(&key.check) || measures {
             return true;
         }
         let job = Job::named(&key.check).filter(|job| job.is_cluster_wide);
