@@ -84,7 +84,13 @@ impl Definition {
     pub(crate) fn asks_postgresql(&self) -> bool {
         let asks = matches!(
             self.kind,
-            Kind::Sql(_) | Kind::Archiver { .. } | Kind::ReplicationLag { .. }
+            Kind::Sql(_)
+                | Kind::Archiver { .. }
+                | Kind::ReplicationLag { .. }
+                | Kind::Measured {
+                    source: BuiltInMeasure::Certificate,
+                    ..
+                }
         );
         asks || self.role != Role::Any
     }

@@ -1,8 +1,8 @@
 //! Takes the numbers that xdb measures itself and whose limits a file sets.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::path::PathBuf;
+use std::sync::{Mutex as StdMutex, PoisonError};
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -17,6 +17,7 @@ use super::trace::Answer;
 use super::values::Sampled;
 use super::{SampleError, anomaly, certificate, clock, disk, haproxy, nodes_alike};
 use crate::cluster::ServerSettings;
+use crate::log;
 use crate::model::Run;
 use crate::process;
 use crate::store::{Reader, StoreError};
@@ -61,8 +62,9 @@ impl Sampler {
                 return Ok((!values.is_empty()).then_some(values));
             }
             BuiltInMeasure::Certificate => {
-                let files = self.certificate_files(round).await?;
-                certificate::left(&files, Timestamp::now())
+                let (files, mut unknown) = self.certificate_files(round).await;
+                unknown.extend(certificate::left(&files, Timestamp::now()));
+                unknown
             }
             BuiltInMeasure::Anomaly { job } => anomaly::factors(&self.last_runs(job).await?),
             BuiltInMeasure::PgBouncerVersion => {
@@ -180,24 +182,25 @@ impl Sampler {
             .map_err(late)
     }
 
-    /// The files that PostgreSQL, PgBouncer and xdb itself use at the moment.
-    async fn certificate_files(&self, round: &Round) -> Result<Vec<CertificateFile>, SampleError> {
+    /// The files that PostgreSQL, PgBouncer and xdb itself use at the moment, and which of them could not say theirs.
+    async fn certificate_files(&self, round: &Round) -> (Vec<CertificateFile>, Vec<Sampled>) {
         let config = &self.loaded.config;
-        let mut files = Vec::new();
-        let mut file = |of: &str, path: PathBuf, is_authorities| {
-            files.push(CertificateFile {
-                of: of.to_owned(),
-                path,
-                is_authorities,
-            });
-        };
-        let data = &config.postgres.data_directory;
-        for (name, path) in self.postgres_files(round).await? {
-            file(
-                &format!("PostgreSQL {name}"),
-                data.join(path),
-                name == "ssl_ca_file",
-            );
+        let (mut files, mut unknown) = (Vec::new(), Vec::new());
+        let pgbouncer = round.show(&config.pgbouncer, "CONFIG").await;
+        let pgbouncer = pgbouncer.map(|answer| pgbouncer_files(&answer));
+        let known = &self.known_certificates;
+        for (of, asked) in [
+            ("PostgreSQL", self.postgres_files(round).await),
+            ("PgBouncer", pgbouncer),
+        ] {
+            match known_files(known, of, asked) {
+                Ok(of_server) => files.extend(of_server),
+                Err(error) => unknown.push(Sampled {
+                    object: Some(of.to_owned()),
+                    number: Err(log::chain(&error)),
+                    detail: None,
+                }),
+            }
         }
         let own = [
             ("postgres.sslrootcert", &config.postgres.sslrootcert),
@@ -207,38 +210,17 @@ impl Sampler {
         for (name, path) in own {
             // "system" is no file.
             if let Some(path) = path.as_ref().filter(|path| path.is_absolute()) {
-                file(name, path.clone(), true);
+                files.push(CertificateFile {
+                    of: name.to_owned(),
+                    path: path.clone(),
+                    is_authorities: true,
+                });
             }
         }
-        files.extend(self.pgbouncer_certificates(round).await?);
-        Ok(files)
+        (files, unknown)
     }
 
-    /// While PgBouncer is down, the files that it named before count.
-    ///
-    /// # Errors
-    /// When it has named none yet.
-    async fn pgbouncer_certificates(
-        &self,
-        round: &Round,
-    ) -> Result<Vec<CertificateFile>, SampleError> {
-        let answer = round.show(&self.loaded.config.pgbouncer, "CONFIG").await;
-        let mut known = self
-            .pgbouncer_certificates
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        match (answer, &*known) {
-            (Ok(answer), _) => {
-                let files = pgbouncer_files(&answer);
-                *known = Some(files.clone());
-                Ok(files)
-            }
-            (Err(_), Some(files)) => Ok(files.clone()),
-            (Err(error), None) => Err(error),
-        }
-    }
-
-    async fn postgres_files(&self, round: &Round) -> Result<Vec<(String, PathBuf)>, SampleError> {
+    async fn postgres_files(&self, round: &Round) -> Result<Vec<CertificateFile>, SampleError> {
         const QUERY: &str = "
             SELECT name, setting FROM pg_catalog.pg_settings
              WHERE name IN ('ssl_cert_file', 'ssl_ca_file') AND setting <> ''
@@ -246,11 +228,35 @@ impl Sampler {
         self.server_facts(round).await?;
         let client = self.postgres.get().await?;
         let answer = ask(&client, QUERY).await?;
+        let data = &self.loaded.config.postgres.data_directory;
         let file = |row: &Vec<Option<String>>| {
-            let name = answer.cell(row, "name")?.to_owned();
-            Some((name, Path::new(answer.cell(row, "setting")?).to_owned()))
+            let name = answer.cell(row, "name")?;
+            Some(CertificateFile {
+                of: format!("PostgreSQL {name}"),
+                path: data.join(answer.cell(row, "setting")?),
+                is_authorities: name == "ssl_ca_file",
+            })
         };
         Ok(answer.rows.iter().filter_map(file).collect())
+    }
+}
+
+/// While a server is down, the files that it named before count.
+///
+/// # Errors
+/// When it has named none yet.
+fn known_files(
+    known: &StdMutex<BTreeMap<&'static str, Vec<CertificateFile>>>,
+    of: &'static str,
+    asked: Result<Vec<CertificateFile>, SampleError>,
+) -> Result<Vec<CertificateFile>, SampleError> {
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    match asked {
+        Ok(files) => {
+            known.insert(of, files.clone());
+            Ok(files)
+        }
+        Err(error) => known.get(of).cloned().ok_or(error),
     }
 }
 
@@ -279,4 +285,25 @@ fn pgbouncer_files(config: &Answer) -> Vec<CertificateFile> {
         }
     }
     files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_down_hides_its_own_files_only_and_none_that_it_has_named() {
+        let known = StdMutex::default();
+        let files = vec![CertificateFile {
+            of: "PostgreSQL ssl_cert_file".to_owned(),
+            path: PathBuf::from("/server.crt"),
+            is_authorities: false,
+        }];
+        let down = || Err(SampleError::NoValue);
+        assert!(known_files(&known, "PostgreSQL", down()).is_err());
+        let asked = known_files(&known, "PostgreSQL", Ok(files.clone()));
+        assert_eq!(asked.unwrap(), files);
+        assert_eq!(known_files(&known, "PostgreSQL", down()).unwrap(), files);
+        assert!(known_files(&known, "PgBouncer", down()).is_err());
+    }
 }

@@ -1,6 +1,6 @@
 //! Looks: asks PostgreSQL, PgBouncer and the bucket, and hands what they say to the judges.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -55,9 +55,9 @@ pub(crate) struct Sampler {
     kept: StdMutex<HashMap<String, Kept>>,
     /// The checks that have watched too little to judge; their alerts stand meanwhile.
     waiting: StdMutex<BTreeSet<String>>,
-    /// PgBouncer's files of certificates as it last named them.
     pub(super) pgbouncer_version: StdMutex<VersionWatch>,
-    pub(super) pgbouncer_certificates: StdMutex<Option<Vec<CertificateFile>>>,
+    /// The files of certificates as PostgreSQL and PgBouncer last named them.
+    pub(super) known_certificates: StdMutex<BTreeMap<&'static str, Vec<CertificateFile>>>,
 }
 
 /// A result that is valid for the interval of its check.
@@ -105,7 +105,7 @@ impl Sampler {
             kept: StdMutex::default(),
             waiting: StdMutex::default(),
             pgbouncer_version: StdMutex::default(),
-            pgbouncer_certificates: StdMutex::default(),
+            known_certificates: StdMutex::default(),
         })
     }
 
