@@ -19,6 +19,9 @@ pub(super) struct Message {
 /// An Alertmanager ends an alert after this time, unless it is sent again.
 const LASTS: SignedDuration = SignedDuration::from_hours(30 * 24);
 
+/// So much an Alertmanager's clock may be behind.
+const CLOCKS: SignedDuration = SignedDuration::from_mins(5);
+
 /// PagerDuty takes no longer summary, and no longer deduplication key.
 const SUMMARY: usize = 1024;
 const DEDUP_KEY: usize = 255;
@@ -173,7 +176,9 @@ fn dedup_key(key: &AlertKey, severity: Severity, cluster: &str) -> String {
 fn alertmanager(event: &Event, context: &Context<'_>) -> Option<Value> {
     let at = event.at;
     let severity = event.alert.severity;
-    let ended = |severity| entry(event, severity, context.cluster, at);
+    // An Alertmanager whose clock is behind would take a time that it has not reached for one that an alert lasts until.
+    let past = at.saturating_sub(CLOCKS).unwrap_or(Timestamp::MIN);
+    let ended = |severity| entry(event, severity, context.cluster, past);
     let later = at.saturating_add(LASTS).unwrap_or(Timestamp::MAX);
     let mut alerts: Vec<Value> = replaced(event, context.minimum).map(ended).collect();
     match event.kind {
@@ -274,7 +279,7 @@ mod tests {
         let request = sent(event, NotifyFormat::Alertmanager, minimum).pop()?;
         let shown = |alert: &Value| {
             let severity = alert["labels"]["severity"].as_str().unwrap();
-            let ends = alert["endsAt"] == json!(at(60));
+            let ends = alert["endsAt"] == json!(at(60) - CLOCKS);
             format!("{severity} {}", if ends { "ends" } else { "stands" })
         };
         Some(request.as_array()?.iter().map(shown).collect())

@@ -318,7 +318,11 @@ fn judge_turn(
     }
     let begins = matches!(
         event.kind,
-        EventKind::Raised | EventKind::Escalated | EventKind::Reminded | EventKind::Acknowledged
+        EventKind::Raised
+            | EventKind::Escalated
+            | EventKind::Lowered
+            | EventKind::Reminded
+            | EventKind::Acknowledged
     );
     let key = event.alert.key();
     let alert = reading.alert(&key)?;
@@ -329,7 +333,9 @@ fn judge_turn(
     // Over meanwhile: then its end waits here as well. Else another node answers for the alert, and reports its end.
     let is_about = |json: &str| {
         let later = serde_json::from_str::<Dispatch>(json);
-        later.is_ok_and(|later| later.event.alert.key() == key)
+        later.is_ok_and(|later| {
+            later.event.kind == EventKind::Resolved && later.event.alert.key() == key
+        })
     };
     let ends_here = reading.any_notice_after(waiting, is_about)?;
     Ok(if ends_here { Turn::Send } else { Turn::Skip })

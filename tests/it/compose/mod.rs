@@ -156,13 +156,17 @@ fn what_is_written_through_haproxy_is_restored_on_the_replica() {
     // Nothing is wrong here, and nothing cries once every job has run.
     for node in ["db1", "db2"] {
         let checked = eventually(&format!("{node}: the jobs ran"), WITHIN_MINUTES, || {
-            let checked = cluster.xdb(node, &["check"]);
+            let checked = cluster.xdb(node, &["check", "--json"]);
             (!checked.stdout.contains("never succeeded")).then_some(checked)
         });
         // The nodes' disk is that of the machine which runs the tests.
-        let bad = |line: &&str| !line.trim_end().ends_with(" ok") && !line.starts_with("disk");
-        let mut rows = checked.stdout.lines().skip(1);
-        assert_eq!(rows.find(bad), None, "{node}: {checked:?}");
+        let found: Value = serde_json::from_str(&checked.stdout).expect("JSON");
+        let bad = |one: &&Value| {
+            let check = one["check"].as_str().unwrap();
+            one["verdict"] != "ok" && !check.starts_with("disk")
+        };
+        let mut found = found.as_array().unwrap().iter();
+        assert_eq!(found.find(bad), None, "{node}");
     }
     metrics::metrics_and_page(&cluster);
 

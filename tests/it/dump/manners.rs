@@ -199,6 +199,11 @@ pub(super) fn a_standby_that_falls_behind_ends_its_dump(lab: &Lab) {
     eventually("the database is being uploaded", SOON, || {
         (unfinished(lab) > 0).then_some(())
     });
+    eventually("pg_dump holds the table", SOON, || {
+        let held = "SELECT count(*) > 0 FROM pg_locks JOIN pg_stat_activity USING (pid)
+                     WHERE relation = 'kept'::regclass AND application_name = 'xdb pg_dump'";
+        (standby(held) == "t").then_some(())
+    });
     lab.sql("BEGIN; LOCK TABLE kept; INSERT INTO kept SELECT generate_series(1, 30000); COMMIT");
     let ended = push.wait(SOON);
     ended.failed(4, "of WAL to replay, more than 1.0 MiB (dump.max_lag_mib)");
