@@ -66,14 +66,15 @@ fn is_over(event: &Event, minimum: Severity) -> bool {
     }
 }
 
-/// The severities under which a receiver with this `minimum` may still know the alert, and no longer does after the event.
+/// The severities under which a receiver may still know the alert, and no longer does after the event.
 ///
-/// A node that resolves an alert may not know each severity that the other one reported while Redis was away.
-fn replaced(event: &Event, minimum: Severity) -> impl Iterator<Item = Severity> {
+/// A node that resolves an alert may not know each severity that the other one reported while Redis was away, nor the receiver's
+/// minimum of then.
+fn replaced(event: &Event) -> impl Iterator<Item = Severity> {
     const ALL: [Severity; 3] = [Severity::Unknown, Severity::Warning, Severity::Critical];
     let (now, from, kind) = (event.alert.severity, event.from, event.kind);
     ALL.into_iter().filter(move |one| {
-        let known = from == Some(*one) || kind == EventKind::Resolved && *one >= minimum;
+        let known = from == Some(*one) || kind == EventKind::Resolved;
         known && *one != now
     })
 }
@@ -121,7 +122,7 @@ fn pagerduty(event: &Event, context: &Context<'_>) -> Vec<Value> {
             "dedup_key": dedup_key(&alert.key(), severity, context.cluster),
         })
     };
-    let mut requests: Vec<Value> = replaced(event, context.minimum)
+    let mut requests: Vec<Value> = replaced(event)
         .map(|severity| request("resolve", severity))
         .collect();
     let action = match event.kind {
@@ -180,7 +181,7 @@ fn alertmanager(event: &Event, context: &Context<'_>) -> Option<Value> {
     let past = at.saturating_sub(CLOCKS).unwrap_or(Timestamp::MIN);
     let ended = |severity| entry(event, severity, context.cluster, past);
     let later = at.saturating_add(LASTS).unwrap_or(Timestamp::MAX);
-    let mut alerts: Vec<Value> = replaced(event, context.minimum).map(ended).collect();
+    let mut alerts: Vec<Value> = replaced(event).map(ended).collect();
     match event.kind {
         // It has silences of its own.
         EventKind::Silenced | EventKind::Acknowledged => return None,
@@ -359,8 +360,8 @@ mod tests {
                 Warning,
                 Some(Critical),
                 Critical,
-                &["resolve critical", "resolve warning"],
-                Some(&["critical ends", "warning ends"]),
+                &["resolve unknown", "resolve critical", "resolve warning"],
+                Some(&["unknown ends", "critical ends", "warning ends"]),
             ),
             (
                 EventKind::Resolved,

@@ -206,6 +206,7 @@ mod tests {
             let subscriptions = vec![Subscription {
                 receiver: "pager".to_owned(),
                 minimum: Severity::Unknown,
+                keeps_incidents: true,
             }];
             Alerts::new(store.clone(), cluster, "db1").with_rules(Rules {
                 subscriptions,

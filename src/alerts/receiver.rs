@@ -92,6 +92,10 @@ impl Receiver {
         Subscription {
             receiver: self.notify.name.clone(),
             minimum: self.notify.minimum_severity,
+            keeps_incidents: matches!(
+                self.notify.format,
+                NotifyFormat::PagerDuty | NotifyFormat::Alertmanager
+            ),
         }
     }
 

@@ -29,6 +29,8 @@ impl Default for Reminders {
 pub struct Subscription {
     pub receiver: String,
     pub minimum: Severity,
+    /// It keeps an incident until that is ended, and takes an end of what it does not know.
+    pub keeps_incidents: bool,
 }
 
 /// The check on the receivers themselves; its object is the receiver's name.
@@ -47,6 +49,9 @@ impl Subscription {
             _ => known.max(alert.severity),
         };
         let is_its_own = alert.check == DELIVERY && alert.object == self.receiver;
-        !alert.hidden && event.kind != EventKind::Test && worst >= self.minimum && !is_its_own
+        // With another minimum before it may have been told.
+        let is_end = self.keeps_incidents && event.kind == EventKind::Resolved;
+        let matters = is_end || worst >= self.minimum;
+        !alert.hidden && event.kind != EventKind::Test && matters && !is_its_own
     }
 }
