@@ -235,13 +235,14 @@ impl Alerts {
         now: Timestamp,
     ) -> Result<Delivery, NotDelivered> {
         let name = receiver.name().to_owned();
+        let minimum = receiver.notify.minimum_severity;
         let next = self.store.read(move |reading| {
             let Some(waiting) = reading.next_notice(&name)? else {
                 return Ok(None);
             };
             let dispatch = serde_json::from_str::<Dispatch>(&waiting.event).ok();
             let turn = match &dispatch {
-                Some(dispatch) => judge_turn(reading, &waiting, &dispatch.event, now)?,
+                Some(dispatch) => judge_turn(reading, &waiting, &dispatch.event, minimum, now)?,
                 None => Turn::Send,
             };
             Ok(Some((waiting, dispatch, turn)))
@@ -313,6 +314,7 @@ fn judge_turn(
     reading: &Reading<'_>,
     waiting: &Waiting,
     event: &Event,
+    minimum: Severity,
     now: Timestamp,
 ) -> Result<Turn, StoreError> {
     // While Redis is away people must hear of it all the same; neither may a clock that was set back hold it up.
@@ -320,6 +322,11 @@ fn judge_turn(
     if (SignedDuration::ZERO..TURN).contains(&passed) && reading.is_queued(&waiting.event)? {
         return Ok(Turn::Wait);
     }
+    let ends = |event: &Event| match event.kind {
+        EventKind::Resolved => true,
+        EventKind::Lowered => event.alert.severity < minimum,
+        _ => false,
+    };
     let begins = matches!(
         event.kind,
         EventKind::Raised
@@ -327,7 +334,7 @@ fn judge_turn(
             | EventKind::Lowered
             | EventKind::Reminded
             | EventKind::Acknowledged
-    );
+    ) && !ends(event);
     let key = event.alert.key();
     let alert = reading.alert(&key)?;
     let stands = alert.is_some_and(|state| state.raised_at.is_some());
@@ -337,9 +344,7 @@ fn judge_turn(
     // Over meanwhile: then its end waits here as well. Else another node answers for the alert, and reports its end.
     let is_about = |json: &str| {
         let later = serde_json::from_str::<Dispatch>(json);
-        later.is_ok_and(|later| {
-            later.event.kind == EventKind::Resolved && later.event.alert.key() == key
-        })
+        later.is_ok_and(|later| ends(&later.event) && later.event.alert.key() == key)
     };
     let ends_here = reading.any_notice_after(waiting, is_about)?;
     Ok(if ends_here { Turn::Send } else { Turn::Skip })
