@@ -6,6 +6,7 @@ use warnings;
 use IO::Socket::INET;
 use POSIX qw(sysconf _SC_CLK_TCK);
 use Time::HiRes qw(time sleep);
+require '/benches/lab.pl';
 
 my ($ROUNDS, $PASSES) = (10, 3);
 my $TICK = sysconf(_SC_CLK_TCK);
@@ -56,25 +57,7 @@ sub scrape {
 
 sub prepare {
     sleep 0.2 until sh(q(setpriv --reuid=postgres --regid=postgres --clear-groups psql -XAtc 'SELECT 1' 2>/dev/null)) eq "1\n";
-    open my $out, '>', '/etc/xdb/xdb.toml' or die "xdb.toml: $!";
-    print $out <<'END';
-[node]
-hostname = "db1"
-[postgres]
-host = "127.0.0.1"
-password = "lab-password"
-[s3]
-region = "us-east-1"
-endpoint = "http://127.0.0.1:7000"
-force_path_style = true
-access_key_id = "lab"
-secret_access_key = "lab-secret-key"
-[archive]
-program = "walrus"
-repository = "s3://walg-test/main/pg17"
-END
-    close $out;
-    system 'chown root:postgres /etc/xdb/xdb.toml; chmod 0640 /etc/xdb/xdb.toml';
+    configure(more => "[node]\nhostname = 'db1'");
     # Three databases as an application has them, and its idle connections.
     my $psql = 'setpriv --reuid=postgres --regid=postgres --clear-groups psql -Xqv ON_ERROR_STOP=1';
     for my $database (qw(shop stock mail)) {

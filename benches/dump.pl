@@ -7,6 +7,7 @@ use warnings;
 use IO::Socket::INET;
 use POSIX qw(WNOHANG);
 use Time::HiRes qw(time sleep);
+require '/benches/lab.pl';
 
 $| = 1;
 my $BIN = '/usr/lib/postgresql/17/bin';
@@ -14,6 +15,7 @@ my ($ROUNDS, $MEGABYTES, $GIGABYTES) = map { $ENV{$_->[0]} || $_->[1] } [ROUNDS 
 my @AS = qw(setpriv --reuid=postgres --regid=postgres --init-groups env -C /tmp HOME=/var/lib/postgresql USER=postgres);
 # As xdb's own children are: what is measured is how the work is done, and not who comes first.
 my $MODEST = 'nice -n 19';
+my $ACCOUNT = qq([cluster]\naccount = "test");
 
 %ENV = (
     %ENV, PGHOST => '127.0.0.1', PGUSER => 'postgres', PGPASSWORD => 'lab-password',
@@ -54,33 +56,6 @@ sub run {
 }
 
 sub median { my @sorted = sort { $a <=> $b } @_; return $sorted[$#sorted / 2] }
-
-sub configure {
-    my ($port, $more) = @_;
-    open my $out, '>', '/etc/xdb/xdb.toml';
-    print $out <<"END";
-[cluster]
-account = "test"
-[postgres]
-host = "127.0.0.1"
-password = "lab-password"
-$more
-[redis]
-url = "redis://127.0.0.1:6379"
-password = "lab-password"
-[s3]
-region = "us-east-1"
-endpoint = "http://127.0.0.1:$port"
-force_path_style = true
-access_key_id = "lab"
-secret_access_key = "lab-secret-key"
-[archive]
-program = "walrus"
-repository = "s3://walg-test/main/pg17"
-END
-    close $out;
-    system q(chown root:postgres /etc/xdb/xdb.toml; chmod 0640 /etc/xdb/xdb.toml);
-}
 
 # Rows as applications have them: they compress to about a third, and some are wide.
 sub fill {
@@ -185,7 +160,7 @@ END
     close $out;
     system "chmod 755 $directory/pg_dump";
     sql('postgres', 'CREATE DATABASE large');
-    configure(7071, qq(bin_directory = "$directory"));
+    configure(port => 7071, postgres => qq(bin_directory = "$directory"), more => $ACCOUNT);
     my $sink = drop_parts(7071);
     sleep 0.5;
     my ($took, $peak) = run('xdb', 'xdb dump push --database large --json');
@@ -195,6 +170,6 @@ END
 }
 
 sleep 0.2 until eval { sql('postgres', 'SELECT 1') };
-configure(7070, '');
+configure(port => 7070, more => $ACCOUNT);
 my %parts = (one => \&one, large => \&large);
 $parts{$_}->() for @ARGV ? @ARGV : qw(one large);

@@ -5,6 +5,7 @@ use strict;
 use warnings;
 use IO::Socket::INET;
 use Time::HiRes qw(time sleep);
+require '/benches/lab.pl';
 
 my ($ROUNDS, $SLOW) = (300, 500);
 
@@ -31,30 +32,7 @@ sub row { print '| ', join(' | ', @_), " |\n" }
 
 sub prepare {
     sleep 0.2 until sh(q(setpriv --reuid=postgres --regid=postgres --clear-groups psql -XAtc 'SELECT 1' 2>/dev/null)) eq "1\n";
-    open my $out, '>', '/etc/xdb/xdb.toml';
-    print $out <<'END';
-[node]
-hostname = "db1"
-[postgres]
-host = "127.0.0.1"
-password = "lab-password"
-[redis]
-url = "redis://127.0.0.1:6379"
-password = "lab-password"
-[s3]
-region = "us-east-1"
-endpoint = "http://127.0.0.1:7000"
-force_path_style = true
-access_key_id = "lab"
-secret_access_key = "lab-secret-key"
-[archive]
-program = "walrus"
-repository = "s3://walg-test/main/pg17"
-[http]
-listen = "127.0.0.1:8009"
-END
-    close $out;
-    system 'chown root:postgres /etc/xdb/xdb.toml; chmod 0640 /etc/xdb/xdb.toml';
+    configure(more => "[node]\nhostname = 'db1'\n[http]\nlisten = '127.0.0.1:8009'");
     my $pid = fork() // die "fork: $!";
     if (!$pid) {
         open STDOUT, '>', '/tmp/daemon.log';

@@ -7,6 +7,7 @@ use File::Path qw(remove_tree);
 use JSON::PP;
 use POSIX qw(WNOHANG);
 use Time::HiRes qw(time sleep);
+require '/benches/lab.pl';
 
 my $BIN  = '/usr/lib/postgresql/17/bin';
 my $DATA = '/var/lib/postgresql/17/main';
@@ -78,28 +79,8 @@ sub wait_archived {
 
 sub prepare {
     sleep 0.2 until eval { sql('SELECT 1') };
-    open my $out, '>', '/etc/xdb/xdb.toml';
-    print $out <<'END';
-[postgres]
-host = "127.0.0.1"
-password = "lab-password"
-[redis]
-url = "redis://127.0.0.1:6379"
-password = "lab-password"
-[s3]
-region = "us-east-1"
-endpoint = "http://127.0.0.1:7000"
-force_path_style = true
-access_key_id = "lab"
-secret_access_key = "lab-secret-key"
-[archive]
-program = "walrus"
-repository = "s3://walg-test/main/pg17"
-[dump]
-repository = "s3://pgdump-test/main"
-END
-    close $out;
-    system 'chown root:postgres /etc/xdb/xdb.toml; chmod 0640 /etc/xdb/xdb.toml; install -d -o postgres -m 0700 ' . $WORK;
+    configure(more => "[dump]\nrepository = 's3://pgdump-test/main'");
+    system "install -d -o postgres -m 0700 $WORK";
     sql("ALTER SYSTEM SET $_") for 'archive_mode = on', q(archive_command = 'xdb wal-push "%p"'), 'max_wal_size = "8GB"', 'wal_keep_size = "8GB"', 'checkpoint_timeout = "1d"', 'archive_timeout = 0';
     system qw(sv -w 60 restart postgres);
     sleep 0.2 until eval { sql('SELECT 1') };

@@ -151,10 +151,7 @@ impl Event {
         let (key, kind, at) = (self.alert.key(), self.kind.word(), self.at);
         let name = format!("{cluster} {} {key} {kind} {at}", self.alert.reporter);
         let digest = Sha256::digest(name.as_bytes());
-        digest[..16]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hex::encode(&digest[..16])
     }
 
     pub(super) fn to_json(&self) -> String {

@@ -8,8 +8,7 @@ use super::event::{Event, EventKind};
 use crate::config::NotifyFormat;
 use crate::model::{AlertKey, Severity};
 
-/// One request of an event.
-#[derive(Debug, Clone, PartialEq)]
+/// One request of an event. Neither it nor its [`Context`] has a `Debug`: they hold PagerDuty's key.
 pub(super) struct Message {
     /// Appended to the receiver's URL.
     pub path: &'static str,
@@ -27,7 +26,6 @@ const SUMMARY: usize = 1024;
 const DEDUP_KEY: usize = 255;
 
 /// Whose event it is, and to whom it goes.
-#[derive(Debug, Clone, Copy)]
 pub(super) struct Context<'a> {
     pub cluster: &'a str,
     pub format: NotifyFormat,
@@ -162,10 +160,7 @@ fn dedup_key(key: &AlertKey, severity: Severity, cluster: &str) -> String {
         return format!("{name}/{severity}");
     }
     let digest = Sha256::digest(name.as_bytes());
-    let digest: String = digest[..16]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let digest = hex::encode(&digest[..16]);
     let mut kept = DEDUP_KEY - digest.len() - severity.len() - 2;
     while !name.is_char_boundary(kept) {
         kept -= 1;

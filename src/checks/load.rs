@@ -1,17 +1,14 @@
 //! The shipped definitions, with an operator's own laid over them.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Read as _};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::OFlags;
 
 use super::parse::parse;
 use super::shipped::SHIPPED;
 use super::{Definition, DefinitionError};
 use crate::cluster::PAGED;
+use crate::config::open_regular;
 
 /// Where an operator's definitions are.
 pub(crate) const DIRECTORY: &str = "/etc/xdb/checks";
@@ -106,22 +103,9 @@ fn read(name: &str, path: &Path) -> Result<Definition, DefinitionError> {
     })
 }
 
-/// Neither a pipe that nothing writes to nor a device without end holds up the start of the daemon.
 fn read_text(path: &Path) -> io::Result<String> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-        .open(path)?;
-    let metadata = file.metadata()?;
-    let refused = |why: &str| Err(io::Error::new(ErrorKind::InvalidInput, why));
-    if !metadata.is_file() {
-        return refused("it is not a regular file");
-    }
-    if metadata.len() > LARGEST {
-        return refused("it is too large for a check");
-    }
     let mut text = String::new();
-    file.read_to_string(&mut text)?;
+    open_regular(path, LARGEST)?.read_to_string(&mut text)?;
     Ok(text)
 }
 

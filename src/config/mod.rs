@@ -29,6 +29,7 @@ mod notify;
 mod pam_env;
 mod program_settings;
 mod receivers;
+mod regular_file;
 mod repository_settings;
 mod serving;
 mod source;
@@ -51,5 +52,6 @@ pub use keys::{
 };
 pub use load::{Effective, Loaded, load, load_to_serve};
 pub use receivers::{Endpoint, HEARTBEAT, Notify, NotifyFormat, REDIS};
+pub(crate) use regular_file::open_regular;
 pub use repository_settings::RepositorySettings;
 pub use source::{ConfigFile, DEFAULT_FILE, Flag, SettingSource, Sources, usual_state_directory};

@@ -28,7 +28,7 @@ pub(super) const SUFFIX: &str = ".age";
 pub(crate) struct Encryption {
     /// The identity of each of them decrypts it.
     pub age_recipients: Vec<String>,
-    /// There is no digest of them: whoever reads the bucket could confirm by it what they guess.
+    /// Not their SHA-256: with it, a reader of the bucket could test guesses of the content.
     pub plain_bytes: u64,
 }
 

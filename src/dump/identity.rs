@@ -1,12 +1,10 @@
 //! The identity file of age: the private keys of this node, and whether one of them reads an object.
 
-use std::fs::OpenOptions;
 use std::io::{self, Read};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use age::x25519::Identity;
-use rustix::fs::OFlags;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::{self, AgeRecipient};
@@ -90,30 +88,30 @@ impl Identities {
             path: path.to_owned(),
             source,
         };
-        // A pipe that nothing writes to must hang nothing.
-        let mut options = OpenOptions::new();
-        let options = options
-            .read(true)
-            .custom_flags(OFlags::NONBLOCK.bits().cast_signed());
-        let mut file = options.open(path).map_err(unreadable)?;
+        let mut file = match config::open_regular(path, LIMIT) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                let path = path.to_owned();
+                return Err(KeyError::Empty { path });
+            }
+            Err(error) => return Err(unreadable(error)),
+        };
         let metadata = file.metadata().map_err(unreadable)?;
         let mode = metadata.permissions().mode() & 0o7777;
         if mode & OTHERS != 0 {
             let path = path.to_owned();
             return Err(KeyError::Exposed { path, mode });
         }
-        let is_one = metadata.is_file() && metadata.len() <= LIMIT;
         let mut text = String::new();
-        let read = is_one.then(|| file.read_to_string(&mut text));
+        let read = file.read_to_string(&mut text);
         let text = SecretString::from(text);
         match read {
-            Some(Ok(_)) => Self::parse(path, text.expose_secret()),
-            Some(Err(error)) if error.kind() != io::ErrorKind::InvalidData => {
-                Err(unreadable(error))
-            }
-            _ => Err(KeyError::Empty {
+            Ok(_) => Self::parse(path, text.expose_secret()),
+            // Binary: a passphrase protects it, or it is another file.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(KeyError::Empty {
                 path: path.to_owned(),
             }),
+            Err(error) => Err(unreadable(error)),
         }
     }
 

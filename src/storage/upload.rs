@@ -218,7 +218,7 @@ impl Hashing {
 }
 
 pub(super) fn hexadecimal(hash: Sha256) -> String {
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    hex::encode(hash.finalize())
 }
 
 /// As much of `source` as a part takes; less only at its end.

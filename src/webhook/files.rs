@@ -2,18 +2,19 @@
 //!
 //! On a thread of its own and for a few seconds at most: a pipe, a device or a network file system that hangs holds up no alert.
 
-use std::fs::{File, OpenOptions};
+use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::OFlags;
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::WebhookError;
+use crate::config::open_regular;
 
 /// For one file.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -22,8 +23,8 @@ const LARGEST_SECRET: u64 = 8 * 1024;
 /// Bytes.
 const LARGEST_CERTIFICATES: u64 = 1024 * 1024;
 
-/// Threads that read. One that hangs keeps its place, so no more than these ever do.
-static READERS: Semaphore = Semaphore::const_new(4);
+/// One thread for each file. One that hangs keeps its place: it holds up the readers of its own file, and is never joined by a second.
+static READERS: LazyLock<Mutex<HashMap<PathBuf, Arc<Semaphore>>>> = LazyLock::new(Mutex::default);
 
 /// The one line of a file that holds a secret.
 ///
@@ -50,8 +51,7 @@ pub(super) async fn certificates_in(path: &Path) -> Result<Vec<u8>, WebhookError
     let of = path.to_owned();
     read(path, move || {
         let mut bytes = Vec::new();
-        let file = open(&of).map_err(failed(&of))?;
-        let mut file = file.take(LARGEST_CERTIFICATES);
+        let mut file = open_regular(&of, LARGEST_CERTIFICATES).map_err(failed(&of))?;
         file.read_to_end(&mut bytes).map_err(failed(&of))?;
         Ok(bytes)
     })
@@ -62,8 +62,15 @@ async fn read<T: Send + 'static>(
     path: &Path,
     work: impl FnOnce() -> Result<T, WebhookError> + Send + 'static,
 ) -> Result<T, WebhookError> {
+    let reader = {
+        let mut readers = READERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let reader = readers.entry(path.to_owned());
+        reader
+            .or_insert_with(|| Arc::new(Semaphore::new(1)))
+            .clone()
+    };
     let reading = async {
-        let place = READERS.acquire().await.map_err(io::Error::other)?;
+        let place = reader.acquire_owned().await.map_err(io::Error::other)?;
         let work = tokio::task::spawn_blocking(move || {
             let _place = place;
             work()
@@ -78,30 +85,15 @@ async fn read<T: Send + 'static>(
 }
 
 fn read_secret(path: &Path) -> Result<String, WebhookError> {
-    let file = open(path).map_err(failed(path))?;
+    let mut file = open_regular(path, LARGEST_SECRET).map_err(failed(path))?;
     let mode = file.metadata().map_err(failed(path))?.permissions().mode();
     if mode & 0o007 != 0 {
         let path = path.to_owned();
         return Err(WebhookError::Exposed { path });
     }
     let mut text = String::new();
-    let mut file = file.take(LARGEST_SECRET);
     file.read_to_string(&mut text).map_err(failed(path))?;
     Ok(text)
-}
-
-/// Without waiting for somebody to write into a pipe.
-fn open(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-        .open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        let reason = "it is not a regular file";
-        Err(io::Error::new(ErrorKind::InvalidInput, reason))
-    }
 }
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> WebhookError {

@@ -121,8 +121,8 @@ impl WebhookError {
     }
 }
 
-/// One request: a POST of JSON, or a GET without a body.
-#[derive(Debug, Clone, Default)]
+/// One request: a POST of JSON, or a GET without a body. It has no `Debug`: the JSON for PagerDuty holds a key.
+#[derive(Clone, Default)]
 pub(crate) struct Call<'a> {
     /// Appended to the URL's path, which may end with it already.
     pub path: &'a str,

@@ -216,7 +216,6 @@ fn made(
     };
     // Two people on two nodes at the same moment make different ones, or the same one.
     let digest = Sha256::digest(silence.to_json().as_bytes());
-    let id = digest[..4].iter().map(|byte| format!("{byte:02x}"));
-    silence.id = id.collect();
+    silence.id = hex::encode(&digest[..4]);
     silence
 }

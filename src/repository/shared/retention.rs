@@ -109,8 +109,7 @@ impl Pruned {
 /// `7710554067872419855-3f1c09ab24d7e655`: a repository's own name has slashes, and may be long.
 fn archive_key(system_identifier: u64, repository: &str) -> String {
     let digest = Sha256::digest(repository);
-    let digest: String = digest[..8].iter().map(|b| format!("{b:02x}")).collect();
-    format!("{system_identifier}-{digest}")
+    format!("{system_identifier}-{}", hex::encode(&digest[..8]))
 }
 
 fn key_of((system_identifier, repository): ArchiveOf<'_>) -> String {
